@@ -1,0 +1,46 @@
+# make setup   make .venv and install everything (a second run with nothing changed does nothing)
+# make demo    simulate raw files, process them, train three epochs; prints where everything is
+# make test    run the tests
+# make check   lint, formatting, types
+# make bench   run the benchmarks in benchmarks/
+
+PYTHON ?= python3
+PYTEST_ARGS ?=
+BIN := .venv/bin
+STAMP := .venv/.setup-done
+DEMO := outputs/demo
+
+.PHONY: setup demo test check bench
+.DEFAULT_GOAL := setup
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, $(PYTHON) is " + sys.version.split()[0] + "; try make PYTHON=python3.12 setup" if sys.version_info < (3, 11) else 0)'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+# torch alone and first: which build of it is right (CPU, CUDA) depends on the machine and is decided by its pip
+# settings; a build that is already there satisfies the plain version and is kept by the second line.
+	$(BIN)/python -m pip install --quiet torch==2.13.0
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: setup
+	@rm -rf $(DEMO)
+	$(BIN)/python process.py paths.processed_dir=$(DEMO)/chunked_processed paths.data_dir=$(DEMO)/data hydra.run.dir=$(DEMO)/process
+	$(BIN)/python train.py data=chunked paths.processed_dir=$(DEMO)/chunked_processed trainer.max_epochs=3 hydra.run.dir=$(DEMO)/train
+	@echo
+	@echo "chunks         $(DEMO)/chunked_processed"
+	@echo "run directory  $(DEMO)/train"
+	@echo "latents        $(DEMO)/train/latents.h5ad"
+	@echo "pictures       $$(ls $(DEMO)/train/*.png | tr '\n' ' ')"
+
+test: setup
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: setup
+	@set -e; for script in $(sort $(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script; done

@@ -1,0 +1,86 @@
+"""``scvae-data``: the programs and a look into a dataset directory, from anywhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scvae_data.errors import ScvaeDataError
+
+if TYPE_CHECKING:
+    from scvae_data.store.index import DatasetIndex
+
+__all__ = ["describe", "main"]
+
+USAGE = """\
+usage: scvae-data COMMAND …
+
+  process [key=value …]   raw count files -> a directory of chunk files (scvae-data process --help)
+  train [key=value …]     a directory of chunk files -> a trained model (scvae-data train --help)
+  info DIR                what a directory of chunk files holds
+  --version               the version of this package"""
+
+
+def main() -> None:
+    """Hand the rest of the command line to the named command."""
+    command, *rest = sys.argv[1:] or ["--help"]
+    if command in ("-h", "--help", "help"):
+        print(USAGE)
+    elif command == "--version":
+        from scvae_data import __version__
+
+        print(f"scvae-data {__version__}")
+    elif command in _COMMANDS:
+        _COMMANDS[command](rest)
+    else:
+        print(USAGE, file=sys.stderr)
+        sys.exit(f"error: {command!r} is not a command; there are {', '.join(_COMMANDS)}")
+
+
+def _process(arguments: Sequence[str]) -> None:
+    from scvae_data.commands import process
+
+    sys.argv = ["scvae-data process", *arguments]  # Hydra reads it
+    process.main()
+
+
+def _train(arguments: Sequence[str]) -> None:
+    from scvae_data.commands import train
+
+    sys.argv = ["scvae-data train", *arguments]
+    train.main()
+
+
+def _info(arguments: Sequence[str]) -> None:
+    if len(arguments) != 1 or arguments[0].startswith("-"):
+        sys.exit(f"error: info takes one directory, got {' '.join(arguments) or 'nothing'}; scvae-data info DIR")
+    from scvae_data.store import open_index
+
+    try:
+        print(describe(open_index(Path(arguments[0]))))
+    except ScvaeDataError as error:
+        sys.exit(f"error: {error}")
+
+
+def describe(index: DatasetIndex) -> str:
+    """Say in a few lines what a dataset holds; chunk-level facts only, so it costs one small file."""
+    stored = sum(chunk.bytes for chunk in index.chunks)
+    method = index.normalization["method"]
+    accessions = index.obs_columns["SRX_accession"].categories or ()
+    facts = {
+        "directory": f"{index.path}{' (simulated)' if index.simulated else ''}",
+        "cells": f"{index.n_obs:,} from {len(accessions):,} experiments",
+        "genes": f"{index.n_vars:,}",
+        "non-zeros": f"{index.nnz:,} ({index.nnz / max(index.n_obs, 1):,.0f} a cell)",
+        "chunks": f"{len(index.chunks):,} of {index.chunk_size:,} cells, {stored / 1e6:,.1f} MB "
+        f"({stored / max(index.nnz, 1):.2f} bytes a non-zero)",
+        "normalised": method if method == "none" else f"{method} to {index.normalization['target_sum']:,g} counts",
+        "obs columns": ", ".join(index.obs_columns),
+        "format": f"version {index.format_version}, content {index.content_hash}",
+    }
+    return "\n".join(f"{name:<12} {fact}" for name, fact in facts.items())
+
+
+_COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {"process": _process, "train": _train, "info": _info}

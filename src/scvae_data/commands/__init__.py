@@ -1,0 +1,1 @@
+"""The programs: config in, one stage of the work called, errors as one line."""

@@ -1,0 +1,137 @@
+"""A function of a config in, a command-line program out: composition, error lines, exit status."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import os
+import secrets
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import hydra
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from scvae_data.commands.complaints import one_line
+from scvae_data.config import absolute_paths, check_chunk_size, conf_dir
+from scvae_data.errors import ScvaeDataError
+
+__all__ = ["run_app", "task_overrides"]
+
+log = logging.getLogger(__name__)
+
+Task = Callable[[DictConfig], Any]
+
+FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra raises instead of printing and exiting
+DEBUG = "SCVAE_DATA_DEBUG"
+RUN_ID = "SCVAE_DATA_RUN_ID"
+
+
+def run_app(task: Task, config_name: str) -> None:
+    """Compose ``config_name`` from the command line and run ``task`` on it, once or as a sweep.
+
+    An error raised on purpose ends the program with one line on stderr and
+    exit status 1; ``SCVAE_DATA_DEBUG=1`` or ``HYDRA_FULL_ERROR=1`` shows the
+    traceback as well. Anything else is a bug and keeps its traceback.
+
+    Parameters
+    ----------
+    task
+        What to run; its module's name becomes the name of the job.
+    config_name
+        ``"process"`` or ``"train"``.
+    """
+    debug = any(os.environ.get(name, "0") not in ("", "0") for name in (FULL_ERROR, DEBUG))
+    os.environ[RUN_ID] = secrets.token_hex(3)
+    failures: list[ScvaeDataError] = []
+    job = _job(task, failures)
+    main = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(job)
+    try:
+        with _environment(FULL_ERROR, "1"):
+            main()
+        if failures:
+            raise failures[0]
+    except (ScvaeDataError, HydraException, OmegaConfBaseException) as error:
+        if debug:
+            raise
+        text = str(error) if isinstance(error, ScvaeDataError) else one_line(error, _known_keys(config_name))
+        sys.exit(f"error: {text}")
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def task_overrides() -> dict[str, str]:
+    """What the running job's command line sets: key → text of its value."""
+    parts = (override.partition("=") for override in HydraConfig.get().overrides.task)
+    return {key.lstrip("+~"): value for key, _, value in parts}
+
+
+def _job(task: Task, failures: list[ScvaeDataError]) -> Task:
+    """Wrap ``task`` with the checks every job starts with.
+
+    A sweep logs each job that fails and goes on; Hydra sees the error. In a
+    single run the error goes to ``failures`` instead, because Hydra would
+    print its own words about it.
+    """
+
+    @functools.wraps(task)
+    def job(cfg: DictConfig) -> Any:
+        with _environment(FULL_ERROR, None):
+            try:
+                check_chunk_size(cfg)
+                absolute_paths(cfg)
+                return task(cfg)
+            except ScvaeDataError as error:
+                hydra_cfg = HydraConfig.get()
+                if hydra_cfg.mode == RunMode.RUN:
+                    failures.append(error)
+                    return None
+                log.error("job %s (%s): %s", hydra_cfg.job.num, " ".join(hydra_cfg.overrides.task), error)
+                raise
+
+    return job
+
+
+@contextlib.contextmanager
+def _environment(name: str, value: str | None) -> Iterator[None]:
+    """Set or unset an environment variable for a while."""
+    before = os.environ.get(name)
+    try:
+        _set_environment(name, value)
+        yield
+    finally:
+        _set_environment(name, before)
+
+
+def _set_environment(name: str, value: str | None) -> None:
+    if value is None:
+        os.environ.pop(name, None)
+    else:
+        os.environ[name] = value
+
+
+def _known_keys(config_name: str) -> list[str]:
+    """Dotted names of every setting under the default options."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        cfg = compose(config_name)
+    keys: list[str] = []
+    todo: list[tuple[str, Any]] = [("", OmegaConf.to_container(cfg, resolve=False))]
+    while todo:
+        prefix, value = todo.pop()
+        if isinstance(value, dict):
+            todo += [(f"{prefix}.{key}" if prefix else str(key), inner) for key, inner in value.items()]
+        elif not prefix.endswith("_target_"):
+            keys.append(prefix)
+    return sorted(keys)

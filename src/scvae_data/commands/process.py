@@ -1,0 +1,52 @@
+"""``process.py``: a config in, a directory of chunk files out."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from scvae_data.commands.app import run_app, task_overrides
+from scvae_data.config import instantiate, resolved
+
+__all__ = ["main", "process"]
+
+log = logging.getLogger(__name__)
+
+STAGES = ("input", "qc", "genes", "normalization", "chunking", "control", "engine")
+
+
+def process(cfg: DictConfig) -> None:
+    """Run the pipeline that ``cfg`` describes and print what it did."""
+    config = resolved(cfg)
+    if input_was_not_named():
+        log.info("no input given: simulated demo")
+    stages: dict[str, Any] = {stage: instantiate(cfg[stage]) for stage in STAGES}
+
+    from scvae_data.processing import pipeline
+
+    summary = pipeline.run(
+        **stages,
+        seed=cfg.seed,
+        overwrite=cfg.overwrite,
+        resume=cfg.resume,
+        max_failed_fraction=cfg.max_failed_fraction,
+        subset_to_control_cells=cfg.subset_to_control_cells,
+        processed_dir=Path(cfg.paths.processed_dir),
+        config=config,
+    )
+    print(summary)
+
+
+def input_was_not_named() -> bool:
+    """Whether the demo was chosen by default rather than by the user."""
+    choices = HydraConfig.get().runtime.choices
+    return choices["input"] == "demo" and choices["experiment"] is None and "input" not in task_overrides()
+
+
+def main() -> None:
+    """Entry point."""
+    run_app(process, "process")

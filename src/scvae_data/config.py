@@ -1,0 +1,157 @@
+"""Configuration: where ``conf/`` is, the types of its root keys, and config nodes turned into objects.
+
+The YAML files describe objects by ``_target_`` and the keys equal the
+parameters of its constructor, so a config is the Python call written down.
+Only the root keys are typed here: they have no constructor to check them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import hydra.utils
+from hydra.core.config_store import ConfigStore
+from hydra.errors import InstantiationException
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from scvae_data.errors import ConfigError, ScvaeDataError
+
+__all__ = [
+    "ProcessConfig",
+    "TrainConfig",
+    "absolute_paths",
+    "check_chunk_size",
+    "conf_dir",
+    "instantiate",
+    "register_schemas",
+    "resolved",
+]
+
+
+@dataclass
+class ProcessConfig:
+    """Root keys of ``process.py``; the nodes are checked by what they instantiate."""
+
+    seed: int = MISSING
+    chunk_size: int = MISSING
+    overwrite: bool = MISSING
+    resume: bool = MISSING
+    max_failed_fraction: float = MISSING
+    subset_to_control_cells: bool = MISSING
+    paths: dict[str, Any] = field(default_factory=dict)
+    input: dict[str, Any] = field(default_factory=dict)
+    qc: dict[str, Any] = field(default_factory=dict)
+    genes: dict[str, Any] = field(default_factory=dict)
+    normalization: dict[str, Any] = field(default_factory=dict)
+    chunking: dict[str, Any] = field(default_factory=dict)
+    control: dict[str, Any] = field(default_factory=dict)
+    engine: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class TrainConfig:
+    """Root keys of ``train.py``; the nodes are checked by what they instantiate."""
+
+    seed: int = MISSING
+    chunk_size: int = MISSING
+    resume_from: str | None = None
+    paths: dict[str, Any] = field(default_factory=dict)
+    chunking: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)
+    trainer: dict[str, Any] = field(default_factory=dict)
+    callbacks: dict[str, Any] = field(default_factory=dict)
+    logger: dict[str, Any] = field(default_factory=dict)
+
+
+def register_schemas() -> None:
+    """Make the root types known to Hydra as ``process_schema`` and ``train_schema``."""
+    store = ConfigStore.instance()
+    store.store(name="process_schema", node=ProcessConfig)
+    store.store(name="train_schema", node=TrainConfig)
+
+
+def conf_dir() -> Path:
+    """Directory of the YAML files: inside an installed package, or at the top of a checkout."""
+    package = Path(__file__).resolve().parent
+    for candidate in (package / "conf", package.parents[1] / "conf"):
+        if (candidate / "base.yaml").is_file():
+            return candidate
+    raise ConfigError(f"no conf/ in {package} or {package.parents[1]}; reinstall scvae-data")
+
+
+def check_chunk_size(cfg: DictConfig) -> None:
+    """Refuse a chunk size that is not positive, or that was set where only its alias is.
+
+    Raises
+    ------
+    ConfigError
+        With the value and the key to set instead.
+    """
+    if cfg.chunk_size <= 0:
+        raise ConfigError(f"chunk_size={cfg.chunk_size} must be a positive number of cells")
+    if cfg.chunking.chunk_size != cfg.chunk_size:
+        raise ConfigError(
+            f"chunking.chunk_size={cfg.chunking.chunk_size} disagrees with chunk_size={cfg.chunk_size}; "
+            f"set chunk_size={cfg.chunking.chunk_size} at the top level"
+        )
+
+
+def absolute_paths(cfg: DictConfig) -> None:
+    """Make every entry of ``paths`` absolute, counted from the current directory, in place."""
+    for key, value in cfg.paths.items():
+        cfg.paths[key] = str(Path(value).expanduser().absolute())
+
+
+def resolved(cfg: DictConfig) -> dict[str, Any]:
+    """The whole config as plain Python values with every interpolation filled in.
+
+    Raises
+    ------
+    ConfigError
+        If a key that must be given (``???``) is not.
+    """
+    missing = sorted(OmegaConf.missing_keys(cfg))
+    if missing:
+        raise ConfigError(f"{', '.join(missing)} must be given; e.g. {missing[0]}=…")
+    plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def instantiate(node: DictConfig | Mapping[str, Any]) -> Any:
+    """Build what ``node`` describes, with plain lists and dicts as arguments.
+
+    Raises
+    ------
+    ScvaeDataError
+        What the constructor raised, without Hydra's wrapping.
+    ConfigError
+        For a target that does not exist or a key its constructor does not have.
+    """
+    try:
+        return hydra.utils.instantiate(node, _convert_="all")
+    except InstantiationException as error:
+        raise _unwrapped(error) from error
+
+
+def _unwrapped(error: InstantiationException) -> Exception:
+    """The innermost error of this package behind ``error``, else a :class:`ConfigError` for what a config can cause."""
+    causes: list[BaseException] = [error]  # outermost first
+    while (cause := causes[-1].__cause__) is not None:
+        causes.append(cause)
+    for cause in reversed(causes):
+        if isinstance(cause, ScvaeDataError):
+            return cause
+    if len(causes) > 1 and not isinstance(causes[-1], TypeError | ValueError | ImportError):
+        return error  # a bug in the constructor, not in the config
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    where = next((line.removeprefix("full_key: ") for line in lines if line.startswith("full_key: ")), "")
+    what = str(causes[-1]) if len(causes) > 1 else lines[0]
+    return ConfigError(f"{where}: {what}" if where else what)
+
+
+register_schemas()

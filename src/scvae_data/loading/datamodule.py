@@ -1,0 +1,380 @@
+"""A dataset directory and settings in, loaders for training, validation, test and prediction out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from lightning import LightningDataModule
+from numpy.typing import ArrayLike, NDArray
+
+from scvae_data.errors import ConfigError, SelectionError
+from scvae_data.loading.batch import RowFacts
+from scvae_data.loading.dataset import check_normalized, read_row_facts
+from scvae_data.loading.loader import BatchLoader, StartMethod, StreamSpec
+from scvae_data.loading.plan import Plan
+from scvae_data.loading.select import BlockRows, as_names, select_codes, to_blocks
+from scvae_data.loading.split import HashSplit
+from scvae_data.store import DatasetIndex, open_index
+
+__all__ = ["ChunkedDataModule"]
+
+SRX_COLUMN = "SRX_accession"
+DEFAULT_SPLIT: Mapping[str, float] = MappingProxyType({"val": 0.1, "test": 0.0})
+LoaderPart = Literal["train", "val", "test", "predict"]
+
+log = logging.getLogger(__name__)
+
+
+class ChunkedDataModule(LightningDataModule):
+    """Serves a dataset directory to a model, chunk by chunk.
+
+    The constructor stores and checks its arguments; nothing is opened before
+    :meth:`setup`. A batch is a dict: ``x`` float32 (n, n_vars), dense;
+    ``counts`` likewise on request; ``library_size`` float32 (n,), the sum of
+    counts over all genes of the directory; ``size_factor`` float32 (n,);
+    ``obs``, by column int64 (n,) category codes, ``len(categories[column])``
+    where unknown; ``index`` int64 (n,), global rows; ``gene_set`` int64 (n,).
+
+    Memory for decoded chunks: the larger of ``chunk_cache_size`` and
+    ``2 * max_chunks_in_memory`` chunks for training (the window in use and the
+    next are always held), and a fraction of that for validation.
+
+    Parameters
+    ----------
+    data_path
+        The directory that ``process.py`` wrote.
+    batch_size
+        Cells per batch and device. Batches of an epoch differ by at most one cell.
+    chunk_cache_size
+        Decoded chunks kept in memory.
+    max_chunks_in_memory
+        Chunks whose cells are mixed.
+    include_srx_accessions, exclude_srx_accessions
+        An accession or a sequence of them; None for no filter.
+    batch_key
+        Categorical obs column the model corrects for; delivered in ``obs``.
+    label_keys
+        Further categorical obs columns to deliver.
+    split
+        Fractions ``val`` and ``test`` of cells, chosen by a hash of each cell;
+        None to train on all.
+    normalized
+        ``x`` is log1p(count / size_factor), the same as scanpy's
+        ``normalize_total`` and ``log1p``; false: counts.
+    counts
+        Deliver ``counts`` beside ``x`` (the same tensor if ``normalized`` is false).
+    num_workers
+        Processes that make batches; 0 for threads of this process, which is
+        usually fastest. Every worker decodes every chunk; the cache is divided.
+    num_threads
+        Threads that decode ahead, in each process that makes batches.
+    seed
+        Decides the order of training cells, together with the epoch.
+    cache_bytes
+        Bound on the bytes of decoded chunks kept; None for none.
+    multiprocessing_context
+        How workers are started; None for torch's default.
+    """
+
+    def __init__(
+        self,
+        data_path: str | Path,
+        batch_size: int = 256,
+        chunk_cache_size: int = 4,
+        max_chunks_in_memory: int = 1,
+        include_srx_accessions: str | Sequence[str] | None = None,
+        exclude_srx_accessions: str | Sequence[str] | None = None,
+        batch_key: str | None = SRX_COLUMN,
+        label_keys: str | Sequence[str] = (),
+        split: Mapping[str, float] | None = DEFAULT_SPLIT,
+        normalized: bool = True,
+        counts: bool = False,
+        num_workers: int = 0,
+        num_threads: int = 2,
+        seed: int = 0,
+        cache_bytes: int | None = None,
+        multiprocessing_context: StartMethod | None = None,
+    ) -> None:
+        super().__init__()
+        for name, value, least in (
+            ("batch_size", batch_size, 1),
+            ("chunk_cache_size", chunk_cache_size, 1),
+            ("max_chunks_in_memory", max_chunks_in_memory, 1),
+            ("num_workers", num_workers, 0),
+            ("num_threads", num_threads, 1),
+            ("seed", seed, 0),
+            ("cache_bytes", 1 if cache_bytes is None else cache_bytes, 1),
+        ):
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ConfigError(f"{name}={value!r} must be a whole number of at least {least}")
+        if multiprocessing_context not in (None, "fork", "spawn", "forkserver"):
+            raise ConfigError(
+                f"multiprocessing_context={multiprocessing_context!r} must be fork, spawn, forkserver or null"
+            )
+        self.data_path = Path(data_path)
+        self.batch_size = batch_size
+        self.chunk_cache_size = chunk_cache_size
+        self.max_chunks_in_memory = max_chunks_in_memory
+        self.include_srx_accessions = as_names("include_srx_accessions", include_srx_accessions)
+        self.exclude_srx_accessions = as_names("exclude_srx_accessions", exclude_srx_accessions)
+        labels = (as_names("label_keys", label_keys) or ()) if label_keys else ()
+        self.batch_key = batch_key
+        self.obs_keys = tuple(dict.fromkeys((*(() if batch_key is None else (batch_key,)), *labels)))
+        self.split = HashSplit.parse(split)
+        self.normalized = bool(normalized)
+        self.counts = bool(counts)
+        self.num_workers = num_workers
+        self.num_threads = num_threads
+        self.seed = seed
+        self.cache_bytes = cache_bytes
+        self.multiprocessing_context: StartMethod | None = multiprocessing_context
+        self._index: DatasetIndex | None = None
+        self._facts: RowFacts
+        self._blocks: dict[LoaderPart, tuple[BlockRows, ...]] = {}
+        self._loaders: dict[LoaderPart, BatchLoader] = {}
+        self._state_to_load: dict[str, Any] | None = None
+
+    @property
+    def index(self) -> DatasetIndex:
+        """The directory's index; there after :meth:`setup`."""
+        if self._index is None:
+            raise ConfigError("the data module has opened nothing yet; call setup() first")
+        return self._index
+
+    @property
+    def n_vars(self) -> int:
+        """Number of genes."""
+        return self.index.n_vars
+
+    @property
+    def n_obs(self) -> int:
+        """Number of selected cells, over all parts of the split."""
+        return self.n_cells("predict")
+
+    @property
+    def var_names(self) -> list[str]:
+        """Names of the genes, in the order of the columns."""
+        return [str(name) for name in self.index.genes.names]
+
+    @property
+    def categories(self) -> dict[str, list[str]]:
+        """Categories of every delivered obs column: code i is ``categories[column][i]``."""
+        return {column: list(self.index.obs_columns[column].categories or ()) for column in self.obs_keys}
+
+    def n_cells(self, part: LoaderPart) -> int:
+        """Cells of one part; ``predict`` is all that are selected."""
+        return sum(block.n_rows for block in self._blocks.get(part, ()))
+
+    def gene_mask(self, codes: ArrayLike) -> NDArray[np.bool_]:
+        """Which genes were measured, by gene-set code: shape (len(codes), n_vars)."""
+        return self.index.genes.gene_sets[np.asarray(codes, dtype=np.int64)]
+
+    def setup(self, stage: str | None = None) -> None:
+        """Open the directory and find the cells of every part; a second call does nothing.
+
+        Raises
+        ------
+        MissingIndexError, FormatVersionError, DamagedFileError
+            If there is no directory that can be read.
+        SelectionError
+            If an accession or column is unknown, or a part is empty or smaller than a batch.
+        """
+        if self._index is not None:
+            return
+        index = open_index(self.data_path)
+        check_normalized(index, self.normalized)
+        facts = read_row_facts(index, self.obs_keys)
+        blocks = self._select(index)
+        self._check(blocks)
+        self._index, self._facts, self._blocks = index, facts, blocks
+        if self.chunk_cache_size < self.max_chunks_in_memory:
+            log.warning(
+                "chunk_cache_size=%d is smaller than max_chunks_in_memory=%d, which are kept anyway",
+                self.chunk_cache_size,
+                self.max_chunks_in_memory,
+            )
+
+    def train_dataloader(self) -> BatchLoader:
+        """Shuffled batches of training cells; every iteration is a new epoch in a new order."""
+        loader = self._loader("train")
+        if self._state_to_load:
+            state, self._state_to_load = self._state_to_load, None
+            self._check_state(state, loader)
+            loader.load_state_dict(state)
+        return loader
+
+    def val_dataloader(self) -> BatchLoader | list[Any]:
+        """Validation cells in a fixed order; an empty list without a validation part."""
+        return self._loader("val") if self.n_cells("val") else []
+
+    def test_dataloader(self) -> BatchLoader | list[Any]:
+        """Test cells in a fixed order; an empty list without a test part."""
+        return self._loader("test") if self.n_cells("test") else []
+
+    def predict_dataloader(self) -> BatchLoader:
+        """Every selected cell, in the order of global rows."""
+        return self._loader("predict")
+
+    def counters(self) -> dict[str, dict[str, float]]:
+        """What loading did so far, by part; cheap enough for every step.
+
+        ``hits`` and ``misses`` of the chunk cache with ``hit_rate`` and what
+        the plan predicts, ``evictions``, ``bytes_read`` from disk,
+        ``wait_seconds`` that the consumer waited for batches, ``batches``,
+        ``cells``, ``cached_blocks`` and ``cached_bytes``.
+        """
+        counters: dict[str, dict[str, float]] = {}
+        for part, loader in self._loaders.items():
+            now = loader.counters()
+            requests = max(1, now.hits + now.misses)
+            values: dict[str, float] = {**vars(now), "wait_seconds": loader.wait_seconds}
+            values["hit_rate"] = now.hits / requests
+            values["predicted_hit_rate"] = values.pop("predicted_hits") / requests
+            counters[part] = values
+        return counters
+
+    def facts(self) -> dict[str, Any]:
+        """Plain values worth logging: what is loaded, and how."""
+        index = self.index
+        plan = self._plan("train")
+        decoded = index.nnz * 4 // max(1, len(index.chunks))
+        return {
+            "data_path": str(index.path),
+            "content_hash": index.content_hash,
+            "processing_id": index.processing_id,
+            "gene_list_hash": index.gene_list_hash,
+            "format_version": index.format_version,
+            "simulated": index.simulated,
+            "n_obs_directory": index.n_obs,
+            "n_obs": self.n_obs,
+            "n_vars": index.n_vars,
+            "n_train": self.n_cells("train"),
+            "n_val": self.n_cells("val"),
+            "n_test": self.n_cells("test"),
+            "n_chunks": len(index.chunks),
+            "n_train_blocks": len(plan.block_rows),
+            "batches_per_epoch": plan.n_batches,
+            "decoded_bytes_per_chunk": decoded,
+            "predicted_hit_rate_per_epoch": plan.expected_hit_rate(self.chunk_cache_size),
+            "holds_everything": self.chunk_cache_size >= len(plan.block_rows),
+            "normalization": dict(index.normalization),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Position in training after the last batch handed out; empty before training."""
+        loader = self._loaders.get("train")
+        return {} if loader is None else {**loader.state_dict(), **self._order_facts(loader)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue training at a position; checked when training cells are next asked for."""
+        self._state_to_load = dict(state_dict)
+
+    def teardown(self, stage: str | None = None) -> None:
+        """End worker processes and free decoded chunks; counters and position stay."""
+        for loader in self._loaders.values():
+            loader.close()
+
+    def _select(self, index: DatasetIndex) -> dict[LoaderPart, tuple[BlockRows, ...]]:
+        chosen = None
+        if self.include_srx_accessions is not None or self.exclude_srx_accessions is not None:
+            include, exclude = (
+                None if names is None else index.srx_codes(names)
+                for names in (self.include_srx_accessions, self.exclude_srx_accessions)
+            )
+            chosen = select_codes(
+                index.codes(SRX_COLUMN), len(index.obs_columns[SRX_COLUMN].categories or ()), include, exclude
+            )
+        split_hash = index.obs_reader.read(["split_hash"])["split_hash"].to_numpy(dtype=np.uint32)
+        blocks: dict[LoaderPart, tuple[BlockRows, ...]] = {"predict": to_blocks(chosen, index.first_rows)}
+        for part in ("train", "val", "test"):
+            mask = self.split.mask(split_hash, part)
+            blocks[part] = to_blocks(mask if chosen is None else mask & chosen, index.first_rows)
+        return blocks
+
+    def _check(self, blocks: dict[LoaderPart, tuple[BlockRows, ...]]) -> None:
+        cells = {part: sum(block.n_rows for block in selected) for part, selected in blocks.items()}
+        if cells["predict"] == 0:
+            raise SelectionError(
+                f"no cell is left: include_srx_accessions={_short(self.include_srx_accessions)}, "
+                f"exclude_srx_accessions={_short(self.exclude_srx_accessions)}; relax one of them"
+            )
+        for part in ("train", "val", "test"):
+            if cells[part] == 0 and self.split.fraction(part) > 0:
+                raise SelectionError(
+                    f"the {part} part ({self.split.fraction(part):.3g} of {cells['predict']:,} cells) is empty; "
+                    "change split, or select more cells"
+                )
+        if self.batch_size > cells["train"]:
+            raise SelectionError(
+                f"batch_size={self.batch_size} exceeds the {cells['train']:,} cells to train on; "
+                "lower batch_size or select more cells"
+            )
+
+    def _ranks(self) -> tuple[int, int]:
+        return (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
+
+    def _plan(self, part: LoaderPart) -> Plan:
+        training = part == "train"
+        world_size, rank = self._ranks()
+        return Plan(
+            block_rows=tuple(block.n_rows for block in self._blocks[part]),
+            batch_size=self.batch_size,
+            seed=self.seed,
+            window=self.max_chunks_in_memory if training else 1,
+            shuffle=training,
+            world_size=world_size,
+            rank=rank,
+        )
+
+    def _loader(self, part: LoaderPart) -> BatchLoader:
+        index = self.index
+        plan = self._plan(part)
+        known = self._loaders.get(part)
+        if known is not None and known.spec.plan == plan:
+            return known
+        spec = StreamSpec(
+            index=index,
+            blocks=self._blocks[part],
+            plan=plan,
+            facts=self._facts,
+            normalized=self.normalized,
+            counts=self.counts,
+            # Prediction passes over the cells once: keeping chunks would only cost memory.
+            cache_blocks=1 if part == "predict" else self.chunk_cache_size,
+            cache_bytes=self.cache_bytes,
+            n_threads=self.num_threads,
+            pin_memory=torch.cuda.is_available(),
+        )
+        self._loaders[part] = BatchLoader(spec, self.num_workers, self.multiprocessing_context)
+        return self._loaders[part]
+
+    def _order_facts(self, loader: BatchLoader) -> dict[str, Any]:
+        """What the order of training cells depends on, beside the position."""
+        plan = loader.spec.plan
+        return {
+            "content_hash": self.index.content_hash,
+            "seed": plan.seed,
+            "max_chunks_in_memory": plan.window,
+            "world_size": plan.world_size,
+        }
+
+    def _check_state(self, state: dict[str, Any], loader: BatchLoader) -> None:
+        for name, mine in self._order_facts(loader).items():
+            if state[name] != mine:
+                raise SelectionError(
+                    f"cannot resume: the saved run has {name}={state[name]}, this one {mine}; "
+                    "resume with the dataset and data settings of the saved run"
+                )
+
+
+def _short(names: Sequence[str] | None, limit: int = 5) -> str:
+    if names is None:
+        return "null"
+    more = f", … ({len(names)} in all)" if len(names) > limit else ""
+    return f"[{', '.join(names[:limit])}{more}]"

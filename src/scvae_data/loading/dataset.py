@@ -1,0 +1,205 @@
+"""A dataset directory as one long array of cells: single cells, metadata, and AnnData of any rows.
+
+>>> cells = ChunkedDataset("outputs/chunked_processed")          # doctest: +SKIP
+>>> len(cells), cells[0]["x"].shape, cells.locate(12_345)        # doctest: +SKIP
+>>> adata = cells.to_anndata(range(1000))                        # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from scvae_data.errors import SelectionError
+from scvae_data.loading.batch import DecodedBlock, RowFacts, fill_rows
+from scvae_data.loading.cache import BlockCache, CacheCounters
+from scvae_data.loading.select import as_names
+from scvae_data.store import CompactCsr, DatasetIndex, open_index
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+__all__ = ["ChunkedDataset", "check_normalized", "read_row_facts"]
+
+
+class ChunkedDataset:
+    """Random access to the cells of a dataset directory.
+
+    Asking for a cell decodes its chunk and keeps it, so neighbours are cheap
+    and cells scattered over many chunks are dear: for training use
+    :class:`~scvae_data.ChunkedDataModule`, whose order suits the cache.
+
+    Parameters
+    ----------
+    data_path
+        The directory that ``process.py`` wrote.
+    chunk_cache_size
+        Decoded chunks kept in memory.
+    normalized
+        ``x`` is log1p(count / size_factor); false: counts.
+    obs_keys
+        Categorical obs columns delivered with a cell, as codes.
+    cache_bytes
+        Bound on the bytes of decoded chunks kept; None for none.
+    """
+
+    def __init__(
+        self,
+        data_path: str | Path,
+        *,
+        chunk_cache_size: int = 4,
+        normalized: bool = True,
+        obs_keys: str | Sequence[str] = ("SRX_accession",),
+        cache_bytes: int | None = None,
+    ) -> None:
+        self.index: DatasetIndex = open_index(data_path)
+        check_normalized(self.index, normalized)
+        self.normalized = normalized
+        self._obs_keys = (as_names("obs_keys", obs_keys) or ()) if obs_keys else ()
+        self._bounds = (chunk_cache_size, cache_bytes)
+        self._cache: BlockCache[DecodedBlock] = BlockCache(*self._bounds)
+
+    def __getstate__(self) -> dict[str, Any]:
+        kept = {name: value for name, value in self.__dict__.items() if name not in ("_cache", "_facts")}
+        return kept
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._cache = BlockCache(*self._bounds)
+
+    def __len__(self) -> int:
+        """Number of cells."""
+        return self.index.n_obs
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        """One cell: the entries of a training batch without their first axis, as NumPy values.
+
+        ``x`` float32 (n_vars,), ``library_size`` and ``size_factor`` float32,
+        ``obs`` a dict of int64 codes, ``index`` and ``gene_set`` int64.
+
+        Raises
+        ------
+        IndexError
+            Unless ``-len(self) <= row < len(self)``.
+        """
+        rows = np.array([self._positive(row)])
+        facts = self._facts.take(rows)
+        x = np.empty((1, self.index.n_vars), np.float32)
+        library_size = np.empty(1, np.float32)
+        chunk_id, local = self.locate(int(rows[0]))
+        block = self._chunk(chunk_id)
+        factors = self._facts.size_factor[rows] if self.normalized else None
+        fill_rows([(0, part) for part in block.parts], np.array([local]), factors, x, library_size)
+        obs = {column: codes[0] for column, codes in facts.pop("obs").items()}
+        return {"x": x[0], "library_size": library_size[0], "obs": obs, **{key: one[0] for key, one in facts.items()}}
+
+    def locate(self, row: int) -> tuple[int, int]:
+        """Chunk of a cell, and its row within that chunk; negative rows count from the end."""
+        chunk_id, local = self.index.locate(self._positive(row))
+        return int(chunk_id), int(local)
+
+    def obs(self, columns: Sequence[str] | None = None, rows: ArrayLike | None = None) -> pd.DataFrame:
+        """Metadata of cells, indexed by their names; only the columns and chunks asked for are read.
+
+        Parameters
+        ----------
+        columns
+            Names; None for all.
+        rows
+            Global rows in any order; None for all.
+        """
+        return self.index.obs(columns, rows)
+
+    def to_anndata(self, rows: ArrayLike | None = None) -> AnnData:
+        """Copy cells into memory as AnnData, in the order given.
+
+        ``X`` holds counts as float32 CSR, which every scanpy function takes;
+        ``sc.pp.normalize_total(adata, target_sum=…)`` with the target in
+        ``uns["scvae_data"]`` and ``sc.pp.log1p`` give the ``x`` of a training
+        batch. Only the parts of the chunks that hold the rows are read, and
+        nothing is added to the cache.
+
+        Parameters
+        ----------
+        rows
+            Global rows, repeats allowed; None for all cells.
+        """
+        from anndata import AnnData
+
+        wanted = np.arange(len(self)) if rows is None else np.atleast_1d(np.asarray(rows, dtype=np.int64))
+        obs = self.obs(rows=wanted)
+        for column in obs.select_dtypes("category"):
+            obs[column] = obs[column].cat.remove_unused_categories()
+        genes = self.index.genes
+        var = pd.DataFrame({"gene_id": genes.ids, "gene_symbol": genes.symbols}, index=pd.Index(genes.names, dtype=str))
+        uns = {"scvae_data": {"processing_id": self.index.processing_id, **dict(self.index.normalization)}}
+        return AnnData(X=self._counts(wanted), obs=obs, var=var.dropna(axis="columns", how="all"), uns=uns)
+
+    def blocks(self) -> Iterator[tuple[int, CompactCsr]]:
+        """Every chunk in order: global row of its first cell, and its counts; kept in the cache as they pass."""
+        for chunk_id, chunk in enumerate(self.index.chunks):
+            yield chunk.first_row, self._chunk(chunk_id).parts[0]
+
+    def counters(self) -> CacheCounters:
+        """Hits, misses and evictions of the chunk cache so far, and what it holds."""
+        return self._cache.counters()
+
+    @cached_property
+    def _facts(self) -> RowFacts:
+        return read_row_facts(self.index, self._obs_keys)
+
+    def _positive(self, row: int) -> int:
+        position = int(row)
+        if not -len(self) <= position < len(self):
+            raise IndexError(f"row {row} is not within the {len(self)} cells of {self.index.path}")
+        return position + len(self) if position < 0 else position
+
+    def _chunk(self, chunk_id: int) -> DecodedBlock:
+        def read() -> DecodedBlock:
+            with self.index.reader(chunk_id) as reader:
+                return DecodedBlock((reader.read_rows(0, reader.entry.n_obs),))
+
+        block = self._cache.acquire(chunk_id, read)
+        self._cache.release(chunk_id, block)
+        return block
+
+    def _counts(self, rows: NDArray[np.int64]) -> Any:
+        """Counts of ``rows`` as a float32 scipy CSR matrix, reading each needed row once."""
+        import scipy.sparse as sp
+
+        ascending, place = np.unique(rows, return_inverse=True)
+        chunk_ids, local = self.index.locate(ascending)
+        parts = [sp.csr_matrix((0, self.index.n_vars), dtype=np.float32)]
+        for chunk_id in np.unique(chunk_ids).tolist():
+            mine = local[chunk_ids == chunk_id]
+            breaks = np.flatnonzero(np.diff(mine) > 1) + 1
+            spans = [(int(run[0]), int(run[-1]) + 1) for run in np.split(mine, breaks)]
+            with self.index.reader(chunk_id) as reader:
+                parts.append(reader.read_spans(spans).to_scipy(np.float32))
+        stacked = sp.vstack(parts, format="csr")
+        return stacked if np.array_equal(ascending, rows) else stacked[place]
+
+
+def check_normalized(index: DatasetIndex, normalized: bool) -> None:
+    """Raise unless the directory can serve what ``normalized`` asks for."""
+    if normalized and index.normalization["method"] == "none":
+        raise SelectionError(
+            f"{index.path} was processed with normalization=none, so it cannot serve normalized=true; "
+            "set normalized=false for counts, or run process.py with normalization=log1p"
+        )
+
+
+def read_row_facts(index: DatasetIndex, columns: Sequence[str]) -> RowFacts:
+    """Per-cell facts of the whole directory: 12 bytes a cell, and 4 for each obs column."""
+    frame = index.obs_reader.read(["size_factor", "gene_set"])
+    return RowFacts(
+        size_factor=frame["size_factor"].to_numpy(dtype=np.float64),
+        gene_set=frame["gene_set"].to_numpy(dtype=np.int32),
+        codes={column: index.codes(column) for column in columns},
+    )

@@ -1,0 +1,215 @@
+"""Wanted windows in, decoded windows out: threads that read and decode ahead of their use.
+
+Reading (``pread``), checksums and decompression release the interpreter lock,
+so the threads run while the model trains. One block is cut into parts that are
+decoded side by side. Look-ahead is one window: beside the cache, memory holds
+the window in use and the next.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from itertools import pairwise
+from types import TracebackType
+from typing import Any
+
+from scvae_data.loading.batch import DecodedBlock, Window
+from scvae_data.loading.cache import BlockCache
+from scvae_data.loading.plan import EpochPlan, ReuseModel
+from scvae_data.loading.select import BlockRows
+from scvae_data.store.chunk_reader import ChunkReader
+from scvae_data.store.csr import CompactCsr
+
+__all__ = ["BlockSource", "PendingBlock", "WindowFetcher", "part_borders", "run_now"]
+
+# Parts are large enough that re-decoding the HDF5 chunk at their border costs little,
+# and small enough that the threads finish a block together.
+PART_NNZ = 4_000_000
+MIN_PART_NNZ = 500_000
+
+Submit = Callable[..., "Future[CompactCsr]"]
+
+
+class PendingBlock:
+    """A block whose parts are decoded, being decoded, or failed."""
+
+    def __init__(self, parts: Sequence[Future[CompactCsr]]) -> None:
+        self._parts = parts
+        self._block: DecodedBlock | None = None
+
+    @property
+    def failed(self) -> bool:
+        """True if a part was cancelled or raised."""
+        return any(part.cancelled() or (part.done() and part.exception() is not None) for part in self._parts)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory, 0 until the block is complete."""
+        if self.failed or not all(part.done() for part in self._parts):
+            return 0
+        return self.result().nbytes
+
+    def result(self) -> DecodedBlock:
+        """Wait for the block; raises what decoding it raised."""
+        if self._block is None:
+            self._block = DecodedBlock(tuple(part.result() for part in self._parts))
+        return self._block
+
+
+class BlockSource:
+    """Starts to read blocks, and counts the bytes read from disk; safe for threads.
+
+    A reader lives as long as its block is being decoded, so that neither open
+    files nor row tables add up over many chunks.
+
+    Parameters
+    ----------
+    blocks
+        The blocks, known by their position.
+    open_reader
+        Makes a reader of a chunk, by chunk id.
+    """
+
+    def __init__(self, blocks: Sequence[BlockRows], open_reader: Callable[[int], ChunkReader]) -> None:
+        self.blocks = blocks
+        self._open_reader = open_reader
+        self._lock = threading.Lock()
+        self._readers: dict[int, ChunkReader] = {}
+        self._bytes_done = 0
+        self._loads = 0
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes read from disk so far."""
+        with self._lock:
+            return self._bytes_done + sum(reader.bytes_read for reader in self._readers.values())
+
+    def start(self, block: int, submit: Submit, n_threads: int) -> PendingBlock:
+        """Hand the parts of block number ``block`` to ``submit``, in order."""
+        rows = self.blocks[block]
+        reader = self._open_reader(rows.chunk_id)
+        with self._lock:
+            self._loads += 1
+            load = self._loads
+            self._readers[load] = reader
+        borders = part_borders(rows.n_rows, reader.entry.nnz / max(1, reader.entry.n_obs), n_threads)
+        left = len(borders) - 1
+
+        def finish(_: Future[CompactCsr]) -> None:
+            nonlocal left
+            with self._lock:
+                left -= 1
+                if left == 0:
+                    self._bytes_done += self._readers.pop(load).bytes_read
+
+        parts = []
+        for low, high in pairwise(borders):
+            part = submit(reader.read_spans, rows.spans(low, high))
+            part.add_done_callback(finish)
+            parts.append(part)
+        return PendingBlock(parts)
+
+
+def part_borders(n_rows: int, nnz_per_row: float, n_threads: int) -> list[int]:
+    """Where to cut ``n_rows`` rows into parts of near-equal size."""
+    nnz = n_rows * nnz_per_row
+    n_parts = max(nnz / PART_NNZ, min(n_threads, nnz / MIN_PART_NNZ))
+    n_parts = min(max(1, round(n_parts)), n_rows)
+    return [n_rows * part // n_parts for part in range(n_parts + 1)]
+
+
+def run_now(read: Callable[..., CompactCsr], *args: Any) -> Future[CompactCsr]:
+    """Like ``Executor.submit``, in this thread."""
+    future: Future[CompactCsr] = Future()
+    try:
+        future.set_result(read(*args))
+    except Exception as error:  # noqa: BLE001 - raised again by whoever asks for the result
+        future.set_exception(error)
+    return future
+
+
+class WindowFetcher:
+    """Serves the windows of one epoch in order, decoding one window ahead; a context manager.
+
+    Only the owner's thread may call :meth:`advance`; what :meth:`handle`
+    returns may be resolved in any thread.
+
+    Parameters
+    ----------
+    epoch
+        The windows.
+    source, cache
+        Where blocks come from and where they stay.
+    reuse
+        Is told every request, to predict hits.
+    n_threads
+        Threads that read and decode.
+    """
+
+    def __init__(
+        self, epoch: EpochPlan, source: BlockSource, cache: BlockCache[PendingBlock], reuse: ReuseModel, n_threads: int
+    ) -> None:
+        self._windows = epoch.windows
+        self._end = epoch.windows_from(0).stop
+        self._source = source
+        self._cache = cache
+        self._reuse = reuse
+        self._n_threads = n_threads
+        self._held: dict[int, list[tuple[int, PendingBlock]]] = {}
+        self._closed = False
+        self._pool = ThreadPoolExecutor(n_threads, thread_name_prefix="scvae-decode")
+
+    def __enter__(self) -> WindowFetcher:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def advance(self, first: int, last: int) -> None:
+        """Give back the windows before ``first``; begin to decode ``first`` to ``last`` and the one after."""
+        for window in [held for held in self._held if held < first]:
+            self._release(window)
+        for window in range(first, min(last + 2, self._end)):
+            if window not in self._held:
+                self._held[window] = [(block, self._request(block)) for block in self._windows[window]]
+
+    def handle(self, window: int) -> Callable[[], Window]:
+        """A function that waits for ``window`` and returns it, or raises what decoding raised."""
+        held = self._held[window]
+        blocks = self._source.blocks
+
+        def resolve() -> Window:
+            return Window([(blocks[block], self._result(block, pending)) for block, pending in held])
+
+        return resolve
+
+    def close(self) -> None:
+        """Stop the threads and give everything back; parts not yet begun are dropped."""
+        self._closed = True
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        for window in list(self._held):
+            self._release(window)
+
+    def _result(self, block: int, pending: PendingBlock) -> DecodedBlock:
+        try:
+            return pending.result()
+        except CancelledError:
+            if self._closed:
+                raise
+            # Another iterator over the same cache began this block and was closed before it was done.
+            return self._source.start(block, run_now, 1).result()
+
+    def _request(self, block: int) -> PendingBlock:
+        self._reuse.request(block)
+        return self._cache.acquire(block, lambda: self._source.start(block, self._submit, self._n_threads))
+
+    def _submit(self, read: Callable[..., CompactCsr], *args: Any) -> Future[CompactCsr]:
+        return self._pool.submit(read, *args)
+
+    def _release(self, window: int) -> None:
+        for block, pending in self._held.pop(window):
+            self._cache.release(block, pending)

@@ -1,0 +1,1 @@
+"""Models: batches in, losses and latents out."""

@@ -1,0 +1,85 @@
+"""What a model learns from the DataModule it is trained on, and how it complains about it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from scvae_data.errors import ConfigError
+
+__all__ = ["category_names", "check_choice", "check_range", "datamodule_of", "facts_of", "gene_masks", "not_finite"]
+
+SHOWN = 10  # rows or names listed in a message
+
+
+def not_finite(model: LightningModule, batch: dict[str, Any], per_cell: Tensor) -> str:
+    """One line that leads to the cells behind a loss that is not a number."""
+    bad = (~torch.isfinite(per_cell)).nonzero().flatten().cpu()
+    rows = batch["index"].cpu()[bad].tolist()
+    names = category_names(datamodule_of(model), "SRX_accession", batch, bad)
+    shown = ", ".join(map(str, rows[:SHOWN])) + (", …" if len(rows) > SHOWN else "")
+    return (
+        f"the loss is not finite at step {model.global_step}: {len(rows)} of {len(per_cell)} cells, "
+        f"global rows {shown} of {', '.join(names) or 'unknown experiments'}; lower model.lr "
+        f"(now {model.hparams['lr']}) or look at these cells"
+    )
+
+
+def check_choice(name: str, value: object, allowed: tuple[str, ...]) -> None:
+    """Refuse a setting that is not one of ``allowed``."""
+    if value not in allowed:
+        raise ConfigError(f"{name}={value} is not one of {', '.join(allowed)}")
+
+
+def check_range(name: str, value: float, *, low: float, high: float = float("inf")) -> None:
+    """Refuse a number outside ``[low, high]``."""
+    if not low <= value <= high:
+        raise ConfigError(
+            f"{name}={value} must be at least {low}" + (f" and at most {high}" if high < float("inf") else "")
+        )
+
+
+def datamodule_of(model: LightningModule) -> Any:
+    """The DataModule of the trainer that runs ``model``."""
+    data = getattr(model.trainer, "datamodule", None)
+    if data is None:
+        raise ConfigError("a VAE learns its sizes from a DataModule; call trainer.fit(model, datamodule=…)")
+    return data
+
+
+def facts_of(data: Any, batch_key: str | None) -> dict[str, Any]:
+    """What a checkpoint must know of the dataset, as plain types."""
+    if batch_key is not None and batch_key not in data.categories:
+        raise ConfigError(
+            f"batch_key={batch_key} is not among the columns served ({', '.join(data.categories) or 'none'}); "
+            f"add it to data.label_keys or set data.batch_key={batch_key}"
+        )
+    return {
+        "n_vars": int(data.n_vars),
+        "var_names": [str(name) for name in data.var_names],
+        "categories": [str(name) for name in data.categories[batch_key]] if batch_key is not None else [],
+        "gene_list_hash": str(data.index.gene_list_hash),
+        "content_hash": str(data.index.content_hash),
+    }
+
+
+def gene_masks(model: LightningModule) -> Tensor | None:
+    """Which genes each gene set measures, (n_sets, n_vars) bool; None if all do or there is no dataset at hand."""
+    data = getattr(model._trainer, "datamodule", None)
+    if data is None:
+        return None
+    masks = np.asarray(data.gene_mask(np.arange(len(data.index.genes.gene_sets))), dtype=bool)
+    return None if masks.all() else torch.from_numpy(masks)
+
+
+def category_names(data: Any, column: str, batch: dict[str, Any], rows: Tensor) -> list[str]:
+    """Distinct categories of ``column`` among ``rows`` of ``batch``, at most ``SHOWN``."""
+    if column not in batch["obs"]:
+        return []
+    categories = data.categories[column]
+    codes = sorted(set(batch["obs"][column].cpu()[rows].tolist()))
+    return [str(categories[code]) for code in codes if code < len(categories)][:SHOWN]

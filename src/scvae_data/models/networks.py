@@ -1,0 +1,149 @@
+"""Multilayer perceptrons of the VAE: expression in, latent distribution out, and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Decoder", "Encoder", "MlpShape"]
+
+
+@dataclass(frozen=True)
+class MlpShape:
+    """What encoder and decoder have in common."""
+
+    n_hidden: int = 128
+    """Width of each hidden layer."""
+    n_layers: int = 1
+    """Hidden layers."""
+    norm: Literal["batch", "layer", "none"] = "batch"
+    """Normalisation between the linear map and the ReLU."""
+    n_codes: int = 0
+    """Codes of the covariate including the one for "unknown"; 0: no covariate."""
+    batch_dim: int = 0
+    """Length of the learned vector that stands for a code; 0: one-hot."""
+
+
+class Covariate(nn.Module):
+    """What a categorical covariate adds to the input of a layer's nonlinearity.
+
+    Concatenating a one-hot code to the input of a linear map is the same as
+    adding a column of its weights, so the column is looked up and no one-hot
+    matrix is built.
+
+    Parameters
+    ----------
+    shape
+        Number of codes and length of their vectors.
+    n_in
+        Inputs of the linear map beside it, for the scale of the first values.
+    n_out
+        Outputs of the linear map beside it.
+    """
+
+    def __init__(self, shape: MlpShape, n_in: int, n_out: int) -> None:
+        super().__init__()
+        bound = (n_in + shape.n_codes) ** -0.5
+        if shape.batch_dim:
+            self.table = nn.Embedding(shape.n_codes, shape.batch_dim)
+            self.weight: nn.Module = nn.Linear(shape.batch_dim, n_out, bias=False)
+        else:
+            self.table = nn.Embedding(shape.n_codes, n_out)
+            self.weight = nn.Identity()
+            nn.init.uniform_(self.table.weight, -bound, bound)
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """Codes (n,) in, (n, n_out) out."""
+        added: Tensor = self.weight(self.table(codes))
+        return added
+
+
+class Layer(nn.Module):
+    """Linear map plus covariate, normalisation, ReLU, dropout."""
+
+    def __init__(self, n_in: int, shape: MlpShape, dropout: float) -> None:
+        super().__init__()
+        self.linear = nn.Linear(n_in, shape.n_hidden)
+        self.covariate = Covariate(shape, n_in, shape.n_hidden) if shape.n_codes else None
+        self.norm = _norm(shape)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, codes: Tensor | None) -> Tensor:
+        """(n, n_in) in, (n, n_hidden) out."""
+        hidden = self.linear(x)
+        if self.covariate is not None:
+            hidden = hidden + self.covariate(codes)
+        activated: Tensor = self.dropout(torch.relu(self.norm(hidden)))
+        return activated
+
+
+class Mlp(nn.Module):
+    """``n_layers`` layers, each of which sees the covariate."""
+
+    def __init__(self, n_in: int, shape: MlpShape, dropout: float) -> None:
+        super().__init__()
+        widths = [n_in, *[shape.n_hidden] * (shape.n_layers - 1)]
+        self.layers = nn.ModuleList(Layer(width, shape, dropout) for width in widths)
+
+    def forward(self, x: Tensor, codes: Tensor | None) -> Tensor:
+        """(n, n_in) in, (n, n_hidden) out."""
+        for layer in self.layers:
+            x = layer(x, codes)
+        return x
+
+
+class Encoder(nn.Module):
+    """Expression to the mean and log-variance of a diagonal normal over latents."""
+
+    def __init__(self, n_vars: int, n_latent: int, shape: MlpShape, dropout: float) -> None:
+        super().__init__()
+        self.mlp = Mlp(n_vars, shape, dropout)
+        self.mean = nn.Linear(shape.n_hidden, n_latent)
+        self.log_var = nn.Linear(shape.n_hidden, n_latent)
+
+    def forward(self, x: Tensor, codes: Tensor | None) -> tuple[Tensor, Tensor]:
+        """(n, n_vars) in, mean and log-variance, (n, n_latent) float32 each, out.
+
+        The log-variance is kept within ±15: its exponential enters the KL term,
+        where a stray cell of extreme depth would otherwise overflow.
+        """
+        hidden = self.mlp(x, codes)
+        return self.mean(hidden).float(), self.log_var(hidden).float().clamp(-15.0, 15.0)
+
+
+class Decoder(nn.Module):
+    """Latents to one or more rows of gene-wise parameters.
+
+    Parameters
+    ----------
+    n_vars
+        Genes.
+    n_latent
+        Latent dimensions.
+    shape
+        Hidden layers and covariate.
+    heads
+        Names of the parameters; each gets a linear map of its own.
+    """
+
+    def __init__(self, n_vars: int, n_latent: int, shape: MlpShape, heads: tuple[str, ...]) -> None:
+        super().__init__()
+        # Dropout before a decoder's output only blurs the reconstruction; SCVI has none there either.
+        self.mlp = Mlp(n_latent, shape, dropout=0.0)
+        self.heads = nn.ModuleDict({name: nn.Linear(shape.n_hidden, n_vars) for name in heads})
+
+    def forward(self, z: Tensor, codes: Tensor | None) -> dict[str, Tensor]:
+        """(n, n_latent) in, one (n, n_vars) float32 tensor per head out."""
+        hidden = self.mlp(z, codes)
+        return {name: head(hidden).float() for name, head in self.heads.items()}
+
+
+def _norm(shape: MlpShape) -> nn.Module:
+    """The normalisation that ``shape`` names."""
+    if shape.norm == "batch":
+        # As in SCVI: running statistics over some hundred batches, and room for genes that hardly vary.
+        return nn.BatchNorm1d(shape.n_hidden, momentum=0.01, eps=1e-3)
+    return nn.LayerNorm(shape.n_hidden) if shape.norm == "layer" else nn.Identity()

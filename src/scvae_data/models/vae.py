@@ -1,0 +1,348 @@
+"""The variational autoencoder as a LightningModule: batches of a ChunkedDataModule in, losses and latents out.
+
+The model is that of SCVI: ``log1p`` of the counts into an encoder, a normal
+latent, a softmax decoder times the observed library size, one dispersion per
+gene. Sizes, optimiser and defaults are SCVI's as well.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, cast
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+
+from scvae_data.errors import ConfigError, ScvaeDataError, SelectionError
+from scvae_data.models.dataset_facts import (
+    check_choice,
+    check_range,
+    datamodule_of,
+    facts_of,
+    gene_masks,
+    not_finite,
+)
+from scvae_data.models.likelihoods import gaussian_log_prob, nb_log_prob, zinb_log_prob
+from scvae_data.models.networks import Decoder, Encoder, MlpShape
+
+__all__ = ["VAE"]
+
+Batch = dict[str, Any]
+
+HEADS = {"nb": ("scale",), "zinb": ("scale", "zero_logit"), "gaussian": ("mean",)}
+NORMS = ("batch", "layer", "none")
+DISPERSIONS = ("gene", "gene-batch")
+ACTIVE_VARIANCE = 0.01  # a latent dimension is active if its mean varies more than this over cells (Burda et al. 2016)
+UNMEASURED_LOGIT = -1e4  # softmax share of a gene that a file did not measure: zero, and finite in the log
+MIN_LOG_SCALE = -4.0  # a gene that is constant in the data must not buy an infinite density
+
+
+class VAE(LightningModule):
+    """Variational autoencoder of single-cell expression.
+
+    The networks are built when a trainer starts, from what its DataModule
+    knows (genes, categories), and are described in the checkpoint, so that
+    ``VAE.load_from_checkpoint(path)`` needs no data.
+
+    Logged per cell, in nats: ``elbo = recon - kl``, where ``recon`` is the
+    expected log-density of the data; higher is better. ``loss`` is what is
+    minimised: ``kl_weight * kl - recon`` in training, ``-elbo`` elsewhere.
+
+    Parameters
+    ----------
+    likelihood
+        ``"nb"`` or ``"zinb"`` on counts, ``"gaussian"`` on normalised values.
+    normalized
+        Whether the DataModule's ``x`` is log-normalised; follows from the
+        likelihood if None. It is a parameter so that a config can hand it on
+        to the DataModule.
+    n_latent, n_hidden, n_layers
+        Latent dimensions, width and number of hidden layers.
+    dropout
+        Share of hidden units dropped in the encoder.
+    norm
+        ``"batch"``, ``"layer"`` or ``"none"``.
+    dispersion
+        ``"gene"``: one per gene; ``"gene-batch"``: one per gene and category of ``batch_key``.
+    batch_key
+        obs column to correct for; None: no correction.
+    batch_dim
+        Length of a learned vector per category; 0: one-hot.
+    encode_batch
+        Whether the encoder sees the category too, not only the decoder.
+    unknown_dropout
+        Share of training cells whose category is replaced by "unknown",
+        which is what cells of categories not seen in training get.
+    kl_warmup_epochs
+        Epochs over which the weight of the KL term rises linearly from 0 to 1.
+    lr, eps, weight_decay
+        Of Adam.
+    facts
+        What the networks were built for; filled in by :meth:`configure_model`.
+
+    Raises
+    ------
+    ConfigError
+        For a value outside its range, naming it.
+    """
+
+    def __init__(
+        self,
+        likelihood: Literal["nb", "zinb", "gaussian"] = "nb",
+        normalized: bool | None = None,
+        n_latent: int = 10,
+        n_hidden: int = 128,
+        n_layers: int = 1,
+        dropout: float = 0.1,
+        norm: Literal["batch", "layer", "none"] = "batch",
+        dispersion: Literal["gene", "gene-batch"] = "gene",
+        batch_key: str | None = None,
+        batch_dim: int = 0,
+        encode_batch: bool = False,
+        unknown_dropout: float = 0.1,
+        kl_warmup_epochs: float = 10.0,
+        lr: float = 1e-3,
+        eps: float = 0.01,
+        weight_decay: float = 1e-6,
+        facts: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        check_choice("likelihood", likelihood, tuple(HEADS))
+        check_choice("norm", norm, NORMS)
+        check_choice("dispersion", dispersion, DISPERSIONS)
+        for name, count in {"n_latent": n_latent, "n_hidden": n_hidden, "n_layers": n_layers}.items():
+            check_range(name, count, low=1)
+        for name, share in {"dropout": dropout, "unknown_dropout": unknown_dropout}.items():
+            check_range(name, share, low=0, high=1)
+        for name, number in {
+            "batch_dim": batch_dim,
+            "kl_warmup_epochs": kl_warmup_epochs,
+            "lr": lr,
+            "eps": eps,
+        }.items():
+            check_range(name, number, low=0)
+        if dispersion == "gene-batch" and batch_key is None:
+            raise ConfigError("dispersion=gene-batch needs a batch_key; set model.batch_key or dispersion=gene")
+        if normalized is not None and normalized != (likelihood == "gaussian"):
+            raise ConfigError(
+                f"likelihood={likelihood} cannot use normalized={normalized}; "
+                f"set model.normalized={str(not normalized).lower()} or choose another model"
+            )
+        self.save_hyperparameters(logger=False)
+        self.likelihood = likelihood
+        self.normalized = likelihood == "gaussian"
+        self.facts = facts
+        self.encoder: Encoder | None = None
+        self.decoder: Decoder | None = None
+
+    # ---- building -------------------------------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        """Check that the DataModule serves what the likelihood needs, from the genes the networks were built for."""
+        data = datamodule_of(self)
+        if not self._has_target(data):
+            raise ConfigError(
+                f"likelihood={self.likelihood} needs {'normalised values' if self.normalized else 'counts'}, but the "
+                f"data are served with normalized={data.normalized}; set data.normalized={str(self.normalized).lower()}"
+            )
+        if self.facts is not None and self.facts["gene_list_hash"] != data.index.gene_list_hash:
+            raise SelectionError(
+                f"the model was trained on {self.facts['n_vars']} genes (list {self.facts['gene_list_hash'][:12]}), "
+                f"this dataset has {data.n_vars} (list {data.index.gene_list_hash[:12]}); use one with its genes"
+            )
+
+    def configure_model(self) -> None:
+        """Build the networks once, for ``facts`` or else for the trainer's DataModule."""
+        if self.decoder is not None:
+            return
+        data = datamodule_of(self) if self.facts is None else None
+        if data is not None:
+            self.facts = facts_of(data, self.hparams["batch_key"])
+            self.hparams["facts"] = self.facts
+        assert self.facts is not None
+        self._build(int(self.facts["n_vars"]), len(self.facts["categories"]))
+
+    def _build(self, n_vars: int, n_categories: int) -> None:
+        options = self.hparams
+        n_codes = n_categories + 1 if options["batch_key"] is not None else 0
+        sizes: dict[str, Any] = {key: options[key] for key in ("n_hidden", "n_layers", "norm", "batch_dim")}
+        decoder_shape = MlpShape(**sizes, n_codes=n_codes)
+        encoder_shape = MlpShape(**sizes, n_codes=n_codes if options["encode_batch"] else 0)
+        self.encoder = Encoder(n_vars, options["n_latent"], encoder_shape, options["dropout"])
+        self.decoder = Decoder(n_vars, options["n_latent"], decoder_shape, HEADS[self.likelihood])
+        n_rows = n_codes if options["dispersion"] == "gene-batch" else 1
+        # Log inverse dispersion of counts, log standard deviation of normalised values.
+        self.log_dispersion = nn.Parameter(
+            torch.randn(n_rows, n_vars) if not self.normalized else torch.zeros(n_rows, n_vars)
+        )
+        self.register_buffer("seen", torch.zeros(n_categories + 1, dtype=torch.bool))  # the last code is "unknown"
+        self.register_buffer("measured", gene_masks(self), persistent=False)
+        self.register_buffer("latent_sums", torch.zeros(3, options["n_latent"], dtype=torch.float64), persistent=False)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse weights that belong to another gene list."""
+        theirs = checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY].get("facts") or {}
+        ours = self.facts or {}
+        if theirs.get("gene_list_hash") != ours.get("gene_list_hash"):
+            raise SelectionError(
+                f"the checkpoint was trained on gene list {str(theirs.get('gene_list_hash'))[:12]}, but this dataset "
+                f"has {str(ours.get('gene_list_hash'))[:12]}; resume with the dataset it was trained on"
+            )
+
+    # ---- the model ------------------------------------------------------------------------------------------------
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Mean of the latent of each cell, (n, n_latent) float32."""
+        return self._encode(self._target(batch), self._codes(batch))[0]
+
+    def elbo_terms(self, batch: Batch, *, codes: Tensor | None = None) -> dict[str, Tensor]:
+        """Reconstruction, KL divergence and latent mean of each cell, with one sample of the latent.
+
+        Parameters
+        ----------
+        batch
+            As delivered by the DataModule.
+        codes
+            Category of each cell instead of the batch's own, (n,).
+
+        Returns
+        -------
+        ``recon`` and ``kl`` in nats, (n,) float32, and ``latent``, (n, n_latent) float32.
+        """
+        target = self._target(batch)
+        chosen = self._codes(batch) if codes is None else codes
+        mean, log_var = self._encode(target, chosen)
+        z = mean + torch.randn_like(mean) * torch.exp(0.5 * log_var)
+        kl = 0.5 * (mean.square() + log_var.exp() - log_var - 1).sum(dim=1)
+        recon = self._log_prob(target, z, chosen, self._measured(batch)).sum(dim=1)
+        return {"recon": recon, "kl": kl, "latent": mean}
+
+    def _encode(self, target: Tensor, codes: Tensor | None) -> tuple[Tensor, Tensor]:
+        assert self.encoder is not None
+        latent: tuple[Tensor, Tensor] = self.encoder(target if self.normalized else torch.log1p(target), codes)
+        return latent
+
+    def _log_prob(self, target: Tensor, z: Tensor, codes: Tensor | None, measured: Tensor | None) -> Tensor:
+        """Log-density of each value, (n, n_vars); zero for genes that were not measured."""
+        assert self.decoder is not None
+        heads = self.decoder(z, codes)
+        dispersion = self.log_dispersion[0] if len(self.log_dispersion) == 1 else self.log_dispersion[codes]
+        if self.normalized:
+            values = gaussian_log_prob(target, heads["mean"], dispersion.clamp(min=MIN_LOG_SCALE))
+            return values if measured is None else values * measured
+        scale = heads["scale"] if measured is None else heads["scale"].masked_fill(~measured, UNMEASURED_LOGIT)
+        # The total over the genes at hand, not over the whole directory: the softmax shares out exactly these.
+        log_library = target.sum(dim=1, keepdim=True).clamp(min=1.0).log()
+        log_mean = torch.log_softmax(scale, dim=1) + log_library
+        if self.likelihood == "nb":
+            return nb_log_prob(target, log_mean, dispersion)
+        zero_logit = heads["zero_logit"]
+        return zinb_log_prob(target, log_mean, dispersion, zero_logit)
+
+    def _has_target(self, data: Any) -> bool:
+        return bool(data.normalized) == self.normalized or (
+            not self.normalized and bool(getattr(data, "counts", False))
+        )
+
+    def _target(self, batch: Batch) -> Tensor:
+        """What the likelihood explains: counts or normalised values, (n, n_vars) float32."""
+        values: Tensor = batch["x"] if self.normalized else batch.get("counts", batch["x"])
+        return values
+
+    def _measured(self, batch: Batch) -> Tensor | None:
+        masks = cast("Tensor | None", self.measured)
+        return None if masks is None else masks[batch["gene_set"]]
+
+    def _codes(self, batch: Batch) -> Tensor | None:
+        """Category of each cell; "unknown" for those not seen in training and, in training, for a random share."""
+        if self.hparams["batch_key"] is None:
+            return None
+        codes = cast(Tensor, batch["obs"][self.hparams["batch_key"]])
+        seen = cast(Tensor, self.seen)
+        unknown = len(seen) - 1
+        if self.training:
+            seen[codes] = True
+            dropped = torch.rand(codes.shape, device=codes.device) < self.hparams["unknown_dropout"]
+            return codes.masked_fill(dropped, unknown)
+        return codes.masked_fill(~seen[codes], unknown)
+
+    # ---- training -------------------------------------------------------------------------------------------------
+
+    def kl_weight(self, batch_idx: int) -> float:
+        """Weight of the KL term: linear in the share of ``kl_warmup_epochs`` that has passed, at most 1."""
+        warmup = float(self.hparams["kl_warmup_epochs"])
+        if warmup == 0:
+            return 1.0
+        epochs = self.current_epoch + batch_idx / max(1.0, float(self.trainer.num_training_batches))
+        return min(1.0, epochs / warmup)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of one batch: mean over cells, in nats."""
+        terms = self.elbo_terms(batch)
+        weight = self.kl_weight(batch_idx)
+        per_cell = weight * terms["kl"] - terms["recon"]
+        loss = per_cell.mean()
+        if not torch.isfinite(loss):
+            raise ScvaeDataError(not_finite(self, batch, per_cell))
+        self._log_terms("train", terms, loss, on_step=True)
+        self.log("train/kl_weight", weight, batch_size=len(per_cell))
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """ELBO of one batch of held-out cells, also apart for cells of categories not seen in training."""
+        terms = self._evaluate("val", batch)
+        latent = terms["latent"].double()
+        sums = cast(Tensor, self.latent_sums)
+        sums += torch.stack([torch.full_like(latent[0], len(latent)), latent.sum(dim=0), latent.square().sum(dim=0)])
+        self._log_unseen(batch, terms)
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the latents of the last epoch."""
+        cast(Tensor, self.latent_sums).zero_()
+
+    def on_validation_epoch_end(self) -> None:
+        """Count the latent dimensions that vary over cells: few of them mean posterior collapse."""
+        n, total, squares = cast(Tensor, self.latent_sums)
+        variance = squares / n - (total / n).square()
+        self.log("val/active_units", (variance > ACTIVE_VARIANCE).sum().float())
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """ELBO of one batch of test cells."""
+        self._evaluate("test", batch)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """``latent``, the mean of each cell's latent, and ``index``, its global row."""
+        return {"latent": self(batch), "index": batch["index"]}
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adam as in SCVI."""
+        options = self.hparams
+        return torch.optim.Adam(
+            self.parameters(), lr=options["lr"], eps=options["eps"], weight_decay=options["weight_decay"]
+        )
+
+    def _evaluate(self, stage: str, batch: Batch) -> dict[str, Tensor]:
+        terms = self.elbo_terms(batch)
+        self._log_terms(stage, terms, (terms["kl"] - terms["recon"]).mean(), on_step=False)
+        return terms
+
+    def _log_terms(self, stage: str, terms: dict[str, Tensor], loss: Tensor, *, on_step: bool) -> None:
+        recon, kl = terms["recon"].mean(), terms["kl"].mean()
+        values = {"loss": loss.detach(), "elbo": (recon - kl).detach(), "recon": recon.detach(), "kl": kl.detach()}
+        self.log_dict(
+            {f"{stage}/{name}": value for name, value in values.items()},
+            on_step=on_step,
+            on_epoch=not on_step,
+            batch_size=len(terms["kl"]),
+        )
+
+    def _log_unseen(self, batch: Batch, terms: dict[str, Tensor]) -> None:
+        codes = self._codes(batch)
+        seen = cast(Tensor, self.seen)
+        if codes is None or not seen.any():
+            return
+        unseen = codes == len(seen) - 1
+        n_unseen = int(unseen.sum())
+        if n_unseen:
+            elbo = (terms["recon"] - terms["kl"])[unseen].mean()
+            self.log("val/elbo_unseen", elbo, on_step=False, on_epoch=True, batch_size=n_unseen)

@@ -1,0 +1,1 @@
+"""Raw count files in, a dataset directory out: scan every file, decide once, write the chunks."""

@@ -1,0 +1,165 @@
+"""Independent pieces of work in, their outcomes out as they finish.
+
+A piece is a call of a module-level function with picklable arguments. What
+it raises on purpose is an outcome like any other: one bad file must not end
+a run. A killed worker breaks a plain process pool and loses every task in
+it, so the local engine submits again what was lost, and runs what was in
+flight one by one to find the piece that kills.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from scvae_data.errors import ConfigError, ScvaeDataError
+
+__all__ = ["Engine", "Failure", "LocalEngine", "Outcome", "SerialEngine", "Task"]
+
+log = logging.getLogger(__name__)
+
+MAX_KILLS = 2
+
+
+@dataclass(frozen=True)
+class Task:
+    """One call: a module-level function and its arguments."""
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+
+    def __call__(self) -> Any:
+        """Run the task; what it raises becomes a `Failure`, programming errors with their traceback."""
+        try:
+            return self.function(*self.arguments)
+        except ScvaeDataError as error:
+            return Failure(getattr(error, "reason", "error"), str(error), "", error)
+        except (OSError, MemoryError) as error:
+            return Failure("unreadable", f"{type(error).__name__}: {error}", traceback.format_exc())
+        except Exception as error:  # noqa: BLE001 - an unknown fault of one piece is reported, not fatal to the rest
+            return Failure("unexpected", f"{type(error).__name__}: {error}", traceback.format_exc())
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A piece of work that did not succeed.
+
+    Parameters
+    ----------
+    reason
+        Code for reports.
+    message
+        One line.
+    details
+        Traceback, for faults nobody foresaw.
+    error
+        The error raised on purpose, if it was one.
+    """
+
+    reason: str
+    message: str
+    details: str = ""
+    error: ScvaeDataError | None = None
+
+
+Outcome = Any
+
+
+class Engine(Protocol):
+    """Runs tasks; the results do not depend on which engine does."""
+
+    n_workers: int
+
+    def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Outcome]]:
+        """Yield (position, result or `Failure`) of every task, in any order."""
+        ...
+
+
+@dataclass(frozen=True)
+class SerialEngine:
+    """One task after the other, in this process."""
+
+    n_workers: int = 1
+
+    def __post_init__(self) -> None:
+        if self.n_workers != 1:
+            raise ConfigError(f"engine.n_workers={self.n_workers}: engine=serial has one worker; use engine=local")
+
+    def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Outcome]]:
+        """Yield the outcome of every task in order."""
+        for position, task in enumerate(tasks):
+            yield position, task()
+
+
+class LocalEngine:
+    """A pool of processes on this machine.
+
+    Parameters
+    ----------
+    n_workers
+        Number of processes; None takes one per available core.
+    """
+
+    def __init__(self, n_workers: int | None = None) -> None:
+        if n_workers is not None and n_workers < 1:
+            raise ConfigError(f"engine.n_workers={n_workers} must be 1 or more, or null for one per core")
+        self.n_workers = n_workers or len(os.sched_getaffinity(0))
+
+    def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Outcome]]:
+        """Yield the outcome of every task as it finishes; tasks of a killed worker are run again."""
+        waiting = list(range(len(tasks)))
+        while waiting:
+            lost: list[int] = []
+            yield from self._run_pool(tasks, waiting, lost)
+            if lost:
+                log.warning("a worker process was killed; %d pieces of work are run again", len(lost))
+            suspects, waiting = lost[: 2 * self.n_workers], lost[2 * self.n_workers :]
+            for position in suspects:
+                yield position, self._run_alone(tasks[position])
+
+    def _pool(self, n_workers: int) -> ProcessPoolExecutor:
+        # Spawn: a fork would copy the locks of HDF5 and of running threads.
+        return ProcessPoolExecutor(n_workers, mp_context=multiprocessing.get_context("spawn"))
+
+    def _run_pool(self, tasks: Sequence[Task], positions: list[int], lost: list[int]) -> Iterator[tuple[int, Outcome]]:
+        """Run tasks until all are done or a worker dies; then ``lost`` has the rest, those in flight first."""
+        queue = iter(positions)
+        running: dict[Future[Any], int] = {}
+        with self._pool(min(self.n_workers, len(positions))) as pool:
+            try:
+                while True:
+                    while len(running) < 2 * self.n_workers and (position := next(queue, None)) is not None:
+                        running[pool.submit(tasks[position])] = position
+                    if not running:
+                        return
+                    for future in wait(running, return_when=FIRST_COMPLETED).done:
+                        position = running[future]
+                        result = future.result()
+                        del running[future]
+                        yield position, result
+            except BrokenProcessPool:
+                lost.extend(sorted({*running.values()} | ({position} if position is not None else set())))
+                lost.extend(left for left in queue if left not in lost)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def _run_alone(self, task: Task) -> Outcome:
+        """Run one task in a process of its own, so that only it can be blamed for a killed worker."""
+        for _ in range(MAX_KILLS):
+            with self._pool(1) as pool:
+                try:
+                    return pool.submit(task).result()
+                except BrokenProcessPool:
+                    continue
+        return Failure(
+            "worker_killed",
+            f"killed its worker process {MAX_KILLS} times (out of memory?); leave it out or give more memory",
+        )

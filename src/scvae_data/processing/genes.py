@@ -1,0 +1,221 @@
+"""Gene tables of all files in, one gene order and a map from every table into it out.
+
+A gene's key is its Ensembl id without version where a file has ids, else the
+id that its symbol has in the files that carry both, else the symbol. All
+distinct keys, sorted, are the *universe*; what the directory holds is a
+subset of it, so that the order never depends on which file came first.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from scvae_data.errors import ConfigError
+from scvae_data.readers import GeneTable
+
+__all__ = ["GeneRules", "Universe", "align", "infer_species", "read_mapping", "unversioned"]
+
+ENSEMBL = re.compile(r"^(ENS[A-Z]*G\d{11})(?:\.\d+)?(_PAR_Y)?$")
+SPECIES_OF_PREFIX = {
+    "ENSG": "human",
+    "ENSMUSG": "mouse",
+    "ENSRNOG": "rat",
+    "ENSDARG": "zebrafish",
+    "ENSMMUG": "macaque",
+    "ENSSSCG": "pig",
+    "ENSCJAG": "marmoset",
+}
+GENOME_PREFIX = {"hg19_": "human", "hg38_": "human", "GRCh38_": "human", "mm10_": "mouse", "mm9_": "mouse"}
+
+
+@dataclass(frozen=True)
+class GeneRules:
+    """Which genes the directory holds.
+
+    Parameters
+    ----------
+    join
+        ``"outer"``: a gene measured in any file; ``"inner"``: in every file.
+    min_cells, min_counts
+        A gene needs this many cells with a count, this total count, over the
+        kept cells of all files; None leaves the rule out.
+    mapping
+        CSV with columns ``id`` and ``symbol`` for files that carry symbols
+        only; it goes before the pairs found in the files.
+    allow_mixed_species
+        Accept files of several species in one directory.
+    """
+
+    join: Literal["outer", "inner"] = "outer"
+    min_cells: int | None = 3
+    min_counts: int | None = None
+    mapping: str | None = None
+    allow_mixed_species: bool = False
+
+    def __post_init__(self) -> None:
+        if self.join not in ("outer", "inner"):
+            raise ConfigError(f"genes.join={self.join!r} must be outer or inner")
+        for name in ("min_cells", "min_counts"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise ConfigError(f"genes.{name}={value} must be 0 or more, or null to leave the rule out")
+
+    def select(
+        self, n_files_measuring: NDArray[np.int64], n_files: int, n_cells: NDArray[np.int64], totals: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        """Return which genes of the universe are kept.
+
+        Parameters
+        ----------
+        n_files_measuring
+            In how many of the ``n_files`` files each gene is a column.
+        n_cells, totals
+            Kept cells with a count, and total count, of each gene.
+        """
+        kept = n_files_measuring == n_files if self.join == "inner" else n_files_measuring > 0
+        if self.min_cells is not None:
+            kept = kept & (n_cells >= self.min_cells)
+        if self.min_counts is not None:
+            kept = kept & (totals >= self.min_counts)
+        return np.asarray(kept)
+
+
+@dataclass(frozen=True)
+class Universe:
+    """Every gene of the inputs in one order.
+
+    Parameters
+    ----------
+    keys
+        Distinct gene keys, sorted; shape (n_genes,).
+    symbols
+        A symbol for each key; the key itself where no file has one.
+    ids
+        The Ensembl or other id for each key; empty where the key is a symbol.
+    maps
+        Per gene table (by its hash) the position of each column's gene, int32, shape (n_vars,).
+    """
+
+    keys: NDArray[np.object_]
+    symbols: NDArray[np.object_]
+    ids: NDArray[np.object_]
+    maps: dict[str, NDArray[np.int32]]
+
+
+def unversioned(gene_id: str) -> str:
+    """Strip the version of an Ensembl id, keeping the Y copy of a pseudo-autosomal gene apart.
+
+    Examples
+    --------
+    >>> unversioned("ENSG00000210082.2"), unversioned("ENSG00000182378.14_PAR_Y"), unversioned("TP53")
+    ('ENSG00000210082', 'ENSG00000182378_PAR_Y', 'TP53')
+    """
+    match = ENSEMBL.match(gene_id)
+    return match.group(1) + (match.group(2) or "") if match else gene_id
+
+
+def infer_species(table: GeneTable) -> list[str]:
+    """Return the species a gene table speaks of: none, one, or several.
+
+    Ensembl prefixes count from 1 % of the genes (so a handful of spike-ins is
+    no species); without ids, genome prefixes or the case of the mitochondrial
+    symbols tell.
+    """
+    names = [str(name) for name in (table.ids if table.ids is not None else table.names)]
+    votes: Counter[str] = Counter()
+    for name in names:
+        match = re.match(r"^(ENS[A-Z]*G)\d{11}", name)
+        if match:
+            votes[SPECIES_OF_PREFIX.get(match.group(1), match.group(1))] += 1
+        else:
+            for prefix, species in GENOME_PREFIX.items():
+                if name.startswith(prefix):
+                    votes[species] += 1
+    found = sorted(species for species, n in votes.items() if n > 0.01 * len(names))
+    if found or table.symbols is None:
+        return found
+    human = any(str(symbol).startswith("MT-") for symbol in table.symbols)
+    mouse = any(str(symbol).startswith("mt-") for symbol in table.symbols)
+    return ["human"] * human + ["mouse"] * mouse
+
+
+def read_mapping(path: str | None) -> dict[str, str]:
+    """Read a table of symbol to id; an empty dict for None."""
+    if path is None:
+        return {}
+    if not Path(path).is_file():
+        raise ConfigError(f"genes.mapping: {path} does not exist")
+    table = pd.read_csv(path, sep=None, engine="python", dtype=str)
+    if not {"id", "symbol"} <= set(table.columns):
+        raise ConfigError(f"{path}: needs columns 'id' and 'symbol', has {', '.join(map(str, table.columns))}")
+    table = table.dropna(subset=["id", "symbol"])
+    return {symbol: unversioned(key) for symbol, key in zip(table["symbol"], table["id"], strict=True)}
+
+
+def symbol_to_id(tables: Sequence[GeneTable], mapping: Mapping[str, str]) -> dict[str, str]:
+    """Return the symbols that stand for exactly one id in all tables that carry both; ``mapping`` goes first."""
+    ids_of: defaultdict[str, set[str]] = defaultdict(set)
+    for table in tables:
+        if table.ids is not None and table.symbols is not None:
+            for gene_id, symbol in zip(table.ids, table.symbols, strict=True):
+                if gene_id and symbol:
+                    ids_of[str(symbol)].add(unversioned(str(gene_id)))
+    return {symbol: next(iter(ids)) for symbol, ids in ids_of.items() if len(ids) == 1} | dict(mapping)
+
+
+def table_keys(table: GeneTable, pairs: Mapping[str, str]) -> tuple[list[str], set[str]]:
+    """Return the key of each column, and those keys that are ids."""
+    symbols = [str(symbol) for symbol in (table.symbols if table.symbols is not None else table.names)]
+    ids = [""] * len(symbols) if table.ids is None else [unversioned(str(gene_id)) for gene_id in table.ids]
+    keys, known = [], set()
+    for gene_id, symbol, name in zip(ids, symbols, table.names, strict=True):
+        found = gene_id or pairs.get(symbol, "")
+        if found:
+            known.add(found)
+        keys.append(found or symbol or str(name))
+    return keys, known
+
+
+def align(tables: Mapping[str, GeneTable], n_files: Mapping[str, int], mapping: Mapping[str, str]) -> Universe:
+    """Bring all gene tables into one order.
+
+    Parameters
+    ----------
+    tables
+        The distinct gene tables by hash.
+    n_files
+        How many files carry each table; the symbol most files use is the gene's symbol.
+    mapping
+        Symbol to id from `GeneRules.mapping`.
+    """
+    pairs = symbol_to_id(list(tables.values()), mapping)
+    keys_of: dict[str, list[str]] = {}
+    symbol_votes: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    with_id: set[str] = set()
+    for name in sorted(tables):
+        keys_of[name], known = table_keys(tables[name], pairs)
+        with_id.update(known)
+        symbols_of_table = tables[name].symbols
+        if symbols_of_table is not None:
+            for key, symbol in zip(keys_of[name], symbols_of_table, strict=True):
+                if symbol:
+                    symbol_votes[key][str(symbol)] += n_files[name]
+    ordered = sorted(set().union(*keys_of.values()))
+    position = {key: number for number, key in enumerate(ordered)}
+    symbols = [max(symbol_votes[key].items(), key=lambda vote: (vote[1], vote[0]))[0] if symbol_votes[key] else key
+               for key in ordered]  # fmt: skip
+    return Universe(
+        keys=np.array(ordered, object),
+        symbols=np.array(symbols, object),
+        ids=np.array([key if key in with_id else "" for key in ordered], object),
+        maps={name: np.array([position[key] for key in keys], np.int32) for name, keys in keys_of.items()},
+    )

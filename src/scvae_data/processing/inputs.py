@@ -1,0 +1,257 @@
+"""Configured inputs in, a list of files with their identities out.
+
+An accession names the experiment a file belongs to. It comes from the
+manifest, else from the file's own obs, else from the file name or its parent
+folders (10x files are all called ``filtered_feature_bc_matrix.h5``).
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from scvae_data.errors import ConfigError
+
+__all__ = [
+    "FileInput",
+    "InputFile",
+    "Inputs",
+    "ManifestInput",
+    "ObsValue",
+    "SimulatedInput",
+    "accession_from_path",
+    "source_names",
+]
+
+ObsValue = str | int | float | bool | None
+
+ACCESSION = re.compile(r"(?<![A-Za-z])[SEDN]RX\d+")
+FORBIDDEN = re.compile(r"[:#\s\x00-\x1f]")
+SUFFIXES = (".gz", ".h5ad", ".h5", ".hdf5", ".mtx")
+# Names that say what kind of matrix a file is, not which experiment it came from.
+GENERIC = re.compile(
+    r"[._-]*((filtered|raw|sample_filtered|sample_raw)_(feature|gene)_bc_matri(x|ces)(_mex|_h5)?"
+    r"|matrix|matrices|counts?|adata|data|outs|count|hg19|hg38|grch3[78]|mm10|mm9|grcm3[89]|genome)$",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """One file or folder to process.
+
+    Parameters
+    ----------
+    path
+        Absolute path.
+    accession
+        From the manifest; None where the file itself or its name must say.
+    obs_values
+        Further manifest columns, given to every cell of the file.
+    """
+
+    path: Path
+    accession: str | None = None
+    obs_values: dict[str, ObsValue] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What every kind of input has in common.
+
+    Parameters
+    ----------
+    merge_same_accession
+        Accept several files of one accession.
+    obs_columns
+        Input obs columns to keep; None keeps all (an error beyond 50).
+    """
+
+    merge_same_accession: bool = False
+    obs_columns: Sequence[str] | None = None
+
+    simulated = False
+
+    def files(self) -> list[InputFile]:
+        """List the files; raises `ConfigError` where there are none."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class FileInput(Inputs):
+    """Files named by path or glob.
+
+    Parameters
+    ----------
+    paths
+        A path, a glob (``**`` descends), or a list of them.
+    """
+
+    paths: str | Sequence[str] = ()
+
+    def files(self) -> list[InputFile]:
+        """Expand the globs; every pattern must match something."""
+        patterns = [self.paths] if isinstance(self.paths, str) else list(self.paths)
+        if not patterns:
+            raise ConfigError("input.paths is empty; give a path or a glob, e.g. input.paths='\"data/*.h5ad\"'")
+        found: dict[Path, InputFile] = {}
+        for pattern in patterns:
+            for path in expand(pattern):
+                found.setdefault(path, InputFile(path))
+        return list(found.values())
+
+
+@dataclass(frozen=True)
+class ManifestInput(Inputs):
+    """Files listed in a table.
+
+    Parameters
+    ----------
+    manifest
+        CSV, TSV or Parquet with a column ``path`` (relative paths start at
+        the manifest's folder), optionally ``srx_accession``; any further
+        column becomes an obs column.
+    """
+
+    manifest: str | None = None
+
+    def files(self) -> list[InputFile]:
+        """Read the manifest."""
+        if not self.manifest:
+            raise ConfigError("input.manifest is not set; give a CSV or Parquet file with a column 'path'")
+        path = Path(self.manifest).absolute()
+        table = read_manifest(path)
+        known = {"path", "srx_accession", "SRX_accession"}
+        files = []
+        for number, row in enumerate(table.to_dict("records"), start=1):
+            if not isinstance(row["path"], str) or not row["path"]:
+                raise ConfigError(f"{path}: row {number} has no path; every row names one file")
+            accession = row.get("srx_accession", row.get("SRX_accession"))
+            target = path.parent / row["path"]
+            if not target.exists():
+                raise ConfigError(f"{path}: row {number} names {target}, which does not exist")
+            values = {str(k): None if pd.isna(v) else v for k, v in row.items() if k not in known}
+            named = None if accession is None or pd.isna(accession) else check_accession(str(accession), path)
+            files.append(InputFile(target.absolute(), named, values))
+        if not files:
+            raise ConfigError(f"{path}: the manifest lists no file")
+        doubled = {f.path for f in files if sum(g.path == f.path for g in files) > 1} if len(files) < 1000 else set()
+        if doubled or len({f.path for f in files}) < len(files):
+            raise ConfigError(
+                f"{path}: the manifest lists a file twice: {min(doubled, default='(see the column path)')}"
+            )
+        return files
+
+
+@dataclass(frozen=True)
+class SimulatedInput(Inputs):
+    """Simulated files, made on the spot: a demonstration without a download.
+
+    Parameters
+    ----------
+    directory
+        Where the files are written.
+    n_files, cells_per_file, n_genes
+        Size of the simulation.
+    seed
+        Seed of the simulation.
+    """
+
+    directory: str = "data/demo"
+    n_files: int = 4
+    cells_per_file: int = 2000
+    n_genes: int = 20_000
+    seed: int = 0
+
+    simulated = True
+
+    def files(self) -> list[InputFile]:
+        """Write the simulated files and list them."""
+        from scvae_data.simulate import simulate_files
+
+        paths = simulate_files(
+            Path(self.directory).absolute(),
+            n_files=self.n_files,
+            cells_per_file=self.cells_per_file,
+            n_genes=self.n_genes,
+            seed=self.seed,
+        )
+        return [InputFile(path) for path in paths]
+
+
+def expand(pattern: str) -> list[Path]:
+    """Return the absolute paths a pattern names, in sorted order; a path that exists is taken literally."""
+    literal = Path(pattern).expanduser()
+    if literal.exists():
+        return [literal.absolute()]
+    if not glob.has_magic(pattern):
+        raise ConfigError(f"input.paths: {pattern} does not exist")
+    matches = sorted(glob.glob(str(literal), recursive=True))  # noqa: PTH207 - a pattern may be absolute
+    if not matches:
+        raise ConfigError(f"input.paths: {pattern} matches no file (searched from {Path.cwd()})")
+    return [Path(match).absolute() for match in matches]
+
+
+def read_manifest(path: Path) -> pd.DataFrame:
+    """Read a manifest table and check that it has a column ``path``."""
+    if not path.is_file():
+        raise ConfigError(f"input.manifest: {path} does not exist")
+    if path.suffix in {".parquet", ".pq"}:
+        table = pd.read_parquet(path)
+    else:
+        table = pd.read_csv(path, sep="\t" if ".tsv" in path.suffixes else ",")
+    if "path" not in table.columns:
+        raise ConfigError(f"{path}: no column 'path' among {', '.join(map(str, table.columns))}")
+    return table
+
+
+def check_accession(accession: str, origin: Path) -> str:
+    """Return an accession that can prefix cell names, or refuse it."""
+    if not accession or FORBIDDEN.search(accession):
+        raise ConfigError(
+            f"{origin}: accession {accession!r} must not be empty or hold ':', '#' or white space; "
+            "rename it in the manifest (input=manifest, column srx_accession)"
+        )
+    return accession
+
+
+def accession_from_path(path: Path) -> str:
+    """Return the accession that a file name or its parent folders give.
+
+    Examples
+    --------
+    >>> accession_from_path(Path("/data/SRX123/outs/filtered_feature_bc_matrix.h5"))
+    'SRX123'
+    >>> accession_from_path(Path("/data/donor_1/outs/filtered_feature_bc_matrix.h5"))
+    'donor_1'
+    >>> accession_from_path(Path("/data/pbmc3k_2700.h5ad"))
+    'pbmc3k_2700'
+    """
+    parts = [path, *path.parents]
+    for part in parts[:4]:
+        match = ACCESSION.search(part.name)
+        if match:
+            return match.group()
+    for part in parts:
+        name = part.name
+        while name.lower().endswith(SUFFIXES):
+            name = name[: name.rindex(".")]
+        name = FORBIDDEN.sub("_", GENERIC.sub("", name)).strip("_")
+        if name:
+            return name
+    return "unnamed"
+
+
+def source_names(paths: Sequence[Path]) -> list[str]:
+    """Return each path relative to the common parent of all, with forward slashes.
+
+    The names, and with them the output, are the same wherever the inputs lie.
+    """
+    common = os.path.commonpath([path.parent for path in paths])
+    return [path.relative_to(common).as_posix() for path in paths]

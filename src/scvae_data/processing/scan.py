@@ -1,0 +1,421 @@
+"""One input file in; sorted runs of its kept cells, gene sums and an account of every cell out.
+
+The file is decoded once. Every value is checked, every cell measured and
+judged, and the kept rows are laid out in the universe's gene order, sorted
+by their order key and spooled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from scvae_data.errors import InputError
+from scvae_data.processing.control import ControlSubset
+from scvae_data.processing.kernels import FAULTS, first_fault, remap_rows, row_sums
+from scvae_data.processing.obs import input_obs, measured_obs
+from scvae_data.processing.order import OrderKey
+from scvae_data.processing.qc import GENE_CLASSES, QcRules, RowSums, gene_class_flags, qc_metrics
+from scvae_data.processing.spool import RunWriter
+from scvae_data.processing.survey import FileFacts, SlotFacts, load_table
+from scvae_data.readers import CsrBlock, Reader, open_reader
+from scvae_data.store.files import read_json, write_json
+
+__all__ = ["ScanJob", "ScanResult", "scan_file"]
+
+
+@dataclass(frozen=True)
+class ScanJob:
+    """What a scan needs besides the file.
+
+    Parameters
+    ----------
+    work
+        The run's work folder; holds gene tables and their maps.
+    n_genes
+        Size of the universe.
+    obs_columns
+        Input obs columns to keep; None keeps all.
+    run_entries
+        A run is flushed at this many entries: what a scan holds in memory.
+    """
+
+    work: Path
+    n_genes: int
+    qc: QcRules
+    control: ControlSubset | None
+    order: OrderKey
+    obs_columns: Sequence[str] | None
+    run_entries: int = 6_000_000
+    block_entries: int = 1_500_000
+
+    def target(self, number: int) -> Path:
+        """Folder of the results for file ``number``."""
+        return self.work / "scan" / f"{number:06d}"
+
+
+@dataclass
+class ScanResult:
+    """Account of one scanned file.
+
+    Parameters
+    ----------
+    slot, table
+        The counts slot taken and the hash of its gene table.
+    evidence
+        Why earlier slots were passed over.
+    runs
+        Paths of its runs without suffix, relative to the work folder.
+    lost
+        Cells lost per rule, in the order of the rules.
+    """
+
+    number: int
+    source_file: str
+    slot: str
+    table: str
+    species: list[str]
+    evidence: list[str]
+    n_obs: int
+    n_kept: int
+    nnz: int
+    lost: dict[str, int]
+    obs_kinds: dict[str, str]
+    runs: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+class NotCounts(Exception):
+    """A slot holds a value that is no count."""
+
+    def __init__(self, reason: str, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+def scan_file(job: ScanJob, file: FileFacts, number: int, rank: int, key: str) -> ScanResult:
+    """Scan one file, or return the result of an earlier scan with the same key.
+
+    Parameters
+    ----------
+    number
+        Position of the file among the inputs.
+    rank
+        Position among the files of its accession: tells their cells' names apart.
+    key
+        Hash of everything the result depends on.
+
+    Raises
+    ------
+    InputError
+        No slot holds counts; names the first offending value of each.
+    """
+    target = job.target(number)
+    done = target / "done.json"
+    if done.exists():
+        earlier = read_json(done)
+        if earlier.get("key") == key:
+            return ScanResult(**earlier["result"])
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    started = time.perf_counter()
+    evidence: list[str] = []
+    with open_reader(Path(file.path)) as reader:
+        for slot in sorted(file.slots, key=lambda slot: slot != file.slot):
+            try:
+                result = SlotScan(job, file, reader, slot, number, rank).run()
+            except NotCounts as fault:
+                evidence.append(f"{slot.name}: {fault}")
+                reason = fault.reason
+                continue
+            result.evidence = evidence
+            result.seconds = time.perf_counter() - started
+            write_json(done, {"key": key, "result": asdict(result)})
+            return result
+    raise InputError(
+        file.path,
+        reason,
+        f"no raw counts: {'; '.join(evidence)}. Give a file with counts in X, raw.X or layers['counts']",
+    )
+
+
+class SlotScan:
+    """The scan of one slot of one file."""
+
+    def __init__(self, job: ScanJob, file: FileFacts, reader: Reader, slot: SlotFacts, number: int, rank: int) -> None:
+        self.job, self.file, self.reader, self.slot, self.number = job, file, reader, slot, number
+        table = load_table(job.work / "tables", slot.table)
+        self.gene_map = np.load(job.work / "maps" / f"{slot.table}.npy")
+        symbols = np.load(job.work / "universe_symbols.npy", allow_pickle=False)
+        keys = np.load(job.work / "universe_keys.npy", allow_pickle=False)
+        named = table.symbols if table.symbols is not None else symbols[self.gene_map].astype(object)
+        self.flags = gene_class_flags(named, keys[self.gene_map].astype(object))
+        self.measured = [bool((self.flags & (1 << bit)).any()) for bit in range(len(GENE_CLASSES))]
+        self.tops = np.sort(np.array(sorted(set(job.qc.percent_top)), np.int64))
+        self.table = table
+        self.obs = input_obs(reader, file, job.obs_columns)
+        self.accessions, self.names = cell_names(reader, file, rank)
+        self.control = control_mask(job.control, file, reader)
+        self.buffer = RowBuffer(job.run_entries, job.n_genes)
+        self.gene_cells = np.zeros(job.n_genes, np.int64)
+        self.gene_totals = np.zeros(job.n_genes, np.int64)
+        self.rules = (["not_control"] if job.control is not None else []) + job.qc.rules
+        self.lost = dict.fromkeys(self.rules, 0)
+        self.runs: list[str] = []
+        self.pending: list[pd.DataFrame] = []
+        self.nnz = 0
+        self.n_kept = 0
+
+    def run(self) -> ScanResult:
+        """Stream the slot's rows; raises `NotCounts` at the first value that is none."""
+        for block in self.reader.blocks(self.slot.name, max_elements=self.job.block_entries):
+            self._check(block)
+            metrics = self._measure(block)
+            keep = self._judge(block.first_row, metrics)
+            self._append(block, metrics, keep)
+        self._flush()
+        folder = self.job.target(self.number)
+        np.savez_compressed(folder / "genes.npz", cells=self.gene_cells, totals=self.gene_totals)
+        return ScanResult(
+            number=self.number,
+            source_file=self.file.source_file,
+            slot=self.slot.name,
+            table=self.slot.table,
+            species=list(self.slot.species),
+            evidence=[],
+            n_obs=self.reader.n_obs,
+            n_kept=self.n_kept,
+            nnz=self.nnz,
+            lost=self.lost,
+            obs_kinds=self.obs.kinds,
+            runs=self.runs,
+        )
+
+    def _check(self, block: CsrBlock) -> None:
+        """Raise `NotCounts` with place and value of the first stored value that is no count."""
+        data = block.data
+        if data.dtype.kind in "ub" and data.dtype.itemsize <= 4:
+            return
+        if data.dtype.kind in "iu":
+            bad = np.flatnonzero((data < 0) | (data > 2**32 - 1))
+            position, fault = (int(bad[0]), 2 if data[bad[0]] < 0 else 4) if bad.size else (-1, 0)
+        else:
+            position, fault = first_fault(data if data.dtype.itemsize >= 4 else data.astype(np.float32))
+        if fault:
+            row = block.first_row + int(np.searchsorted(block.indptr, position, side="right")) - 1
+            column = int(block.indices[position])
+            raise NotCounts(
+                FAULTS[fault],
+                f"{FAULTS[fault].replace('_', ' ')} value {data[position]:g} in row {row}, column {column} "
+                f"({self.table.names[column]})",
+            )
+
+    def _measure(self, block: CsrBlock) -> pd.DataFrame:
+        n_rows = len(block.indptr) - 1
+        sums = RowSums(
+            np.zeros(n_rows, np.int64),
+            np.zeros(n_rows, np.int64),
+            np.zeros((n_rows, len(GENE_CLASSES)), np.int64),
+            np.zeros((n_rows, len(self.tops)), np.int64),
+        )
+        row_sums(
+            block.indptr,
+            block.indices,
+            block.data,
+            self.flags,
+            self.tops,
+            sums.total,
+            sums.n_genes,
+            sums.by_class,
+            sums.top,
+        )
+        return qc_metrics(sums, self.measured, self.tops.tolist())
+
+    def _judge(self, first_row: int, metrics: pd.DataFrame) -> NDArray[np.bool_]:
+        """Return which rows are kept, and count the others by the first rule they break."""
+        verdict = self.job.qc.verdict(metrics).astype(np.int64)
+        if self.control is not None:
+            verdict = np.where(verdict > 0, verdict + 1, 0)
+            verdict[~self.control[first_row : first_row + len(metrics)]] = 1
+        for number, count in enumerate(np.bincount(verdict, minlength=len(self.rules) + 1)[1:]):
+            self.lost[self.rules[number]] += int(count)
+        return np.asarray(verdict == 0)
+
+    def _append(self, block: CsrBlock, metrics: pd.DataFrame, keep: NDArray[np.bool_]) -> None:
+        for rows in self.buffer.pieces(block.indptr, keep):
+            if not self.buffer.fits(int(block.indptr[rows.stop] - block.indptr[rows.start])):
+                self._flush()
+            part = keep[rows]
+            before = self.buffer.n_entries
+            self.buffer.append(block, rows, part, self.gene_map, self.gene_cells, self.gene_totals, self.file.path)
+            self.nnz += self.buffer.n_entries - before
+            kept = metrics.iloc[rows][part]
+            self.pending.append(kept.set_index(block.first_row + rows.start + np.flatnonzero(part)))
+            self.n_kept += len(kept)
+
+    def _flush(self) -> None:
+        """Sort what is buffered by order key and write it as a run."""
+        if not self.pending:
+            return
+        metrics = pd.concat(self.pending)
+        rows = metrics.index.to_numpy()
+        accessions, names = self.accessions[rows], self.names(rows)
+        hashes = self.job.order.hashes(accessions, rows, names)
+        keys = self.job.order.keys(hashes, self.number, rows, self.obs.frame)
+        sorting = np.lexsort((hashes[:, 1], keys))
+        obs = measured_obs(metrics, accessions, names, self.number, hashes[:, 1], self.obs.take(rows))
+        path = self.job.target(self.number) / f"run{len(self.runs):04d}"
+        writer = RunWriter(path, obs.schema)
+        for part in np.array_split(sorting, max(1, -(-self.buffer.n_entries // 1_000_000))):
+            starts, indices, data = self.buffer.take(part)
+            writer.append(
+                np.column_stack([keys[part], hashes[part, 1]]), starts, indices, data, obs.take(pa.array(part))
+            )
+        writer.close()
+        self.runs.append(path.relative_to(self.job.work).as_posix())
+        self.pending.clear()
+        self.buffer.clear()
+
+
+class RowBuffer:
+    """Kept rows in the universe's gene order, up to a fixed number of entries.
+
+    Parameters
+    ----------
+    capacity
+        Entries it holds; a single longer row enlarges it.
+    n_genes
+        Size of the universe.
+    """
+
+    def __init__(self, capacity: int, n_genes: int) -> None:
+        self._index_dtype = np.uint16 if n_genes <= 1 << 16 else np.uint32
+        self._indices = np.empty(capacity, self._index_dtype)
+        self._data = np.empty(capacity, np.uint32)
+        self._counts = np.zeros(n_genes, np.int64)
+        self._bits = np.zeros(-(-n_genes // 64), np.uint64)
+        self._lengths: list[NDArray[np.int64]] = []
+        self.n_entries = 0
+
+    def pieces(self, indptr: NDArray[np.int64], keep: NDArray[np.bool_]) -> Iterator[slice]:
+        """Cut a block's rows into ranges that fit an empty buffer; ranges without a kept row are left out."""
+        start, n_rows = 0, len(keep)
+        while start < n_rows:
+            stop = int(np.searchsorted(indptr, indptr[start] + len(self._indices), side="right")) - 1
+            stop = min(max(stop, start + 1), n_rows)
+            if keep[start:stop].any():
+                yield slice(start, stop)
+            start = stop
+
+    def fits(self, n_entries: int) -> bool:
+        """Whether so many more entries fit; an empty buffer takes any row."""
+        return self.n_entries + n_entries <= len(self._indices) or self.n_entries == 0
+
+    def append(
+        self,
+        block: CsrBlock,
+        rows: slice,
+        keep: NDArray[np.bool_],
+        gene_map: NDArray[np.int32],
+        gene_cells: NDArray[np.int64],
+        gene_totals: NDArray[np.int64],
+        path: str,
+    ) -> None:
+        """Append the kept rows of a range and add them to the gene sums."""
+        indptr = block.indptr[rows.start : rows.stop + 1]
+        needed = self.n_entries + int(indptr[-1] - indptr[0])
+        if needed > len(self._indices):
+            self._indices = np.empty(needed, self._index_dtype)
+            self._data = np.empty(needed, np.uint32)
+        lengths = np.zeros(int(keep.sum()), np.int64)
+        end = remap_rows(
+            indptr, block.indices, block.data, keep, gene_map, self._counts, self._bits,
+            self._indices, self._data, self.n_entries, lengths, gene_cells, gene_totals,
+        )  # fmt: skip
+        if end < 0:
+            raise InputError(path, "too_large", "the summed count of one gene in one cell exceeds 4,294,967,295")
+        self.n_entries = end
+        self._lengths.append(lengths)
+
+    def take(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[Any], NDArray[np.uint32]]:
+        """Return rows by number, in the order asked: row starts, indices, data."""
+        starts = np.concatenate([[0], np.cumsum(np.concatenate(self._lengths))])
+        lengths = starts[rows + 1] - starts[rows]
+        taken = np.concatenate([[0], np.cumsum(lengths)])
+        source = np.repeat(starts[rows] - taken[:-1], lengths) + np.arange(taken[-1])
+        return taken, self._indices[source], self._data[source]
+
+    def clear(self) -> None:
+        """Forget all rows; the memory is used again."""
+        self._lengths.clear()
+        self.n_entries = 0
+
+
+def control_mask(control: ControlSubset | None, file: FileFacts, reader: Reader) -> NDArray[np.bool_] | None:
+    """Return which cells of the file are controls; None where all cells are wanted."""
+    if control is None:
+        return None
+    column = control.find_column((*file.obs_columns, *file.obs_values))
+    if column is None:
+        raise InputError(
+            file.path, "no_control_column",
+            f"has no obs column {' or '.join(control.columns)}; "
+            "name it in control.column, or set control.missing=drop_file",
+        )  # fmt: skip
+    if column in file.obs_values:
+        return control.mask(pd.Series([file.obs_values[column]] * reader.n_obs, dtype=object))
+    return control.mask(reader.obs([column])[column].astype(object))
+
+
+def cell_names(reader: Reader, file: FileFacts, rank: int) -> tuple[NDArray[np.object_], Any]:
+    """Return each row's accession, and a function from row numbers to names that are unique in the directory.
+
+    A name is ``ACCESSION:barcode``; from the second file of an accession on,
+    ``ACCESSION#2:barcode``. Barcodes that recur in a file get ``-1``, ``-2``, …
+    """
+    barcodes = unique_names(reader.barcodes())
+    if file.accession is not None:
+        accessions = np.broadcast_to(np.array(file.accession, object), (reader.n_obs,))
+    else:
+        accessions = reader.obs([str(file.accession_column)])[file.accession_column].astype(str).to_numpy(object)
+    tag = f"#{rank + 1}" if rank else ""
+
+    def names(rows: NDArray[np.int64]) -> NDArray[np.object_]:
+        return np.array([f"{a}{tag}:{b}" for a, b in zip(accessions[rows], barcodes[rows], strict=True)], object)
+
+    return accessions, names
+
+
+def unique_names(names: NDArray[np.object_]) -> NDArray[np.object_]:
+    """Give repeated names a suffix ``-1``, ``-2``, … that collides with none; the first keeps its name."""
+    repeated = pd.Series(names).duplicated().to_numpy()
+    if not repeated.any():
+        return names
+    taken, counters, unique = set(names), dict.fromkeys(names[repeated], 0), names.copy()
+    for row in np.flatnonzero(repeated):
+        name = names[row]
+        while True:
+            counters[name] += 1
+            candidate = f"{name}-{counters[name]}"
+            if candidate not in taken:
+                break
+        taken.add(candidate)
+        unique[row] = candidate
+    return unique
+
+
+def scan_key(file: FileFacts, job: ScanJob, universe_digest: str, rank: int) -> str:
+    """Hash everything a scan's result depends on."""
+    parts = [file.to_dict(), job.qc, job.control, job.order, job.obs_columns, job.run_entries, universe_digest, rank]
+    return hashlib.sha256(json.dumps([repr(part) for part in parts]).encode()).hexdigest()

@@ -1,0 +1,248 @@
+"""Sorted runs of rows on disk between the stages.
+
+A *run* holds rows sorted by their order key, in a fast codec, so that a slow
+input is decoded once and an output chunk is one slice of each run::
+
+    NAME.run     blocks of whole rows (indices, then counts; each lz4 with byte shuffle),
+                 then the per-row arrays, then where they are
+    NAME.arrow   the rows' obs, an Arrow file that is memory-mapped
+    NAME.totals  per row, once the genes are decided: total and number of entries over kept genes
+
+Files appear under their name when whole. They are not synced to disk: after
+a power cut a run without its trailer is refused and made again.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+from numcodecs import blosc
+from numpy.typing import NDArray
+
+__all__ = ["Run", "RunBlock", "RunWriter"]
+
+# Rows are packed into blocks of about this many entries: a slice that starts
+# inside a block wastes at most one of them.
+BLOCK_ENTRIES = 32_768
+TRAILER = struct.Struct("<Q8s")
+MAGIC = b"scvaerun"
+blosc.use_threads = False
+
+
+@dataclass(frozen=True)
+class RunBlock:
+    """Consecutive rows of a run.
+
+    Parameters
+    ----------
+    first_row
+        Number of the first row in the run.
+    row_starts
+        Where each row starts in the arrays, int64, shape (n_rows + 1,), from 0.
+    indices, data
+        Gene positions in the universe (ascending in a row) and counts.
+    """
+
+    first_row: int
+    row_starts: NDArray[np.int64]
+    indices: NDArray[Any]
+    data: NDArray[Any]
+
+
+class RunWriter:
+    """Write one run: rows come in order, the file appears whole on `close`.
+
+    Parameters
+    ----------
+    path
+        Path without suffix.
+    schema
+        Arrow schema of the rows' obs.
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self.path = path
+        self._part = path.with_name(path.name + ".part")
+        self._stream: BinaryIO = self._part.open("wb")
+        self._obs_part = path.with_name(path.name + ".obs.part")
+        self._obs = pa.ipc.new_file(str(self._obs_part), schema)
+        self._keys: list[NDArray[np.uint64]] = []
+        self._lengths: list[NDArray[np.int64]] = []
+        self._blocks: list[tuple[int, int, int, int, int]] = []
+        self._n_rows = 0
+
+    def append(
+        self,
+        keys: NDArray[np.uint64],
+        row_starts: NDArray[np.int64],
+        indices: NDArray[Any],
+        data: NDArray[Any],
+        obs: pa.Table,
+    ) -> None:
+        """Append rows in key order.
+
+        Parameters
+        ----------
+        keys
+            Order key and second hash of each row, uint64, shape (n, 2).
+        row_starts, indices, data
+            The rows, as in `RunBlock`.
+        obs
+            Their obs, n rows.
+        """
+        first = 0
+        while first < len(keys):
+            limit = row_starts[first] + BLOCK_ENTRIES
+            stop = max(first + 1, int(np.searchsorted(row_starts, limit, side="right")) - 1)
+            stop = min(stop, len(keys))
+            span = slice(int(row_starts[first]), int(row_starts[stop]))
+            self._append_block(self._n_rows + stop, indices[span], narrow(data[span]))
+            first = stop
+        self._keys.append(keys)
+        self._lengths.append(np.diff(row_starts))
+        self._n_rows += len(keys)
+        self._obs.write_table(obs)
+
+    def _append_block(self, end_row: int, indices: NDArray[Any], data: NDArray[Any]) -> None:
+        parts = [compress(array) for array in (indices, data)]
+        offset = self._stream.tell()
+        for part in parts:
+            self._stream.write(part)
+        sizes = indices.dtype.itemsize * 16 + data.dtype.itemsize
+        self._blocks.append((end_row, offset, len(parts[0]), len(parts[1]), sizes))
+
+    def close(self) -> None:
+        """Write the per-row arrays and publish the run."""
+        keys = np.concatenate(self._keys) if self._keys else np.empty((0, 2), np.uint64)
+        lengths = np.concatenate(self._lengths) if self._lengths else np.empty(0, np.int64)
+        arrays = {
+            "order": np.ascontiguousarray(keys[:, 0]),
+            "hash": np.ascontiguousarray(keys[:, 1]),
+            "row_starts": np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+            "blocks": np.array(self._blocks, np.int64).reshape(-1, 5),
+        }
+        header: dict[str, Any] = {}
+        self._stream.write(b"\0" * (-self._stream.tell() % 8))
+        for name, array in arrays.items():
+            header[name] = [self._stream.tell(), array.dtype.str, list(array.shape)]
+            self._stream.write(array.tobytes())
+        start = self._stream.tell()
+        self._stream.write(json.dumps(header).encode())
+        self._stream.write(TRAILER.pack(start, MAGIC))
+        self._stream.close()
+        self._obs.close()
+        self._obs_part.replace(self.path.with_suffix(".arrow"))
+        self._part.replace(self.path.with_suffix(".run"))
+
+
+class Run:
+    """Read one run.
+
+    Parameters
+    ----------
+    path
+        Path without suffix.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._fd = os.open(path.with_suffix(".run"), os.O_RDONLY)
+        try:
+            size = os.fstat(self._fd).st_size
+            start, magic = TRAILER.unpack(os.pread(self._fd, TRAILER.size, size - TRAILER.size))
+            if magic != MAGIC:
+                raise ValueError(f"{path.with_suffix('.run')} is not a finished run")
+            self._header = json.loads(os.pread(self._fd, size - TRAILER.size - start, start))
+            self._map = mmap.mmap(self._fd, 0, access=mmap.ACCESS_READ)
+        except BaseException:
+            os.close(self._fd)
+            raise
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; arrays handed out keep their mapping alive."""
+        os.close(self._fd)
+
+    def array(self, name: str) -> NDArray[Any]:
+        """Return a per-row array, memory-mapped: ``order``, ``hash``, ``row_starts`` or ``blocks``."""
+        offset, dtype, shape = self._header[name]
+        return np.frombuffer(self._map, np.dtype(dtype), int(np.prod(shape)), offset).reshape(shape)
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows."""
+        return int(self._header["order"][2][0])
+
+    def blocks(self, start: int, stop: int) -> Iterator[RunBlock]:
+        """Decode the blocks that hold rows ``start`` to ``stop``; the first and last may reach beyond."""
+        if start >= stop:
+            return
+        table, row_starts = self.array("blocks"), self.array("row_starts")
+        ends = table[:, 0]
+        for number in range(int(np.searchsorted(ends, start, side="right")), len(table)):
+            end, offset, n_indices, n_data, sizes = (int(value) for value in table[number])
+            first = int(ends[number - 1]) if number else 0
+            if first >= stop:
+                return
+            raw = os.pread(self._fd, n_indices + n_data, offset)
+            yield RunBlock(
+                first_row=first,
+                row_starts=row_starts[first : end + 1] - row_starts[first],
+                indices=decompress(memoryview(raw)[:n_indices], sizes // 16),
+                data=decompress(memoryview(raw)[n_indices:], sizes % 16),
+            )
+
+    def obs(self) -> pa.Table:
+        """Return the rows' obs, memory-mapped."""
+        return pa.ipc.open_file(pa.memory_map(str(self.path.with_suffix(".arrow")))).read_all()
+
+    def write_totals(self, totals: NDArray[np.int64], lengths: NDArray[np.int32]) -> None:
+        """Store per row the total and the number of entries over the kept genes."""
+        part = self.path.with_name(self.path.name + ".totals.part")
+        part.write_bytes(totals.tobytes() + lengths.tobytes())
+        part.replace(self.path.with_suffix(".totals"))
+
+    def totals(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """Return what `write_totals` stored, memory-mapped; a row of total 0 is not written out."""
+        raw = np.memmap(self.path.with_suffix(".totals"), np.uint8, "r")
+        cut = 8 * self.n_rows
+        return raw[:cut].view(np.int64), raw[cut:].view(np.int32)
+
+    def remove(self) -> None:
+        """Delete the run's files."""
+        for suffix in (".run", ".arrow", ".totals"):
+            self.path.with_suffix(suffix).unlink(missing_ok=True)
+
+
+def narrow(data: NDArray[Any]) -> NDArray[Any]:
+    """Return counts in the smallest unsigned type that holds them."""
+    largest = int(data.max(initial=0))
+    return data.astype(np.uint8 if largest < 1 << 8 else np.uint16 if largest < 1 << 16 else np.uint32, copy=False)
+
+
+def compress(array: NDArray[Any]) -> bytes:
+    """Compress one array; blosc refuses empty buffers, so an empty array is no bytes."""
+    if not array.size:
+        return b""
+    packed: bytes = blosc.compress(np.ascontiguousarray(array), b"lz4", 5, blosc.SHUFFLE, 0)
+    return packed
+
+
+def decompress(packed: memoryview, itemsize: int) -> NDArray[Any]:
+    """Undo `compress`."""
+    dtype = np.dtype(f"<u{itemsize}")
+    return np.frombuffer(blosc.decompress(packed), dtype) if len(packed) else np.empty(0, dtype)

@@ -1,0 +1,153 @@
+"""One range of order keys in, one chunk file and its obs out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.feather as feather
+
+from scvae_data.processing.decide import Decision, describe, load_decision
+from scvae_data.processing.gather import gather
+from scvae_data.processing.spool import Run
+from scvae_data.store import ChunkEntry, Codec, CompactCsr, write_chunk
+from scvae_data.store.files import read_json, write_atomic, write_json
+
+__all__ = ["WriteJob", "chunk_name", "write_one"]
+
+
+@dataclass(frozen=True)
+class WriteJob:
+    """What the writing of any chunk needs.
+
+    Parameters
+    ----------
+    work, target
+        The work folder and the dataset directory.
+    digest
+        Hash of the decision.
+    sort_by
+        Order of the rows inside a chunk, see `gather`.
+    key
+        Hash of everything a chunk depends on besides its range.
+    """
+
+    work: Path
+    target: Path
+    digest: str
+    codec: Codec
+    block_elements: int
+    sort_by: Any
+    n_threads: int
+    key: str
+
+
+def chunk_name(number: int) -> str:
+    """Return a chunk's file name: ``chunk_0000.h5``."""
+    return f"chunk_{number:04d}.h5"
+
+
+def write_one(job: WriteJob, number: int, low: int, high: int | None, first_row: int) -> dict[str, Any]:
+    """Write one chunk, or return the entry of one that stands already.
+
+    Parameters
+    ----------
+    low, high
+        Range of order keys; None for the last chunk.
+    first_row
+        Global row of its first cell.
+
+    Returns
+    -------
+    The chunk's entry in the index, as plain values.
+    """
+    path = job.target / chunk_name(number)
+    note = job.work / "chunks" / f"{number:06d}.json"
+    key = f"{job.key}:{low}:{high}:{first_row}"
+    if note.exists() and path.exists():
+        earlier = read_json(note)
+        if earlier.get("key") == key and earlier["entry"]["bytes"] == path.stat().st_size:
+            return dict(earlier["entry"])
+    decision = load_decision(job.work, job.digest)
+    runs = [Run(job.work / name) for name in decision.runs]
+    try:
+        rows = gather(
+            runs, low, high, decision.gene_map, decision.schema,
+            sort_by=job.sort_by, n_genes=decision.n_vars, max_count=decision.max_count,
+        )  # fmt: skip
+    finally:
+        for run in runs:
+            run.close()
+    basis = rows.totals
+    if decision.normalization.size_factor_genes == "all":
+        basis = rows.obs.column("total_counts").to_numpy()
+    obs = decision.schema.frame(rows.obs, decision.files, basis / decision.target_sum, decision.gene_set)
+    entry = write_chunk(
+        path,
+        x=CompactCsr(rows.row_starts, rows.indices, rows.data, decision.n_vars),
+        obs=obs,
+        var=load_var(job.work, job.digest),
+        uns=chunk_uns(decision),
+        codec=job.codec,
+        block_elements=job.block_elements,
+        n_threads=job.n_threads,
+        first_row=first_row,
+    )
+    save_obs(job.work / "chunks" / f"{number:06d}.feather", obs)
+    plain = asdict(entry)
+    write_json(note, {"key": key, "entry": plain})
+    return plain
+
+
+def chunk_uns(decision: Decision) -> dict[str, Any]:
+    """Return what every chunk says about itself; nothing that differs between equal runs."""
+    return {
+        "scvae_data": {
+            "format_version": 1,
+            "processing_id": decision.processing_id,
+            "normalization": describe(decision),
+        }
+    }
+
+
+@lru_cache(maxsize=1)
+def load_var(work: Path, digest: str) -> pd.DataFrame:
+    """Read the var table of the directory, once per process."""
+    frame = feather.read_feather(work / f"var-{digest}.feather")
+    var: pd.DataFrame = frame.set_index(frame.columns[0]).rename_axis(None)
+    return var
+
+
+def save_var(work: Path, digest: str, var: pd.DataFrame) -> None:
+    """Write the var table for the workers."""
+    save_frame(work / f"var-{digest}.feather", var.reset_index(names="gene"))
+
+
+def save_obs(path: Path, obs: pd.DataFrame) -> None:
+    """Write a chunk's obs for obs.parquet, names first."""
+    frame = obs.reset_index(names="obs_name")
+    save_frame(path, frame)
+
+
+def save_frame(path: Path, frame: pd.DataFrame) -> None:
+    """Write a table whole or not at all."""
+    sink = pa.BufferOutputStream()
+    feather.write_feather(pa.Table.from_pandas(frame, preserve_index=False), sink, compression="lz4")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, sink.getvalue().to_pybytes())
+
+
+def entry_of(plain: Mapping[str, Any]) -> ChunkEntry:
+    """Return a chunk entry from its plain values."""
+    return ChunkEntry(**plain)
+
+
+def nnz_of(entries: list[ChunkEntry]) -> int:
+    """Return the number of stored counts of all chunks."""
+    return int(np.sum([entry.nnz for entry in entries]))

@@ -1,0 +1,44 @@
+"""Progress on long work: an iterable in, the same items out, a bar on stderr."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from tqdm import tqdm
+
+__all__ = ["progress"]
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+def progress(items: Iterable[T], *, total: int | None, desc: str, unit: str = "file") -> Iterator[T]:
+    """Yield ``items`` while showing how far along they are.
+
+    A bar is drawn where stderr is a terminal; elsewhere (log files, batch
+    jobs) one line is logged at the end, so that logs stay readable.
+
+    Parameters
+    ----------
+    items
+        What to pass through.
+    total
+        How many there will be, if known.
+    desc
+        Name of the work, e.g. ``"scan"``.
+    unit
+        What one item is.
+    """
+    if sys.stderr.isatty():
+        yield from tqdm(items, total=total, desc=f"{desc:<7}", unit=unit, dynamic_ncols=True)
+        return
+    started = time.perf_counter()
+    n_items = 0
+    for item in items:
+        yield item
+        n_items += 1
+    log.info("%s: %d %s%s in %.1f s", desc, n_items, unit, "" if n_items == 1 else "s", time.perf_counter() - started)

@@ -1,0 +1,104 @@
+"""HDF5 files and their small elements: a path in, open files, strings and plain errors out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from scvae_data.errors import InputError
+
+__all__ = ["ensure_filters", "open_file", "read_attribute_strings", "read_strings", "reading", "to_strings"]
+
+CHUNK_CACHE_BYTES = 32 * 2**20
+"""HDF5 chunks kept per data set, so that a chunk on the border of two blocks is decompressed once."""
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn what h5py raises on a damaged file into an :class:`InputError`."""
+    try:
+        yield
+    except (OSError, RuntimeError, KeyError) as error:
+        text = " ".join(str(error).split())
+        if isinstance(error, OSError) and error.errno is not None and not isinstance(error, PermissionError):
+            raise  # the disk or the mount, not the file
+        if isinstance(error, OSError) and ("truncated" in text or "past the end" in text or "eof" in text.lower()):
+            raise InputError(path, "truncated", "the HDF5 file is cut short; copy it again") from error
+        raise InputError(path, "unreadable", f"HDF5 cannot read it ({text}); copy it again") from error
+
+
+def open_file(path: Path) -> Any:
+    """Open an HDF5 file for reading.
+
+    Returns
+    -------
+    h5py.File
+
+    Raises
+    ------
+    InputError
+        ``truncated`` or ``unreadable``.
+    """
+    with reading(path):
+        return h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE_BYTES)
+
+
+def ensure_filters(path: Path, dataset: Any) -> None:
+    """Make the compression filters of ``dataset`` available; hdf5plugin is imported only if one is missing.
+
+    Raises
+    ------
+    InputError
+        ``unreadable`` if a filter is known neither to HDF5 nor to hdf5plugin.
+    """
+    plist = dataset.id.get_create_plist()
+    codes = [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
+    if all(h5py.h5z.filter_avail(code) for code in codes):
+        return
+    import hdf5plugin  # noqa: F401  (registers its filters; few files need it)
+
+    missing = [code for code in codes if not h5py.h5z.filter_avail(code)]
+    if missing:
+        raise InputError(
+            path,
+            "unreadable",
+            f"{dataset.name} is compressed with HDF5 filter {missing[0]}, which is not installed; recompress with gzip",
+        )
+
+
+def to_strings(values: NDArray[Any]) -> NDArray[np.object_]:
+    """Array of any kind to an object array of ``str``: bytes are decoded, missing values become ``""``."""
+    flat = [_to_str(value) for value in values.tolist()]
+    out = np.empty(len(flat), dtype=object)
+    out[:] = flat
+    return out
+
+
+def _to_str(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bytes):
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError:  # names from before UTF-8 was the rule
+            return value.decode("latin-1")
+    return "" if value is None or value != value else str(value)
+
+
+def read_strings(path: Path, dataset: Any) -> NDArray[np.object_]:
+    """Data set of vlen strings, fixed-length bytes or numbers to an object array of ``str``."""
+    ensure_filters(path, dataset)
+    return to_strings(np.atleast_1d(dataset[()]))
+
+
+def read_attribute_strings(value: Any) -> list[str]:
+    """Attribute that holds strings (or an empty float array where there were none) to a list."""
+    if value is None or isinstance(value, h5py.Empty):
+        return []
+    return [_to_str(item) for item in np.atleast_1d(value).tolist()]

@@ -1,0 +1,139 @@
+"""Which files of a folder make a 10x matrix, and what its text tables say."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scvae_data.errors import InputError
+from scvae_data.readers.base import GeneTable
+from scvae_data.readers.gene_names import genes_from_features
+from scvae_data.readers.mtx_text import open_text, reading_text
+
+__all__ = ["FeatureTable", "MtxTriple", "find_triple", "read_features", "read_table"]
+
+PART = re.compile(r"(?P<prefix>.*?)(?P<part>matrix\.mtx|barcodes?\.tsv|(?:features|genes?)\.tsv)(?:\.gz)?", re.DOTALL)
+
+Strings = NDArray[np.object_]
+
+
+@dataclass(frozen=True)
+class MtxTriple:
+    """The three files of one 10x matrix."""
+
+    matrix: Path
+    barcodes: Path
+    features: Path
+
+
+def find_triple(path: Path) -> MtxTriple:
+    """Files of the 10x matrix in a folder, or beside a given matrix file.
+
+    Names may share a prefix (``GSM123_matrix.mtx.gz``); a folder must hold
+    one matrix only.
+
+    Raises
+    ------
+    InputError
+        ``not_single_cell`` if there is none, ``ambiguous`` if there are
+        several, ``missing`` if one of the three files is.
+    """
+    folder = path if path.is_dir() else path.parent
+    parts = _parts_by_prefix(folder)
+    if not path.is_dir():
+        match = PART.fullmatch(path.name)
+        prefix = match["prefix"] if match else ""
+        return _complete(path, prefix, parts.get(prefix, {}) | {"matrix": path})
+    prefixes = sorted(prefix for prefix, found in parts.items() if "matrix" in found)
+    if not prefixes:
+        raise InputError(path, "not_single_cell", "the folder holds no matrix.mtx; give a 10x folder, H5AD or 10x H5")
+    if len(prefixes) > 1:
+        raise InputError(
+            path,
+            "ambiguous",
+            f"the folder holds {len(prefixes)} matrices ({', '.join(prefixes[:3])}, …); give one matrix.mtx file each",
+        )
+    return _complete(path, prefixes[0], parts[prefixes[0]])
+
+
+def _parts_by_prefix(folder: Path) -> dict[str, dict[str, Path]]:
+    parts: dict[str, dict[str, Path]] = {}
+    for file in sorted(folder.iterdir()):  # of a plain and a gzip copy the plain one sorts first and stays
+        match = PART.fullmatch(file.name)
+        if match and not file.name.startswith(".") and file.is_file():
+            kind = {"m": "matrix", "b": "barcodes"}.get(match["part"][0], "features")
+            parts.setdefault(match["prefix"], {}).setdefault(kind, file)
+    return parts
+
+
+def _complete(path: Path, prefix: str, found: dict[str, Path]) -> MtxTriple:
+    expected = {"barcodes": "barcodes.tsv", "features": "features.tsv or genes.tsv"}
+    for kind, name in expected.items():
+        if kind not in found:
+            raise InputError(path, "missing", f"{prefix}matrix.mtx has no {prefix}{name} beside it; add it")
+    return MtxTriple(found["matrix"], found["barcodes"], found["features"])
+
+
+def read_table(path: Path, sizes: tuple[int, int]) -> list[Strings]:
+    """Columns of a headerless tab-separated file, without a leading running number.
+
+    Parameters
+    ----------
+    path
+        The file, plain or gzip.
+    sizes
+        Lengths the table may have; one line more and the first is a header.
+    """
+    with reading_text(path), open_text(path) as file:
+        data = file.read()
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:  # names from before UTF-8 was the rule
+        text = data.decode("latin-1")
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    while lines and not lines[-1].strip():
+        lines.pop()
+    if len(lines) not in sizes and len(lines) - 1 in sizes:
+        lines = lines[1:]
+    n_columns = min((line.count("\t") + 1 for line in lines), default=1)
+    columns = [np.empty(len(lines), dtype=object) for _ in range(n_columns)]
+    fields = [line.split("\t", n_columns) for line in lines]
+    for i, column in enumerate(columns):
+        column[:] = [row[i].strip().strip('"') for row in fields]
+    return columns[1:] if n_columns > 1 and _is_running_number(columns[0]) else columns
+
+
+def _is_running_number(column: Strings) -> bool:
+    """Whether a column is only 0, 1, 2, … or 1, 2, 3, …, as table writers put first."""
+    if not len(column) or column[0] not in ("0", "1"):
+        return False
+    first = int(column[0])
+    return bool(column.tolist() == [str(i) for i in range(first, first + len(column))])
+
+
+@dataclass(frozen=True)
+class FeatureTable:
+    """Rows of features.tsv or genes.tsv."""
+
+    ids: Strings
+    symbols: Strings | None
+    types: Strings | None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def genes(self, keep: NDArray[np.bool_]) -> GeneTable:
+        """The kept rows as genes."""
+        return genes_from_features(self.ids[keep], None if self.symbols is None else self.symbols[keep])
+
+
+def read_features(path: Path, sizes: tuple[int, int]) -> FeatureTable:
+    """Read one to three columns: id, symbol, type; further ones are left out."""
+    columns = [*read_table(path, sizes), None, None]
+    ids = columns[0]
+    assert ids is not None
+    return FeatureTable(ids, columns[1], columns[2])

@@ -1,0 +1,51 @@
+"""The dataset format: the only thing that processing and loading share. ``docs/format.md`` is its specification."""
+
+from scvae_data.store.chunk import ChunkEntry, write_chunk
+from scvae_data.store.chunk_reader import ChunkReader
+from scvae_data.store.chunking import Chunking
+from scvae_data.store.codec import Codec
+from scvae_data.store.csr import CompactCsr, count_dtype, index_dtype
+from scvae_data.store.directory import FORMAT_VERSION, DatasetIndex
+from scvae_data.store.files import (
+    FileFacts,
+    read_json,
+    sha256_file,
+    sweep_temporaries,
+    write_atomic,
+    write_json,
+)
+from scvae_data.store.genes import GENE_LIST_FILE, GeneList, read_gene_list, write_gene_list
+from scvae_data.store.index import INDEX_FILE, chunk_file_name, open_index, write_index
+from scvae_data.store.obs import OBS_FILE, ObsColumn, ObsReader, ObsWriter, obs_columns
+
+__all__ = [
+    "FORMAT_VERSION",
+    "GENE_LIST_FILE",
+    "INDEX_FILE",
+    "OBS_FILE",
+    "ChunkEntry",
+    "ChunkReader",
+    "Chunking",
+    "Codec",
+    "CompactCsr",
+    "DatasetIndex",
+    "FileFacts",
+    "GeneList",
+    "ObsColumn",
+    "ObsReader",
+    "ObsWriter",
+    "chunk_file_name",
+    "count_dtype",
+    "index_dtype",
+    "obs_columns",
+    "open_index",
+    "read_gene_list",
+    "read_json",
+    "sha256_file",
+    "sweep_temporaries",
+    "write_atomic",
+    "write_chunk",
+    "write_gene_list",
+    "write_index",
+    "write_json",
+]

@@ -1,0 +1,214 @@
+"""Compact rows, obs and var in, one AnnData file out: the write side of a chunk."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import deflate
+import h5py
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from scvae_data.errors import StoreError
+from scvae_data.store.blocks import ARRAYS, Block, data_itemsize, index_itemsize, pack_table
+from scvae_data.store.codec import Codec
+from scvae_data.store.csr import CompactCsr
+from scvae_data.store.files import check_plain_name, write_atomic
+from scvae_data.store.frames import encode, write_frame, write_mapping
+
+__all__ = ["ChunkEntry", "write_chunk"]
+
+# Pinned: the newest format of an HDF5 library would change the bytes with its
+# version. This one checksums its metadata and is read by HDF5 1.10 and later.
+LIBRARY_VERSIONS = ("v110", "v110")
+
+
+@dataclass(frozen=True)
+class ChunkEntry:
+    """What the index knows about a chunk file.
+
+    ``first_row`` is the global row of its first cell, ``blocks_offset`` and
+    ``blocks_size`` locate its block table in bytes. ``stored_bytes`` (array
+    name to bytes) is known to the writer only.
+    """
+
+    file: str
+    n_obs: int
+    nnz: int
+    first_row: int
+    bytes: int
+    sha256: str
+    max_count: int
+    blocks_offset: int
+    blocks_size: int
+    blocks_crc32: int
+    stored_bytes: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A block before it is compressed: values are cut out only when its turn comes."""
+
+    array: int
+    first_element: int
+    values: Callable[[], NDArray[Any]]
+
+
+def write_chunk(
+    path: Path,
+    *,
+    x: CompactCsr,
+    obs: pd.DataFrame,
+    var: pd.DataFrame,
+    uns: Mapping[str, Any],
+    codec: Codec,
+    block_elements: int = 65_536,
+    n_threads: int = 1,
+    first_row: int = 0,
+) -> ChunkEntry:
+    """Write one chunk file atomically; equal arguments give equal bytes.
+
+    The file is built in memory, because a disk that fills up under HDF5 takes
+    the interpreter with it; beside ``x`` that takes about the compressed size.
+
+    Parameters
+    ----------
+    path
+        The file; replaced when it exists.
+    x
+        Canonical rows (:meth:`CompactCsr.check_canonical`).
+    obs, var
+        Tables whose index holds the names of cells and genes, in the order of ``x``.
+    uns
+        Nested mappings of strings and numbers.
+    block_elements
+        Elements of an HDF5 chunk of indptr, indices and data.
+    n_threads
+        Threads that compress; the bytes do not depend on it.
+    first_row
+        Global row of the first cell, for the entry.
+
+    Raises
+    ------
+    StoreError
+        If ``x`` is not canonical, or lengths or column types do not fit.
+    OSError
+        If the file cannot be written; nothing is left behind then.
+    """
+    check_plain_name(path.name)
+    if len(obs) != x.n_obs or len(var) != x.n_vars:
+        raise StoreError(f"obs and var have {len(obs)} and {len(var)} rows for a {x.n_obs} × {x.n_vars} matrix")
+    max_count = x.check_canonical()
+    image = io.BytesIO()
+    with h5py.File(image, "w", libver=LIBRARY_VERSIONS) as file:
+        encode(file, "anndata", "0.1.0")
+        matrix = file.create_group("X")
+        blocks = _write_matrix(matrix, x, max_count, codec, block_elements, n_threads)
+        table = matrix.create_dataset("blocks", data=pack_table(blocks))
+        table.attrs["crc32"] = np.uint32(deflate.crc32(table[()].tobytes()))
+        write_frame(file, "obs", obs)
+        write_frame(file, "var", var)
+        write_mapping(file, "uns", uns)
+        place = (int(table.id.get_offset()), int(table.nbytes), int(table.attrs["crc32"]))
+    with image.getbuffer() as content:
+        write_atomic(path, content)
+        stored = {name: sum(block.size for block in blocks if block.array == code) for code, name in enumerate(ARRAYS)}
+        digest = hashlib.sha256(content).hexdigest()
+        return ChunkEntry(path.name, x.n_obs, x.nnz, first_row, content.nbytes, digest, max_count, *place, stored)
+
+
+def _write_matrix(
+    group: h5py.Group, x: CompactCsr, max_count: int, codec: Codec, block_elements: int, n_threads: int
+) -> list[Block]:
+    encode(group, "csr_matrix", "0.1.0")
+    group.attrs["shape"] = np.array([x.n_obs, x.n_vars], dtype=np.int64)
+    index_bytes = index_itemsize(x.nnz)
+    sizes = {"indptr": x.indptr.size, "indices": x.nnz, "data": x.nnz}
+    itemsizes = {"indptr": index_bytes, "indices": index_bytes, "data": data_itemsize(max_count)}
+    lengths = {name: min(block_elements, size) for name, size in sizes.items()}
+    datasets = {name: _create(group, name, sizes[name], lengths[name], itemsizes[name], codec) for name in ARRAYS}
+
+    def compress(piece: _Piece) -> tuple[_Piece, int, bytes | bytearray]:
+        name = ARRAYS[piece.array]
+        values = piece.values()
+        return piece, values.size, codec.encode(values, lengths[name], itemsizes[name])
+
+    written: list[tuple[_Piece, int, int, int]] = []
+    for piece, n_elements, stored in _in_order(compress, _pieces(x, block_elements), n_threads):
+        datasets[ARRAYS[piece.array]].id.write_direct_chunk((piece.first_element,), stored, 0)
+        written.append((piece, n_elements, len(stored), deflate.crc32(stored)))
+    offsets = {code: _offsets(datasets[name]) for code, name in enumerate(ARRAYS)}
+    return [
+        Block(
+            piece.array,
+            piece.first_element,
+            n_elements,
+            itemsizes[ARRAYS[piece.array]],
+            offsets[piece.array][piece.first_element],
+            size,
+            0,
+            crc32,
+        )
+        for piece, n_elements, size, crc32 in written
+    ]
+
+
+def _create(group: h5py.Group, name: str, size: int, length: int, itemsize: int, codec: Codec) -> h5py.Dataset:
+    """Create an integer dataset whose HDF5 chunks are filled by ``write_direct_chunk``; an empty one has none."""
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_obj_track_times(False)
+    if size:
+        properties.set_chunk((length,))
+        properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+        for filter_id, values in codec.filters(length, itemsize):
+            properties.set_filter(filter_id, h5py.h5z.FLAG_OPTIONAL, values)
+    kind = h5py.h5t.STD_I32LE if itemsize == 4 else h5py.h5t.STD_I64LE
+    space = h5py.h5s.create_simple((size,))
+    return h5py.Dataset(h5py.h5d.create(group.id, name.encode(), kind, space, properties))
+
+
+def _pieces(x: CompactCsr, block_elements: int) -> Iterator[_Piece]:
+    """Blocks in file order: indptr, then indices and data in turns, so that the bytes of a row lie together."""
+
+    def cut(values: NDArray[Any], first: int) -> Callable[[], NDArray[Any]]:
+        unsigned = np.dtype(f"u{values.dtype.itemsize}")
+        return lambda: values[first : first + block_elements].view(unsigned)
+
+    for first in range(0, x.indptr.size, block_elements):
+        yield _Piece(0, first, cut(x.indptr, first))
+    for first in range(0, x.nnz, block_elements):
+        yield _Piece(1, first, cut(x.indices, first))
+        yield _Piece(2, first, cut(x.data, first))
+
+
+def _in_order(
+    compress: Callable[[_Piece], tuple[_Piece, int, bytes | bytearray]], pieces: Iterator[_Piece], n_threads: int
+) -> Iterator[tuple[_Piece, int, bytes | bytearray]]:
+    """Map in threads, yield in order, with few blocks in flight so that memory does not grow with the chunk."""
+    if n_threads <= 1:
+        yield from map(compress, pieces)
+        return
+    with ThreadPoolExecutor(n_threads, thread_name_prefix="compress") as pool:
+        waiting: deque[Future[tuple[_Piece, int, bytes | bytearray]]] = deque()
+        for piece in pieces:
+            waiting.append(pool.submit(compress, piece))
+            if len(waiting) > 2 * n_threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _offsets(dataset: h5py.Dataset) -> dict[int, int]:
+    """First element to byte offset in the file, for every HDF5 chunk."""
+    places: dict[int, int] = {}
+    if dataset.chunks:
+        dataset.id.chunk_iter(lambda chunk: places.__setitem__(chunk.chunk_offset[0], chunk.byte_offset))
+    return places

@@ -1,0 +1,241 @@
+"""Row numbers in, compact rows out: the read side of a chunk, by ``pread`` and without HDF5."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import deflate
+import numpy as np
+from numpy.typing import NDArray
+
+from scvae_data.errors import DamagedFileError
+from scvae_data.store.blocks import ArrayBlocks, TableError, parse_table
+from scvae_data.store.chunk import ChunkEntry
+from scvae_data.store.codec import Codec, CodecError, Plain
+from scvae_data.store.csr import CompactCsr, count_dtype, index_dtype
+
+__all__ = ["ChunkReader"]
+
+
+class _Handle:
+    """An open file descriptor, closed when the last reference goes: a reader in another thread keeps it open."""
+
+    def __init__(self, path: Path) -> None:
+        self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def __del__(self) -> None:
+        fd, self.fd = getattr(self, "fd", -1), -1
+        if fd >= 0:
+            os.close(fd)
+
+
+class ChunkReader:
+    """Random access to the rows of one chunk file.
+
+    Opens on first use, once per process; safe to use from several threads
+    and across fork; pickled without what it has open. Every block is
+    verified against the block table, and the table against the index,
+    before a value of it is returned.
+
+    Parameters
+    ----------
+    path
+        The chunk file.
+    entry
+        Its entry in the index.
+    n_vars, codec, block_elements
+        Facts of the directory, from the index.
+    """
+
+    def __init__(self, path: Path, entry: ChunkEntry, *, n_vars: int, codec: Codec, block_elements: int) -> None:
+        self.path = path
+        self.entry = entry
+        self.n_vars = n_vars
+        self.codec = codec
+        self.block_elements = block_elements
+        self.index_dtype = index_dtype(n_vars)
+        self.count_dtype = count_dtype(entry.max_count)
+        self._reset()
+
+    def _reset(self) -> None:
+        self._handles: dict[int, _Handle] = {}
+        self._layout: tuple[dict[str, ArrayBlocks], NDArray[np.int64]] | None = None
+        # One count per thread: additions from two threads to one number could be lost.
+        self._bytes_by_thread: dict[int, int] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        for name in ("_handles", "_layout", "_bytes_by_thread"):
+            del state[name]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._reset()
+
+    def __enter__(self) -> ChunkReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; the next read opens it again."""
+        self._handles.clear()
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes read from the file so far, in this process."""
+        return sum(list(self._bytes_by_thread.values()))
+
+    @property
+    def indptr(self) -> NDArray[np.int64]:
+        """Where each row starts among the chunk's elements: int64, (n_obs + 1,); read-only."""
+        return self._load()[1]
+
+    def read_rows(self, start: int, stop: int) -> CompactCsr:
+        """Rows ``start`` to ``stop`` (excluded), numbered within the chunk.
+
+        Raises
+        ------
+        IndexError
+            Unless ``0 <= start <= stop <= n_obs``.
+        DamagedFileError
+            If what is read is not what was written.
+        """
+        return self.read_spans([(start, stop)])
+
+    def read_spans(self, spans: Sequence[tuple[int, int]]) -> CompactCsr:
+        """Rows of several half-open ranges, one below the other in the order given.
+
+        A block shared by neighbouring ranges is read once when the ranges ascend.
+        """
+        indptr = self._spans_indptr(spans)
+        indices = np.empty(indptr[-1], self.index_dtype)
+        data = np.empty(indptr[-1], self.count_dtype)
+        self.read_into(spans, indices, data)
+        return CompactCsr(indptr, indices, data, self.n_vars)
+
+    def read_into(self, spans: Sequence[tuple[int, int]], indices: NDArray[Any], data: NDArray[Any]) -> int:
+        """Read ranges of rows into arrays the caller owns; return how many elements were filled.
+
+        ``indices`` and ``data`` need the reader's ``index_dtype`` and ``count_dtype``,
+        and at least as many elements as the rows hold.
+        """
+        n_elements = int(self._spans_indptr(spans)[-1])
+        if indices.dtype != self.index_dtype or data.dtype != self.count_dtype:
+            raise TypeError(f"needs {self.index_dtype} and {self.count_dtype}, got {indices.dtype} and {data.dtype}")
+        if min(indices.size, data.size) < n_elements:
+            raise ValueError(f"rows hold {n_elements} elements, got room for {min(indices.size, data.size)}")
+        blocks, indptr = self._load()
+        ranges = [(int(indptr[start]), int(indptr[stop])) for start, stop in spans]
+        highest = self._fill("indices", blocks["indices"], ranges, indices)
+        if highest >= self.n_vars and n_elements:
+            raise self._damaged(f"refers to gene {highest} of {self.n_vars}")
+        largest = self._fill("data", blocks["data"], ranges, data)
+        if largest > self.entry.max_count:
+            raise self._damaged(f"holds a count of {largest} where the index knows of {self.entry.max_count} at most")
+        return n_elements
+
+    def _spans_indptr(self, spans: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
+        for start, stop in spans:
+            if not 0 <= start <= stop <= self.entry.n_obs:
+                raise IndexError(f"rows {start} to {stop} are not within the {self.entry.n_obs} rows of {self.path}")
+        lengths = [np.diff(self.indptr[start : stop + 1]) for start, stop in spans]
+        return np.concatenate([np.zeros(1, np.int64), *lengths]).cumsum()
+
+    def _fill(self, name: str, blocks: ArrayBlocks, ranges: list[tuple[int, int]], out: NDArray[Any]) -> int:
+        """Copy element ranges of an array into ``out``; return the largest value seen."""
+        done = largest = 0
+        held, plain = -1, None
+        for block, first, n in _segments(ranges, blocks.length):
+            if block != held or plain is None:
+                held, plain = block, self._read_block(name, blocks, block)
+            largest = max(largest, plain.copy_into(first, out[done : done + n]))
+            done += n
+        return largest
+
+    def _read_block(self, name: str, blocks: ArrayBlocks, block: int) -> Plain:
+        stored = self._pread(int(blocks.offset[block]), int(blocks.size[block]))
+        if deflate.crc32(stored) != int(blocks.crc32[block]):
+            raise self._damaged(f"block {block} of {name} does not match its checksum")
+        mask = int(blocks.filter_mask[block])
+        try:
+            return self.codec.decode(stored, filter_mask=mask, length=blocks.length, itemsize=blocks.itemsize)
+        except CodecError as error:
+            raise self._damaged(f"block {block} of {name} {error}") from None
+
+    def _load(self) -> tuple[dict[str, ArrayBlocks], NDArray[np.int64]]:
+        """Table and indptr; threads that come first together both read them, and agree."""
+        if self._layout is None:
+            entry = self.entry
+            stored = self._pread(entry.blocks_offset, entry.blocks_size)
+            try:
+                blocks = parse_table(
+                    stored,
+                    crc32=entry.blocks_crc32,
+                    n_obs=entry.n_obs,
+                    nnz=entry.nnz,
+                    max_count=entry.max_count,
+                    block_elements=self.block_elements,
+                    file_bytes=entry.bytes,
+                )
+            except TableError as error:
+                raise self._damaged(str(error)) from None
+            self._layout = blocks, self._read_indptr(blocks["indptr"])
+        return self._layout
+
+    def _read_indptr(self, blocks: ArrayBlocks) -> NDArray[np.int64]:
+        stored = np.empty(blocks.n_elements, f"u{blocks.itemsize}")
+        self._fill("indptr", blocks, [(0, stored.size)], stored)
+        indptr = stored.astype(np.int64)
+        if indptr[0] != 0 or indptr[-1] != self.entry.nnz or (np.diff(indptr) < 0).any():
+            raise self._damaged(f"its row starts do not ascend from 0 to {self.entry.nnz}")
+        indptr.flags.writeable = False
+        return indptr
+
+    def _handle(self) -> _Handle:
+        pid = os.getpid()
+        handle = self._handles.get(pid)
+        if handle is None:
+            try:
+                opened = _Handle(self.path)
+            except OSError as error:
+                raise self._damaged(f"cannot be opened ({error.strerror})") from None
+            if os.fstat(opened.fd).st_size != self.entry.bytes:
+                size = os.fstat(opened.fd).st_size
+                raise self._damaged(f"has {size} bytes, the index says {self.entry.bytes}")
+            # No lock, which a fork could copy in its locked state: whoever stores first wins.
+            handle = self._handles.setdefault(pid, opened)
+        return handle
+
+    def _pread(self, offset: int, size: int) -> bytes:
+        handle = self._handle()
+        try:
+            content = os.pread(handle.fd, size, offset)
+            while 0 < len(content) < size and (more := os.pread(handle.fd, size - len(content), offset + len(content))):
+                content += more
+        except OSError as error:
+            raise self._damaged(f"cannot be read ({error.strerror})") from None
+        thread = threading.get_ident()
+        self._bytes_by_thread[thread] = self._bytes_by_thread.get(thread, 0) + len(content)
+        if len(content) != size:
+            raise self._damaged(f"ends at byte {offset + len(content)}, before the end of a block")
+        return content
+
+    def _damaged(self, fault: str) -> DamagedFileError:
+        return DamagedFileError(f"{self.path}: {fault}; delete the file and run process.py again with resume=true")
+
+
+def _segments(ranges: Sequence[tuple[int, int]], length: int) -> Iterator[tuple[int, int, int]]:
+    """Cut element ranges at block borders: (block, first element within it, number of elements)."""
+    for start, stop in ranges:
+        while start < stop:
+            block, first = divmod(start, length)
+            n = min(length - first, stop - start)
+            yield block, first, n
+            start += n

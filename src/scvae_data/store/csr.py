@@ -1,0 +1,113 @@
+"""Rows of counts in the narrowest integers that hold them: what the loader keeps in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numba
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import DTypeLike, NDArray
+
+from scvae_data.errors import StoreError
+
+__all__ = ["CompactCsr", "count_dtype", "index_dtype"]
+
+
+def index_dtype(n_vars: int) -> np.dtype[Any]:
+    """Type of column indices in memory: uint16 up to 65,536 genes, else uint32."""
+    return np.dtype(np.uint16 if n_vars <= 1 << 16 else np.uint32)
+
+
+def count_dtype(max_count: int) -> np.dtype[Any]:
+    """Type of counts in memory: the narrowest of uint16, uint32 and uint64 that holds ``max_count``."""
+    return np.dtype(np.uint16 if max_count < 1 << 16 else np.uint32 if max_count < 1 << 32 else np.uint64)
+
+
+@dataclass(frozen=True, eq=False)
+class CompactCsr:
+    """Counts of consecutive or selected cells.
+
+    Parameters
+    ----------
+    indptr
+        int64, (n_obs + 1,), starts at 0.
+    indices
+        Columns, ascending within a row; uint16, or uint32 beyond 65,536 genes; (nnz,).
+    data
+        Counts, none zero; uint16, or wider where a count needs it; (nnz,).
+    n_vars
+        Number of genes.
+    """
+
+    indptr: NDArray[np.int64]
+    indices: NDArray[Any]
+    data: NDArray[Any]
+    n_vars: int
+
+    @property
+    def n_obs(self) -> int:
+        """Number of cells."""
+        return self.indptr.size - 1
+
+    @property
+    def nnz(self) -> int:
+        """Number of stored counts."""
+        return self.indices.size
+
+    @classmethod
+    def from_scipy(cls, matrix: sp.spmatrix | sp.sparray) -> CompactCsr:
+        """Make canonical compact rows of any sparse matrix of whole, non-negative numbers below 2**63."""
+        csr = sp.csr_array(matrix, copy=True)
+        csr.sum_duplicates()
+        csr.eliminate_zeros()
+        largest = int(csr.data.max(initial=0))
+        return cls(
+            csr.indptr.astype(np.int64),
+            csr.indices.astype(index_dtype(csr.shape[1])),
+            csr.data.astype(count_dtype(largest)),
+            csr.shape[1],
+        )
+
+    def to_scipy(self, dtype: DTypeLike = np.int32) -> sp.csr_matrix:
+        """Copy into a scipy CSR matrix with counts of type ``dtype`` and the index type scipy wants."""
+        wide = np.int64 if self.nnz > np.iinfo(np.int32).max else np.int32
+        parts = (self.data.astype(dtype), self.indices.astype(wide), self.indptr.astype(wide))
+        return sp.csr_matrix(parts, shape=(self.n_obs, self.n_vars))
+
+    def check_canonical(self) -> int:
+        """Raise StoreError unless rows are canonical; return the largest count.
+
+        Canonical: indptr ascends from 0 to nnz, columns ascend strictly within
+        a row and lie below ``n_vars``, and every stored count is above zero.
+        """
+        whole = self.data.dtype.kind in "iu" and self.indices.dtype.kind in "iu"
+        if not whole or self.indptr.size < 1 or self.indices.size != self.data.size:
+            raise StoreError(
+                f"rows to store must be whole numbers in CSR, got indptr {self.indptr.shape}, "
+                f"indices {self.indices.dtype}{self.indices.shape}, data {self.data.dtype}{self.data.shape}"
+            )
+        if self.indptr[0] != 0 or self.indptr[-1] != self.nnz or (np.diff(self.indptr) < 0).any():
+            raise StoreError(f"rows to store need an indptr that ascends from 0 to {self.nnz}")
+        bad_row, largest = _scan(self.indptr, self.indices, self.data, self.n_vars)
+        if bad_row >= 0:
+            raise StoreError(
+                f"row {bad_row} to store is not canonical: columns must ascend below {self.n_vars} "
+                "and counts be above zero; sort, sum duplicates and drop zeros first"
+            )
+        return int(largest)
+
+
+@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def _scan(indptr: NDArray[Any], indices: NDArray[Any], data: NDArray[Any], n_vars: int) -> tuple[int, int]:
+    largest = np.uint64(0)
+    for row in range(indptr.size - 1):
+        previous = np.int64(-1)
+        for i in range(indptr[row], indptr[row + 1]):
+            column = np.int64(indices[i])
+            if column <= previous or column >= n_vars or data[i] <= 0:
+                return row, 0
+            previous = column
+            largest = max(largest, np.uint64(data[i]))
+    return -1, int(largest)

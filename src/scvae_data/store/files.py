@@ -1,0 +1,193 @@
+"""Bytes in, whole files out: atomic writes, checksums, and JSON that knows when it was damaged."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from scvae_data.errors import DamagedFileError, StoreError
+
+__all__ = [
+    "FileFacts",
+    "atomic_file",
+    "check_plain_name",
+    "read_json",
+    "sha256_file",
+    "sweep_temporaries",
+    "sync_directory",
+    "write_atomic",
+    "write_json",
+]
+
+TEMPORARY = re.compile(r"\.(?P<name>.+)\.[0-9]+-[0-9a-f]{8}\.tmp")
+PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
+CHECKSUM_LINE = re.compile(rb',\n "checksum": "sha256:([0-9a-f]{64})"\n}\n\Z')
+MAX_JSON_BYTES = 1 << 28
+READ_BYTES = 1 << 22
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """What the index knows about another file of the directory.
+
+    ``footer_crc32`` covers a Parquet file's footer, its length and magic; it
+    is None for other files.
+    """
+
+    bytes: int
+    sha256: str
+    footer_crc32: int | None = None
+
+
+def check_plain_name(name: object) -> str:
+    """Return ``name`` if it is a bare file name; raise StoreError if it could lead out of the directory."""
+    if not isinstance(name, str) or not PLAIN_NAME.fullmatch(name):
+        raise StoreError(f"{name!r} is not a plain file name; a dataset refers to files beside its index only")
+    return name
+
+
+def sync_directory(directory: Path) -> None:
+    """Make names created or replaced in ``directory`` survive a power cut."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a temporary file that becomes ``path`` when the block ends, and vanishes when it raises.
+
+    The file can be read back before it is published.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    # os.open instead of tempfile: the published file gets the permissions that the umask asks for.
+    fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        with os.fdopen(fd, "w+b") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def write_atomic(path: Path, content: bytes | bytearray | memoryview) -> None:
+    """Publish ``content`` as ``path``: the old file or the whole new one, never a part."""
+    with atomic_file(path) as file:
+        file.write(content)
+
+
+def sweep_temporaries(directory: Path) -> list[Path]:
+    """Delete what killed writers left in ``directory``; return the deleted paths, sorted.
+
+    Only for a directory that nobody is writing to.
+    """
+    left = sorted(path for path in directory.iterdir() if TEMPORARY.fullmatch(path.name))
+    for path in left:
+        path.unlink(missing_ok=True)
+    return left
+
+
+def sha256_file(file: Path | BinaryIO) -> str:
+    """SHA-256 of a file as hex digits; an open file is read from its start."""
+    if isinstance(file, Path):
+        with file.open("rb") as opened:
+            return sha256_file(opened)
+    file.seek(0)
+    digest = hashlib.sha256()
+    while block := file.read(READ_BYTES):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def _layout(value: object, indent: str) -> str:
+    """Objects spread over lines, everything else on one: readable, and small with columns of 10,000 numbers."""
+    if not isinstance(value, Mapping) or not value:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    inner = indent + " "
+    items = (f"{inner}{json.dumps(key, ensure_ascii=False)}: {_layout(item, inner)}" for key, item in value.items())
+    return "{\n" + ",\n".join(items) + f"\n{indent}}}"
+
+
+def encode_json(content: Mapping[str, Any]) -> bytes:
+    """Lay out a JSON object in the order of its keys, closed by a checksum of all bytes before it."""
+    if not content or "checksum" in content:
+        raise ValueError("content must have at least one key, and none called 'checksum'")
+    body = _layout(content, "").removesuffix("\n}").encode()
+    return body + f',\n "checksum": "sha256:{hashlib.sha256(body).hexdigest()}"\n}}\n'.encode()
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> FileFacts:
+    """Write a JSON object atomically, with its checksum as the last key."""
+    encoded = encode_json(content)
+    write_atomic(path, encoded)
+    return FileFacts(len(encoded), hashlib.sha256(encoded).hexdigest())
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        raise ValueError("a key occurs twice")
+    return content
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
+
+
+def parse_json(path: Path, encoded: bytes) -> dict[str, Any]:
+    """Parse the bytes of ``path`` without verifying the checksum; the result has no key ``checksum``."""
+    try:
+        content = json.loads(encoded, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise DamagedFileError(f"{path}: not valid JSON ({error}); run process.py again with resume=true") from None
+    if not isinstance(content, dict):
+        raise DamagedFileError(f"{path}: holds no JSON object; run process.py again with resume=true")
+    content.pop("checksum", None)
+    return content
+
+
+def verify_checksum(path: Path, encoded: bytes) -> None:
+    """Raise DamagedFileError unless the bytes of ``path`` end in the checksum of those before it."""
+    match = CHECKSUM_LINE.search(encoded, max(0, len(encoded) - 120))
+    if match is None or hashlib.sha256(encoded[: match.start()]).hexdigest() != match[1].decode():
+        raise DamagedFileError(f"{path}: its checksum does not match; run process.py again with resume=true")
+
+
+def read_bytes(path: Path, max_bytes: int = MAX_JSON_BYTES) -> bytes:
+    """Read a whole small file; raise DamagedFileError if it is absent, unreadable or larger than ``max_bytes``."""
+    try:
+        with path.open("rb") as file:
+            encoded = file.read(max_bytes + 1)
+    except OSError as error:
+        raise DamagedFileError(f"{path}: {error.strerror or error}; run process.py again with resume=true") from None
+    if len(encoded) > max_bytes:
+        raise DamagedFileError(f"{path}: larger than {max_bytes} bytes, which no file of this kind should be")
+    return encoded
+
+
+def read_json(path: Path, max_bytes: int = MAX_JSON_BYTES) -> dict[str, Any]:
+    """Read what :func:`write_json` wrote, without the checksum.
+
+    Raises
+    ------
+    DamagedFileError
+        If the file is absent, too large, not a JSON object or not what was written.
+    """
+    encoded = read_bytes(path, max_bytes)
+    content = parse_json(path, encoded)
+    verify_checksum(path, encoded)
+    return content

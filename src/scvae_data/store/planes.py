@@ -1,0 +1,88 @@
+"""Integers to byte planes and back: HDF5's shuffle filter, without the wide copies it works on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["join_planes", "narrow", "shuffle"]
+
+
+def shuffle(values: NDArray[Any], length: int, itemsize: int) -> NDArray[np.uint8]:
+    """Byte-shuffle a block as if its values had ``itemsize`` bytes, padded with zeros to ``length`` values.
+
+    Parameters
+    ----------
+    values
+        Unsigned integers that fit into ``itemsize`` bytes, (n,) with n <= length.
+    length
+        Values in the stored block.
+    itemsize
+        Bytes a value takes on disk.
+
+    Returns
+    -------
+    uint8, (itemsize * length,): all lowest bytes, then all second bytes, and so on.
+    """
+    planes = np.zeros((itemsize, length), dtype=np.uint8)
+    _split(values, planes[: min(itemsize, values.dtype.itemsize)])
+    return planes.reshape(-1)
+
+
+@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def _split(values: NDArray[Any], planes: NDArray[np.uint8]) -> None:
+    for plane in range(planes.shape[0]):
+        shift = values.dtype.type(8 * plane)
+        for i in range(values.size):
+            planes[plane, i] = values[i] >> shift
+
+
+@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def _join_two(low: NDArray[Any], high: NDArray[Any], out: NDArray[Any]) -> int:
+    largest = np.uint16(0)
+    for i in range(out.size):
+        value = np.uint16(low[i]) | np.uint16(np.uint16(high[i]) << np.uint16(8))
+        out[i] = value
+        largest = max(largest, np.uint16(value))
+    return int(largest)
+
+
+@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def _join_many(planes: NDArray[Any], out: NDArray[Any]) -> int:
+    largest = np.uint64(0)
+    for i in range(out.size):
+        value = np.uint64(0)
+        for plane in range(planes.shape[0]):
+            value |= np.uint64(planes[plane, i]) << np.uint64(8 * plane)
+        out[i] = value
+        largest = max(largest, value)
+    return int(largest)
+
+
+def join_planes(shuffled: NDArray[np.uint8], length: int, start: int, out: NDArray[Any]) -> int:
+    """Read ``out.size`` values of a shuffled block from value ``start`` on; return the largest.
+
+    Only as many low planes are read as ``out`` has bytes a value: the caller
+    knows from the index that the others are zero.
+    """
+    planes = shuffled.reshape(-1, length)[: out.dtype.itemsize, start : start + out.size]
+    if out.dtype.itemsize == 2:
+        return int(_join_two(planes[0], planes[1], out))
+    return int(_join_many(planes, out))
+
+
+@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def _narrow(values: NDArray[Any], out: NDArray[Any]) -> int:
+    largest = values[0]
+    for i in range(out.size):
+        out[i] = values[i]
+        largest = max(largest, values[i])
+    return int(largest)
+
+
+def narrow(values: NDArray[Any], out: NDArray[Any]) -> int:
+    """Copy unsigned integers into a narrower array of the same length; return the largest, 0 if there are none."""
+    return int(_narrow(values, out)) if out.size else 0

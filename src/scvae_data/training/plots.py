@@ -1,0 +1,191 @@
+"""Tables and latents in, PNG files out. Drawn without a display."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from scvae_data.training.latents import KEY
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["Method", "latent_picture", "training_curves"]
+
+Method = str  # "umap" or "pca"
+MAX_LEGEND = 20  # categories; more would hide the picture
+
+# Panels of the training curves: title, unit, series as (column, label).
+PANELS: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = (
+    ("ELBO", "nats per cell", (("train/elbo", "train"), ("val/elbo", "validation"), ("val/elbo_unseen", "unseen"))),
+    ("Reconstruction", "nats per cell", (("train/recon", "train"), ("val/recon", "validation"))),
+    ("KL divergence", "nats per cell", (("train/kl", "train"), ("val/kl", "validation"))),
+    ("Speed", "cells per second", (("throughput/cells_per_s", "train"),)),
+)
+
+
+def training_curves(metrics: Path, png: Path) -> bool:
+    """Draw the losses and the speed over steps from a metrics file; False if it has none of them."""
+    table = pd.read_csv(metrics)
+    panels = [panel for panel in PANELS if any(column in table for column, _ in panel[2])]
+    if not panels:
+        return False
+    figure, axes = _figure(len(panels))
+    for axis, (title, unit, series) in zip(axes, panels, strict=True):
+        for column, label in series:
+            if column in table:
+                points = table[["step", column]].dropna().drop_duplicates("step", keep="last").sort_values("step")
+                few = len(points) < 30
+                axis.plot(
+                    points["step"], points[column], label=label, marker="o" if few else None, markersize=3, lw=1.2
+                )
+        _trim(axis, [table[column] for column, _ in series if column in table])
+        axis.set(title=title, xlabel="step", ylabel=unit)
+        if len(axis.lines) > 1:
+            axis.legend(frameon=False)
+    _save(figure, png)
+    return True
+
+
+def latent_picture(
+    latents: Path, png: Path, *, colours: Sequence[str], method: Method, max_cells: int, seed: int
+) -> list[str]:
+    """Draw the cells of ``latents.h5ad`` in two dimensions, one panel per obs column.
+
+    Parameters
+    ----------
+    latents
+        A file of :func:`~scvae_data.training.latents.write_latents`.
+    png
+        The picture.
+    colours
+        obs columns to colour by; those the file lacks are left out.
+    method
+        ``"umap"``, or ``"pca"``, which takes a fraction of a second.
+    max_cells
+        Cells drawn; a random choice of so many if there are more.
+    seed
+        Of the choice and of UMAP.
+
+    Returns
+    -------
+    The columns drawn.
+    """
+    z, obs = _sample(latents, colours, max_cells, np.random.default_rng(seed))
+    xy = _embed(z, method, seed)
+    order = np.random.default_rng(seed).permutation(len(xy))  # no category lies on top of the others throughout
+    names = list(map(str, obs.columns)) or [""]
+    figure, axes = _figure(len(names))
+    for axis, name in zip(axes, names, strict=True):
+        if name:
+            _scatter(axis, xy[order], obs[name].iloc[order])
+        else:
+            axis.scatter(xy[:, 0], xy[:, 1], s=_size(len(xy)), linewidths=0)
+        axis.set(
+            title=name or f"{len(xy):,} cells",
+            xlabel=f"{method.upper()} 1",
+            ylabel=f"{method.upper()} 2",
+            xticks=[],
+            yticks=[],
+        )
+    _save(figure, png)
+    return list(map(str, obs.columns))
+
+
+def _sample(
+    latents: Path, colours: Sequence[str], max_cells: int, rng: np.random.Generator
+) -> tuple[NDArray[np.float32], pd.DataFrame]:
+    """Latents and coloured columns of at most ``max_cells`` cells."""
+    from anndata.io import read_elem
+
+    with h5py.File(latents, "r") as file:
+        dataset = file["obsm"][KEY]
+        n_obs = len(dataset)
+        rows = np.sort(rng.choice(n_obs, size=min(n_obs, max_cells), replace=False))
+        z = np.concatenate(
+            [dataset[start : start + 65_536][_within(rows, start, 65_536)] for start in range(0, n_obs, 65_536)]
+        )
+        present = [name for name in dict.fromkeys(colours) if name in file["obs"]]
+        obs = pd.DataFrame(
+            {name: pd.Series(read_elem(file["obs"][name])).iloc[rows].reset_index(drop=True) for name in present}
+        )
+    return z, obs
+
+
+def _within(rows: NDArray[np.int64], start: int, length: int) -> NDArray[np.int64]:
+    first, last = np.searchsorted(rows, [start, start + length])
+    return rows[first:last] - start
+
+
+def _embed(z: NDArray[np.float32], method: Method, seed: int) -> NDArray[np.float32]:
+    """Two dimensions of each cell."""
+    if method == "umap" and len(z) > 15:
+        from umap import UMAP
+
+        # One thread and a fixed seed: the same latents give the same picture.
+        embedded: NDArray[np.float32] = UMAP(random_state=seed, n_jobs=1).fit_transform(z)
+        return embedded
+    centred = z - z.mean(axis=0)
+    _, _, axes = np.linalg.svd(np.cov(centred, rowvar=False).reshape(z.shape[1], -1))
+    projected: NDArray[np.float32] = centred @ axes[:2].T
+    return projected if projected.shape[1] == 2 else np.column_stack([projected, np.zeros_like(projected)])
+
+
+def _scatter(axis: Axes, xy: NDArray[np.float32], values: pd.Series[Any]) -> None:
+    size = _size(len(xy))
+    if pd.api.types.is_numeric_dtype(values) and values.nunique() > MAX_LEGEND:
+        points = axis.scatter(xy[:, 0], xy[:, 1], c=values.to_numpy(dtype=float), s=size, linewidths=0, cmap="viridis")
+        axis.figure.colorbar(points, ax=axis, shrink=0.7)
+        return
+    categories = values.astype("category").cat
+    axis.scatter(xy[:, 0], xy[:, 1], c=_palette(len(categories.categories))[categories.codes], s=size, linewidths=0)
+    if len(categories.categories) <= MAX_LEGEND:
+        for colour, name in zip(_palette(len(categories.categories)), categories.categories, strict=False):
+            axis.scatter([], [], color=colour, label=str(name), s=20)
+        axis.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+
+def _palette(n_colours: int) -> NDArray[np.float64]:
+    """Distinct colours, and light grey at the end for missing values (code -1)."""
+    import matplotlib as mpl
+
+    tab = mpl.colormaps["tab10" if n_colours <= 10 else "tab20" if n_colours <= 20 else "gist_ncar"]
+    picks = range(n_colours) if n_colours <= 20 else np.linspace(0, 0.95, n_colours)
+    return np.array([*(tab(pick) for pick in picks), (0.85, 0.85, 0.85, 1.0)])
+
+
+def _size(n_cells: int) -> float:
+    """Marker area in points² that keeps dense pictures legible."""
+    return float(np.clip(30_000 / max(n_cells, 1), 1.0, 20.0))
+
+
+def _trim(axis: Axes, series: Sequence[pd.Series[Any]]) -> None:
+    """Keep the first steps, often off by orders of magnitude, from flattening the rest of the curve."""
+    values = pd.concat(series).dropna().to_numpy()
+    values = values[np.isfinite(values)]
+    if len(values) >= 10:
+        low, high = np.percentile(values, [5, 95])
+        margin = 0.5 * (high - low) or 1.0
+        axis.set_ylim(max(low - margin, values.min() - 0.05 * margin), min(high + margin, values.max() + 0.05 * margin))
+
+
+def _figure(n_panels: int) -> tuple[Figure, list[Axes]]:
+    """A figure of its own with panels side by side; pyplot's global state and display are not touched."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.8 * n_panels, 3.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, list(np.atleast_1d(figure.subplots(1, n_panels)))
+
+
+def _save(figure: Figure, png: Path) -> None:
+    png.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(png, dpi=130)

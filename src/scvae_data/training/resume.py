@@ -1,0 +1,87 @@
+"""A run directory and a command line in, the configuration to continue the run with out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from scvae_data.errors import ConfigError, SelectionError
+
+__all__ = ["check_same_dataset", "continued", "last_checkpoint"]
+
+RUN_FILE = "run.json"
+
+
+def continued(cfg: DictConfig, overrides: Iterable[str]) -> DictConfig:
+    """The configuration of the run in ``cfg.resume_from``, with what the command line sets on top.
+
+    The defaults of today do not count: the run goes on as it was started,
+    unless a key is given explicitly (``trainer.max_epochs=200``).
+
+    Parameters
+    ----------
+    cfg
+        As composed for the new command.
+    overrides
+        Keys that its command line sets.
+
+    Raises
+    ------
+    ConfigError
+        If the directory is not that of a run.
+    """
+    run_dir = Path(cfg.resume_from).expanduser().absolute()
+    saved_path = run_dir / "config.yaml"
+    if not saved_path.is_file():
+        raise ConfigError(f"resume_from={cfg.resume_from} has no config.yaml; give the directory of a training run")
+    saved = OmegaConf.load(saved_path)
+    assert isinstance(saved, DictConfig)
+    for key in overrides:
+        dotted = key.replace("/", ".")
+        value = OmegaConf.select(cfg, dotted)
+        if isinstance(value, DictConfig):
+            OmegaConf.update(saved, dotted, OmegaConf.to_container(value, resolve=True), merge=False, force_add=True)
+        elif dotted in ("resume_from", "experiment"):
+            continue
+        else:
+            plain = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+            OmegaConf.update(saved, dotted, plain, merge=False, force_add=True)
+    saved.paths.output_dir = str(run_dir)
+    saved.resume_from = str(run_dir)
+    return saved
+
+
+def last_checkpoint(run_dir: Path) -> Path:
+    """The newest checkpoint of a run.
+
+    Raises
+    ------
+    ConfigError
+        If it has none yet.
+    """
+    path = run_dir / "checkpoints" / "last.ckpt"
+    if not path.is_file():
+        raise ConfigError(f"resume_from={run_dir} has no checkpoints/last.ckpt yet; start the run anew")
+    return path
+
+
+def check_same_dataset(run_dir: Path, facts: dict[str, Any]) -> dict[str, Any]:
+    """What the run recorded at its start.
+
+    Raises
+    ------
+    SelectionError
+        If it was trained on another dataset than the one with these facts.
+    """
+    record: dict[str, Any] = json.loads((run_dir / RUN_FILE).read_text())
+    theirs, ours = record["facts"]["content_hash"], facts["content_hash"]
+    if theirs != ours:
+        raise SelectionError(
+            f"resume_from={run_dir} was trained on the dataset {theirs[:12]}, but the dataset given is {ours[:12]}; "
+            "point data.data_path to its dataset"
+        )
+    return record

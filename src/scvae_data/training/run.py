@@ -1,0 +1,224 @@
+"""``train(cfg)``: a resolved configuration in, a run directory with model, latents, pictures and log out."""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lightning
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import Logger, WandbLogger
+from omegaconf import DictConfig, OmegaConf
+
+from scvae_data.config import instantiate, resolved
+from scvae_data.errors import ConfigError
+from scvae_data.store.files import write_atomic
+from scvae_data.training.callbacks import RunRecord
+from scvae_data.training.loggers import finish_wandb
+from scvae_data.training.outputs import Outputs
+from scvae_data.training.report import next_lines, report
+from scvae_data.training.resume import RUN_FILE, check_same_dataset, continued, last_checkpoint
+from scvae_data.training.stopping import exit_code_of, sigterm_exits
+from scvae_data.training.throughput import Throughput
+
+__all__ = ["train"]
+
+log = logging.getLogger(__name__)
+
+
+def train(cfg: DictConfig) -> dict[str, Any]:
+    """Train what ``cfg`` describes and leave everything about it in ``cfg.paths.output_dir``.
+
+    Parameters
+    ----------
+    cfg
+        With the keys of ``scvae_data.config.TrainConfig``. ``resume_from``
+        continues the run in that directory, with its configuration.
+
+    Returns
+    -------
+    ``val/loss`` and other metrics of the best checkpoint, speed and cache
+    counters; also in ``result.json``.
+
+    Raises
+    ------
+    ScvaeDataError
+        What is wrong with configuration or data. The W&B run, if any, ends
+        with the process's exit status in every case, SIGTERM included.
+    """
+    if cfg.get("resume_from"):
+        cfg = continued(cfg, _overridden_keys())
+    failure: BaseException | None = None
+    try:
+        with sigterm_exits(), _quiet():
+            return _Run(resolved(cfg)).go()
+    except BaseException as error:
+        failure = error
+        raise
+    finally:
+        finish_wandb(exit_code_of(failure))
+
+
+class _Run:
+    """One training run: its objects, in the order they are made."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self.config = config
+        self.run_dir = Path(config["paths"]["output_dir"])
+        self.run_dir.mkdir(parents=True, exist_ok=True)
+        self.resuming = bool(config.get("resume_from"))
+        self.outputs: Outputs = instantiate(config["outputs"]) if config.get("outputs") else Outputs()
+        lightning.seed_everything(config["seed"], workers=True, verbose=False)
+        self.data = instantiate(config["data"])
+        self.model = instantiate(config["model"])
+        self.callbacks: list[Callback] = [instantiate(node) for node in _nodes(config, "callbacks")]
+        self.throughput = next((found for found in self.callbacks if isinstance(found, Throughput)), Throughput())
+
+    def go(self) -> dict[str, Any]:
+        """Fit, evaluate the best checkpoint, write the outputs."""
+        self.data.setup("fit")
+        facts = _facts(self.data)
+        wandb_id = check_same_dataset(self.run_dir, facts)["wandb_id"] if self.resuming else secrets.token_hex(4)
+        self._record(facts, wandb_id)
+        trainer = self._trainer(facts, wandb_id)
+        trainer.fit(
+            self.model, datamodule=self.data, ckpt_path=last_checkpoint(self.run_dir) if self.resuming else None
+        )
+        cache = _cache_summary(self.throughput.counters, facts)
+        metrics = self._evaluate(trainer) | self.throughput.summary() | cache
+        self._write("result.json", json.dumps(metrics, indent=1))
+        made = self._outputs(trainer)
+        self._write("report.md", report(self.config, facts, metrics, made))
+        _log_pictures(trainer, made)
+        log.info("run directory: %s", self.run_dir)
+        for line in next_lines(made["latents"]) if "latents" in made else ():
+            log.info("  %s", line)
+        return metrics
+
+    def _record(self, facts: dict[str, Any], wandb_id: str) -> None:
+        self._write("config.yaml", OmegaConf.to_yaml(OmegaConf.create(self.config)))
+        self._write(RUN_FILE, json.dumps({"wandb_id": wandb_id, "facts": facts}, indent=1))
+
+    def _trainer(self, facts: dict[str, Any], wandb_id: str) -> Trainer:
+        identity = {"save_dir": str(self.run_dir), "id": wandb_id, **_names(self.run_dir, facts)}
+        self.callbacks = [*self.callbacks, *([] if self.throughput in self.callbacks else [self.throughput])]
+        loggers: list[Logger] = [instantiate(_filled(node, identity)) for node in _nodes(self.config, "logger")]
+        for callback in self.callbacks:
+            if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
+                callback.dirpath = str(self.run_dir / "checkpoints")
+        callbacks = [*self.callbacks, RunRecord(self.config, facts)]
+        # Partial, because Hydra copies the arguments it passes, and a logger must not be copied.
+        build = instantiate({**self.config["trainer"], "_partial_": True})
+        trainer: Trainer = build(callbacks=callbacks, logger=loggers, default_root_dir=str(self.run_dir))
+        for logger in loggers:
+            logger.log_hyperparams({**self.config, "dataset": facts})
+        return trainer
+
+    def _evaluate(self, trainer: Trainer) -> dict[str, float]:
+        """Metrics of the best checkpoint on validation and test cells, as far as there are any."""
+        best = _best_checkpoint(trainer)
+        metrics: dict[str, float] = {}
+        parts = ((self.data.val_dataloader, trainer.validate), (self.data.test_dataloader, trainer.test))
+        for loader, run in parts:
+            if _n_batches(loader()):
+                metrics |= run(self.model, datamodule=self.data, ckpt_path=best, verbose=False)[0]
+        return {name: float(value) for name, value in metrics.items()}
+
+    def _outputs(self, trainer: Trainer) -> dict[str, Path]:
+        best = _best_checkpoint(trainer)
+        model = self.model if best is None else type(self.model).load_from_checkpoint(best)
+        for logger in trainer.loggers:
+            logger.save()
+        device = trainer.strategy.root_device
+        return self.outputs.make(self.run_dir, model, self.data, device=device, seed=self.config["seed"])
+
+    def _write(self, name: str, text: str) -> None:
+        write_atomic(self.run_dir / name, text.encode())
+
+
+def _best_checkpoint(trainer: Trainer) -> str | None:
+    """Path of the best checkpoint; None if none was saved, so that the weights at hand count."""
+    path = getattr(trainer.checkpoint_callback, "best_model_path", "")
+    return path or None
+
+
+def _n_batches(loader: Any) -> int:
+    """Batches of a loader; 0 if there is none for this part of the cells."""
+    return 0 if loader is None else len(loader)
+
+
+def _facts(data: Any) -> dict[str, Any]:
+    """What the index says and the configuration cannot know."""
+    return {"chunk_size": int(data.index.chunk_size), **data.facts()}
+
+
+def _cache_summary(counters: Mapping[str, float], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Counters of the training cache, measured beside predicted."""
+    names = ("hits", "misses", "evictions", "bytes_read", "hit_rate", "predicted_hit_rate")
+    summary: dict[str, Any] = {name: counters[f"train/{name}"] for name in names if f"train/{name}" in counters}
+    return summary | {"holds_all_chunks": bool(facts["holds_everything"])}
+
+
+def _names(run_dir: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Name, group and tags of the W&B run: the jobs of a sweep share a group named after its directory."""
+    tags = ["simulated demo"] if facts["simulated"] else []
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        hydra = HydraConfig.get()
+        group = Path(hydra.sweep.dir).name
+        return {"name": f"{group}_{hydra.job.num}", "group": group, "tags": [*tags, "sweep"]}
+    return {"name": run_dir.name, "tags": tags}
+
+
+def _nodes(config: Mapping[str, Any], group: str) -> list[dict[str, Any]]:
+    """The nodes of a group in order; a node switched off by null is left out."""
+    nodes = list((config.get(group) or {}).values())
+    for node in nodes:
+        if node is not None and "_target_" not in node:
+            raise ConfigError(f"an entry of {group} has no _target_: {node}; remove it or set it to null")
+    return [node for node in nodes if node is not None]
+
+
+def _filled(node: Mapping[str, Any], identity: Mapping[str, Any]) -> dict[str, Any]:
+    """``node`` with the run's own values where it leaves them null."""
+    return {key: identity.get(key) if value is None else value for key, value in node.items()}
+
+
+def _log_pictures(trainer: Trainer, made: Mapping[str, Path]) -> None:
+    pictures = {name: path for name, path in made.items() if path.suffix == ".png"}
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger):
+            for name, path in pictures.items():
+                logger.log_image(key=name.replace(" ", "_"), images=[str(path)])
+
+
+def _overridden_keys() -> list[str]:
+    """Keys that this command line sets."""
+    if not HydraConfig.initialized():
+        return []
+    return [text.partition("=")[0].lstrip("+~") for text in HydraConfig.get().overrides.task]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence Lightning's advertisements, and its advice that does not apply here."""
+    chatter = logging.getLogger("lightning.pytorch")
+    level = chatter.level
+    chatter.setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        # Batches are decoded by the DataModule's threads, not by loader processes.
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        # Lightning's own use of torch, which changed.
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+        try:
+            yield
+        finally:
+            chatter.setLevel(level)

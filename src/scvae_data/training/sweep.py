@@ -1,0 +1,119 @@
+"""A Hydra callback: a row per job of a multirun in, one table in the sweep's directory out."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+__all__ = ["TABLE", "SweepTable", "read_table", "sweep_row"]
+
+TABLE = "sweep_table.csv"
+COLUMNS = (
+    "job", "status", "overrides", "cells_per_s", "wait_share", "hit_rate", "predicted_hit_rate",
+    "holds_all_chunks", "bytes_read", "val_loss", "error", "run_dir",
+)  # fmt: skip
+
+
+class SweepTable(Callback):
+    """Append one row per job to ``sweep_table.csv`` as soon as the job ends, and show the table so far.
+
+    Rows are written job by job because Hydra does not call
+    ``on_multirun_end`` when a job fails; failed jobs have a row as well.
+    """
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        """Add the job's row. A single run has no table."""
+        if config.hydra.mode is None or config.hydra.mode.name != "MULTIRUN":
+            return
+        row = sweep_row(config, job_return)
+        table = Path(config.hydra.sweep.dir) / TABLE
+        _append(table, row)
+        _show(table)
+
+
+def sweep_row(config: DictConfig, job_return: JobReturn) -> dict[str, str]:
+    """One job in words and numbers; what it did not measure is empty."""
+    run_dir = Path(config.hydra.runtime.output_dir)
+    result = _result(run_dir / "result.json")
+    failed = job_return.status != JobStatus.COMPLETED
+    row = {
+        "job": config.hydra.job.num,
+        "status": "failed" if failed else "completed",
+        "overrides": " ".join(config.hydra.overrides.task),
+        "error": _first_line(job_return._return_value) if failed else "",
+        "run_dir": run_dir.name,
+        "val_loss": result.get("val/loss", ""),
+    }
+    row |= {name: result.get(name, "") for name in COLUMNS if name not in row}
+    return {name: _text(row[name]) for name in COLUMNS}
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """Rows of a table, in the order the jobs ended."""
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _append(path: Path, row: Mapping[str, str]) -> None:
+    new = not path.exists()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # One write per row: jobs of a parallel launcher append to the same file.
+    with path.open("a", newline="", buffering=1 << 20) as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def _show(path: Path) -> None:
+    """Print the table to stdout."""
+    from rich.console import Console
+    from rich.table import Table
+
+    rows = read_table(path)
+    shown = [name for name in COLUMNS if name != "run_dir" and any(row[name] for row in rows)]
+    table = Table(title=str(path), title_justify="left")
+    for name in shown:
+        table.add_column(name.replace("_", " "), overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(name, row[name]) for name in shown))
+    Console().print(table)
+
+
+def _cell(name: str, text: str) -> str:
+    """A number as people read it."""
+    if name == "holds_all_chunks":
+        return "all in cache" if text == "True" else ""
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    if name in ("wait_share", "hit_rate", "predicted_hit_rate"):
+        return f"{100 * number:.1f} %"
+    return f"{number / 1e6:,.1f} MB" if name == "bytes_read" else f"{number:,.6g}"
+
+
+def _result(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+def _first_line(error: object) -> str:
+    """The first line that says something, with the kind of error where it alone would not."""
+    line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return (
+        line if line and not isinstance(error, (KeyError, StopIteration)) else f"{type(error).__name__} {line}".strip()
+    )
+
+
+def _text(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,92 @@
+"""The programs as a user runs them: error lines, exit status, run directories. No processing happens here."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# A program whose task prints what it got, or fails as told.
+PROGRAM = """
+import sys
+from scvae_data.commands.app import run_app, task_overrides
+from scvae_data.errors import ConfigError
+
+def task(cfg):
+    if cfg.seed == 1:
+        raise ConfigError("seed=1 must be another number")
+    if cfg.seed == 2:
+        raise RuntimeError("a bug")
+    print("task", cfg.seed, cfg.paths.output_dir, task_overrides())
+
+if __name__ == "__main__":
+    run_app(task, "process")
+"""
+
+
+def run(folder: Path, *overrides: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    program = folder / "program.py"
+    program.write_text(PROGRAM)
+    clean = {key: value for key, value in os.environ.items() if key not in ("HYDRA_FULL_ERROR", "SCVAE_DATA_DEBUG")}
+    return subprocess.run(
+        [sys.executable, str(program), *overrides], cwd=folder, env=clean | environment, capture_output=True, text=True
+    )
+
+
+def test_a_run_has_its_own_absolute_directory(tmp_path: Path) -> None:
+    first, second = run(tmp_path, "seed=3"), run(tmp_path, "seed=3")
+    assert (first.returncode, first.stderr) == (0, "")
+    folders = [Path(result.stdout.split()[2]) for result in (first, second)]
+    assert folders[0] != folders[1]
+    for folder in folders:
+        assert folder.is_absolute()
+        assert folder.parent == tmp_path / "outputs" / "program"
+        assert (folder / ".hydra" / "config.yaml").is_file()
+    assert first.stdout.rstrip().endswith("{'seed': '3'}")
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("seed=1", "error: seed=1 must be another number"),
+        ("chunk_size=0", "error: chunk_size=0 must be a positive number of cells"),
+        ("chunk_size=25k", "error: chunk_size=25k: Value '25k' of type 'str' could not be converted to Integer"),
+        ("chunk_sise=5", "error: chunk_sise is not a setting; did you mean chunk_size?"),
+        (
+            "chunk_size=5,6",
+            "error: Ambiguous value for argument 'chunk_size=5,6': add -m to sweep over the values, "
+            "or write key=[a,b] for a list",
+        ),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_1(tmp_path: Path, override: str, line: str) -> None:
+    result = run(tmp_path, override)
+    assert (result.returncode, result.stdout, result.stderr) == (1, "", line + "\n")
+
+
+@pytest.mark.parametrize("variable", ["SCVAE_DATA_DEBUG", "HYDRA_FULL_ERROR"])
+def test_debugging_shows_the_traceback(tmp_path: Path, variable: str) -> None:
+    result = run(tmp_path, "seed=1", **{variable: "1"})
+    assert result.returncode == 1
+    assert "Traceback" in result.stderr
+    assert "seed=1 must be another number" in result.stderr
+
+
+def test_a_bug_keeps_its_traceback(tmp_path: Path) -> None:
+    result = run(tmp_path, "seed=2")
+    assert result.returncode == 1
+    assert "Traceback" in result.stderr
+    assert "RuntimeError: a bug" in result.stderr
+
+
+def test_a_sweep_goes_on_after_a_failed_job_and_exits_1(tmp_path: Path) -> None:
+    result = run(tmp_path, "-m", "seed=0,1,3")
+    assert result.returncode == 1
+    assert "job 1 (seed=1): seed=1 must be another number" in result.stderr
+    assert result.stderr.endswith("error: seed=1 must be another number\n")
+    folders = [Path(line.split()[2]) for line in result.stdout.splitlines() if line.startswith("task")]
+    assert [folder.name for folder in folders] == ["0", "2"]
+    assert {folder.parent.parent for folder in folders} == {tmp_path / "outputs" / "program_sweeps"}

@@ -1,0 +1,216 @@
+"""A reader written from docs/format.md alone, with h5py, numpy, json and zlib; compared with what was written."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import zlib
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import scipy.sparse as sp
+
+from tests.support.datasets import make_dataset, positional_counts
+
+CODECS = ["gzip", "lz4", "none"]
+
+
+# --- the reader: nothing below up to the tests uses scvae_data -----------------------------------
+
+
+def read_json_file(path: Path) -> dict:
+    encoded = path.read_bytes()
+    body, checksum = encoded.rsplit(b',\n "checksum": "sha256:', 1)
+    assert checksum == hashlib.sha256(body).hexdigest().encode() + b'"\n}\n'
+    return json.loads(encoded)
+
+
+def read_index(directory: Path) -> dict:
+    index = read_json_file(directory / "chunk_index.json")
+    assert index["format"] == "scvae-data"
+    assert index["format_version"] == 1
+    return index
+
+
+def chunk_rows(index: dict) -> list[dict]:
+    columns = index["chunks"]
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def read_with_hdf5(directory: Path) -> tuple[np.ndarray, list[str]]:
+    index = read_index(directory)
+    dense = np.zeros((index["n_obs"], index["n_vars"]), np.int64)
+    names: list[str] = []
+    for chunk in chunk_rows(index):
+        with h5py.File(directory / chunk["file"]) as file:
+            assert sorted(file) == ["X", "obs", "uns", "var"]
+            assert file["X"].attrs["shape"].tolist() == [chunk["n_obs"], index["n_vars"]]
+            indptr, indices, data = (file["X"][name][()] for name in ("indptr", "indices", "data"))
+            assert data.dtype == indices.dtype == indptr.dtype == np.int32
+            names += [name.decode() for name in file["obs/_index"][()]]
+        for row in range(chunk["n_obs"]):
+            part = slice(indptr[row], indptr[row + 1])
+            dense[chunk["first_row"] + row, indices[part]] = data[part]
+    return dense, names
+
+
+def decode_block(codec: str, stored: bytes, mask: int, length: int, itemsize: int) -> np.ndarray:
+    assert codec in ("gzip", "none")
+    if codec == "gzip" and not mask & 2:
+        stored = zlib.decompress(stored)
+    assert len(stored) == length * itemsize
+    if codec == "gzip" and not mask & 1:
+        stored = np.frombuffer(stored, np.uint8).reshape(itemsize, length).T.tobytes()
+    return np.frombuffer(stored, f"<u{itemsize}")
+
+
+def read_rows_without_hdf5(directory: Path, index: dict, chunk: dict, start: int, stop: int) -> np.ndarray:
+    fd = os.open(directory / chunk["file"], os.O_RDONLY)
+    try:
+        assert os.fstat(fd).st_size == chunk["bytes"]
+        stored = os.pread(fd, chunk["blocks_size"], chunk["blocks_offset"])
+        assert zlib.crc32(stored) == chunk["blocks_crc32"]
+        table = np.frombuffer(stored, "<u8").reshape(-1, 8).astype(np.int64)
+
+        def elements(code: int, n_elements: int, first: int, last: int) -> np.ndarray:
+            length = min(index["block_elements"], n_elements)
+            blocks = table[table[:, 0] == code]
+            assert blocks[:, 1].tolist() == list(range(0, n_elements, length))
+            assert blocks[:, 2].sum() == n_elements
+            parts = []
+            for _, _, _, itemsize, offset, size, mask, crc32 in blocks[first // length : (last - 1) // length + 1]:
+                content = os.pread(fd, size, offset)
+                assert zlib.crc32(content) == crc32
+                parts.append(decode_block(index["codec"]["name"], content, mask, length, itemsize))
+            skipped = first // length * length
+            return np.concatenate(parts)[first - skipped : last - skipped]
+
+        indptr = elements(0, chunk["n_obs"] + 1, 0, chunk["n_obs"] + 1)
+        dense = np.zeros((stop - start, index["n_vars"]), np.int64)
+        e0, e1 = int(indptr[start]), int(indptr[stop])
+        if e0 == e1:
+            return dense
+        indices, data = (elements(code, chunk["nnz"], e0, e1) for code in (1, 2))
+        assert indices.max() < index["n_vars"]
+        assert data.max() <= chunk["max_count"]
+        for row in range(start, stop):
+            part = slice(int(indptr[row]) - e0, int(indptr[row + 1]) - e0)
+            dense[row - start, indices[part]] = data[part]
+        return dense
+    finally:
+        os.close(fd)
+
+
+def read_genes(directory: Path) -> tuple[dict, np.ndarray]:
+    content = read_json_file(directory / "gene_list.json")
+    columns = [content["genes"][name] for name in ("name", "id", "symbol")]
+    text = json.dumps(columns, ensure_ascii=True, separators=(",", ":"))
+    assert hashlib.sha256(text.encode()).hexdigest() == content["hash"]
+    packed = [np.frombuffer(base64.b64decode(mask), np.uint8) for mask in content["gene_sets"]]
+    bits = [[mask[j // 8] >> (j % 8) & 1 for j in range(content["n_vars"])] for mask in packed]
+    return content, np.array(bits, dtype=bool)
+
+
+# --- the tests -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_every_cell_through_hdf5(tmp_path, codec):
+    if codec == "lz4":
+        pytest.importorskip("hdf5plugin")
+    directory, x, obs = make_dataset(tmp_path / "data", compression=codec)
+    dense, names = read_with_hdf5(directory)
+    assert np.array_equal(dense, x.toarray())
+    assert names == obs.index.tolist()
+
+
+@pytest.mark.parametrize("codec", ["gzip", "none"])
+def test_every_range_of_rows_through_pread(tmp_path, codec):
+    directory, x, _ = make_dataset(tmp_path / "data", n_obs=50, chunk_size=20, compression=codec)
+    index = read_index(directory)
+    for chunk in chunk_rows(index):
+        wanted = x[chunk["first_row"] : chunk["first_row"] + chunk["n_obs"]].toarray()
+        for start in range(chunk["n_obs"] + 1):
+            for stop in range(start, chunk["n_obs"] + 1):
+                rows = read_rows_without_hdf5(directory, index, chunk, start, stop)
+                assert np.array_equal(rows, wanted[start:stop])
+
+
+def test_pread_of_empty_rows_and_wide_counts(tmp_path):
+    x = sp.csr_matrix(np.array([[0, 0, 0], [70_000, 0, 256], [0, 0, 0], [0, 2_000_000_000, 1]]))
+    directory, x, _ = make_dataset(tmp_path / "data", chunk_size=4, x=x, block_elements=3)
+    index = read_index(directory)
+    (chunk,) = chunk_rows(index)
+    assert np.array_equal(read_rows_without_hdf5(directory, index, chunk, 0, 4), x.toarray())
+
+
+def test_index_totals_and_checksums_of_all_files(tmp_path):
+    directory, x, _ = make_dataset(tmp_path / "data")
+    index = read_index(directory)
+    chunks = chunk_rows(index)
+    assert index["nnz"] == sum(chunk["nnz"] for chunk in chunks) == x.nnz
+    assert index["n_obs"] == sum(chunk["n_obs"] for chunk in chunks)
+    facts = {chunk["file"]: chunk for chunk in chunks} | index["files"]
+    for name, fact in facts.items():
+        content = (directory / name).read_bytes()
+        assert (len(content), hashlib.sha256(content).hexdigest()) == (fact["bytes"], fact["sha256"])
+    hashes = [index["files"][name]["sha256"] for name in ("gene_list.json", "obs.parquet")]
+    hashes += [chunk["sha256"] for chunk in chunks]
+    assert hashlib.sha256("".join(f"{item}\n" for item in hashes).encode()).hexdigest() == index["content_hash"]
+    content = (directory / "obs.parquet").read_bytes()
+    footer = int.from_bytes(content[-8:-4], "little") + 8
+    assert zlib.crc32(content[-footer:]) == index["files"]["obs.parquet"]["footer_crc32"]
+
+
+def test_block_table_dataset_is_where_the_index_says(tmp_path):
+    directory, _, _ = make_dataset(tmp_path / "data")
+    for chunk in chunk_rows(read_index(directory)):
+        with h5py.File(directory / chunk["file"]) as file:
+            table = file["X/blocks"]
+            assert (table.dtype, table.shape[1]) == (np.dtype("<u8"), 8)
+            assert (table.id.get_offset(), table.nbytes) == (chunk["blocks_offset"], chunk["blocks_size"])
+            assert table.attrs["crc32"] == chunk["blocks_crc32"]
+
+
+def test_genes_and_gene_sets(tmp_path):
+    directory, x, _ = make_dataset(tmp_path / "data")
+    content, sets = read_genes(directory)
+    assert content["hash"] == read_index(directory)["gene_list_hash"]
+    assert sets.shape == (1, x.shape[1]) and sets.all()
+    for chunk in chunk_rows(read_index(directory)):
+        with h5py.File(directory / chunk["file"]) as file:
+            assert [name.decode() for name in file["var/_index"][()]] == content["genes"]["name"]
+
+
+def test_order_of_cells_and_row_groups(tmp_path):
+    directory, _, obs = make_dataset(tmp_path / "data", seed=7)
+    index = read_index(directory)
+    file = pq.ParquetFile(directory / "obs.parquet")
+    assert file.schema_arrow.names == ["obs_name", *index["obs_columns"]]
+    table = file.read().to_pandas()
+    h1, h2 = [], []
+    for accession, row, name in zip(table["SRX_accession"], table["source_row"], table["obs_name"], strict=True):
+        digest = hashlib.blake2b(f"{accession}\0{row}\0{name}".encode(), digest_size=16, key=b"7").digest()
+        h1.append(int.from_bytes(digest[:8], "little"))
+        h2.append(int.from_bytes(digest[8:], "little"))
+    assert table["split_hash"].tolist() == [value >> 32 for value in h2]
+    previous = -1
+    for number, chunk in enumerate(chunk_rows(index)):
+        rows = range(chunk["first_row"], chunk["first_row"] + chunk["n_obs"])
+        assert file.metadata.row_group(number).num_rows == len(rows)
+        assert min(h1[row] for row in rows) > previous
+        previous = max(h1[row] for row in rows)
+        assert [(h2[row], h1[row]) for row in rows] == sorted((h2[row], h1[row]) for row in rows)
+    assert table["obs_name"].tolist() == obs.index.tolist()
+
+
+def test_counts_are_the_positional_ones(tmp_path):
+    directory, _, _ = make_dataset(tmp_path / "data")
+    dense, names = read_with_hdf5(directory)
+    source = positional_counts(100, 20).toarray()
+    assert all(np.array_equal(dense[row], source[int(name[4:])]) for row, name in enumerate(names))

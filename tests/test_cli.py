@@ -1,0 +1,106 @@
+"""The console script: dispatch, `info`, and messages."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from scvae_data import cli
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["scvae-data", *arguments])
+    cli.main()
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",)])
+def test_help_names_every_command(
+    arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(monkeypatch, *arguments)
+    printed = capsys.readouterr().out
+    assert all(f"  {command} " in printed for command in ("process", "train", "info"))
+
+
+def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    run(monkeypatch, "--version")
+    assert capsys.readouterr().out == "scvae-data 0.1.0\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("proces",), "error: 'proces' is not a command; there are process, train, info"),
+        (("info",), "error: info takes one directory, got nothing; scvae-data info DIR"),
+        (("info", "a", "b"), "error: info takes one directory, got a b; scvae-data info DIR"),
+    ],
+)
+def test_mistakes(arguments: tuple[str, ...], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run(monkeypatch, *arguments)
+    assert caught.value.code == message
+
+
+@pytest.mark.parametrize("command", ["process", "train"])
+def test_programs_get_the_rest_of_the_command_line(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[str]] = []
+    monkeypatch.setattr(f"scvae_data.commands.{command}.main", lambda: seen.append(sys.argv))
+    run(monkeypatch, command, "chunk_size=5", "-m")
+    assert seen == [[f"scvae-data {command}", "chunk_size=5", "-m"]]
+
+
+def test_info_on_a_directory_without_a_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run(monkeypatch, "info", str(tmp_path))
+    assert isinstance(caught.value.code, str)
+    assert caught.value.code.startswith("error: ")
+    assert "process.py" in caught.value.code
+    assert "\n" not in caught.value.code
+
+
+def index(**changes: Any) -> Any:
+    facts = {
+        "path": Path("chunks"),
+        "simulated": True,
+        "n_obs": 7,
+        "n_vars": 5,
+        "nnz": 21,
+        "chunk_size": 4,
+        "chunks": [SimpleNamespace(bytes=60), SimpleNamespace(bytes=24)],
+        "normalization": {"method": "log1p", "target_sum": 10_000.0},
+        "obs_columns": {"SRX_accession": SimpleNamespace(categories=["SRX1", "SRX2"]), "total_counts": None},
+        "format_version": 1,
+        "content_hash": "abc",
+    }
+    return SimpleNamespace(**(facts | changes))
+
+
+def test_describe() -> None:
+    assert cli.describe(index()).splitlines() == [
+        "directory    chunks (simulated)",
+        "cells        7 from 2 experiments",
+        "genes        5",
+        "non-zeros    21 (3 a cell)",
+        "chunks       2 of 4 cells, 0.0 MB (4.00 bytes a non-zero)",
+        "normalised   log1p to 10,000 counts",
+        "obs columns  SRX_accession, total_counts",
+        "format       version 1, content abc",
+    ]
+
+
+def test_describe_without_normalisation() -> None:
+    assert "normalised   none" in cli.describe(index(normalization={"method": "none"}, simulated=False))
+
+
+@pytest.mark.parametrize("script", ["process.py", "train.py"])
+def test_top_level_scripts_are_for_any_directory(script: str, tmp_path: Path) -> None:
+    path = Path(__file__).parents[1] / script
+    result = subprocess.run([sys.executable, str(path), "--cfg", "job"], cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "chunk_size:" in result.stdout
+    assert list(tmp_path.iterdir()) == []

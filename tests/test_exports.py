@@ -1,0 +1,47 @@
+"""What `import scvae_data` offers, and what it does not drag in."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import scvae_data
+
+HEAVY = ("torch", "lightning", "scanpy", "anndata", "wandb", "matplotlib")
+
+
+def loaded_after(statement: str) -> set[str]:
+    """Top-level modules that a fresh interpreter has loaded after ``statement``."""
+    code = f"{statement}\nimport sys; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    return set(output.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize("name", scvae_data.__all__)
+def test_every_name_is_there(name: str) -> None:
+    assert getattr(scvae_data, name) is not None
+
+
+def test_dir_lists_the_public_names() -> None:
+    assert dir(scvae_data) == sorted(scvae_data.__all__)
+
+
+def test_unknown_names_are_refused() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'ChunkedDatamodule'"):
+        _ = scvae_data.ChunkedDatamodule
+
+
+def test_version_is_the_installed_one() -> None:
+    assert scvae_data.__version__ == "0.1.0"
+
+
+def test_the_package_itself_is_light() -> None:
+    assert not loaded_after("import scvae_data").intersection((*HEAVY, "numpy", "hydra"))
+
+
+@pytest.mark.parametrize("module", ["processing.pipeline", "processing.engine", "commands.process", "cli"])
+def test_processing_needs_no_training_stack(module: str) -> None:
+    heavy = {"torch", "lightning", "scanpy", "wandb", "matplotlib"}
+    assert not loaded_after(f"import scvae_data.{module}") & heavy

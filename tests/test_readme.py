@@ -1,0 +1,53 @@
+"""Every command and every line of Python in the README runs as it stands, in order, in one directory."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+BLOCKS = re.findall(r"^```(bash|python)\n(.*?)^```$", (ROOT / "README.md").read_text(), flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a user sees after cloning, with the environment that `make setup` has made already."""
+    folder = tmp_path_factory.mktemp("readme")
+    for name in ("Makefile", "pyproject.toml", "constraints.txt", "process.py", "train.py"):
+        shutil.copy2(ROOT / name, folder)
+    (folder / ".venv").symlink_to(Path(sys.prefix), target_is_directory=True)
+    return folder
+
+
+def run(language: str, text: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    program = ["bash", "-euo", "pipefail", "-c", text] if language == "bash" else [sys.executable, "-c", text]
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    # The setup stamp counts as current, so that running the tests never installs anything.
+    environment = os.environ | {"PATH": path, "MAKEFLAGS": "--assume-old=.venv/.setup-done", "WANDB_MODE": "offline"}
+    return subprocess.run(program, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
+
+
+@pytest.mark.parametrize(
+    ("language", "text"),
+    BLOCKS,
+    ids=[f"{number}-{text.splitlines()[0][:40]}" for number, (_, text) in enumerate(BLOCKS)],
+)
+def test_readme_block_runs(language: str, text: str, checkout: Path) -> None:
+    result = run(language, text, checkout)
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
+
+
+def test_readme_names_every_group_and_option() -> None:
+    table = dict(re.findall(r"^\| `(\w+)` \| (.+?) \|", (ROOT / "README.md").read_text(), flags=re.MULTILINE))
+    for group in (
+        path for path in (ROOT / "conf").iterdir() if path.is_dir() and path.name not in ("hydra", "callbacks")
+    ):
+        if group.name != "experiment":
+            named = set(re.findall(r"`(\w+)`", table[group.name]))
+            assert named == {option.stem for option in group.glob("*.yaml")}, group.name
