@@ -51,9 +51,7 @@ def test_nb_gradients_equal_those_in_float64() -> None:
         torch.distributions.NegativeBinomial(log_theta.exp(), logits=logits).log_prob(x.double()).sum().backward()
         return [log_mean.grad, log_theta.grad]
 
-    for ours, wide, expected in zip(
-        gradients(torch.float32), gradients(torch.float64), reference(), strict=True
-    ):
+    for ours, wide, expected in zip(gradients(torch.float32), gradients(torch.float64), reference(), strict=True):
         torch.testing.assert_close(wide, expected, rtol=1e-6, atol=1e-7)
         torch.testing.assert_close(ours, expected, rtol=2e-3, atol=2e-3)
 
@@ -112,7 +110,9 @@ def test_gaussian_equals_torch() -> None:
 @pytest.mark.parametrize("log_theta", [-12.0, 0.0, 40.0])
 @pytest.mark.parametrize("zero_logit", [-100.0, 100.0])
 def test_extremes_stay_finite(log_mean: float, log_theta: float, zero_logit: float) -> None:
-    parameters = [torch.full((len(COUNTS), 1), value, requires_grad=True) for value in (log_mean, log_theta, zero_logit)]
+    parameters = [
+        torch.full((len(COUNTS), 1), value, requires_grad=True) for value in (log_mean, log_theta, zero_logit)
+    ]
     log_p = zinb_log_prob(COUNTS.reshape(-1, 1), *parameters)
     log_p.sum().backward()
     assert torch.isfinite(log_p).all()

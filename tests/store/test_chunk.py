@@ -15,10 +15,10 @@ import pytest
 import scipy.sparse as sp
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.support.datasets import positional_counts
 
 from scvae_data.errors import StoreError
 from scvae_data.store import ChunkReader, Codec, CompactCsr, write_chunk
-from tests.support.datasets import positional_counts
 
 UNS = {"scvae_data": {"format_version": 1, "processing_id": "p", "normalization": {"target_sum": 1e4, "on": True}}}
 
@@ -46,9 +46,9 @@ def tables(n_obs: int, n_vars: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     return obs, var
 
 
-def write(path: Path, x: sp.csr_matrix, codec: str = "gzip", **changes):
-    obs, var = tables(*x.shape)
-    arguments = {"x": CompactCsr.from_scipy(x), "obs": obs, "var": var, "uns": UNS, "codec": Codec(codec)}
+def write(path: Path, matrix: sp.csr_matrix, codec: str = "gzip", **changes):
+    obs, var = tables(*matrix.shape)
+    arguments = {"x": CompactCsr.from_scipy(matrix), "obs": obs, "var": var, "uns": UNS, "codec": Codec(codec)}
     return write_chunk(path, **arguments | {"block_elements": 16} | changes)
 
 
@@ -93,7 +93,7 @@ def test_anndata_opens_it(tmp_path, codec):
         warnings.simplefilter("error")
         adata = anndata.read_h5ad(tmp_path / "chunk_0000.h5")
     assert adata.X.dtype == adata.X.indices.dtype == adata.X.indptr.dtype == np.int32
-    assert (adata.X != x).nnz == 0
+    assert (x != adata.X).nnz == 0
     assert adata.X.has_canonical_format
     obs, var = tables(*x.shape)
     obs["cell_type"] = obs["cell_type"].cat.set_categories(["a", "b"])

@@ -14,7 +14,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import scipy.sparse as sp
-
 from tests.support.datasets import make_dataset, positional_counts
 
 CODECS = ["gzip", "lz4", "none"]
@@ -162,9 +161,21 @@ def test_index_totals_and_checksums_of_all_files(tmp_path):
     hashes = [index["files"][name]["sha256"] for name in ("gene_list.json", "obs.parquet")]
     hashes += [chunk["sha256"] for chunk in chunks]
     assert hashlib.sha256("".join(f"{item}\n" for item in hashes).encode()).hexdigest() == index["content_hash"]
+
+
+def test_checksums_of_the_obs_table(tmp_path):
+    directory, _, _ = make_dataset(tmp_path / "data")
+    facts = read_index(directory)["files"]["obs.parquet"]
     content = (directory / "obs.parquet").read_bytes()
-    footer = int.from_bytes(content[-8:-4], "little") + 8
-    assert zlib.crc32(content[-footer:]) == index["files"]["obs.parquet"]["footer_crc32"]
+    tail = content[-facts["tail_bytes"] :]
+    assert zlib.crc32(tail) == facts["tail_crc32"]
+    table = np.frombuffer(tail[: -8 - int.from_bytes(tail[-8:-4], "little")], "<u4")
+    metadata = pq.ParquetFile(directory / "obs.parquet").metadata
+    table = table.reshape(metadata.num_row_groups, metadata.num_columns)
+    for group, column in np.ndindex(*table.shape):
+        chunk = metadata.row_group(group).column(column)
+        first = chunk.dictionary_page_offset if chunk.has_dictionary_page else chunk.data_page_offset
+        assert zlib.crc32(content[first : first + chunk.total_compressed_size]) == table[group, column]
 
 
 def test_block_table_dataset_is_where_the_index_says(tmp_path):

@@ -122,10 +122,13 @@ def _set_environment(name: str, value: str | None) -> None:
 
 
 def _known_keys(config_name: str) -> list[str]:
-    """Dotted names of every setting under the default options."""
+    """Dotted names of every setting under the default options; none if those do not compose."""
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        cfg = compose(config_name)
+    try:
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            cfg = compose(config_name)
+    except HydraException:
+        return []
     keys: list[str] = []
     todo: list[tuple[str, Any]] = [("", OmegaConf.to_container(cfg, resolve=False))]
     while todo:

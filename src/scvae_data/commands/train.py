@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from scvae_data.commands.app import run_app, task_overrides
@@ -19,7 +23,33 @@ def train(cfg: DictConfig) -> Any:
 
     from scvae_data.training import run
 
-    return run.train(cfg)
+    metrics = run.train(cfg)
+    if HydraConfig.get().mode == RunMode.RUN:  # a sweep shows its table instead
+        print(summary(Path(cfg.resume_from or cfg.paths.output_dir), metrics))
+    return metrics.get("val/loss")
+
+
+def summary(run_dir: Path, metrics: Mapping[str, Any]) -> str:
+    """Lay out as aligned lines how well and how fast a run went and where its files are."""
+    rows = {"run": shown(run_dir)}
+    if "val/elbo" in metrics:
+        rows["best model"] = f"val/elbo {metrics['val/elbo']:,.1f} nats per cell"
+    if "cells_per_s" in metrics:
+        rows["speed"] = f"{metrics['cells_per_s']:,.0f} cells/s, {100 * metrics['wait_share']:.1f} % waiting on data"
+    if "hit_rate" in metrics:
+        rates = (f"{100 * metrics[name]:.1f} %" for name in ("hit_rate", "predicted_hit_rate"))
+        rows["cache"] = "{} of chunks found in memory (predicted {}), ".format(*rates)
+        rows["cache"] += f"{metrics['bytes_read'] / 1e6:,.1f} MB read"
+    for label, pattern in {"latents": "latents.h5ad", "pictures": "*.png", "report": "report.md"}.items():
+        if files := sorted(run_dir.glob(pattern)):
+            rows[label] = ", ".join(shown(file) for file in files)
+    return "\n".join(f"{name:<10} {text}" for name, text in rows.items())
+
+
+def shown(path: Path) -> str:
+    """Return a path as seen from the current directory where it lies below."""
+    path = path.absolute()
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def check_against_index(chunk_size: int, data_path: str) -> None:

@@ -24,6 +24,7 @@ __all__ = ["BufferPool", "DecodedBlock", "RowFacts", "Window", "fill_rows", "gat
 
 # Most counts are small: log1p of these is looked up, computed once per row.
 TABLE_SIZE = 32
+MAX_BUFFERS = 8
 
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
@@ -203,6 +204,10 @@ class BufferPool:
         self._buffers.clear()
         self._lock = threading.Lock()
 
+    def __len__(self) -> int:
+        """Buffers kept, in use or not."""
+        return len(self._buffers)
+
     def take(self, n_rows: int, n_columns: int) -> NDArray[np.float32]:
         """An uninitialised matrix, shape (n_rows, n_columns)."""
         with self._lock:
@@ -212,5 +217,8 @@ class BufferPool:
                 if self._buffers[position].shape[0] < n_rows or self._buffers[position].shape[1] != n_columns:
                     self._buffers[position] = np.empty((n_rows, n_columns), np.float32)
                 return self._buffers[position][:n_rows]
-            self._buffers.append(np.empty((n_rows, n_columns), np.float32))
-            return self._buffers[-1][:n_rows]
+            fresh = np.empty((n_rows, n_columns), np.float32)
+            # A consumer that collects batches must not make the pool keep them all.
+            if len(self._buffers) < MAX_BUFFERS:
+                self._buffers.append(fresh)
+            return fresh[:n_rows]

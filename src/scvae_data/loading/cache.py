@@ -112,11 +112,6 @@ class BlockCache(Generic[Value]):
             if entry is None or entry.value is not value:
                 return  # cleared meanwhile, or failed and asked for anew
             entry.pins -= 1
-            if entry.value.failed:
-                self._remove(key)
-                return
-            self._nbytes += entry.value.nbytes - entry.nbytes
-            entry.nbytes = entry.value.nbytes
             self._shrink()
 
     def clear(self) -> None:
@@ -128,12 +123,23 @@ class BlockCache(Generic[Value]):
     def counters(self) -> CacheCounters:
         """A consistent copy of the counters."""
         with self._lock:
+            self._weigh()
             return CacheCounters(self._hits, self._misses, self._evictions, len(self._entries), self._nbytes)
 
     def _remove(self, key: Hashable) -> None:
         self._nbytes -= self._entries.pop(key).nbytes
 
+    def _weigh(self) -> None:
+        """Add the bytes of blocks decoded meanwhile; drop those that failed and nobody waits for."""
+        for key, entry in [item for item in self._entries.items() if item[1].nbytes == 0]:
+            if entry.value.failed and entry.pins == 0:
+                self._remove(key)
+            else:
+                entry.nbytes = entry.value.nbytes
+                self._nbytes += entry.nbytes
+
     def _shrink(self) -> None:
+        self._weigh()
         # Pinned entries are the most recent requests, so skipping them keeps the order of an exact LRU.
         for key in [key for key, entry in self._entries.items() if entry.pins == 0]:
             if len(self._entries) <= self.max_blocks and (self.max_bytes is None or self._nbytes <= self.max_bytes):

@@ -20,7 +20,7 @@ from scvae_data.loading.loader import BatchLoader, StartMethod, StreamSpec
 from scvae_data.loading.plan import Plan
 from scvae_data.loading.select import BlockRows, as_names, select_codes, to_blocks
 from scvae_data.loading.split import HashSplit
-from scvae_data.store import DatasetIndex, open_index
+from scvae_data.store import DatasetIndex, count_dtype, index_dtype, open_index
 
 __all__ = ["ChunkedDataModule"]
 
@@ -68,7 +68,7 @@ class ChunkedDataModule(LightningDataModule):
         ``x`` is log1p(count / size_factor), the same as scanpy's
         ``normalize_total`` and ``log1p``; false: counts.
     counts
-        Deliver ``counts`` beside ``x`` (the same tensor if ``normalized`` is false).
+        Deliver ``counts`` beside ``x`` (the very same tensor if ``normalized`` is false).
     num_workers
         Processes that make batches; 0 for threads of this process, which is
         usually fastest. Every worker decodes every chunk; the cache is divided.
@@ -243,7 +243,8 @@ class ChunkedDataModule(LightningDataModule):
         """Plain values worth logging: what is loaded, and how."""
         index = self.index
         plan = self._plan("train")
-        decoded = index.nnz * 4 // max(1, len(index.chunks))
+        capacity = max(1, self.chunk_cache_size // max(1, self.num_workers))
+        decoded = decoded_bytes(index, self._blocks["train"])
         return {
             "data_path": str(index.path),
             "content_hash": index.content_hash,
@@ -260,9 +261,9 @@ class ChunkedDataModule(LightningDataModule):
             "n_chunks": len(index.chunks),
             "n_train_blocks": len(plan.block_rows),
             "batches_per_epoch": plan.n_batches,
-            "decoded_bytes_per_chunk": decoded,
-            "predicted_hit_rate_per_epoch": plan.expected_hit_rate(self.chunk_cache_size),
-            "holds_everything": self.chunk_cache_size >= len(plan.block_rows),
+            "decoded_bytes_train": decoded,
+            "predicted_hit_rate_per_epoch": plan.expected_hit_rate(capacity),
+            "holds_everything": capacity >= len(plan.block_rows) and decoded <= (self.cache_bytes or decoded),
             "normalization": dict(index.normalization),
         }
 
@@ -371,6 +372,16 @@ class ChunkedDataModule(LightningDataModule):
                     f"cannot resume: the saved run has {name}={state[name]}, this one {mine}; "
                     "resume with the dataset and data settings of the saved run"
                 )
+
+
+def decoded_bytes(index: DatasetIndex, blocks: Sequence[BlockRows]) -> int:
+    """Estimate the bytes of all ``blocks`` once decoded, from the mean number of counts per cell of each chunk."""
+    total = 0.0
+    for block in blocks:
+        chunk = index.chunks[block.chunk_id]
+        itemsize = index_dtype(index.n_vars).itemsize + count_dtype(chunk.max_count).itemsize
+        total += block.n_rows * (chunk.nnz / chunk.n_obs * itemsize + 8)
+    return round(total)
 
 
 def _short(names: Sequence[str] | None, limit: int = 5) -> str:

@@ -128,7 +128,7 @@ class ChunkedDataset:
         Parameters
         ----------
         rows
-            Global rows, repeats allowed; None for all cells.
+            Global rows; None for all cells. Repeated rows have repeated names, of which anndata warns.
         """
         from anndata import AnnData
 

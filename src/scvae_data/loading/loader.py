@@ -297,7 +297,10 @@ class BatchLoader:
         """End worker processes and drop cached blocks; counters and position stay."""
         self._past = replace(self.counters(), cached_blocks=0, cached_bytes=0)
         self._worker_counters.clear()
-        # Dropping the loader ends its persistent workers.
+        # Left to the garbage collector, ending the workers can wait for a timeout.
+        iterator = getattr(self._workers, "_iterator", None)
+        if iterator is not None:
+            iterator._shutdown_workers()
         self._workers = None
         self._stream = None
 
@@ -328,6 +331,10 @@ class BatchLoader:
                 generator=torch.Generator(),
             )
         self._position.copy_(torch.tensor([self.epoch, self.next_batch]))
-        for worker, counters, batch in self._workers:
-            self._worker_counters[worker] = counters
-            yield batch
+        try:
+            for worker, counters, batch in self._workers:
+                self._worker_counters[worker] = counters
+                yield batch
+        except Exception:
+            self.close()
+            raise

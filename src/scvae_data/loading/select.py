@@ -109,7 +109,8 @@ def to_blocks(mask: NDArray[np.bool_] | None, first_rows: NDArray[np.int64]) -> 
     blocks = []
     for chunk_id, (first, end) in enumerate(zip(first_rows[:-1].tolist(), first_rows[1:].tolist(), strict=True)):
         if mask is None:
-            blocks.append(BlockRows(chunk_id, first, 0, end - first, None))
+            if end > first:
+                blocks.append(BlockRows(chunk_id, first, 0, end - first, None))
             continue
         rows = np.flatnonzero(mask[first:end])
         if rows.size:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from scvae_data.errors import ConfigError
 
-__all__ = ["category_names", "check_choice", "check_range", "datamodule_of", "facts_of", "gene_masks", "not_finite"]
+__all__ = ["category_names", "check_choice", "check_number", "datamodule_of", "facts_of", "gene_masks", "not_finite"]
 
 SHOWN = 10  # rows or names listed in a message
 
@@ -35,11 +36,15 @@ def check_choice(name: str, value: object, allowed: tuple[str, ...]) -> None:
         raise ConfigError(f"{name}={value} is not one of {', '.join(allowed)}")
 
 
-def check_range(name: str, value: float, *, low: float, high: float = float("inf")) -> None:
-    """Refuse a number outside ``[low, high]``."""
+def check_number(name: str, value: object, *, low: float, high: float = math.inf, whole: bool = False) -> None:
+    """Refuse what is not a number in ``[low, high]``."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ConfigError(f"{name}={value} is not a number")
+    if whole and not isinstance(value, int):
+        raise ConfigError(f"{name}={value} must be a whole number")
     if not low <= value <= high:
         raise ConfigError(
-            f"{name}={value} must be at least {low}" + (f" and at most {high}" if high < float("inf") else "")
+            f"{name}={value} must be at least {low}" + (f" and at most {high}" if high < math.inf else "")
         )
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from scvae_data.errors import ConfigError, ScvaeDataError, SelectionError
 from scvae_data.models.dataset_facts import (
     check_choice,
-    check_range,
+    check_number,
     datamodule_of,
     facts_of,
     gene_masks,
@@ -110,17 +110,15 @@ class VAE(LightningModule):
         check_choice("likelihood", likelihood, tuple(HEADS))
         check_choice("norm", norm, NORMS)
         check_choice("dispersion", dispersion, DISPERSIONS)
-        for name, count in {"n_latent": n_latent, "n_hidden": n_hidden, "n_layers": n_layers}.items():
-            check_range(name, count, low=1)
+        whole = {"n_latent": n_latent, "n_hidden": n_hidden, "n_layers": n_layers}
+        for name, count in whole.items():
+            check_number(name, count, low=1, whole=True)
+        check_number("batch_dim", batch_dim, low=0, whole=True)
         for name, share in {"dropout": dropout, "unknown_dropout": unknown_dropout}.items():
-            check_range(name, share, low=0, high=1)
-        for name, number in {
-            "batch_dim": batch_dim,
-            "kl_warmup_epochs": kl_warmup_epochs,
-            "lr": lr,
-            "eps": eps,
-        }.items():
-            check_range(name, number, low=0)
+            check_number(name, share, low=0, high=1)
+        positive = {"kl_warmup_epochs": kl_warmup_epochs, "lr": lr, "eps": eps, "weight_decay": weight_decay}
+        for name, number in positive.items():
+            check_number(name, number, low=0)
         if dispersion == "gene-batch" and batch_key is None:
             raise ConfigError("dispersion=gene-batch needs a batch_key; set model.batch_key or dispersion=gene")
         if normalized is not None and normalized != (likelihood == "gaussian"):
@@ -195,26 +193,28 @@ class VAE(LightningModule):
         """Mean of the latent of each cell, (n, n_latent) float32."""
         return self._encode(self._target(batch), self._codes(batch))[0]
 
-    def elbo_terms(self, batch: Batch, *, codes: Tensor | None = None) -> dict[str, Tensor]:
+    def elbo_terms(self, batch: Batch, *, noise_seed: int | None = None) -> dict[str, Tensor]:
         """Reconstruction, KL divergence and latent mean of each cell, with one sample of the latent.
 
         Parameters
         ----------
         batch
             As delivered by the DataModule.
-        codes
-            Category of each cell instead of the batch's own, (n,).
+        noise_seed
+            Draw the sample from a stream of its own; None: from torch's global one.
 
         Returns
         -------
         ``recon`` and ``kl`` in nats, (n,) float32, and ``latent``, (n, n_latent) float32.
         """
         target = self._target(batch)
-        chosen = self._codes(batch) if codes is None else codes
-        mean, log_var = self._encode(target, chosen)
-        z = mean + torch.randn_like(mean) * torch.exp(0.5 * log_var)
+        codes = self._codes(batch)
+        mean, log_var = self._encode(target, codes)
+        stream = None if noise_seed is None else torch.Generator(mean.device).manual_seed(noise_seed)
+        noise = torch.randn(mean.shape, generator=stream, device=mean.device)
+        z = mean + noise * torch.exp(0.5 * log_var)
         kl = 0.5 * (mean.square() + log_var.exp() - log_var - 1).sum(dim=1)
-        recon = self._log_prob(target, z, chosen, self._measured(batch)).sum(dim=1)
+        recon = self._log_prob(target, z, codes, self._measured(batch)).sum(dim=1)
         return {"recon": recon, "kl": kl, "latent": mean}
 
     def _encode(self, target: Tensor, codes: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -246,8 +246,7 @@ class VAE(LightningModule):
 
     def _target(self, batch: Batch) -> Tensor:
         """What the likelihood explains: counts or normalised values, (n, n_vars) float32."""
-        values: Tensor = batch["x"] if self.normalized else batch.get("counts", batch["x"])
-        return values
+        return cast(Tensor, batch["x"] if self.normalized else batch.get("counts", batch["x"]))
 
     def _measured(self, batch: Batch) -> Tensor | None:
         masks = cast("Tensor | None", self.measured)
@@ -290,7 +289,7 @@ class VAE(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """ELBO of one batch of held-out cells, also apart for cells of categories not seen in training."""
-        terms = self._evaluate("val", batch)
+        terms = self._evaluate("val", batch, batch_idx)
         latent = terms["latent"].double()
         sums = cast(Tensor, self.latent_sums)
         sums += torch.stack([torch.full_like(latent[0], len(latent)), latent.sum(dim=0), latent.square().sum(dim=0)])
@@ -308,7 +307,7 @@ class VAE(LightningModule):
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """ELBO of one batch of test cells."""
-        self._evaluate("test", batch)
+        self._evaluate("test", batch, batch_idx)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """``latent``, the mean of each cell's latent, and ``index``, its global row."""
@@ -321,8 +320,9 @@ class VAE(LightningModule):
             self.parameters(), lr=options["lr"], eps=options["eps"], weight_decay=options["weight_decay"]
         )
 
-    def _evaluate(self, stage: str, batch: Batch) -> dict[str, Tensor]:
-        terms = self.elbo_terms(batch)
+    def _evaluate(self, stage: str, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        # The same noise every time: epochs and models differ by what they learned, not by luck.
+        terms = self.elbo_terms(batch, noise_seed=batch_idx)
         self._log_terms(stage, terms, (terms["kl"] - terms["recon"]).mean(), on_step=False)
         return terms
 
@@ -337,8 +337,7 @@ class VAE(LightningModule):
         )
 
     def _log_unseen(self, batch: Batch, terms: dict[str, Tensor]) -> None:
-        codes = self._codes(batch)
-        seen = cast(Tensor, self.seen)
+        codes, seen = self._codes(batch), cast(Tensor, self.seen)
         if codes is None or not seen.any():
             return
         unseen = codes == len(seen) - 1

@@ -59,7 +59,7 @@ class ControlSubset:
         """Return which cells are controls, shape (n_obs,)."""
         wanted = {self._clean(value) for value in self.values}
         names = pd.Index(labels.unique())
-        controls = [name for name in names if isinstance(name, str) and self._clean(name) in wanted]
+        controls = [name for name in names if not pd.isna(name) and self._clean(str(name)) in wanted]
         return np.asarray(labels.isin(controls), dtype=bool)
 
     def _clean(self, value: str) -> str:

@@ -9,8 +9,8 @@ subset of it, so that the order never depends on which file came first.
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -161,61 +161,73 @@ def read_mapping(path: str | None) -> dict[str, str]:
     return {symbol: unversioned(key) for symbol, key in zip(table["symbol"], table["id"], strict=True)}
 
 
-def symbol_to_id(tables: Sequence[GeneTable], mapping: Mapping[str, str]) -> dict[str, str]:
+def symbol_to_id(tables: Iterable[GeneTable], mapping: Mapping[str, str]) -> dict[str, str]:
     """Return the symbols that stand for exactly one id in all tables that carry both; ``mapping`` goes first."""
-    ids_of: defaultdict[str, set[str]] = defaultdict(set)
+    found: dict[str, str] = {}
+    ambiguous: set[str] = set()
     for table in tables:
-        if table.ids is not None and table.symbols is not None:
-            for gene_id, symbol in zip(table.ids, table.symbols, strict=True):
-                if gene_id and symbol:
-                    ids_of[str(symbol)].add(unversioned(str(gene_id)))
-    return {symbol: next(iter(ids)) for symbol, ids in ids_of.items() if len(ids) == 1} | dict(mapping)
+        if table.ids is None or table.symbols is None:
+            continue
+        for gene_id, symbol in zip(table.ids, table.symbols, strict=True):
+            if gene_id and symbol:
+                key = unversioned(gene_id)
+                if found.setdefault(symbol, key) != key:
+                    ambiguous.add(symbol)
+    return {symbol: key for symbol, key in found.items() if symbol not in ambiguous} | dict(mapping)
 
 
 def table_keys(table: GeneTable, pairs: Mapping[str, str]) -> tuple[list[str], set[str]]:
     """Return the key of each column, and those keys that are ids."""
-    symbols = [str(symbol) for symbol in (table.symbols if table.symbols is not None else table.names)]
-    ids = [""] * len(symbols) if table.ids is None else [unversioned(str(gene_id)) for gene_id in table.ids]
+    symbols = table.symbols if table.symbols is not None else table.names
+    ids = [""] * len(symbols) if table.ids is None else [unversioned(gene_id) for gene_id in table.ids]
     keys, known = [], set()
     for gene_id, symbol, name in zip(ids, symbols, table.names, strict=True):
         found = gene_id or pairs.get(symbol, "")
         if found:
             known.add(found)
-        keys.append(found or symbol or str(name))
+        keys.append(found or symbol or name)
     return keys, known
 
 
-def align(tables: Mapping[str, GeneTable], n_files: Mapping[str, int], mapping: Mapping[str, str]) -> Universe:
-    """Bring all gene tables into one order.
+def align(n_files: Mapping[str, int], load: Callable[[str], GeneTable], mapping: Mapping[str, str]) -> Universe:
+    """Bring all gene tables into one order; one table is in memory at a time.
 
     Parameters
     ----------
-    tables
-        The distinct gene tables by hash.
     n_files
-        How many files carry each table; the symbol most files use is the gene's symbol.
+        How many files carry each distinct table, by its hash; the symbol most files use is the gene's symbol.
+    load
+        Reads a table by its hash.
     mapping
         Symbol to id from `GeneRules.mapping`.
     """
-    pairs = symbol_to_id(list(tables.values()), mapping)
-    keys_of: dict[str, list[str]] = {}
-    symbol_votes: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    names = sorted(n_files)
+    pairs = symbol_to_id((load(name) for name in names), mapping)
+    votes: dict[str, dict[str, int]] = {}
     with_id: set[str] = set()
-    for name in sorted(tables):
-        keys_of[name], known = table_keys(tables[name], pairs)
+    for name in names:
+        table = load(name)
+        keys, known = table_keys(table, pairs)
         with_id.update(known)
-        symbols_of_table = tables[name].symbols
-        if symbols_of_table is not None:
-            for key, symbol in zip(keys_of[name], symbols_of_table, strict=True):
-                if symbol:
-                    symbol_votes[key][str(symbol)] += n_files[name]
-    ordered = sorted(set().union(*keys_of.values()))
+        symbols = table.symbols if table.symbols is not None else [""] * len(keys)
+        for key, symbol in zip(keys, symbols, strict=True):
+            of_key = votes.setdefault(key, {})
+            if symbol:
+                of_key[symbol] = of_key.get(symbol, 0) + n_files[name]
+    ordered = sorted(votes)
     position = {key: number for number, key in enumerate(ordered)}
-    symbols = [max(symbol_votes[key].items(), key=lambda vote: (vote[1], vote[0]))[0] if symbol_votes[key] else key
-               for key in ordered]  # fmt: skip
+    maps = {}
+    for name in names:
+        keys, _ = table_keys(load(name), pairs)
+        maps[name] = np.array([position[key] for key in keys], np.int32)
     return Universe(
         keys=np.array(ordered, object),
-        symbols=np.array(symbols, object),
+        symbols=np.array([elected(votes[key], key) for key in ordered], object),
         ids=np.array([key if key in with_id else "" for key in ordered], object),
-        maps={name: np.array([position[key] for key in keys], np.int32) for name, keys in keys_of.items()},
+        maps=maps,
     )
+
+
+def elected(votes: Mapping[str, int], default: str) -> str:
+    """Return the name with most votes, the alphabetically last of equals."""
+    return max(votes, key=lambda name: (votes[name], name), default=default)

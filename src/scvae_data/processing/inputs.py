@@ -10,6 +10,7 @@ from __future__ import annotations
 import glob
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -141,11 +142,9 @@ class ManifestInput(Inputs):
             files.append(InputFile(target.absolute(), named, values))
         if not files:
             raise ConfigError(f"{path}: the manifest lists no file")
-        doubled = {f.path for f in files if sum(g.path == f.path for g in files) > 1} if len(files) < 1000 else set()
-        if doubled or len({f.path for f in files}) < len(files):
-            raise ConfigError(
-                f"{path}: the manifest lists a file twice: {min(doubled, default='(see the column path)')}"
-            )
+        twice = [str(name) for name, n in Counter(file.path for file in files).items() if n > 1]
+        if twice:
+            raise ConfigError(f"{path}: the manifest lists {min(twice)} more than once")
         return files
 
 

@@ -104,18 +104,18 @@ def row_sums(
                 while level < tops.size and taken == tops[level]:
                     top[row, level] = sum_top
                     level += 1
-            for value in range(highest, 0, -1):
-                left = table[value]
+            for count in range(highest, 0, -1):
+                left = table[count]
                 while left and level < tops.size:
                     missing = tops[level] - taken
                     step = left if left < missing else missing
                     taken += step
                     left -= step
-                    sum_top += step * value
+                    sum_top += step * count
                     if taken == tops[level]:
                         top[row, level] = sum_top
                         level += 1
-                table[value] = 0
+                table[count] = 0
             while level < tops.size:
                 top[row, level] = sum_top
                 level += 1

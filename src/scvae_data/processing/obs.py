@@ -74,7 +74,8 @@ def input_obs(reader: Reader, file: FileFacts, columns: Sequence[str] | None) ->
 
 
 def free_name(name: str, taken: Mapping[str, Any]) -> str:
-    """Return the column's name, with ``orig_`` before it while it is one of ours or taken."""
+    """Return the column's name, with ``orig_`` before it while it is one of ours or taken; HDF5 forbids slashes."""
+    name = name.replace("/", "_") or "unnamed"
     while name in RESERVED or name in taken or (name.startswith("pct_counts_in_top_") and name.endswith("_genes")):
         name = f"orig_{name}"
     return name

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -205,8 +206,7 @@ class Pipeline:
     def align(self, files: Sequence[FileFacts]) -> Universe:
         """Bring the genes of all files into one order, and store each table's map for the workers."""
         n_files = Counter(slot.table for file in files for slot in file.slots)
-        tables = {key: load_table(self.work / "tables", key) for key in sorted(n_files)}
-        universe = align(tables, n_files, read_mapping(self.genes.mapping))
+        universe = align(n_files, partial(load_table, self.work / "tables"), read_mapping(self.genes.mapping))
         for key, positions in universe.maps.items():
             np.save(self.work / "maps" / f"{key}.npy", positions)
         np.save(self.work / "universe_keys.npy", universe.keys.astype(str))

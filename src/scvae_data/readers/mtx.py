@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scvae_data.errors import InputError
 from scvae_data.readers.base import DEFAULT_MAX_ELEMENTS, CsrBlock, GeneTable, Storage, row_spans
 from scvae_data.readers.features import FeatureFilter, empty_cell_table, keep_gene_expression
-from scvae_data.readers.mtx_folder import FeatureTable, find_triple, read_features, read_table
+from scvae_data.readers.mtx_folder import find_triple, make_features, read_lines, split_columns
 from scvae_data.readers.mtx_text import MtxHeader, open_text, read_entries, read_header, reading_text
 from scvae_data.readers.transpose import CompactRows, Entries, compress_rows
 
@@ -61,10 +61,10 @@ class MtxReader:
         self._matrix = triple.matrix
         with reading_text(triple.matrix), open_text(triple.matrix) as file:
             self._header: MtxHeader = read_header(file, triple.matrix)
-        sizes = (self._header.n_rows, self._header.n_columns)
-        features = read_features(triple.features, sizes)
-        self._barcodes = read_table(triple.barcodes, sizes)[0]
-        self._cells_are_columns = self._orient(features)
+        feature_lines, barcode_lines = read_lines(triple.features), read_lines(triple.barcodes)
+        n_headers, self._cells_are_columns = self._orient(len(feature_lines), len(barcode_lines))
+        features = make_features(feature_lines[n_headers[0] :])
+        self._barcodes: NDArray[np.object_] = split_columns(barcode_lines[n_headers[1] :])[0]
         self._filter: FeatureFilter = keep_gene_expression(self.path, features.types, len(features))
         self._genes = features.genes(self._filter.keep)
         return self
@@ -115,16 +115,17 @@ class MtxReader:
         for block in blocks:
             yield self._filter.apply(block)
 
-    def _orient(self, features: FeatureTable) -> bool:
+    def _orient(self, n_features: int, n_barcodes: int) -> tuple[tuple[int, int], bool]:
+        """Header lines of the two tables (none if it fits so) and whether cells are the matrix's columns."""
         shape = (self._header.n_rows, self._header.n_columns)
-        if shape == (len(features), self.n_obs):
-            return True
-        if shape == (self.n_obs, len(features)):
-            return False
+        for headers in ((0, 0), (1, 0), (0, 1), (1, 1)):
+            sizes = (n_features - headers[0], n_barcodes - headers[1])
+            if shape in (sizes, sizes[::-1]):
+                return headers, shape == sizes
         raise InputError(
             self.path,
             "size_mismatch",
-            f"the matrix is {shape[0]:,} × {shape[1]:,} but there are {len(features):,} features and {self.n_obs:,} "
+            f"the matrix is {shape[0]:,} × {shape[1]:,} but there are {n_features:,} features and {n_barcodes:,} "
             "barcodes; take the three files from one run",
         )
 

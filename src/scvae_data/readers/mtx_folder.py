@@ -14,7 +14,7 @@ from scvae_data.readers.base import GeneTable
 from scvae_data.readers.gene_names import genes_from_features
 from scvae_data.readers.mtx_text import open_text, reading_text
 
-__all__ = ["FeatureTable", "MtxTriple", "find_triple", "read_features", "read_table"]
+__all__ = ["FeatureTable", "MtxTriple", "find_triple", "make_features", "read_lines", "split_columns"]
 
 PART = re.compile(r"(?P<prefix>.*?)(?P<part>matrix\.mtx|barcodes?\.tsv|(?:features|genes?)\.tsv)(?:\.gz)?", re.DOTALL)
 
@@ -78,16 +78,8 @@ def _complete(path: Path, prefix: str, found: dict[str, Path]) -> MtxTriple:
     return MtxTriple(found["matrix"], found["barcodes"], found["features"])
 
 
-def read_table(path: Path, sizes: tuple[int, int]) -> list[Strings]:
-    """Columns of a headerless tab-separated file, without a leading running number.
-
-    Parameters
-    ----------
-    path
-        The file, plain or gzip.
-    sizes
-        Lengths the table may have; one line more and the first is a header.
-    """
+def read_lines(path: Path) -> list[str]:
+    """Lines of a text file, plain or gzip, without empty ones at the end."""
     with reading_text(path), open_text(path) as file:
         data = file.read()
     try:
@@ -97,8 +89,15 @@ def read_table(path: Path, sizes: tuple[int, int]) -> list[Strings]:
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     while lines and not lines[-1].strip():
         lines.pop()
-    if len(lines) not in sizes and len(lines) - 1 in sizes:
-        lines = lines[1:]
+    return lines
+
+
+def split_columns(lines: list[str]) -> list[Strings]:
+    r"""Columns of tab-separated lines, without quotes and without a leading running number.
+
+    >>> [column.tolist() for column in split_columns(["1\tA\tx", "2\tB\ty"])]
+    [['A', 'B'], ['x', 'y']]
+    """
     n_columns = min((line.count("\t") + 1 for line in lines), default=1)
     columns = [np.empty(len(lines), dtype=object) for _ in range(n_columns)]
     fields = [line.split("\t", n_columns) for line in lines]
@@ -131,9 +130,7 @@ class FeatureTable:
         return genes_from_features(self.ids[keep], None if self.symbols is None else self.symbols[keep])
 
 
-def read_features(path: Path, sizes: tuple[int, int]) -> FeatureTable:
-    """Read one to three columns: id, symbol, type; further ones are left out."""
-    columns = [*read_table(path, sizes), None, None]
-    ids = columns[0]
-    assert ids is not None
-    return FeatureTable(ids, columns[1], columns[2])
+def make_features(lines: list[str]) -> FeatureTable:
+    """One to three columns: id, symbol, type; further ones are left out."""
+    columns = split_columns(lines)
+    return FeatureTable(columns[0], columns[1] if len(columns) > 1 else None, columns[2] if len(columns) > 2 else None)

@@ -9,21 +9,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from scvae_data.simulate.genes import CELL_TYPES, Universe
+from scvae_data.simulate.organism import N_BLENDED, N_STATES, Organism, make_organism
 from scvae_data.simulate.parameters import CellParameters
 from scvae_data.simulate.sampler import alias_tables
 
 __all__ = ["CONTROL", "Experiment", "plan_experiment"]
 
 CONTROL = "non-targeting"
-N_STATES = 24
-"""Expression states; each cell blends three, which spreads the genes of one type as far as their dispersion says."""
-N_BLENDED = 3
-BLEND_SPREAD = 2.0
-"""A blend with uniform weights halves the variance of its states."""
-MALAT1_FRACTION = 0.04
-ERYTHROID_HB_FRACTION = 0.15
-AMBIENT_HB_FRACTION = 1e-4
-GENES_PER_PROGRAMME = 100
 
 
 @dataclass(frozen=True)
@@ -34,7 +26,7 @@ class Experiment:
     """Labels, indexed by barcode."""
     genes: NDArray[np.int64]
     """Genes of the universe that this file measures, in file order."""
-    tables: NDArray[np.uint64]
+    tables: NDArray[np.uint32]
     profiles_nk: NDArray[np.int32]
     draws_nk: NDArray[np.int64]
     knocked_down_n: NDArray[np.int64]
@@ -44,18 +36,6 @@ class Experiment:
     def n_obs(self) -> int:
         """Number of cells."""
         return len(self.obs)
-
-
-@dataclass(frozen=True)
-class _Organism:
-    """Expression that is the same in every file; rows sum to 1 over the genes that are not mitochondrial."""
-
-    types_kg: NDArray[np.float64]
-    states_sg: NDArray[np.float64]
-    mito_g: NDArray[np.float64]
-    programmes_pg: NDArray[np.float64]
-    targets_p: NDArray[np.int64]
-    counts_factor_k: NDArray[np.float64]
 
 
 def plan_experiment(
@@ -78,7 +58,7 @@ def plan_experiment(
     genes
         Genes of the universe that the file measures, in file order.
     """
-    organism = _make_organism(universe, seed, parameters)
+    organism = make_organism(universe, seed, parameters)
     rng = np.random.default_rng([seed, number, 1])
     cells = _draw_cells(n_cells, rng, number, parameters, organism, universe)
     tables = alias_tables(_file_profiles(organism, universe, rng, parameters)[:, genes] + 1e-15)
@@ -97,51 +77,8 @@ def plan_experiment(
     return Experiment(obs, genes, tables, profiles_nk, draws_nk, knocked_down.astype(np.int64), seeds)
 
 
-def _make_organism(universe: Universe, seed: int, parameters: CellParameters) -> _Organism:
-    rng = np.random.default_rng([seed, 0])
-    n_genes = universe.n_genes
-    base = 10 ** rng.normal(0.0, parameters.sd_log10_gene_mean, n_genes)
-    base[universe.marker_of >= 0] = np.quantile(base, 0.9)
-    types = np.tile(base, (len(CELL_TYPES), 1))
-    ordinary = np.flatnonzero(universe.ordinary)
-    types[:, ordinary] *= np.exp(rng.normal(0.0, parameters.sd_type, (len(types), len(ordinary))))
-    for k, profile in enumerate(types):
-        markers = rng.choice(ordinary, min(parameters.markers_per_type, len(ordinary)), replace=False)
-        profile[markers] *= 2 ** rng.normal(3.0, 1.0, len(markers))
-        profile[universe.marker_of == k] *= 16
-        profile[(universe.marker_of >= 0) & (universe.marker_of != k)] /= 16
-    types[:, universe.mito] = 0
-    abundant = ordinary[0]  # plays the part of MALAT1
-    for k, profile in enumerate(types):
-        hb = ERYTHROID_HB_FRACTION if list(CELL_TYPES)[k] == "erythroid cell" else AMBIENT_HB_FRACTION
-        _rescale(profile, universe.hb, hb)
-        _rescale(profile, universe.ribo, parameters.ribo_fraction)
-        _rescale(profile, np.arange(n_genes) == abundant, MALAT1_FRACTION)
-    dispersion = parameters.dispersion * np.exp(rng.normal(0.0, parameters.sd_log_dispersion, n_genes))
-    spread = BLEND_SPREAD * np.clip(dispersion, 1e-2, 5.0)
-    states = rng.gamma(1 / spread, spread, (N_STATES, n_genes))
-    mito = np.where(universe.mito, 10 ** rng.normal(0.0, 0.4, n_genes), 0.0)
-    targets = rng.choice(ordinary, min(parameters.n_perturbations, len(ordinary)), replace=False)
-    programmes = np.zeros((len(targets), n_genes))
-    for programme in programmes:
-        chosen = rng.choice(ordinary, min(GENES_PER_PROGRAMME, len(ordinary)), replace=False)
-        programme[chosen] = base[chosen]
-    factor = np.exp(rng.normal(0.0, 0.2, len(CELL_TYPES)))
-    return _Organism(types, states, mito, programmes, targets, factor)
-
-
-def _rescale(profile: NDArray[np.float64], mask: NDArray[np.bool_], share: float) -> None:
-    """Give the genes in ``mask`` this share of a profile and let it sum to 1."""
-    inside, outside = profile[mask].sum(), profile[~mask].sum()
-    if inside > 0:
-        profile[mask] *= share / inside
-        profile[~mask] *= (1 - share) / outside
-    else:
-        profile /= outside
-
-
 def _file_profiles(
-    organism: _Organism, universe: Universe, rng: np.random.Generator, parameters: CellParameters
+    organism: Organism, universe: Universe, rng: np.random.Generator, parameters: CellParameters
 ) -> NDArray[np.float64]:
     """All profiles of one file: types × states, mitochondrial, ambient, donors, programmes; shape (n, n_genes)."""
     blends = (organism.types_kg[:, None, :] * organism.states_sg[None, :, :]).reshape(-1, universe.n_genes)
@@ -156,7 +93,7 @@ def _draw_cells(
     rng: np.random.Generator,
     number: int,
     parameters: CellParameters,
-    organism: _Organism,
+    organism: Organism,
     universe: Universe,
 ) -> pd.DataFrame:
     """Labels and depth of each cell, with the codes behind the labels."""

@@ -18,6 +18,7 @@ from scvae_data.errors import ConfigError
 from scvae_data.simulate.counts import as_dtype, count_blocks
 from scvae_data.simulate.experiment import Experiment, plan_experiment
 from scvae_data.simulate.genes import Universe, make_universe
+from scvae_data.simulate.organism import shared_genes
 from scvae_data.simulate.parameters import CellParameters
 
 __all__ = ["FIRST_ACCESSION", "simulate_files"]
@@ -101,8 +102,7 @@ def _check(n_files: int, cells_per_file: int, layout: str, compression: str | No
 
 def _measured_genes(universe: Universe, seed: int, number: int, parameters: CellParameters) -> NDArray[np.int64]:
     """Genes of one file; every second file lists them out of order."""
-    shared = np.random.default_rng([seed, 2]).random(universe.n_genes) < parameters.shared_genes
-    shared |= ~universe.ordinary
+    shared = shared_genes(universe, seed, parameters)
     rng = np.random.default_rng([seed, number, 3])
     genes = np.flatnonzero(shared | (rng.random(universe.n_genes) < 0.5))
     return rng.permutation(genes) if number % 2 else genes

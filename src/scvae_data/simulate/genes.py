@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from scvae_data.errors import ConfigError
 
-__all__ = ["CELL_TYPES", "MIN_GENES", "Universe", "make_universe"]
+__all__ = ["CELL_TYPES", "MAX_GENES", "MIN_GENES", "Universe", "make_universe"]
 
-MIN_GENES = 100
+MIN_GENES, MAX_GENES = 100, 65_536
+"""More than any annotation of one species has genes, and what the sampler can address."""
 CELL_TYPES: dict[str, tuple[str, ...]] = {
     "CD4 T cell": ("CD3D", "CD3E", "IL7R"),
     "CD8 T cell": ("CD8A", "CD8B", "GZMK"),
@@ -65,10 +66,10 @@ def make_universe(n_genes: int) -> Universe:
     Raises
     ------
     ConfigError
-        If there are too few for every kind of gene.
+        If there are too few for every kind of gene, or too many.
     """
-    if n_genes < MIN_GENES:
-        raise ConfigError(f"n_genes must be at least {MIN_GENES}, got {n_genes}; raise it")
+    if not MIN_GENES <= n_genes <= MAX_GENES:
+        raise ConfigError(f"n_genes must lie in {MIN_GENES:,}…{MAX_GENES:,}, got {n_genes:,}; change it")
     symbols = np.array([_symbol(i) for i in range(n_genes)], dtype=object)
     named = [name for markers in CELL_TYPES.values() for name in markers]
     groups = [MITO, RIBO[: n_genes // 8], HB[: n_genes // 25], named]

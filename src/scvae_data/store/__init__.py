@@ -16,7 +16,8 @@ from scvae_data.store.files import (
 )
 from scvae_data.store.genes import GENE_LIST_FILE, GeneList, read_gene_list, write_gene_list
 from scvae_data.store.index import INDEX_FILE, chunk_file_name, open_index, write_index
-from scvae_data.store.obs import OBS_FILE, ObsColumn, ObsReader, ObsWriter, obs_columns
+from scvae_data.store.obs import OBS_FILE, ObsColumn, ObsWriter, obs_columns
+from scvae_data.store.obs_reader import ObsReader
 
 __all__ = [
     "FORMAT_VERSION",

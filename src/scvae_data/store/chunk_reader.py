@@ -211,6 +211,8 @@ class ChunkReader:
                 raise self._damaged(f"has {size} bytes, the index says {self.entry.bytes}")
             # No lock, which a fork could copy in its locked state: whoever stores first wins.
             handle = self._handles.setdefault(pid, opened)
+            for parent in [other for other in self._handles if other != pid]:
+                self._handles.pop(parent, None)
         return handle
 
     def _pread(self, offset: int, size: int) -> bytes:

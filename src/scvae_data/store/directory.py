@@ -19,7 +19,8 @@ from scvae_data.store.chunk_reader import ChunkReader
 from scvae_data.store.codec import Codec
 from scvae_data.store.files import FileFacts
 from scvae_data.store.genes import GENE_LIST_FILE, GeneList, read_gene_list
-from scvae_data.store.obs import NAME_COLUMN, OBS_FILE, ObsColumn, ObsReader
+from scvae_data.store.obs import NAME_COLUMN, OBS_FILE, ObsColumn
+from scvae_data.store.obs_reader import ObsReader
 
 __all__ = ["FORMAT_VERSION", "DatasetIndex"]
 

@@ -38,13 +38,14 @@ READ_BYTES = 1 << 22
 class FileFacts:
     """What the index knows about another file of the directory.
 
-    ``footer_crc32`` covers a Parquet file's footer, its length and magic; it
-    is None for other files.
+    ``tail_bytes`` and ``tail_crc32`` describe the end of obs.parquet, which
+    holds the checksums of the rest; they are None for other files.
     """
 
     bytes: int
     sha256: str
-    footer_crc32: int | None = None
+    tail_bytes: int | None = None
+    tail_crc32: int | None = None
 
 
 def check_plain_name(name: object) -> str:

@@ -18,6 +18,7 @@ from scvae_data.errors import StoreError
 
 __all__ = ["encode", "write_frame", "write_mapping"]
 
+COMPRESS_FROM_BYTES = 1024
 STRING = h5py.string_dtype("utf-8")
 
 
@@ -27,12 +28,30 @@ def encode(target: h5py.Group | h5py.Dataset, encoding: str, version: str) -> No
     target.attrs["encoding-version"] = version
 
 
+def _create(group: h5py.Group, name: str, values: NDArray[Any]) -> h5py.Dataset:
+    """Write one array, compressed where that can pay."""
+    if values.nbytes < COMPRESS_FROM_BYTES:
+        return group.create_dataset(name, data=values)
+    return group.create_dataset(name, data=values, chunks=values.shape, compression="gzip", shuffle=True)
+
+
 def _write_array(group: h5py.Group, name: str, values: NDArray[Any]) -> None:
-    encode(group.create_dataset(name, data=values), "array", "0.2.0")
+    encode(_create(group, name, values), "array", "0.2.0")
 
 
 def _write_strings(group: h5py.Group, name: str, values: NDArray[np.object_]) -> None:
-    encode(group.create_dataset(name, data=values, dtype=STRING), "string-array", "0.2.0")
+    """Write strings with a fixed length: HDF5 compresses these, but not strings of variable length.
+
+    The var names and symbols of a small chunk would otherwise outweigh its counts.
+    """
+    encoded = [value.encode() for value in values]
+    width = max(map(len, encoded), default=0)
+    if not width or any(b"\0" in value for value in encoded):
+        # Fixed length ends at the first zero byte and cannot be 0.
+        dataset = group.create_dataset(name, data=values, dtype=STRING)
+    else:
+        dataset = _create(group, name, np.array(encoded, dtype=h5py.string_dtype("utf-8", width)))
+    encode(dataset, "string-array", "0.2.0")
 
 
 def _write_masked(

@@ -165,8 +165,8 @@ def _from_json(directory: Path, content: Mapping[str, Any]) -> DatasetIndex:
 
 
 def _facts(value: Mapping[str, Any]) -> FileFacts:
-    footer = _get(value, "footer_crc32", int) if "footer_crc32" in value else None
-    return FileFacts(_get(value, "bytes", int), _get(value, "sha256", str), footer)
+    tail = [_get(value, name, int) if name in value else None for name in ("tail_bytes", "tail_crc32")]
+    return FileFacts(_get(value, "bytes", int), _get(value, "sha256", str), *tail)
 
 
 def _column(value: Mapping[str, Any]) -> ObsColumn:

@@ -1,24 +1,22 @@
-"""The global obs table: one Parquet row group a chunk, written in a stream, read by column and row group."""
+"""The cells of each chunk in, the global obs table out: one Parquet row group a chunk, written in a stream."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import deflate
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
-from scvae_data.errors import DamagedFileError, StoreError
+from scvae_data.errors import StoreError
 from scvae_data.store.files import FileFacts, atomic_file, sha256_file
+from scvae_data.store.parquet_tail import seal
 
-__all__ = ["NAME_COLUMN", "OBS_FILE", "ObsColumn", "ObsReader", "ObsWriter", "obs_columns"]
+__all__ = ["NAME_COLUMN", "OBS_FILE", "ObsColumn", "ObsWriter", "obs_columns"]
 
 OBS_FILE = "obs.parquet"
 NAME_COLUMN = "obs_name"
@@ -93,9 +91,7 @@ class ObsWriter:
         self._stack = ExitStack()
         self._file = self._stack.enter_context(atomic_file(path))
         # Without statistics the footer stays small at 10,000 row groups, and no value is stored twice.
-        self._writer = pq.ParquetWriter(
-            self._file, self.schema, compression="zstd", write_statistics=False, write_page_checksum=True
-        )
+        self._writer = pq.ParquetWriter(self._file, self.schema, compression="zstd", write_statistics=False)
 
     def append(self, obs: pd.DataFrame) -> None:
         """Append the cells of the next chunk as one row group.
@@ -117,9 +113,9 @@ class ObsWriter:
         if self.facts is None:
             self._writer.close()
             self._file.flush()
-            size = self._file.tell()
-            footer = _footer_crc32(self._file, size)
-            facts = FileFacts(size, sha256_file(self._file), footer)
+            tail_bytes, tail_crc32 = seal(self._file)
+            digest = sha256_file(self._file)
+            facts = FileFacts(self._file.tell(), digest, tail_bytes, tail_crc32)
             self._stack.close()
             self.facts = facts
         return self.facts
@@ -131,6 +127,9 @@ class ObsWriter:
         if kind is None:
             self.close()
         elif self.facts is None:
+            # Or it would try to when it is collected, into a file that is closed.
+            with suppress(pa.ArrowException, OSError):
+                self._writer.close()
             self._stack.__exit__(kind, error, trace)  # type: ignore[arg-type]
 
 
@@ -151,109 +150,3 @@ def _to_arrow(name: str, values: pd.Series[Any], column: ObsColumn) -> pa.Array:
         return pa.array(values, kind, from_pandas=column.dtype not in ("float32", "float64"))
     except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError) as error:
         raise StoreError(f"obs column {name!r} does not hold {column.dtype} values: {error}") from None
-
-
-def _footer_crc32(file: Any, size: int) -> int:
-    """CRC-32 of a Parquet footer, its length field and the closing magic."""
-    file.seek(max(0, size - 8))
-    tail = file.read(8)
-    n_bytes = int.from_bytes(tail[:4], "little")
-    if tail[4:] != b"PAR1" or n_bytes > size - 12:
-        return -1
-    file.seek(size - 8 - n_bytes)
-    return int(deflate.crc32(file.read(n_bytes + 8)))
-
-
-class ObsReader:
-    """Read columns and row groups of ``obs.parquet``.
-
-    Parameters
-    ----------
-    path
-        The file.
-    facts
-        Its entry in the index.
-    columns
-        Its columns, from the index.
-    first_rows
-        Global first row of every row group and, last, the number of rows; int64.
-    """
-
-    def __init__(
-        self, path: Path, facts: FileFacts, columns: Mapping[str, ObsColumn], first_rows: NDArray[np.int64]
-    ) -> None:
-        self.path = path
-        self.facts = facts
-        self.columns = {NAME_COLUMN: ObsColumn("string"), **columns}
-        self.first_rows = first_rows
-        self._file: pq.ParquetFile | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_file": None}
-
-    def read(self, columns: Sequence[str], row_groups: Sequence[int] | None = None) -> pd.DataFrame:
-        """Whole row groups, in the order given; all of them by default. The result has a RangeIndex."""
-        file = self._open()
-        groups = list(range(file.num_row_groups) if row_groups is None else row_groups)
-        try:
-            table = file.read_row_groups(groups, columns=list(columns), use_threads=False)
-        except (OSError, pa.ArrowException) as error:
-            raise self._damaged(str(error).splitlines()[0]) from None
-        if table.num_rows != int(sum(self.first_rows[group + 1] - self.first_rows[group] for group in groups)):
-            raise self._damaged(f"its row groups hold {table.num_rows} rows, which is not what the index says")
-        return pd.DataFrame({name: self._to_pandas(name, table[name]) for name in columns}, index=range(table.num_rows))
-
-    def codes(self, column: str) -> NDArray[np.int32]:
-        """Codes of every row against the sorted categories; a missing value has the number of categories."""
-        categories = self.columns[column].categories
-        assert categories is not None
-        codes = np.array(self.read([column])[column].cat.codes, dtype=np.int32)
-        codes[codes < 0] = len(categories)
-        return codes
-
-    def _to_pandas(self, name: str, values: pa.ChunkedArray) -> Any:
-        column = self.columns[name]
-        if column.categories is not None:
-            return self._to_categorical(name, values, column.categories)
-        if column.dtype == "string":
-            return values.to_pandas().astype(object)
-        if column.dtype == "boolean" or column.dtype[0] in "IU":
-            missing = values.is_null().to_numpy()
-            plain = values.fill_null(0 if column.dtype != "boolean" else False).to_numpy()
-            return (
-                pd.arrays.BooleanArray(plain, missing)
-                if column.dtype == "boolean"
-                else (pd.arrays.IntegerArray(plain, missing))
-            )
-        return values.to_numpy()
-
-    def _to_categorical(self, name: str, values: pa.ChunkedArray, categories: tuple[str, ...]) -> Any:
-        """Map the dictionary of each row group, which holds its own values in any order, to the global one."""
-        place = {category: code for code, category in enumerate(categories)}
-        parts = [np.zeros(0, np.int32)]
-        for part in values.chunks:
-            local = part.dictionary.to_pylist()
-            if unknown := [item for item in local if item not in place]:
-                raise self._damaged(f"{name} holds {unknown[0]!r}, which the index does not list")
-            to_global = np.array([*(place[item] for item in local), -1], dtype=np.int32)
-            parts.append(to_global[part.indices.fill_null(len(local)).to_numpy(zero_copy_only=False)])
-        return pd.Categorical.from_codes(np.concatenate(parts), categories=pd.Index(categories, dtype=object))
-
-    def _open(self) -> pq.ParquetFile:
-        if self._file is None:
-            try:
-                with self.path.open("rb") as file:
-                    size = file.seek(0, 2)
-                    if size != self.facts.bytes or _footer_crc32(file, size) != self.facts.footer_crc32:
-                        raise self._damaged("its size or footer is not what the index says")
-                opened = pq.ParquetFile(self.path, page_checksum_verification=True)
-            except (OSError, pa.ArrowException) as error:
-                raise self._damaged(str(error).splitlines()[0]) from None
-            names = opened.schema_arrow.names
-            if opened.num_row_groups != self.first_rows.size - 1 or names != list(self.columns):
-                raise self._damaged("its row groups or columns are not those of the index")
-            self._file = opened
-        return self._file
-
-    def _damaged(self, fault: str) -> DamagedFileError:
-        return DamagedFileError(f"{self.path}: {fault}; delete the file and run process.py again with resume=true")

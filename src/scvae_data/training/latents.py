@@ -117,7 +117,7 @@ def _write_obs(group: h5py.Group, tables: Iterable[pa.Table], n_obs: int) -> Non
         )
     for column in columns.values():
         column.close()
-    names = [name for name in columns if name != OBS_NAME]
+    names = [column.name for name, column in columns.items() if name != OBS_NAME]
     group.attrs.update({"encoding-type": "dataframe", "encoding-version": "0.2.0", "_index": OBS_NAME})
     group.attrs.create("column-order", names, dtype=h5py.string_dtype(), shape=(len(names),))
 

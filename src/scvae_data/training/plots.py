@@ -46,7 +46,10 @@ def training_curves(metrics: Path, png: Path) -> bool:
                 axis.plot(
                     points["step"], points[column], label=label, marker="o" if few else None, markersize=3, lw=1.2
                 )
-        _trim(axis, [table[column] for column, _ in series if column in table])
+        if title == "Speed":
+            axis.set_ylim(bottom=0)
+        else:
+            _trim(axis, [table[column] for column, _ in series if column in table])
         axis.set(title=title, xlabel="step", ylabel=unit)
         if len(axis.lines) > 1:
             axis.legend(frameon=False)

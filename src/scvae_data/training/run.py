@@ -15,7 +15,7 @@ import lightning
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import Logger, WandbLogger
 from omegaconf import DictConfig, OmegaConf
 
@@ -115,7 +115,10 @@ class _Run:
         for callback in self.callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
                 callback.dirpath = str(self.run_dir / "checkpoints")
-        callbacks = [*self.callbacks, RunRecord(self.config, facts)]
+        # Lightning refuses to monitor the learning rate for nobody.
+        needless = () if loggers else (LearningRateMonitor,)
+        callbacks = [callback for callback in self.callbacks if not isinstance(callback, needless)]
+        callbacks.append(RunRecord(self.config, facts))
         # Partial, because Hydra copies the arguments it passes, and a logger must not be copied.
         build = instantiate({**self.config["trainer"], "_partial_": True})
         trainer: Trainer = build(callbacks=callbacks, logger=loggers, default_root_dir=str(self.run_dir))
@@ -127,10 +130,15 @@ class _Run:
         """Metrics of the best checkpoint on validation and test cells, as far as there are any."""
         best = _best_checkpoint(trainer)
         metrics: dict[str, float] = {}
+        # Logged under names of their own: the curves of val/… belong to the epochs.
+        loggers, trainer.loggers = trainer.loggers, []
         parts = ((self.data.val_dataloader, trainer.validate), (self.data.test_dataloader, trainer.test))
         for loader, run in parts:
             if _n_batches(loader()):
                 metrics |= run(self.model, datamodule=self.data, ckpt_path=best, verbose=False)[0]
+        trainer.loggers = loggers
+        for logger in loggers:
+            logger.log_metrics({f"best/{name}": value for name, value in metrics.items()}, step=trainer.global_step)
         return {name: float(value) for name, value in metrics.items()}
 
     def _outputs(self, trainer: Trainer) -> dict[str, Path]:
@@ -216,6 +224,8 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         # Batches are decoded by the DataModule's threads, not by loader processes.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        # A run that is resumed goes on in its own directory.
+        warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
         # Lightning's own use of torch, which changed.
         warnings.filterwarnings("ignore", message=".*LeafSpec.*")
         try:

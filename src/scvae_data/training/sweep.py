@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from omegaconf import DictConfig
 __all__ = ["TABLE", "SweepTable", "read_table", "sweep_row"]
 
 TABLE = "sweep_table.csv"
+LOG_WIDTH = 200  # characters
 COLUMNS = (
     "job", "status", "overrides", "cells_per_s", "wait_share", "hit_rate", "predicted_hit_rate",
     "holds_all_chunks", "bytes_read", "val_loss", "error", "run_dir",
@@ -84,7 +86,8 @@ def _show(path: Path) -> None:
         table.add_column(name.replace("_", " "), overflow="fold")
     for row in rows:
         table.add_row(*(_cell(name, row[name]) for name in shown))
-    Console().print(table)
+    # In a log file a table folded to the default 80 columns is hard to read.
+    Console(width=None if sys.stdout.isatty() else LOG_WIDTH).print(table)
 
 
 def _cell(name: str, text: str) -> str:

@@ -1,0 +1,133 @@
+"""The data module under a trainer: what Lightning asks for, and resuming in the middle of an epoch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning
+import pytest
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from tests.loading.conftest import Directory, flat
+
+from scvae_data import ChunkedDataModule
+
+# Lightning's own use of torch, in releases of torch that are newer than it.
+pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")
+
+
+class Linear(lightning.LightningModule):
+    """Learns library sizes, and records which cells it sees."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer: torch.nn.Linear | None = None
+        self.seen: list[list[int]] = []
+
+    def configure_model(self) -> None:
+        if self.layer is None:
+            torch.manual_seed(0)
+            self.layer = torch.nn.Linear(self.trainer.datamodule.n_vars, 1)
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> torch.Tensor:
+        self.seen.append(batch["index"].tolist())
+        return (self.layer(batch["x"])[:, 0] - batch["library_size"].log()).square().mean()
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        self.log("val_loss", self.layer(batch["x"]).mean())
+
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> torch.Tensor:
+        return batch["index"]
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.01)
+
+
+def trainer_of(folder: Path, **settings: Any) -> lightning.Trainer:
+    return lightning.Trainer(
+        **{
+            "default_root_dir": folder,
+            "accelerator": "cpu",
+            "max_epochs": 3,
+            "logger": False,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            "enable_checkpointing": False,
+            **settings,
+        }
+    )
+
+
+def data_of(directory: Directory, **settings: Any) -> ChunkedDataModule:
+    return ChunkedDataModule(directory.path, **{"batch_size": 32, "chunk_cache_size": 3, **settings})
+
+
+def weights(model: Linear) -> torch.Tensor:
+    assert model.layer is not None
+    return torch.cat([parameter.detach().flatten() for parameter in model.layer.parameters()])
+
+
+def test_fit_sees_every_training_cell_in_every_epoch(hashed: Directory, tmp_path: Path) -> None:
+    model, data = Linear(), data_of(hashed)
+    trainer_of(tmp_path).fit(model, datamodule=data)
+    n_batches = data.facts()["batches_per_epoch"]
+    epochs = [flat(model.seen[first : first + n_batches]) for first in range(0, 3 * n_batches, n_batches)]
+    assert [sorted(epoch) for epoch in epochs] == [sorted(epochs[0])] * 3
+    assert len(epochs[0]) == data.n_cells("train") and epochs[0] != epochs[1] != epochs[2]
+    counters = data.counters()
+    assert counters["train"]["hit_rate"] == counters["train"]["predicted_hit_rate"] == pytest.approx(2 * 3 / 30)
+    assert counters["train"]["cells"] == 3 * data.n_cells("train")
+
+
+def test_a_limited_epoch_is_followed_by_another(hashed: Directory, tmp_path: Path) -> None:
+    model, data = Linear(), data_of(hashed)
+    trainer_of(tmp_path, limit_train_batches=2, limit_val_batches=1).fit(model, datamodule=data)
+    reference = data_of(hashed)
+    reference.setup()
+    loader = reference.train_dataloader()
+    expected = []
+    for _ in range(3):
+        expected += [batch["index"].tolist() for batch in loader][:2]
+    assert model.seen == expected
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("step", [2, 9, 12, 18])
+def test_resume_equals_a_run_without_interruption(
+    hashed: Directory, tmp_path: Path, step: int, num_workers: int
+) -> None:
+    """Nine batches an epoch: in the first epoch, at its end, in the second, at its end."""
+    whole = Linear()
+    trainer_of(tmp_path).fit(whole, datamodule=data_of(hashed))
+    keep = ModelCheckpoint(tmp_path, filename="{step}", every_n_train_steps=1, save_top_k=-1)
+    saving = {"callbacks": [keep], "enable_checkpointing": True}
+    first = Linear()
+    stopped = trainer_of(tmp_path, max_steps=step, max_epochs=-1, **saving)
+    stopped.fit(first, datamodule=data_of(hashed, num_workers=num_workers))
+    second, data = Linear(), data_of(hashed)
+    resumed = trainer_of(tmp_path, **saving)
+    resumed.fit(second, datamodule=data, ckpt_path=tmp_path / f"step={step}.ckpt", weights_only=True)
+    assert first.seen + second.seen == whole.seen
+    assert torch.equal(weights(second), weights(whole))
+    assert data.state_dict()["epoch"] == 2
+
+
+def test_predict_yields_cells_in_global_order(hashed: Directory, tmp_path: Path) -> None:
+    data = data_of(hashed, include_srx_accessions="SRX2")
+    rows = torch.cat(trainer_of(tmp_path).predict(Linear(), datamodule=data)).tolist()
+    accessions = hashed.obs["SRX_accession"].to_numpy(object)
+    assert rows == [row for row in range(300) if accessions[row] == "SRX2"]
+
+
+def test_a_checkpoint_of_one_directory_predicts_another(
+    hashed: Directory, by_source: Directory, tmp_path: Path
+) -> None:
+    trainer = trainer_of(tmp_path, max_epochs=1)
+    trainer.fit(Linear(), datamodule=data_of(hashed))
+    trainer.save_checkpoint(tmp_path / "done.ckpt")
+    rows = trainer_of(tmp_path).predict(
+        Linear(), datamodule=data_of(by_source), ckpt_path=tmp_path / "done.ckpt", weights_only=True
+    )
+    assert torch.cat(rows).tolist() == list(range(300))

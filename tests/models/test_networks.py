@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from scvae_data.models.networks import Covariate, Decoder, Encoder, MlpShape
+
+
+def test_looked_up_covariate_equals_concatenated_one_hot() -> None:
+    shape = MlpShape(n_hidden=3, n_codes=4)
+    covariate = Covariate(shape, n_in=5, n_out=3)
+    codes = torch.tensor([2, 0, 3])
+    one_hot = torch.nn.functional.one_hot(codes, 4).float()
+    torch.testing.assert_close(covariate(codes), one_hot @ covariate.table.weight)
+
+
+@pytest.mark.parametrize("norm", ["batch", "layer", "none"])
+@pytest.mark.parametrize("batch_dim", [0, 2])
+@pytest.mark.parametrize("n_layers", [1, 3])
+def test_shapes(norm: str, batch_dim: int, n_layers: int) -> None:
+    shape = MlpShape(n_hidden=8, n_layers=n_layers, norm=norm, n_codes=3, batch_dim=batch_dim)  # type: ignore[arg-type]
+    codes = torch.tensor([0, 1, 2, 2])
+    mean, log_var = Encoder(6, 2, shape, dropout=0.1)(torch.rand(4, 6), codes)
+    assert mean.shape == log_var.shape == (4, 2)
+    heads = Decoder(6, 2, shape, ("scale", "zero_logit"))(mean, codes)
+    assert {name: tuple(values.shape) for name, values in heads.items()} == {"scale": (4, 6), "zero_logit": (4, 6)}
+
+
+def test_without_covariate_codes_are_not_needed() -> None:
+    mean, _ = Encoder(6, 2, MlpShape(n_hidden=8), dropout=0.0)(torch.rand(4, 6), None)
+    assert mean.shape == (4, 2)
+
+
+def test_log_variance_is_bounded() -> None:
+    encoder = Encoder(2, 1, MlpShape(n_hidden=4, norm="none"), dropout=0.0)
+    _, log_var = encoder(torch.full((1, 2), 1e9), None)
+    assert float(log_var.detach().abs()) <= 15

@@ -1,0 +1,201 @@
+"""The VAE on data held in memory: what it learns, what it saves, what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from tests.support.fake_data import FakeData
+
+from scvae_data import VAE
+from scvae_data.errors import ConfigError, ScvaeDataError, SelectionError
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*", "ignore:.*does not have many workers.*")
+
+
+def trainer(tmp_path: Path, **options: Any) -> Trainer:
+    defaults: dict[str, Any] = {
+        "max_epochs": 2, "logger": False, "enable_progress_bar": False, "enable_model_summary": False,
+        "enable_checkpointing": False, "accelerator": "cpu", "default_root_dir": str(tmp_path), "log_every_n_steps": 1,
+    }  # fmt: skip
+    return Trainer(**(defaults | options))
+
+
+def small(**options: Any) -> VAE:
+    return VAE(**({"n_latent": 2, "n_hidden": 16, "lr": 0.01} | options))
+
+
+def elbo(model: VAE, data: FakeData, tmp_path: Path) -> float:
+    return float(trainer(tmp_path).validate(model, datamodule=data, verbose=False)[0]["val/elbo"])
+
+
+@pytest.mark.parametrize("likelihood", ["nb", "zinb", "gaussian"])
+def test_training_raises_the_elbo(tmp_path: Path, likelihood: str) -> None:
+    torch.manual_seed(0)
+    data = FakeData(n_obs=128, normalized=likelihood == "gaussian")
+    model = small(likelihood=likelihood, kl_warmup_epochs=0, norm="layer")
+    before = elbo(model, data, tmp_path)
+    trainer(tmp_path, max_epochs=15).fit(model, datamodule=data)
+    after = elbo(model, data, tmp_path)
+    assert after > before + 5
+    assert after == elbo(model, data, tmp_path)  # the same noise every time
+
+
+def test_metrics_are_per_cell_and_add_up(tmp_path: Path) -> None:
+    fit = trainer(tmp_path, max_epochs=1)
+    fit.fit(small(), datamodule=FakeData())
+    metrics = {name: float(value) for name, value in fit.callback_metrics.items()}
+    for stage in ("train", "val"):
+        assert metrics[f"{stage}/elbo"] == pytest.approx(metrics[f"{stage}/recon"] - metrics[f"{stage}/kl"], rel=1e-5)
+    assert metrics["val/loss"] == pytest.approx(-metrics["val/elbo"], rel=1e-5)
+    assert 0 <= metrics["val/active_units"] <= 2
+
+
+def test_kl_warmup_is_linear_in_steps(tmp_path: Path) -> None:
+    weights: list[float] = []
+
+    class Recording(VAE):
+        def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+            weights.append(self.kl_weight(batch_idx))
+            return super().training_step(batch, batch_idx)
+
+    model = Recording(n_latent=2, n_hidden=8, kl_warmup_epochs=2)
+    trainer(tmp_path, max_epochs=3).fit(model, datamodule=FakeData(batch_size=12))
+    assert weights == pytest.approx([0, 1 / 8, 2 / 8, 3 / 8, 4 / 8, 5 / 8, 6 / 8, 7 / 8, 1, 1, 1, 1])
+
+
+def test_constructor_touches_no_data_and_builds_nothing() -> None:
+    model = VAE()
+    assert model.decoder is None
+    assert list(model.parameters()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        pytest.param({"likelihood": "poisson"}, "likelihood=poisson is not one of nb, zinb, gaussian", id="likelihood"),
+        pytest.param({"n_latent": 0}, "n_latent=0 must be at least 1", id="n_latent"),
+        pytest.param({"dropout": 1.5}, "dropout=1.5 must be at least 0 and at most 1", id="dropout"),
+        pytest.param({"lr": -1.0}, "lr=-1.0 must be at least 0", id="lr"),
+        pytest.param({"lr": "fast"}, "lr=fast is not a number", id="lr is text"),
+        pytest.param({"n_layers": 1.5}, "n_layers=1.5 must be a whole number", id="n_layers"),
+        pytest.param({"dispersion": "gene-batch"}, "needs a batch_key", id="dispersion"),
+        pytest.param({"likelihood": "nb", "normalized": True}, "set model.normalized=false", id="normalized"),
+    ],
+)
+def test_bad_settings_are_named(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        VAE(**options)
+
+
+def test_counts_are_needed_where_there_are_none(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"likelihood=nb needs counts.*set data\.normalized=false"):
+        trainer(tmp_path).fit(small(), datamodule=FakeData(normalized=True))
+
+
+def test_unserved_batch_key_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"batch_key=donor is not among the columns served \(SRX_accession\)"):
+        trainer(tmp_path).fit(small(batch_key="donor"), datamodule=FakeData())
+
+
+def test_checkpoint_loads_without_data(tmp_path: Path) -> None:
+    data = FakeData()
+    fit = trainer(tmp_path)
+    model = small(batch_key="SRX_accession", dispersion="gene-batch", encode_batch=True, batch_dim=3)
+    fit.fit(model, datamodule=data)
+    path = tmp_path / "model.ckpt"
+    fit.save_checkpoint(path)
+    loaded = VAE.load_from_checkpoint(path)
+    batch = data.batch(torch.arange(8))
+    torch.testing.assert_close(loaded.eval()(batch), model.eval()(batch))
+    facts = torch.load(path, weights_only=True)["hyper_parameters"]["facts"]
+    assert facts["var_names"] == data.var_names
+    assert facts["categories"] == ["SRX1", "SRX2"]
+    assert facts["gene_list_hash"] == "g" * 64
+
+
+def test_checkpoint_of_another_gene_list_is_refused(tmp_path: Path) -> None:
+    fit = trainer(tmp_path)
+    fit.fit(small(), datamodule=FakeData())
+    path = tmp_path / "model.ckpt"
+    fit.save_checkpoint(path)
+    other = FakeData()
+    other.index.gene_list_hash = "h" * 64
+    with pytest.raises(SelectionError, match=r"list gggggggggggg.*hhhhhhhhhhhh"):
+        trainer(tmp_path).validate(VAE.load_from_checkpoint(path), datamodule=other, verbose=False)
+    with pytest.raises(SelectionError, match="resume with the dataset it was trained on"):
+        trainer(tmp_path, max_epochs=3).fit(small(), datamodule=other, ckpt_path=path)
+
+
+@pytest.mark.parametrize(
+    ("poison", "words"),
+    [
+        pytest.param((5,), "1 of 16 cells, global rows 5 of SRX2;", id="one"),
+        pytest.param((6, 7), "2 of 16 cells, global rows 6, 7 of SRX1, SRX2;", id="two"),
+    ],
+)
+def test_loss_that_is_not_finite_names_the_cells(tmp_path: Path, poison: tuple[int, ...], words: str) -> None:
+    with pytest.raises(ScvaeDataError, match="the loss is not finite at step 0: " + words) as caught:
+        trainer(tmp_path).fit(small(norm="layer"), datamodule=FakeData(poison=poison))
+    assert "\n" not in str(caught.value)
+
+
+def test_categories_not_seen_in_training_count_as_unknown(tmp_path: Path) -> None:
+    data = FakeData(unseen=True)
+    model = small(batch_key="SRX_accession", unknown_dropout=0.5)
+    fit = trainer(tmp_path)
+    fit.fit(model, datamodule=data)
+    model.eval()
+    codes = model._codes({"obs": {"SRX_accession": torch.tensor([0, 1, 2, 3])}})
+    assert codes is not None
+    assert codes.tolist() == [0, 1, 3, 3]
+    assert "val/elbo_unseen" in fit.callback_metrics
+
+
+def test_unknown_dropout_replaces_its_share_in_training(tmp_path: Path) -> None:
+    model = small(batch_key="SRX_accession", unknown_dropout=0.25)
+    trainer(tmp_path, max_epochs=1).fit(model, datamodule=FakeData())
+    torch.manual_seed(0)
+    model.train()
+    codes = model._codes({"obs": {"SRX_accession": torch.zeros(4000, dtype=torch.int64)}})
+    assert codes is not None
+    assert float((codes == 2).float().mean()) == pytest.approx(0.25, abs=0.03)
+
+
+def test_unmeasured_genes_neither_cost_nor_take_a_share(tmp_path: Path) -> None:
+    gene_sets = np.ones((1, 12), dtype=bool)
+    gene_sets[0, 8:] = False
+    data = FakeData(gene_sets=gene_sets)
+    model = small(norm="layer")
+    trainer(tmp_path, max_epochs=1).fit(model, datamodule=data)
+    model.eval()
+    batch = data.batch(torch.arange(4))
+    terms = model._log_prob(batch["x"], torch.zeros(4, 2), None, model._measured(batch))
+    assert terms[:, 8:].abs().max() == 0
+    assert model.decoder is not None
+    with torch.no_grad():
+        model.decoder.heads["scale"].bias[8:] += 100.0
+    changed = model._log_prob(batch["x"], torch.zeros(4, 2), None, model._measured(batch))
+    torch.testing.assert_close(changed, terms)
+
+
+def test_bf16_stays_close_to_float32(tmp_path: Path) -> None:
+    data = FakeData()
+    model = small(norm="layer")
+    wide = trainer(tmp_path).validate(model, datamodule=data, verbose=False)[0]["val/elbo"]
+    narrow = trainer(tmp_path, precision="bf16-mixed").validate(model, datamodule=data, verbose=False)[0]["val/elbo"]
+    assert narrow == pytest.approx(wide, rel=0.02)
+
+
+def test_predict_gives_latent_means_and_rows(tmp_path: Path) -> None:
+    data = FakeData()
+    model = small()
+    trainer(tmp_path).fit(model, datamodule=data)
+    predicted = trainer(tmp_path).predict(model, datamodule=data)
+    assert predicted is not None
+    assert torch.cat([part["index"] for part in predicted]).tolist() == list(range(64))
+    assert predicted[0]["latent"].shape == (16, 2)

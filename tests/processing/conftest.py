@@ -1,0 +1,77 @@
+"""Small raw files whose counts tell where they came from, and a pipeline with everything on default."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+
+from scvae_data.processing import pipeline
+from scvae_data.processing.control import ControlSubset
+from scvae_data.processing.engine import SerialEngine
+from scvae_data.processing.genes import GeneRules
+from scvae_data.processing.inputs import FileInput
+from scvae_data.processing.normalize import Normalization
+from scvae_data.processing.qc import QcRules
+from scvae_data.processing.report import Summary
+from scvae_data.store import Chunking
+
+NO_QC = QcRules(min_genes=None, min_counts=None, max_pct_counts_mt=None, percent_top=[2])
+
+
+def position_counts(n_obs: int, n_vars: int, offset: int = 0) -> np.ndarray:
+    """Counts that encode row and column: 100 * (row + 1) + column, every third entry zero."""
+    rows, columns = np.ogrid[:n_obs, :n_vars]
+    counts = 100 * (rows + 1 + offset) + columns
+    counts[(rows + columns) % 3 == 0] = 0
+    return counts
+
+
+@pytest.fixture
+def write_raw(tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that writes an H5AD under ``raw/``."""
+
+    def write(name: str, counts: np.ndarray, genes: list[str], obs: dict[str, Any] | None = None) -> Path:
+        path = tmp_path / "raw" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        index = pd.Index([f"cell{number}" for number in range(len(counts))])
+        adata = ad.AnnData(
+            sp.csr_matrix(counts.astype(np.float32)),
+            obs=pd.DataFrame(obs or {}, index=index),
+            var=pd.DataFrame(index=pd.Index(genes)),
+        )
+        adata.write_h5ad(path)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Callable[..., Summary]:
+    """Return a function that runs the pipeline on files; keywords replace single settings."""
+
+    def run(paths: Any, target: Path | None = None, **settings: Any) -> Summary:
+        chosen: dict[str, Any] = {
+            "input": FileInput(paths=[str(path) for path in paths]),
+            "qc": NO_QC,
+            "genes": GeneRules(min_cells=1),
+            "normalization": Normalization(),
+            "chunking": Chunking(chunk_size=4),
+            "control": ControlSubset(),
+            "engine": SerialEngine(),
+            "seed": 0,
+            "overwrite": False,
+            "resume": False,
+            "max_failed_fraction": 0.0,
+            "subset_to_control_cells": False,
+            "config": {},
+        }
+        return pipeline.run(**(chosen | settings), processed_dir=target or tmp_path / "out")
+
+    return run

@@ -1,0 +1,356 @@
+"""From raw files to a directory: nothing lost, nothing invented, the same bytes every time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+import scanpy as sc
+
+from scvae_data import open_index
+from scvae_data.errors import ConfigError, MissingIndexError, ScvaeDataError
+from scvae_data.processing import merge
+from scvae_data.processing.control import ControlSubset
+from scvae_data.processing.engine import LocalEngine
+from scvae_data.processing.genes import GeneRules
+from scvae_data.processing.inputs import FileInput, ManifestInput
+from scvae_data.processing.normalize import Normalization
+from scvae_data.processing.qc import QcRules
+from scvae_data.store import Chunking
+
+from .conftest import NO_QC, position_counts
+
+CONTENT = ("obs.parquet", "gene_list.json", "chunk_index.json")
+Write = Callable[..., Path]
+Process = Callable[..., Any]
+
+
+@pytest.fixture
+def two_files(write_raw: Write) -> list[Path]:
+    """Two experiments of 6 and 5 cells; genes B and C are in both, in another order."""
+    first = write_raw("SRX1.h5ad", position_counts(6, 3), ["C", "A", "B"], {"donor": list("xxyyzz"), "age": range(6)})
+    second = write_raw("SRX2.h5ad", position_counts(5, 3, offset=10), ["B", "D", "C"], {"donor": list("uvuvu")})
+    return [first, second]
+
+
+def read_all(directory: Path) -> ad.AnnData:
+    chunks = [ad.read_h5ad(path) for path in sorted(directory.glob("chunk_*.h5"))]
+    obs = pd.concat([chunk.obs.astype(object) for chunk in chunks])
+    x = np.vstack([chunk.X.toarray() for chunk in chunks])
+    return ad.AnnData(x, obs=obs, var=chunks[0].var)
+
+
+def bytes_of(directory: Path) -> dict[str, bytes]:
+    names = [*CONTENT, *(path.name for path in directory.glob("chunk_*.h5"))]
+    return {name: (directory / name).read_bytes() for name in names}
+
+
+def test_every_cell_and_gene_arrives(two_files: list[Path], process: Process, tmp_path: Path) -> None:
+    summary = process(two_files)
+    result = read_all(tmp_path / "out")
+    assert result.var_names.tolist() == ["A", "B", "C", "D"]
+    assert [chunk.n_obs for chunk in open_index(tmp_path / "out").chunks] == [4, 4, 3]
+    assert (summary.n_obs_in, summary.n_obs, summary.n_chunks) == (11, 11, 3)
+    raw = {path.name: ad.read_h5ad(path).to_df() for path in two_files}
+    for name, obs, row in zip(result.obs_names, result.obs.to_dict("records"), result.X, strict=True):
+        source = raw[obs["source_file"]].iloc[obs["source_row"]].reindex(result.var_names, fill_value=0)
+        np.testing.assert_array_equal(row, source)
+        assert name == f"{obs['SRX_accession']}:cell{obs['source_row']}"
+        assert obs["total_counts"] == row.sum()
+        assert obs["size_factor"] == row.sum() / 10_000
+    assert result.obs_names.is_unique
+    assert sorted(result.obs["donor"]) == sorted("xxyyzzuvuvu")
+    ages = result.obs["age"].astype(float)
+    assert ages[result.obs["SRX_accession"] == "SRX2"].isna().all()
+    assert sorted(ages.dropna()) == list(range(6))
+
+
+def test_measured_genes_are_told_from_zeros(two_files: list[Path], process: Process, tmp_path: Path) -> None:
+    process(two_files)
+    index = open_index(tmp_path / "out")
+    obs = index.obs(["SRX_accession", "gene_set"])
+    for accession, genes in (("SRX1", "ABC"), ("SRX2", "BCD")):
+        (code,) = set(obs.loc[obs["SRX_accession"] == accession, "gene_set"])
+        assert "".join(index.genes.names[index.genes.gene_sets[code]]) == genes
+
+
+def test_cells_lie_in_hash_order(two_files: list[Path], process: Process, tmp_path: Path) -> None:
+    process(two_files)
+    for path in sorted((tmp_path / "out").glob("chunk_*.h5")):
+        assert ad.read_h5ad(path).obs["split_hash"].is_monotonic_increasing
+    process(two_files, tmp_path / "other", chunking=Chunking(chunk_size=11))
+    assert set(read_all(tmp_path / "out").obs_names) == set(read_all(tmp_path / "other").obs_names)
+    process(two_files, tmp_path / "seed", chunking=Chunking(chunk_size=11), seed=1)
+    assert read_all(tmp_path / "seed").obs_names.tolist() != read_all(tmp_path / "other").obs_names.tolist()
+
+
+def test_source_order(two_files: list[Path], process: Process, tmp_path: Path) -> None:
+    process(two_files, chunking=Chunking(chunk_size=4, order="source"))
+    names = read_all(tmp_path / "out").obs_names.tolist()
+    assert names == [f"SRX1:cell{n}" for n in range(6)] + [f"SRX2:cell{n}" for n in range(5)]
+
+
+def test_group_order(two_files: list[Path], process: Process, tmp_path: Path) -> None:
+    process(two_files, chunking=Chunking(chunk_size=4, order="group", group_column="donor"))
+    donors = read_all(tmp_path / "out").obs["donor"]
+    assert (donors != donors.shift()).sum() == donors.nunique()
+
+
+@pytest.mark.parametrize("variant", ["input order", "workers", "threads of runs", "location", "merged runs"])
+def test_the_same_bytes_whatever_the_way(
+    variant: str, two_files: list[Path], process: Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process(two_files)
+    paths, settings = two_files, {}
+    if variant == "input order":
+        paths = two_files[::-1]
+    elif variant == "workers":
+        settings["engine"] = LocalEngine(2)
+    elif variant == "threads of runs":
+        monkeypatch.setattr("scvae_data.processing.spool.BLOCK_ENTRIES", 3)
+    elif variant == "location":
+        moved = tmp_path / "elsewhere" / "deep"
+        moved.mkdir(parents=True)
+        paths = [path.rename(moved / path.name) for path in two_files]
+    else:
+        monkeypatch.setattr(merge, "MAX_RUNS", 1)
+        monkeypatch.setattr(merge, "merge_groups", limited_groups())
+        monkeypatch.setattr("scvae_data.processing.pipeline.merge_groups", limited_groups())
+        monkeypatch.setattr(merge, "PIECE_ENTRIES", 5)
+    process(paths, tmp_path / "again", **settings)
+    first, again = bytes_of(tmp_path / "out"), bytes_of(tmp_path / "again")
+    assert first.keys() == again.keys()
+    assert [name for name in first if first[name] != again[name]] == []
+
+
+def limited_groups() -> Callable[[list[str]], list[list[str]]]:
+    """One round of merging in groups of two."""
+    rounds = iter([2])
+
+    def groups(runs: list[str]) -> list[list[str]]:
+        size = next(rounds, None)
+        return [list(runs[start : start + size]) for start in range(0, len(runs), size)] if size else []
+
+    return groups
+
+
+def test_cell_rules_come_before_gene_rules(write_raw: Write, process: Process, tmp_path: Path) -> None:
+    counts = np.array([[5, 5, 0], [5, 5, 0], [0, 0, 1]])
+    path = write_raw("SRX1.h5ad", counts, ["A", "B", "C"])
+    summary = process(
+        [path], qc=QcRules(min_genes=2, min_counts=None, max_pct_counts_mt=None), genes=GeneRules(min_cells=1)
+    )
+    assert read_all(tmp_path / "out").var_names.tolist() == ["A", "B"]
+    assert summary.lost == {"zero_counts": 0, "min_genes": 1, "zero_counts_in_kept_genes": 0}
+
+
+def test_a_cell_without_a_count_in_a_kept_gene_is_dropped_and_counted(
+    write_raw: Write, process: Process, tmp_path: Path
+) -> None:
+    counts = np.array([[5, 5, 0], [5, 5, 0], [0, 0, 1]])
+    path = write_raw("SRX1.h5ad", counts, ["A", "B", "C"])
+    summary = process([path], genes=GeneRules(min_cells=2))
+    assert (summary.n_obs, summary.lost["zero_counts_in_kept_genes"]) == (2, 1)
+    assert (read_all(tmp_path / "out").obs["size_factor"] > 0).all()
+
+
+@pytest.mark.parametrize("target_sum", [None, 1000.0])
+def test_size_factors_are_those_of_normalize_total(
+    target_sum: float | None, two_files: list[Path], process: Process, tmp_path: Path
+) -> None:
+    process(two_files, normalization=Normalization(target_sum=target_sum))
+    result = read_all(tmp_path / "out")
+    scaled = result.X / result.obs["size_factor"].to_numpy(float)[:, None]
+    sc.pp.normalize_total(result, target_sum=target_sum)
+    np.testing.assert_allclose(scaled, result.X, rtol=1e-6)
+    if target_sum is None:
+        totals = pd.concat([ad.read_h5ad(path).to_df().sum(axis=1) for path in two_files])
+        assert open_index(tmp_path / "out").normalization["target_sum"] == np.median(totals)
+
+
+def test_duplicate_genes_are_summed_and_duplicate_names_made_unique(tmp_path: Path, process: Process) -> None:
+    (tmp_path / "raw").mkdir()
+    path = tmp_path / "raw" / "SRX1.h5ad"
+    with pytest.warns(UserWarning, match="not unique"):
+        adata = ad.AnnData(
+            np.array([[1, 2, 4], [8, 16, 32], [64, 128, 256]], np.float32),
+            obs=pd.DataFrame(index=["c", "c", "c-1"]),
+            var=pd.DataFrame(index=["A", "B", "A"]),
+        )
+    adata.write_h5ad(path)
+    process([path])
+    result = read_all(tmp_path / "out")
+    assert dict(zip(result.obs_names, result.to_df()["A"], strict=True)) == {
+        "SRX1:c": 5,
+        "SRX1:c-2": 40,
+        "SRX1:c-1": 320,
+    }
+
+
+def test_counts_wider_than_16_bits_survive(write_raw: Write, process: Process, tmp_path: Path) -> None:
+    path = write_raw("SRX1.h5ad", np.array([[65_535, 65_536, 300], [1, 16_777_216, 255]]), ["A", "B", "C"])
+    process([path])
+    result = read_all(tmp_path / "out")
+    assert sorted(result.X.ravel()) == [1, 255, 300, 65_535, 65_536, 16_777_216]
+
+
+def test_columns_of_ours_are_kept_aside_and_types_in_conflict_become_text(
+    write_raw: Write, process: Process, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = write_raw("SRX1.h5ad", position_counts(3, 2), ["A", "B"], {"total_counts": [7, 8, 9], "stage": [1, 2, 3]})
+    second = write_raw("SRX2.h5ad", position_counts(3, 2), ["A", "B"], {"stage": ["I", "II", "III"]})
+    process([first, second])
+    obs = read_all(tmp_path / "out").obs
+    assert sorted(obs["orig_total_counts"].astype(float).dropna()) == [7, 8, 9]
+    assert sorted(obs["stage"]) == ["1", "2", "3", "I", "II", "III"]
+    assert "obs column stage is int and string in different files; it is stored as text" in caplog.text
+
+
+def test_obs_columns_can_be_chosen(two_files: list[Path], process: Process, tmp_path: Path) -> None:
+    paths = [str(path) for path in two_files]
+    process([], input=FileInput(paths=paths, obs_columns=["age"]))
+    columns = read_all(tmp_path / "out").obs.columns
+    assert "age" in columns
+    assert "donor" not in columns
+    with pytest.raises(ConfigError, match="no file has tissue; there are: age, donor"):
+        process([], tmp_path / "b", input=FileInput(paths=paths, obs_columns=["tissue"]))
+
+
+def test_manifest_names_and_describes_files(two_files: list[Path], process: Process, tmp_path: Path) -> None:
+    manifest = tmp_path / "m.csv"
+    manifest.write_text("path,srx_accession,tissue\nraw/SRX1.h5ad,SRX8,lung\nraw/SRX2.h5ad,SRX9,liver\n")
+    process([], input=ManifestInput(manifest=str(manifest)))
+    obs = read_all(tmp_path / "out").obs
+    assert set(zip(obs["SRX_accession"], obs["tissue"], strict=True)) == {("SRX8", "lung"), ("SRX9", "liver")}
+
+
+def test_one_accession_in_two_files(two_files: list[Path], process: Process, tmp_path: Path) -> None:
+    again = two_files[1].rename(two_files[1].with_name("x_SRX1.h5ad"))
+    with pytest.raises(ConfigError, match=r"accession SRX1 belongs to 2 files: SRX1\.h5ad, x_SRX1\.h5ad"):
+        process([two_files[0], again])
+    paths = [str(two_files[0]), str(again)]
+    process([], input=FileInput(paths=paths, merge_same_accession=True))
+    result = read_all(tmp_path / "out")
+    assert result.obs_names.is_unique
+    assert set(result.obs_names) >= {"SRX1:cell0", "SRX1#2:cell0"}
+
+
+def test_control_cells(two_files: list[Path], process: Process, tmp_path: Path) -> None:
+    control = ControlSubset(column="donor", values=[" X", "u"])
+    summary = process(two_files, control=control, subset_to_control_cells=True)
+    assert sorted(read_all(tmp_path / "out").obs["donor"]) == list("uuuxx")
+    assert summary.lost["not_control"] == 6
+    only_first = ControlSubset(column="age", values=["1"])
+    with pytest.raises(ScvaeDataError, match=r"SRX2\.h5ad: has no obs column age"):
+        process(two_files, tmp_path / "b", control=only_first, subset_to_control_cells=True)
+    dropped = ControlSubset(column="age", values=["1"], missing="drop_file")
+    process(two_files, tmp_path / "c", control=dropped, subset_to_control_cells=True)
+    assert read_all(tmp_path / "c").obs["age"].tolist() == [1]
+
+
+def test_species_must_agree(write_raw: Write, process: Process, tmp_path: Path) -> None:
+    human = write_raw("SRX1.h5ad", position_counts(3, 2), ["MT-ND1", "TP53"])
+    mouse = write_raw("SRX2.h5ad", position_counts(3, 2), ["mt-Nd1", "Trp53"])
+    with pytest.raises(
+        ConfigError, match=r"mixed species: human \(1 files, e\.g\. SRX1\.h5ad\), mouse \(1 files, e\.g\. SRX2"
+    ):
+        process([human, mouse])
+    process([human, mouse], genes=GeneRules(min_cells=1, allow_mixed_species=True))
+    assert read_all(tmp_path / "out").n_vars == 4
+
+
+@pytest.mark.parametrize(
+    ("value", "reason", "text"),
+    [
+        (-2, "negative", "X: negative value -2 in row 1, column 2 (C)"),
+        (0.5, "fractional", "X: fractional value 0.5 in row 1, column 2 (C)"),
+        (np.nan, "not_finite", "X: not finite value nan in row 1, column 2 (C)"),
+    ],
+)
+def test_values_that_are_no_counts(
+    value: float, reason: str, text: str, tmp_path: Path, process: Process, two_files: list[Path]
+) -> None:
+    x = np.array([[1, 2, 3], [4, 5, value]], np.float32)
+    path = tmp_path / "raw" / "SRX3.h5ad"
+    ad.AnnData(x, obs=pd.DataFrame(index=["a", "b"]), var=pd.DataFrame(index=list("ABC"))).write_h5ad(path)
+    with pytest.raises(ScvaeDataError) as caught:
+        process([path])
+    assert text in str(caught.value)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ScvaeDataError, match="1 of 3 files failed"):
+        process([*two_files, path], tmp_path / "b")
+    with pytest.raises(MissingIndexError):
+        open_index(tmp_path / "b")
+    summary = process([*two_files, path], tmp_path / "b", max_failed_fraction=0.5, resume=True)
+    assert (summary.n_obs, [file.reason for file in summary.failed]) == (11, [reason])
+
+
+def test_the_counts_slot_is_chosen_by_its_values(tmp_path: Path, process: Process) -> None:
+    counts = np.array([[1, 2, 3], [4, 5, 6]], np.float32)
+    adata = ad.AnnData(np.log1p(counts), obs=pd.DataFrame(index=["a", "b"]), var=pd.DataFrame(index=list("ABC")))
+    adata.layers["counts"] = counts / 2
+    adata.raw = ad.AnnData(counts, obs=adata.obs, var=adata.var)
+    (tmp_path / "raw").mkdir()
+    adata.write_h5ad(tmp_path / "raw" / "SRX1.h5ad")
+    process([tmp_path / "raw" / "SRX1.h5ad"])
+    assert sorted(read_all(tmp_path / "out").X.ravel()) == [1, 2, 3, 4, 5, 6]
+    attrition = json.loads((tmp_path / "out" / "chunk_summary.json").read_text())["attrition"]
+    assert attrition["slot"] == ["raw/X"]
+
+
+def test_a_dataset_is_never_overwritten_unasked(two_files: list[Path], process: Process, tmp_path: Path) -> None:
+    process(two_files)
+    with pytest.raises(ConfigError, match="already holds a dataset; overwrite=true replaces it"):
+        process(two_files)
+    process(two_files[:1], overwrite=True)
+    assert read_all(tmp_path / "out").n_obs == 6
+
+
+def test_resume_redoes_only_what_is_missing(
+    two_files: list[Path], process: Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process(two_files, tmp_path / "clean")
+    monkeypatch.setattr("scvae_data.processing.pipeline.publish", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        process(two_files)
+    with pytest.raises(ConfigError, match="holds an unfinished run; resume=true continues it"):
+        process(two_files)
+    monkeypatch.undo()
+    out = tmp_path / "out"
+    (out / "chunk_0001.h5").unlink()
+    before = (out / "chunk_0000.h5").stat().st_mtime_ns
+    monkeypatch.setattr("scvae_data.processing.scan.SlotScan", None)
+    process(two_files, resume=True)
+    assert (out / "chunk_0000.h5").stat().st_mtime_ns == before
+    assert bytes_of(out) == bytes_of(tmp_path / "clean")
+    assert not (out / ".work").exists()
+
+
+def interrupt(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_no_cell_left_says_which_rule(two_files: list[Path], process: Process) -> None:
+    with pytest.raises(ConfigError, match=r"no cell of 11 is left \(11 min_genes\); relax qc"):
+        process(two_files, qc=QcRules(min_genes=100, min_counts=None))
+
+
+def test_two_runs_on_one_directory(two_files: list[Path], process: Process, tmp_path: Path) -> None:
+    from scvae_data.processing.directory import held_directory
+
+    with held_directory(tmp_path / "out"), pytest.raises(ConfigError, match="is being written by another"):
+        process(two_files)
+
+
+def test_summary_accounts_for_every_cell(two_files: list[Path], process: Process) -> None:
+    summary = process(two_files, qc=NO_QC)
+    assert summary.n_obs_in == summary.n_obs + sum(summary.lost.values())
+    text = str(summary)
+    for piece in ("11 in, 11 kept", "3 of 4 cells", "train.py data=chunked"):
+        assert piece in text

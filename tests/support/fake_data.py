@@ -1,0 +1,102 @@
+"""A DataModule held in memory, with the attributes that a model and a training run ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule
+
+Batch = dict[str, Any]
+
+
+class Batches:
+    """Batches that Lightning takes for one loader."""
+
+    def __init__(self, batches: list[Batch]) -> None:
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter(self.batches)
+
+
+class FakeData(LightningDataModule):
+    """Counts of two groups of cells from two experiments; ``SRX1`` has even rows.
+
+    Parameters
+    ----------
+    normalized
+        Serve log1p of the counts instead of the counts.
+    poison
+        Global rows whose first value is NaN.
+    unseen
+        Category of ``SRX_accession`` that only validation cells have.
+    """
+
+    def __init__(
+        self,
+        n_obs: int = 64,
+        n_vars: int = 12,
+        normalized: bool = False,
+        poison: tuple[int, ...] = (),
+        unseen: bool = False,
+        gene_sets: np.ndarray | None = None,
+        batch_size: int = 16,
+    ) -> None:
+        super().__init__()
+        self.normalized = normalized
+        self.counts = False
+        self.n_vars = n_vars
+        self.var_names = [f"gene{j}" for j in range(n_vars)]
+        self.categories = {"SRX_accession": ["SRX1", "SRX2", *(["SRX3"] if unseen else [])]}
+        self.gene_sets = np.ones((1, n_vars), dtype=bool) if gene_sets is None else gene_sets
+        self.index = SimpleNamespace(
+            content_hash="c" * 64, gene_list_hash="g" * 64, genes=SimpleNamespace(gene_sets=self.gene_sets)
+        )
+        self.batch_size = batch_size
+        rng = np.random.default_rng(0)
+        group = np.arange(n_obs) // 2 % 2
+        mean = np.where((np.arange(n_vars) % 2 == 0) == (group[:, None] == 0), 8.0, 0.5)
+        x = rng.poisson(mean).astype(np.float32) * self.gene_sets[0]
+        x = np.log1p(x) if normalized else x
+        x[list(poison), 0] = np.nan
+        self.x = torch.from_numpy(x.astype(np.float32))
+        self.codes = torch.arange(n_obs) % 2
+        self.val_rows = torch.arange(0, n_obs, 4)
+        if unseen:
+            self.codes[self.val_rows[::2]] = 2
+
+    def gene_mask(self, codes: np.ndarray) -> np.ndarray:
+        return self.gene_sets[codes]
+
+    def batch(self, rows: torch.Tensor) -> Batch:
+        return {
+            "x": self.x[rows],
+            "library_size": self.x[rows].sum(dim=1),
+            "size_factor": torch.ones(len(rows)),
+            "obs": {"SRX_accession": self.codes[rows]},
+            "index": rows,
+            "gene_set": torch.zeros(len(rows), dtype=torch.int64),
+        }
+
+    def _batches(self, rows: torch.Tensor) -> Batches:
+        return Batches([self.batch(part) for part in rows.split(self.batch_size)])
+
+    def train_dataloader(self) -> Batches:
+        rows = torch.arange(len(self.x))
+        return self._batches(rows[~torch.isin(rows, self.val_rows)])
+
+    def val_dataloader(self) -> Batches:
+        return self._batches(self.val_rows)
+
+    def test_dataloader(self) -> list[Batch]:
+        return []
+
+    def predict_dataloader(self) -> Batches:
+        return self._batches(torch.arange(len(self.x)))

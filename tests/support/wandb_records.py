@@ -1,0 +1,97 @@
+"""Read an offline W&B run back from disk, from the layout of its file.
+
+A ``.wandb`` file is a 7-byte header (``:W&B``, uint16 0xBEE1, version 0) and
+then a LevelDB log: blocks of 32,768 bytes counted from the start of the file,
+records headed by crc32, length and type (1 whole, 2 first, 3 middle, 4 last).
+A record is a protocol buffer ``Record``.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+BLOCK = 32_768
+FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
+
+
+@dataclass
+class WandbRun:
+    """What one run recorded."""
+
+    run_id: str = ""
+    group: str = ""
+    name: str = ""
+    tags: list[str] = field(default_factory=list)
+    config: dict[str, Any] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+    exit_code: int | None = None
+
+    def series(self, name: str) -> list[Any]:
+        """Values of a metric, in order."""
+        return [row[name] for row in self.history if name in row]
+
+
+def read_run(folder: Path) -> WandbRun:
+    """The only run below ``folder``."""
+    (path,) = folder.glob("**/run-*.wandb")
+    return parse_run(path)
+
+
+def read_runs(folder: Path) -> list[WandbRun]:
+    """Every run below ``folder``, by path."""
+    return [parse_run(path) for path in sorted(folder.glob("**/run-*.wandb"))]
+
+
+def parse_run(path: Path) -> WandbRun:
+    """Gather the records of a file."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    run = WandbRun()
+    for payload in records(path.read_bytes()):
+        record = Record()
+        record.ParseFromString(payload)
+        kind = record.WhichOneof("record_type")
+        if kind == "run":
+            run.run_id, run.group, run.name = record.run.run_id, record.run.run_group, record.run.display_name
+            run.tags = list(record.run.tags)
+            run.config |= _items(record.run.config.update)
+        elif kind == "config":
+            run.config |= _items(record.config.update)
+        elif kind == "history":
+            run.history.append(_items(record.history.item))
+        elif kind == "files":
+            run.files += [item.path for item in record.files.files]
+        elif kind == "exit":
+            run.exit_code = record.exit.exit_code
+    return run
+
+
+def records(content: bytes) -> Iterator[bytes]:
+    """Whole records up to the first that is cut short."""
+    assert struct.unpack("<4sHB", content[:7]) == (b":W&B", 0xBEE1, 0)
+    at, parts = 7, []
+    while at + 7 <= len(content):
+        if BLOCK - at % BLOCK < 7:
+            at += BLOCK - at % BLOCK
+            continue
+        crc, length, kind = struct.unpack("<IHB", content[at : at + 7])
+        data = content[at + 7 : at + 7 + length]
+        if len(data) < length:
+            return
+        assert crc == zlib.crc32(bytes([kind]) + data)
+        parts.append(data)
+        at += 7 + length
+        if kind in (FULL, LAST):
+            yield b"".join(parts)
+            parts = []
+
+
+def _items(items: Any) -> dict[str, Any]:
+    return {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in items}
