@@ -28,11 +28,7 @@ demo: setup
 	@rm -rf $(DEMO)
 	$(BIN)/python process.py paths.processed_dir=$(DEMO)/chunked_processed paths.data_dir=$(DEMO)/data hydra.run.dir=$(DEMO)/process
 	$(BIN)/python train.py data=chunked paths.processed_dir=$(DEMO)/chunked_processed trainer.max_epochs=3 hydra.run.dir=$(DEMO)/train
-	@echo
-	@echo "chunks         $(DEMO)/chunked_processed"
-	@echo "run directory  $(DEMO)/train"
-	@echo "latents        $(DEMO)/train/latents.h5ad"
-	@echo "pictures       $$(ls $(DEMO)/train/*.png | tr '\n' ' ')"
+	@echo "chunks     $(DEMO)/chunked_processed"
 
 test: setup
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

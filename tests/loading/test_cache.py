@@ -63,7 +63,7 @@ def test_a_failed_block_is_asked_for_again() -> None:
 
 def test_a_block_that_failed_does_not_stay() -> None:
     cache = BlockCache[Value](2)
-    broken = cache.acquire(1, lambda: Value(1))
+    broken = cache.acquire(1, lambda: Value(1, nbytes=0))
     broken.failed = True
     cache.release(1, broken)
     assert cache.counters().blocks == 0

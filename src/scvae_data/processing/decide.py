@@ -35,6 +35,7 @@ __all__ = [
     "RunTotals",
     "choose_categories",
     "chunk_bounds",
+    "dropped_genes",
     "gene_sets",
     "load_decision",
     "median_total",
@@ -158,6 +159,17 @@ def select_genes(rules: GeneRules, sums: GeneSums, n_files: int) -> NDArray[np.b
             f"genes.min_counts={rules.min_counts}; relax them"
         )
     return kept
+
+
+def dropped_genes(universe: Universe, sums: GeneSums, kept: NDArray[np.bool_]) -> dict[str, list[Any]]:
+    """List the measured genes that are not kept, with their cells and counts over the kept cells."""
+    dropped = ~kept & (sums.n_files > 0)
+    return {
+        "gene": universe.keys[dropped].tolist(),
+        "symbol": universe.symbols[dropped].tolist(),
+        "n_cells": sums.n_cells[dropped].tolist(),
+        "total_counts": sums.totals[dropped].tolist(),
+    }
 
 
 def gene_sets(

@@ -24,6 +24,7 @@ from scvae_data.processing.decide import (
     Decision,
     choose_categories,
     chunk_bounds,
+    dropped_genes,
     gene_sets,
     median_total,
     select_genes,
@@ -251,6 +252,7 @@ class Pipeline:
         """Choose genes, target sum and columns over all files."""
         sums = sum_genes(self.work, universe, results)
         kept = select_genes(self.genes, sums, len(results))
+        self.summary.dropped_genes = dropped_genes(universe, sums, kept)
         np.save(self.work / "kept.npy", kept)
         schema = decide_schema(metric_columns(self.work, results), [result.obs_kinds for result in results])
         text = ["SRX_accession", *(name for name, kind in schema.kinds.items() if kind.startswith("string"))]

@@ -61,6 +61,8 @@ class Summary:
         Cells not kept, per rule.
     seconds
         Wall time per stage.
+    dropped_genes
+        Genes that are not in the directory, with their cells and counts, in columns.
     peak_rss
         Peak memory of the largest process, bytes.
     """
@@ -80,6 +82,7 @@ class Summary:
     seconds: dict[str, float] = field(default_factory=dict)
     peak_rss: int = 0
     simulated: bool = False
+    dropped_genes: dict[str, list[Any]] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """Lay the summary out as aligned lines."""
@@ -201,6 +204,7 @@ def storage_statistics(
             "lost": {rule: [result.lost.get(rule, 0) for result in results] for rule in rules},
             "seconds": [round(result.seconds, 3) for result in results],
         },
+        "dropped_genes": summary.dropped_genes,
         "failed_files": [vars(file) for file in summary.failed],
         "seconds": {name: round(seconds, 3) for name, seconds in summary.seconds.items()},
         "peak_rss_bytes": summary.peak_rss,

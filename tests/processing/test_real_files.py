@@ -1,0 +1,182 @@
+"""Real files: what is stored equals what anndata and scanpy read, cell by cell and gene by gene."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+import scanpy as sc
+import scipy.sparse as sp
+
+from scvae_data.errors import ConfigError
+from scvae_data.processing.engine import LocalEngine
+from scvae_data.processing.genes import GeneRules
+from scvae_data.processing.qc import QcRules
+from scvae_data.store import Chunking
+
+Process = Callable[..., Any]
+
+PBMC3K = "h5ad/pbmc3k_2700.h5ad"
+TOTALSEQ = "10x_h5/1k_PBMCs_TotalSeq_B_3p_LT_filtered_feature_bc_matrix.h5"
+MTX = "mtx/1k_pbmc_v2_chemistry"
+HEART = "10x_h5/heart_1k_v2_filtered_gene_bc_matrices_h5.h5"
+HAEMOGLOBIN = ["HBA1", "HBA2", "HBB", "HBD", "HBE1", "HBG1", "HBG2", "HBM", "HBQ1", "HBZ"]
+
+
+@pytest.fixture(scope="module")
+def sources(shared_data: Path) -> dict[str, ad.AnnData]:
+    """The files as scanpy reads them; var names are symbols, ``gene_ids`` the ids where a file has them."""
+    found = {PBMC3K: ad.read_h5ad(shared_data / PBMC3K), MTX: sc.read_10x_mtx(shared_data / MTX)}
+    with pytest.warns(UserWarning, match="not unique"):
+        found[TOTALSEQ] = sc.read_10x_h5(shared_data / TOTALSEQ, gex_only=True)
+    for adata in found.values():
+        adata.X = sp.csr_matrix(adata.X, dtype=np.float32)
+    return found
+
+
+@pytest.fixture(scope="module")
+def stored(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ad.AnnData]:
+    """The three human files in one directory, and all its chunks as one AnnData."""
+    out = tmp_path_factory.mktemp("real") / "out"
+    paths = ",".join(str(shared_data / name) for name in (PBMC3K, TOTALSEQ, MTX))
+    subprocess.run(
+        [sys.executable, "process.py", "input=files", f"input.paths=[{paths}]", "chunk_size=1000",
+         f"paths.processed_dir={out}"],
+        check=True, cwd=Path(__file__).parents[2], capture_output=True,
+    )  # fmt: skip
+    chunks = [ad.read_h5ad(path) for path in sorted(out.glob("chunk_*.h5"))]
+    together = ad.concat(chunks)
+    together.var = chunks[0].var
+    return out, together
+
+
+@pytest.mark.parametrize("name", [PBMC3K, TOTALSEQ, MTX])
+def test_whole_rows_equal_their_source(
+    name: str, sources: dict[str, ad.AnnData], stored: tuple[Path, ad.AnnData]
+) -> None:
+    out, together = stored
+    source, cells = sources[name], together[together.obs["source_file"] == name]
+    assert cells.n_obs > 0.9 * source.n_obs
+    rows = source.X[cells.obs["source_row"].to_numpy()].astype(np.float64)
+    keys = source.var["gene_ids"].tolist() if "gene_ids" in source.var else ids_of_symbols(source.var_names, sources)
+    columns = together.var_names.get_indexer(keys)
+    present = columns >= 0
+    # Every source gene is in a column, or listed as dropped with its UMIs.
+    dropped = json.loads((out / "chunk_summary.json").read_text())["dropped_genes"]
+    listed = dict(zip(dropped["gene"], dropped["total_counts"], strict=True))
+    lost = np.asarray(rows[:, ~present].sum(axis=0)).ravel()
+    for gene, umis in zip(np.array(keys)[~present], lost, strict=True):
+        assert umis <= listed[gene]
+    spread = sp.csr_matrix(
+        (np.ones(present.sum()), (np.flatnonzero(present), columns[present])), shape=(source.n_vars, together.n_vars)
+    )
+    assert abs(rows @ spread - cells.X.astype(np.float64)).max() == 0
+
+
+def ids_of_symbols(symbols: pd.Index[str], sources: dict[str, ad.AnnData]) -> list[str]:
+    """The one id that the files with ids give a symbol, else the symbol itself."""
+    pairs = pd.concat(
+        [
+            pd.DataFrame({"symbol": adata.var_names, "id": adata.var["gene_ids"]})
+            for adata in (sources[TOTALSEQ], sources[MTX])
+        ]
+    ).drop_duplicates()
+    unique = pairs[~pairs["symbol"].duplicated(keep=False)].set_index("symbol")["id"]
+    return [unique.get(symbol, symbol) for symbol in symbols]
+
+
+@pytest.mark.parametrize("name", [PBMC3K, TOTALSEQ, MTX])
+def test_qc_columns_equal_scanpy_to_the_last_bit(
+    name: str, sources: dict[str, ad.AnnData], stored: tuple[Path, ad.AnnData]
+) -> None:
+    cells = stored[1][stored[1].obs["source_file"] == name].obs
+    source = sources[name].copy()
+    source.var["mt"] = source.var_names.str.startswith("MT-")
+    source.var["ribo"] = source.var_names.str.startswith(("RPS", "RPL"))
+    source.var["hb"] = source.var_names.isin(HAEMOGLOBIN)
+    metrics, _ = sc.pp.calculate_qc_metrics(source, qc_vars=["mt", "ribo", "hb"], percent_top=(50,))
+    expected = metrics.iloc[cells["source_row"].to_numpy()]
+    for column in [name for name in cells.columns if "counts" in name]:
+        np.testing.assert_array_equal(cells[column].to_numpy(), expected[column].to_numpy(), err_msg=column)
+
+
+def test_symbols_share_columns_with_ids(stored: tuple[Path, ad.AnnData]) -> None:
+    cells = stored[1][stored[1].obs["source_file"] == PBMC3K]
+    shared = cells.var_names.str.startswith("ENSG")
+    assert cells[:, shared].X.sum() / cells.obs["total_counts"].sum() >= 0.96
+
+
+def test_a_mouse_file_stops_the_run(shared_data: Path, process: Process) -> None:
+    with pytest.raises(ConfigError, match=r"mixed species: human .* mouse .*heart_1k_v2"):
+        process([shared_data / name for name in (PBMC3K, HEART)])
+
+
+@pytest.mark.parametrize("variant", ["serial", "1", "2", "4", "hash seed 1", "hash seed 2", "input order", "moved"])
+def test_the_same_bytes_from_any_run(
+    variant: str, shared_data: Path, process: Process, tmp_path: Path, stored: tuple[Path, ad.AnnData]
+) -> None:
+    names = [TOTALSEQ, PBMC3K, MTX]
+    qc, genes, chunking = QcRules(percent_top=[50]), GeneRules(), Chunking(chunk_size=1000)
+    settings: dict[str, Any] = {"qc": qc, "genes": genes, "chunking": chunking}
+    out = tmp_path / "out"
+    if variant.startswith("hash"):
+        paths = ",".join(str(shared_data / name) for name in names)
+        subprocess.run(
+            [sys.executable, Path("process.py").absolute(), "input=files", f"input.paths=[{paths}]", "chunk_size=1000",
+             f"paths.processed_dir={out}"],
+            check=True, cwd=tmp_path, capture_output=True, env={"PYTHONHASHSEED": variant[-1], "PATH": ""},
+        )  # fmt: skip
+    elif variant == "moved":
+        for name in names:
+            target = tmp_path / "moved" / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            source = shared_data / name
+            shutil.copytree(source, target) if source.is_dir() else shutil.copyfile(source, target)
+        process([tmp_path / "moved" / name for name in names], **settings)
+    else:
+        if variant.isdigit():
+            settings["engine"] = LocalEngine(int(variant))
+        process([shared_data / name for name in (names[::-1] if variant == "input order" else names)], **settings)
+    for path in sorted(stored[0].glob("*")):
+        if path.name.startswith("chunk_0") or path.name in ("obs.parquet", "gene_list.json", "chunk_index.json"):
+            assert (out / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def test_scanpy_computes_on_chunks_what_it_computes_on_floats(stored: tuple[Path, ad.AnnData]) -> None:
+    chunk = ad.read_h5ad(stored[0] / "chunk_0000.h5")
+    chunk.X.data[:50] *= 3000  # counts beyond 255 and totals beyond 65,535
+    both = chunk, ad.AnnData(chunk.X.astype(np.float32), obs=chunk.obs, var=chunk.var)
+    assert both[1].X.sum(axis=1).max() > 65_535
+    found = [scanpy_numbers(adata) for adata in both]
+    for name, value in found[0].items():
+        np.testing.assert_allclose(value, found[1][name], rtol=1e-5, err_msg=name)
+
+
+def scanpy_numbers(adata: ad.AnnData) -> dict[str, Any]:
+    metrics, _ = sc.pp.calculate_qc_metrics(adata, percent_top=(50, 200), qc_vars=["mt"])
+    columns = ["total_counts", "pct_counts_in_top_200_genes", "pct_counts_mt"]
+    numbers: dict[str, Any] = {name: metrics[name].to_numpy(np.float64) for name in columns}
+    sc.pp.highly_variable_genes(adata, flavor="seurat_v3", n_top_genes=500)
+    numbers["seurat_v3"] = adata.var["variances_norm"].to_numpy()
+    aggregated = sc.get.aggregate(adata, by="SRX_accession", func=["var", "mean"])
+    numbers["aggregate"] = np.asarray(aggregated.layers["var"], np.float64)
+    down = sc.pp.downsample_counts(adata, counts_per_cell=500, copy=True, random_state=0)
+    numbers["downsample"] = np.asarray(down.X.sum(axis=1)).ravel()
+    numbers["multiply"] = adata.X.multiply(0.5).sum()
+    numbers["concat"] = ad.concat([adata, adata]).X.sum()
+    scrub = sc.pp.scrublet(adata, copy=True, random_state=0)
+    numbers["scrublet"] = scrub.obs["doublet_score"].to_numpy()
+    sc.pp.normalize_total(adata, target_sum=1e4)
+    sc.pp.log1p(adata)
+    sc.tl.rank_genes_groups(adata, "SRX_accession", method="t-test")
+    numbers["rank"] = pd.DataFrame(adata.uns["rank_genes_groups"]["scores"]).to_numpy(np.float64)
+    return numbers
