@@ -23,6 +23,9 @@ from scvae_data.processing.genes import GeneRules
 from scvae_data.processing.qc import QcRules
 from scvae_data.store import Chunking
 
+# Symbols repeat in real files, and anndata says so at every step.
+pytestmark = pytest.mark.filterwarnings("ignore:.*names are not unique")
+
 Process = Callable[..., Any]
 
 PBMC3K = "h5ad/pbmc3k_2700.h5ad"
@@ -35,9 +38,9 @@ HAEMOGLOBIN = ["HBA1", "HBA2", "HBB", "HBD", "HBE1", "HBG1", "HBG2", "HBM", "HBQ
 @pytest.fixture(scope="module")
 def sources(shared_data: Path) -> dict[str, ad.AnnData]:
     """The files as scanpy reads them; var names are symbols, ``gene_ids`` the ids where a file has them."""
-    found = {PBMC3K: ad.read_h5ad(shared_data / PBMC3K), MTX: sc.read_10x_mtx(shared_data / MTX)}
-    with pytest.warns(UserWarning, match="not unique"):
-        found[TOTALSEQ] = sc.read_10x_h5(shared_data / TOTALSEQ, gex_only=True)
+    found = {PBMC3K: ad.read_h5ad(shared_data / PBMC3K)}
+    found[MTX] = sc.read_10x_mtx(shared_data / MTX, make_unique=False)
+    found[TOTALSEQ] = sc.read_10x_h5(shared_data / TOTALSEQ, gex_only=True)
     for adata in found.values():
         adata.X = sp.csr_matrix(adata.X, dtype=np.float32)
     return found
@@ -120,7 +123,7 @@ def test_a_mouse_file_stops_the_run(shared_data: Path, process: Process) -> None
         process([shared_data / name for name in (PBMC3K, HEART)])
 
 
-@pytest.mark.parametrize("variant", ["serial", "1", "2", "4", "hash seed 1", "hash seed 2", "input order", "moved"])
+@pytest.mark.parametrize("variant", ["2 workers", "4 workers", "hash seed 1", "hash seed 2", "input order", "moved"])
 def test_the_same_bytes_from_any_run(
     variant: str, shared_data: Path, process: Process, tmp_path: Path, stored: tuple[Path, ad.AnnData]
 ) -> None:
@@ -143,8 +146,8 @@ def test_the_same_bytes_from_any_run(
             shutil.copytree(source, target) if source.is_dir() else shutil.copyfile(source, target)
         process([tmp_path / "moved" / name for name in names], **settings)
     else:
-        if variant.isdigit():
-            settings["engine"] = LocalEngine(int(variant))
+        if variant.endswith("workers"):
+            settings["engine"] = LocalEngine(int(variant[0]))
         process([shared_data / name for name in (names[::-1] if variant == "input order" else names)], **settings)
     for path in sorted(stored[0].glob("*")):
         if path.name.startswith("chunk_0") or path.name in ("obs.parquet", "gene_list.json", "chunk_index.json"):
@@ -153,7 +156,7 @@ def test_the_same_bytes_from_any_run(
 
 def test_scanpy_computes_on_chunks_what_it_computes_on_floats(stored: tuple[Path, ad.AnnData]) -> None:
     chunk = ad.read_h5ad(stored[0] / "chunk_0000.h5")
-    chunk.X.data[:50] *= 3000  # counts beyond 255 and totals beyond 65,535
+    chunk.X.data[:5000] *= 60  # counts beyond 255 and totals beyond 65,535
     both = chunk, ad.AnnData(chunk.X.astype(np.float32), obs=chunk.obs, var=chunk.var)
     assert both[1].X.sum(axis=1).max() > 65_535
     found = [scanpy_numbers(adata) for adata in both]
@@ -172,8 +175,8 @@ def scanpy_numbers(adata: ad.AnnData) -> dict[str, Any]:
     down = sc.pp.downsample_counts(adata, counts_per_cell=500, copy=True, random_state=0)
     numbers["downsample"] = np.asarray(down.X.sum(axis=1)).ravel()
     numbers["multiply"] = adata.X.multiply(0.5).sum()
-    numbers["concat"] = ad.concat([adata, adata]).X.sum()
-    scrub = sc.pp.scrublet(adata, copy=True, random_state=0)
+    numbers["concat"] = ad.concat([adata, adata], index_unique="-").X.sum()
+    scrub = sc.pp.scrublet(adata, copy=True, random_state=0, threshold=0.25)
     numbers["scrublet"] = scrub.obs["doublet_score"].to_numpy()
     sc.pp.normalize_total(adata, target_sum=1e4)
     sc.pp.log1p(adata)

@@ -23,6 +23,7 @@ from tests.training.conftest import Compose
 
 from scvae_data import VAE, open_index
 from scvae_data.errors import ConfigError, ScvaeDataError, SelectionError
+from scvae_data.training.resume import continued
 from scvae_data.training.run import train
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*")
@@ -222,3 +223,16 @@ def test_sigterm_ends_the_wandb_run(tmp_path: Path, train_config: Compose) -> No
     assert run.exit_code == 143
     assert run.series("train/loss")
     assert not (tmp_path / "run" / "latents.h5ad").exists()
+
+
+def test_resume_takes_the_saved_configuration_and_what_the_command_line_sets(
+    tmp_path: Path, train_config: Compose
+) -> None:
+    saved = train_config(tmp_path, "model.n_latent=7")
+    OmegaConf.save(saved, tmp_path / "config.yaml", resolve=True)
+    now = train_config(tmp_path / "new", "model.n_latent=2", "trainer.max_epochs=9", "trainer=default")
+    now.resume_from = str(tmp_path)
+    merged = continued(now, ["resume_from", "trainer.max_epochs", "hydra.run.dir", "data.batch_size"])
+    assert (merged.model.n_latent, merged.trainer.max_epochs, merged.data.batch_size) == (7, 9, 64)
+    assert merged.paths.output_dir == merged.resume_from == str(tmp_path)
+    assert "hydra" not in merged

@@ -109,11 +109,6 @@ class DecodedBlock:
     failed: bool = field(default=False, init=False)
 
     @property
-    def n_rows(self) -> int:
-        """Number of rows."""
-        return sum(part.n_obs for part in self.parts)
-
-    @property
     def nbytes(self) -> int:
         """Bytes in memory."""
         return sum(part.indptr.nbytes + part.indices.nbytes + part.data.nbytes for part in self.parts)

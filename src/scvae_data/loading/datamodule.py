@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,17 +16,17 @@ from numpy.typing import ArrayLike, NDArray
 from scvae_data.errors import ConfigError, SelectionError
 from scvae_data.loading.batch import RowFacts
 from scvae_data.loading.dataset import check_normalized, read_row_facts
-from scvae_data.loading.loader import BatchLoader, StartMethod, StreamSpec
+from scvae_data.loading.loader import BatchLoader, StartMethod
+from scvae_data.loading.parts import SRX_COLUMN, Blocks, LoaderPart, check_parts, decoded_bytes, select_parts
 from scvae_data.loading.plan import Plan
-from scvae_data.loading.select import BlockRows, as_names, select_codes, to_blocks
+from scvae_data.loading.select import as_names
 from scvae_data.loading.split import HashSplit
-from scvae_data.store import DatasetIndex, count_dtype, index_dtype, open_index
+from scvae_data.loading.stream import StreamSpec
+from scvae_data.store import DatasetIndex, open_index
 
 __all__ = ["ChunkedDataModule"]
 
-SRX_COLUMN = "SRX_accession"
 DEFAULT_SPLIT: Mapping[str, float] = MappingProxyType({"val": 0.1, "test": 0.0})
-LoaderPart = Literal["train", "val", "test", "predict"]
 
 log = logging.getLogger(__name__)
 
@@ -102,17 +102,15 @@ class ChunkedDataModule(LightningDataModule):
         multiprocessing_context: StartMethod | None = None,
     ) -> None:
         super().__init__()
-        for name, value, least in (
-            ("batch_size", batch_size, 1),
-            ("chunk_cache_size", chunk_cache_size, 1),
-            ("max_chunks_in_memory", max_chunks_in_memory, 1),
-            ("num_workers", num_workers, 0),
-            ("num_threads", num_threads, 1),
-            ("seed", seed, 0),
-            ("cache_bytes", 1 if cache_bytes is None else cache_bytes, 1),
-        ):
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ConfigError(f"{name}={value!r} must be a whole number of at least {least}")
+        check_at_least(
+            1,
+            batch_size=batch_size,
+            chunk_cache_size=chunk_cache_size,
+            max_chunks_in_memory=max_chunks_in_memory,
+            num_threads=num_threads,
+            cache_bytes=1 if cache_bytes is None else cache_bytes,
+        )
+        check_at_least(0, num_workers=num_workers, seed=seed)
         if multiprocessing_context not in (None, "fork", "spawn", "forkserver"):
             raise ConfigError(
                 f"multiprocessing_context={multiprocessing_context!r} must be fork, spawn, forkserver or null"
@@ -136,7 +134,7 @@ class ChunkedDataModule(LightningDataModule):
         self.multiprocessing_context: StartMethod | None = multiprocessing_context
         self._index: DatasetIndex | None = None
         self._facts: RowFacts
-        self._blocks: dict[LoaderPart, tuple[BlockRows, ...]] = {}
+        self._blocks: Blocks = {}
         self._loaders: dict[LoaderPart, BatchLoader] = {}
         self._state_to_load: dict[str, Any] | None = None
 
@@ -190,8 +188,8 @@ class ChunkedDataModule(LightningDataModule):
         index = open_index(self.data_path)
         check_normalized(index, self.normalized)
         facts = read_row_facts(index, self.obs_keys)
-        blocks = self._select(index)
-        self._check(blocks)
+        blocks = select_parts(index, self.include_srx_accessions, self.exclude_srx_accessions, self.split)
+        check_parts(blocks, self.split, self.batch_size)
         self._index, self._facts, self._blocks = index, facts, blocks
         if self.chunk_cache_size < self.max_chunks_in_memory:
             log.warning(
@@ -281,42 +279,6 @@ class ChunkedDataModule(LightningDataModule):
         for loader in self._loaders.values():
             loader.close()
 
-    def _select(self, index: DatasetIndex) -> dict[LoaderPart, tuple[BlockRows, ...]]:
-        chosen = None
-        if self.include_srx_accessions is not None or self.exclude_srx_accessions is not None:
-            include, exclude = (
-                None if names is None else index.srx_codes(names)
-                for names in (self.include_srx_accessions, self.exclude_srx_accessions)
-            )
-            chosen = select_codes(
-                index.codes(SRX_COLUMN), len(index.obs_columns[SRX_COLUMN].categories or ()), include, exclude
-            )
-        split_hash = index.obs_reader.read(["split_hash"])["split_hash"].to_numpy(dtype=np.uint32)
-        blocks: dict[LoaderPart, tuple[BlockRows, ...]] = {"predict": to_blocks(chosen, index.first_rows)}
-        for part in ("train", "val", "test"):
-            mask = self.split.mask(split_hash, part)
-            blocks[part] = to_blocks(mask if chosen is None else mask & chosen, index.first_rows)
-        return blocks
-
-    def _check(self, blocks: dict[LoaderPart, tuple[BlockRows, ...]]) -> None:
-        cells = {part: sum(block.n_rows for block in selected) for part, selected in blocks.items()}
-        if cells["predict"] == 0:
-            raise SelectionError(
-                f"no cell is left: include_srx_accessions={_short(self.include_srx_accessions)}, "
-                f"exclude_srx_accessions={_short(self.exclude_srx_accessions)}; relax one of them"
-            )
-        for part in ("train", "val", "test"):
-            if cells[part] == 0 and self.split.fraction(part) > 0:
-                raise SelectionError(
-                    f"the {part} part ({self.split.fraction(part):.3g} of {cells['predict']:,} cells) is empty; "
-                    "change split, or select more cells"
-                )
-        if self.batch_size > cells["train"]:
-            raise SelectionError(
-                f"batch_size={self.batch_size} exceeds the {cells['train']:,} cells to train on; "
-                "lower batch_size or select more cells"
-            )
-
     def _ranks(self) -> tuple[int, int]:
         return (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
 
@@ -374,18 +336,8 @@ class ChunkedDataModule(LightningDataModule):
                 )
 
 
-def decoded_bytes(index: DatasetIndex, blocks: Sequence[BlockRows]) -> int:
-    """Estimate the bytes of all ``blocks`` once decoded, from the mean number of counts per cell of each chunk."""
-    total = 0.0
-    for block in blocks:
-        chunk = index.chunks[block.chunk_id]
-        itemsize = index_dtype(index.n_vars).itemsize + count_dtype(chunk.max_count).itemsize
-        total += block.n_rows * (chunk.nnz / chunk.n_obs * itemsize + 8)
-    return round(total)
-
-
-def _short(names: Sequence[str] | None, limit: int = 5) -> str:
-    if names is None:
-        return "null"
-    more = f", … ({len(names)} in all)" if len(names) > limit else ""
-    return f"[{', '.join(names[:limit])}{more}]"
+def check_at_least(least: int, **values: object) -> None:
+    """Raise ConfigError for the first value that is not a whole number of at least ``least``."""
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ConfigError(f"{name}={value!r} must be a whole number of at least {least}")

@@ -52,11 +52,6 @@ class BatchPlan:
     segments: tuple[Segment, ...]
     """One segment, or several where the batch straddles windows."""
 
-    @property
-    def n_rows(self) -> int:
-        """Cells in the batch."""
-        return sum(segment.slots.size for segment in self.segments)
-
 
 @dataclass(frozen=True)
 class EpochPlan:

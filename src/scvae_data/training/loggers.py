@@ -56,7 +56,7 @@ def wandb_logger(
     mode = wandb_mode(os.environ)
     if mode == "offline":
         log.info("W&B is offline; `wandb sync %s` uploads the run", Path(save_dir or ".") / "wandb" / "offline-run-*")
-    return WandbLogger(
+    logger = WandbLogger(
         save_dir=save_dir or ".",
         project=project,
         name=name,
@@ -68,6 +68,9 @@ def wandb_logger(
         # Offline, W&B would explain itself at length; online, its links are wanted.
         settings=wandb.Settings(silent=mode in ("offline", "disabled")),
     )
+    # Lightning always passes on this setting, which W&B dropped and warns about.
+    logger._wandb_init.pop("anonymous", None)
+    return logger
 
 
 def wandb_mode(environment: Mapping[str, str]) -> str | None:

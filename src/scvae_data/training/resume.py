@@ -42,14 +42,11 @@ def continued(cfg: DictConfig, overrides: Iterable[str]) -> DictConfig:
     assert isinstance(saved, DictConfig)
     for key in overrides:
         dotted = key.replace("/", ".")
-        value = OmegaConf.select(cfg, dotted)
-        if isinstance(value, DictConfig):
-            OmegaConf.update(saved, dotted, OmegaConf.to_container(value, resolve=True), merge=False, force_add=True)
-        elif dotted in ("resume_from", "experiment"):
+        if dotted.split(".")[0] in ("resume_from", "experiment", "hydra"):
             continue
-        else:
-            plain = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
-            OmegaConf.update(saved, dotted, plain, merge=False, force_add=True)
+        value = OmegaConf.select(cfg, dotted)
+        plain = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+        OmegaConf.update(saved, dotted, plain, merge=False, force_add=True)
     saved.paths.output_dir = str(run_dir)
     saved.resume_from = str(run_dir)
     return saved

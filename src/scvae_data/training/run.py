@@ -95,7 +95,7 @@ class _Run:
         )
         cache = _cache_summary(self.throughput.counters, facts)
         metrics = self._evaluate(trainer) | self.throughput.summary() | cache
-        self._write("result.json", json.dumps(metrics, indent=1))
+        self._write("result.json", json.dumps(metrics, indent=1) + "\n")
         made = self._outputs(trainer)
         self._write("report.md", report(self.config, facts, metrics, made))
         _log_pictures(trainer, made)
@@ -106,7 +106,7 @@ class _Run:
 
     def _record(self, facts: dict[str, Any], wandb_id: str) -> None:
         self._write("config.yaml", OmegaConf.to_yaml(OmegaConf.create(self.config)))
-        self._write(RUN_FILE, json.dumps({"wandb_id": wandb_id, "facts": facts}, indent=1))
+        self._write(RUN_FILE, json.dumps({"wandb_id": wandb_id, "facts": facts}, indent=1) + "\n")
 
     def _trainer(self, facts: dict[str, Any], wandb_id: str) -> Trainer:
         identity = {"save_dir": str(self.run_dir), "id": wandb_id, **_names(self.run_dir, facts)}

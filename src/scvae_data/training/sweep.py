@@ -84,8 +84,11 @@ def _show(path: Path) -> None:
     table = Table(title=str(path), title_justify="left")
     for name in shown:
         table.add_column(name.replace("_", " "), overflow="fold")
+    # What all jobs have in common is in the file; on the console it would hide what differs.
+    common = set.intersection(*(set(row["overrides"].split(" ")) for row in rows)) if len(rows) > 1 else set()
     for row in rows:
-        table.add_row(*(_cell(name, row[name]) for name in shown))
+        own = " ".join(part for part in row["overrides"].split(" ") if part not in common)
+        table.add_row(*(_cell(name, {**row, "overrides": own}[name]) for name in shown))
     # In a log file a table folded to the default 80 columns is hard to read.
     Console(width=None if sys.stdout.isatty() else LOG_WIDTH).print(table)
 
@@ -119,4 +122,6 @@ def _first_line(error: object) -> str:
 
 
 def _text(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() else f"{value:.6g}"
+    return str(value)
