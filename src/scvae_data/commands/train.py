@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ def train(cfg: DictConfig) -> Any:
     if {"chunk_size", "chunking"} & task_overrides().keys():
         check_against_index(cfg.chunk_size, cfg.data.data_path)
 
+    # Before torch loads OpenMP: threads that spin while they wait take the cores that decode chunks.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from scvae_data.training import run
 
     metrics = run.train(cfg)
