@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,10 @@ def crash() -> None:
 
 
 @pytest.fixture(params=["serial", "local"])
-def engine(request: pytest.FixtureRequest) -> Any:
-    return SerialEngine() if request.param == "serial" else LocalEngine(2)
+def engine(request: pytest.FixtureRequest) -> Iterator[Any]:
+    chosen = SerialEngine() if request.param == "serial" else LocalEngine(2)
+    yield chosen
+    chosen.close()
 
 
 def test_results_and_failures(engine: Any) -> None:

@@ -81,6 +81,10 @@ class Engine(Protocol):
         """Yield (position, result or `Failure`) of every task, in any order."""
         ...
 
+    def close(self) -> None:
+        """Let workers go; the next `run` starts new ones."""
+        ...
+
 
 @dataclass(frozen=True)
 class SerialEngine:
@@ -97,6 +101,9 @@ class SerialEngine:
         for position, task in enumerate(tasks):
             yield position, task()
 
+    def close(self) -> None:
+        """Do nothing: there is no worker."""
+
 
 class LocalEngine:
     """A pool of processes on this machine.
@@ -111,6 +118,13 @@ class LocalEngine:
         if n_workers is not None and n_workers < 1:
             raise ConfigError(f"engine.n_workers={n_workers} must be 1 or more, or null for one per core")
         self.n_workers = n_workers or len(os.sched_getaffinity(0))
+        self._shared: ProcessPoolExecutor | None = None
+
+    def close(self) -> None:
+        """End the worker processes; the next `run` starts new ones."""
+        if self._shared is not None:
+            self._shared.shutdown(cancel_futures=True)
+            self._shared = None
 
     def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Outcome]]:
         """Yield the outcome of every task as it finishes; tasks of a killed worker are run again."""
@@ -132,24 +146,29 @@ class LocalEngine:
         """Run tasks until all are done or a worker dies; then ``lost`` has the rest, those in flight first."""
         queue = iter(positions)
         running: dict[Future[Any], int] = {}
-        with self._pool(min(self.n_workers, len(positions))) as pool:
-            try:
-                while True:
-                    while len(running) < 2 * self.n_workers and (position := next(queue, None)) is not None:
-                        running[pool.submit(tasks[position])] = position
-                    if not running:
-                        return
-                    for future in wait(running, return_when=FIRST_COMPLETED).done:
-                        position = running[future]
-                        result = future.result()
-                        del running[future]
-                        yield position, result
-            except BrokenProcessPool:
-                lost.extend(sorted({*running.values()} | ({position} if position is not None else set())))
-                lost.extend(left for left in queue if left not in lost)
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        position: int | None = None
+        # One pool serves all stages: a new process takes a second to import what it needs.
+        pool = self._shared = self._shared or self._pool(self.n_workers)
+        try:
+            while True:
+                while len(running) < 2 * self.n_workers and (position := next(queue, None)) is not None:
+                    running[pool.submit(tasks[position])] = position
+                if not running:
+                    return
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    position = running[future]
+                    result = future.result()
+                    del running[future]
+                    yield position, result
+        except BrokenProcessPool:
+            self.close()
+            in_flight = {*running.values()} | ({position} if position is not None else set())
+            lost.extend(sorted(in_flight))
+            lost.extend(left for left in queue if left not in in_flight)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            self._shared = None
+            raise
 
     def _run_alone(self, task: Task) -> Outcome:
         """Run one task in a process of its own, so that only it can be blamed for a killed worker."""

@@ -103,7 +103,10 @@ def run(
             input, qc, genes, normalization, chunking, control if subset_to_control_cells else None, engine, seed,
             max_failed_fraction, processed_dir, work,
         )  # fmt: skip
-        return pipeline.run(config)
+        try:
+            return pipeline.run(config)
+        finally:
+            engine.close()
 
 
 class Pipeline:
