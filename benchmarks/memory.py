@@ -52,7 +52,9 @@ def main() -> None:
     from scvae_data.simulate import simulate_files
 
     deltas = []
-    print(f"{'files':>6} {'cells each':>11} {'kept':>8} {'imports MB':>11} {'peak MB':>9} {'difference MB':>14} {'s':>6}")
+    print(
+        f"{'files':>6} {'cells each':>11} {'kept':>8} {'imports MB':>11} {'peak MB':>9} {'difference MB':>14} {'s':>6}"
+    )
     for n_files, n_cells in CASES:
         with tempfile.TemporaryDirectory() as folder:
             raw, target = Path(folder, "raw"), Path(folder, "out")

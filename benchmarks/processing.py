@@ -31,11 +31,14 @@ import sys, warnings
 from pathlib import Path
 warnings.simplefilter("ignore")
 import anndata as ad, numpy as np, scanpy as sc
-adata = ad.concat([sc.read_h5ad(path) for path in sorted(Path(sys.argv[1]).glob("*.h5ad"))], join="outer", index_unique="-")
+files = [sc.read_h5ad(path) for path in sorted(Path(sys.argv[1]).glob("*.h5ad"))]
+adata = ad.concat(files, join="outer", index_unique="-")
+del files
 symbols = adata.var_names
 adata.var["mt"] = symbols.str.startswith("MT-")
 sc.pp.calculate_qc_metrics(adata, qc_vars=["mt"], percent_top=(50,), inplace=True)
-adata = adata[(adata.obs.n_genes_by_counts >= 200) & (adata.obs.total_counts >= 500) & ~(adata.obs.pct_counts_mt > 20)].copy()
+obs = adata.obs
+adata = adata[(obs.n_genes_by_counts >= 200) & (obs.total_counts >= 500) & ~(obs.pct_counts_mt > 20)].copy()
 sc.pp.filter_genes(adata, min_cells=3)
 adata.layers["counts"] = adata.X.copy()
 sc.pp.normalize_total(adata, target_sum=1e4)
@@ -112,7 +115,9 @@ def main() -> None:
     shutil.rmtree(out, ignore_errors=True)
     medians = {name: statistics.median(run.seconds for run in runs) for name, runs in found.items()}
     n_cells = arguments.files * arguments.cells
-    print(f"{n_cells:,} cells × {arguments.genes:,} genes, {arguments.input_compression} input, {arguments.rounds} rounds")
+    print(
+        f"{n_cells:,} cells × {arguments.genes:,} genes, {arguments.input_compression} input, {arguments.rounds} rounds"
+    )
     print(f"{'':26}{'s':>8}{'cells/s':>10}{'× scanpy':>10}{'× annbatch':>12}{'peak GB':>9}{'GB out':>8}")
     rows = {}
     for name, seconds in medians.items():

@@ -24,7 +24,7 @@ def test_help_names_every_command(
 ) -> None:
     run(monkeypatch, *arguments)
     printed = capsys.readouterr().out
-    assert all(f"  {command} " in printed for command in ("process", "train", "info"))
+    assert all(f"  {command} " in printed for command in ("process", "train", "info", "diversity", "why"))
 
 
 def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -35,8 +35,13 @@ def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("proces",), "error: 'proces' is not a command; there are process, train, info"),
+        (("proces",), "error: 'proces' is not a command; there are process, train, info, diversity, why"),
         (("info",), "error: info takes one directory, got nothing; scvae-data info DIR"),
+        (
+            ("why", "a"),
+            "error: why takes a directory, an accession and a barcode, got a; scvae-data why DIR SRX BARCODE",
+        ),
+        (("diversity",), "error: diversity takes one directory, got nothing; scvae-data diversity DIR"),
         (("info", "a", "b"), "error: info takes one directory, got a b; scvae-data info DIR"),
     ],
 )

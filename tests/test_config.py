@@ -29,9 +29,9 @@ N_OPTIONS = {
     "chunking": 5,
     "control": 1,
     "data": 1,
-    "engine": 2,
-    "experiment": 2,
-    "genes": 1,
+    "engine": 3,
+    "experiment": 4,
+    "genes": 3,
     "hydra": 1,
     "hydra/callbacks": 1,
     "input": 3,
@@ -40,7 +40,7 @@ N_OPTIONS = {
     "normalization": 2,
     "outputs": 2,
     "paths": 1,
-    "qc": 3,
+    "qc": 4,
     "trainer": 2,
 }
 # Parameters that the program fills in and nobody sets.

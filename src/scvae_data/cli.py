@@ -20,6 +20,8 @@ usage: scvae-data COMMAND …
   process [key=value …]   raw count files -> a directory of chunk files (scvae-data process --help)
   train [key=value …]     a directory of chunk files -> a trained model (scvae-data train --help)
   info DIR                what a directory of chunk files holds
+  diversity DIR           how mixed the batches would be, by obs column, against a random order
+  why DIR SRX BARCODE     where a cell of an experiment is, or which rule dropped it
   --version               the version of this package"""
 
 
@@ -64,6 +66,33 @@ def _info(arguments: Sequence[str]) -> None:
         sys.exit(f"error: {error}")
 
 
+def _why(arguments: Sequence[str]) -> None:
+    if len(arguments) != 3 or arguments[0].startswith("-"):
+        sys.exit(
+            f"error: why takes a directory, an accession and a barcode, got {' '.join(arguments) or 'nothing'}; "
+            "scvae-data why DIR SRX BARCODE"
+        )
+    from scvae_data.commands.why import why
+
+    try:
+        print(why(Path(arguments[0]), arguments[1], arguments[2]))
+    except ScvaeDataError as error:
+        sys.exit(f"error: {error}")
+
+
+def _diversity(arguments: Sequence[str]) -> None:
+    if len(arguments) != 1 or arguments[0].startswith("-"):
+        given = " ".join(arguments) or "nothing"
+        sys.exit(f"error: diversity takes one directory, got {given}; scvae-data diversity DIR")
+    from scvae_data.loading.diversity import diversity_table
+    from scvae_data.store import open_index
+
+    try:
+        print(diversity_table(open_index(Path(arguments[0]))).to_string(index=False, float_format="{:.3f}".format))
+    except ScvaeDataError as error:
+        sys.exit(f"error: {error}")
+
+
 def describe(index: DatasetIndex) -> str:
     """Say in a few lines what a dataset holds; chunk-level facts only, so it costs one small file."""
     stored = sum(chunk.bytes for chunk in index.chunks)
@@ -83,4 +112,10 @@ def describe(index: DatasetIndex) -> str:
     return "\n".join(f"{name:<12} {fact}" for name, fact in facts.items())
 
 
-_COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {"process": _process, "train": _train, "info": _info}
+_COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
+    "process": _process,
+    "train": _train,
+    "info": _info,
+    "diversity": _diversity,
+    "why": _why,
+}

@@ -41,6 +41,8 @@ class ProcessConfig:
     resume: bool = MISSING
     max_failed_fraction: float = MISSING
     subset_to_control_cells: bool = MISSING
+    keep_duplicates: str = MISSING
+    dry_run: bool = MISSING
     paths: dict[str, Any] = field(default_factory=dict)
     input: dict[str, Any] = field(default_factory=dict)
     qc: dict[str, Any] = field(default_factory=dict)
@@ -57,6 +59,8 @@ class TrainConfig:
 
     seed: int = MISSING
     chunk_size: int = MISSING
+    mode: str = MISSING
+    ckpt: str | None = None
     resume_from: str | None = None
     paths: dict[str, Any] = field(default_factory=dict)
     chunking: dict[str, Any] = field(default_factory=dict)

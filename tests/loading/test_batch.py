@@ -1,16 +1,14 @@
 from __future__ import annotations
 
-import gc
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import scanpy as sc
 import scipy.sparse as sp
-import torch
 from anndata import AnnData
 
-from scvae_data.loading.batch import BufferPool, DecodedBlock, RowFacts, Window, fill_rows
+from scvae_data.loading.batch import DecodedBlock, RowFacts, Window, fill_rows
 from scvae_data.loading.select import BlockRows
 from scvae_data.store import CompactCsr
 
@@ -86,24 +84,3 @@ def test_facts_are_taken_by_global_row() -> None:
     assert taken["size_factor"].tolist() == [2.0, 0.5] and taken["size_factor"].dtype == np.float32
     assert taken["obs"]["donor"].tolist() == [12, 3] and taken["obs"]["donor"].dtype == np.int64
     assert taken["gene_set"].tolist() == [0, 1] and taken["index"].tolist() == [4, 1]
-
-
-def test_buffers_are_used_again_only_when_nobody_holds_them() -> None:
-    pool = BufferPool()
-    first = torch.from_numpy(pool.take(4, 3))
-    view = first[1:, :2].numpy()
-    place = first.data_ptr()
-    del first
-    gc.collect()
-    assert pool.take(4, 3).ctypes.data != place  # the view still sees it
-    del view
-    gc.collect()
-    assert pool.take(2, 3).ctypes.data == place
-    assert pool.take(9, 3).shape == (9, 3)
-
-
-def test_the_pool_stays_small() -> None:
-    pool = BufferPool()
-    held = [pool.take(1, 1) for _ in range(50)]
-    assert len({array.ctypes.data for array in held}) == 50
-    assert len(pool) <= 8

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -79,6 +80,35 @@ def test_scanpy_normalisation_of_to_anndata_equals_x(hashed: Directory) -> None:
 
 def test_an_empty_selection_is_an_empty_anndata(hashed: Directory) -> None:
     assert ChunkedDataset(hashed.path).to_anndata([]).shape == (0, 20)
+
+
+@pytest.mark.parametrize("srx", ["SRX2", ["SRX2"], ["SRX3", "SRX1"]], ids=str)
+@pytest.mark.parametrize("n", [None, 7, 0, 10_000])
+def test_to_anndata_of_experiments(hashed: Directory, srx: str | list[str], n: int | None) -> None:
+    adata = ChunkedDataset(hashed.path).to_anndata(srx=srx, n=n)
+    names = [srx] if isinstance(srx, str) else srx
+    wanted = np.flatnonzero(hashed.obs["SRX_accession"].isin(names))[:n]
+    assert adata.obs_names.tolist() == hashed.obs.index[wanted].tolist()
+    np.testing.assert_array_equal(adata.X.toarray(), hashed.counts[wanted])
+
+
+def test_to_anndata_of_the_first_cells(hashed: Directory) -> None:
+    cells = ChunkedDataset(hashed.path)
+    assert cells.to_anndata(n=3).obs_names.tolist() == hashed.obs.index[:3].tolist()
+    assert cells.to_anndata([5, 250, 1], n=2).obs_names.tolist() == hashed.obs.index[[5, 250]].tolist()
+
+
+@pytest.mark.parametrize(
+    ("selection", "message"),
+    [
+        ({"srx": "SRX99"}, "SRX99"),
+        ({"n": -1}, "n=-1 must be 0 or more cells"),
+        ({"rows": [1], "srx": "SRX1"}, "rows and srx both say which cells"),
+    ],
+)
+def test_selections_that_cannot_be(hashed: Directory, selection: dict[str, Any], message: str) -> None:
+    with pytest.raises(SelectionError, match=message):
+        ChunkedDataset(hashed.path).to_anndata(**selection)
 
 
 def test_blocks_pass_in_order(hashed: Directory) -> None:

@@ -37,10 +37,10 @@ def test_scattered_rows_of_a_block_in_many_parts(
     mask = np.arange(300) % 3 != 0
     source = source_of(open_index(hashed.path), mask)
     for number, rows in enumerate(source.blocks):
-        block = source.start(number, run_now, n_threads).result()
-        assert len(block.parts) > 2
-        found = np.concatenate([part.to_scipy().toarray() for part in block.parts])
-        np.testing.assert_array_equal(found, hashed.counts[rows.global_rows(slice(None))])
+        pending = source.start(number, run_now, n_threads)
+        assert len(pending._parts) > 2
+        (rows_read,) = pending.result().parts
+        np.testing.assert_array_equal(rows_read.to_scipy().toarray(), hashed.counts[rows.global_rows(slice(None))])
 
 
 def test_windows_arrive_whatever_the_number_of_threads(hashed: Directory) -> None:
@@ -126,13 +126,13 @@ def test_closing_early_leaves_no_thread_and_no_half_block(hashed: Directory) -> 
     class SlowIndex:
         def reader(self, chunk_id: int) -> object:
             reader = open_index(hashed.path).reader(chunk_id)
-            whole = reader.read_spans
+            whole = reader.read_into
 
-            def wait(spans: list[tuple[int, int]]) -> object:
+            def wait(*arguments: object) -> object:
                 gate.wait(5)
-                return whole(spans)
+                return whole(*arguments)
 
-            reader.read_spans = wait  # type: ignore[method-assign]
+            reader.read_into = wait  # type: ignore[method-assign]
             return reader
 
     blocks = [BlockRows(number, 30 * number, 0, 30, None) for number in range(10)]

@@ -59,7 +59,7 @@ def test_batches_hold_the_rows_they_name(hashed: Directory) -> None:
     [
         pytest.param({"num_threads": 1}, id="one thread"),
         pytest.param({"num_threads": 4}, id="four threads"),
-        pytest.param({"chunk_cache_size": 1}, id="cache 1"),
+        pytest.param({"chunk_cache_size": 2}, id="cache of the window"),
         pytest.param({"chunk_cache_size": 10}, id="cache all"),
         pytest.param({"cache_bytes": 1000}, id="few bytes"),
         pytest.param({"num_workers": 1}, id="one worker"),

@@ -52,26 +52,32 @@ def write_raw(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
+def run_pipeline(paths: Any, target: Path, **settings: Any) -> Summary:
+    """Run the pipeline on files; keywords replace single settings."""
+    chosen: dict[str, Any] = {
+        "input": FileInput(paths=[str(path) for path in paths]),
+        "qc": NO_QC,
+        "genes": GeneRules(min_cells=1),
+        "normalization": Normalization(),
+        "chunking": Chunking(chunk_size=4),
+        "control": ControlSubset(),
+        "engine": SerialEngine(),
+        "seed": 0,
+        "overwrite": False,
+        "resume": False,
+        "max_failed_fraction": 0.0,
+        "subset_to_control_cells": False,
+        "keep_duplicates": "all",
+        "config": {},
+    }
+    return pipeline.run(**(chosen | settings), processed_dir=target)
+
+
 @pytest.fixture
 def process(tmp_path: Path) -> Callable[..., Summary]:
-    """Return a function that runs the pipeline on files; keywords replace single settings."""
+    """Return `run_pipeline` with a directory of the test's own."""
 
     def run(paths: Any, target: Path | None = None, **settings: Any) -> Summary:
-        chosen: dict[str, Any] = {
-            "input": FileInput(paths=[str(path) for path in paths]),
-            "qc": NO_QC,
-            "genes": GeneRules(min_cells=1),
-            "normalization": Normalization(),
-            "chunking": Chunking(chunk_size=4),
-            "control": ControlSubset(),
-            "engine": SerialEngine(),
-            "seed": 0,
-            "overwrite": False,
-            "resume": False,
-            "max_failed_fraction": 0.0,
-            "subset_to_control_cells": False,
-            "config": {},
-        }
-        return pipeline.run(**(chosen | settings), processed_dir=target or tmp_path / "out")
+        return run_pipeline(paths, target or tmp_path / "out", **settings)
 
     return run

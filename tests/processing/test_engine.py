@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ from typing import Any
 import pytest
 
 from scvae_data.errors import ConfigError, InputError
+from scvae_data.processing import engine as engines
+from scvae_data.processing.dask_engine import DaskEngine
 from scvae_data.processing.engine import Failure, LocalEngine, SerialEngine, Task
 
 
@@ -33,9 +36,19 @@ def crash() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-@pytest.fixture(params=["serial", "local"])
+def fail_at_first(mark: Path, error: OSError, wrapped: bool) -> str:
+    """Raise until there is a mark, once as it is or as a reader would."""
+    if mark.exists():
+        return "came back"
+    mark.touch()
+    if wrapped:
+        raise InputError(mark, "unreadable", "cannot be read") from error
+    raise error
+
+
+@pytest.fixture(scope="module", params=["serial", "local", "dask"])
 def engine(request: pytest.FixtureRequest) -> Iterator[Any]:
-    chosen = SerialEngine() if request.param == "serial" else LocalEngine(2)
+    chosen = {"serial": SerialEngine, "local": lambda: LocalEngine(2), "dask": lambda: DaskEngine(2)}[request.param]()
     yield chosen
     chosen.close()
 
@@ -54,19 +67,61 @@ def test_no_task_is_no_outcome(engine: Any) -> None:
     assert list(engine.run([])) == []
 
 
-def test_a_killed_worker_costs_nothing_and_a_poison_task_only_itself(tmp_path: Path) -> None:
+def test_a_killed_worker_costs_nothing_and_a_poison_task_only_itself(engine: Any, tmp_path: Path) -> None:
+    if isinstance(engine, SerialEngine):
+        pytest.skip("its worker is this process")
     tasks = [Task(square, (n,)) for n in range(6)]
     tasks[2:2] = [Task(crash_once, (tmp_path / "mark",)), Task(crash, ())]
-    outcomes = dict(LocalEngine(2).run(tasks))
+    outcomes = dict(engine.run(tasks))
     assert outcomes[2] == "survived"
     assert isinstance(outcomes[3], Failure)
     assert outcomes[3].reason == "worker_killed"
     assert [outcomes[n] for n in (0, 1, 4, 5, 6, 7)] == [0, 1, 4, 9, 16, 25]
 
 
+def test_faults_that_may_pass_are_tried_again(engine: Any, tmp_path: Path) -> None:
+    stale, full = OSError(errno.ESTALE, "Stale file handle"), OSError("no number")
+    cases = [(stale, False), (full, False), (stale, True), (full, True)]
+    tasks = [Task(fail_at_first, (tmp_path / str(n), error, wrapped)) for n, (error, wrapped) in enumerate(cases)]
+    outcomes = dict(engine.run(tasks))
+    assert [outcomes[n] for n in range(3)] == ["came back"] * 3
+    assert outcomes[3].reason == "unreadable"
+
+
+def test_retries_are_bounded_and_wait_longer_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, pauses = [], []
+
+    def read() -> None:
+        calls.append(1)
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(engines.time, "sleep", pauses.append)
+    (outcome,) = (outcome for _, outcome in SerialEngine(retries=3).run([Task(read, ())]))
+    assert (outcome.reason, len(calls), pauses) == ("unreadable", 4, [0.5, 1.0, 2.0])
+    list(SerialEngine(retries=0).run([Task(read, ())]))
+    assert len(calls) == 5
+
+
+def test_a_scheduler_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scvae_data.processing.dask_engine.CONNECT_SECONDS", 0.5)
+    with pytest.raises(ConfigError, match=r"engine.scheduler=tcp://127.0.0.1:9 does not answer; start `dask sched"):
+        list(DaskEngine(1, scheduler="tcp://127.0.0.1:9").run([Task(square, (1,))]))
+
+
+def test_a_scheduler_by_its_address() -> None:
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address="127.0.0.1:0") as cluster:
+        engine = DaskEngine(1, scheduler=cluster.scheduler_address)
+        assert sorted(engine.run([Task(square, (n,)) for n in range(9)])) == [(n, n * n) for n in range(9)]
+        engine.close()
+
+
 def test_worker_numbers() -> None:
     assert LocalEngine().n_workers == len(os.sched_getaffinity(0))
     with pytest.raises(ConfigError, match=r"engine.n_workers=0 must be 1 or more"):
         LocalEngine(0)
+    with pytest.raises(ConfigError, match=r"engine.retries=-1 must be 0 or more"):
+        DaskEngine(retries=-1)
     with pytest.raises(ConfigError, match=r"engine=serial has one worker; use engine=local"):
         SerialEngine(n_workers=2)

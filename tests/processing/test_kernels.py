@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from scvae_data.processing.kernels import FAULTS, first_fault, place_rows, remap_rows, row_sums, row_totals
+from scvae_data.processing.kernels import FAULTS, first_fault, place_rows, remap_rows, row_sums, row_totals, take_rows
 
 COUNTS = hnp.arrays(
     np.int64,
@@ -113,3 +113,15 @@ def test_totals_and_places_over_kept_genes(dense: np.ndarray, data: st.DataObjec
     place_rows(starts, matrix.indices, matrix.data, targets, gene_map, indices, values)
     result = sp.csr_matrix((values, indices, indptr), shape=(n_rows, int(kept.sum())))
     np.testing.assert_array_equal(result.toarray(), dense[list(order)][:, kept])
+
+
+@given(COUNTS, st.data())
+@settings(deadline=None, max_examples=30)
+def test_take_rows(dense: np.ndarray, data: st.DataObject) -> None:
+    rows = np.array(data.draw(st.permutations(range(len(dense)))), np.int64)
+    matrix = sp.csr_matrix(dense)
+    expected = matrix[rows]
+    indices, values = np.zeros(matrix.nnz, np.uint16), np.zeros(matrix.nnz, np.uint32)
+    starts = expected.indptr.astype(np.int64)
+    take_rows(matrix.indptr.astype(np.int64), matrix.indices, matrix.data, rows, starts, indices, values)
+    np.testing.assert_array_equal(sp.csr_matrix((values, indices, starts), shape=dense.shape).toarray(), dense[rows])

@@ -17,6 +17,7 @@ from scvae_data import open_index
 from scvae_data.errors import ConfigError, MissingIndexError, ScvaeDataError
 from scvae_data.processing import merge
 from scvae_data.processing.control import ControlSubset
+from scvae_data.processing.dask_engine import DaskEngine
 from scvae_data.processing.engine import LocalEngine
 from scvae_data.processing.genes import GeneRules
 from scvae_data.processing.inputs import FileInput, ManifestInput
@@ -66,7 +67,7 @@ def test_every_cell_and_gene_arrives(two_files: list[Path], process: Process, tm
         assert obs["size_factor"] == row.sum() / 10_000
     assert result.obs_names.is_unique
     assert sorted(result.obs["donor"]) == sorted("xxyyzzuvuvu")
-    ages = result.obs["age"].astype(float)
+    ages = result.obs["age"]
     assert ages[result.obs["SRX_accession"] == "SRX2"].isna().all()
     assert sorted(ages.dropna()) == list(range(6))
 
@@ -102,7 +103,7 @@ def test_group_order(two_files: list[Path], process: Process, tmp_path: Path) ->
     assert (donors != donors.shift()).sum() == donors.nunique()
 
 
-@pytest.mark.parametrize("variant", ["input order", "workers", "threads of runs", "location", "merged runs"])
+@pytest.mark.parametrize("variant", ["input order", "workers", "dask", "threads of runs", "location", "merged runs"])
 def test_the_same_bytes_whatever_the_way(
     variant: str, two_files: list[Path], process: Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,6 +113,8 @@ def test_the_same_bytes_whatever_the_way(
         paths = two_files[::-1]
     elif variant == "workers":
         settings["engine"] = LocalEngine(2)
+    elif variant == "dask":
+        settings["engine"] = DaskEngine(2)
     elif variant == "threads of runs":
         monkeypatch.setattr("scvae_data.processing.spool.BLOCK_ENTRIES", 3)
     elif variant == "location":
@@ -207,7 +210,7 @@ def test_columns_of_ours_are_kept_aside_and_types_in_conflict_become_text(
     second = write_raw("SRX2.h5ad", position_counts(3, 2), ["A", "B"], {"stage": ["I", "II", "III"]})
     process([first, second])
     obs = read_all(tmp_path / "out").obs
-    assert sorted(obs["orig_total_counts"].astype(float).dropna()) == [7, 8, 9]
+    assert sorted(obs["orig_total_counts"].dropna()) == [7, 8, 9]
     assert sorted(obs["stage"]) == ["1", "2", "3", "I", "II", "III"]
     assert "obs column stage is int and string in different files; it is stored as text" in caplog.text
 
@@ -354,3 +357,30 @@ def test_summary_accounts_for_every_cell(two_files: list[Path], process: Process
     text = str(summary)
     for piece in ("11 in, 11 kept", "3 of 4 cells", "train.py data=chunked"):
         assert piece in text
+
+
+def test_overwriting_keeps_the_old_dataset_until_the_new_one_can_be_written(
+    two_files: list[Path], process: Process, tmp_path: Path
+) -> None:
+    process(two_files)
+    before = bytes_of(tmp_path / "out")
+    with pytest.raises(ConfigError, match="no cell of 11 is left"):
+        process(two_files, overwrite=True, qc=QcRules(min_genes=100, min_counts=None))
+    assert bytes_of(tmp_path / "out") == before
+    process(two_files, overwrite=True, chunking=Chunking(chunk_size=11))
+    assert [path.name for path in (tmp_path / "out").glob("chunk_*.h5")] == ["chunk_0000.h5"]
+
+
+def test_missing_values_stay_missing_and_change_no_type(write_raw: Write, process: Process, tmp_path: Path) -> None:
+    notes = [f"note {number}" if number % 3 else None for number in range(120)]
+    big = [2**53 + 1 + 2 * number for number in range(120)]
+    full = {"note": notes, "big": big, "treated": [True] * 120, "age": [0.5] * 120}
+    first = write_raw("SRX1.h5ad", position_counts(120, 2), ["A", "B"], full)
+    nothing = {"treated": pd.Categorical([None, None]), "age": pd.Categorical([None, None])}
+    second = write_raw("SRX2.h5ad", position_counts(2, 2), ["A", "B"], nothing)
+    process([first, second], chunking=Chunking(chunk_size=122))
+    obs = ad.read_h5ad(tmp_path / "out" / "chunk_0000.h5").obs
+    assert obs["note"].isna().sum() == 42
+    assert sorted(obs["big"].dropna()) == big
+    assert (str(obs["treated"].dtype), str(obs["age"].dtype)) == ("boolean", "float64")
+    assert obs["treated"].isna().sum() == obs["age"].isna().sum() == 2

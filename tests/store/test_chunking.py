@@ -9,7 +9,7 @@ from scvae_data.store import Chunking, Codec
 
 def test_defaults_and_codec():
     chunking = Chunking(25_000)
-    assert (chunking.chunk_size, chunking.compression_level, chunking.block_elements) == (25_000, 1, 65_536)
+    assert (chunking.chunk_size, chunking.compression_level, chunking.block_elements) == (25_000, 4, 131_072)
     assert Chunking(10, "lz4", 9).codec == Codec("lz4", 9)
     assert Chunking(np.int64(7)).chunk_size == 7
     assert Chunking(7, order="group", group_column="donor").group_column == "donor"

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from scvae_data.errors import ConfigError
+from scvae_data.store import inflate
 from scvae_data.store.codec import Codec, CodecError
-from scvae_data.store.planes import join_planes, narrow, shuffle
+from scvae_data.store.planes import byte_entropy, join_planes, narrow, shuffle
 
 CODECS = ["gzip", "lz4", "none"]
 
@@ -21,9 +22,8 @@ def shuffle_twin(values: np.ndarray, length: int, itemsize: int) -> np.ndarray:
     return wide.view(np.uint8).reshape(length, itemsize).T.reshape(-1)
 
 
-def join_twin(shuffled: np.ndarray, length: int, start: int, out: np.ndarray) -> int:
-    wide = shuffled.reshape(-1, length).T.copy().view(f"<u{shuffled.size // length}").reshape(-1)
-    out[:] = wide[start : start + out.size]
+def join_twin(planes: np.ndarray, out: np.ndarray) -> int:
+    out[:] = planes.T.copy().view(f"<u{len(planes)}").reshape(-1)
     return int(out.max(initial=0))
 
 
@@ -41,14 +41,15 @@ def test_planes_equal_their_numpy_twins(values, padding, itemsize):
     for start in range(0, length, 7):
         for kind in [np.uint16, np.uint32] if values.max(initial=0) < 2**16 else [np.uint32]:
             out, twin = np.empty(length - start, kind), np.empty(length - start, kind)
-            assert join_planes(shuffled, length, start, out) == join_twin(shuffled, length, start, twin)
+            planes = shuffled.reshape(itemsize, length)[: out.itemsize, start:]
+            assert join_planes(list(planes), out) == join_twin(planes, twin)
             assert np.array_equal(out, twin)
 
 
 def test_join_planes_of_eight_bytes():
     values = np.array([1, 2**40, 2**63 - 1], np.uint64)
     out = np.empty(3, np.uint64)
-    assert join_planes(shuffle(values, 3, 8), 3, 0, out) == 2**63 - 1
+    assert join_planes(list(shuffle(values, 3, 8).reshape(8, 3)), out) == 2**63 - 1
     assert np.array_equal(out, values)
 
 
@@ -72,6 +73,88 @@ def test_round_trip(name, values, padding, itemsize):
     assert plain.copy_into(0, out) == values.max(initial=0)
     assert np.array_equal(out[: values.size], values)
     assert not out[values.size :].any()
+
+
+def hdf5_reads(tmp_path, codec: Codec, values: np.ndarray, length: int) -> np.ndarray:
+    """What HDF5's own filters make of a block."""
+    import h5py
+    import hdf5plugin  # noqa: F401 - registers blosc
+
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_chunk((length,))
+    for filter_id, options in codec.filters(length, 4):
+        properties.set_filter(filter_id, h5py.h5z.FLAG_OPTIONAL, options)
+    with h5py.File(tmp_path / "block.h5", "w") as file:
+        space = h5py.h5s.create_simple((length,))
+        dataset = h5py.Dataset(h5py.h5d.create(file.id, b"x", h5py.h5t.STD_I32LE, space, properties))
+        dataset.id.write_direct_chunk((0,), codec.encode(values, length, 4), 0)
+        return dataset[: values.size]
+
+
+@pytest.mark.parametrize("name", CODECS)
+@pytest.mark.parametrize("n_values", [3_000, 70_000, 140_000])
+@pytest.mark.parametrize("kind", ["random low bytes", "small counts", "column numbers"])
+def test_large_blocks_are_what_hdf5_reads_too(tmp_path, name, n_values, kind):
+    rng = np.random.default_rng(0)
+    values = {
+        "random low bytes": rng.integers(0, 60_000, n_values),
+        "small counts": rng.poisson(1.5, n_values),
+        "column numbers": np.arange(n_values) * 11 % 20_000,
+    }[kind].astype(np.uint16)
+    codec = Codec(name)
+    length = n_values + 5
+    assert np.array_equal(hdf5_reads(tmp_path, codec, values, length), values)
+    stored = bytes(codec.encode(values, length, 4))
+    for wanted, dtype in ((2, np.uint16), (None, np.uint32)):
+        out = np.empty(n_values - 7, dtype)
+        plain = codec.decode(stored, filter_mask=0, length=length, itemsize=4, wanted=wanted)
+        assert plain.copy_into(7, out) == values[7:].max()
+        assert np.array_equal(out, values[7:])
+
+
+def test_random_low_bytes_are_stored_as_they_are():
+    values = np.random.default_rng(0).integers(0, 20_000, 70_000).astype(np.uint16)
+    low = (values & 255).astype(np.uint8).tobytes()
+    assert low[:1000] in bytes(Codec("gzip").encode(values, 70_000, 4))
+    assert low[:1000] in bytes(Codec("lz4").encode(values, 70_000, 4))
+
+
+def test_entropy_of_bytes():
+    assert byte_entropy(np.arange(256, dtype=np.uint8)) == 8
+    assert byte_entropy(np.array([3, 3, 9, 9], np.uint8)) == 1
+    assert byte_entropy(np.zeros(0, np.uint8)) == 0
+
+
+def test_a_plane_longer_than_its_buffer_is_refused():
+    values = np.random.default_rng(0).poisson(1.5, 5_000).astype(np.uint16)
+    stored = bytearray(Codec("lz4").encode(values, 5_000, 4))
+    stored[20:24] = (1 << 30).to_bytes(4, "little")
+    with pytest.raises(CodecError, match="plane that ends at byte"):
+        Codec("lz4").decode(bytes(stored), filter_mask=0, length=5_000, itemsize=4, wanted=2)
+
+
+@pytest.mark.parametrize("exported", [True, False])
+def test_inflate_with_and_without_the_exported_library(monkeypatch, exported):
+    import zlib
+
+    if not exported:
+        monkeypatch.setattr(inflate, "_library", lambda: None)
+    content = np.random.default_rng(0).poisson(1, 50_000).astype(np.uint8)
+    stored = zlib.compress(content.tobytes())[2:] + bytes(inflate.PADDING)
+    out = np.empty_like(content)
+    assert inflate.inflate_into(stored, out) and np.array_equal(out, content)
+    assert inflate.inflate_into(memoryview(stored), out) and np.array_equal(out, content)
+    assert not inflate.inflate_into(stored, np.empty(49_999, np.uint8))
+    assert not inflate.inflate_into(stored, np.empty(50_001, np.uint8))
+    assert not inflate.inflate_into(b"\xff" * 100, out)
+
+
+def test_scratch_memory_belongs_to_the_thread():
+    mine = inflate.scratch("test", 1000)
+    assert inflate.scratch("test", 900).ctypes.data == mine.ctypes.data
+    assert inflate.scratch("test", 5000).size == 5000
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(inflate.scratch, "test", 1000).result().ctypes.data != inflate.scratch("test", 9).ctypes.data
 
 
 def test_filter_mask_names_the_filters_that_were_skipped():
@@ -141,4 +224,4 @@ def test_impossible_codecs(name, level, message):
 
 
 def test_default_levels():
-    assert [Codec(name).level for name in CODECS] == [1, 5, 0]
+    assert [Codec(name).level for name in CODECS] == [4, 5, 0]

@@ -99,6 +99,7 @@ def make_dataset(
     block_elements: int = 64,
     x: sp.csr_matrix | None = None,
     order: Any = "hash",
+    gene_names: Sequence[str] | None = None,
 ) -> tuple[Path, sp.csr_matrix, pd.DataFrame]:
     """Write a complete, hash-ordered dataset directory.
 
@@ -119,7 +120,8 @@ def make_dataset(
         else np.argsort(np.arange(n_obs) % len(accessions), kind="stable")
     )
     x, obs = x[place].astype(np.int32), obs.iloc[place]
-    genes = GeneList.of([f"ENSG{j:011d}" for j in range(n_vars)], None, [f"GENE{j}" for j in range(n_vars)])
+    names = [f"ENSG{j:011d}" for j in range(n_vars)] if gene_names is None else gene_names
+    genes = GeneList.of(names, None, [f"GENE{j}" for j in range(n_vars)])
     var = pd.DataFrame({"gene_symbol": genes.symbols}, index=pd.Index(genes.names, dtype=object))
     normalization = {"method": "log1p", "target_sum": TARGET_SUM, "size_factor_genes": "kept"}
     uns = {"scvae_data": {"format_version": 1, "processing_id": "test", "normalization": normalization}}

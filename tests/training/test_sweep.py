@@ -1,15 +1,20 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from tests.support.wandb_records import read_runs
 
 from scvae_data.errors import SelectionError
 from scvae_data.training.sweep import SweepTable, read_table
+from scvae_data.training.sweep_plot import sweep_plot, swept_values
 
 RESULT = {
     "val/loss": 812.5, "cells_per_s": 12345.678, "wait_share": 0.031, "hit_rate": 0.2083333,
@@ -65,3 +70,84 @@ def test_failed_job_has_a_row_with_its_error(tmp_path: Path) -> None:
 def test_single_run_has_no_table(tmp_path: Path) -> None:
     SweepTable().on_job_end(job(tmp_path, 0, "seed=1", RunMode.RUN), completed())
     assert not (tmp_path / "sweep_table.csv").exists()
+
+
+def test_the_picture_is_drawn_anew_with_every_job(tmp_path: Path) -> None:
+    table, pictures = SweepTable(), []
+    for number, size in enumerate((1, 2)):
+        cfg = job(tmp_path, number, f"data.chunk_cache_size={size}")
+        (tmp_path / str(number) / "result.json").write_text(json.dumps(RESULT | {"cells_per_s": 1000 * size}))
+        table.on_job_end(cfg, completed())
+        pictures.append((tmp_path / "sweep_plot.png").read_bytes())
+    failed = JobReturn(_return_value=SelectionError("no such thing"), status=JobStatus.FAILED)
+    table.on_job_end(job(tmp_path, 2, "data.chunk_cache_size=0"), failed)
+    pictures.append((tmp_path / "sweep_plot.png").read_bytes())
+    assert all(picture.startswith(b"\x89PNG") for picture in pictures)
+    assert len(set(pictures)) == 3
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def rows(*overrides: str) -> list[dict[str, str]]:
+    return [{"job": str(number), "overrides": text} for number, text in enumerate(overrides)]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (("a=1 b=2", "a=3 b=2"), ("a", ["1", "3"])),
+        (("a=1", "b=2"), ("settings", ["a=1", "b=2"])),
+        (("a=1", "a=1 b=2"), ("b", ["default", "2"])),
+        (("a=1 b=x", "a=2 b=y"), ("settings", ["a=1, b=x", "a=2, b=y"])),
+        (("a=1",), ("job", ["0"])),
+    ],
+)
+def test_the_axis_is_what_differs(overrides: tuple[str, ...], expected: tuple[str, list[str]]) -> None:
+    assert swept_values(rows(*overrides)) == expected
+
+
+@pytest.mark.parametrize("values", [("a", "b"), ("1", "16"), ("1e-3", "1"), ("2", "2"), ("-1", "0")])
+def test_any_values_can_be_drawn(tmp_path: Path, values: tuple[str, ...]) -> None:
+    measured = dict.fromkeys(("cells_per_s", "wait_share", "hit_rate", "predicted_hit_rate"), "0.5")
+    status = {"status": "completed"}
+    sweep_plot([row | measured | status for row in rows(*(f"x={value}" for value in values))], tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").stat().st_size > 1000
+
+
+def test_jobs_that_all_failed_are_drawn(tmp_path: Path) -> None:
+    empty = dict.fromkeys(("cells_per_s", "wait_share", "hit_rate", "predicted_hit_rate"), "")
+    sweep_plot([row | empty | {"status": "failed"} for row in rows("x=1", "x=2")], tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").stat().st_size > 1000
+
+
+SWEEP = (
+    "-m",
+    "data.chunk_cache_size=1,0,4",
+    "trainer=quick",
+    "trainer.max_epochs=1",
+    "outputs=none",
+    "data.batch_size=64",
+)
+
+
+def test_a_sweep_with_a_failing_job_ends_with_table_picture_and_summary_run(tmp_path: Path, dataset: Path) -> None:
+    own = [f"paths.processed_dir={dataset}", f"hydra.sweep.dir={tmp_path}/sweep", "model.n_hidden=16"]
+    program = "from scvae_data.commands.train import main; main()"
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"}
+    environment |= {name: os.environ[name] for name in ("PYTHONPATH", "NUMBA_CACHE_DIR") if name in os.environ}
+    done = subprocess.run(
+        [sys.executable, "-c", program, *SWEEP, *own], env=environment, cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    table = read_table(tmp_path / "sweep" / "sweep_table.csv")
+    assert [row["status"] for row in table] == ["completed", "failed", "completed"]
+    assert table[1]["error"] == "chunk_cache_size=0 must be a whole number of at least 1"
+    assert all(float(row["cells_per_s"]) > 0 for row in (table[0], table[2]))
+    assert "failed" in done.stdout
+    assert (tmp_path / "sweep" / "sweep_plot.png").is_file()
+    runs = {run.name: run for run in read_runs(tmp_path / "sweep")}
+    assert set(runs) == {"sweep_0", "sweep_2", "sweep_summary"}
+    assert {run.group for run in runs.values()} == {"sweep"}
+    summary = runs["sweep_summary"]
+    assert summary.exit_code == 1
+    assert any(name.startswith("media/images/sweep_plot") for name in summary.files), summary.files
+    assert any(name.startswith("media/table/sweep_table") for name in summary.files), summary.files

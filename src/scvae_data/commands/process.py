@@ -20,11 +20,23 @@ STAGES = ("input", "qc", "genes", "normalization", "chunking", "control", "engin
 
 
 def process(cfg: DictConfig) -> None:
-    """Run the pipeline that ``cfg`` describes and print what it did."""
+    """Run the pipeline that ``cfg`` describes and print what it did, or would do."""
     config = resolved(cfg)
     if input_was_not_named():
         log.info("no input given: simulated demo")
     stages: dict[str, Any] = {stage: instantiate(cfg[stage]) for stage in STAGES}
+
+    if cfg.dry_run:
+        from scvae_data.processing.dry_run import dry_run
+
+        try:
+            prediction = dry_run(
+                stages["input"], stages["genes"], stages["chunking"], stages["engine"], Path(cfg.paths.processed_dir)
+            )
+        finally:
+            stages["engine"].close()
+        print(prediction)
+        return
 
     from scvae_data.processing import pipeline
 
@@ -35,6 +47,7 @@ def process(cfg: DictConfig) -> None:
         resume=cfg.resume,
         max_failed_fraction=cfg.max_failed_fraction,
         subset_to_control_cells=cfg.subset_to_control_cells,
+        keep_duplicates=cfg.keep_duplicates,
         processed_dir=Path(cfg.paths.processed_dir),
         config=config,
     )

@@ -18,18 +18,36 @@ __all__ = ["main", "train"]
 
 
 def train(cfg: DictConfig) -> Any:
-    """Train what ``cfg`` describes; returns what a sweeper minimises."""
+    """Train, or embed, what ``cfg`` describes; returns what a sweeper minimises."""
     if {"chunk_size", "chunking"} & task_overrides().keys():
         check_against_index(cfg.chunk_size, cfg.data.data_path)
 
     # Before torch loads OpenMP: threads that spin while they wait take the cores that decode chunks.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if cfg.mode == "embed":
+        return embed(cfg)
+    if cfg.mode != "fit":
+        raise ConfigError(f"mode={cfg.mode} is not one of fit, embed")
+    if cfg.ckpt is not None:
+        raise ConfigError("ckpt is for mode=embed; to continue a run give resume_from=RUN_DIR")
     from scvae_data.training import run
 
     metrics = run.train(cfg)
     if HydraConfig.get().mode == RunMode.RUN:  # a sweep shows its table instead
         print(summary(Path(cfg.resume_from or cfg.paths.output_dir), metrics))
     return metrics.get("val/loss")
+
+
+def embed(cfg: DictConfig) -> None:
+    """Embed the cells of a directory with a trained model and print what was done."""
+    from scvae_data.training.embed import embed as embed_cells
+
+    report = embed_cells(cfg)
+    n_missing, n_genes = report["n_missing_genes"], report["n_genes_of_model"]
+    print(summary(Path(cfg.paths.output_dir), {}))
+    print(f"{'cells':<10} {report['n_cells']:,}")
+    print(f"{'genes':<10} {n_missing:,} of the model's {n_genes:,} missing ({100 * n_missing / n_genes:.1f} %)")
+    print(f"{'unknown':<10} {report['n_unseen_categories']:,} categories that the model has not seen")
 
 
 def summary(run_dir: Path, metrics: Mapping[str, Any]) -> str:
@@ -75,4 +93,9 @@ def check_against_index(chunk_size: int, data_path: str) -> None:
 
 def main() -> None:
     """Entry point."""
-    run_app(train, "train")
+    from scvae_data.training.sweep import log_sweep
+
+    try:
+        run_app(train, "train")
+    finally:
+        log_sweep()

@@ -1,104 +1,19 @@
-"""Decoded rows and per-cell facts in, one batch out: counts gathered straight into dense float32.
-
-The kernels release the interpreter lock. They take the rows of one decoded part
-at a time and skip rows that lie in other parts, so a batch drawn from many
-parts needs no sorting and no copy in between.
-"""
+"""Decoded rows and per-cell facts in, the arrays of one batch out: dense float32, or CSR."""
 
 from __future__ import annotations
 
-import sys
-import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from scvae_data.loading.kernels import NO_FACTORS, NO_GENES, gather_dense, gather_rows, row_lengths
 from scvae_data.loading.select import BlockRows
 from scvae_data.store.csr import CompactCsr
 
-__all__ = ["BufferPool", "DecodedBlock", "RowFacts", "Window", "fill_rows", "gather_counts", "gather_normalized"]
-
-# Most counts are small: log1p of these is looked up, computed once per row.
-TABLE_SIZE = 32
-MAX_BUFFERS = 8
-
-
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def gather_counts(
-    indptr: NDArray[np.int64],
-    indices: NDArray[Any],
-    data: NDArray[Any],
-    low: int,
-    slots: NDArray[np.int64],
-    x: NDArray[np.float32],
-    library_size: NDArray[np.float32],
-) -> None:
-    """Write the counts of rows ``slots`` into ``x``, and their sums into ``library_size``.
-
-    The part holds slots ``low`` to ``low + n``; other slots are left alone.
-
-    Parameters
-    ----------
-    indptr, indices, data
-        Rows of one part, compact CSR.
-    low
-        Slot of the part's first row.
-    slots
-        Wanted rows, shape (n_rows,).
-    x
-        Overwritten where a slot lies in the part, shape (n_rows, n_vars).
-    library_size
-        Likewise, shape (n_rows,).
-    """
-    n_part = indptr.size - 1
-    for i in range(slots.size):
-        row = slots[i] - low
-        if row < 0 or row >= n_part:
-            continue
-        x[i, :] = 0
-        total = np.int64(0)
-        for j in range(indptr[row], indptr[row + 1]):
-            x[i, indices[j]] = data[j]
-            total += np.int64(data[j])
-        library_size[i] = total
-
-
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def gather_normalized(
-    indptr: NDArray[np.int64],
-    indices: NDArray[Any],
-    data: NDArray[Any],
-    low: int,
-    slots: NDArray[np.int64],
-    size_factor: NDArray[np.float64],
-    x: NDArray[np.float32],
-    library_size: NDArray[np.float32],
-) -> None:
-    """Like :func:`gather_counts`, but ``x = log1p(count / size_factor)``.
-
-    ``size_factor`` has shape (n_rows,). The quotient is rounded to float32
-    before the logarithm, as ``sc.pp.normalize_total`` and ``sc.pp.log1p`` do.
-    """
-    n_part = indptr.size - 1
-    table = np.empty(TABLE_SIZE, np.float32)
-    for i in range(slots.size):
-        row = slots[i] - low
-        if row < 0 or row >= n_part:
-            continue
-        factor = size_factor[i]
-        for small in range(TABLE_SIZE):
-            table[small] = np.log1p(np.float32(small / factor))
-        x[i, :] = 0
-        total = np.int64(0)
-        for j in range(indptr[row], indptr[row + 1]):
-            count = np.int64(data[j])
-            total += count
-            x[i, indices[j]] = table[count] if count < TABLE_SIZE else np.log1p(np.float32(count / factor))
-        library_size[i] = total
+__all__ = ["DecodedBlock", "Piece", "RowFacts", "Window", "count_elements", "fill_csr", "fill_dense", "fill_rows"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,6 +73,10 @@ class RowFacts:
         }
 
 
+Piece = tuple[Sequence[tuple[int, CompactCsr]], NDArray[np.int64]]
+"""Parts of a window with the slot of each part's first row, and the slots wanted of them."""
+
+
 def fill_rows(
     parts: Sequence[tuple[int, CompactCsr]],
     slots: NDArray[np.int64],
@@ -165,55 +84,71 @@ def fill_rows(
     x: NDArray[np.float32],
     library_size: NDArray[np.float32],
 ) -> None:
-    """Fill ``x`` and ``library_size`` with the rows ``slots``.
+    """Fill ``x`` and ``library_size`` with the rows ``slots`` of one window, all genes; see :func:`fill_dense`."""
+    fill_dense([(parts, slots)], NO_GENES, size_factor, x, library_size)
+
+
+def fill_dense(
+    pieces: Sequence[Piece],
+    genes: NDArray[np.int32],
+    size_factor: NDArray[np.float64] | None,
+    x: NDArray[np.float32],
+    library_size: NDArray[np.float32],
+) -> None:
+    """Fill dense rows, those of several windows one below the other.
 
     Parameters
     ----------
-    parts
-        Slot of the first row, and the rows, of every part of a window.
-    slots
-        Wanted rows, shape (n_rows,).
+    pieces
+        What to take from each window; n_rows in all.
+    genes
+        Output column of every gene, n_columns for none, (n_vars,); empty for all genes.
     size_factor
-        Of the wanted rows, shape (n_rows,), for log1p-normalised values; None for counts.
+        Of the wanted rows, (n_rows,), for log1p-normalised values; None for counts.
     x, library_size
-        Overwritten; shapes (n_rows, n_vars) and (n_rows,).
+        Overwritten; shapes (n_rows, n_columns) and (n_rows,). ``library_size`` is over all genes.
     """
-    for low, part in parts:
-        if size_factor is None:
-            gather_counts(part.indptr, part.indices, part.data, low, slots, x, library_size)
-        else:
-            gather_normalized(part.indptr, part.indices, part.data, low, slots, size_factor, x, library_size)
+    for span, slots, low, part in _spans(pieces):
+        factors = NO_FACTORS if size_factor is None else size_factor[span]
+        gather_dense(part.indptr, part.indices, part.data, low, slots, genes, factors, x[span], library_size[span])
 
 
-class BufferPool:
-    """Float32 matrices that are used again once nobody refers to them; safe for threads.
+def count_elements(pieces: Sequence[Piece], genes: NDArray[np.int32], n_columns: int) -> NDArray[np.int64]:
+    """Where each row of a CSR batch begins, shape (n_rows + 1,)."""
+    lengths = np.zeros(sum(slots.size for _, slots in pieces) + 1, np.int64)
+    for span, slots, low, part in _spans(pieces):
+        row_lengths(part.indptr, part.indices, low, slots, genes, n_columns, lengths[1:][span])
+    return lengths.cumsum(out=lengths)
 
-    Fresh memory costs a page fault per 4 KiB, about as much as filling it. A
-    buffer is given out only while the pool holds the last reference to it:
-    arrays and tensors made of it, views of them included, keep it away.
+
+def fill_csr(
+    pieces: Sequence[Piece],
+    genes: NDArray[np.int32],
+    n_columns: int,
+    size_factor: NDArray[np.float64] | None,
+    starts: NDArray[np.int64],
+    columns: NDArray[Any],
+    values: NDArray[Any],
+    library_size: NDArray[np.float32],
+) -> None:
+    """Fill CSR rows; like :func:`fill_dense`, with ``starts`` from :func:`count_elements`.
+
+    ``columns`` and ``values`` have room for one element more than ``starts[-1]``.
     """
+    for span, slots, low, part in _spans(pieces):
+        factors = NO_FACTORS if size_factor is None else size_factor[span]
+        borders = starts[span.start : span.stop + 1]
+        gather_rows(
+            part.indptr, part.indices, part.data, low, slots, genes, n_columns, factors,
+            borders, columns, values, library_size[span],
+        )  # fmt: skip
 
-    def __init__(self) -> None:
-        self._buffers: list[NDArray[np.float32]] = [np.empty((0, 0), np.float32)]
-        self._idle_references = sys.getrefcount(self._buffers[0])
-        self._buffers.clear()
-        self._lock = threading.Lock()
 
-    def __len__(self) -> int:
-        """Buffers kept, in use or not."""
-        return len(self._buffers)
-
-    def take(self, n_rows: int, n_columns: int) -> NDArray[np.float32]:
-        """An uninitialised matrix, shape (n_rows, n_columns)."""
-        with self._lock:
-            for position in range(len(self._buffers)):
-                if sys.getrefcount(self._buffers[position]) != self._idle_references:
-                    continue
-                if self._buffers[position].shape[0] < n_rows or self._buffers[position].shape[1] != n_columns:
-                    self._buffers[position] = np.empty((n_rows, n_columns), np.float32)
-                return self._buffers[position][:n_rows]
-            fresh = np.empty((n_rows, n_columns), np.float32)
-            # A consumer that collects batches must not make the pool keep them all.
-            if len(self._buffers) < MAX_BUFFERS:
-                self._buffers.append(fresh)
-            return fresh[:n_rows]
+def _spans(pieces: Sequence[Piece]) -> Iterator[tuple[slice, NDArray[np.int64], int, CompactCsr]]:
+    """Rows of the batch, the slots wanted of a window, and one part of that window."""
+    first = 0
+    for parts, slots in pieces:
+        span = slice(first, first + slots.size)
+        for low, part in parts:
+            yield span, slots, low, part
+        first = span.stop

@@ -6,9 +6,10 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
+import pandas as pd
 import torch
 from lightning import LightningDataModule
 from numpy.typing import ArrayLike, NDArray
@@ -16,12 +17,16 @@ from numpy.typing import ArrayLike, NDArray
 from scvae_data.errors import ConfigError, SelectionError
 from scvae_data.loading.batch import RowFacts
 from scvae_data.loading.dataset import check_normalized, read_row_facts
+from scvae_data.loading.diversity import ENOUGH, measure
+from scvae_data.loading.expression import Filter, check_filter
+from scvae_data.loading.genes import GeneColumns, as_genes, find_genes
 from scvae_data.loading.loader import BatchLoader, StartMethod
-from scvae_data.loading.parts import SRX_COLUMN, Blocks, LoaderPart, check_parts, decoded_bytes, select_parts
+from scvae_data.loading.parts import SRX_COLUMN, Blocks, LoaderPart, check_parts, decoded_bytes, leakage, select_parts
 from scvae_data.loading.plan import Plan
 from scvae_data.loading.select import as_names
-from scvae_data.loading.split import HashSplit
-from scvae_data.loading.stream import StreamSpec
+from scvae_data.loading.sparse import make_dense
+from scvae_data.loading.split import parse_split
+from scvae_data.loading.stream import StreamSpec, XFormat
 from scvae_data.store import DatasetIndex, open_index
 
 __all__ = ["ChunkedDataModule"]
@@ -35,11 +40,12 @@ class ChunkedDataModule(LightningDataModule):
     """Serves a dataset directory to a model, chunk by chunk.
 
     The constructor stores and checks its arguments; nothing is opened before
-    :meth:`setup`. A batch is a dict: ``x`` float32 (n, n_vars), dense;
-    ``counts`` likewise on request; ``library_size`` float32 (n,), the sum of
-    counts over all genes of the directory; ``size_factor`` float32 (n,);
-    ``obs``, by column int64 (n,) category codes, ``len(categories[column])``
-    where unknown; ``index`` int64 (n,), global rows; ``gene_set`` int64 (n,).
+    :meth:`setup`. A batch is a dict: ``x`` float32 (n, n_vars), dense once it
+    is on the device (see ``x_format``); ``counts`` likewise on request;
+    ``library_size`` float32 (n,), the sum of counts over all genes of the
+    directory; ``size_factor`` float32 (n,); ``obs``, by column int64 (n,)
+    category codes, ``len(categories[column])`` where unknown; ``index`` int64
+    (n,), global rows; ``gene_set`` int64 (n,).
 
     Memory for decoded chunks: the larger of ``chunk_cache_size`` and
     ``2 * max_chunks_in_memory`` chunks for training (the window in use and the
@@ -63,7 +69,8 @@ class ChunkedDataModule(LightningDataModule):
         Further categorical obs columns to deliver.
     split
         Fractions ``val`` and ``test`` of cells, chosen by a hash of each cell;
-        None to train on all.
+        with ``by``, an obs column, of whole groups of cells; or ``column`` with
+        the values that ``val`` and ``test`` get. None to train on all.
     normalized
         ``x`` is log1p(count / size_factor), the same as scanpy's
         ``normalize_total`` and ``log1p``; false: counts.
@@ -76,6 +83,18 @@ class ChunkedDataModule(LightningDataModule):
         Threads that decode ahead, in each process that makes batches.
     seed
         Decides the order of training cells, together with the epoch.
+    x_format
+        How ``x`` and ``counts`` leave the loader: ``"dense"``; ``"csr"``,
+        :class:`~scvae_data.loading.sparse.SparseRows` of int32 columns and
+        float32 values; ``"compact"``, the same with counts and columns as
+        stored, mostly uint16: the fewest bytes to copy to a device. A trainer
+        gets dense tensors in each case, made on its device.
+    genes
+        Names or column numbers of the genes that ``x`` and ``counts`` have, in
+        this order; None for all. ``library_size`` stays the sum over all genes.
+    filter
+        Cells to keep beside the accessions: a mapping of obs columns to values,
+        or a text such as ``cell_type == "T cell" and total_counts > 1000``.
     cache_bytes
         Bound on the bytes of decoded chunks kept; None for none.
     multiprocessing_context
@@ -92,7 +111,7 @@ class ChunkedDataModule(LightningDataModule):
         exclude_srx_accessions: str | Sequence[str] | None = None,
         batch_key: str | None = SRX_COLUMN,
         label_keys: str | Sequence[str] = (),
-        split: Mapping[str, float] | None = DEFAULT_SPLIT,
+        split: Mapping[str, Any] | None = DEFAULT_SPLIT,
         normalized: bool = True,
         counts: bool = False,
         num_workers: int = 0,
@@ -100,6 +119,9 @@ class ChunkedDataModule(LightningDataModule):
         seed: int = 0,
         cache_bytes: int | None = None,
         multiprocessing_context: StartMethod | None = None,
+        x_format: XFormat = "dense",
+        genes: Sequence[str] | Sequence[int] | None = None,
+        filter: Filter | None = None,
     ) -> None:
         super().__init__()
         check_at_least(
@@ -111,10 +133,17 @@ class ChunkedDataModule(LightningDataModule):
             cache_bytes=1 if cache_bytes is None else cache_bytes,
         )
         check_at_least(0, num_workers=num_workers, seed=seed)
+        if chunk_cache_size < max_chunks_in_memory:
+            raise ConfigError(
+                f"chunk_cache_size={chunk_cache_size} is smaller than max_chunks_in_memory={max_chunks_in_memory}, "
+                f"whose cells are mixed at once; set chunk_cache_size={max_chunks_in_memory} or more"
+            )
         if multiprocessing_context not in (None, "fork", "spawn", "forkserver"):
             raise ConfigError(
                 f"multiprocessing_context={multiprocessing_context!r} must be fork, spawn, forkserver or null"
             )
+        if x_format not in get_args(XFormat):
+            raise ConfigError(f"x_format={x_format!r} must be one of {', '.join(get_args(XFormat))}")
         self.data_path = Path(data_path)
         self.batch_size = batch_size
         self.chunk_cache_size = chunk_cache_size
@@ -124,7 +153,7 @@ class ChunkedDataModule(LightningDataModule):
         labels = (as_names("label_keys", label_keys) or ()) if label_keys else ()
         self.batch_key = batch_key
         self.obs_keys = tuple(dict.fromkeys((*(() if batch_key is None else (batch_key,)), *labels)))
-        self.split = HashSplit.parse(split)
+        self.split = parse_split(split)
         self.normalized = bool(normalized)
         self.counts = bool(counts)
         self.num_workers = num_workers
@@ -132,6 +161,10 @@ class ChunkedDataModule(LightningDataModule):
         self.seed = seed
         self.cache_bytes = cache_bytes
         self.multiprocessing_context: StartMethod | None = multiprocessing_context
+        self.x_format: XFormat = x_format
+        self.genes = as_genes(genes)
+        self.filter = check_filter(filter)
+        self._columns: GeneColumns | None = None
         self._index: DatasetIndex | None = None
         self._facts: RowFacts
         self._blocks: Blocks = {}
@@ -147,8 +180,8 @@ class ChunkedDataModule(LightningDataModule):
 
     @property
     def n_vars(self) -> int:
-        """Number of genes."""
-        return self.index.n_vars
+        """Number of genes in ``x``."""
+        return self.index.n_vars if self._columns is None else self._columns.chosen.size
 
     @property
     def n_obs(self) -> int:
@@ -157,8 +190,9 @@ class ChunkedDataModule(LightningDataModule):
 
     @property
     def var_names(self) -> list[str]:
-        """Names of the genes, in the order of the columns."""
-        return [str(name) for name in self.index.genes.names]
+        """Names of the genes in ``x``, in the order of the columns."""
+        names = self.index.genes.names
+        return [str(name) for name in (names if self._columns is None else names[self._columns.chosen])]
 
     @property
     def categories(self) -> dict[str, list[str]]:
@@ -171,7 +205,8 @@ class ChunkedDataModule(LightningDataModule):
 
     def gene_mask(self, codes: ArrayLike) -> NDArray[np.bool_]:
         """Which genes were measured, by gene-set code: shape (len(codes), n_vars)."""
-        return self.index.genes.gene_sets[np.asarray(codes, dtype=np.int64)]
+        masks = self.index.genes.gene_sets[np.asarray(codes, dtype=np.int64)]
+        return masks if self._columns is None else masks[:, self._columns.chosen]
 
     def setup(self, stage: str | None = None) -> None:
         """Open the directory and find the cells of every part; a second call does nothing.
@@ -187,16 +222,17 @@ class ChunkedDataModule(LightningDataModule):
             return
         index = open_index(self.data_path)
         check_normalized(index, self.normalized)
+        columns = None if self.genes is None else find_genes(index, self.genes)
         facts = read_row_facts(index, self.obs_keys)
-        blocks = select_parts(index, self.include_srx_accessions, self.exclude_srx_accessions, self.split)
+        accessions = self.include_srx_accessions, self.exclude_srx_accessions
+        blocks = select_parts(index, *accessions, self.split, self.filter)
         check_parts(blocks, self.split, self.batch_size)
-        self._index, self._facts, self._blocks = index, facts, blocks
-        if self.chunk_cache_size < self.max_chunks_in_memory:
-            log.warning(
-                "chunk_cache_size=%d is smaller than max_chunks_in_memory=%d, which are kept anyway",
-                self.chunk_cache_size,
-                self.max_chunks_in_memory,
-            )
+        self._index, self._facts, self._blocks, self._columns = index, facts, blocks, columns
+        self._warn_of_sorted_cells()
+
+    def leakage(self) -> pd.DataFrame:
+        """How far validation and test share groups with training, by obs column; see ``split``'s ``by``."""
+        return leakage(self.index, self._blocks)
 
     def train_dataloader(self) -> BatchLoader:
         """Shuffled batches of training cells; every iteration is a new epoch in a new order."""
@@ -218,6 +254,10 @@ class ChunkedDataModule(LightningDataModule):
     def predict_dataloader(self) -> BatchLoader:
         """Every selected cell, in the order of global rows."""
         return self._loader("predict")
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Make sparse rows dense where the batch is now; called by the trainer."""
+        return make_dense(batch, self.normalized) if isinstance(batch, dict) else batch
 
     def counters(self) -> dict[str, dict[str, float]]:
         """What loading did so far, by part; cheap enough for every step.
@@ -279,6 +319,20 @@ class ChunkedDataModule(LightningDataModule):
         for loader in self._loaders.values():
             loader.close()
 
+    def _warn_of_sorted_cells(self) -> None:
+        """Say so if batches hold fewer experiments than in random order; hash order is random already."""
+        if self.index.order["kind"] == "hash" or self.batch_key is None:
+            return
+        plan = self._plan("train")
+        found = measure(plan, self._blocks["train"], self._facts.codes[self.batch_key])
+        if found.share < ENOUGH:
+            log.warning(
+                "batches hold %.1f values of %s on average, %.1f in random order (entropy %.2f of %.2f bits): training "
+                "suffers; process the data with chunking.order=hash, or raise max_chunks_in_memory=%d (of %d chunks)",
+                found.labels, self.batch_key, found.random_labels, found.entropy, found.random_entropy,
+                plan.window, len(plan.block_rows),
+            )  # fmt: skip
+
     def _ranks(self) -> tuple[int, int]:
         return (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
 
@@ -313,6 +367,9 @@ class ChunkedDataModule(LightningDataModule):
             cache_bytes=self.cache_bytes,
             n_threads=self.num_threads,
             pin_memory=torch.cuda.is_available(),
+            x_format=self.x_format,
+            genes=None if self._columns is None else self._columns.place,
+            n_columns=None if self._columns is None else self._columns.chosen.size,
         )
         self._loaders[part] = BatchLoader(spec, self.num_workers, self.multiprocessing_context)
         return self._loaders[part]

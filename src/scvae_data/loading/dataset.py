@@ -116,7 +116,9 @@ class ChunkedDataset:
         """
         return self.index.obs(columns, rows)
 
-    def to_anndata(self, rows: ArrayLike | None = None) -> AnnData:
+    def to_anndata(
+        self, rows: ArrayLike | None = None, *, srx: str | Sequence[str] | None = None, n: int | None = None
+    ) -> AnnData:
         """Copy cells into memory as AnnData, in the order given.
 
         ``X`` holds counts as float32 CSR, which every scanpy function takes;
@@ -129,10 +131,20 @@ class ChunkedDataset:
         ----------
         rows
             Global rows; None for all cells. Repeated rows have repeated names, of which anndata warns.
+        srx
+            Instead of ``rows``: an accession, or several, whose cells are wanted.
+        n
+            The first so many of these cells, or all if there are fewer. In a
+            directory in hash order they are a random sample that lies in few chunks.
+
+        Raises
+        ------
+        SelectionError
+            If an accession is unknown, ``n`` is negative, or both ``rows`` and ``srx`` are given.
         """
         from anndata import AnnData
 
-        wanted = np.arange(len(self)) if rows is None else np.atleast_1d(np.asarray(rows, dtype=np.int64))
+        wanted = self._wanted(rows, srx, n)
         obs = self.obs(rows=wanted)
         for column in obs.select_dtypes("category"):
             obs[column] = obs[column].cat.remove_unused_categories()
@@ -140,6 +152,17 @@ class ChunkedDataset:
         var = pd.DataFrame({"gene_id": genes.ids, "gene_symbol": genes.symbols}, index=pd.Index(genes.names, dtype=str))
         uns = {"scvae_data": {"processing_id": self.index.processing_id, **dict(self.index.normalization)}}
         return AnnData(X=self._counts(wanted), obs=obs, var=var.dropna(axis="columns", how="all"), uns=uns)
+
+    def _wanted(self, rows: ArrayLike | None, srx: str | Sequence[str] | None, n: int | None) -> NDArray[np.int64]:
+        """Global rows of a selection."""
+        if rows is not None and srx is not None:
+            raise SelectionError("rows and srx both say which cells; give one of them")
+        if n is not None and n < 0:
+            raise SelectionError(f"n={n} must be 0 or more cells")
+        names = as_names("srx", srx)
+        if names is not None:
+            return self.index.rows(names)[:n]
+        return (np.arange(len(self)) if rows is None else np.atleast_1d(np.asarray(rows, dtype=np.int64)))[:n]
 
     def blocks(self) -> Iterator[tuple[int, CompactCsr]]:
         """Every chunk in order: global row of its first cell, and its counts; kept in the cache as they pass."""

@@ -2,8 +2,9 @@
 
 Reading (``pread``), checksums and decompression release the interpreter lock,
 so the threads run while the model trains. One block is cut into parts that are
-decoded side by side. Look-ahead is one window: beside the cache, memory holds
-the window in use and the next.
+decoded side by side, straight into their place in the block, whose memory comes
+from a pool. Look-ahead is one window: beside the cache, memory holds the window
+in use and the next.
 """
 
 from __future__ import annotations
@@ -15,9 +16,12 @@ from itertools import pairwise
 from types import TracebackType
 from typing import Any
 
+import numpy as np
+
 from scvae_data.loading.batch import DecodedBlock, Window
 from scvae_data.loading.cache import BlockCache
 from scvae_data.loading.plan import EpochPlan, ReuseModel
+from scvae_data.loading.pool import BufferPool
 from scvae_data.loading.select import BlockRows
 from scvae_data.store.chunk_reader import ChunkReader
 from scvae_data.store.csr import CompactCsr
@@ -29,13 +33,45 @@ __all__ = ["BlockSource", "PendingBlock", "WindowFetcher", "part_borders", "run_
 PART_NNZ = 4_000_000
 MIN_PART_NNZ = 500_000
 
-Submit = Callable[..., "Future[CompactCsr]"]
+Submit = Callable[..., "Future[None]"]
+
+
+class BlockMemory:
+    """Where the rows of a block go: made by the thread that needs it first, in the size that the row starts tell."""
+
+    def __init__(self, reader: ChunkReader, rows: BlockRows, pool: BufferPool) -> None:
+        self._reader = reader
+        self._rows = rows
+        self._pool = pool
+        self._lock = threading.Lock()
+        self._made: CompactCsr | None = None
+
+    def made(self) -> CompactCsr:
+        """The block, filled or not."""
+        with self._lock:
+            if self._made is None:
+                starts = self._reader.indptr
+                lengths = np.diff(starts)[self._rows.within_chunk()]
+                indptr = np.zeros(lengths.size + 1, np.int64)
+                lengths.cumsum(out=indptr[1:])
+                nnz = (int(indptr[-1]),)
+                indices = self._pool.take(nnz, self._reader.index_dtype)
+                data = self._pool.take(nnz, self._reader.count_dtype)
+                self._made = CompactCsr(indptr, indices, data, self._reader.n_vars)
+            return self._made
+
+    def read(self, low: int, high: int) -> None:
+        """Decode the block's rows number ``low`` to ``high``."""
+        block = self.made()
+        place = slice(int(block.indptr[low]), int(block.indptr[high]))
+        self._reader.read_into(self._rows.spans(low, high), block.indices[place], block.data[place])
 
 
 class PendingBlock:
     """A block whose parts are decoded, being decoded, or failed."""
 
-    def __init__(self, parts: Sequence[Future[CompactCsr]]) -> None:
+    def __init__(self, memory: BlockMemory, parts: Sequence[Future[None]]) -> None:
+        self._memory: BlockMemory | None = memory
         self._parts = parts
         self._block: DecodedBlock | None = None
 
@@ -53,8 +89,13 @@ class PendingBlock:
 
     def result(self) -> DecodedBlock:
         """Wait for the block; raises what decoding it raised."""
-        if self._block is None:
-            self._block = DecodedBlock(tuple(part.result() for part in self._parts))
+        for part in self._parts:
+            part.result()
+        memory = self._memory
+        if self._block is None and memory is not None:
+            self._block = DecodedBlock((memory.made(),))
+            self._memory = None
+        assert self._block is not None
         return self._block
 
 
@@ -70,10 +111,15 @@ class BlockSource:
         The blocks, known by their position.
     open_reader
         Makes a reader of a chunk, by chunk id.
+    pool
+        Memory of blocks that are no longer used.
     """
 
-    def __init__(self, blocks: Sequence[BlockRows], open_reader: Callable[[int], ChunkReader]) -> None:
+    def __init__(
+        self, blocks: Sequence[BlockRows], open_reader: Callable[[int], ChunkReader], pool: BufferPool | None = None
+    ) -> None:
         self.blocks = blocks
+        self._pool = BufferPool() if pool is None else pool
         self._open_reader = open_reader
         self._lock = threading.Lock()
         self._readers: dict[int, ChunkReader] = {}
@@ -97,19 +143,20 @@ class BlockSource:
         borders = part_borders(rows.n_rows, reader.entry.nnz / max(1, reader.entry.n_obs), n_threads)
         left = len(borders) - 1
 
-        def finish(_: Future[CompactCsr]) -> None:
+        def finish(_: Future[None]) -> None:
             nonlocal left
             with self._lock:
                 left -= 1
                 if left == 0:
                     self._bytes_done += self._readers.pop(load).bytes_read
 
+        memory = BlockMemory(reader, rows, self._pool)
         parts = []
         for low, high in pairwise(borders):
-            part = submit(reader.read_spans, rows.spans(low, high))
+            part = submit(memory.read, low, high)
             part.add_done_callback(finish)
             parts.append(part)
-        return PendingBlock(parts)
+        return PendingBlock(memory, parts)
 
 
 def part_borders(n_rows: int, nnz_per_row: float, n_threads: int) -> list[int]:
@@ -120,11 +167,12 @@ def part_borders(n_rows: int, nnz_per_row: float, n_threads: int) -> list[int]:
     return [n_rows * part // n_parts for part in range(n_parts + 1)]
 
 
-def run_now(read: Callable[..., CompactCsr], *args: Any) -> Future[CompactCsr]:
+def run_now(read: Callable[..., None], *args: Any) -> Future[None]:
     """Like ``Executor.submit``, in this thread."""
-    future: Future[CompactCsr] = Future()
+    future: Future[None] = Future()
     try:
-        future.set_result(read(*args))
+        read(*args)
+        future.set_result(None)
     except Exception as error:  # noqa: BLE001 - raised again by whoever asks for the result
         future.set_exception(error)
     return future
@@ -207,7 +255,7 @@ class WindowFetcher:
         self._reuse.request(block)
         return self._cache.acquire(block, lambda: self._source.start(block, self._submit, self._n_threads))
 
-    def _submit(self, read: Callable[..., CompactCsr], *args: Any) -> Future[CompactCsr]:
+    def _submit(self, read: Callable[..., None], *args: Any) -> Future[None]:
         return self._pool.submit(read, *args)
 
     def _release(self, window: int) -> None:

@@ -189,7 +189,8 @@ class Plan:
     def _windows(self, epoch: int) -> tuple[tuple[int, ...], ...]:
         order = [int(block) for block in self.block_order(epoch)]
         first = self.window
-        if self.shuffle:
+        # With room for all blocks there is one window, and nothing to gain from borders that move.
+        if self.shuffle and self.window < len(order):
             first -= int(np.random.default_rng([self.seed, WINDOW_BORDERS, epoch]).integers(self.window))
         starts = [0, *range(first, len(order), self.window), len(order)]
         return tuple(tuple(order[a:b]) for a, b in pairwise(starts))

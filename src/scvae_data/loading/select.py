@@ -40,6 +40,10 @@ class BlockRows:
             return self.first_row + np.arange(self.start, self.stop, dtype=np.int64)[slots]
         return self.first_row + self.start + slots
 
+    def within_chunk(self) -> NDArray[np.int32] | slice:
+        """The block's rows as an index into the rows of the chunk."""
+        return slice(self.start, self.stop) if self.rows is None else self.rows
+
     def spans(self, low: int, high: int) -> list[tuple[int, int]]:
         """Runs [start, stop) within the chunk that make up the block's rows number ``low`` to ``high``."""
         if self.rows is None:

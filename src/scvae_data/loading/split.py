@@ -5,22 +5,28 @@ cells are added, and whatever the filter, the seed of the order or the chunk
 size. Rows of a chunk are stored in the order of this hash, which makes each
 part one contiguous range per chunk: reading 10 % of the cells reads about 10 %
 of the bytes.
+
+A split may also go by an obs column: whole groups (experiments, donors) to one
+part, chosen by a hash of their names until a part has its share of cells; or
+the values of a column named for each part.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scvae_data.errors import ConfigError
+from scvae_data.errors import ConfigError, SelectionError
 
-__all__ = ["HashSplit", "Part"]
+__all__ = ["PARTS", "ColumnSplit", "GroupSplit", "HashSplit", "Part", "Split", "parse_split"]
 
 Part = Literal["train", "val", "test"]
+PARTS: tuple[Part, ...] = ("train", "val", "test")
 HASH_RANGE = 1 << 32
 
 
@@ -76,3 +82,130 @@ class HashSplit:
         if part == "test":
             return (position >= val_end) & (position < test_end)
         return position >= test_end
+
+
+@dataclass(frozen=True)
+class GroupSplit:
+    """Whole groups of cells for validation and test.
+
+    Groups are taken in the order of a hash of their names, first for
+    validation, then for test, each time until the part has its share of cells
+    and at least one group. Cells without a group are for training.
+
+    Parameters
+    ----------
+    by
+        Categorical obs column.
+    val, test
+        Shares of the cells.
+    """
+
+    by: str
+    val: float = 0.1
+    test: float = 0.0
+
+    def __post_init__(self) -> None:
+        HashSplit(self.val, self.test)
+
+    def fraction(self, part: Part) -> float:
+        """Expected fraction of cells in ``part``."""
+        return HashSplit(self.val, self.test).fraction(part)
+
+    def parts_of(self, codes: NDArray[np.int32], names: Sequence[str]) -> NDArray[np.int8]:
+        """Part of every cell as its position in :data:`PARTS`.
+
+        Parameters
+        ----------
+        codes
+            Group of every selected cell, ``len(names)`` for none.
+        names
+            The groups.
+        """
+        sizes = np.bincount(codes, minlength=len(names) + 1)
+        groups = sorted(np.flatnonzero(sizes[:-1]).tolist(), key=lambda group: _name_hash(names[group]))
+        part_of = np.zeros(len(names) + 1, np.int8)
+        for place, share in ((1, self.val), (2, self.test)):
+            taken = 0
+            # Up to the number of cells that comes closest to the share.
+            while share > 0 and groups and (taken == 0 or taken + sizes[groups[0]] / 2 <= share * codes.size):
+                taken += int(sizes[groups[0]])
+                part_of[groups.pop(0)] = place
+        if not groups and not sizes[-1]:
+            raise SelectionError(
+                f"split.by={self.by} has {np.count_nonzero(sizes[:-1])} groups, too few for val={self.val} and "
+                f"test={self.test} beside training; lower them or split by another column"
+            )
+        return part_of[codes]
+
+
+@dataclass(frozen=True)
+class ColumnSplit:
+    """Cells for validation and test by their values of an obs column; the rest, also without a value, is for training.
+
+    Parameters
+    ----------
+    column
+        Categorical obs column.
+    val, test
+        Values.
+    """
+
+    column: str
+    val: tuple[str, ...] = ()
+    test: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        both = sorted(set(self.val) & set(self.test))
+        if both:
+            raise ConfigError(f"split gives {both} of {self.column} to both val and test; give each value to one")
+
+    def fraction(self, part: Part) -> float:
+        """Above 0 for a part that must not be empty."""
+        return float(part == "train" or bool(self.val if part == "val" else self.test))
+
+    def parts_of(self, codes: NDArray[np.int32], names: Sequence[str]) -> NDArray[np.int8]:
+        """Part of every cell; see :meth:`GroupSplit.parts_of`."""
+        part_of = np.zeros(len(names) + 1, np.int8)
+        for place, values in ((1, self.val), (2, self.test)):
+            for value in values:
+                if value not in names:
+                    raise SelectionError(f"split: {self.column} has no value {value!r}; it has {', '.join(names[:5])}")
+                part_of[names.index(value)] = place
+        return part_of[codes]
+
+
+Split = HashSplit | GroupSplit | ColumnSplit
+
+
+def parse_split(split: Mapping[str, object] | None) -> Split:
+    """Make a split of a mapping.
+
+    ``{val: 0.1, test: 0.1}`` by cells, ``{val: 0.1, by: donor}`` by groups,
+    ``{column: study, val: [A], test: [B, C]}`` by values; None trains on every cell.
+
+    Raises
+    ------
+    ConfigError
+        If it is none of these.
+    """
+    if not isinstance(split, Mapping) or not {"by", "column"} & set(split):
+        return HashSplit.parse(split)  # type: ignore[arg-type]
+    kind = "by" if "by" in split else "column"
+    unknown = sorted(set(map(str, split)) - {"val", "test", kind})
+    if unknown or not isinstance(split[kind], str):
+        raise ConfigError(
+            f"split={dict(split)!r} must be val and test beside one of by and column, which name a column"
+        )
+    if kind == "by":
+        return GroupSplit(str(split["by"]), split.get("val", 0.0), split.get("test", 0.0))  # type: ignore[arg-type]
+    values = {}
+    for part in ("val", "test"):
+        given = split.get(part) or ()
+        if not isinstance(given, str | Sequence):
+            raise ConfigError(f"split.{part}={given!r} must be values of {split['column']}, e.g. [A, B]")
+        values[part] = (given,) if isinstance(given, str) else tuple(map(str, given))
+    return ColumnSplit(str(split["column"]), values["val"], values["test"])
+
+
+def _name_hash(name: str) -> bytes:
+    return blake2b(name.encode(), digest_size=8).digest()

@@ -1,6 +1,6 @@
 """Blocks, a plan and per-cell facts in, batches of tensors out: what one process does.
 
-Threads decode ahead and one more assembles ahead; the cache lasts over epochs.
+Threads decode ahead and as many more assemble ahead; the cache lasts over epochs.
 """
 
 from __future__ import annotations
@@ -9,22 +9,27 @@ from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
-from scvae_data.loading.batch import BufferPool, RowFacts, Window, fill_rows
+from scvae_data.loading.batch import Piece, RowFacts, Window, count_elements, fill_csr, fill_dense
 from scvae_data.loading.cache import BlockCache
 from scvae_data.loading.fetch import BlockSource, PendingBlock, WindowFetcher
+from scvae_data.loading.kernels import NO_GENES
 from scvae_data.loading.plan import BatchPlan, Plan, ReuseModel
+from scvae_data.loading.pool import BufferPool
 from scvae_data.loading.select import BlockRows
+from scvae_data.loading.sparse import SparseRows
+from scvae_data.store.csr import count_dtype
 from scvae_data.store.directory import DatasetIndex
 
-__all__ = ["Batch", "BatchStream", "StreamCounters", "StreamSpec", "to_tensors"]
+__all__ = ["Batch", "BatchStream", "StreamCounters", "StreamSpec", "XFormat", "compact_dtypes", "to_tensors"]
 
 Batch = dict[str, Any]
+XFormat = Literal["dense", "csr", "compact"]
 
 # Assembled batches that wait for the consumer; more would only cost memory, blocks are decoded further ahead.
 READY_BATCHES = 2
@@ -46,6 +51,16 @@ class StreamSpec:
     cache_bytes: int | None
     n_threads: int
     pin_memory: bool
+    x_format: XFormat = "dense"
+    genes: NDArray[np.int32] | None = None
+    """Output column of every gene, ``n_columns`` for none; None for all genes in their order."""
+    n_columns: int | None = None
+    """Columns of ``x``; None for all genes."""
+
+    @property
+    def width(self) -> int:
+        """Columns of ``x``."""
+        return self.index.n_vars if self.n_columns is None else self.n_columns
 
     def for_worker(self, n_workers: int) -> StreamSpec:
         """One worker's share: the cache is divided, so that memory does not grow with workers."""
@@ -79,6 +94,10 @@ class BatchStream:
         self.spec = spec
         self._cache: BlockCache[PendingBlock] = BlockCache(spec.cache_blocks, spec.cache_bytes)
         self._source = BlockSource(spec.blocks, spec.index.reader)
+        self._genes = NO_GENES if spec.genes is None else spec.genes
+        self._row_types = (
+            compact_dtypes(spec.index, spec.width) if spec.x_format == "compact" else (np.int32, np.float32)
+        )
         # A window needs its blocks at once, however small the cache.
         self._reuse = ReuseModel(max(spec.cache_blocks, spec.plan.window))
         self._cache.max_blocks = self._reuse.capacity
@@ -93,14 +112,15 @@ class BatchStream:
         """
         plan = self.spec.plan.epoch(epoch)
         ready: deque[Future[Batch]] = deque()
-        assembler = ThreadPoolExecutor(1, thread_name_prefix="scvae-assemble")
+        assembler = ThreadPoolExecutor(self.spec.n_threads, thread_name_prefix="scvae-assemble")
+        n_ready = READY_BATCHES + self.spec.n_threads - 1
         fetcher = WindowFetcher(plan, self._source, self._cache, self._reuse, self.spec.n_threads)
         try:
             for batch in plan.batches(start, step):
                 windows = [segment.window for segment in batch.segments]
                 fetcher.advance(windows[0], windows[-1])
                 ready.append(assembler.submit(self._assemble, batch, [fetcher.handle(window) for window in windows]))
-                if len(ready) > READY_BATCHES:
+                if len(ready) > n_ready:
                     yield self._count(ready.popleft().result())
             while len(ready) > 1:
                 yield self._count(ready.popleft().result())
@@ -135,36 +155,48 @@ class BatchStream:
         spec = self.spec
         pieces = [(handle(), segment.slots) for handle, segment in zip(handles, batch.segments, strict=True)]
         rows = np.concatenate([window.global_rows(slots) for window, slots in pieces])
+        taken: list[Piece] = [(window.parts, slots) for window, slots in pieces]
         library_size = np.empty(rows.size, np.float32)
-        made: Batch = {"x": self._matrix(rows.size)}
-        fill_pieces(pieces, spec.facts.size_factor[rows] if spec.normalized else None, made["x"].numpy(), library_size)
+        factors = spec.facts.size_factor[rows] if spec.normalized else None
+        fill = self._dense if spec.x_format == "dense" else self._sparse
+        made: Batch = {"x": fill(taken, factors, library_size)}
         if spec.counts:
-            made["counts"] = self._matrix(rows.size) if spec.normalized else made["x"]
-        if spec.counts and spec.normalized:
-            fill_pieces(pieces, None, made["counts"].numpy(), library_size)
+            # Compact rows are counts until they are made dense.
+            same = not spec.normalized or spec.x_format == "compact"
+            made["counts"] = made["x"] if same else fill(taken, None, library_size)
         return to_tensors({**made, "library_size": library_size, **spec.facts.take(rows)})
 
-    def _matrix(self, n_rows: int) -> torch.Tensor:
-        n_vars = self.spec.index.n_vars
+    def _dense(
+        self, pieces: list[Piece], factors: NDArray[np.float64] | None, library_size: NDArray[np.float32]
+    ) -> torch.Tensor:
+        x = self._buffer((library_size.size, self.spec.width), np.float32)
+        fill_dense(pieces, self._genes, factors, x.numpy(), library_size)
+        return x
+
+    def _sparse(
+        self, pieces: list[Piece], factors: NDArray[np.float64] | None, library_size: NDArray[np.float32]
+    ) -> SparseRows:
+        width = self.spec.width
+        starts = count_elements(pieces, self._genes, width)
+        nnz = int(starts[-1])
+        columns, values = (self._buffer((nnz + 1,), kind) for kind in self._row_types)
+        kept = None if self.spec.x_format == "compact" else factors
+        fill_csr(pieces, self._genes, width, kept, starts, columns.numpy(), values.numpy(), library_size)
+        return SparseRows(torch.from_numpy(starts), columns[:nnz], values[:nnz], width)
+
+    def _buffer(self, shape: tuple[int, ...], kind: DTypeLike) -> torch.Tensor:
         if self.spec.pin_memory:
             # torch keeps pinned memory for itself and hands it out again after the copy to the device.
-            return torch.empty((n_rows, n_vars), dtype=torch.float32, pin_memory=True)
-        return torch.from_numpy(self._buffers.take(n_rows, n_vars))
+            like = torch.from_numpy(np.empty(0, kind))
+            return torch.empty(shape, dtype=like.dtype, pin_memory=True)
+        return torch.from_numpy(self._buffers.take(shape, kind))
 
 
-def fill_pieces(
-    pieces: list[tuple[Window, NDArray[np.int64]]],
-    size_factor: NDArray[np.float64] | None,
-    x: NDArray[np.float32],
-    library_size: NDArray[np.float32],
-) -> None:
-    """Fill ``x`` and ``library_size`` with rows of several windows, one below the other."""
-    first = 0
-    for window, slots in pieces:
-        span = slice(first, first + slots.size)
-        factors = None if size_factor is None else size_factor[span]
-        fill_rows(window.parts, slots, factors, x[span], library_size[span])
-        first = span.stop
+def compact_dtypes(index: DatasetIndex, n_columns: int) -> tuple[DTypeLike, DTypeLike]:
+    """Types of columns and counts in compact batches: uint16, or the signed type that torch computes with."""
+    counts = count_dtype(max((chunk.max_count for chunk in index.chunks), default=0))
+    wide = {2: np.uint16, 4: np.int32 if all(chunk.max_count < 1 << 31 for chunk in index.chunks) else np.int64}
+    return np.uint16 if n_columns < 1 << 16 else np.int32, wide.get(counts.itemsize, np.int64)
 
 
 def to_tensors(batch: Batch) -> Batch:

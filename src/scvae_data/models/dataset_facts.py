@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,16 @@ from torch import Tensor
 
 from scvae_data.errors import ConfigError
 
-__all__ = ["category_names", "check_choice", "check_number", "datamodule_of", "facts_of", "gene_masks", "not_finite"]
+__all__ = [
+    "category_names",
+    "check_choice",
+    "check_number",
+    "datamodule_of",
+    "facts_of",
+    "gene_masks",
+    "not_finite",
+    "same_genes",
+]
 
 SHOWN = 10  # rows or names listed in a message
 
@@ -70,6 +80,11 @@ def facts_of(data: Any, batch_key: str | None) -> dict[str, Any]:
         "gene_list_hash": str(data.index.gene_list_hash),
         "content_hash": str(data.index.content_hash),
     }
+
+
+def same_genes(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
+    """Whether two sets of facts are about the same genes in the same order, chosen from the same gene list."""
+    return all(ours.get(key) == theirs.get(key) for key in ("gene_list_hash", "var_names"))
 
 
 def gene_masks(model: LightningModule) -> Tensor | None:

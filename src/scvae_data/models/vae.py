@@ -21,11 +21,15 @@ from scvae_data.models.dataset_facts import (
     facts_of,
     gene_masks,
     not_finite,
+    same_genes,
 )
 from scvae_data.models.likelihoods import gaussian_log_prob, nb_log_prob, zinb_log_prob
 from scvae_data.models.networks import Decoder, Encoder, MlpShape
 
-__all__ = ["VAE"]
+__all__ = ["CHECKPOINT_KEY", "CHECKPOINT_VERSION", "VAE"]
+
+CHECKPOINT_KEY = "scvae_data_vae"
+CHECKPOINT_VERSION = 1  # of what hparams and weights mean
 
 Batch = dict[str, Any]
 
@@ -143,7 +147,7 @@ class VAE(LightningModule):
                 f"likelihood={self.likelihood} needs {'normalised values' if self.normalized else 'counts'}, but the "
                 f"data are served with normalized={data.normalized}; set data.normalized={str(self.normalized).lower()}"
             )
-        if self.facts is not None and self.facts["gene_list_hash"] != data.index.gene_list_hash:
+        if self.facts is not None and not same_genes(self.facts, facts_of(data, None)):
             raise SelectionError(
                 f"the model was trained on {self.facts['n_vars']} genes (list {self.facts['gene_list_hash'][:12]}), "
                 f"this dataset has {data.n_vars} (list {data.index.gene_list_hash[:12]}); use one with its genes"
@@ -177,11 +181,15 @@ class VAE(LightningModule):
         self.register_buffer("measured", gene_masks(self), persistent=False)
         self.register_buffer("latent_sums", torch.zeros(3, options["n_latent"], dtype=torch.float64), persistent=False)
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Say whose checkpoint this is, and in which version."""
+        checkpoint[CHECKPOINT_KEY] = {"format_version": CHECKPOINT_VERSION}
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse weights that belong to another gene list."""
         theirs = checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY].get("facts") or {}
         ours = self.facts or {}
-        if theirs.get("gene_list_hash") != ours.get("gene_list_hash"):
+        if not same_genes(theirs, ours):
             raise SelectionError(
                 f"the checkpoint was trained on gene list {str(theirs.get('gene_list_hash'))[:12]}, but this dataset "
                 f"has {str(ours.get('gene_list_hash'))[:12]}; resume with the dataset it was trained on"

@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from scvae_data.errors import ConfigError
+from scvae_data.processing.columns import Columns
 from scvae_data.processing.genes import GeneRules, Universe
 from scvae_data.processing.kernels import row_totals
 from scvae_data.processing.normalize import Normalization
@@ -60,6 +61,8 @@ class Decision:
         The recorded one, never None.
     max_count
         Largest count of a kept gene.
+    n_vars
+        Number of columns; more than the genes that have one where a list names genes that no file has.
     """
 
     gene_map: NDArray[np.int32]
@@ -70,6 +73,7 @@ class Decision:
     target_sum: float
     max_count: int
     processing_id: str
+    n_vars: int
     runs: list[str] = field(default_factory=list)
 
     @property
@@ -78,9 +82,10 @@ class Decision:
         return len(self.gene_map)
 
     @property
-    def n_vars(self) -> int:
-        """Number of kept genes."""
-        return int((self.gene_map >= 0).sum())
+    def reorders(self) -> bool:
+        """Whether the columns come in another order than the universe's."""
+        columns = self.gene_map[self.gene_map >= 0]
+        return bool((np.diff(columns) < 0).any())
 
     def save(self, work: Path) -> str:
         """Write the decision for the workers; return the hash of its content."""
@@ -91,6 +96,7 @@ class Decision:
             "target_sum": self.target_sum,
             "max_count": self.max_count,
             "processing_id": self.processing_id,
+            "n_vars": self.n_vars,
             "runs": self.runs,
         }
         digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
@@ -116,6 +122,7 @@ def load_decision(work: Path, digest: str) -> Decision:
             target_sum=plain["target_sum"],
             max_count=plain["max_count"],
             processing_id=plain["processing_id"],
+            n_vars=plain["n_vars"],
             runs=plain["runs"],
         )
 
@@ -173,14 +180,10 @@ def dropped_genes(universe: Universe, sums: GeneSums, kept: NDArray[np.bool_]) -
 
 
 def gene_sets(
-    universe: Universe, kept: NDArray[np.bool_], results: Sequence[ScanResult], n_files: int
+    universe: Universe, columns: Columns, results: Sequence[ScanResult], n_files: int
 ) -> tuple[list[NDArray[np.bool_]], NDArray[np.int32]]:
-    """Return the distinct measured-gene masks over the kept genes, and each file's code among them."""
-    masks: dict[str, bytes] = {}
-    for table in sorted({result.table for result in results}):
-        measured = np.zeros(len(universe.keys), bool)
-        measured[universe.maps[table]] = True
-        masks[table] = measured[kept].tobytes()
+    """Return the distinct measured-gene masks over the columns, and each file's code among them."""
+    masks = {table: columns.measured(universe.maps[table]).tobytes() for table in {result.table for result in results}}
     distinct = sorted(set(masks.values()))
     codes = np.full(n_files, -1, np.int32)
     for result in results:

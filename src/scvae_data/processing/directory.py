@@ -6,20 +6,23 @@ import fcntl
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from scvae_data.errors import ConfigError
 from scvae_data.store.files import sweep_temporaries
 
-__all__ = ["INDEX_FILE", "WORK_FOLDER", "held_directory", "is_complete", "prepare"]
+__all__ = ["INDEX_FILE", "WORK_FOLDER", "clear", "held_directory", "is_complete", "prepare", "remove_strays"]
 
 INDEX_FILE = "chunk_index.json"
 WORK_FOLDER = ".work"
-OURS = re.compile(
-    r"chunk_\d{4,}\.h5|chunk_(index|summary)\.json|(gene_list|processing_config|failure_report)\.json|obs\.parquet"
+DATASET = re.compile(
+    r"chunk_\d{4,}\.h5|chunk_(index|summary)\.json|(gene_list|processing_config)\.json"
+    r"|(obs|dropped_cells)\.parquet"  # gene_statistics.parquet is replaced or removed when genes are chosen
 )
+CHUNK = re.compile(r"chunk_\d{4,}\.h5")
+REPORTS = ("failure_report.json", "quarantine.txt")
 
 
 def is_complete(directory: Path) -> bool:
@@ -41,21 +44,35 @@ def prepare(directory: Path, *, overwrite: bool, resume: bool) -> Path:
     if not overwrite and not resume:
         if is_complete(directory):
             raise ConfigError(f"{directory} already holds a dataset; overwrite=true replaces it")
-        if started(work) or any(OURS.fullmatch(path.name) for path in listing(directory)):
+        if started(work) or any(DATASET.fullmatch(path.name) for path in listing(directory)):
             raise ConfigError(
                 f"{directory} holds an unfinished run; resume=true continues it, overwrite=true starts anew"
             )
     if overwrite:
-        # The index goes first: from then on nobody takes the rest for a dataset.
-        (directory / INDEX_FILE).unlink(missing_ok=True)
-        for path in listing(directory):
-            if OURS.fullmatch(path.name):
-                path.unlink()
+        # The dataset itself stays until the new one can be written: see `clear`.
         shutil.rmtree(work, ignore_errors=True)
+        for name in REPORTS:
+            (directory / name).unlink(missing_ok=True)
     for folder in ("tables", "maps", "scan", "chunks"):
         (work / folder).mkdir(parents=True, exist_ok=True)
-    sweep_temporaries(directory)
+    for path in (directory, work, work / "tables", work / "chunks"):
+        sweep_temporaries(path)
     return work
+
+
+def clear(directory: Path) -> None:
+    """Remove a dataset that is overwritten, the index first: from then on nobody takes the rest for one."""
+    (directory / INDEX_FILE).unlink(missing_ok=True)
+    for path in listing(directory):
+        if DATASET.fullmatch(path.name):
+            path.unlink()
+
+
+def remove_strays(directory: Path, chunks: Collection[str]) -> None:
+    """Remove chunk files that are none of ``chunks``: an interrupted run had cut the cells in another way."""
+    for path in listing(directory):
+        if CHUNK.fullmatch(path.name) and path.name not in chunks:
+            path.unlink()
 
 
 def started(work: Path) -> bool:

@@ -3,48 +3,125 @@
 A piece is a call of a module-level function with picklable arguments. What
 it raises on purpose is an outcome like any other: one bad file must not end
 a run. A killed worker breaks a plain process pool and loses every task in
-it, so the local engine submits again what was lost, and runs what was in
-flight one by one to find the piece that kills.
+it, so engines submit again what was lost, and run what was in flight one by
+one to find the piece that kills. A fault of a disk or network that may pass
+is retried where it happened, after a pause.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import multiprocessing
 import os
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from scvae_data.errors import ConfigError, ScvaeDataError
+from scvae_data.processing.memory import limit_heap, release_memory
 
-__all__ = ["Engine", "Failure", "LocalEngine", "Outcome", "SerialEngine", "Task"]
+__all__ = [
+    "MAX_KILLS",
+    "Engine",
+    "Failure",
+    "LocalEngine",
+    "Outcome",
+    "SerialEngine",
+    "Task",
+    "check_retries",
+    "check_workers",
+    "killed",
+    "with_retries",
+]
 
 log = logging.getLogger(__name__)
 
 MAX_KILLS = 2
+# The pause before the first retry; it doubles with each.
+BACK_OFF_SECONDS = 0.5
+# A reader turns what the system says into an error about the file; these may pass all the same.
+PASSING = frozenset(
+    getattr(errno, name)
+    for name in ("EIO", "ESTALE", "ETIMEDOUT", "EAGAIN", "EBUSY", "ENETDOWN", "ENETUNREACH", "ECONNRESET", "EREMOTEIO")
+)
 
 
 @dataclass(frozen=True)
 class Task:
-    """One call: a module-level function and its arguments."""
+    """One call: a module-level function and its arguments.
+
+    Parameters
+    ----------
+    retries
+        How often a fault of the system is tried again; an engine sets it.
+    """
 
     function: Callable[..., Any]
     arguments: tuple[Any, ...]
+    retries: int = 0
 
     def __call__(self) -> Any:
         """Run the task; what it raises becomes a `Failure`, programming errors with their traceback."""
+        limit_heap()
         try:
-            return self.function(*self.arguments)
+            for attempt in range(self.retries):
+                outcome, may_pass = self._attempt()
+                if not may_pass:
+                    return outcome
+                pause = BACK_OFF_SECONDS * 2**attempt
+                log.warning("%s; trying again in %g s", outcome.message, pause)
+                time.sleep(pause)
+            return self._attempt()[0]
+        finally:
+            release_memory()
+
+    def _attempt(self) -> tuple[Any, bool]:
+        """Return the outcome of one call, and whether it is a fault that may pass."""
+        try:
+            return self.function(*self.arguments), False
         except ScvaeDataError as error:
-            return Failure(getattr(error, "reason", "error"), str(error), "", error)
-        except (OSError, MemoryError) as error:
-            return Failure("unreadable", f"{type(error).__name__}: {error}", traceback.format_exc())
+            failure = Failure(getattr(error, "reason", "error"), str(error), "", error)
+            return failure, caused_by_system(error)
+        except OSError as error:
+            return Failure("unreadable", f"{type(error).__name__}: {error}", traceback.format_exc()), True
+        except MemoryError as error:
+            return Failure("unreadable", f"{type(error).__name__}: {error}", traceback.format_exc()), False
         except Exception as error:  # noqa: BLE001 - an unknown fault of one piece is reported, not fatal to the rest
-            return Failure("unexpected", f"{type(error).__name__}: {error}", traceback.format_exc())
+            return Failure("unexpected", f"{type(error).__name__}: {error}", traceback.format_exc()), False
+
+
+def caused_by_system(error: BaseException) -> bool:
+    """Whether a passing fault of disk or network is behind an error."""
+    cause = error.__cause__
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in PASSING:
+            return True
+        cause = cause.__cause__
+    return False
+
+
+def with_retries(tasks: Sequence[Task], retries: int) -> list[Task]:
+    """Return the tasks with an engine's number of retries."""
+    return [replace(task, retries=retries) for task in tasks]
+
+
+def check_retries(retries: int) -> int:
+    """Return a number of retries, or refuse it."""
+    if retries < 0:
+        raise ConfigError(f"engine.retries={retries} must be 0 or more")
+    return retries
+
+
+def check_workers(n_workers: int | None) -> int:
+    """Return a number of workers, one per available core for None, or refuse it."""
+    if n_workers is not None and n_workers < 1:
+        raise ConfigError(f"engine.n_workers={n_workers} must be 1 or more, or null for one per core")
+    return n_workers or len(os.sched_getaffinity(0))
 
 
 @dataclass(frozen=True)
@@ -69,6 +146,14 @@ class Failure:
     error: ScvaeDataError | None = None
 
 
+def killed() -> Failure:
+    """Return the outcome of a piece that killed every worker it was given."""
+    return Failure(
+        "worker_killed",
+        f"killed its worker process {MAX_KILLS} times (out of memory?); leave it out or give more memory",
+    )
+
+
 Outcome = Any
 
 
@@ -88,17 +173,27 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class SerialEngine:
-    """One task after the other, in this process."""
+    """One task after the other, in this process.
+
+    Parameters
+    ----------
+    n_workers
+        Always 1.
+    retries
+        How often a fault of disk or network is tried again.
+    """
 
     n_workers: int = 1
+    retries: int = 1
 
     def __post_init__(self) -> None:
         if self.n_workers != 1:
             raise ConfigError(f"engine.n_workers={self.n_workers}: engine=serial has one worker; use engine=local")
+        check_retries(self.retries)
 
     def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Outcome]]:
         """Yield the outcome of every task in order."""
-        for position, task in enumerate(tasks):
+        for position, task in enumerate(with_retries(tasks, self.retries)):
             yield position, task()
 
     def close(self) -> None:
@@ -112,12 +207,13 @@ class LocalEngine:
     ----------
     n_workers
         Number of processes; None takes one per available core.
+    retries
+        How often a fault of disk or network is tried again.
     """
 
-    def __init__(self, n_workers: int | None = None) -> None:
-        if n_workers is not None and n_workers < 1:
-            raise ConfigError(f"engine.n_workers={n_workers} must be 1 or more, or null for one per core")
-        self.n_workers = n_workers or len(os.sched_getaffinity(0))
+    def __init__(self, n_workers: int | None = None, retries: int = 1) -> None:
+        self.n_workers = check_workers(n_workers)
+        self.retries = check_retries(retries)
         self._shared: ProcessPoolExecutor | None = None
 
     def close(self) -> None:
@@ -128,6 +224,7 @@ class LocalEngine:
 
     def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Outcome]]:
         """Yield the outcome of every task as it finishes; tasks of a killed worker are run again."""
+        tasks = with_retries(tasks, self.retries)
         waiting = list(range(len(tasks)))
         while waiting:
             lost: list[int] = []
@@ -178,7 +275,4 @@ class LocalEngine:
                     return pool.submit(task).result()
                 except BrokenProcessPool:
                     continue
-        return Failure(
-            "worker_killed",
-            f"killed its worker process {MAX_KILLS} times (out of memory?); leave it out or give more memory",
-        )
+        return killed()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scvae_data.errors import ConfigError
 from scvae_data.readers import GeneTable
 
-__all__ = ["GeneRules", "Universe", "align", "infer_species", "read_mapping", "unversioned"]
+__all__ = ["GeneRules", "TableMatch", "Universe", "align", "infer_species", "read_mapping", "unversioned"]
 
 ENSEMBL = re.compile(r"^(ENS[A-Z]*G\d{11})(?:\.\d+)?(_PAR_Y)?$")
 SPECIES_OF_PREFIX = {
@@ -90,6 +90,27 @@ class GeneRules:
 
 
 @dataclass(frozen=True)
+class TableMatch:
+    """How the columns of one gene table found their gene.
+
+    Parameters
+    ----------
+    n_features
+        Its columns.
+    by_id, by_symbol, unmatched
+        Columns that have an id; whose symbol stands for an id; and the rest, which keep their symbol.
+    summed
+        Columns that are added to another one because both are the same gene.
+    """
+
+    n_features: int
+    by_id: int
+    by_symbol: int
+    unmatched: int
+    summed: int
+
+
+@dataclass(frozen=True)
 class Universe:
     """Every gene of the inputs in one order.
 
@@ -103,12 +124,15 @@ class Universe:
         The Ensembl or other id for each key; empty where the key is a symbol.
     maps
         Per gene table (by its hash) the position of each column's gene, int32, shape (n_vars,).
+    matches
+        Per gene table how its columns found their gene.
     """
 
     keys: NDArray[np.object_]
     symbols: NDArray[np.object_]
     ids: NDArray[np.object_]
     maps: dict[str, NDArray[np.int32]]
+    matches: dict[str, TableMatch] = field(default_factory=dict)
 
 
 def unversioned(gene_id: str) -> str:
@@ -176,17 +200,20 @@ def symbol_to_id(tables: Iterable[GeneTable], mapping: Mapping[str, str]) -> dic
     return {symbol: key for symbol, key in found.items() if symbol not in ambiguous} | dict(mapping)
 
 
-def table_keys(table: GeneTable, pairs: Mapping[str, str]) -> tuple[list[str], set[str]]:
-    """Return the key of each column, and those keys that are ids."""
+def table_keys(table: GeneTable, pairs: Mapping[str, str]) -> tuple[list[str], set[str], int]:
+    """Return the key of each column, those keys that are ids, and how many columns brought their id along."""
     symbols = table.symbols if table.symbols is not None else table.names
     ids = [""] * len(symbols) if table.ids is None else [unversioned(gene_id) for gene_id in table.ids]
-    keys, known = [], set()
+    keys, known, by_id = [], set(), 0
     for gene_id, symbol, name in zip(ids, symbols, table.names, strict=True):
-        found = gene_id or pairs.get(symbol, "")
+        # Among symbols, genes that have none are often called by their id.
+        own = gene_id or (unversioned(symbol) if ENSEMBL.match(symbol) else "")
+        found = own or pairs.get(symbol, "")
         if found:
             known.add(found)
+        by_id += bool(own)
         keys.append(found or symbol or name)
-    return keys, known
+    return keys, known, by_id
 
 
 def align(n_files: Mapping[str, int], load: Callable[[str], GeneTable], mapping: Mapping[str, str]) -> Universe:
@@ -207,7 +234,7 @@ def align(n_files: Mapping[str, int], load: Callable[[str], GeneTable], mapping:
     with_id: set[str] = set()
     for name in names:
         table = load(name)
-        keys, known = table_keys(table, pairs)
+        keys, known, _ = table_keys(table, pairs)
         with_id.update(known)
         symbols = table.symbols if table.symbols is not None else [""] * len(keys)
         for key, symbol in zip(keys, symbols, strict=True):
@@ -216,15 +243,18 @@ def align(n_files: Mapping[str, int], load: Callable[[str], GeneTable], mapping:
                 of_key[symbol] = of_key.get(symbol, 0) + n_files[name]
     ordered = sorted(votes)
     position = {key: number for number, key in enumerate(ordered)}
-    maps = {}
+    maps, matches = {}, {}
     for name in names:
-        keys, _ = table_keys(load(name), pairs)
+        keys, _, by_id = table_keys(load(name), pairs)
+        n, unmatched = len(keys), sum(key not in with_id for key in keys)
+        matches[name] = TableMatch(n, by_id, n - by_id - unmatched, unmatched, n - len(set(keys)))
         maps[name] = np.array([position[key] for key in keys], np.int32)
     return Universe(
         keys=np.array(ordered, object),
         symbols=np.array([elected(votes[key], key) for key in ordered], object),
         ids=np.array([key if key in with_id else "" for key in ordered], object),
         maps=maps,
+        matches=matches,
     )
 
 

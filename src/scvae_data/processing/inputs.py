@@ -37,7 +37,7 @@ FORBIDDEN = re.compile(r"[:#\s\x00-\x1f]")
 SUFFIXES = (".gz", ".h5ad", ".h5", ".hdf5", ".mtx")
 # Names that say what kind of matrix a file is, not which experiment it came from.
 GENERIC = re.compile(
-    r"[._-]*((filtered|raw|sample_filtered|sample_raw)_(feature|gene)_bc_matri(x|ces)(_mex|_h5)?"
+    r"(^|[._-]+)((filtered|raw|sample_filtered|sample_raw)_(feature|gene)_bc_matri(x|ces)(_mex|_h5)?"
     r"|matrix|matrices|counts?|adata|data|outs|count|hg19|hg38|grch3[78]|mm10|mm9|grcm3[89]|genome)$",
     re.IGNORECASE,
 )
@@ -72,10 +72,14 @@ class Inputs:
         Accept several files of one accession.
     obs_columns
         Input obs columns to keep; None keeps all (an error beyond 50).
+    full_hash
+        Hash whole files instead of samples of them: sure to see every
+        change, and as much reading again as the run itself.
     """
 
     merge_same_accession: bool = False
     obs_columns: Sequence[str] | None = None
+    full_hash: bool = False
 
     simulated = False
 
@@ -204,10 +208,20 @@ def read_manifest(path: Path) -> pd.DataFrame:
     if path.suffix in {".parquet", ".pq"}:
         table = pd.read_parquet(path)
     else:
-        table = pd.read_csv(path, sep="\t" if ".tsv" in path.suffixes else ",")
+        table = read_text_table(path, sep="\t" if ".tsv" in path.suffixes else ",")
     if "path" not in table.columns:
-        raise ConfigError(f"{path}: no column 'path' among {', '.join(map(str, table.columns))}")
+        raise ConfigError(
+            f"{path}: no column 'path' among {', '.join(map(str, table.columns))}; columns are separated by commas, "
+            "or by tabs in a .tsv"
+        )
     return table
+
+
+def read_text_table(path: Path, sep: str) -> pd.DataFrame:
+    """Read a CSV or TSV; columns of codes such as ``007`` stay text."""
+    text = pd.read_csv(path, sep=sep, dtype=str)
+    codes = [name for name in text.columns if text[name].str.fullmatch(r"0\d+", na=False).any()]
+    return pd.read_csv(path, sep=sep, dtype=dict.fromkeys(codes, str))
 
 
 def check_accession(accession: str, origin: Path) -> str:

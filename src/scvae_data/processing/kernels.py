@@ -9,7 +9,7 @@ from numba import njit, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-__all__ = ["FAULTS", "first_fault", "place_rows", "remap_rows", "row_sums", "row_totals"]
+__all__ = ["FAULTS", "first_fault", "place_rows", "remap_rows", "row_sums", "row_totals", "sort_rows"]
 
 FAULTS = {1: "not_finite", 2: "negative", 3: "fractional", 4: "too_large"}
 # Counts up to this value are ranked by a table instead of a sort.
@@ -222,3 +222,52 @@ def place_rows(
                 out_indices[position] = gene
                 out_data[position] = data[k]
                 position += 1
+
+
+@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def sort_rows(
+    row_starts: NDArray[np.int64],
+    indices: NDArray[Any],
+    data: NDArray[Any],
+    counts: NDArray[Any],
+    bits: NDArray[np.uint64],
+) -> None:
+    """Sort each row by index in place; indices in a row are distinct.
+
+    ``counts`` (one per column) and ``bits`` (zeros, one bit per column) are
+    scratch; the bits come back as zeros.
+    """
+    for row in range(row_starts.size - 1):
+        for k in range(row_starts[row], row_starts[row + 1]):
+            column = np.int64(indices[k])
+            counts[column] = data[k]
+            bits[column >> 6] |= np.uint64(1) << np.uint64(column & 63)
+        position = row_starts[row]
+        for word in range(bits.size):
+            left = bits[word]
+            while left:
+                column = (word << 6) + np.int64(trailing_zeros(left))
+                left &= left - np.uint64(1)
+                indices[position] = column
+                data[position] = counts[column]
+                position += 1
+            bits[word] = 0
+
+
+@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def take_rows(
+    row_starts: NDArray[np.int64],
+    indices: NDArray[Any],
+    data: NDArray[Any],
+    rows: NDArray[np.int64],
+    out_starts: NDArray[np.int64],
+    out_indices: NDArray[Any],
+    out_data: NDArray[Any],
+) -> None:
+    """Copy rows by number, in the order asked, to where ``out_starts`` says."""
+    for number in range(rows.size):
+        position = out_starts[number]
+        for k in range(row_starts[rows[number]], row_starts[rows[number] + 1]):
+            out_indices[position] = indices[k]
+            out_data[position] = data[k]
+            position += 1

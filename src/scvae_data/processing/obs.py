@@ -82,18 +82,18 @@ def free_name(name: str, taken: Mapping[str, Any]) -> str:
 
 
 def kind_of(series: pd.Series) -> str:
-    """Return the kind of a column: bool, int, float or string, with ``?`` where values are missing."""
+    """Return the kind of a column: bool, int, float, string, or none without a value; ``?`` marks missing values."""
+    if series.isna().all():
+        return "none?"
     missing = "?" if series.isna().any() else ""
     values = series.dtype.categories if isinstance(series.dtype, pd.CategoricalDtype) else series
     if isinstance(series.dtype, pd.CategoricalDtype) or pd.api.types.is_object_dtype(values):
-        distinct = {
-            type(value) for value in (values if len(values) < 1000 else values.dropna().unique()) if value is not None
-        }
-        kind = "bool" if distinct and distinct <= {bool, np.bool_} else "string"
+        distinct = {type(value) for value in pd.Series(values).dropna().unique()}
+        kind = "bool" if distinct <= {bool, np.bool_} else "string"
     elif pd.api.types.is_bool_dtype(values):
         kind = "bool"
     elif pd.api.types.is_integer_dtype(values):
-        kind = "int"
+        kind = "int" if values.max() <= np.iinfo(np.int64).max else "string"
     elif pd.api.types.is_float_dtype(values):
         return "float"
     else:
@@ -103,8 +103,12 @@ def kind_of(series: pd.Series) -> str:
 
 def to_arrow(series: pd.Series, kind: str) -> pa.Array:
     """Return a column as an Arrow array of its kind; missing values become null."""
+    if kind == "none":
+        return pa.nulls(len(series), pa.float64())
     if kind == "string":
-        return pa.array([None if pd.isna(value) else str(value) for value in series.tolist()], pa.string())
+        codes, distinct = pd.factorize(series)
+        names = pa.array([str(value) for value in distinct], pa.string())
+        return names.take(pa.array(codes, mask=codes < 0))
     if kind == "bool":
         return pa.array([None if pd.isna(value) else bool(value) for value in series.tolist()], pa.bool_())
     return pa.array(series, ARROW[kind], from_pandas=True)
@@ -192,16 +196,12 @@ class ObsSchema:
 
     def _values(self, name: str, kind: str, column: pa.ChunkedArray) -> Any:
         if kind == "int?":
-            return column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+            return pd.array(column.to_pylist(), dtype="Int64")
         if kind == "bool?":
             return pd.array(column.to_pylist(), dtype="boolean")
         values = column.to_numpy(zero_copy_only=False)
         if kind.startswith("string"):
-            return (
-                categorical(values)
-                if name in self.categories
-                else np.array(["" if v is None else v for v in values], object)
-            )
+            return categorical(values) if name in self.categories else values.astype(object)
         return values.astype(bool) if kind == "bool" else values
 
 
@@ -223,17 +223,17 @@ def cast(column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
 def decide_schema(metrics: Sequence[str], kinds_of_files: Sequence[Mapping[str, str]]) -> ObsSchema:
     """Choose one kind for every input column over all files.
 
-    Whole and fractional numbers together are float; any other mixture
-    becomes text, with a warning.
+    Whole and fractional numbers together are float, and so is a column
+    without any value; any other mixture becomes text, with a warning.
     """
     names = sorted({name for kinds in kinds_of_files for name in kinds})
     unified: dict[str, str] = {}
     for name in names:
         present = [kinds[name] for kinds in kinds_of_files if name in kinds]
-        bases = {kind.rstrip("?") for kind in present}
+        bases = {kind.rstrip("?") for kind in present} - {"none"}
         if len(bases) == 1:
             base = bases.pop()
-        elif bases == {"int", "float"}:
+        elif bases <= {"int", "float"}:
             base = "float"
         else:
             base = "string"

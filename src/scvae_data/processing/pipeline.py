@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import shutil
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,22 +20,37 @@ import numpy as np
 import pandas as pd
 
 from scvae_data.errors import ConfigError, ScvaeDataError
+from scvae_data.processing.choose import (
+    AnyGeneRules,
+    Choice,
+    GeneFiles,
+    choose_genes,
+    list_choice,
+    read_gene_files,
+    save_statistics,
+)
 from scvae_data.processing.control import ControlSubset
+from scvae_data.processing.corpus import survey_inputs
 from scvae_data.processing.decide import (
     Decision,
+    GeneSums,
     choose_categories,
     chunk_bounds,
     dropped_genes,
     gene_sets,
     median_total,
-    select_genes,
     sum_genes,
     total_run,
 )
-from scvae_data.processing.directory import held_directory, prepare
+from scvae_data.processing.directory import clear, held_directory, is_complete, prepare
+from scvae_data.processing.dropped import write_dropped
+from scvae_data.processing.duplicates import KEEP, find_copies, n_parts, remove_copies, report_copies, restore_scan
 from scvae_data.processing.engine import Engine, Failure, Task
-from scvae_data.processing.genes import GeneRules, Universe, align, read_mapping
-from scvae_data.processing.inputs import Inputs, source_names
+from scvae_data.processing.finished import check_finished, summary_of
+from scvae_data.processing.gene_list import ListRules, resolve
+from scvae_data.processing.genes import Universe, align
+from scvae_data.processing.inputs import Inputs
+from scvae_data.processing.mapping import mapping_report, warn_of_foreign_genes
 from scvae_data.processing.merge import merge_groups, merge_runs
 from scvae_data.processing.normalize import Normalization
 from scvae_data.processing.obs import decide_schema
@@ -42,12 +58,13 @@ from scvae_data.processing.order import OrderKey
 from scvae_data.processing.publish import publish
 from scvae_data.processing.qc import GENE_CLASSES, QcRules, gene_class_flags
 from scvae_data.processing.report import FailedFile, Summary, failure_table, peak_rss_bytes, total_lost
+from scvae_data.processing.row_hash import hash_keys
 from scvae_data.processing.scan import ScanJob, ScanResult, scan_file, scan_key
-from scvae_data.processing.survey import FileFacts, check_corpus, facts_digest, load_table, survey_file
+from scvae_data.processing.survey import FileFacts, check_corpus, facts_digest, load_table
 from scvae_data.processing.write import WriteJob, save_var, write_one
 from scvae_data.progress import progress
 from scvae_data.store import ChunkEntry, Chunking, GeneList
-from scvae_data.store.files import write_json
+from scvae_data.store.files import write_atomic, write_json
 
 __all__ = ["run"]
 
@@ -58,7 +75,7 @@ def run(
     *,
     input: Inputs,
     qc: QcRules,
-    genes: GeneRules,
+    genes: AnyGeneRules,
     normalization: Normalization,
     chunking: Chunking,
     control: ControlSubset,
@@ -68,6 +85,7 @@ def run(
     resume: bool,
     max_failed_fraction: float,
     subset_to_control_cells: bool,
+    keep_duplicates: str = "all",
     processed_dir: Path,
     config: Mapping[str, Any],
 ) -> Summary:
@@ -85,6 +103,8 @@ def run(
         Share of files that may fail; above it nothing is written.
     subset_to_control_cells
         Keep only the cells that ``control`` describes.
+    keep_duplicates
+        Of cells with equal counts keep ``"all"``, the ``"first"`` or ``"none"``.
     processed_dir
         The directory.
     config
@@ -97,13 +117,20 @@ def run(
     """
     if not 0 <= max_failed_fraction <= 1:
         raise ConfigError(f"max_failed_fraction={max_failed_fraction} must be a share from 0 to 1")
+    if keep_duplicates not in KEEP:
+        raise ConfigError(f"keep_duplicates={keep_duplicates!r} must be one of {', '.join(KEEP)}")
+    gene_files = read_gene_files(genes)  # one of them may lie in the directory that is overwritten
+    if subset_to_control_cells and not control.columns:
+        raise ConfigError("control.column is an empty list; name the obs column that tells controls")
     with held_directory(processed_dir):
         work = prepare(processed_dir, overwrite=overwrite, resume=resume)
         pipeline = Pipeline(
             input, qc, genes, normalization, chunking, control if subset_to_control_cells else None, engine, seed,
-            max_failed_fraction, processed_dir, work,
+            max_failed_fraction, keep_duplicates, processed_dir, work, gene_files,
         )  # fmt: skip
         try:
+            if is_complete(processed_dir) and not overwrite:
+                return pipeline.leave_alone(config)
             return pipeline.run(config)
         finally:
             engine.close()
@@ -116,22 +143,27 @@ class Pipeline:
         self,
         inputs: Inputs,
         qc: QcRules,
-        genes: GeneRules,
+        genes: AnyGeneRules,
         normalization: Normalization,
         chunking: Chunking,
         control: ControlSubset | None,
         engine: Engine,
         seed: int,
         max_failed_fraction: float,
+        keep_duplicates: str,
         processed_dir: Path,
         work: Path,
+        gene_files: GeneFiles,
     ) -> None:
         self.inputs, self.qc, self.genes, self.normalization = inputs, qc, genes, normalization
         self.chunking, self.control, self.engine, self.seed = chunking, control, engine, seed
         self.max_failed_fraction = max_failed_fraction
+        self.keep_duplicates = keep_duplicates
         self.directory, self.work = processed_dir, work
         self.summary = Summary(processed_dir, chunk_size=chunking.chunk_size, simulated=inputs.simulated)
         self.failed = self.summary.failed
+        self.gene_files = gene_files
+        self.listed: Choice | None = None
 
     def run(self, config: Mapping[str, Any]) -> Summary:
         """Run all stages."""
@@ -139,13 +171,18 @@ class Pipeline:
             files = self.survey()
             universe = self.align(files)
             results = self.scan(files, universe)
+        with self.timed("compare"):
+            results = self.compare(files, results)
         with self.timed("decide"):
             decision, genes, var = self.decide(files, universe, results)
             digest = decision.save(self.work)
             save_var(self.work, digest, var)
             bounds = chunk_bounds(self.work, decision.runs, self.chunking.chunk_size)
+        if is_complete(self.directory):
+            clear(self.directory)
         with self.timed("write"):
             entries = self.write(decision, digest, bounds)
+        self.summary.dropped_cells = write_dropped(self.directory, self.work, results, self.qc.metrics)
         self.summary.peak_rss = peak_rss_bytes()
         publish(
             self.directory, self.work, self.summary, decision=decision, genes=genes, entries=entries, results=results,
@@ -153,6 +190,14 @@ class Pipeline:
         )  # fmt: skip
         shutil.rmtree(self.work)
         return self.summary
+
+    def leave_alone(self, config: Mapping[str, Any]) -> Summary:
+        """Check that a finished directory is what this run would make, and touch nothing but what runs leave behind."""
+        with tempfile.TemporaryDirectory(prefix="scvae-data-") as scratch:
+            files = survey_inputs(self.inputs, self.engine, Path(scratch)).files
+        check_finished(self.directory, files, self.processing_id(files), config)
+        shutil.rmtree(self.work, ignore_errors=True)
+        return summary_of(self.directory)
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -163,18 +208,9 @@ class Pipeline:
 
     def survey(self) -> list[FileFacts]:
         """Read all headers; refuse what the inputs must not be together. Files come back in order of their names."""
-        given = self.inputs.files()
-        names = source_names([file.path for file in given])
-        order = sorted(range(len(given)), key=lambda number: names[number])
-        tasks = [Task(survey_file, (given[number], names[number], self.work / "tables")) for number in order]
-        self.summary.n_files = len(tasks)
-        found: dict[int, FileFacts] = {}
-        for position, outcome in progress(self.engine.run(tasks), total=len(tasks), desc="survey"):
-            if isinstance(outcome, Failure):
-                self.failed.append(FailedFile.of(names[order[position]], "survey", outcome))
-            else:
-                found[position] = outcome
-        files = [found[position] for position in sorted(found)]
+        corpus = survey_inputs(self.inputs, self.engine, self.work / "tables")
+        files, self.summary.n_files = corpus.files, corpus.n_files
+        self.failed.extend(corpus.failed)
         if files:
             check_corpus(files, self.inputs, allow_mixed_species=self.genes.allow_mixed_species)
         for file in files:
@@ -188,9 +224,12 @@ class Pipeline:
         failed = sorted(self.failed, key=lambda file: file.source_file)
         self.failed[:] = failed
         n_files = self.summary.n_files
+        report, quarantine = self.directory / "failure_report.json", self.directory / "quarantine.txt"
         if not failed:
+            for earlier in (report, quarantine):
+                earlier.unlink(missing_ok=True)
             return
-        report = self.directory / "failure_report.json"
+        write_atomic(quarantine, "".join(f"{file.path}\n" for file in failed).encode())
         write_json(
             report,
             {"format": "scvae-data failure report", "n_files": n_files, "failed": [vars(file) for file in failed]},
@@ -210,11 +249,14 @@ class Pipeline:
     def align(self, files: Sequence[FileFacts]) -> Universe:
         """Bring the genes of all files into one order, and store each table's map for the workers."""
         n_files = Counter(slot.table for file in files for slot in file.slots)
-        universe = align(n_files, partial(load_table, self.work / "tables"), read_mapping(self.genes.mapping))
+        universe = align(n_files, partial(load_table, self.work / "tables"), self.gene_files.pairs)
+        if wanted := self.gene_files.wanted:
+            self.listed = list_choice(resolve(wanted, universe), wanted)
         for key, positions in universe.maps.items():
             np.save(self.work / "maps" / f"{key}.npy", positions)
         np.save(self.work / "universe_keys.npy", universe.keys.astype(str))
         np.save(self.work / "universe_symbols.npy", universe.symbols.astype(str))
+        np.save(self.work / "universe_hashes.npy", hash_keys(universe.keys))
         return universe
 
     def scan(self, files: Sequence[FileFacts], universe: Universe) -> list[ScanResult]:
@@ -236,7 +278,8 @@ class Pipeline:
             elif outcome.reason == "no_control_column" and self.control and self.control.missing == "drop_file":
                 dropped.append(files[number].source_file)
             else:
-                self.failed.append(FailedFile.of(files[number].source_file, "scan", outcome))
+                file = files[number]
+                self.failed.append(FailedFile.of(file.source_file, "scan", outcome, file.path))
         if dropped:
             log.warning("%d files without a control column are left out, e.g. %s", len(dropped), min(dropped))
         self.check_failures()
@@ -249,18 +292,39 @@ class Pipeline:
             )
         return ordered
 
+    def compare(self, files: Sequence[FileFacts], results: Sequence[ScanResult]) -> list[ScanResult]:
+        """Find cells that equal another one, and drop those that shall not be kept."""
+        keep = self.keep_duplicates
+        names = {number: file.source_file for number, file in enumerate(files)}
+        np.save(self.work / "source_files.npy", np.array(list(names.values()), str))
+        numbers, parts = [result.number for result in results], n_parts(sum(result.n_kept for result in results))
+        tasks = [Task(find_copies, (self.work, numbers, part, parts, keep)) for part in range(parts)]
+        self.summary.duplicates = report_copies(self.collect("compare", tasks, unit="part"), names, keep)
+        if keep == "all" or not self.summary.duplicates["n_copies"]:
+            for number in numbers:
+                restore_scan(self.work, number)
+            return list(results)
+        tasks = [Task(remove_copies, (self.work, result, parts, self.qc.metrics)) for result in results]
+        kept: list[ScanResult] = self.collect("drop copies", tasks, unit="file")
+        self.summary.lost = total_lost(kept)
+        if not any(result.n_kept for result in kept):
+            raise ConfigError(f"keep_duplicates={keep} leaves no cell: every cell equals another one")
+        return kept
+
     def decide(
         self, files: Sequence[FileFacts], universe: Universe, results: Sequence[ScanResult]
     ) -> tuple[Decision, GeneList, pd.DataFrame]:
         """Choose genes, target sum and columns over all files."""
         sums = sum_genes(self.work, universe, results)
-        kept = select_genes(self.genes, sums, len(results))
-        self.summary.dropped_genes = dropped_genes(universe, sums, kept)
-        np.save(self.work / "kept.npy", kept)
         schema = decide_schema(metric_columns(self.work, results), [result.obs_kinds for result in results])
         text = ["SRX_accession", *(name for name, kind in schema.kinds.items() if kind.startswith("string"))]
         over_all = self.normalization.size_factor_genes == "all"
         runs = [path for result in results for path in result.runs]
+        choice = self.choose(files, universe, sums, len(results), runs, schema.kinds)
+        columns, gene_map = choice.columns, choice.columns.gene_map(len(universe.keys))
+        kept = gene_map >= 0
+        self.account_for_genes(universe, sums, results, choice, kept)
+        np.save(self.work / "kept.npy", kept)
         tasks = [Task(total_run, (self.work, path, "kept.npy", text, over_all)) for path in runs]
         totals = self.collect("decide", tasks, unit="run")
         n_obs = sum(total.n_rows - sum(total.n_dropped.values()) for total in totals)
@@ -270,10 +334,8 @@ class Pipeline:
         self.summary.lost["zero_counts_in_kept_genes"] = empty
         values = {name: set().union(*(total.values[name] for total in totals)) for name in text}
         values["source_file"] = {files[number].source_file for total in totals for number in total.files}
-        masks, codes = gene_sets(universe, kept, results, len(files))
+        masks, codes = gene_sets(universe, columns, results, len(files))
         schema = replace(schema, categories=choose_categories(values, n_obs))
-        gene_map = np.full(len(kept), -1, np.int32)
-        gene_map[kept] = np.arange(int(kept.sum()), dtype=np.int32)
         decision = Decision(
             gene_map=gene_map,
             gene_set=codes,
@@ -283,13 +345,42 @@ class Pipeline:
             target_sum=self.normalization.target_sum or median_total([total.totals for total in totals]),
             max_count=max(total.max_count for total in totals),
             processing_id=self.processing_id(files),
+            n_vars=columns.n_vars,
             runs=[total.path for total in totals if sum(total.n_dropped.values()) < total.n_rows],
         )
         decision = self.merge(decision)
-        names, symbols, ids = (column[kept] for column in (universe.keys, universe.symbols, universe.ids))
-        genes = GeneList.of(names.tolist(), [key or None for key in ids], symbols.tolist(), masks)
-        self.summary.n_genes_in, self.summary.n_vars = len(kept), int(kept.sum())
+        names, symbols, ids = columns.names, columns.symbols, columns.ids
+        genes = GeneList.of(names.tolist(), [key or None for key in ids], [name or None for name in symbols], masks)
+        self.summary.n_genes_in, self.summary.n_vars = len(kept), columns.n_vars
         return decision, genes, var_table(names, symbols, ids)
+
+    def choose(
+        self,
+        files: Sequence[FileFacts],
+        universe: Universe,
+        sums: GeneSums,
+        n_files: int,
+        runs: Sequence[str],
+        kinds: Mapping[str, str],
+    ) -> Choice:
+        """Choose the genes: those of a list, or by rule."""
+        if isinstance(self.genes, ListRules):
+            assert self.listed is not None  # `align` has found them
+            return self.listed
+        return choose_genes(
+            self.genes, universe, sums, n_files=n_files, work=self.work, runs=runs, kinds=kinds,
+            normalization=self.normalization, identity=self.processing_id(files), collect=self.collect,
+        )  # fmt: skip
+
+    def account_for_genes(
+        self, universe: Universe, sums: GeneSums, results: Sequence[ScanResult], choice: Choice, kept: np.ndarray
+    ) -> None:
+        """Record what became of the inputs' genes."""
+        self.summary.dropped_genes = dropped_genes(universe, sums, kept)
+        self.summary.gene_choice = choice.account
+        self.summary.gene_mapping = mapping_report(self.work, universe, results, sums.n_files, kept)
+        warn_of_foreign_genes(self.summary.gene_mapping)
+        save_statistics(self.directory, choice.statistics)
 
     def merge(self, decision: Decision) -> Decision:
         """Merge runs until a chunk touches few enough of them."""
@@ -333,8 +424,11 @@ class Pipeline:
 
     def processing_id(self, files: Sequence[FileFacts]) -> str:
         """Hash what the chunks depend on: settings and input content, not where, when or on how many cores."""
-        parts = [self.qc, self.genes, self.normalization, self.chunking, self.control, self.inputs.obs_columns]
-        rules = json.dumps([self.seed, *(None if part is None else vars_of(part) for part in parts)], default=str)
+        stages = [self.normalization, self.chunking, self.control]
+        parts = [self.qc, self.gene_files.settings, *stages, self.inputs.obs_columns]
+        rules = json.dumps(
+            [self.seed, self.keep_duplicates, *(None if part is None else vars_of(part) for part in parts)], default=str
+        )
         return hashlib.sha256((rules + facts_digest(files)).encode()).hexdigest()[:32]
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow.feather as feather
 
 from scvae_data.processing.decide import Decision, describe
+from scvae_data.processing.directory import remove_strays
 from scvae_data.processing.report import Summary, provenance, storage_statistics
 from scvae_data.processing.scan import ScanResult
 from scvae_data.processing.survey import FileFacts as InputFacts
@@ -50,6 +51,7 @@ def publish(
 
     A directory with an index is complete, so the index comes last.
     """
+    remove_strays(directory, {entry.file for entry in entries})
     obs_facts, columns, accessions = write_obs(directory / OBS_FILE, work, decision, entries)
     gene_facts = write_gene_list(directory, genes)
     summary.n_chunks = len(entries)

@@ -6,16 +6,19 @@ of one file, bit for bit, computed from exact integer sums.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from scvae_data.errors import ConfigError
+from scvae_data.processing.outliers import SCALES, Bounds
 
-__all__ = ["GENE_CLASSES", "QcRules", "RowSums", "gene_class_flags", "qc_metrics"]
+__all__ = ["GENE_CLASSES", "Judgement", "QcRules", "RowSums", "gene_class_flags", "qc_metrics"]
 
 GENE_CLASSES = ("mt", "ribo", "hb")
 
@@ -76,6 +79,23 @@ class RowSums:
 
 
 @dataclass(frozen=True)
+class Judgement:
+    """The verdict on some cells, and why.
+
+    Parameters
+    ----------
+    verdict
+        0 for kept, or 1 + the position in `QcRules.rules` of the first rule broken, uint8, shape (n,).
+    value, threshold
+        What the broken rule looked at and what it asked for, float64; NaN for kept cells.
+    """
+
+    verdict: NDArray[np.uint8]
+    value: NDArray[np.float64]
+    threshold: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
 class QcRules:
     """Thresholds a cell must meet; None leaves a rule out.
 
@@ -90,6 +110,13 @@ class QcRules:
         genes, inclusive. A file that measured no gene of a class passes.
     percent_top
         Report the percentage of counts in the N largest genes of a cell.
+    nmads
+        Metric to a number of median absolute deviations: a cell whose metric
+        lies further from the median of its file and accession is dropped; a
+        metric set to None is left out.
+    mad_scale
+        1.0: the deviation as it is, as in scanpy's tutorials; 1.4826: scaled
+        to the standard deviation of a normal distribution, as in R.
     """
 
     min_genes: int | None = 200
@@ -100,6 +127,8 @@ class QcRules:
     max_pct_counts_ribo: float | None = None
     max_pct_counts_hb: float | None = None
     percent_top: Sequence[int] = (50,)
+    nmads: Mapping[str, float | None] | None = None
+    mad_scale: float = 1.0
 
     def __post_init__(self) -> None:
         for name in ("min_genes", "max_genes", "min_counts", "max_counts"):
@@ -118,28 +147,81 @@ class QcRules:
             least, most = getattr(self, low), getattr(self, high)
             if least is not None and most is not None and least > most:
                 raise ConfigError(f"qc.{low}={least} exceeds qc.{high}={most}; no cell could pass")
+        if self.mad_scale not in SCALES:
+            raise ConfigError(f"qc.mad_scale={self.mad_scale} must be 1.0 (unscaled) or 1.4826 (as a normal deviation)")
+        for metric, n in self.outlier_metrics.items():
+            if metric not in self.metrics:
+                wanted = re.fullmatch(r"pct_counts_in_top_(\d+)_genes", metric)
+                remedy = f"add {wanted[1]} to qc.percent_top" if wanted else f"there are {', '.join(self.metrics)}"
+                raise ConfigError(f"qc.nmads.{metric}: no such metric is measured; {remedy}")
+            if not n > 0:
+                raise ConfigError(f"qc.nmads.{metric}={n} must be above 0, or null to leave the rule out")
+
+    @property
+    def metrics(self) -> list[str]:
+        """Names of the metrics that are measured."""
+        names = ["total_counts", "n_genes_by_counts", "log1p_total_counts", "log1p_n_genes_by_counts"]
+        names += [f"pct_counts_{name}" for name in GENE_CLASSES]
+        return names + [f"pct_counts_in_top_{top}_genes" for top in sorted(set(self.percent_top))]
+
+    @property
+    def outlier_metrics(self) -> dict[str, float]:
+        """The metrics whose outliers are dropped, with their number of deviations."""
+        return {metric: n for metric, n in (self.nmads or {}).items() if n is not None}
 
     @property
     def rules(self) -> list[str]:
         """Names of the rules in force, in the order a cell meets them."""
         names = ["min_genes", "min_counts", "max_genes", "max_counts"]
         names += [f"max_pct_counts_{name}" for name in GENE_CLASSES]
-        return ["zero_counts"] + [name for name in names if getattr(self, name) is not None]
+        fixed = ["zero_counts"] + [name for name in names if getattr(self, name) is not None]
+        return fixed + [f"mad_{metric}" for metric in self.outlier_metrics]
+
+    def passes_minima(self, metrics: pd.DataFrame) -> NDArray[np.bool_]:
+        """Return which rows are cells at all by the minimum rules: empty droplets say nothing about outliers."""
+        rules = [rule for rule in self.rules if rule == "zero_counts" or rule.startswith("min_")]
+        passes = np.ones(len(metrics), bool)
+        for rule in rules:
+            values, low, _ = self._limits(rule, metrics, None)
+            passes &= values >= low
+        return np.asarray(passes, dtype=bool)
 
     def verdict(self, metrics: pd.DataFrame) -> NDArray[np.uint8]:
         """Return per cell 0 for kept, or 1 + the position in `rules` of the first rule it breaks."""
-        verdict = np.zeros(len(metrics), np.uint8)
-        for number, rule in enumerate(self.rules, start=1):
-            broken = self._broken(rule, metrics)
-            verdict[broken & (verdict == 0)] = number
-        return verdict
+        return self.judge(metrics).verdict
 
-    def _broken(self, rule: str, metrics: pd.DataFrame) -> NDArray[np.bool_]:
+    def judge(self, metrics: pd.DataFrame, bounds: Bounds | None = None) -> Judgement:
+        """Hold the rules against some cells.
+
+        Parameters
+        ----------
+        metrics
+            Their metrics.
+        bounds
+            Bounds of each of these cells for the outlier rules; without them those rules keep every cell.
+        """
+        verdict = np.zeros(len(metrics), np.uint8)
+        value, threshold = (np.full(len(metrics), np.nan) for _ in range(2))
+        for number, rule in enumerate(self.rules, start=1):
+            values, low, high = self._limits(rule, metrics, bounds)
+            below = values < low
+            broken = (below | (values > high)) & (verdict == 0)
+            verdict[broken] = number
+            value[broken] = values[broken]
+            threshold[broken] = np.where(below, low, high)[broken]
+        return Judgement(verdict, value, threshold)
+
+    def _limits(self, rule: str, metrics: pd.DataFrame, bounds: Bounds | None) -> tuple[NDArray[Any], Any, Any]:
+        """Return the values a rule looks at, and the least and most it allows."""
         if rule == "zero_counts":
-            return np.asarray(metrics["total_counts"] == 0)
+            return metrics["total_counts"].to_numpy(), 1, np.inf
+        if rule.startswith("mad_"):
+            metric = rule[4:]
+            low, high = (-np.inf, np.inf) if bounds is None else bounds[metric]
+            return metrics[metric].to_numpy(np.float64), low, high
         column = {"genes": "n_genes_by_counts", "counts": "total_counts"}.get(rule[4:], rule[4:])
-        values, limit = metrics[column].to_numpy(), getattr(self, rule)
-        return np.asarray(values < limit if rule.startswith("min_") else values > limit)
+        limit = getattr(self, rule)
+        return metrics[column].to_numpy(), *((limit, np.inf) if rule.startswith("min_") else (-np.inf, limit))
 
 
 def gene_class_flags(symbols: NDArray[np.object_], keys: NDArray[np.object_]) -> NDArray[np.uint8]:

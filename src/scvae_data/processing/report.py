@@ -44,11 +44,12 @@ class FailedFile:
     reason: str
     message: str
     details: str = ""
+    path: str = ""
 
     @classmethod
-    def of(cls, source_file: str, stage: str, failure: Failure) -> FailedFile:
+    def of(cls, source_file: str, stage: str, failure: Failure, path: str = "") -> FailedFile:
         """Describe the failure of a file."""
-        return cls(source_file, stage, failure.reason, failure.message, failure.details)
+        return cls(source_file, stage, failure.reason, failure.message, failure.details, path)
 
 
 @dataclass
@@ -61,8 +62,18 @@ class Summary:
         Cells not kept, per rule.
     seconds
         Wall time per stage.
+    duplicates
+        Cells that equal another one, see `report_copies`.
+    dropped_cells
+        Name, size and checksum of the table of cells that are not kept.
     dropped_genes
         Genes that are not in the directory, with their cells and counts, in columns.
+    gene_choice
+        How the genes were chosen, where not by the base rules alone.
+    gene_mapping
+        How each file's genes were matched, in columns.
+    left_alone
+        The directory was finished before, and nothing was done.
     peak_rss
         Peak memory of the largest process, bytes.
     """
@@ -82,10 +93,20 @@ class Summary:
     seconds: dict[str, float] = field(default_factory=dict)
     peak_rss: int = 0
     simulated: bool = False
+    left_alone: bool = False
+    duplicates: dict[str, Any] = field(default_factory=dict)
+    dropped_cells: dict[str, Any] = field(default_factory=dict)
     dropped_genes: dict[str, list[Any]] = field(default_factory=dict)
+    gene_choice: dict[str, Any] = field(default_factory=dict)
+    gene_mapping: dict[str, list[Any]] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """Lay the summary out as aligned lines."""
+        if self.left_alone:
+            return (
+                f"{shown(self.processed_dir)} is finished, with these settings and inputs: {self.n_obs:,} cells, "
+                f"{self.n_vars:,} genes, {self.n_chunks:,} chunks; nothing to do"
+            )
         total = sum(self.seconds.values())
         stages = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self.seconds.items())
         lost = ", ".join(f"{count:,} {rule}" for rule, count in self.lost.items() if count) or "none"
@@ -95,6 +116,7 @@ class Summary:
              + (" (simulated demo)" if self.simulated else "")),
             ("cells", f"{self.n_obs_in:,} in, {self.n_obs:,} kept ({share:.1f} %)"),
             ("not kept", lost),
+            *self._copies(),
             ("genes", f"{self.n_genes_in:,} in, {self.n_vars:,} kept"),
             ("chunks", f"{self.n_chunks:,} of {self.chunk_size:,} cells"),
             ("size", f"{human_bytes(self.bytes)}, {self.bytes / max(self.nnz, 1):.2f} bytes per stored count"),
@@ -104,6 +126,14 @@ class Summary:
             ("next", f"python train.py data=chunked paths.processed_dir={shown(self.processed_dir)}"),
         ]  # fmt: skip
         return "\n".join(f"{name:<9} {text}" for name, text in rows)
+
+    def _copies(self) -> list[tuple[str, str]]:
+        """Say in one row how many cells equal another one; none, no row."""
+        if not (n_copies := self.duplicates.get("n_copies")):
+            return []
+        keep = self.duplicates["keep"]
+        done = {"all": "all are kept", "first": "the first of each is kept", "none": "none of them is kept"}[keep]
+        return [("copies", f"{n_copies:,} cells have the counts of another cell; {done} (keep_duplicates={keep})")]
 
 
 def shown(path: Path) -> str:
@@ -154,6 +184,7 @@ def provenance(
             "n_obs": [file.n_obs for file in files],
             "bytes": [file.bytes for file in files],
             "sampled_sha256": [file.fingerprint for file in files],
+            "sha256": [file.sha256 for file in files],
         },
     }
 
@@ -204,11 +235,22 @@ def storage_statistics(
             "lost": {rule: [result.lost.get(rule, 0) for result in results] for rule in rules},
             "seconds": [round(result.seconds, 3) for result in results],
         },
+        "dropped_cells": summary.dropped_cells,
+        "duplicates": summary.duplicates,
+        "outlier_bounds": outlier_bounds(results),
+        "gene_choice": summary.gene_choice,
+        "gene_mapping": summary.gene_mapping,
         "dropped_genes": summary.dropped_genes,
         "failed_files": [vars(file) for file in summary.failed],
         "seconds": {name: round(seconds, 3) for name, seconds in summary.seconds.items()},
         "peak_rss_bytes": summary.peak_rss,
     }
+
+
+def outlier_bounds(results: Sequence[ScanResult]) -> dict[str, list[Any]]:
+    """Return the outlier bounds of all files in columns; empty without outlier rules."""
+    rows = [{"source_file": result.source_file} | bound for result in results for bound in result.bounds]
+    return {name: [row[name] for row in rows] for name in rows[0]} if rows else {}
 
 
 def total_lost(results: Sequence[ScanResult]) -> dict[str, int]:

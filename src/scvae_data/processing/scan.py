@@ -3,6 +3,11 @@
 The file is decoded once. Every value is checked, every cell measured and
 judged, and the kept rows are laid out in the universe's gene order, sorted
 by their order key and spooled.
+
+Outlier rules need all metrics of a file before any cell is judged: the file
+is then decoded twice. Spooling first and judging later would save that
+decode, but runs would hold cells that are not kept, and every later stage
+would have to know; the second decode costs nothing to those who do not ask.
 """
 
 from __future__ import annotations
@@ -12,7 +17,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +28,25 @@ from numpy.typing import NDArray
 
 from scvae_data.errors import InputError
 from scvae_data.processing.control import ControlSubset
-from scvae_data.processing.kernels import FAULTS, first_fault, remap_rows, row_sums
+from scvae_data.processing.dropped import DroppedWriter, dropped_table
+from scvae_data.processing.duplicates import LEAST_GENES, save_hashes
+from scvae_data.processing.kernels import FAULTS, first_fault, remap_rows, row_sums, take_rows
 from scvae_data.processing.obs import input_obs, measured_obs
 from scvae_data.processing.order import OrderKey
+from scvae_data.processing.outliers import OutlierBounds, bounds_of_rows, find_bounds
 from scvae_data.processing.qc import GENE_CLASSES, QcRules, RowSums, gene_class_flags, qc_metrics
+from scvae_data.processing.row_hash import hash_rows
+from scvae_data.processing.scan_result import ScanResult
 from scvae_data.processing.spool import RunWriter
 from scvae_data.processing.survey import FileFacts, SlotFacts, load_table
 from scvae_data.readers import CsrBlock, Reader, open_reader
+from scvae_data.store import FORMAT_VERSION
 from scvae_data.store.files import read_json, write_json
 
-__all__ = ["ScanJob", "ScanResult", "scan_file"]
+__all__ = ["ScanJob", "ScanResult", "scan_file", "scan_key"]
+
+# Raised where what a scan leaves changes: results of another version are made again.
+SPOOL_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -63,37 +77,6 @@ class ScanJob:
     def target(self, number: int) -> Path:
         """Folder of the results for file ``number``."""
         return self.work / "scan" / f"{number:06d}"
-
-
-@dataclass
-class ScanResult:
-    """Account of one scanned file.
-
-    Parameters
-    ----------
-    slot, table
-        The counts slot taken and the hash of its gene table.
-    evidence
-        Why earlier slots were passed over.
-    runs
-        Paths of its runs without suffix, relative to the work folder.
-    lost
-        Cells lost per rule, in the order of the rules.
-    """
-
-    number: int
-    source_file: str
-    slot: str
-    table: str
-    species: list[str]
-    evidence: list[str]
-    n_obs: int
-    n_kept: int
-    nnz: int
-    lost: dict[str, int]
-    obs_kinds: dict[str, str]
-    runs: list[str] = field(default_factory=list)
-    seconds: float = 0.0
 
 
 class NotCounts(Exception):
@@ -167,11 +150,15 @@ class SlotScan:
         self.obs = input_obs(reader, file, job.obs_columns)
         self.accessions, self.names = cell_names(reader, file, rank)
         self.control = control_mask(job.control, file, reader)
+        self.key_hashes = np.load(job.work / "universe_hashes.npy")
+        self.hashes: list[NDArray[np.uint64]] = []
+        self.dropped = DroppedWriter(job.target(number))
         self.buffer = RowBuffer(job.run_entries, job.n_genes)
         self.gene_cells = np.zeros(job.n_genes, np.int64)
         self.gene_totals = np.zeros(job.n_genes, np.int64)
         self.rules = (["not_control"] if job.control is not None else []) + job.qc.rules
         self.lost = dict.fromkeys(self.rules, 0)
+        self.bounds: list[OutlierBounds] = []
         self.runs: list[str] = []
         self.pending: list[pd.DataFrame] = []
         self.nnz = 0
@@ -179,13 +166,17 @@ class SlotScan:
 
     def run(self) -> ScanResult:
         """Stream the slot's rows; raises `NotCounts` at the first value that is none."""
+        if self.job.qc.outlier_metrics:
+            self.bounds = self._find_bounds()
         for block in self.reader.blocks(self.slot.name, max_elements=self.job.block_entries):
             self._check(block)
             metrics = self._measure(block)
             keep = self._judge(block.first_row, metrics)
             self._append(block, metrics, keep)
         self._flush()
+        self.dropped.close()
         folder = self.job.target(self.number)
+        save_hashes(folder, self.hashes)
         np.savez_compressed(folder / "genes.npz", cells=self.gene_cells, totals=self.gene_totals)
         return ScanResult(
             number=self.number,
@@ -200,7 +191,18 @@ class SlotScan:
             lost=self.lost,
             obs_kinds=self.obs.kinds,
             runs=self.runs,
+            bounds=[asdict(bound) for bound in self.bounds],
         )
+
+    def _find_bounds(self) -> list[OutlierBounds]:
+        """Measure all rows before any is judged, and return the bounds of each accession."""
+        qc, measured = self.job.qc, []
+        for block in self.reader.blocks(self.slot.name, max_elements=self.job.block_entries):
+            self._check(block)
+            metrics = self._measure(block).set_index(block.first_row + np.arange(block.n_rows))
+            measured.append(metrics.loc[qc.passes_minima(metrics), list(qc.outlier_metrics)])
+        together = pd.concat(measured)
+        return find_bounds(together, self.accessions[together.index.to_numpy()], qc.outlier_metrics, qc.mad_scale)
 
     def _check(self, block: CsrBlock) -> None:
         """Raise `NotCounts` with place and value of the first stored value that is no count."""
@@ -243,13 +245,27 @@ class SlotScan:
         return qc_metrics(sums, self.measured, self.tops.tolist())
 
     def _judge(self, first_row: int, metrics: pd.DataFrame) -> NDArray[np.bool_]:
-        """Return which rows are kept, and count the others by the first rule they break."""
-        verdict = self.job.qc.verdict(metrics).astype(np.int64)
+        """Return which rows are kept; count and list the others by the first rule they break."""
+        rows = slice(first_row, first_row + len(metrics))
+        bounds = bounds_of_rows(self.bounds, self.accessions[rows]) if self.bounds else None
+        judged = self.job.qc.judge(metrics, bounds)
+        verdict = judged.verdict.astype(np.int64)
         if self.control is not None:
+            other = ~self.control[rows]
             verdict = np.where(verdict > 0, verdict + 1, 0)
-            verdict[~self.control[first_row : first_row + len(metrics)]] = 1
+            verdict[other] = 1
+            judged.value[other] = judged.threshold[other] = np.nan
         for number, count in enumerate(np.bincount(verdict, minlength=len(self.rules) + 1)[1:]):
             self.lost[self.rules[number]] += int(count)
+        out = np.flatnonzero(verdict)
+        if len(out):
+            at = first_row + out
+            rules = np.array(self.rules, object)[verdict[out] - 1]
+            table = dropped_table(
+                at, self.names(at), self.accessions[at].tolist(), rules.tolist(), metrics.iloc[out],
+                value=judged.value[out], threshold=judged.threshold[out],
+            )  # fmt: skip
+            self.dropped.append(table)
         return np.asarray(verdict == 0)
 
     def _append(self, block: CsrBlock, metrics: pd.DataFrame, keep: NDArray[np.bool_]) -> None:
@@ -264,12 +280,21 @@ class SlotScan:
             self.pending.append(kept.set_index(block.first_row + rows.start + np.flatnonzero(part)))
             self.n_kept += len(kept)
 
+    def _hash(self, rows: NDArray[np.int64]) -> NDArray[np.uint64]:
+        """Return hash and source row of those buffered cells that are deep enough to be compared."""
+        starts, indices, data = self.buffer.rows()
+        hashes = np.empty((len(rows), 2), np.uint64)
+        hash_rows(starts, indices, data, self.key_hashes, hashes)
+        deep = np.diff(starts) >= LEAST_GENES
+        return np.column_stack([hashes[deep], rows[deep].astype(np.uint64)])
+
     def _flush(self) -> None:
         """Sort what is buffered by order key and write it as a run."""
         if not self.pending:
             return
         metrics = pd.concat(self.pending)
         rows = metrics.index.to_numpy()
+        self.hashes.append(self._hash(rows))
         accessions, names = self.accessions[rows], self.names(rows)
         hashes = self.job.order.hashes(accessions, rows, names)
         keys = self.job.order.keys(hashes, self.number, rows, self.obs.frame)
@@ -348,13 +373,19 @@ class RowBuffer:
         self.n_entries = end
         self._lengths.append(lengths)
 
+    def rows(self) -> tuple[NDArray[np.int64], NDArray[Any], NDArray[np.uint32]]:
+        """Return all rows as they came: row starts, indices, data."""
+        starts = np.concatenate([[0], np.cumsum(np.concatenate(self._lengths))]).astype(np.int64)
+        return starts, self._indices[: self.n_entries], self._data[: self.n_entries]
+
     def take(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[Any], NDArray[np.uint32]]:
         """Return rows by number, in the order asked: row starts, indices, data."""
         starts = np.concatenate([[0], np.cumsum(np.concatenate(self._lengths))])
         lengths = starts[rows + 1] - starts[rows]
         taken = np.concatenate([[0], np.cumsum(lengths)])
-        source = np.repeat(starts[rows] - taken[:-1], lengths) + np.arange(taken[-1])
-        return taken, self._indices[source], self._data[source]
+        indices, data = np.empty(taken[-1], self._index_dtype), np.empty(taken[-1], np.uint32)
+        take_rows(starts, self._indices, self._data, rows, taken, indices, data)
+        return taken, indices, data
 
     def clear(self) -> None:
         """Forget all rows; the memory is used again."""
@@ -417,5 +448,8 @@ def unique_names(names: NDArray[np.object_]) -> NDArray[np.object_]:
 
 def scan_key(file: FileFacts, job: ScanJob, universe_digest: str, rank: int) -> str:
     """Hash everything a scan's result depends on."""
-    parts = [file.to_dict(), job.qc, job.control, job.order, job.obs_columns, job.run_entries, universe_digest, rank]
+    parts = [
+        SPOOL_VERSION, FORMAT_VERSION, file.to_dict(), job.qc, job.control, job.order, job.obs_columns, job.run_entries,
+        universe_digest, rank,
+    ]  # fmt: skip
     return hashlib.sha256(json.dumps([repr(part) for part in parts]).encode()).hexdigest()

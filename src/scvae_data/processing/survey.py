@@ -23,7 +23,7 @@ from scvae_data.processing.genes import infer_species
 from scvae_data.processing.inputs import InputFile, Inputs, ObsValue, accession_from_path, check_accession
 from scvae_data.processing.kernels import FAULTS, first_fault
 from scvae_data.readers import GeneTable, Reader, open_reader
-from scvae_data.store.files import write_atomic
+from scvae_data.store.files import sha256_file, write_atomic
 
 __all__ = ["FileFacts", "SlotFacts", "check_corpus", "fingerprint", "load_table", "survey_file"]
 
@@ -69,6 +69,8 @@ class FileFacts:
         The accession of all its cells; None where `accession_column` of its obs says.
     fingerprint
         Hash of size and sampled content; the same wherever the file lies.
+    sha256
+        Hash of the whole content, where asked for.
     """
 
     path: str
@@ -84,6 +86,7 @@ class FileFacts:
     obs_columns: tuple[str, ...]
     notes: tuple[str, ...]
     obs_values: dict[str, ObsValue] = field(default_factory=dict)
+    sha256: str | None = None
 
     @property
     def slot(self) -> SlotFacts:
@@ -95,7 +98,7 @@ class FileFacts:
         return asdict(self)
 
 
-def survey_file(file: InputFile, source_file: str, tables: Path) -> FileFacts:
+def survey_file(file: InputFile, source_file: str, tables: Path, full_hash: bool = False) -> FileFacts:
     """Read the headers of one input and store its gene tables under ``tables`` by hash.
 
     Raises
@@ -136,6 +139,7 @@ def survey_file(file: InputFile, source_file: str, tables: Path) -> FileFacts:
             obs_columns=columns,
             notes=tuple(reader.notes),
             obs_values=file.obs_values,
+            sha256=full_sha256(file.path) if full_hash else None,
         )
 
 
@@ -201,6 +205,16 @@ def fingerprint(path: Path) -> str:
             for offset in sorted({0, max(0, size // 2 - SAMPLE_BYTES // 2), max(0, size - SAMPLE_BYTES)}):
                 stream.seek(offset)
                 digest.update(stream.read(SAMPLE_BYTES))
+    return digest.hexdigest()
+
+
+def full_sha256(path: Path) -> str:
+    """Hash the whole content of a file, or of all files of a folder with their names."""
+    if not path.is_dir():
+        return sha256_file(path)
+    digest = hashlib.sha256()
+    for part in parts_of(path):
+        digest.update(f"{part.name}\0{sha256_file(part)}\0".encode())
     return digest.hexdigest()
 
 

@@ -12,9 +12,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.feather as feather
+from numpy.typing import NDArray
 
 from scvae_data.processing.decide import Decision, describe, load_decision
 from scvae_data.processing.gather import gather
+from scvae_data.processing.kernels import sort_rows
 from scvae_data.processing.spool import Run
 from scvae_data.store import ChunkEntry, Codec, CompactCsr, write_chunk
 from scvae_data.store.files import read_json, write_atomic, write_json
@@ -84,6 +86,8 @@ def write_one(job: WriteJob, number: int, low: int, high: int | None, first_row:
     finally:
         for run in runs:
             run.close()
+    if decision.reorders:
+        sort_columns(rows.row_starts, rows.indices, rows.data, decision.n_vars)
     basis = rows.totals
     if decision.normalization.size_factor_genes == "all":
         basis = rows.obs.column("total_counts").to_numpy()
@@ -103,6 +107,11 @@ def write_one(job: WriteJob, number: int, low: int, high: int | None, first_row:
     plain = asdict(entry)
     write_json(note, {"key": key, "entry": plain})
     return plain
+
+
+def sort_columns(row_starts: NDArray[np.int64], indices: NDArray[Any], data: NDArray[Any], n_vars: int) -> None:
+    """Make the columns of every row ascend, in place."""
+    sort_rows(row_starts, indices, data, np.zeros(n_vars, data.dtype), np.zeros(-(-n_vars // 64), np.uint64))
 
 
 def chunk_uns(decision: Decision) -> dict[str, Any]:

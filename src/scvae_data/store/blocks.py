@@ -70,7 +70,7 @@ def pack_table(blocks: Iterable[Block]) -> NDArray[np.uint64]:
 
 
 def parse_table(
-    stored: bytes, *, crc32: int, n_obs: int, nnz: int, max_count: int, block_elements: int, file_bytes: int
+    stored: bytes | bytearray, *, crc32: int, n_obs: int, nnz: int, max_count: int, block_elements: int, file_bytes: int
 ) -> dict[str, ArrayBlocks]:
     """Check a table against the index and split it by array.
 

@@ -70,7 +70,7 @@ def write_chunk(
     var: pd.DataFrame,
     uns: Mapping[str, Any],
     codec: Codec,
-    block_elements: int = 65_536,
+    block_elements: int = 131_072,
     n_threads: int = 1,
     first_row: int = 0,
 ) -> ChunkEntry:

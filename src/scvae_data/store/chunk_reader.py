@@ -17,6 +17,7 @@ from scvae_data.store.blocks import ArrayBlocks, TableError, parse_table
 from scvae_data.store.chunk import ChunkEntry
 from scvae_data.store.codec import Codec, CodecError, Plain
 from scvae_data.store.csr import CompactCsr, count_dtype, index_dtype
+from scvae_data.store.inflate import PADDING, scratch
 
 __all__ = ["ChunkReader"]
 
@@ -154,18 +155,22 @@ class ChunkReader:
         held, plain = -1, None
         for block, first, n in _segments(ranges, blocks.length):
             if block != held or plain is None:
-                held, plain = block, self._read_block(name, blocks, block)
+                held, plain = block, self._read_block(name, blocks, block, out.dtype.itemsize)
             largest = max(largest, plain.copy_into(first, out[done : done + n]))
             done += n
         return largest
 
-    def _read_block(self, name: str, blocks: ArrayBlocks, block: int) -> Plain:
-        stored = self._pread(int(blocks.offset[block]), int(blocks.size[block]))
-        if deflate.crc32(stored) != int(blocks.crc32[block]):
+    def _read_block(self, name: str, blocks: ArrayBlocks, block: int, wanted: int) -> Plain:
+        size = int(blocks.size[block])
+        stored = scratch("stored", size + PADDING).data
+        self._pread_into(int(blocks.offset[block]), stored[:size])
+        if deflate.crc32(stored[:size]) != int(blocks.crc32[block]):
             raise self._damaged(f"block {block} of {name} does not match its checksum")
         mask = int(blocks.filter_mask[block])
         try:
-            return self.codec.decode(stored, filter_mask=mask, length=blocks.length, itemsize=blocks.itemsize)
+            return self.codec.decode(
+                stored, filter_mask=mask, length=blocks.length, itemsize=blocks.itemsize, wanted=wanted, padded=True
+            )
         except CodecError as error:
             raise self._damaged(f"block {block} of {name} {error}") from None
 
@@ -215,19 +220,24 @@ class ChunkReader:
                 self._handles.pop(parent, None)
         return handle
 
-    def _pread(self, offset: int, size: int) -> bytes:
+    def _pread(self, offset: int, size: int) -> bytearray:
+        content = bytearray(size)
+        self._pread_into(offset, memoryview(content))
+        return content
+
+    def _pread_into(self, offset: int, target: memoryview) -> None:
+        """Fill ``target`` with the bytes of the file from ``offset`` on."""
         handle = self._handle()
+        done = 0
         try:
-            content = os.pread(handle.fd, size, offset)
-            while 0 < len(content) < size and (more := os.pread(handle.fd, size - len(content), offset + len(content))):
-                content += more
+            while done < len(target) and (more := os.preadv(handle.fd, [target[done:]], offset + done)):
+                done += more
         except OSError as error:
             raise self._damaged(f"cannot be read ({error.strerror})") from None
         thread = threading.get_ident()
-        self._bytes_by_thread[thread] = self._bytes_by_thread.get(thread, 0) + len(content)
-        if len(content) != size:
-            raise self._damaged(f"ends at byte {offset + len(content)}, before the end of a block")
-        return content
+        self._bytes_by_thread[thread] = self._bytes_by_thread.get(thread, 0) + done
+        if done != len(target):
+            raise self._damaged(f"ends at byte {offset + done}, before the end of a block")
 
     def _damaged(self, fault: str) -> DamagedFileError:
         return DamagedFileError(f"{self.path}: {fault}; delete the file and run process.py again with resume=true")

@@ -45,12 +45,12 @@ class Chunking:
     compression_level: int | None = None
     order: Order = "hash"
     group_column: str | None = None
-    block_elements: int = 65_536
+    block_elements: int = 131_072
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "chunk_size", _whole("chunk_size", self.chunk_size, "cells", 25_000))
         object.__setattr__(
-            self, "block_elements", _whole("block_elements", self.block_elements, "non-zeros", 65_536, 1 << 24)
+            self, "block_elements", _whole("block_elements", self.block_elements, "non-zeros", 131_072, 1 << 24)
         )
         object.__setattr__(self, "compression_level", self.codec.level)
         if self.order not in get_args(Order):

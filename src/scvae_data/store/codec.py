@@ -7,6 +7,7 @@ read with ``pread``, so that both run in threads, outside HDF5's global lock.
 from __future__ import annotations
 
 import functools
+import struct
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Literal, NamedTuple, get_args
@@ -16,17 +17,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scvae_data.errors import ConfigError
-from scvae_data.store.planes import join_planes, narrow, shuffle
+from scvae_data.store.inflate import PADDING, inflate_into, scratch
+from scvae_data.store.planes import byte_entropy, join_planes, narrow, shuffle
 
 __all__ = ["Codec", "CodecError", "CodecName", "Plain"]
 
 CodecName = Literal["gzip", "lz4", "none"]
 
-# First and last allowed level, and the default. libdeflate's level 1 gives
-# the size of zlib's level 4 at several times its speed.
-LEVELS: dict[str, tuple[int, int, int]] = {"gzip": (1, 12, 1), "lz4": (1, 9, 5), "none": (0, 0, 0)}
+# First and last allowed level, and the default. Small counts decode fastest from libdeflate's
+# level 4; above it files shrink by 3 % and take longer to write.
+LEVELS: dict[str, tuple[int, int, int]] = {"gzip": (1, 12, 4), "lz4": (1, 9, 5), "none": (0, 0, 0)}
 
 DEFLATE_FILTER, SHUFFLE_FILTER, BLOSC_FILTER = 1, 2, 32001
+
+# The lowest bytes of column numbers are close to random: deflate would save 5 % of them and take
+# ten times as long to read. From this entropy on, in bits a byte, a plane is stored as it is.
+STORED_ENTROPY = 7.5
+STORED_PIECE = 65_535  # bytes of a stored piece at most, by the definition of deflate
+# A blosc buffer: version of the format and of lz4, flags, bytes a value; its bytes, those of a
+# block and those of the buffer, little-endian; then where each block begins.
+BLOSC_HEADER = struct.Struct("<4B3I")
+BLOSC_HEADER_END = struct.pack("<I", BLOSC_HEADER.size + 4)
+BLOSC_SHUFFLED, BLOSC_UNSPLIT, BLOSC_LZ4 = 0x01, 0x10, 0x20
 
 
 class CodecError(ValueError):
@@ -34,19 +46,17 @@ class CodecError(ValueError):
 
 
 class Plain(NamedTuple):
-    """A decompressed block: its bytes, values it holds, bytes a value takes, and whether they are shuffled."""
+    """A decompressed block: its values, or its byte planes from the lowest on."""
 
-    content: bytes | bytearray
-    length: int
-    itemsize: int
-    shuffled: bool
+    values: NDArray[Any] | None
+    planes: tuple[NDArray[np.uint8], ...] = ()
 
     def copy_into(self, start: int, out: NDArray[Any]) -> int:
         """Copy ``out.size`` values from value ``start`` on; return the largest of them."""
-        if self.shuffled:
-            return join_planes(np.frombuffer(self.content, np.uint8), self.length, start, out)
-        values = np.frombuffer(self.content, f"<u{self.itemsize}")
-        return narrow(values[start : start + out.size], out)
+        part = slice(start, start + out.size)
+        if self.values is not None:
+            return narrow(self.values[part], out)
+        return join_planes([plane[part] for plane in self.planes[: out.dtype.itemsize]], out)
 
 
 @functools.cache
@@ -99,7 +109,7 @@ class Codec:
     def encode(self, values: NDArray[Any], length: int, itemsize: int) -> bytes | bytearray:
         """Store unsigned ``values`` as a block of ``length`` values of ``itemsize`` bytes, zeros after the last."""
         if self.name == "gzip":
-            return deflate.zlib_compress(shuffle(values, length, itemsize), self.level)  # type: ignore[no-any-return]
+            return _deflate(shuffle(values, length, itemsize), length, self.level or 1)
         wide = np.zeros(length, dtype=f"<u{itemsize}")
         wide[: values.size] = values
         if self.name == "lz4":
@@ -107,17 +117,36 @@ class Codec:
             return blosc.compress(wide, b"lz4", self.level, blosc.SHUFFLE)  # type: ignore[no-any-return]
         return wide.tobytes()
 
-    def decode(self, stored: bytes, *, filter_mask: int, length: int, itemsize: int) -> Plain:
+    def decode(
+        self,
+        stored: bytes | memoryview,
+        *,
+        filter_mask: int,
+        length: int,
+        itemsize: int,
+        wanted: int | None = None,
+        padded: bool = False,
+    ) -> Plain:
         """Decompress one stored block.
 
         Parameters
         ----------
         stored
-            The bytes as they lie in the file.
+            The bytes as they lie in the file; their checksum is the caller's to verify.
+            What is returned may refer to them.
         filter_mask
             HDF5's: bit i set means that the i-th filter was skipped for this block.
         length, itemsize
             Values in the block (also in the last, padded one) and bytes each takes.
+        wanted
+            Low bytes of each value that are wanted; the caller knows the others
+            to be zero. None for all. Fewer are decompressed where the codec allows.
+        padded
+            ``PADDING`` bytes of any value follow the block in ``stored``, which saves a copy.
+
+        Returns
+        -------
+        The content, in memory of this thread: valid until the thread decodes the next block.
 
         Raises
         ------
@@ -125,32 +154,81 @@ class Codec:
             If the bytes do not decode to exactly ``length * itemsize`` bytes.
         """
         n_bytes = length * itemsize
-        content: bytes | bytearray = stored
-        shuffled = False
-        if self.name == "gzip":
-            content = stored if filter_mask & 2 else _inflate(stored, n_bytes)
-            shuffled = not filter_mask & 1
-        elif self.name == "lz4" and not filter_mask & 1:
-            content = _unblosc(stored, n_bytes)
+        block = memoryview(stored)
+        block = block[: len(block) - PADDING] if padded else block
+        if self.name == "lz4" and not filter_mask & 1:
+            planes = _unblosc_planes(block, length, itemsize, wanted or itemsize)
+            if planes is not None:
+                return Plain(None, planes)
+            content: bytes | memoryview | NDArray[np.uint8] = _unblosc(block, n_bytes)
+        elif self.name == "gzip" and not filter_mask & 2:
+            content = scratch("inflated", n_bytes)
+            # Past the two bytes of zlib's header, and without its Adler-32: the caller's checksum covers these bytes.
+            if not inflate_into((stored if padded else bytes(block) + bytes(PADDING))[2:], content):
+                raise CodecError(f"is not valid deflate data of {n_bytes} bytes")
+        else:
+            content = block
         if len(content) != n_bytes:
             raise CodecError(f"decodes to {len(content)} bytes instead of {n_bytes}")
-        return Plain(content, length, itemsize, shuffled)
+        if self.name == "gzip" and not filter_mask & 1:
+            return Plain(None, tuple(np.frombuffer(content, np.uint8).reshape(itemsize, length)))
+        return Plain(np.frombuffer(content, f"<u{itemsize}"))
 
 
-def _inflate(stored: bytes, n_bytes: int) -> bytearray:
-    try:
-        return deflate.zlib_decompress(stored, n_bytes)  # type: ignore[no-any-return]
-    except deflate.DeflateError as error:
-        raise CodecError(f"is not valid deflate data ({error})") from None
+def _deflate(planes: NDArray[np.uint8], length: int, level: int) -> bytes | bytearray:
+    """Compress byte planes into one zlib stream; a lowest plane that looks random is stored as it is."""
+    content = planes.data
+    if byte_entropy(planes[:length]) < STORED_ENTROPY:
+        return deflate.zlib_compress(content, level)  # type: ignore[no-any-return]
+    stream = bytearray(b"\x78\x01")
+    for start in range(0, length, STORED_PIECE):
+        piece = content[start : min(start + STORED_PIECE, length)]
+        stream += struct.pack("<BHH", 0, len(piece), len(piece) ^ 0xFFFF) + piece
+    stream += deflate.deflate_compress(content[length:], level)
+    stream += struct.pack(">I", deflate.adler32(content))
+    return stream
 
 
-def _unblosc(stored: bytes, n_bytes: int) -> bytes:
-    # The header is believed only once it agrees with the table: blosc allocates what it declares.
+def _unblosc(stored: bytes | memoryview, n_bytes: int, use: str = "unblosced") -> NDArray[np.uint8]:
+    # The header is believed only once it agrees with the table: blosc writes as much as it declares.
     declared = int.from_bytes(stored[4:8], "little")
     held = int.from_bytes(stored[12:16], "little")
     if len(stored) < 16 or declared != n_bytes or held != len(stored):
         raise CodecError(f"declares {declared} bytes in {held} instead of {n_bytes} in {len(stored)}")
+    out = scratch(use, n_bytes)
     try:
-        return _blosc().decompress(stored)  # type: ignore[no-any-return]
+        _blosc().decompress(stored, out)
     except RuntimeError as error:
         raise CodecError(f"is not valid blosc data ({error})") from None
+    return out
+
+
+def _unblosc_planes(
+    stored: memoryview, length: int, itemsize: int, wanted: int
+) -> tuple[NDArray[np.uint8], ...] | None:
+    """Decompress the ``wanted`` lowest byte planes; None unless the buffer is one block of separate planes.
+
+    Blosc compresses each plane of such a block by itself. Decompressed alone,
+    a plane is a blosc buffer of single bytes once it has a header of its own.
+    """
+    if len(stored) < BLOSC_HEADER.size + 4:
+        return None
+    version, lz4_version, flags, typesize, n_bytes, block_bytes, held = BLOSC_HEADER.unpack_from(stored)
+    one_block = n_bytes == block_bytes == length * itemsize and typesize == itemsize and held == len(stored)
+    if not one_block or flags != BLOSC_SHUFFLED | BLOSC_LZ4:
+        return None
+    begin = BLOSC_HEADER.size + 4
+    planes: list[NDArray[np.uint8]] = []
+    for plane in range(wanted):
+        end = begin + 4 + int.from_bytes(stored[begin : begin + 4], "little")
+        if end > len(stored):
+            raise CodecError(f"holds a plane that ends at byte {end} of {len(stored)}")
+        if end - begin - 4 == length:
+            planes.append(np.frombuffer(stored, np.uint8, length, begin + 4))
+        else:
+            size = BLOSC_HEADER.size + 4 + end - begin
+            header = BLOSC_HEADER.pack(version, lz4_version, BLOSC_UNSPLIT | BLOSC_LZ4, 1, length, length, size)
+            frame = b"".join((header, BLOSC_HEADER_END, stored[begin:end]))
+            planes.append(_unblosc(frame, length, f"plane{plane}"))
+        begin = end
+    return tuple(planes)

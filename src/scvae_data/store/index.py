@@ -83,11 +83,14 @@ def open_index(path: Path | str) -> DatasetIndex:
 
 
 def _missing(directory: Path) -> str:
-    command = f"python process.py paths.processed_dir={directory}"
+    command = f"python process.py input=files input.paths=… paths.processed_dir={directory}"
     if not directory.is_dir():
         return f"no dataset at {directory}; make one with: {command}"
     if next(directory.glob("chunk_*.h5"), None) is not None:
-        return f"{directory} is unfinished, it has chunks but no {INDEX_FILE}; finish it with: {command} resume=true"
+        return (
+            f"{directory} is unfinished, it has chunks but no {INDEX_FILE}; "
+            f"give the command that began it again, with resume=true: {command} resume=true"
+        )
     return f"{directory} holds no {INDEX_FILE}; make a dataset with: {command}"
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["join_planes", "narrow", "shuffle"]
+__all__ = ["byte_entropy", "join_planes", "narrow", "shuffle"]
 
 
 def shuffle(values: NDArray[Any], length: int, itemsize: int) -> NDArray[np.uint8]:
@@ -62,16 +63,21 @@ def _join_many(planes: NDArray[Any], out: NDArray[Any]) -> int:
     return int(largest)
 
 
-def join_planes(shuffled: NDArray[np.uint8], length: int, start: int, out: NDArray[Any]) -> int:
-    """Read ``out.size`` values of a shuffled block from value ``start`` on; return the largest.
+def join_planes(planes: Sequence[NDArray[np.uint8]], out: NDArray[Any]) -> int:
+    """Put values together from their byte planes, the lowest first; return the largest, 0 if there are none.
 
-    Only as many low planes are read as ``out`` has bytes a value: the caller
-    knows from the index that the others are zero.
+    ``planes`` has as many as ``out`` has bytes a value, each of ``out.size`` bytes.
     """
-    planes = shuffled.reshape(-1, length)[: out.dtype.itemsize, start : start + out.size]
-    if out.dtype.itemsize == 2:
+    if len(planes) == 2:
         return int(_join_two(planes[0], planes[1], out))
-    return int(_join_many(planes, out))
+    return int(_join_many(np.stack(planes), out))
+
+
+def byte_entropy(plane: NDArray[np.uint8]) -> float:
+    """Shannon entropy of single bytes, in bits: 8 where all 256 values are equally frequent."""
+    share = np.bincount(plane, minlength=256) / max(1, plane.size)
+    share = share[share > 0]
+    return float(-(share * np.log2(share)).sum())
 
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]

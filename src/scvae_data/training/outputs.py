@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -52,8 +53,17 @@ class Outputs:
         if self.max_picture_cells < 1:
             raise ConfigError(f"outputs.max_picture_cells={self.max_picture_cells} must be at least 1")
 
-    def make(self, run_dir: Path, model: Any, data: Any, *, device: torch.device, seed: int) -> dict[str, Path]:
-        """Write the files into ``run_dir``; returns what was written by name."""
+    def make(
+        self,
+        run_dir: Path,
+        model: Any,
+        data: Any,
+        *,
+        device: torch.device,
+        seed: int,
+        facts: Mapping[str, Any] = MappingProxyType({}),
+    ) -> dict[str, Path]:
+        """Write the files into ``run_dir``, ``facts`` along with the latents; returns what was written by name."""
         made: dict[str, Path] = {}
         metrics, curves = run_dir / "metrics.csv", run_dir / "training_curves.png"
         if metrics.is_file() and training_curves(metrics, curves):
@@ -61,7 +71,7 @@ class Outputs:
         if not self.latents:
             return made
         made["latents"] = run_dir / "latents.h5ad"
-        uns = {"content_hash": str(data.index.content_hash), "run_dir": run_dir.name}
+        uns = {"content_hash": str(data.index.content_hash), "run_dir": run_dir.name, **facts}
         obs = partial(obs_tables, Path(data.index.path) / OBS_FILE)
         write_latents(made["latents"], latent_batches(model, data, device), obs, uns)
         if self.picture != "none":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,15 +12,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from scvae_data.store.files import write_atomic
 from scvae_data.training.latents import KEY
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Method", "latent_picture", "training_curves"]
+__all__ = ["Method", "latent_picture", "new_figure", "png_bytes", "training_curves"]
 
 Method = str  # "umap" or "pca"
+DPI = 130
 MAX_LEGEND = 20  # categories; more would hide the picture
 
 # Panels of the training curves: title, unit, series as (column, label).
@@ -37,7 +40,7 @@ def training_curves(metrics: Path, png: Path) -> bool:
     panels = [panel for panel in PANELS if any(column in table for column, _ in panel[2])]
     if not panels:
         return False
-    figure, axes = _figure(len(panels))
+    figure, axes = new_figure(len(panels))
     for axis, (title, unit, series) in zip(axes, panels, strict=True):
         for column, label in series:
             if column in table:
@@ -85,7 +88,7 @@ def latent_picture(
     xy = _embed(z, method, seed)
     order = np.random.default_rng(seed).permutation(len(xy))  # no category lies on top of the others throughout
     names = list(map(str, obs.columns)) or [""]
-    figure, axes = _figure(len(names))
+    figure, axes = new_figure(len(names))
     for axis, name in zip(axes, names, strict=True):
         if name:
             _scatter(axis, xy[order], obs[name].iloc[order])
@@ -179,7 +182,7 @@ def _trim(axis: Axes, series: Sequence[pd.Series[Any]]) -> None:
         axis.set_ylim(max(low - margin, values.min() - 0.05 * margin), min(high + margin, values.max() + 0.05 * margin))
 
 
-def _figure(n_panels: int) -> tuple[Figure, list[Axes]]:
+def new_figure(n_panels: int) -> tuple[Figure, list[Axes]]:
     """A figure of its own with panels side by side; pyplot's global state and display are not touched."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -189,6 +192,13 @@ def _figure(n_panels: int) -> tuple[Figure, list[Axes]]:
     return figure, list(np.atleast_1d(figure.subplots(1, n_panels)))
 
 
+def png_bytes(figure: Figure) -> bytes:
+    """The figure as the content of a PNG file."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=DPI)
+    return buffer.getvalue()
+
+
 def _save(figure: Figure, png: Path) -> None:
     png.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(png, dpi=130)
+    write_atomic(png, png_bytes(figure))

@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from scvae_data.errors import ConfigError, SelectionError
+from scvae_data.training.trusted import check_targets, read_plain
 
 __all__ = ["check_same_dataset", "continued", "last_checkpoint"]
 
@@ -32,7 +33,7 @@ def continued(cfg: DictConfig, overrides: Iterable[str]) -> DictConfig:
     Raises
     ------
     ConfigError
-        If the directory is not that of a run.
+        If the directory is not that of a run, or its configuration names something that is not to be run.
     """
     run_dir = Path(cfg.resume_from).expanduser().absolute()
     saved_path = run_dir / "config.yaml"
@@ -40,29 +41,31 @@ def continued(cfg: DictConfig, overrides: Iterable[str]) -> DictConfig:
         raise ConfigError(f"resume_from={cfg.resume_from} has no config.yaml; give the directory of a training run")
     saved = OmegaConf.load(saved_path)
     assert isinstance(saved, DictConfig)
-    for key in overrides:
-        dotted = key.replace("/", ".")
+    keys = [key.replace("/", ".") for key in overrides]
+    for dotted in keys:
         if dotted.split(".")[0] in ("resume_from", "experiment", "hydra"):
             continue
         value = OmegaConf.select(cfg, dotted)
         plain = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
         OmegaConf.update(saved, dotted, plain, merge=False, force_add=True)
+    check_targets(OmegaConf.to_container(saved, resolve=True), str(saved_path), skip=keys)
     saved.paths.output_dir = str(run_dir)
     saved.resume_from = str(run_dir)
     return saved
 
 
 def last_checkpoint(run_dir: Path) -> Path:
-    """The newest checkpoint of a run.
+    """The newest checkpoint of a run, known to hold tensors and plain values only.
 
     Raises
     ------
     ConfigError
-        If it has none yet.
+        If it has none yet, or one that is not to be opened.
     """
     path = run_dir / "checkpoints" / "last.ckpt"
     if not path.is_file():
         raise ConfigError(f"resume_from={run_dir} has no checkpoints/last.ckpt yet; start the run anew")
+    read_plain(path, "resume_from")
     return path
 
 

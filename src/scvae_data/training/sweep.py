@@ -1,4 +1,4 @@
-"""A Hydra callback: a row per job of a multirun in, one table in the sweep's directory out."""
+"""A Hydra callback: a row per job of a multirun in, one table and one picture in the sweep's directory out."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-__all__ = ["TABLE", "SweepTable", "read_table", "sweep_row"]
+from scvae_data.training.sweep_plot import PLOT, sweep_plot
+
+__all__ = ["TABLE", "SweepTable", "log_sweep", "read_table", "sweep_row"]
 
 TABLE = "sweep_table.csv"
 LOG_WIDTH = 200  # characters
@@ -24,11 +26,18 @@ COLUMNS = (
 
 
 class SweepTable(Callback):
-    """Append one row per job to ``sweep_table.csv`` as soon as the job ends, and show the table so far.
+    """Append one row per job to ``sweep_table.csv`` as soon as the job ends, show the table and draw it.
 
     Rows are written job by job because Hydra does not call
     ``on_multirun_end`` when a job fails; failed jobs have a row as well.
     """
+
+    started: ClassVar[DictConfig | None] = None
+    """Configuration of the sweep that this process runs."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Remember the sweep for :func:`log_sweep`."""
+        SweepTable.started = config
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         """Add the job's row. A single run has no table."""
@@ -38,6 +47,34 @@ class SweepTable(Callback):
         table = Path(config.hydra.sweep.dir) / TABLE
         _append(table, row)
         _show(table)
+        sweep_plot(read_table(table), table.with_name(PLOT))
+
+
+def log_sweep() -> None:
+    """Log table and picture of the sweep that this process ran, if any, as a W&B run of their own in its group.
+
+    One more run beside those of the jobs, made when all have ended: whichever
+    of them failed, it shows every one. Its exit status is 1 if any failed.
+    """
+    config, SweepTable.started = SweepTable.started, None
+    node = None if config is None else OmegaConf.select(config, "logger.wandb")
+    if config is None or node is None:
+        return
+    sweep_dir = Path(config.hydra.sweep.dir)
+    if not (sweep_dir / TABLE).is_file():
+        return
+    from scvae_data.config import instantiate
+    from scvae_data.training.loggers import finish_wandb
+
+    rows = read_table(sweep_dir / TABLE)
+    own = {"save_dir": str(sweep_dir), "group": sweep_dir.name, "tags": ["sweep", "summary"]}
+    set_by_user = {key: value for key, value in node.items() if value is not None}
+    logger = instantiate({**own, **set_by_user, "name": f"{sweep_dir.name}_summary", "id": None})
+    logger.log_table(
+        key="sweep_table", columns=list(COLUMNS), data=[[_number(row[name]) for name in COLUMNS] for row in rows]
+    )
+    logger.log_image(key="sweep_plot", images=[str(sweep_dir / PLOT)])
+    finish_wandb(int(any(row["status"] == "failed" for row in rows)))
 
 
 def sweep_row(config: DictConfig, job_return: JobReturn) -> dict[str, str]:
@@ -104,6 +141,14 @@ def _cell(name: str, text: str) -> str:
     if name in ("wait_share", "hit_rate", "predicted_hit_rate"):
         return f"{100 * number:.1f} %"
     return f"{number / 1e6:,.1f} MB" if name == "bytes_read" else f"{number:,.6g}"
+
+
+def _number(text: str) -> float | str | None:
+    """A number where it is one, None where there is nothing."""
+    try:
+        return float(text) if text else None
+    except ValueError:
+        return text
 
 
 def _result(path: Path) -> dict[str, Any]:

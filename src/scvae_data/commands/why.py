@@ -1,0 +1,129 @@
+"""A dataset directory and the name of a cell in; whether it is kept and where, or which rule dropped it, out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from scvae_data.errors import DamagedFileError, SelectionError
+from scvae_data.processing.dropped import DROPPED_FILE, LATE_RULE
+from scvae_data.processing.duplicates import DUPLICATE_RULE
+from scvae_data.store import DatasetIndex, open_index
+
+__all__ = ["why"]
+
+Found = tuple[str, int, str]
+"""Source file and row of a cell, and what became of it."""
+
+MAX_COMPARED = 20_000
+WORDS = {
+    "zero_counts": "it has no count at all",
+    LATE_RULE: "it has no count in a gene that the directory holds",
+    "not_control": "it is not a control cell (subset_to_control_cells=true)",
+}
+
+
+def why(directory: Path, accession: str, barcode: str) -> str:
+    """Say what became of a cell; a line for each cell of that name, where files share an accession.
+
+    Parameters
+    ----------
+    directory
+        A finished dataset directory.
+    accession
+        The experiment.
+    barcode
+        The cell's name in its file, or its whole name in the directory.
+
+    Raises
+    ------
+    SelectionError
+        There is no such cell; names what is like it.
+    """
+    index = open_index(directory)
+    name = barcode.split(":", 1)[1] if barcode.startswith((f"{accession}:", f"{accession}#")) else barcode
+    known: set[str] = set()
+    found = [*kept(index, accession, name, known), *dropped(directory, accession, name, known)]
+    if found:
+        return "\n".join(f"{what}; row {row} of {file}" for file, row, what in sorted(found))
+    if known:
+        close = close_names(name, known)
+        hint = f"did you mean {', '.join(close)}?" if close else f"it has {len(known):,}, e.g. {min(known)}"
+        raise SelectionError(f"{accession} has no cell {name}, kept or dropped; {hint}")
+    raise SelectionError(unknown_accession(index, directory, accession))
+
+
+def kept(index: DatasetIndex, accession: str, barcode: str, known: set[str]) -> Iterator[Found]:
+    """Yield each kept cell of the name; ``known`` gets the barcodes of the accession."""
+    if accession not in (index.obs_columns["SRX_accession"].categories or ()):
+        return
+    rows = index.rows([accession])
+    for chunk_id in np.unique(index.locate(rows)[0]):
+        first, stop = index.first_rows[chunk_id : chunk_id + 2]
+        here = rows[(rows >= first) & (rows < stop)]
+        obs = index.obs(["source_file", "source_row"], here)
+        for row, name, file, source_row in zip(here, obs.index, *(obs[c] for c in obs.columns), strict=True):
+            found = name.split(":", 1)[1]
+            known.add(found)
+            if found == barcode:
+                chunk = index.chunks[chunk_id].file
+                yield str(file), int(source_row), f"kept: row {row - first} in {chunk} (cell {row} of the directory)"
+
+
+def dropped(directory: Path, accession: str, barcode: str, known: set[str]) -> Iterator[Found]:
+    """Yield each dropped cell of the name; ``known`` gets the barcodes of the accession."""
+    path = directory / DROPPED_FILE
+    if not path.is_file():
+        raise DamagedFileError(f"{path}: missing, so nothing is known of dropped cells; run process.py again")
+    with pq.ParquetFile(path) as table:
+        for group in range(table.num_row_groups):
+            names = table.read_row_group(group, ["accession", "barcode"])
+            here = pc.equal(names.column("accession"), accession)
+            known.update(names.filter(here).column("barcode").to_pylist())
+            hit = pc.and_(here, pc.equal(names.column("barcode"), barcode))
+            if pc.any(hit).as_py():
+                for cell in table.read_row_group(group).filter(hit).to_pylist():
+                    yield cell["source_file"], cell["source_row"], reason(cell)
+
+
+def reason(cell: dict[str, Any]) -> str:
+    """Say which rule dropped a cell, with value and threshold."""
+    rule, value, threshold = cell["rule"], cell["value"], cell["threshold"]
+    if rule == DUPLICATE_RULE:
+        return f"dropped by keep_duplicates: it has the same counts as {cell['copy_of']}"
+    if rule in WORDS:
+        return f"dropped by {rule}: {WORDS[rule]}"
+    metric = rule[4:] if rule.startswith("mad_") else {"genes": "n_genes_by_counts", "counts": "total_counts"}.get(
+        rule[4:], rule[4:]
+    )  # fmt: skip
+    side = "below" if value < threshold else "above"
+    whose = " (the outlier bound of its experiment)" if rule.startswith("mad_") else ""
+    return f"dropped by {rule}: {metric} is {value:.6g}, {side} {threshold:.6g}{whose}"
+
+
+def close_names(barcode: str, known: set[str]) -> list[str]:
+    """Return barcodes like the one asked for: with or without a suffix, or a letter apart."""
+    stem = barcode.split("-")[0]
+    same = sorted(name for name in known if name.split("-")[0] == stem)
+    # A comparison of each is slow: those that begin alike go first.
+    ordered = sorted(known, key=lambda name: (name[:4] != barcode[:4], name))[:MAX_COMPARED]
+    return (same or get_close_matches(barcode, ordered, n=3))[:3]
+
+
+def unknown_accession(index: DatasetIndex, directory: Path, accession: str) -> str:
+    """Say what may have become of an experiment that is not there."""
+    summary = json.loads((directory / "chunk_summary.json").read_text())
+    failed = [file for file in summary["failed_files"] if accession in file["source_file"]]
+    if failed:
+        return f"no cell of {accession} was read: {failed[0]['message']}"
+    names = index.obs_columns["SRX_accession"].categories or ()
+    close = get_close_matches(accession, names, n=3)
+    hint = f"did you mean {', '.join(close)}?" if close else f"it has {len(names):,} experiments, e.g. {names[0]}"
+    return f"experiment {accession} not in {directory}; {hint}"

@@ -1,0 +1,71 @@
+"""Names or numbers of genes in, the column of every gene of the directory out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scvae_data.errors import ConfigError, SelectionError
+from scvae_data.store import DatasetIndex
+
+__all__ = ["GeneColumns", "as_genes", "find_genes"]
+
+
+class GeneColumns(NamedTuple):
+    """A choice of genes."""
+
+    chosen: NDArray[np.int64]
+    """Columns of the directory, in the order of the batch's columns, (n_columns,)."""
+    place: NDArray[np.int32]
+    """Column of the batch for every gene of the directory, ``n_columns`` for none, (n_vars,)."""
+
+
+def as_genes(genes: Sequence[str] | Sequence[int] | None) -> tuple[str | int, ...] | None:
+    """Check what can be checked without a directory: all names or all numbers, each once."""
+    if genes is None:
+        return None
+    if isinstance(genes, str):
+        raise ConfigError(f"genes={genes!r} must be a list of names or column numbers; write [{genes}]")
+    given: tuple[str | int, ...] = tuple(gene.item() if isinstance(gene, np.generic) else gene for gene in genes)
+    kinds = {type(gene) for gene in given}
+    if kinds not in ({str}, {int}):
+        raise ConfigError(f"genes must be all names or all column numbers, and at least one; got {list(given[:5])}")
+    if len(set(given)) < len(given):
+        twice = next(gene for gene in given if given.count(gene) > 1)
+        raise ConfigError(f"genes names {twice!r} twice; give each gene once")
+    return given
+
+
+def find_genes(index: DatasetIndex, genes: Sequence[str | int]) -> GeneColumns:
+    """Find genes of a directory by name, id, or column number.
+
+    Raises
+    ------
+    SelectionError
+        If a gene is not there, or two of those given are the same one.
+    """
+    n_vars = index.n_vars
+    columns: dict[object, int] = {}
+    if isinstance(genes[0], str):
+        lists = index.genes
+        for known in (lists.symbols, lists.ids, lists.names):
+            # A symbol may stand for several genes; the first is meant. Names, which are unique, come last and win.
+            if known is not None:
+                columns.update({str(name): column for column, name in reversed(list(enumerate(known))) if name})
+    else:
+        columns = {column: column for column in range(n_vars)}
+    if unknown := [gene for gene in genes if gene not in columns]:
+        close = get_close_matches(str(unknown[0]), [str(name) for name in columns], n=3)
+        hint = f"did you mean {', '.join(close)}?" if close else f"it has {n_vars} genes"
+        shown = ", ".join(map(str, unknown[:5])) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
+        raise SelectionError(f"genes {shown} not in {index.path}; {hint}")
+    chosen = np.array([columns[gene] for gene in genes], np.int64)
+    if np.unique(chosen).size < chosen.size:
+        raise SelectionError(f"genes names one gene of {index.path} in two ways; give each gene once")
+    place = np.full(n_vars, chosen.size, np.int32)
+    place[chosen] = np.arange(chosen.size)
+    return GeneColumns(chosen, place)

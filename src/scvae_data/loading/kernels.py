@@ -1,0 +1,198 @@
+"""Rows of one decoded part in, rows of a batch out: the loops behind every format of ``x``.
+
+The kernels release the interpreter lock. They take the rows of one decoded part
+at a time and skip rows that lie in other parts, so a batch drawn from many
+parts needs no sorting and no copy in between.
+
+Common arguments: ``indptr``, ``indices`` and ``data`` are the part, compact
+CSR, which holds the slots from ``low`` on; ``slots`` (n_rows,) are the rows
+wanted; ``genes`` gives the output column of every gene, n_columns for none, and
+is empty where all genes are wanted; ``size_factor`` (n_rows,) is empty for counts.
+Row totals (``library_size``) are over all genes, whatever ``genes`` selects.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["NO_FACTORS", "NO_GENES", "gather_dense", "gather_rows", "row_lengths", "scatter_rows"]
+
+# Most counts are small: what becomes of these is looked up, computed once per row.
+TABLE_SIZE = 32
+
+NO_GENES = np.zeros(0, np.int32)
+NO_FACTORS = np.zeros(0, np.float64)
+
+
+@numba.njit(nogil=True, inline="always")  # type: ignore[untyped-decorator]
+def _value(count: Any, factor: float) -> Any:
+    # The quotient is rounded to float32 before the logarithm, as scanpy's normalize_total and log1p do.
+    return np.log1p(np.float32(count / factor)) if factor > 0 else np.float32(count)
+
+
+@numba.njit(nogil=True, inline="always")  # type: ignore[untyped-decorator]
+def _fill_table(table: NDArray[np.float32], factor: float) -> None:
+    for count in range(table.size):
+        table[count] = _value(count, factor)
+
+
+@numba.njit(nogil=True)  # type: ignore[untyped-decorator]
+def _total(counts: NDArray[Any]) -> Any:
+    total = np.uint64(0)
+    if counts.itemsize == 2:
+        # 32 bits hold the sum of a row of at most 65,536 genes, and twice as many fit into a vector register.
+        short = np.uint32(0)
+        for j in range(counts.size):
+            short = np.uint32(short + np.uint32(counts[j]))
+        total = np.uint64(short)
+    else:
+        for j in range(counts.size):
+            total += np.uint64(counts[j])
+    return total
+
+
+@numba.njit(nogil=True)  # type: ignore[untyped-decorator]
+def _copy(source: NDArray[Any], target: NDArray[Any]) -> None:
+    for j in range(source.size):
+        target[j] = source[j]
+
+
+@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def gather_dense(
+    indptr: NDArray[np.int64],
+    indices: NDArray[Any],
+    data: NDArray[Any],
+    low: int,
+    slots: NDArray[np.int64],
+    genes: NDArray[np.int32],
+    size_factor: NDArray[np.float64],
+    x: NDArray[np.float32],
+    library_size: NDArray[np.float32],
+) -> None:
+    """Write counts, or ``log1p(count / size_factor)``, into the rows of ``x``, shape (n_rows, n_columns)."""
+    n_part = indptr.size - 1
+    normalized = size_factor.size > 0
+    table = np.empty(TABLE_SIZE, np.float32)
+    # One column more takes what is not wanted: cheaper than asking at every element.
+    line = np.empty(x.shape[1] + 1 if genes.size else 0, np.float32)
+    for i in range(slots.size):
+        row = slots[i] - low
+        if row < 0 or row >= n_part:
+            continue
+        columns, counts = indices[indptr[row] : indptr[row + 1]], data[indptr[row] : indptr[row + 1]]
+        library_size[i] = _total(counts)
+        factor = size_factor[i] if normalized else 0.0
+        if normalized:
+            _fill_table(table, factor)
+        if genes.size:
+            line[:] = 0
+            for j in range(columns.size):
+                count = np.int64(counts[j])
+                line[genes[columns[j]]] = table[count] if normalized and count < TABLE_SIZE else _value(count, factor)
+            x[i, :] = line[:-1]
+            continue
+        x[i, :] = 0
+        if normalized:
+            for j in range(columns.size):
+                count = np.int64(counts[j])
+                x[i, columns[j]] = table[count] if count < TABLE_SIZE else _value(count, factor)
+        else:
+            for j in range(columns.size):
+                x[i, columns[j]] = counts[j]
+
+
+@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def row_lengths(
+    indptr: NDArray[np.int64],
+    indices: NDArray[Any],
+    low: int,
+    slots: NDArray[np.int64],
+    genes: NDArray[np.int32],
+    n_columns: int,
+    lengths: NDArray[np.int64],
+) -> None:
+    """Write into ``lengths`` (n_rows,) how many elements of each row are wanted."""
+    n_part = indptr.size - 1
+    for i in range(slots.size):
+        row = slots[i] - low
+        if row < 0 or row >= n_part:
+            continue
+        columns = indices[indptr[row] : indptr[row + 1]]
+        n = columns.size
+        for j in range(columns.size if genes.size else 0):
+            n -= genes[columns[j]] == n_columns
+        lengths[i] = n
+
+
+@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def gather_rows(
+    indptr: NDArray[np.int64],
+    indices: NDArray[Any],
+    data: NDArray[Any],
+    low: int,
+    slots: NDArray[np.int64],
+    genes: NDArray[np.int32],
+    n_columns: int,
+    size_factor: NDArray[np.float64],
+    starts: NDArray[np.int64],
+    columns: NDArray[Any],
+    values: NDArray[Any],
+    library_size: NDArray[np.float32],
+) -> None:
+    """Write rows as CSR: row i into ``columns`` and ``values`` from ``starts[i]`` on, in any integer or float type.
+
+    Both need room for one element more than the rows have.
+    """
+    n_part = indptr.size - 1
+    normalized = size_factor.size > 0
+    table = np.empty(TABLE_SIZE, np.float32)
+    for i in range(slots.size):
+        row = slots[i] - low
+        if row < 0 or row >= n_part:
+            continue
+        source, counts = indices[indptr[row] : indptr[row + 1]], data[indptr[row] : indptr[row + 1]]
+        library_size[i] = _total(counts)
+        factor = size_factor[i] if normalized else 0.0
+        if normalized:
+            _fill_table(table, factor)
+        at = starts[i]
+        if genes.size:
+            end = starts[i + 1]
+            for j in range(source.size if at < end else 0):
+                # Written in any case, and written over unless it is wanted.
+                column, count = genes[source[j]], np.int64(counts[j])
+                columns[at] = column
+                values[at] = table[count] if normalized and count < TABLE_SIZE else _value(count, factor)
+                at += column < n_columns
+                if at == end:
+                    break
+            continue
+        # One array at a time: these loops become vector instructions.
+        _copy(source, columns[at : at + source.size])
+        if normalized:
+            for j in range(source.size):
+                count = np.int64(counts[j])
+                values[at + j] = table[count] if count < TABLE_SIZE else _value(count, factor)
+        else:
+            _copy(counts, values[at : at + source.size])
+
+
+@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def scatter_rows(
+    indptr: NDArray[np.int64],
+    columns: NDArray[Any],
+    values: NDArray[Any],
+    size_factor: NDArray[np.float64],
+    x: NDArray[np.float32],
+) -> None:
+    """Make the dense rows ``x`` of all CSR rows, as :func:`gather_dense` does."""
+    normalized = size_factor.size > 0
+    x[:] = 0
+    for i in range(indptr.size - 1):
+        factor = size_factor[i] if normalized else 0.0
+        for j in range(indptr[i], indptr[i + 1]):
+            x[i, columns[j]] = _value(values[j], factor) if normalized else values[j]

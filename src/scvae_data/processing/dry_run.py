@@ -1,0 +1,254 @@
+"""Headers of all inputs in, what a run would find, need and make out; nothing is written that stays."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scvae_data.errors import ScvaeDataError
+from scvae_data.processing.choose import AnyGeneRules, read_gene_files
+from scvae_data.processing.corpus import Corpus, survey_inputs
+from scvae_data.processing.engine import Engine
+from scvae_data.processing.genes import Universe, align
+from scvae_data.processing.inputs import Inputs, SimulatedInput
+from scvae_data.processing.report import FailedFile, failure_table, human_bytes
+from scvae_data.processing.survey import FileFacts, check_corpus, load_table
+from scvae_data.store import Chunking
+
+__all__ = ["DryRun", "Overlap", "dry_run"]
+
+# Measured on one worker of a busy two-core machine, counts of 2,000 genes a cell: a quiet core does up to twice that.
+SCAN_RATE = {"csr": 7e6, "csc": 2e6, "coo": 1e6, "dense": 7e6}
+"""Stored counts a second by layout; for dense all elements."""
+DECIDE_RATE = 80e6
+WRITE_RATE = {"gzip": 7e6, "lz4": 17e6, "none": 20e6}
+BYTES_PER_COUNT = {"gzip": 1.5, "lz4": 1.9, "none": 8.0}
+OBS_BYTES = 60
+SPOOL_BYTES = 2.0
+WORKER_BYTES = 500e6
+WRITE_BYTES = 20
+DENSE_SHARE = 0.1
+MAX_TABLES = 300
+MOST_NAMED = 5
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Genes that two distinct gene tables share.
+
+    Parameters
+    ----------
+    first, second
+        A file with each.
+    shared
+        Genes in both.
+    share
+        Of the genes of the smaller table.
+    """
+
+    first: str
+    second: str
+    shared: int
+    share: float
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What the headers say about a run.
+
+    Parameters
+    ----------
+    nnz
+        Stored counts where the headers know, plus a tenth of the elements of dense files.
+    n_dense
+        Files whose stored counts are not known.
+    n_genes
+        Distinct genes of all files.
+    overlaps
+        All pairs of distinct gene tables, least shared first; up to `MAX_TABLES` tables.
+    stops
+        What would stop the run before any count is read; empty if nothing would.
+    seconds, memory_bytes
+        Predicted for ``n_workers`` processes.
+    bytes, spool_bytes, free_bytes
+        Predicted size of the chunks if every cell is kept, of the temporary
+        files beside them, and room where they would lie.
+    """
+
+    n_files: int
+    n_obs: int
+    nnz: int
+    n_dense: int
+    n_genes: int
+    n_tables: int
+    species: dict[str, int]
+    overlaps: list[Overlap]
+    failed: list[FailedFile]
+    stops: str
+    n_chunks: int
+    compression: str
+    n_workers: int
+    bytes: float
+    spool_bytes: float
+    free_bytes: int
+    seconds: float
+    memory_bytes: float
+
+    def __str__(self) -> str:
+        """Lay the prediction out as aligned lines."""
+        species = ", ".join(f"{name} ({n:,} files)" for name, n in self.species.items()) or "not told by gene names"
+        dense = f" (a tenth of the elements assumed for {self.n_dense:,} dense files)" if self.n_dense else ""
+        short = " - NOT ENOUGH" if self.bytes + self.spool_bytes > self.free_bytes else ""
+        rows = [
+            ("dry run", "nothing was written; predictions are for every cell kept"),
+            ("files", f"{self.n_files:,}" + (f", {len(self.failed):,} cannot be read" if self.failed else "")),
+            ("cells", f"{self.n_obs:,}"),
+            ("counts", f"{self.nnz:,} stored{dense}"),
+            ("genes", f"{self.n_genes:,} in {self.n_tables:,} distinct gene tables"),
+            ("species", species),
+            *self._overlap_rows(),
+            ("chunks", f"{self.n_chunks:,}, {human_bytes(self.bytes)} ({self.compression}: "
+             f"{BYTES_PER_COUNT[self.compression]} bytes a count, {OBS_BYTES} a cell)"),
+            ("disk", f"{human_bytes(self.spool_bytes)} more while it runs; {human_bytes(self.free_bytes)} free{short}"),
+            ("time", f"{duration(self.seconds)} with {self.n_workers:,} workers, at {rates(self.compression)}"),
+            ("memory", f"{human_bytes(self.memory_bytes)} ({human_bytes(WORKER_BYTES)} a worker, and {WRITE_BYTES} "
+             "bytes a count of the chunk it writes)"),
+        ]  # fmt: skip
+        text = "\n".join(f"{name:<9} {fact}" for name, fact in rows)
+        if self.failed:
+            text += f"\nfiles that cannot be read:\n{failure_table(self.failed)}"
+        return text + (f"\nthe run would stop: {self.stops}" if self.stops else "")
+
+    def _overlap_rows(self) -> list[tuple[str, str]]:
+        if not self.overlaps:
+            return []
+        median = float(np.median([overlap.share for overlap in self.overlaps]))
+        rows = [("overlap", f"{100 * median:.1f} % of the smaller gene table shared in the median pair; least:")]
+        for overlap in self.overlaps[:MOST_NAMED]:
+            text = f"{100 * overlap.share:.1f} % ({overlap.shared:,} genes): {overlap.first} and {overlap.second}"
+            rows.append(("", text))
+        return rows
+
+
+def dry_run(inputs: Inputs, genes: AnyGeneRules, chunking: Chunking, engine: Engine, processed_dir: Path) -> DryRun:
+    """Read all headers and predict.
+
+    Raises
+    ------
+    ConfigError
+        The settings name no file.
+    """
+    with tempfile.TemporaryDirectory(prefix="scvae-data-") as scratch:
+        if isinstance(inputs, SimulatedInput):
+            inputs = replace(inputs, directory=f"{scratch}/simulated")
+        tables = Path(scratch) / "tables"
+        tables.mkdir()
+        corpus = survey_inputs(inputs, engine, tables)
+        counted = Counter(file.slot.table for file in corpus.files)
+        load = partial(load_table, tables)
+        universe = align(counted, load, read_gene_files(genes).pairs) if counted else None
+        return predict(corpus, universe, what_stops(corpus, inputs, genes), chunking, engine.n_workers, processed_dir)
+
+
+def what_stops(corpus: Corpus, inputs: Inputs, genes: AnyGeneRules) -> str:
+    """Return what the inputs must not be together; empty if they may."""
+    try:
+        check_corpus(corpus.files, inputs, allow_mixed_species=genes.allow_mixed_species)
+    except ScvaeDataError as error:
+        return str(error)
+    return ""
+
+
+def predict(
+    corpus: Corpus, universe: Universe | None, stops: str, chunking: Chunking, n_workers: int, processed_dir: Path
+) -> DryRun:
+    """Add the headers up."""
+    files, codec = corpus.files, chunking.codec.name
+    n_obs = sum(file.n_obs for file in files)
+    widths = {} if universe is None else {table: len(positions) for table, positions in universe.maps.items()}
+    elements = {file.source_file: file.n_obs * widths[file.slot.table] for file in files}
+    dense = [file for file in files if file.slot.storage["nnz"] is None]
+    counts = {file.source_file: stored_counts(file, elements[file.source_file]) for file in files}
+    nnz = sum(counts.values())
+    scan = [
+        (elements if file in dense else counts)[file.source_file] / SCAN_RATE[file.slot.storage["layout"]]
+        for file in files
+    ]
+    later = nnz / DECIDE_RATE + nnz / WRITE_RATE[codec]
+    # No file is cut: the longest one is the least that the scan takes.
+    seconds = max([sum(scan) / n_workers, *scan], default=0.0) + later / n_workers
+    in_chunk = min(chunking.chunk_size, n_obs) * nnz / max(n_obs, 1)
+    return DryRun(
+        n_files=corpus.n_files,
+        n_obs=n_obs,
+        nnz=nnz,
+        n_dense=len(dense),
+        n_genes=0 if universe is None else len(universe.keys),
+        n_tables=len(widths),
+        species=dict(sorted(Counter(name for file in files for name in file.slot.species).items())),
+        overlaps=[] if universe is None else overlaps(files, universe),
+        failed=corpus.failed,
+        stops=stops,
+        n_chunks=-(-n_obs // chunking.chunk_size),
+        compression=codec,
+        n_workers=n_workers,
+        bytes=nnz * BYTES_PER_COUNT[codec] + n_obs * OBS_BYTES,
+        spool_bytes=nnz * SPOOL_BYTES,
+        free_bytes=free_bytes(processed_dir),
+        seconds=seconds,
+        memory_bytes=n_workers * (WORKER_BYTES + in_chunk * WRITE_BYTES),
+    )
+
+
+def stored_counts(file: FileFacts, n_elements: int) -> int:
+    """Return how many counts a file stores, for a dense one a tenth of its elements."""
+    nnz: int | None = file.slot.storage["nnz"]
+    return int(DENSE_SHARE * n_elements) if nnz is None else nnz
+
+
+def overlaps(files: Sequence[FileFacts], universe: Universe) -> list[Overlap]:
+    """Return the genes that each pair of distinct gene tables shares, least first."""
+    example: dict[str, str] = {}
+    for file in files:
+        example.setdefault(file.slot.table, file.source_file)
+    used = Counter(file.slot.table for file in files)
+    names = sorted(used, key=lambda table: (-used[table], example[table]))[:MAX_TABLES]
+    held = np.zeros((len(names), len(universe.keys)), np.float32)
+    for row, name in enumerate(names):
+        held[row, universe.maps[name]] = 1
+    shared = (held @ held.T).astype(np.int64)
+    sizes = shared.diagonal()
+    found: list[Any] = [
+        Overlap(example[names[i]], example[names[j]], int(shared[i, j]), float(shared[i, j] / min(sizes[i], sizes[j])))
+        for i in range(len(names))
+        for j in range(i + 1, len(names))
+    ]
+    return sorted(found, key=lambda overlap: (overlap.share, overlap.first, overlap.second))
+
+
+def free_bytes(path: Path) -> int:
+    """Return the room on the disk where a directory lies or would lie."""
+    there = next(part for part in (path.absolute(), *path.absolute().parents) if part.exists())
+    return shutil.disk_usage(there).free
+
+
+def rates(codec: str) -> str:
+    """Name the rates behind a prediction, per worker."""
+    scan = ", ".join(f"{layout} {rate / 1e6:.0f}" for layout, rate in SCAN_RATE.items())
+    return f"M counts/s a worker: reading {scan} (all elements), writing {WRITE_RATE[codec] / 1e6:.0f}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time with its unit, e.g. ``"3.5 min"``."""
+    for unit, size in (("h", 3600.0), ("min", 60.0)):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s"

@@ -1,0 +1,74 @@
+"""A checkpoint and a dataset directory in, the latents of the directory's cells out."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+
+from scvae_data.config import instantiate, resolved
+from scvae_data.errors import ConfigError
+from scvae_data.store import open_index
+from scvae_data.store.files import write_atomic
+from scvae_data.training.align import AlignedData
+from scvae_data.training.outputs import Outputs
+from scvae_data.training.report import next_lines
+from scvae_data.training.trusted import load_vae
+
+__all__ = ["embed"]
+
+log = logging.getLogger(__name__)
+
+RESULT = "embed.json"
+
+
+def embed(cfg: DictConfig) -> dict[str, Any]:
+    """Embed every selected cell of ``cfg.data`` with the model of ``cfg.ckpt`` into ``cfg.paths.output_dir``.
+
+    The model, its genes, its ``batch_key`` and whether it wants normalised
+    values come from the checkpoint; everything under ``data`` and ``outputs``
+    from the configuration.
+
+    Returns
+    -------
+    What was embedded and what was missing; also in ``embed.json``, together
+    with the names of the missing genes.
+
+    Raises
+    ------
+    ScvaeDataError
+        For a checkpoint or a directory that cannot be used.
+    """
+    if not cfg.get("ckpt"):
+        raise ConfigError("mode=embed needs a checkpoint: ckpt=RUN_DIR/checkpoints/best.ckpt")
+    ckpt = Path(cfg.ckpt).expanduser().absolute()
+    model, facts = load_vae(ckpt)
+    config = resolved(cfg)
+    data = _served(config["data"], model.hparams["batch_key"])
+    aligned = AlignedData(data, model, facts)
+    report = {**aligned.report(), "content_hash": data.index.content_hash, "checkpoint": str(ckpt)}
+    run_dir = Path(config["paths"]["output_dir"])
+    run_dir.mkdir(parents=True, exist_ok=True)
+    outputs: Outputs = instantiate(config["outputs"]) if config.get("outputs") else Outputs()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    made = outputs.make(run_dir, model, aligned, device=device, seed=config["seed"], facts=report)
+    whole = {**report, "missing_genes": list(aligned.genes.missing), "unseen_categories": list(aligned.unseen)}
+    write_atomic(run_dir / RESULT, (json.dumps(whole, indent=1) + "\n").encode())
+    for line in next_lines(made["latents"]) if "latents" in made else ():
+        log.info("  %s", line)
+    return report
+
+
+def _served(node: dict[str, Any], batch_key: str | None) -> Any:
+    """The configured DataModule, set up to serve counts of all genes and cells; the batch column only where it is."""
+    has_column = batch_key is not None and batch_key in open_index(node["data_path"]).obs_columns
+    own = {"batch_key": batch_key if has_column else None, "normalized": False, "counts": False, "split": None}
+    # One cell is enough to embed; that there is a whole batch of them is checked for training.
+    data = instantiate({**node, **own, **({"genes": None} if "genes" in node else {}), "batch_size": 1})
+    data.setup("predict")
+    data.batch_size = node["batch_size"]
+    return data

@@ -1,0 +1,152 @@
+"""Checkpoints and configurations that anybody may have written in, plain values or one-line refusals out."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import get_object
+
+from scvae_data.errors import ConfigError
+from scvae_data.models.vae import CHECKPOINT_KEY, CHECKPOINT_VERSION, VAE
+
+__all__ = ["ALLOWED", "check_targets", "load_vae", "read_checkpoint", "read_plain"]
+
+# What a configuration found in a run directory may build. The command line may name anything.
+ALLOWED = ("scvae_data.", "lightning.", "torch.optim")
+
+
+def read_plain(path: Path, what: str) -> Any:
+    """Contents of a file of ``torch.save``: tensors and plain types, never code.
+
+    Raises
+    ------
+    ConfigError
+        If it is absent, damaged, or holds anything else.
+    """
+    if not path.is_file():
+        raise ConfigError(f"{what}={path} is not a file; give a checkpoint, e.g. RUN_DIR/checkpoints/best.ckpt")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise ConfigError(
+            f"{what}={path} is damaged, or holds more than tensors and plain values and could run any code; "
+            "it is not opened"
+        ) from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise ConfigError(f"{what}={path} is not a whole checkpoint ({_reason(error)}); give another") from None
+
+
+def read_checkpoint(path: Path, what: str = "ckpt") -> dict[str, Any]:
+    """Contents of a checkpoint of a :class:`~scvae_data.VAE`: tensors and plain types, never code.
+
+    Parameters
+    ----------
+    path
+        The file.
+    what
+        The setting that names it, for messages.
+
+    Raises
+    ------
+    ConfigError
+        If it is absent, not a checkpoint, holds more than plain types, or is of another model or a newer version.
+    """
+    found = read_plain(path, what)
+    version = found.get(CHECKPOINT_KEY, {}).get("format_version") if isinstance(found, dict) else None
+    if version is None:
+        raise ConfigError(f"{what}={path} is not a checkpoint of a scvae_data.VAE; give one that train.py wrote")
+    if version != CHECKPOINT_VERSION:
+        raise ConfigError(
+            f"{what}={path} is a checkpoint of format {version}, this version of scvae-data reads format "
+            f"{CHECKPOINT_VERSION}; use the version that wrote it"
+        )
+    contents: dict[str, Any] = found
+    return contents
+
+
+def load_vae(path: Path, what: str = "ckpt") -> tuple[VAE, dict[str, Any]]:
+    """The model of a checkpoint, on the CPU, and what the run recorded of its dataset.
+
+    Raises
+    ------
+    ConfigError
+        As :func:`read_checkpoint`; also if settings and weights do not fit each other.
+    """
+    contents = read_checkpoint(path, what)
+    try:
+        model = VAE(**contents[VAE.CHECKPOINT_HYPER_PARAMS_KEY])
+        model.configure_model()
+        model.load_state_dict(contents["state_dict"])
+        facts = contents["scvae_data"]["facts"]
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise ConfigError(
+            f"{what}={path}: its weights and settings do not fit ({_reason(error)}); give another"
+        ) from None
+    return model.eval(), facts
+
+
+def check_targets(config: Any, source: str, skip: Collection[str] = ()) -> None:
+    """Refuse a configuration that would build anything but this package's, Lightning's and torch.optim's objects.
+
+    Parameters
+    ----------
+    config
+        Plain types, resolved.
+    source
+        Where it was found, for the message.
+    skip
+        Dotted keys that the command line sets; what lies below them was named by the user.
+
+    Raises
+    ------
+    ConfigError
+        Naming the key and the target.
+    """
+    for key, target in _targets(config, ""):
+        chosen = any(f"{key}._target_.".startswith(f"{own}.") for own in skip)
+        if not chosen and not _is_allowed(target):
+            raise ConfigError(
+                f"{source}: {key}._target_={target} is not run, because only {', '.join(ALLOWED)} are trusted in a "
+                f"saved configuration; if you trust it, name it on the command line: {key}._target_={target}"
+            )
+
+
+def _reason(error: BaseException) -> str:
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def _targets(node: Any, key: str) -> Iterator[tuple[str, Any]]:
+    """Every ``_target_`` with the dotted key of its node."""
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield key, node["_target_"]
+        items: Any = node.items()
+    elif isinstance(node, list):
+        items = enumerate(node)
+    else:
+        return
+    for name, inner in items:
+        yield from _targets(inner, f"{key}.{name}".lstrip("."))
+
+
+def _is_allowed(target: Any) -> bool:
+    """Whether a target is a class of the allowed packages, or a public function of this one.
+
+    A prefix alone proves nothing: ``lightning.pytorch.trainer.trainer.os.system`` has it too, so the object's own
+    module counts as well.
+    """
+    if not isinstance(target, str) or not target.startswith(ALLOWED):
+        return False
+    try:
+        found = get_object(target)
+    except (ImportError, AttributeError, ValueError):
+        return True  # to be reported as missing, with the key, when it is built
+    home = f"{getattr(found, '__module__', '')}."
+    if inspect.isclass(found):
+        return home.startswith(ALLOWED)
+    return home.startswith("scvae_data.training.loggers.") and found.__name__ == "wandb_logger"

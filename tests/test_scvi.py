@@ -1,0 +1,127 @@
+"""SCVI of scvi-tools trains from a chunk directory: registry, training, latents, save, load."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tests.support.datasets import make_dataset
+
+from scvae_data import ChunkedDataModule, ConfigError
+from scvae_data.scvi import ScviDataModule
+
+HAS_SCVI = importlib.util.find_spec("scvi") is not None
+needs_scvi = pytest.mark.skipif(not HAS_SCVI, reason="scvi-tools is not installed (pip install 'scvae-data[scvi]')")
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_dataset(tmp_path_factory.mktemp("data") / "chunks", n_obs=300, n_vars=30, chunk_size=60)[0]
+
+
+def data_module(path: Path, **more: Any) -> ChunkedDataModule:
+    return ChunkedDataModule(path, batch_size=32, normalized=False, label_keys=["cell_type"], **more)
+
+
+@pytest.fixture
+def any_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the adapter be made without scvi-tools."""
+    monkeypatch.setattr("scvae_data.scvi._scvi_version", lambda: "1.4.2")
+
+
+@pytest.mark.usefixtures("any_version")
+def test_batches_have_the_names_and_shapes_of_scvi_tools(path: Path) -> None:
+    ours = data_module(path)
+    data = ScviDataModule(ours, label_key="cell_type")
+    batches = list(data.inference_dataloader())
+    assert len(batches) == len(data.inference_dataloader()) == 10
+    for theirs, mine in zip(batches, ours.predict_dataloader(), strict=True):
+        assert theirs["X"].dtype == torch.float32
+        assert torch.equal(theirs["X"], mine["x"])
+        for key, column in (("batch", "SRX_accession"), ("labels", "cell_type")):
+            assert theirs[key].dtype == torch.int64
+            assert torch.equal(theirs[key], mine["obs"][column][:, None])
+    assert torch.cat([batch["ind_x"] for batch in batches]).flatten().tolist() == list(range(300))
+
+
+@pytest.mark.usefixtures("any_version")
+def test_cells_without_a_category_have_one_that_comes_last(path: Path) -> None:
+    data = ScviDataModule(data_module(path), label_key="cell_type")
+    assert data.batch_labels.tolist() == ["SRX1", "SRX2", "SRX3"]
+    assert data.label_names.tolist() == ["type0", "type1", "type2", "unknown"]
+    assert (data.n_batch, data.n_labels, data.n_vars, data.n_obs) == (3, 4, 30, 300)
+    assert data.labels_.shape == (300,)
+    assert set(data.labels_) == set(data.label_names)
+
+
+@pytest.mark.usefixtures("any_version")
+def test_counts_are_needed(path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"scvi-tools models counts; use ChunkedDataModule\(…, normalized=False\)"):
+        ScviDataModule(ChunkedDataModule(path))
+    with pytest.raises(ConfigError, match="label_key=tissue is not served"):
+        ScviDataModule(data_module(path), label_key="tissue")
+
+
+@pytest.mark.skipif(HAS_SCVI, reason="scvi-tools is installed")
+def test_without_scvi_tools_it_says_what_to_install(path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"needs scvi-tools; pip install 'scvae-data\[scvi\]'"):
+        ScviDataModule(data_module(path))
+
+
+@needs_scvi
+@pytest.mark.filterwarnings("ignore")
+def test_scvi_trains_embeds_saves_and_loads(path: Path, tmp_path: Path) -> None:
+    import scvi
+
+    scvi.settings.seed = 0
+    data = ScviDataModule(data_module(path), label_key="cell_type")
+    model = scvi.model.SCVI(registry=data.registry, n_latent=4, n_hidden=16)
+    model.train(datamodule=data, max_epochs=3, check_val_every_n_epoch=1, accelerator="cpu", enable_progress_bar=False)
+    history = model.history["elbo_train"]["elbo_train"]
+    assert len(history) == 3
+    assert float(history.iloc[-1]) < float(history.iloc[0])
+    assert len(model.history["elbo_validation"]) == 3
+    latents = model.get_latent_representation(dataloader=data.inference_dataloader())
+    assert latents.shape == (300, 4)
+    assert np.isfinite(latents).all()
+    model.save(str(tmp_path / "saved"), datamodule=data)
+    loaded = scvi.model.SCVI.load(str(tmp_path / "saved"), accelerator="cpu")
+    again = loaded.get_latent_representation(dataloader=data.inference_dataloader())
+    np.testing.assert_allclose(again, latents, atol=1e-5)
+
+
+@needs_scvi
+@pytest.mark.filterwarnings("ignore")
+def test_latents_are_those_of_the_same_model_on_an_anndata(path: Path) -> None:
+    """The order of cells, genes and batches is the one an AnnData of the directory has."""
+    import scvi
+
+    from scvae_data import ChunkedDataset
+
+    scvi.settings.seed = 0
+    data = ScviDataModule(data_module(path))
+    model = scvi.model.SCVI(registry=data.registry, n_latent=4, n_hidden=16)
+    model.train(datamodule=data, max_epochs=1, accelerator="cpu", enable_progress_bar=False, logger=False)
+    adata = ChunkedDataset(path).to_anndata()
+    scvi.model.SCVI.setup_anndata(adata, batch_key="SRX_accession")
+    other = scvi.model.SCVI(adata, n_latent=4, n_hidden=16)
+    other.module.load_state_dict(model.module.state_dict())
+    other.module.eval()
+    other.is_trained_ = True
+    ours = model.get_latent_representation(dataloader=data.inference_dataloader())
+    np.testing.assert_allclose(ours, other.get_latent_representation(), atol=1e-5)
+
+
+@needs_scvi
+@pytest.mark.filterwarnings("ignore")
+def test_scanvi_trains_on_the_labels(path: Path) -> None:
+    import scvi
+
+    data = ScviDataModule(data_module(path), label_key="cell_type", model_name="SCANVI")
+    model = scvi.model.SCANVI(registry=data.registry, datamodule=data, n_latent=4, n_hidden=16)
+    model.train(datamodule=data, max_epochs=1, accelerator="cpu", enable_progress_bar=False)
+    assert model.get_latent_representation(dataloader=data.inference_dataloader()).shape == (300, 4)

@@ -1,0 +1,134 @@
+"""Embedding another directory: the model's genes and categories, whatever the directory has."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import anndata
+import numpy as np
+import pytest
+import torch
+from omegaconf import DictConfig
+from tests.support.datasets import make_dataset
+from tests.training.conftest import Compose
+
+from scvae_data import VAE, ConfigError, SelectionError
+from scvae_data.training.align import match_genes
+from scvae_data.training.embed import embed
+from scvae_data.training.run import train
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*")
+
+NAMES = [f"ENSG{j:011d}" for j in range(40)]
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory, train_config: Compose) -> Path:
+    """A run of one epoch."""
+    path = tmp_path_factory.mktemp("run")
+    train(train_config(path, "logger=csv", "trainer.max_epochs=1", "model.encode_batch=true", "outputs.picture=none"))
+    return path
+
+
+def config(make: Compose, run_dir: Path, out: Path, data: Path, *more: str) -> DictConfig:
+    cfg = make(out, "mode=embed", "outputs.picture=none", f"paths.processed_dir={data}", *more)
+    cfg.ckpt = str(run_dir / "checkpoints" / "best.ckpt")
+    return cfg
+
+
+def latents(path: Path) -> anndata.AnnData:
+    return anndata.read_h5ad(path / "latents.h5ad")
+
+
+def by_hand(run_dir: Path, x: Any, codes: list[int]) -> np.ndarray:
+    """Latents of counts (n, 40) in the model's order."""
+    model = VAE.load_from_checkpoint(run_dir / "checkpoints" / "best.ckpt").eval()
+    batch = {"x": torch.tensor(x, dtype=torch.float32), "obs": {"SRX_accession": torch.tensor(codes)}}
+    with torch.inference_mode():
+        found: np.ndarray = model(batch).numpy()
+    return found
+
+
+def test_the_directory_of_the_run_gives_the_latents_of_the_run(
+    tmp_path: Path, run_dir: Path, train_config: Compose, dataset: Path
+) -> None:
+    report = embed(config(train_config, run_dir, tmp_path, dataset))
+    assert (report["n_missing_genes"], report["n_unseen_categories"], report["n_cells"]) == (0, 0, 600)
+    ours, theirs = latents(tmp_path), latents(run_dir)
+    assert ours.obs_names.equals(theirs.obs_names)
+    np.testing.assert_allclose(ours.obsm["X_scvae"], theirs.obsm["X_scvae"], atol=1e-5)
+
+
+def test_normalised_values_are_those_of_training(tmp_path: Path, train_config: Compose, dataset: Path) -> None:
+    run = tmp_path / "run"
+    train(train_config(run, "model=vae_gaussian", "logger=none", "trainer.max_epochs=1", "outputs.picture=none"))
+    embed(config(train_config, run, tmp_path / "out", dataset))
+    ours, theirs = latents(tmp_path / "out").obsm["X_scvae"], latents(run).obsm["X_scvae"]
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
+def test_genes_are_aligned_and_missing_ones_reported(
+    tmp_path: Path, run_dir: Path, train_config: Compose, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The directory has the model's genes backwards, lacks the last two, and has one of its own."""
+    names = ["OTHER", *NAMES[37::-1]]
+    data, x, obs = make_dataset(tmp_path / "data", 60, 39, 25, ("SRX2", "SRX9"), gene_names=names)
+    report = embed(config(train_config, run_dir, tmp_path / "out", data))
+    whole = json.loads((tmp_path / "out" / "embed.json").read_text())
+    assert whole["missing_genes"] == NAMES[38:]
+    assert whole["unseen_categories"] == ["SRX9"]
+    assert report["missing_genes_share"] == 0.05
+    assert (report["n_missing_genes"], report["n_genes_not_used"], report["n_unseen_categories"]) == (2, 1, 1)
+    assert "2 of the model's 40 genes (5.0 %) are not in" in caplog.text
+    dense = np.hstack([x.toarray()[:, :0:-1], np.zeros((60, 2))])
+    codes = [1 if name == "SRX2" else 3 for name in obs["SRX_accession"]]
+    np.testing.assert_allclose(latents(tmp_path / "out").obsm["X_scvae"], by_hand(run_dir, dense, codes), atol=1e-5)
+    assert latents(tmp_path / "out").uns["scvae_data"]["n_missing_genes"] == 2
+
+
+def test_a_directory_without_the_batch_column_is_unknown(tmp_path: Path, run_dir: Path, train_config: Compose) -> None:
+    checkpoint = torch.load(run_dir / "checkpoints" / "best.ckpt", weights_only=True)
+    checkpoint["hyper_parameters"]["batch_key"] = "donor"
+    (tmp_path / "checkpoints").mkdir()
+    torch.save(checkpoint, tmp_path / "checkpoints" / "best.ckpt")
+    data, x, _ = make_dataset(tmp_path / "data", 30, 40, 25)
+    embed(config(train_config, tmp_path, tmp_path / "out", data))
+    expected = by_hand(run_dir, x.toarray(), [3] * 30)
+    np.testing.assert_allclose(latents(tmp_path / "out").obsm["X_scvae"], expected, atol=1e-5)
+
+
+def test_no_gene_in_common(tmp_path: Path, run_dir: Path, train_config: Compose) -> None:
+    data, _, _ = make_dataset(tmp_path / "data", 30, 3, 25, gene_names=["a", "b", "c"])
+    with pytest.raises(SelectionError, match=r"none of the model's 40 genes .* is in the dataset \(a, b, c\)"):
+        embed(config(train_config, run_dir, tmp_path / "out", data))
+
+
+def test_no_checkpoint(tmp_path: Path, train_config: Compose) -> None:
+    with pytest.raises(ConfigError, match=r"mode=embed needs a checkpoint: ckpt="):
+        embed(train_config(tmp_path, "mode=embed"))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "names", "ids", "symbols", "columns", "missing"),
+    [
+        (["a", "b"], ["b", "a"], [None] * 2, [None] * 2, [1, 0], ()),
+        (["a", "b"], ["x", "y"], ["b", "a"], [None] * 2, [1, 0], ()),
+        (["a", "b"], ["x", "a"], [None] * 2, ["b", "c"], [1, 0], ()),
+        (["a", "b"], ["x", "y", "b"], [None] * 3, ["a", "a", None], [-1, 2], ("a",)),
+        (["a", "b"], ["a", "y"], [None] * 2, ["b", None], [0, -1], ("b",)),
+    ],
+    ids=["names", "ids", "symbols", "ambiguous", "taken"],
+)
+def test_genes_match_by_name_then_id_then_symbol(
+    wanted: list[str],
+    names: list[Any],
+    ids: list[Any],
+    symbols: list[Any],
+    columns: list[int],
+    missing: tuple[str, ...],
+) -> None:
+    match = match_genes(wanted, names, ids, symbols)
+    assert match.columns.tolist() == columns
+    assert match.missing == missing

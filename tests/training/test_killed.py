@@ -1,0 +1,95 @@
+"""A run that is killed outright and resumed ends with the very weights of the uninterrupted one.
+
+One kill per number of workers is tried; ``SCVAE_DATA_KILLS=5`` tries so many.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+from tests.training.conftest import Compose
+
+from scvae_data.training.run import train
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*")
+
+N_KILLS = int(os.environ.get("SCVAE_DATA_KILLS", "1"))
+N_STEPS, EVERY = 36, 4  # 4 epochs of 9 steps; steps between checkpoints
+STEPS = np.random.default_rng(7).choice(np.arange(EVERY + 1, N_STEPS), size=(2, N_KILLS), replace=False)
+# Everything that draws random numbers or depends on the epoch.
+OPTIONS = (
+    "logger=csv", "outputs=none", "trainer.max_epochs=4", "model.dropout=0.3", "model.unknown_dropout=0.3",
+    "model.kl_warmup_epochs=3", "callbacks.checkpoint.monitor=null", "callbacks.early_stopping=null",
+    f"+callbacks.checkpoint.every_n_train_steps={EVERY}", "callbacks.progress_bar=null",
+)  # fmt: skip
+
+PROGRAM = """
+import os, signal, sys
+from omegaconf import OmegaConf
+from scvae_data import VAE
+from scvae_data.training.run import train
+
+step = VAE.training_step
+def fatal(self, batch, batch_idx):
+    if self.global_step == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(self, batch, batch_idx)
+VAE.training_step = fatal
+if __name__ == "__main__":
+    train(OmegaConf.load(sys.argv[1]))
+"""
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, train_config: Compose) -> dict[str, Any]:
+    """Last checkpoint of the run that nothing interrupts."""
+    run_dir = tmp_path_factory.mktemp("whole")
+    train(train_config(run_dir, *OPTIONS))
+    return last(run_dir)
+
+
+def last(run_dir: Path) -> dict[str, Any]:
+    found: dict[str, Any] = torch.load(run_dir / "checkpoints" / "last.ckpt", weights_only=True)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("num_workers", "step"),
+    [(workers, int(step)) for workers, steps in zip((0, 2), STEPS, strict=True) for step in steps],
+)
+def test_killed_at_a_random_step(
+    tmp_path: Path, train_config: Compose, whole: dict[str, Any], num_workers: int, step: int
+) -> None:
+    run_dir = tmp_path / "run"
+    OmegaConf.save(train_config(run_dir, *OPTIONS, f"data.num_workers={num_workers}"), tmp_path / "cfg.yaml", True)
+    (tmp_path / "program.py").write_text(textwrap.dedent(PROGRAM))
+    passed_on = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "NUMBA_CACHE_DIR") if name in os.environ}
+    with (tmp_path / "stderr").open("w") as stderr:  # a pipe would stay open in the workers that it leaves behind
+        killed = subprocess.run(
+            [sys.executable, str(tmp_path / "program.py"), str(tmp_path / "cfg.yaml"), str(step)],
+            env={"HOME": str(tmp_path), "OMP_NUM_THREADS": "1", **passed_on},
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+        )
+    assert killed.returncode == -signal.SIGKILL, (tmp_path / "stderr").read_text()
+    assert last(run_dir)["global_step"] == step // EVERY * EVERY
+    cfg = train_config(tmp_path / "unused")
+    cfg.resume_from = str(run_dir)
+    train(cfg)
+    ours = last(run_dir)
+    assert ours["global_step"] == whole["global_step"] == N_STEPS
+    for name, weights in whole["state_dict"].items():
+        assert torch.equal(ours["state_dict"][name], weights), name
+    for number, state in whole["optimizer_states"][0]["state"].items():
+        for name, values in state.items():
+            assert torch.equal(ours["optimizer_states"][0]["state"][number][name], values), name

@@ -1,0 +1,135 @@
+"""Checkpoints and saved configurations are data: what would run code is refused in one line."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from tests.training.conftest import Compose
+
+from scvae_data import ConfigError
+from scvae_data.training.resume import continued, last_checkpoint
+from scvae_data.training.trusted import check_targets, load_vae
+
+
+class Evil:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, ("was_run",)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, r"is not a file; give a checkpoint"),
+        (b"", r"is not a whole checkpoint|is damaged"),
+        (b"PK\x03\x04 rest is missing", r"is not a whole checkpoint"),
+        (Evil(), r"could run any code; it is not opened"),
+        ({"evil": Evil()}, r"could run any code; it is not opened"),
+        ({"state_dict": {}}, r"is not a checkpoint of a scvae_data\.VAE; give one that train\.py wrote"),
+        ([1, 2], r"is not a checkpoint of a scvae_data\.VAE"),
+        ({"scvae_data_vae": {"format_version": 2}}, r"is a checkpoint of format 2, this version .* reads format 1"),
+        ({"scvae_data_vae": {"format_version": 1}}, r"its weights and settings do not fit \('hyper_parameters'\)"),
+        (
+            {"scvae_data_vae": {"format_version": 1}, "hyper_parameters": {"n_lattent": 3}, "state_dict": {}},
+            r"do not fit \(.*unexpected keyword argument 'n_lattent'",
+        ),
+    ],
+)
+def test_other_files_are_refused_in_one_line(
+    tmp_path: Path, content: Any, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "some.ckpt"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        torch.save(content, path)
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_vae(path)
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith(f"ckpt={path}")
+    assert not (tmp_path / "was_run").exists()
+
+
+def test_a_resumed_checkpoint_cannot_run_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    torch.save({"state_dict": {}, "evil": Evil()}, tmp_path / "checkpoints" / "last.ckpt")
+    with pytest.raises(ConfigError, match=r"^resume_from=.*could run any code; it is not opened"):
+        last_checkpoint(tmp_path)
+    assert not (tmp_path / "was_run").exists()
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "os.system",
+        "torch.load",
+        "builtins.eval",
+        "lightning_evil.Trainer",
+        "lightning.pytorch.trainer.trainer.os.system",
+        "lightning.fabric.utilities.cloud_io._load",
+        "scvae_data.training.run.secrets.token_hex",
+        "scvae_data.store.files.os.remove",
+        "torch.optim.adam.torch.load",
+        3,
+        None,
+    ],
+)
+def test_targets_that_are_refused(target: Any) -> None:
+    with pytest.raises(ConfigError, match=r"^config\.yaml: callbacks\.mine\._target_=.* is not run"):
+        check_targets({"callbacks": {"mine": {"_target_": target}}}, "config.yaml")
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "scvae_data.VAE",
+        "scvae_data.ChunkedDataModule",
+        "scvae_data.training.loggers.wandb_logger",
+        "lightning.pytorch.Trainer",
+        "lightning.pytorch.callbacks.ModelCheckpoint",
+        "torch.optim.AdamW",
+    ],
+)
+def test_targets_that_are_allowed(target: str) -> None:
+    check_targets({"a": [{"_target_": target}]}, "config.yaml")
+
+
+def test_what_the_command_line_names_is_the_users() -> None:
+    config = {"callbacks": {"mine": {"_target_": "my.Callback", "inner": {"_target_": "my.Other"}}}}
+    check_targets(config, "config.yaml", skip=["callbacks.mine"])
+    check_targets(config, "config.yaml", skip=["callbacks"])
+    with pytest.raises(ConfigError, match=r"callbacks\.mine\.inner"):
+        check_targets(config, "config.yaml", skip=["callbacks.mine._target_"])
+    with pytest.raises(ConfigError, match=r"callbacks\.mine\._target_"):
+        check_targets(config, "config.yaml", skip=["callbacks.mine.inner", "callbacks.min"])
+
+
+@pytest.mark.parametrize("how", ["plain", "nested", "decoded"])
+def test_a_run_directory_cannot_smuggle_a_target(tmp_path: Path, train_config: Compose, how: str) -> None:
+    saved = OmegaConf.to_container(train_config(tmp_path), resolve=True)
+    assert isinstance(saved, dict)
+    evil = {"_target_": "os.mkdir", "path": "was_run"}
+    match how:
+        case "plain":
+            saved["callbacks"]["evil"] = evil
+        case "nested":
+            saved["trainer"]["plugins"] = [evil]
+        case "decoded":
+            saved["callbacks"]["evil"] = '${oc.decode:"{_target_: os.mkdir, path: was_run}"}'
+    OmegaConf.save(saved, tmp_path / "config.yaml")
+    cfg = train_config(tmp_path / "unused")
+    cfg.resume_from = str(tmp_path)
+    with pytest.raises(ConfigError, match=r"config\.yaml: .*_target_=os\.mkdir is not run"):
+        continued(cfg, [])
+
+
+def test_every_target_of_the_configurations_can_be_resumed(train_config: Compose, tmp_path: Path) -> None:
+    for logger in ("wandb", "csv", "none"):
+        config = OmegaConf.to_container(train_config(tmp_path, f"logger={logger}"), resolve=True)
+        check_targets(config, "config.yaml")
