@@ -75,6 +75,7 @@ def test_verdict_names_the_first_rule_a_cell_breaks() -> None:
     ("settings", "message"),
     [
         ({"min_genes": -1}, "qc.min_genes=-1 must be 0 or more"),
+        ({"min_genes": "many"}, "qc.min_genes=many must be 0 or more"),
         ({"max_pct_counts_mt": 101}, "qc.max_pct_counts_mt=101 must be a percentage"),
         ({"min_counts": 10, "max_counts": 5}, "qc.min_counts=10 exceeds qc.max_counts=5"),
         ({"percent_top": [0]}, r"qc.percent_top=\[0\]"),

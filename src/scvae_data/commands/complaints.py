@@ -8,6 +8,8 @@ from collections.abc import Iterable
 
 from hydra.errors import ConfigCompositionException, MissingConfigException, OverrideParseException
 
+from scvae_data.config import conf_dir
+
 __all__ = ["one_line"]
 
 
@@ -48,8 +50,17 @@ def _missing_option(error: MissingConfigException) -> str:
 
 
 def _unknown_key(key: str, known_keys: Iterable[str]) -> str:
+    group, _, name = key.partition(".")
+    if options := _options_with(group, name.split(".")[0]):
+        return f"{key} belongs to {group}={' or '.join(options)}; add {group}={options[0]}"
     close = difflib.get_close_matches(key, list(known_keys), n=1)
     return f"{key} is not a setting" + (f"; did you mean {close[0]}?" if close else "; --cfg job prints them all")
+
+
+def _options_with(group: str, name: str) -> list[str]:
+    """Options of a config group that have a setting of this name."""
+    files = sorted((conf_dir() / group).glob("*.yaml")) if name else []
+    return [file.stem for file in files if any(line.startswith(f"{name}:") for line in file.read_text().splitlines())]
 
 
 def _first_line(error: BaseException) -> str:

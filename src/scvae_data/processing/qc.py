@@ -133,11 +133,11 @@ class QcRules:
     def __post_init__(self) -> None:
         for name in ("min_genes", "max_genes", "min_counts", "max_counts"):
             value = getattr(self, name)
-            if value is not None and value < 0:
+            if value is not None and (not isinstance(value, int | float) or value < 0):
                 raise ConfigError(f"qc.{name}={value} must be 0 or more, or null to leave the rule out")
         for name in ("max_pct_counts_mt", "max_pct_counts_ribo", "max_pct_counts_hb"):
             value = getattr(self, name)
-            if value is not None and not 0 <= value <= 100:
+            if value is not None and (not isinstance(value, int | float) or not 0 <= value <= 100):
                 raise ConfigError(
                     f"qc.{name}={value} must be a percentage from 0 to 100, or null to leave the rule out"
                 )
