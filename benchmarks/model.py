@@ -11,7 +11,7 @@ interleaved, differences are paired over seeds.
     python benchmarks/model.py --data ../shared/data --epochs 5 --seeds 1
 
 The data are pbmc3k (its 2,000 most variable genes by scanpy) and a
-glioblastoma data set of seven patients (its 300 genes).
+glioblastoma data set of five patients (its 300 genes).
 """
 
 from __future__ import annotations

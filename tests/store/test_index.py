@@ -119,7 +119,8 @@ def test_selections_that_cannot_be_served(index, ask, message):
 
 def test_missing_and_unfinished(tmp_path):
     with pytest.raises(
-        MissingIndexError, match=r"no dataset at .*; make one with: python process.py paths.processed_dir"
+        MissingIndexError,
+        match=r"no dataset at .*; make one with: python process.py input=files .* paths.processed_dir",
     ):
         open_index(tmp_path / "none")
     with pytest.raises(MissingIndexError, match=r"holds no chunk_index\.json"):

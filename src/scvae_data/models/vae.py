@@ -342,6 +342,7 @@ class VAE(LightningModule):
             on_step=on_step,
             on_epoch=not on_step,
             batch_size=len(terms["kl"]),
+            sync_dist=not on_step,
         )
 
     def _log_unseen(self, batch: Batch, terms: dict[str, Tensor]) -> None:

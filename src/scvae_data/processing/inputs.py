@@ -75,11 +75,19 @@ class Inputs:
     full_hash
         Hash whole files instead of samples of them: sure to see every
         change, and as much reading again as the run itself.
+    count_tolerance
+        Round values that are at most so far from a whole number: for counts
+        with the noise of float arithmetic, never for normalised values.
     """
 
     merge_same_accession: bool = False
     obs_columns: Sequence[str] | None = None
     full_hash: bool = False
+    count_tolerance: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.count_tolerance, int | float) or not 0 <= self.count_tolerance < 0.1:
+            raise ConfigError(f"input.count_tolerance={self.count_tolerance} must be from 0 to below 0.1")
 
     simulated = False
 

@@ -262,7 +262,10 @@ class Pipeline:
     def scan(self, files: Sequence[FileFacts], universe: Universe) -> list[ScanResult]:
         """Scan every file; the results come back in order of the files' names."""
         order = OrderKey(self.seed, self.chunking.order, self.chunking.group_column)
-        job = ScanJob(self.work, len(universe.keys), self.qc, self.control, order, self.inputs.obs_columns)
+        job = ScanJob(
+            self.work, len(universe.keys), self.qc, self.control, order, self.inputs.obs_columns,
+            self.inputs.count_tolerance,
+        )  # fmt: skip
         digest = hashlib.sha256(json.dumps([universe.keys.tolist(), universe.symbols.tolist()]).encode()).hexdigest()
         seen: Counter[str] = Counter()
         tasks = []
@@ -425,7 +428,7 @@ class Pipeline:
     def processing_id(self, files: Sequence[FileFacts]) -> str:
         """Hash what the chunks depend on: settings and input content, not where, when or on how many cores."""
         stages = [self.normalization, self.chunking, self.control]
-        parts = [self.qc, self.gene_files.settings, *stages, self.inputs.obs_columns]
+        parts = [self.qc, self.gene_files.settings, *stages, self.inputs.obs_columns, self.inputs.count_tolerance]
         rules = json.dumps(
             [self.seed, self.keep_duplicates, *(None if part is None else vars_of(part) for part in parts)], default=str
         )

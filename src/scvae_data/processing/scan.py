@@ -17,7 +17,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,8 @@ class ScanJob:
         Size of the universe.
     obs_columns
         Input obs columns to keep; None keeps all.
+    count_tolerance
+        How far a value may be from a whole number and still be rounded to it.
     run_entries
         A run is flushed at this many entries: what a scan holds in memory.
     """
@@ -71,6 +73,7 @@ class ScanJob:
     control: ControlSubset | None
     order: OrderKey
     obs_columns: Sequence[str] | None
+    count_tolerance: float = 0.0
     run_entries: int = 6_000_000
     block_entries: int = 1_500_000
 
@@ -169,7 +172,7 @@ class SlotScan:
         if self.job.qc.outlier_metrics:
             self.bounds = self._find_bounds()
         for block in self.reader.blocks(self.slot.name, max_elements=self.job.block_entries):
-            self._check(block)
+            block = self._counts(block)
             metrics = self._measure(block)
             keep = self._judge(block.first_row, metrics)
             self._append(block, metrics, keep)
@@ -198,17 +201,21 @@ class SlotScan:
         """Measure all rows before any is judged, and return the bounds of each accession."""
         qc, measured = self.job.qc, []
         for block in self.reader.blocks(self.slot.name, max_elements=self.job.block_entries):
-            self._check(block)
+            block = self._counts(block)
             metrics = self._measure(block).set_index(block.first_row + np.arange(block.n_rows))
             measured.append(metrics.loc[qc.passes_minima(metrics), list(qc.outlier_metrics)])
         together = pd.concat(measured)
         return find_bounds(together, self.accessions[together.index.to_numpy()], qc.outlier_metrics, qc.mad_scale)
 
-    def _check(self, block: CsrBlock) -> None:
-        """Raise `NotCounts` with place and value of the first stored value that is no count."""
+    def _counts(self, block: CsrBlock) -> CsrBlock:
+        """Return the block, rounded where that is allowed; `NotCounts` names the first value that is no count."""
+        if self.job.count_tolerance and block.data.dtype.kind == "f":
+            whole = np.rint(block.data)
+            near = np.abs(block.data - whole) <= self.job.count_tolerance
+            block = replace(block, data=np.where(near, whole, block.data))
         data = block.data
         if data.dtype.kind in "ub" and data.dtype.itemsize <= 4:
-            return
+            return block
         if data.dtype.kind in "iu":
             bad = np.flatnonzero((data < 0) | (data > 2**32 - 1))
             position, fault = (int(bad[0]), 2 if data[bad[0]] < 0 else 4) if bad.size else (-1, 0)
@@ -222,6 +229,7 @@ class SlotScan:
                 f"{FAULTS[fault].replace('_', ' ')} value {data[position]:g} in row {row}, column {column} "
                 f"({self.table.names[column]})",
             )
+        return block
 
     def _measure(self, block: CsrBlock) -> pd.DataFrame:
         n_rows = len(block.indptr) - 1
@@ -450,6 +458,6 @@ def scan_key(file: FileFacts, job: ScanJob, universe_digest: str, rank: int) -> 
     """Hash everything a scan's result depends on."""
     parts = [
         SPOOL_VERSION, FORMAT_VERSION, file.to_dict(), job.qc, job.control, job.order, job.obs_columns, job.run_entries,
-        universe_digest, rank,
+        job.count_tolerance, universe_digest, rank,
     ]  # fmt: skip
     return hashlib.sha256(json.dumps([repr(part) for part in parts]).encode()).hexdigest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -75,6 +75,7 @@ class Outputs:
         obs = partial(obs_tables, Path(data.index.path) / OBS_FILE)
         write_latents(made["latents"], latent_batches(model, data, device), obs, uns)
         if self.picture != "none":
+            log.info("drawing the latents (%s)", self.picture)
             made["latent picture"] = run_dir / "latents.png"
             colours = self.colours if self.colours is not None else self._default_colours(model, data)
             latent_picture(
@@ -86,6 +87,18 @@ class Outputs:
                 seed=seed,
             )
         return made
+
+    def check(self, columns: Collection[str]) -> None:
+        """Refuse colours that are no obs columns, before training takes its time.
+
+        Raises
+        ------
+        ConfigError
+            With the names and the columns there are.
+        """
+        unknown = [name for name in self.colours or () if name not in columns]
+        if unknown:
+            raise ConfigError(f"outputs.colours: no obs column {', '.join(unknown)}; there are {', '.join(columns)}")
 
     @staticmethod
     def _default_colours(model: Any, data: Any) -> list[str]:
@@ -102,7 +115,7 @@ def latent_batches(
     loader = data.predict_dataloader()
     model = model.to(device).eval()
     with torch.inference_mode():
-        for batch in progress(loader, total=len(loader), desc="latents", unit="step"):
+        for batch in progress(loader, total=len(loader), desc="latents", unit="batch"):
             on_device = data.transfer_batch_to_device(data.on_before_batch_transfer(batch, 0), device, 0)
             predicted = model.predict_step(data.on_after_batch_transfer(on_device, 0), 0)
             yield predicted["index"].cpu().numpy(), predicted["latent"].float().cpu().numpy()

@@ -14,6 +14,7 @@ from typing import Any
 import lightning
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import Logger, WandbLogger
@@ -86,6 +87,7 @@ class _Run:
     def go(self) -> dict[str, Any]:
         """Fit, evaluate the best checkpoint, write the outputs."""
         self.data.setup("fit")
+        self.outputs.check(self.data.index.obs_columns)
         facts = _facts(self.data)
         wandb_id = check_same_dataset(self.run_dir, facts)["wandb_id"] if self.resuming else secrets.token_hex(4)
         self._record(facts, wandb_id)
@@ -121,7 +123,11 @@ class _Run:
         callbacks.append(RunRecord(self.config, facts))
         # Partial, because Hydra copies the arguments it passes, and a logger must not be copied.
         build = instantiate({**self.config["trainer"], "_partial_": True})
-        trainer: Trainer = build(callbacks=callbacks, logger=loggers, default_root_dir=str(self.run_dir))
+        try:
+            trainer: Trainer = build(callbacks=callbacks, logger=loggers, default_root_dir=str(self.run_dir))
+        except (AssertionError, MisconfigurationException, TypeError, ValueError) as error:
+            text = str(error).strip() or type(error).__name__
+            raise ConfigError(f"trainer: Lightning refuses it: {text.splitlines()[0]}") from error
         for logger in loggers:
             logger.log_hyperparams({**self.config, "dataset": facts})
         return trainer
