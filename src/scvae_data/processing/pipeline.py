@@ -183,6 +183,7 @@ class Pipeline:
         with self.timed("write"):
             entries = self.write(decision, digest, bounds)
         self.summary.dropped_cells = write_dropped(self.directory, self.work, results, self.qc.metrics)
+        self.engine.close()  # the system tells the peak memory of workers once they have ended
         self.summary.peak_rss = peak_rss_bytes()
         publish(
             self.directory, self.work, self.summary, decision=decision, genes=genes, entries=entries, results=results,

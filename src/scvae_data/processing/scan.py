@@ -31,6 +31,7 @@ from scvae_data.processing.control import ControlSubset
 from scvae_data.processing.dropped import DroppedWriter, dropped_table
 from scvae_data.processing.duplicates import LEAST_GENES, save_hashes
 from scvae_data.processing.kernels import FAULTS, first_fault, remap_rows, row_sums, take_rows
+from scvae_data.processing.memory import release_memory
 from scvae_data.processing.obs import input_obs, measured_obs
 from scvae_data.processing.order import OrderKey
 from scvae_data.processing.outliers import OutlierBounds, bounds_of_rows, find_bounds
@@ -166,6 +167,7 @@ class SlotScan:
         self.pending: list[pd.DataFrame] = []
         self.nnz = 0
         self.n_kept = 0
+        release_memory()  # what reading names and obs left, before the rows come on top
 
     def run(self) -> ScanResult:
         """Stream the slot's rows; raises `NotCounts` at the first value that is none."""
@@ -423,7 +425,8 @@ def cell_names(reader: Reader, file: FileFacts, rank: int) -> tuple[NDArray[np.o
     A name is ``ACCESSION:barcode``; from the second file of an accession on,
     ``ACCESSION#2:barcode``. Barcodes that recur in a file get ``-1``, ``-2``, …
     """
-    barcodes = unique_names(reader.barcodes())
+    # Arrow holds text in a third of the memory that Python strings take.
+    barcodes = pa.array(unique_names(reader.barcodes()), pa.string())
     if file.accession is not None:
         accessions = np.broadcast_to(np.array(file.accession, object), (reader.n_obs,))
     else:
@@ -431,7 +434,8 @@ def cell_names(reader: Reader, file: FileFacts, rank: int) -> tuple[NDArray[np.o
     tag = f"#{rank + 1}" if rank else ""
 
     def names(rows: NDArray[np.int64]) -> NDArray[np.object_]:
-        return np.array([f"{a}{tag}:{b}" for a, b in zip(accessions[rows], barcodes[rows], strict=True)], object)
+        of_rows = barcodes.take(pa.array(rows)).to_pylist()
+        return np.array([f"{a}{tag}:{b}" for a, b in zip(accessions[rows], of_rows, strict=True)], object)
 
     return accessions, names
 
