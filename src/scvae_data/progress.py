@@ -41,4 +41,5 @@ def progress(items: Iterable[T], *, total: int | None, desc: str, unit: str = "f
     for item in items:
         yield item
         n_items += 1
-    log.info("%s: %d %s%s in %.1f s", desc, n_items, unit, "" if n_items == 1 else "s", time.perf_counter() - started)
+    plural = "" if n_items == 1 else "es" if unit.endswith("ch") else "s"
+    log.info("%s: %d %s%s in %.1f s", desc, n_items, unit, plural, time.perf_counter() - started)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from scvae_data.processing.genes import GeneRules, align
-from scvae_data.processing.mapping import warn_of_foreign_genes
+from scvae_data.processing.mapping import tell_unmatched, warn_of_foreign_genes
 from scvae_data.readers import GeneTable
 
 TP53, ACTB, GAPDH = "ENSG00000141510", "ENSG00000075624", "ENSG00000111640"
@@ -64,3 +64,20 @@ def test_shares_of_umis_per_file(
 def test_an_empty_file_and_files_that_agree_are_no_reason_to_warn(caplog: pytest.LogCaptureFixture) -> None:
     warn_of_foreign_genes({"umi_shared": [None, 0.99], "source_file": ["a", "b"]})
     assert not caplog.records
+
+
+def test_symbols_without_an_id_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    report = {
+        "source_file": ["ids.h5ad", "symbols.h5ad"],
+        "n_features": [3, 4],
+        "by_id": [3, 0],
+        "unmatched": [0, 1],
+        "umi_unmatched": [0.0, 0.031],
+    }
+    with caplog.at_level("INFO"):
+        tell_unmatched(report)
+    (line,) = caplog.messages
+    assert line.startswith("symbols.h5ad: 1 of 4 genes have no id, or several, and keep their symbol (3.1 % of UMIs)")
+    caplog.clear()
+    tell_unmatched(report | {"by_id": [0, 0]})
+    assert not caplog.messages

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scvae_data.processing.genes import Universe
 from scvae_data.processing.scan import ScanResult
 
-__all__ = ["mapping_report", "warn_of_foreign_genes"]
+__all__ = ["mapping_report", "tell_unmatched", "warn_of_foreign_genes"]
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +64,18 @@ def mapping_report(
         for name, genes in (("unmatched", without_id), ("dropped", ~kept), ("shared", shared)):
             report[f"umi_{name}"].append(round(int(totals[genes].sum()) / umis, 6) if umis else None)
     return dict(report)
+
+
+def tell_unmatched(report: dict[str, list[Any]], most: int = 5) -> None:
+    """Say which files have symbols without an id where other files have ids: such genes have columns of their own."""
+    names = ("source_file", "unmatched", "n_features", "umi_unmatched")
+    rows = [row for row in zip(*(report[name] for name in names), strict=True) if row[1] and row[3] is not None]
+    if sum(report["by_id"]) and rows:
+        for file, unmatched, n_features, share in sorted(rows, key=lambda row: -row[3])[:most]:
+            log.info(
+                "%s: %d of %d genes have no id, or several, and keep their symbol (%.1f %% of UMIs); see genes.mapping",
+                file, unmatched, n_features, 100 * share,
+            )  # fmt: skip
 
 
 def warn_of_foreign_genes(report: dict[str, list[Any]]) -> None:

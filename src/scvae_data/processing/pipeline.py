@@ -50,7 +50,7 @@ from scvae_data.processing.finished import check_finished, summary_of
 from scvae_data.processing.gene_list import ListRules, resolve
 from scvae_data.processing.genes import Universe, align
 from scvae_data.processing.inputs import Inputs
-from scvae_data.processing.mapping import mapping_report, warn_of_foreign_genes
+from scvae_data.processing.mapping import mapping_report, tell_unmatched, warn_of_foreign_genes
 from scvae_data.processing.merge import merge_groups, merge_runs
 from scvae_data.processing.normalize import Normalization
 from scvae_data.processing.obs import decide_schema
@@ -383,6 +383,7 @@ class Pipeline:
         self.summary.dropped_genes = dropped_genes(universe, sums, kept)
         self.summary.gene_choice = choice.account
         self.summary.gene_mapping = mapping_report(self.work, universe, results, sums.n_files, kept)
+        tell_unmatched(self.summary.gene_mapping)
         warn_of_foreign_genes(self.summary.gene_mapping)
         save_statistics(self.directory, choice.statistics)
 
