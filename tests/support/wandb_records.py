@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -40,13 +41,21 @@ class WandbRun:
 
 def read_run(folder: Path) -> WandbRun:
     """The only run below ``folder``."""
-    (path,) = folder.glob("**/run-*.wandb")
-    return parse_run(path)
+    (run,) = read_runs(folder)
+    return run
 
 
 def read_runs(folder: Path) -> list[WandbRun]:
     """Every run below ``folder``, by path."""
-    return [parse_run(path) for path in sorted(folder.glob("**/run-*.wandb"))]
+    return [finished_run(path) for path in sorted(folder.glob("**/run-*.wandb"))]
+
+
+def finished_run(path: Path, timeout_s: float = 10.0) -> WandbRun:
+    """Parse a run once its exit record is on disk: W&B's own process writes it a moment after ``finish`` returns."""
+    end = time.monotonic() + timeout_s
+    while (run := parse_run(path)).exit_code is None and time.monotonic() < end:
+        time.sleep(0.05)
+    return run
 
 
 def parse_run(path: Path) -> WandbRun:
