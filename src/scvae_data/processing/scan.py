@@ -16,10 +16,9 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -30,12 +29,14 @@ from scvae_data.errors import InputError
 from scvae_data.processing.control import ControlSubset
 from scvae_data.processing.dropped import DroppedWriter, dropped_table
 from scvae_data.processing.duplicates import LEAST_GENES, save_hashes
-from scvae_data.processing.kernels import FAULTS, first_fault, remap_rows, row_sums, take_rows
+from scvae_data.processing.kernels import FAULTS, first_fault, row_sums
 from scvae_data.processing.memory import release_memory
+from scvae_data.processing.names import cell_names
 from scvae_data.processing.obs import input_obs, measured_obs
 from scvae_data.processing.order import OrderKey
 from scvae_data.processing.outliers import OutlierBounds, bounds_of_rows, find_bounds
 from scvae_data.processing.qc import GENE_CLASSES, QcRules, RowSums, gene_class_flags, qc_metrics
+from scvae_data.processing.row_buffer import RowBuffer
 from scvae_data.processing.row_hash import hash_rows
 from scvae_data.processing.scan_result import ScanResult
 from scvae_data.processing.spool import RunWriter
@@ -323,86 +324,6 @@ class SlotScan:
         self.buffer.clear()
 
 
-class RowBuffer:
-    """Kept rows in the universe's gene order, up to a fixed number of entries.
-
-    Parameters
-    ----------
-    capacity
-        Entries it holds; a single longer row enlarges it.
-    n_genes
-        Size of the universe.
-    """
-
-    def __init__(self, capacity: int, n_genes: int) -> None:
-        self._index_dtype = np.uint16 if n_genes <= 1 << 16 else np.uint32
-        self._indices = np.empty(capacity, self._index_dtype)
-        self._data = np.empty(capacity, np.uint32)
-        self._counts = np.zeros(n_genes, np.int64)
-        self._bits = np.zeros(-(-n_genes // 64), np.uint64)
-        self._lengths: list[NDArray[np.int64]] = []
-        self.n_entries = 0
-
-    def pieces(self, indptr: NDArray[np.int64], keep: NDArray[np.bool_]) -> Iterator[slice]:
-        """Cut a block's rows into ranges that fit an empty buffer; ranges without a kept row are left out."""
-        start, n_rows = 0, len(keep)
-        while start < n_rows:
-            stop = int(np.searchsorted(indptr, indptr[start] + len(self._indices), side="right")) - 1
-            stop = min(max(stop, start + 1), n_rows)
-            if keep[start:stop].any():
-                yield slice(start, stop)
-            start = stop
-
-    def fits(self, n_entries: int) -> bool:
-        """Whether so many more entries fit; an empty buffer takes any row."""
-        return self.n_entries + n_entries <= len(self._indices) or self.n_entries == 0
-
-    def append(
-        self,
-        block: CsrBlock,
-        rows: slice,
-        keep: NDArray[np.bool_],
-        gene_map: NDArray[np.int32],
-        gene_cells: NDArray[np.int64],
-        gene_totals: NDArray[np.int64],
-        path: str,
-    ) -> None:
-        """Append the kept rows of a range and add them to the gene sums."""
-        indptr = block.indptr[rows.start : rows.stop + 1]
-        needed = self.n_entries + int(indptr[-1] - indptr[0])
-        if needed > len(self._indices):
-            self._indices = np.empty(needed, self._index_dtype)
-            self._data = np.empty(needed, np.uint32)
-        lengths = np.zeros(int(keep.sum()), np.int64)
-        end = remap_rows(
-            indptr, block.indices, block.data, keep, gene_map, self._counts, self._bits,
-            self._indices, self._data, self.n_entries, lengths, gene_cells, gene_totals,
-        )  # fmt: skip
-        if end < 0:
-            raise InputError(path, "too_large", "the summed count of one gene in one cell exceeds 4,294,967,295")
-        self.n_entries = end
-        self._lengths.append(lengths)
-
-    def rows(self) -> tuple[NDArray[np.int64], NDArray[Any], NDArray[np.uint32]]:
-        """Return all rows as they came: row starts, indices, data."""
-        starts = np.concatenate([[0], np.cumsum(np.concatenate(self._lengths))]).astype(np.int64)
-        return starts, self._indices[: self.n_entries], self._data[: self.n_entries]
-
-    def take(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[Any], NDArray[np.uint32]]:
-        """Return rows by number, in the order asked: row starts, indices, data."""
-        starts = np.concatenate([[0], np.cumsum(np.concatenate(self._lengths))])
-        lengths = starts[rows + 1] - starts[rows]
-        taken = np.concatenate([[0], np.cumsum(lengths)])
-        indices, data = np.empty(taken[-1], self._index_dtype), np.empty(taken[-1], np.uint32)
-        take_rows(starts, self._indices, self._data, rows, taken, indices, data)
-        return taken, indices, data
-
-    def clear(self) -> None:
-        """Forget all rows; the memory is used again."""
-        self._lengths.clear()
-        self.n_entries = 0
-
-
 def control_mask(control: ControlSubset | None, file: FileFacts, reader: Reader) -> NDArray[np.bool_] | None:
     """Return which cells of the file are controls; None where all cells are wanted."""
     if control is None:
@@ -417,45 +338,6 @@ def control_mask(control: ControlSubset | None, file: FileFacts, reader: Reader)
     if column in file.obs_values:
         return control.mask(pd.Series([file.obs_values[column]] * reader.n_obs, dtype=object))
     return control.mask(reader.obs([column])[column].astype(object))
-
-
-def cell_names(reader: Reader, file: FileFacts, rank: int) -> tuple[NDArray[np.object_], Any]:
-    """Return each row's accession, and a function from row numbers to names that are unique in the directory.
-
-    A name is ``ACCESSION:barcode``; from the second file of an accession on,
-    ``ACCESSION#2:barcode``. Barcodes that recur in a file get ``-1``, ``-2``, …
-    """
-    # Arrow holds text in a third of the memory that Python strings take.
-    barcodes = pa.array(unique_names(reader.barcodes()), pa.string())
-    if file.accession is not None:
-        accessions = np.broadcast_to(np.array(file.accession, object), (reader.n_obs,))
-    else:
-        accessions = reader.obs([str(file.accession_column)])[file.accession_column].astype(str).to_numpy(object)
-    tag = f"#{rank + 1}" if rank else ""
-
-    def names(rows: NDArray[np.int64]) -> NDArray[np.object_]:
-        of_rows = barcodes.take(pa.array(rows)).to_pylist()
-        return np.array([f"{a}{tag}:{b}" for a, b in zip(accessions[rows], of_rows, strict=True)], object)
-
-    return accessions, names
-
-
-def unique_names(names: NDArray[np.object_]) -> NDArray[np.object_]:
-    """Give repeated names a suffix ``-1``, ``-2``, … that collides with none; the first keeps its name."""
-    repeated = pd.Series(names).duplicated().to_numpy()
-    if not repeated.any():
-        return names
-    taken, counters, unique = set(names), dict.fromkeys(names[repeated], 0), names.copy()
-    for row in np.flatnonzero(repeated):
-        name = names[row]
-        while True:
-            counters[name] += 1
-            candidate = f"{name}-{counters[name]}"
-            if candidate not in taken:
-                break
-        taken.add(candidate)
-        unique[row] = candidate
-    return unique
 
 
 def scan_key(file: FileFacts, job: ScanJob, universe_digest: str, rank: int) -> str:

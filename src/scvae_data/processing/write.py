@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +17,7 @@ from scvae_data.processing.decide import Decision, describe, load_decision
 from scvae_data.processing.gather import gather
 from scvae_data.processing.kernels import sort_rows
 from scvae_data.processing.spool import Run
-from scvae_data.store import ChunkEntry, Codec, CompactCsr, write_chunk
+from scvae_data.store import Codec, CompactCsr, write_chunk
 from scvae_data.store.files import read_json, write_atomic, write_json
 
 __all__ = ["WriteJob", "chunk_name", "write_one"]
@@ -150,13 +149,3 @@ def save_frame(path: Path, frame: pd.DataFrame) -> None:
     feather.write_feather(pa.Table.from_pandas(frame, preserve_index=False), sink, compression="lz4")
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, sink.getvalue().to_pybytes())
-
-
-def entry_of(plain: Mapping[str, Any]) -> ChunkEntry:
-    """Return a chunk entry from its plain values."""
-    return ChunkEntry(**plain)
-
-
-def nnz_of(entries: list[ChunkEntry]) -> int:
-    """Return the number of stored counts of all chunks."""
-    return int(np.sum([entry.nnz for entry in entries]))
