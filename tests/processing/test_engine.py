@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -61,6 +64,7 @@ def test_results_and_failures(engine: Any) -> None:
     assert isinstance(outcomes[5].error, InputError)
     assert outcomes[6].reason == "unexpected"
     assert "TypeError" in outcomes[6].details
+    assert (engine.peak_rss > 10_000_000) is not isinstance(engine, SerialEngine)
 
 
 def test_no_task_is_no_outcome(engine: Any) -> None:
@@ -77,6 +81,30 @@ def test_a_killed_worker_costs_nothing_and_a_poison_task_only_itself(engine: Any
     assert isinstance(outcomes[3], Failure)
     assert outcomes[3].reason == "worker_killed"
     assert [outcomes[n] for n in (0, 1, 4, 5, 6, 7)] == [0, 1, 4, 9, 16, 25]
+
+
+def test_workers_end_with_the_process_that_uses_them(tmp_path: Path) -> None:
+    program = """
+import multiprocessing, os, sys, time
+from scvae_data.processing.engine import LocalEngine, Task
+
+if __name__ == "__main__":
+    engine = LocalEngine(2)
+    for _, outcome in engine.run([Task(os.getpid, ()) for _ in range(8)]):
+        print(outcome, flush=True)
+    print("ready", flush=True)
+    time.sleep(600)
+"""
+    (tmp_path / "program.py").write_text(program)
+    with subprocess.Popen([sys.executable, tmp_path / "program.py"], stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        workers = {int(line) for line in iter(run.stdout.readline, "ready\n")}
+        run.kill()
+    waited = 0.0
+    while alive := {worker for worker in workers if Path(f"/proc/{worker}/cmdline").exists()}:
+        assert waited < 30, f"processes {alive} outlive the one that started them"
+        time.sleep(0.1)
+        waited += 0.1
 
 
 def test_faults_that_may_pass_are_tried_again(engine: Any, tmp_path: Path) -> None:

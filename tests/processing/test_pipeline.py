@@ -103,7 +103,9 @@ def test_group_order(two_files: list[Path], process: Process, tmp_path: Path) ->
     assert (donors != donors.shift()).sum() == donors.nunique()
 
 
-@pytest.mark.parametrize("variant", ["input order", "workers", "dask", "threads of runs", "location", "merged runs"])
+@pytest.mark.parametrize(
+    "variant", ["input order", "workers", "dask", "threads of runs", "location", "merged runs", "parts"]
+)
 def test_the_same_bytes_whatever_the_way(
     variant: str, two_files: list[Path], process: Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,6 +123,8 @@ def test_the_same_bytes_whatever_the_way(
         moved = tmp_path / "elsewhere" / "deep"
         moved.mkdir(parents=True)
         paths = [path.rename(moved / path.name) for path in two_files]
+    elif variant == "parts":
+        monkeypatch.setattr("scvae_data.processing.write.PART_ENTRIES", 4)
     else:
         monkeypatch.setattr(merge, "MAX_RUNS", 1)
         monkeypatch.setattr(merge, "merge_groups", limited_groups())

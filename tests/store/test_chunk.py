@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from tests.support.datasets import positional_counts
 
 from scvae_data.errors import StoreError
-from scvae_data.store import ChunkReader, Codec, CompactCsr, write_chunk
+from scvae_data.store import ChunkReader, Codec, CompactCsr, CsrStream, write_chunk
 
 UNS = {"scvae_data": {"format_version": 1, "processing_id": "p", "normalization": {"target_sum": 1e4, "on": True}}}
 
@@ -67,6 +68,37 @@ def matrices(draw):
     for place, count in entries.items():
         x[place] = count
     return x.tocsr()
+
+
+def stream_of(x: sp.csr_matrix, cuts: list[int]) -> CsrStream:
+    """The same rows in parts that end at ``cuts`` and at the last row."""
+    whole = CompactCsr.from_scipy(x)
+    bounds = [0, *cuts, whole.n_obs]
+    parts = (CompactCsr.from_scipy(x[low:high]) for low, high in itertools.pairwise(bounds) if high > low)
+    return CsrStream(whole.indptr, parts, whole.n_vars)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), n_threads=st.sampled_from([1, 3]))
+def test_rows_in_parts_give_the_same_bytes(tmp_path, data, n_threads):
+    x = sp.random(9, 11, density=0.5, format="csr", random_state=data.draw(st.integers(0, 9)), dtype=np.float64)
+    x.data = np.ceil(x.data * 300)
+    cuts = sorted(data.draw(st.sets(st.integers(1, 8))))
+    write(tmp_path / "whole.h5", x, block_elements=7)
+    whole = (tmp_path / "whole.h5").read_bytes()
+    entry = write(tmp_path / "parts.h5", x, x=stream_of(x, cuts), block_elements=7, n_threads=n_threads)
+    assert (tmp_path / "parts.h5").read_bytes() == whole
+    assert entry.max_count == x.max()
+
+
+@pytest.mark.parametrize("rows", [slice(0, 3), slice(1, 5)])
+def test_parts_that_are_not_as_announced_are_refused(tmp_path, rows):
+    x = sp.csr_matrix(np.tril(np.arange(1, 21).reshape(4, 5)))
+    announced = CompactCsr.from_scipy(x).indptr
+    stream = CsrStream(announced, iter([CompactCsr.from_scipy(x[rows])]), 5)
+    with pytest.raises(StoreError, match="announced"):
+        write(tmp_path / "c.h5", x, x=stream)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("codec", ["gzip", "lz4", "none"])

@@ -21,6 +21,7 @@ from scvae_data.processing.engine import (
     check_retries,
     check_workers,
     killed,
+    weighed,
     with_retries,
 )
 
@@ -53,8 +54,12 @@ class DaskEngine:
         self.n_workers = check_workers(n_workers)
         self.scheduler = scheduler
         self.retries = check_retries(retries)
+        self.peak_rss = 0
         self._cluster: Any = None
         self._client: Any = None
+
+    def warm_up(self) -> None:
+        """Do nothing: a cluster is started, or joined, when there is work."""
 
     def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Outcome]]:
         """Yield the outcome of every task as it finishes; tasks of lost workers are run again."""
@@ -88,7 +93,7 @@ class DaskEngine:
         try:
             while True:
                 while len(positions) < self._width() and (position := next(queue, None)) is not None:
-                    future = client.submit(tasks[position], pure=False)
+                    future = client.submit(weighed, tasks[position], pure=False)
                     positions[future.key] = position
                     finished.add(future)
                 if not positions:
@@ -110,7 +115,7 @@ class DaskEngine:
 
         for _ in range(MAX_KILLS):
             try:
-                return self._result(self._connect().submit(task, pure=False))
+                return self._result(self._connect().submit(weighed, task, pure=False))
             except KilledWorker:
                 continue
         return killed()
@@ -121,7 +126,7 @@ class DaskEngine:
         from distributed.scheduler import KilledWorker
 
         try:
-            return future.result()
+            outcome, peak = future.result()
         except KilledWorker:
             raise
         except (CancelledError, OSError) as error:
@@ -129,6 +134,8 @@ class DaskEngine:
             raise ScvaeDataError(f"lost the connection to {where}; nothing is lost, resume=true continues") from error
         except Exception as error:  # noqa: BLE001 - dask passes on whatever kept the task from running
             return Failure("unexpected", f"{type(error).__name__}: {error}", repr(error))
+        self.peak_rss = max(self.peak_rss, peak)
+        return outcome
 
     def _width(self) -> int:
         """Return how many tasks to keep under way: enough that no worker waits for the next."""

@@ -14,16 +14,21 @@ import errno
 import logging
 import multiprocessing
 import os
+import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from multiprocessing import connection
+from multiprocessing.context import BaseContext
 from typing import Any, Protocol
 
 from scvae_data.errors import ConfigError, ScvaeDataError
-from scvae_data.processing.memory import limit_heap, release_memory
+from scvae_data.processing.memory import limit_heap, peak_rss_bytes, release_memory
 
 __all__ = [
     "MAX_KILLS",
@@ -36,6 +41,7 @@ __all__ = [
     "check_retries",
     "check_workers",
     "killed",
+    "weighed",
     "with_retries",
 ]
 
@@ -157,10 +163,24 @@ def killed() -> Failure:
 Outcome = Any
 
 
+def weighed(task: Task) -> tuple[Outcome, int]:
+    """Run a task; return its outcome, and the peak memory so far of the process that ran it, in bytes."""
+    return task(), peak_rss_bytes()
+
+
 class Engine(Protocol):
     """Runs tasks; the results do not depend on which engine does."""
 
     n_workers: int
+
+    @property
+    def peak_rss(self) -> int:
+        """Peak memory of the largest worker process so far, in bytes; 0 without workers."""
+        ...
+
+    def warm_up(self) -> None:
+        """Begin to make workers ready, and return at once."""
+        ...
 
     def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Outcome]]:
         """Yield (position, result or `Failure`) of every task, in any order."""
@@ -191,6 +211,14 @@ class SerialEngine:
             raise ConfigError(f"engine.n_workers={self.n_workers}: engine=serial has one worker; use engine=local")
         check_retries(self.retries)
 
+    @property
+    def peak_rss(self) -> int:
+        """Always 0: the work is done in this process."""
+        return 0
+
+    def warm_up(self) -> None:
+        """Do nothing: there is no worker."""
+
     def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Outcome]]:
         """Yield the outcome of every task in order."""
         for position, task in enumerate(with_retries(tasks, self.retries)):
@@ -198,6 +226,33 @@ class SerialEngine:
 
     def close(self) -> None:
         """Do nothing: there is no worker."""
+
+
+@lru_cache(maxsize=1)
+def worker_context() -> BaseContext:
+    """Return how worker processes start.
+
+    Never as a fork of this process, which would copy the locks of HDF5 and of
+    running threads. On Linux they are forks of a server that has one thread,
+    has imported all they need, and shares that memory with them.
+    """
+    if sys.platform != "linux":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["scvae_data.processing.pipeline"])
+    return context
+
+
+def end_with_parent() -> None:
+    """Make this worker process end when the one that gives it work does, however that ends."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
 class LocalEngine:
@@ -214,7 +269,15 @@ class LocalEngine:
     def __init__(self, n_workers: int | None = None, retries: int = 1) -> None:
         self.n_workers = check_workers(n_workers)
         self.retries = check_retries(retries)
+        self.peak_rss = 0
         self._shared: ProcessPoolExecutor | None = None
+
+    def warm_up(self) -> None:
+        """Begin to import what workers need, while this process imports the same."""
+        if worker_context().get_start_method() == "forkserver":
+            from multiprocessing import forkserver
+
+            forkserver.ensure_running()
 
     def close(self) -> None:
         """End the worker processes; the next `run` starts new ones."""
@@ -236,27 +299,26 @@ class LocalEngine:
                 yield position, self._run_alone(tasks[position])
 
     def _pool(self, n_workers: int) -> ProcessPoolExecutor:
-        # Spawn: a fork would copy the locks of HDF5 and of running threads.
-        return ProcessPoolExecutor(n_workers, mp_context=multiprocessing.get_context("spawn"))
+        return ProcessPoolExecutor(n_workers, mp_context=worker_context(), initializer=end_with_parent)
 
     def _run_pool(self, tasks: Sequence[Task], positions: list[int], lost: list[int]) -> Iterator[tuple[int, Outcome]]:
         """Run tasks until all are done or a worker dies; then ``lost`` has the rest, those in flight first."""
         queue = iter(positions)
         running: dict[Future[Any], int] = {}
         position: int | None = None
-        # One pool serves all stages: a new process takes a second to import what it needs.
+        # One pool serves all stages: a new process may take a second to import what it needs.
         pool = self._shared = self._shared or self._pool(self.n_workers)
         try:
             while True:
                 while len(running) < 2 * self.n_workers and (position := next(queue, None)) is not None:
-                    running[pool.submit(tasks[position])] = position
+                    running[pool.submit(weighed, tasks[position])] = position
                 if not running:
                     return
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     position = running[future]
-                    result = future.result()
+                    outcome = self._weigh(future)
                     del running[future]
-                    yield position, result
+                    yield position, outcome
         except BrokenProcessPool:
             self.close()
             in_flight = {*running.values()} | ({position} if position is not None else set())
@@ -267,12 +329,18 @@ class LocalEngine:
             self._shared = None
             raise
 
+    def _weigh(self, future: Future[tuple[Outcome, int]]) -> Outcome:
+        """Return a task's outcome, and note the memory of its worker."""
+        outcome, peak = future.result()
+        self.peak_rss = max(self.peak_rss, peak)
+        return outcome
+
     def _run_alone(self, task: Task) -> Outcome:
         """Run one task in a process of its own, so that only it can be blamed for a killed worker."""
         for _ in range(MAX_KILLS):
             with self._pool(1) as pool:
                 try:
-                    return pool.submit(task).result()
+                    return self._weigh(pool.submit(weighed, task))
                 except BrokenProcessPool:
                     continue
         return killed()

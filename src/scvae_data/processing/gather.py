@@ -1,8 +1,8 @@
-"""A range of order keys in, the rows of all runs in that range out, sorted."""
+"""A range of order keys in, the rows of all runs in that range out, sorted, a part at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,32 +13,9 @@ from numpy.typing import NDArray
 from scvae_data.processing.kernels import place_rows
 from scvae_data.processing.obs import ObsSchema
 from scvae_data.processing.spool import Run
+from scvae_data.store import CompactCsr
 
 __all__ = ["Gathered", "gather"]
-
-
-@dataclass(frozen=True)
-class Gathered:
-    """Rows of several runs in one order.
-
-    Parameters
-    ----------
-    keys
-        Order key and second hash, uint64, shape (n, 2).
-    row_starts, indices, data
-        The rows over the kept genes.
-    obs
-        Their obs in the directory's schema.
-    totals
-        Total count over the kept genes, int64, shape (n,).
-    """
-
-    keys: NDArray[np.uint64]
-    row_starts: NDArray[np.int64]
-    indices: NDArray[Any]
-    data: NDArray[Any]
-    obs: pa.Table
-    totals: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -49,6 +26,60 @@ class Slice:
     start: int
     stop: int
     live: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Rows of several runs in one order.
+
+    Parameters
+    ----------
+    keys
+        Order key and second hash, uint64, shape (n, 2).
+    row_starts
+        Where each row starts among the entries over the kept genes, int64, shape (n + 1,).
+    obs
+        Their obs in the directory's schema.
+    totals
+        Total count over the kept genes, int64, shape (n,).
+    """
+
+    keys: NDArray[np.uint64]
+    row_starts: NDArray[np.int64]
+    obs: pa.Table
+    totals: NDArray[np.int64]
+    _slices: Sequence[Slice]
+    _ranks: NDArray[np.int64]
+    _gene_map: NDArray[np.int32]
+    _n_genes: int
+    _max_count: int
+
+    def parts(self, max_entries: int) -> Iterator[CompactCsr]:
+        """Yield the rows, at most ``max_entries`` or one row at a time, while the runs are open.
+
+        Each part reads all slices again: less memory for more decoding.
+        """
+        first, n_rows = 0, len(self.keys)
+        while first < n_rows:
+            limit = self.row_starts[first] + max_entries
+            stop = max(int(np.searchsorted(self.row_starts, limit, side="right")) - 1, first + 1)
+            yield self._part(first, min(stop, n_rows))
+            first = stop
+
+    def _part(self, first: int, stop: int) -> CompactCsr:
+        """Collect the rows from ``first`` to ``stop``."""
+        starts = self.row_starts[first : stop + 1] - self.row_starts[first]
+        targets = np.full(len(self.keys), -1, np.int64)
+        inside = (self._ranks >= first) & (self._ranks < stop)
+        targets[inside] = starts[self._ranks[inside] - first]
+        indices = np.empty(starts[-1], np.uint16 if self._n_genes <= 1 << 16 else np.uint32)
+        data = np.empty(starts[-1], np.uint16 if self._max_count < 1 << 16 else np.uint32)
+        n_before = 0
+        for part in self._slices:
+            n_live = int(part.live.sum())
+            place_slice(part, targets[n_before : n_before + n_live], self._gene_map, indices, data)
+            n_before += n_live
+        return CompactCsr(starts, indices, data, self._n_genes)
 
 
 def gather(
@@ -62,7 +93,7 @@ def gather(
     n_genes: int,
     max_count: int,
 ) -> Gathered:
-    """Collect the rows whose order key is at least ``low`` and below ``high``.
+    """Find the rows whose order key is at least ``low`` and below ``high``.
 
     Parameters
     ----------
@@ -81,19 +112,11 @@ def gather(
     sorting = np.lexsort((keys[:, 1], keys[:, 0]) if sort_by == "key" else (keys[:, 0], keys[:, 1]))
     row_starts = np.zeros(len(keys) + 1, np.int64)
     np.cumsum(lengths[sorting], out=row_starts[1:])
-    targets = np.empty(len(keys), np.int64)
-    targets[sorting] = row_starts[:-1]
-    indices = np.empty(row_starts[-1], np.uint16 if n_genes <= 1 << 16 else np.uint32)
-    data = np.empty(row_starts[-1], np.uint16 if max_count < 1 << 16 else np.uint32)
-    first = 0
-    for part in slices:
-        n_live = int(part.live.sum())
-        place_slice(part, targets[first : first + n_live], gene_map, indices, data)
-        first += n_live
+    ranks = np.empty(len(keys), np.int64)
+    ranks[sorting] = np.arange(len(keys))
     obs = pa.concat_tables([schema.slice(obs_of(part)) for part in slices]) if slices else pa.table({})
-    return Gathered(
-        keys[sorting], row_starts, indices, data, obs.take(pa.array(sorting)).combine_chunks(), totals[sorting]
-    )
+    obs = obs.take(pa.array(sorting)).combine_chunks()
+    return Gathered(keys[sorting], row_starts, obs, totals[sorting], slices, ranks, gene_map, n_genes, max_count)
 
 
 def slice_run(run: Run, low: int, high: int | None) -> Slice:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import resource
+import sys
 from functools import lru_cache
 from typing import Any
 
-__all__ = ["limit_heap", "release_memory"]
+__all__ = ["limit_heap", "peak_rss_bytes", "release_memory"]
 
 M_MMAP_THRESHOLD = -3
 LARGE_BYTES = 16 << 20
@@ -38,3 +40,8 @@ def release_memory() -> None:
     """Give the free part of the heap back."""
     if _glibc() is not None:
         _glibc().malloc_trim(0)
+
+
+def peak_rss_bytes() -> int:
+    """Return the peak resident memory of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

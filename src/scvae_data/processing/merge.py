@@ -52,7 +52,8 @@ def merge_runs(work: Path, digest: str, group: Sequence[str], target: str) -> st
         if not len(rows.keys):
             continue
         writer = writer or RunWriter(path, rows.obs.schema)
-        writer.append(rows.keys, rows.row_starts, rows.indices, rows.data, rows.obs)
+        (x,) = rows.parts(int(rows.row_starts[-1]))
+        writer.append(rows.keys, x.indptr, x.indices, x.data, rows.obs)
         totals.append(rows.totals)
         lengths.append(np.diff(rows.row_starts).astype(np.int32))
     for run in runs:

@@ -51,13 +51,14 @@ from scvae_data.processing.gene_list import ListRules, resolve
 from scvae_data.processing.genes import Universe, align
 from scvae_data.processing.inputs import Inputs
 from scvae_data.processing.mapping import mapping_report, tell_unmatched, warn_of_foreign_genes
+from scvae_data.processing.memory import peak_rss_bytes
 from scvae_data.processing.merge import merge_groups, merge_runs
 from scvae_data.processing.normalize import Normalization
 from scvae_data.processing.obs import decide_schema
 from scvae_data.processing.order import OrderKey
 from scvae_data.processing.publish import publish
 from scvae_data.processing.qc import GENE_CLASSES, QcRules, gene_class_flags
-from scvae_data.processing.report import FailedFile, Summary, failure_table, peak_rss_bytes, total_lost
+from scvae_data.processing.report import FailedFile, Summary, failure_table, total_lost
 from scvae_data.processing.row_hash import hash_keys
 from scvae_data.processing.scan import ScanJob, ScanResult, scan_file, scan_key
 from scvae_data.processing.survey import FileFacts, check_corpus, facts_digest, load_table
@@ -183,8 +184,8 @@ class Pipeline:
         with self.timed("write"):
             entries = self.write(decision, digest, bounds)
         self.summary.dropped_cells = write_dropped(self.directory, self.work, results, self.qc.metrics)
-        self.engine.close()  # the system tells the peak memory of workers once they have ended
-        self.summary.peak_rss = peak_rss_bytes()
+        self.engine.close()
+        self.summary.peak_rss = max(peak_rss_bytes(), self.engine.peak_rss)
         publish(
             self.directory, self.work, self.summary, decision=decision, genes=genes, entries=entries, results=results,
             files=files, chunking=self.chunking, seed=self.seed, config=config,

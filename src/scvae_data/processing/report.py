@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import platform
-import resource
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +16,7 @@ from scvae_data.processing.scan import ScanResult
 from scvae_data.processing.survey import FileFacts
 from scvae_data.store import ChunkEntry
 
-__all__ = ["FailedFile", "Summary", "failure_table", "peak_rss_bytes", "provenance", "storage_statistics"]
+__all__ = ["FailedFile", "Summary", "failure_table", "provenance", "storage_statistics"]
 
 PACKAGES = (
     "scvae-data",
@@ -157,12 +155,6 @@ def failure_table(failed: Sequence[FailedFile], most: int = 20) -> str:
     if len(failed) > most:
         lines.append(f"  … and {len(failed) - most:,} more")
     return "\n".join(lines)
-
-
-def peak_rss_bytes() -> int:
-    """Return the peak memory of the largest process of this run so far."""
-    usage = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return max(usage) * (1 if sys.platform == "darwin" else 1024)
 
 
 def provenance(

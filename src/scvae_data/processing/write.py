@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,13 +16,16 @@ import pyarrow.feather as feather
 from numpy.typing import NDArray
 
 from scvae_data.processing.decide import Decision, describe, load_decision
-from scvae_data.processing.gather import gather
+from scvae_data.processing.gather import Gathered, gather
 from scvae_data.processing.kernels import sort_rows
 from scvae_data.processing.spool import Run
-from scvae_data.store import Codec, CompactCsr, write_chunk
+from scvae_data.store import STREAM_MAX_COUNT, Codec, CompactCsr, CsrStream, write_chunk
 from scvae_data.store.files import read_json, write_atomic, write_json
 
 __all__ = ["WriteJob", "chunk_name", "write_one"]
+
+# Entries of a chunk that are in memory at once, 4 bytes each.
+PART_ENTRIES = 16_000_000
 
 
 @dataclass(frozen=True)
@@ -76,36 +81,53 @@ def write_one(job: WriteJob, number: int, low: int, high: int | None, first_row:
         if earlier.get("key") == key and earlier["entry"]["bytes"] == path.stat().st_size:
             return dict(earlier["entry"])
     decision = load_decision(job.work, job.digest)
-    runs = [Run(job.work / name) for name in decision.runs]
-    try:
+    with open_runs(job.work, decision.runs) as runs:
         rows = gather(
             runs, low, high, decision.gene_map, decision.schema,
             sort_by=job.sort_by, n_genes=decision.n_vars, max_count=decision.max_count,
         )  # fmt: skip
-    finally:
-        for run in runs:
-            run.close()
-    if decision.reorders:
-        sort_columns(rows.row_starts, rows.indices, rows.data, decision.n_vars)
-    basis = rows.totals
-    if decision.normalization.size_factor_genes == "all":
-        basis = rows.obs.column("total_counts").to_numpy()
-    obs = decision.schema.frame(rows.obs, decision.files, basis / decision.target_sum, decision.gene_set)
-    entry = write_chunk(
-        path,
-        x=CompactCsr(rows.row_starts, rows.indices, rows.data, decision.n_vars),
-        obs=obs,
-        var=load_var(job.work, job.digest),
-        uns=chunk_uns(decision),
-        codec=job.codec,
-        block_elements=job.block_elements,
-        n_threads=job.n_threads,
-        first_row=first_row,
-    )
+        basis = rows.totals
+        if decision.normalization.size_factor_genes == "all":
+            basis = rows.obs.column("total_counts").to_numpy()
+        obs = decision.schema.frame(rows.obs, decision.files, basis / decision.target_sum, decision.gene_set)
+        entry = write_chunk(
+            path,
+            x=matrix_of(rows, decision),
+            obs=obs,
+            var=load_var(job.work, job.digest),
+            uns=chunk_uns(decision),
+            codec=job.codec,
+            block_elements=job.block_elements,
+            n_threads=job.n_threads,
+            first_row=first_row,
+        )
     save_obs(job.work / "chunks" / f"{number:06d}.feather", obs)
     plain = asdict(entry)
     write_json(note, {"key": key, "entry": plain})
     return plain
+
+
+@contextmanager
+def open_runs(work: Path, names: Sequence[str]) -> Iterator[list[Run]]:
+    """Open runs for the time of a block."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(Run(work / name)) for name in names]
+
+
+def matrix_of(rows: Gathered, decision: Decision) -> CompactCsr | CsrStream:
+    """Return the rows part by part, or whole where only the largest count of all can tell the stored type."""
+
+    def parts(max_entries: int) -> Iterator[CompactCsr]:
+        for part in rows.parts(max_entries):
+            if decision.reorders:
+                sort_columns(part.indptr, part.indices, part.data, part.n_vars)
+            yield part
+            del part  # before the next one is made
+
+    if decision.max_count <= STREAM_MAX_COUNT:
+        return CsrStream(rows.row_starts, parts(PART_ENTRIES), decision.n_vars)
+    (whole,) = parts(int(rows.row_starts[-1]))
+    return whole
 
 
 def sort_columns(row_starts: NDArray[np.int64], indices: NDArray[Any], data: NDArray[Any], n_vars: int) -> None:

@@ -4,7 +4,7 @@ from scvae_data.store.chunk import ChunkEntry, write_chunk
 from scvae_data.store.chunk_reader import ChunkReader
 from scvae_data.store.chunking import Chunking
 from scvae_data.store.codec import Codec
-from scvae_data.store.csr import CompactCsr, count_dtype, index_dtype
+from scvae_data.store.csr import STREAM_MAX_COUNT, CompactCsr, CsrStream, count_dtype, index_dtype
 from scvae_data.store.directory import FORMAT_VERSION, DatasetIndex
 from scvae_data.store.files import (
     FileFacts,
@@ -24,11 +24,13 @@ __all__ = [
     "GENE_LIST_FILE",
     "INDEX_FILE",
     "OBS_FILE",
+    "STREAM_MAX_COUNT",
     "ChunkEntry",
     "ChunkReader",
     "Chunking",
     "Codec",
     "CompactCsr",
+    "CsrStream",
     "DatasetIndex",
     "FileFacts",
     "GeneList",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scvae_data.errors import StoreError
 from scvae_data.store.blocks import ARRAYS, Block, data_itemsize, index_itemsize, pack_table
 from scvae_data.store.codec import Codec
-from scvae_data.store.csr import CompactCsr
+from scvae_data.store.csr import STREAM_MAX_COUNT, CompactCsr, CsrStream
 from scvae_data.store.files import check_plain_name, write_atomic
 from scvae_data.store.frames import encode, write_frame, write_mapping
 
@@ -55,17 +55,28 @@ class ChunkEntry:
 
 @dataclass(frozen=True)
 class _Piece:
-    """A block before it is compressed: values are cut out only when its turn comes."""
+    """A block before it is compressed."""
 
     array: int
     first_element: int
-    values: Callable[[], NDArray[Any]]
+    values: NDArray[Any]
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """A block as it lies in the file."""
+
+    array: int
+    first_element: int
+    n_elements: int
+    content: bytes | bytearray
+    crc32: int
 
 
 def write_chunk(
     path: Path,
     *,
-    x: CompactCsr,
+    x: CompactCsr | CsrStream,
     obs: pd.DataFrame,
     var: pd.DataFrame,
     uns: Mapping[str, Any],
@@ -77,14 +88,15 @@ def write_chunk(
     """Write one chunk file atomically; equal arguments give equal bytes.
 
     The file is built in memory, because a disk that fills up under HDF5 takes
-    the interpreter with it; beside ``x`` that takes about the compressed size.
+    the interpreter with it; beside ``x``, or a part of it, that takes about
+    the compressed size.
 
     Parameters
     ----------
     path
         The file; replaced when it exists.
     x
-        Canonical rows (:meth:`CompactCsr.check_canonical`).
+        Canonical rows (:meth:`CompactCsr.check_canonical`), whole or part by part.
     obs, var
         Tables whose index holds the names of cells and genes, in the order of ``x``.
     uns
@@ -106,12 +118,11 @@ def write_chunk(
     check_plain_name(path.name)
     if len(obs) != x.n_obs or len(var) != x.n_vars:
         raise StoreError(f"obs and var have {len(obs)} and {len(var)} rows for a {x.n_obs} × {x.n_vars} matrix")
-    max_count = x.check_canonical()
     image = io.BytesIO()
     with h5py.File(image, "w", libver=LIBRARY_VERSIONS) as file:
         encode(file, "anndata", "0.1.0")
         matrix = file.create_group("X")
-        blocks = _write_matrix(matrix, x, max_count, codec, block_elements, n_threads)
+        blocks, max_count = _write_matrix(matrix, x, codec, block_elements, n_threads)
         table = matrix.create_dataset("blocks", data=pack_table(blocks))
         table.attrs["crc32"] = np.uint32(deflate.crc32(table[()].tobytes()))
         write_frame(file, "obs", obs)
@@ -126,39 +137,71 @@ def write_chunk(
 
 
 def _write_matrix(
-    group: h5py.Group, x: CompactCsr, max_count: int, codec: Codec, block_elements: int, n_threads: int
-) -> list[Block]:
+    group: h5py.Group, x: CompactCsr | CsrStream, codec: Codec, block_elements: int, n_threads: int
+) -> tuple[list[Block], int]:
+    """Write the arrays; return where their blocks lie, and the largest count."""
+    parts = _Parts(x)
     encode(group, "csr_matrix", "0.1.0")
     group.attrs["shape"] = np.array([x.n_obs, x.n_vars], dtype=np.int64)
     index_bytes = index_itemsize(x.nnz)
     sizes = {"indptr": x.indptr.size, "indices": x.nnz, "data": x.nnz}
-    itemsizes = {"indptr": index_bytes, "indices": index_bytes, "data": data_itemsize(max_count)}
+    itemsizes = {"indptr": index_bytes, "indices": index_bytes, "data": data_itemsize(parts.most)}
     lengths = {name: min(block_elements, size) for name, size in sizes.items()}
     datasets = {name: _create(group, name, sizes[name], lengths[name], itemsizes[name], codec) for name in ARRAYS}
 
-    def compress(piece: _Piece) -> tuple[_Piece, int, bytes | bytearray]:
+    def compress(piece: _Piece) -> _Stored:
         name = ARRAYS[piece.array]
-        values = piece.values()
-        return piece, values.size, codec.encode(values, lengths[name], itemsizes[name])
+        content = codec.encode(piece.values, lengths[name], itemsizes[name])
+        return _Stored(piece.array, piece.first_element, piece.values.size, content, deflate.crc32(content))
 
-    written: list[tuple[_Piece, int, int, int]] = []
-    for piece, n_elements, stored in _in_order(compress, _pieces(x, block_elements), n_threads):
-        datasets[ARRAYS[piece.array]].id.write_direct_chunk((piece.first_element,), stored, 0)
-        written.append((piece, n_elements, len(stored), deflate.crc32(stored)))
+    written: list[tuple[int, int, int, int, int]] = []
+    for block in _in_order(compress, _pieces(parts, block_elements), n_threads):
+        datasets[ARRAYS[block.array]].id.write_direct_chunk((block.first_element,), block.content, 0)
+        written.append((block.array, block.first_element, block.n_elements, len(block.content), block.crc32))
     offsets = {code: _offsets(datasets[name]) for code, name in enumerate(ARRAYS)}
-    return [
-        Block(
-            piece.array,
-            piece.first_element,
-            n_elements,
-            itemsizes[ARRAYS[piece.array]],
-            offsets[piece.array][piece.first_element],
-            size,
-            0,
-            crc32,
-        )
-        for piece, n_elements, size, crc32 in written
+    blocks = [
+        Block(array, first, n_elements, itemsizes[ARRAYS[array]], offsets[array][first], size, 0, crc32)
+        for array, first, n_elements, size, crc32 in written
     ]
+    return blocks, parts.max_count
+
+
+class _Parts:
+    """The rows of a matrix, checked as they come.
+
+    ``most`` is a bound of the counts that tells how wide they are stored,
+    ``max_count`` the largest of those that have come.
+    """
+
+    def __init__(self, x: CompactCsr | CsrStream) -> None:
+        self.indptr = x.indptr
+        self.n_obs = x.n_obs
+        self.most = STREAM_MAX_COUNT if isinstance(x, CsrStream) else x.check_canonical()
+        self.max_count = 0
+        self._x = x
+
+    def __iter__(self) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+        """Yield indices and data, as unsigned integers."""
+        if isinstance(self._x, CompactCsr):
+            self.max_count = self.most
+            yield unsigned(self._x.indices), unsigned(self._x.data)
+            return
+        first = 0
+        for part in self._x.parts:
+            self.max_count = max(self.max_count, part.check_canonical())
+            starts = self.indptr[first : first + part.n_obs + 1]
+            first += part.n_obs
+            if not np.array_equal(part.indptr, starts - starts[0]) or self.max_count > self.most:
+                raise StoreError(f"the part that ends at row {first} is not what was announced")
+            yield unsigned(part.indices), unsigned(part.data)
+            del part
+        if first != self.n_obs:
+            raise StoreError(f"{self.n_obs} rows were announced, {first} came")
+
+
+def unsigned(values: NDArray[Any]) -> NDArray[Any]:
+    """Return the same memory as unsigned integers."""
+    return values.view(np.dtype(f"u{values.dtype.itemsize}"))
 
 
 def _create(group: h5py.Group, name: str, size: int, length: int, itemsize: int, codec: Codec) -> h5py.Dataset:
@@ -178,31 +221,51 @@ def _create(group: h5py.Group, name: str, size: int, length: int, itemsize: int,
     return h5py.Dataset(h5py.h5d.create(group.id, name.encode(), kind, space, properties))
 
 
-def _pieces(x: CompactCsr, block_elements: int) -> Iterator[_Piece]:
+def _pieces(parts: _Parts, block_elements: int) -> Iterator[_Piece]:
     """Blocks in file order: indptr, then indices and data in turns, so that the bytes of a row lie together."""
+    indptr = unsigned(parts.indptr)
+    for first in range(0, indptr.size, block_elements):
+        yield _Piece(0, first, indptr[first : first + block_elements])
+    first = 0
+    for indices, data in _cut(parts, block_elements):
+        yield _Piece(1, first, indices)
+        yield _Piece(2, first, data)
+        first += indices.size
+        del indices, data  # the part they belong to, before the next one is made
 
-    def cut(values: NDArray[Any], first: int) -> Callable[[], NDArray[Any]]:
-        unsigned = np.dtype(f"u{values.dtype.itemsize}")
-        return lambda: values[first : first + block_elements].view(unsigned)
 
-    for first in range(0, x.indptr.size, block_elements):
-        yield _Piece(0, first, cut(x.indptr, first))
-    for first in range(0, x.nnz, block_elements):
-        yield _Piece(1, first, cut(x.indices, first))
-        yield _Piece(2, first, cut(x.data, first))
+def _cut(parts: Iterable[tuple[NDArray[Any], NDArray[Any]]], size: int) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    """Cut pairs of arrays that come in parts into pairs of ``size`` elements, the last of fewer."""
+    left: tuple[NDArray[Any], NDArray[Any]] | None = None
+    for part in parts:
+        start = 0
+        if left is not None:
+            start = min(size - left[0].size, part[0].size)
+            left = (np.concatenate([left[0], part[0][:start]]), np.concatenate([left[1], part[1][:start]]))
+            if left[0].size < size:
+                continue
+            yield left
+            left = None
+        stop = start + (part[0].size - start) // size * size
+        for first in range(start, stop, size):
+            yield part[0][first : first + size], part[1][first : first + size]
+        if stop < part[0].size:
+            left = (part[0][stop:].copy(), part[1][stop:].copy())
+        del part
+    if left is not None:
+        yield left
 
 
-def _in_order(
-    compress: Callable[[_Piece], tuple[_Piece, int, bytes | bytearray]], pieces: Iterator[_Piece], n_threads: int
-) -> Iterator[tuple[_Piece, int, bytes | bytearray]]:
+def _in_order(compress: Callable[[_Piece], _Stored], pieces: Iterator[_Piece], n_threads: int) -> Iterator[_Stored]:
     """Map in threads, yield in order, with few blocks in flight so that memory does not grow with the chunk."""
     if n_threads <= 1:
         yield from map(compress, pieces)
         return
     with ThreadPoolExecutor(n_threads, thread_name_prefix="compress") as pool:
-        waiting: deque[Future[tuple[_Piece, int, bytes | bytearray]]] = deque()
+        waiting: deque[Future[_Stored]] = deque()
         for piece in pieces:
             waiting.append(pool.submit(compress, piece))
+            del piece
             if len(waiting) > 2 * n_threads:
                 yield waiting.popleft().result()
         while waiting:

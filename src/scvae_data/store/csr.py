@@ -1,7 +1,8 @@
-"""Rows of counts in the narrowest integers that hold them: what the loader keeps in memory."""
+"""Rows of counts in the narrowest integers that hold them: what is kept in memory."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,10 @@ from numpy.typing import DTypeLike, NDArray
 
 from scvae_data.errors import StoreError
 
-__all__ = ["CompactCsr", "count_dtype", "index_dtype"]
+__all__ = ["STREAM_MAX_COUNT", "CompactCsr", "CsrStream", "count_dtype", "index_dtype"]
+
+# Above it a chunk stores its counts in 8 bytes, which must be known before the first one is written.
+STREAM_MAX_COUNT = 2**31 - 1
 
 
 def index_dtype(n_vars: int) -> np.dtype[Any]:
@@ -97,6 +101,35 @@ class CompactCsr:
                 "and counts be above zero; sort, sum duplicates and drop zeros first"
             )
         return int(largest)
+
+
+@dataclass(frozen=True, eq=False)
+class CsrStream:
+    """Counts of consecutive cells of which only a part is in memory at a time.
+
+    Parameters
+    ----------
+    indptr
+        int64, (n_obs + 1,), starts at 0.
+    parts
+        All rows in order, to be read once; no count above `STREAM_MAX_COUNT`.
+    n_vars
+        Number of genes.
+    """
+
+    indptr: NDArray[np.int64]
+    parts: Iterator[CompactCsr]
+    n_vars: int
+
+    @property
+    def n_obs(self) -> int:
+        """Number of cells."""
+        return self.indptr.size - 1
+
+    @property
+    def nnz(self) -> int:
+        """Number of stored counts."""
+        return int(self.indptr[-1])
 
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
