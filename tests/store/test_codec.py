@@ -122,6 +122,7 @@ def test_random_low_bytes_are_stored_as_they_are():
 def test_entropy_of_bytes():
     assert byte_entropy(np.arange(256, dtype=np.uint8)) == 8
     assert byte_entropy(np.array([3, 3, 9, 9], np.uint8)) == 1
+    assert byte_entropy(np.arange(64, dtype=np.uint8) // 9 * 9) == pytest.approx(-(7 * 9 * np.log2(9 / 64) - 6) / 64)
     assert byte_entropy(np.zeros(0, np.uint8)) == 0
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from scvae_data.jit import compiled
 
 __all__ = ["sum_clipped", "sum_counts", "sum_values"]
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@compiled
 def sum_counts(
     row_starts: NDArray[np.int64],
     indices: NDArray[Any],
@@ -38,7 +39,7 @@ def sum_counts(
                 squares[group, gene] += value * value
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@compiled
 def sum_values(
     row_starts: NDArray[np.int64],
     indices: NDArray[Any],
@@ -61,7 +62,7 @@ def sum_values(
                 squares[group, gene] += np.float64(np.float32(value * value))
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@compiled
 def sum_clipped(
     row_starts: NDArray[np.int64],
     indices: NDArray[Any],

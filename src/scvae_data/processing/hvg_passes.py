@@ -85,7 +85,8 @@ def sum_run(job: HvgJob, path: str, number: int) -> dict[str, int]:
         obs = run.obs()
         codes, labels = batch_codes(job, obs)
         of_file = obs.column("total_counts").to_numpy()
-        sums = np.zeros((len(labels), int(gene_map.max()) + 1), np.int64 if job.rules.on_counts else np.float64)
+        kind = np.int64 if job.rules.on_counts else np.float64
+        sums: NDArray[Any] = np.zeros((len(labels), int(gene_map.max()) + 1), kind)
         squares = np.zeros(sums.shape)
         for block in run.blocks(0, run.n_rows):
             rows = slice(block.first_row, block.first_row + len(block.row_starts) - 1)
@@ -186,7 +187,8 @@ def clip_run(job: HvgJob, path: str, number: int, members: tuple[tuple[int, Batc
     for position, batch in members:
         with np.load(batch_file(job, batch)) as fit:
             limits[position] = fit["deviation"] * np.sqrt(batch.n_cells) + fit["mean"]
-    numbers, sums, squares = (np.zeros(limits.shape, dtype) for dtype in (np.int64, np.int64, np.float64))
+    numbers, sums = np.zeros(limits.shape, np.int64), np.zeros(limits.shape, np.int64)
+    squares = np.zeros(limits.shape)
     with Run(job.work / path) as run:
         for block in run.blocks(0, run.n_rows):
             rows = slice(block.first_row, block.first_row + len(block.row_starts) - 1)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
+
+from scvae_data.jit import compiled
 
 __all__ = ["FAULTS", "first_fault", "place_rows", "remap_rows", "row_sums", "row_totals", "sort_rows"]
 
@@ -26,7 +28,7 @@ def trailing_zeros(_context: Any, _word: Any) -> Any:
     return types.uint64(types.uint64), generate
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@compiled
 def first_fault(data: NDArray[np.floating[Any]]) -> tuple[int, int]:
     """Return (position, fault) of the first float that is no count, or (-1, 0).
 
@@ -45,7 +47,7 @@ def first_fault(data: NDArray[np.floating[Any]]) -> tuple[int, int]:
     return -1, 0
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@compiled
 def row_sums(
     indptr: NDArray[np.int64],
     indices: NDArray[Any],
@@ -122,7 +124,7 @@ def row_sums(
         table[: highest + 1] = 0
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@compiled
 def remap_rows(
     indptr: NDArray[np.int64],
     indices: NDArray[Any],
@@ -140,43 +142,59 @@ def remap_rows(
 ) -> int:
     """Append the kept rows in a new gene order; return where the output ends, or -1 where a sum passes uint32.
 
-    Columns that map to one gene are summed. A bitmap of touched genes
-    replaces the sort: ``counts`` (zeros, one per gene) and ``bits`` (zeros,
-    one bit per gene) are scratch and come back as zeros.
+    Columns that map to one gene are summed. A row whose genes come in the new
+    order already is copied. For others a bitmap of touched genes replaces the
+    sort: ``counts`` (zeros, one per gene) and ``bits`` (zeros, one bit per
+    gene) are scratch and come back as zeros.
     """
     position = out_start
     n_kept = 0
     for row in range(indptr.size - 1):
         if not keep[row]:
             continue
+        first = position
+        ordered = True
+        previous = np.int64(-1)
         for k in range(indptr[row], indptr[row + 1]):
             value = np.int64(data[k])
             if value:
                 gene = np.int64(gene_map[indices[k]])
-                counts[gene] += value
-                bits[gene >> 6] |= np.uint64(1) << np.uint64(gene & 63)
-        first = position
-        for word in range(bits.size):
-            left = bits[word]
-            while left:
-                gene = (word << 6) + np.int64(trailing_zeros(left))
-                left &= left - np.uint64(1)
-                value = counts[gene]
-                if value > 4294967295:
-                    return -1
+                if gene <= previous:
+                    ordered = False
+                    break
                 out_indices[position] = gene
                 out_data[position] = value
-                gene_cells[gene] += 1
-                gene_totals[gene] += value
-                counts[gene] = 0
+                previous = gene
                 position += 1
-            bits[word] = 0
+        if not ordered:
+            position = first
+            for k in range(indptr[row], indptr[row + 1]):
+                value = np.int64(data[k])
+                if value:
+                    gene = np.int64(gene_map[indices[k]])
+                    counts[gene] += value
+                    bits[gene >> 6] |= np.uint64(1) << np.uint64(gene & 63)
+            for word in range(bits.size):
+                left = bits[word]
+                while left:
+                    gene = (word << 6) + np.int64(trailing_zeros(left))
+                    left &= left - np.uint64(1)
+                    if counts[gene] > 4294967295:
+                        return -1
+                    out_indices[position] = gene
+                    out_data[position] = counts[gene]
+                    counts[gene] = 0
+                    position += 1
+                bits[word] = 0
+        for k in range(first, position):
+            gene_cells[out_indices[k]] += 1
+            gene_totals[out_indices[k]] += np.int64(out_data[k])
         out_lengths[n_kept] = position - first
         n_kept += 1
     return position
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@compiled
 def row_totals(
     row_starts: NDArray[np.int64],
     indices: NDArray[Any],
@@ -201,7 +219,7 @@ def row_totals(
     return int(largest)
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@compiled
 def place_rows(
     row_starts: NDArray[np.int64],
     indices: NDArray[Any],
@@ -224,7 +242,7 @@ def place_rows(
                 position += 1
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@compiled
 def sort_rows(
     row_starts: NDArray[np.int64],
     indices: NDArray[Any],
@@ -254,7 +272,7 @@ def sort_rows(
             bits[word] = 0
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@compiled
 def take_rows(
     row_starts: NDArray[np.int64],
     indices: NDArray[Any],

@@ -15,6 +15,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from scvae_data.jit import compiled
+
 __all__ = ["hash_keys", "hash_rows"]
 
 # Odd constants of splitmix64 and of MurmurHash3, so that the two halves mix counts in different ways.
@@ -31,7 +33,7 @@ def hash_keys(keys: Iterable[str]) -> NDArray[np.uint64]:
     return np.frombuffer(digests, "<u8").reshape(-1, 2)
 
 
-@njit(nogil=True, cache=True, inline="always")  # type: ignore[untyped-decorator]
+@njit(nogil=True, inline="always")  # type: ignore[untyped-decorator]
 def mix(word: np.uint64) -> np.uint64:
     """Spread every bit of a word over all of them (splitmix64's finaliser)."""
     word = (word ^ (word >> S30)) * MIX_1
@@ -39,7 +41,7 @@ def mix(word: np.uint64) -> np.uint64:
     return word ^ (word >> S31)
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@compiled
 def hash_rows(
     row_starts: NDArray[np.int64],
     indices: NDArray[Any],

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import DTypeLike, NDArray
 
 from scvae_data.errors import StoreError
+from scvae_data.jit import compiled
 
 __all__ = ["STREAM_MAX_COUNT", "CompactCsr", "CsrStream", "count_dtype", "index_dtype"]
 
@@ -132,7 +132,7 @@ class CsrStream:
         return int(self.indptr[-1])
 
 
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@compiled
 def _scan(indptr: NDArray[Any], indices: NDArray[Any], data: NDArray[Any], n_vars: int) -> tuple[int, int]:
     largest = np.uint64(0)
     for row in range(indptr.size - 1):
