@@ -2,9 +2,11 @@
 
 Each case runs in a process of its own. The figure is the peak resident
 memory of the run less what the imports alone take; the kernel's high-water
-mark is reset in between (Linux).
+mark is reset in between (Linux). ``--tree`` looks at ``process.py`` as users
+run it instead: peak memory of all its processes, imports included.
 
     python benchmarks/memory.py                 # 4 × 5,000, 16 × 5,000 and 1 × 80,000 simulated cells
+    python benchmarks/memory.py --tree          # 4 × 25,000 and 16 × 25,000, two worker processes
 """
 
 from __future__ import annotations
@@ -16,7 +18,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tree import measure
+
+ROOT = Path(__file__).resolve().parents[1]
 CASES = ((4, 5_000), (16, 5_000), (1, 80_000))
+TREE_CASES = ((4, 25_000), (16, 25_000))
 
 CHILD = """
 import json, logging, sys
@@ -48,7 +54,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--chunk-size", type=int, default=5_000)
     parser.add_argument("--scale", type=float, default=1.0, help="multiplies the cells of each file")
+    parser.add_argument("--tree", action="store_true", help="all processes of process.py engine=local")
     arguments = parser.parse_args()
+    if arguments.tree:
+        whole_tree(arguments.scale)
+        return
     from scvae_data.simulate import simulate_files
 
     deltas = []
@@ -69,6 +79,30 @@ def main() -> None:
             f"{delta / 1e6:14.0f} {sum(answer['seconds'].values()):6.1f}"
         )
     print(f"largest over smallest difference: {max(deltas) / min(deltas):.3f}")
+
+
+def whole_tree(scale: float) -> None:
+    """Print the peak memory of all processes of a run with two workers."""
+    from scvae_data.simulate import CellParameters, simulate_files
+
+    print(f"{'files':>6} {'cells each':>11} {'RSS GB':>8} {'PSS GB':>8} {'s':>6}")
+    peaks = []
+    for n_files, n_cells in TREE_CASES:
+        with tempfile.TemporaryDirectory() as folder:
+            raw, target = Path(folder, "raw"), Path(folder, "out")
+            cells = int(n_cells * scale)
+            simulate_files(
+                raw, n_files=n_files, cells_per_file=cells, n_genes=20_000, seed=1, compression=None,
+                parameters=CellParameters(shared_genes=1.0),
+            )  # fmt: skip
+            run = measure(
+                [sys.executable, str(ROOT / "process.py"), "input=files", f'input.paths="{raw}/*.h5ad"',
+                 "chunk_size=25000", "engine=local", "engine.n_workers=2", f"paths.processed_dir={target}",
+                 f"hydra.run.dir={target}/log"], pss=True,
+            )  # fmt: skip
+        peaks.append(run.peak_rss)
+        print(f"{n_files:6} {cells:11,} {run.peak_rss / 1e9:8.3f} {run.peak_pss / 1e9:8.3f} {run.seconds:6.1f}")
+    print(f"largest over smallest: {max(peaks) / min(peaks):.3f}")
 
 
 if __name__ == "__main__":
