@@ -39,3 +39,5 @@ class Normalization:
             raise ConfigError(f"normalization.size_factor_genes={self.size_factor_genes!r} must be kept or all")
         if self.target_sum is not None and not self.target_sum > 0:
             raise ConfigError(f"normalization.target_sum={self.target_sum} must be above 0, or null for the median")
+        if self.target_sum is not None:  # 10000 and 10000.0 are one setting, and make the same bytes
+            object.__setattr__(self, "target_sum", float(self.target_sum))

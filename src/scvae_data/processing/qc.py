@@ -156,6 +156,13 @@ class QcRules:
                 raise ConfigError(f"qc.nmads.{metric}: no such metric is measured; {remedy}")
             if not n > 0:
                 raise ConfigError(f"qc.nmads.{metric}={n} must be above 0, or null to leave the rule out")
+        # 20 and 20.0 are one setting, and make the same bytes.
+        for name in ("max_pct_counts_mt", "max_pct_counts_ribo", "max_pct_counts_hb", "mad_scale"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, None if value is None else float(value))
+        if self.nmads is not None:
+            nmads = {metric: None if n is None else float(n) for metric, n in self.nmads.items()}
+            object.__setattr__(self, "nmads", nmads)
 
     @property
     def metrics(self) -> list[str]:

@@ -1,0 +1,1 @@
+"""The older system's loaders, under their older names."""

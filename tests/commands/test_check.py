@@ -1,0 +1,106 @@
+"""``test_chunked_system.py``: what passes on sound data, and what is said of damaged ones."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.support.datasets import make_dataset
+
+from scvae_data.commands import check
+from scvae_data.commands.check import Result
+
+ROOT = Path(__file__).resolve().parents[2]
+STEPS = ["imports", "process", "verify", "index", "SRX filter", "loader", "training step"]
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*")
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_dataset(tmp_path_factory.mktemp("dataset"))[0]
+
+
+def verdicts(results: list[Result]) -> dict[str, str]:
+    return {result.step: result.verdict for result in results}
+
+
+def test_a_sound_directory_passes(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check.main([str(directory)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[:19].strip().split(maxsplit=1) for line in lines[:-1]] == [
+        ["PASS", step] for step in STEPS if step != "process"
+    ]
+    assert lines[-1] == "6 of 6 steps pass"
+    assert "100 cells of 3 experiments, 20 genes, 4 chunks" in lines[2]
+    assert "SRX2: 33 of 100 cells" in lines[3]
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "failing"),
+    [
+        ("chunk_0001.h5", lambda path: path.unlink(), {"verify", "SRX filter", "loader"}),
+        ("chunk_0001.h5", lambda path: path.write_bytes(path.read_bytes()[:-100]), {"verify", "SRX filter", "loader"}),
+        ("obs.parquet", lambda path: path.write_bytes(b"PAR1" + path.read_bytes()[4:-1]), None),
+        ("gene_list.json", lambda path: path.write_text(path.read_text().replace("GENE1", "GENE0", 1)), None),
+        ("chunk_index.json", lambda path: path.unlink(), set(STEPS[2:])),
+        ("chunk_index.json", lambda path: path.write_text(path.read_text().replace("4", "5", 1)), set(STEPS[2:])),
+    ],
+)
+def test_a_damaged_directory_fails_with_a_remedy(
+    name: str, damage: object, failing: set[str] | None, directory: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    damaged = tmp_path / "damaged"
+    shutil.copytree(directory, damaged)
+    damage(damaged / name)  # type: ignore[operator]
+    results = check.check([damaged], tmp_path)
+    failed = {step for step, verdict in verdicts(results).items() if verdict == "FAIL"}
+    assert "verify" in failed
+    assert failing is None or failing <= failed
+    for result in results:
+        assert (result.verdict == "FAIL") == bool(result.remedy)
+    verified = next(result for result in results if result.step == "verify")
+    assert str(damaged) in verified.found
+    assert "scvae-data verify" in verified.remedy
+    assert check.main([str(damaged)]) == 1
+    assert "remedy: " in capsys.readouterr().out
+
+
+def test_files_that_cannot_be_processed(tmp_path: Path) -> None:
+    file = tmp_path / "notes.h5ad"
+    file.write_text("no cells")
+    results = check.check([file], tmp_path)
+    assert verdicts(results) == dict.fromkeys(STEPS, "SKIP") | {"imports": "PASS", "process": "FAIL"}
+    assert results[1].found == f"{file}: a text file; give H5AD, 10x H5 or a 10x mtx folder"
+    assert "dry_run=true" in results[1].remedy
+
+
+def test_real_files_pass(shared_data: Path, tmp_path: Path) -> None:
+    names = ("h5ad/pbmc3k_2700.h5ad", "10x_h5/1k_PBMCs_TotalSeq_B_3p_LT_filtered_feature_bc_matrix.h5")
+    results = check.check([shared_data / name for name in names], tmp_path)
+    assert verdicts(results) == dict.fromkeys(STEPS, "PASS"), [str(result) for result in results]
+
+
+def test_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert check.main(["--help"]) == 0
+    assert capsys.readouterr().out.startswith("usage: python test_chunked_system.py [DIR | FILE")
+
+
+def test_pytest_finds_no_test_in_the_script() -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "--collect-only",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "test_chunked_system.py",
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 5, done.stdout  # no tests collected
+    assert "no tests collected" in done.stdout
