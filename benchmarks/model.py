@@ -1,4 +1,4 @@
-"""The VAE against SCVI of scvi-tools, and loader orders against each other: held-out likelihood and time per epoch.
+"""The VAE against SCVI of scvi-tools, and loader orders against each other: held-out likelihood, time, latents.
 
 Both models get the same cells, genes, split, batches, epochs, likelihood,
 sizes, optimiser and KL warm-up; they learn from the same loader. Cells held
@@ -8,16 +8,22 @@ of scipy in float64, as an importance-weighted estimate of log p(cell) with
 interleaved, differences are paired over seeds.
 
     python benchmarks/model.py --data ../shared/data                 # needs scvi-tools for the comparison
-    python benchmarks/model.py --data ../shared/data --epochs 5 --seeds 1
+    python benchmarks/model.py --data ../shared/data --tables orders
+    python benchmarks/model.py --tables latents --epochs 5 --seeds 1
 
 The data are pbmc3k (its 2,000 most variable genes by scanpy) and a
-glioblastoma data set of five patients (its 300 genes).
+glioblastoma data set (its 300 genes), whose five patients lie one after the
+other in the file and count as experiments. Latents are scored on
+four simulated experiments with batch effects and known cell types (2,000
+variable genes), with batch correction, beside the first ten principal
+components of the log-normalised values.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
+import logging
 import statistics
 import subprocess
 import sys
@@ -31,17 +37,22 @@ from typing import Any
 import anndata
 import lightning
 import numpy as np
+import pandas as pd
 import scanpy as sc
 import torch
 from lightning.pytorch import Callback, Trainer
 from scipy.special import logsumexp
 from scipy.stats import nbinom, norm
 
-from scvae_data import VAE, ChunkedDataModule, open_index
+from scvae_data import VAE, ChunkedDataModule, ChunkedDataset, open_index
+from scvae_data.training.scores import SCORES, latent_scores
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = {"pbmc3k": "h5ad/pbmc3k_2700.h5ad", "glioblastoma": "h5ad/glioblastoma_zhao_5000.h5ad"}
+EXPERIMENTS = {"glioblastoma": "patient_id"}  # obs column; none: one experiment
 N_TOP_GENES = 2000
+TABLES = ("models", "orders", "latents")
+BATCH_KEY = "SRX_accession"
 CHUNK_SIZE = 500
 BATCH_SIZE = 128
 WARMUP_EPOCHS = 10
@@ -66,20 +77,32 @@ class EpochTimes(Callback):
         self.seconds.append(time.perf_counter() - self.started)
 
 
-def processed(source: Path, directory: Path, order: str) -> Path:
+def processed(name: str, source: Path, directory: Path, order: str) -> Path:
     """A dataset directory of ``source``, with the genes that are compared."""
     adata = anndata.read_h5ad(source)
     if adata.n_vars > N_TOP_GENES:
         scaled = sc.pp.log1p(sc.pp.normalize_total(adata, copy=True), copy=True)
         adata = adata[:, sc.pp.highly_variable_genes(scaled, n_top_genes=N_TOP_GENES, inplace=False)["highly_variable"]]
+    adata = adata.copy()
+    experiment = adata.obs[EXPERIMENTS[name]].astype("category").cat.codes if name in EXPERIMENTS else 0
+    adata.obs[BATCH_KEY] = ("SRX" + pd.Series(experiment, index=adata.obs_names).add(1).astype(str)).astype("category")
     directory.mkdir(parents=True)
-    adata.copy().write_h5ad(directory / "counts.h5ad")
-    (directory / "manifest.csv").write_text(f"path,srx_accession\n{directory / 'counts.h5ad'},SRX1\n")
+    adata.write_h5ad(directory / "counts.h5ad")
+    paths = ["input=files", f"input.paths={directory / 'counts.h5ad'}", f"chunking.order={order}"]
+    return process(directory, *paths, "qc=none", "genes.min_cells=1")
+
+
+def simulated(directory: Path) -> Path:
+    """A dataset directory of four simulated experiments."""
+    return process(directory, f"paths.data_dir={directory}", "genes=hvg", f"genes.n_top_genes={N_TOP_GENES}")
+
+
+def process(directory: Path, *settings: str) -> Path:
+    """Run process.py; returns the dataset directory it made in ``directory``."""
     target = directory / "chunks"
     command = [
-        sys.executable, str(ROOT / "process.py"), "input=manifest", f"input.manifest={directory / 'manifest.csv'}",
-        "qc=none", "genes.min_cells=1", f"chunk_size={CHUNK_SIZE}", f"paths.processed_dir={target}", *order.split(),
-        f"hydra.run.dir={directory / 'process'}",
+        sys.executable, str(ROOT / "process.py"), *settings, f"chunk_size={CHUNK_SIZE}",
+        f"paths.processed_dir={target}", f"hydra.run.dir={directory / 'process'}",
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
@@ -87,11 +110,13 @@ def processed(source: Path, directory: Path, order: str) -> Path:
     return target
 
 
-def train_ours(path: Path, epochs: int, seed: int, window: int = 1) -> tuple[Encode, Decode, list[float]]:
+def train_ours(
+    path: Path, epochs: int, seed: int, window: int | None = None, batch_key: str | None = None
+) -> tuple[Encode, Decode, list[float]]:
     """Our model, trained."""
     lightning.seed_everything(seed, verbose=False)
-    data, times = served(path, seed, window), EpochTimes()
-    model = VAE(likelihood="nb", kl_warmup_epochs=WARMUP_EPOCHS, **SIZES)
+    data, times = served(path, seed, window, batch_key), EpochTimes()
+    model = VAE(likelihood="nb", kl_warmup_epochs=WARMUP_EPOCHS, batch_key=batch_key, **SIZES)
     Trainer(
         max_epochs=epochs, callbacks=[times], logger=False, enable_checkpointing=False, enable_progress_bar=False,
         limit_val_batches=0, num_sanity_val_steps=0, enable_model_summary=False, accelerator="cpu",
@@ -108,14 +133,14 @@ def train_ours(path: Path, epochs: int, seed: int, window: int = 1) -> tuple[Enc
     return encode, decode, times.seconds
 
 
-def train_scvi(path: Path, epochs: int, seed: int) -> tuple[Encode, Decode, list[float]]:
+def train_scvi(path: Path, epochs: int, seed: int, batch_key: str | None = None) -> tuple[Encode, Decode, list[float]]:
     """SCVI, trained from the same loader."""
     import scvi
 
     from scvae_data.scvi import ScviDataModule
 
     lightning.seed_everything(seed, verbose=False)
-    data, times = ScviDataModule(served(path, seed)), EpochTimes()
+    data, times = ScviDataModule(served(path, seed, batch_key=batch_key)), EpochTimes()
     model = scvi.model.SCVI(registry=data.registry, gene_likelihood="nb", **SIZES)
     model.train(
         datamodule=data, max_epochs=epochs, callbacks=[times], enable_progress_bar=False, limit_val_batches=0,
@@ -135,11 +160,11 @@ def train_scvi(path: Path, epochs: int, seed: int) -> tuple[Encode, Decode, list
     return encode, decode, times.seconds
 
 
-def served(path: Path, seed: int, window: int = 1) -> ChunkedDataModule:
-    """The loader of a run."""
-    cache = max(4, window)
+def served(path: Path, seed: int, window: int | None = None, batch_key: str | None = None) -> ChunkedDataModule:
+    """The loader of a run: with the defaults of the directory, or with ``window`` chunks mixed at a time."""
+    mixing = {} if window is None else {"chunk_cache_size": max(4, window), "max_chunks_in_memory": window}
     return ChunkedDataModule(
-        path, BATCH_SIZE, cache, window, batch_key=None, split={"val": 0.1}, normalized=False, seed=seed
+        path, BATCH_SIZE, batch_key=batch_key, split={"val": 0.1}, normalized=False, seed=seed, **mixing
     )
 
 
@@ -199,48 +224,90 @@ def compare_models(name: str, path: Path, arguments: argparse.Namespace) -> None
 def compare_orders(name: str, path: Path, grouped: Path, arguments: argparse.Namespace) -> None:
     """One row of the second table."""
     everything = len(open_index(path).chunks)
-    runs = {"random": (path, everything), "hash": (path, 1), "source": (grouped, 1)}
+    runs = {"random": (path, everything), "hash": (path, None), "source": (grouped, None), "source, 2": (grouped, 2)}
     scores: dict[str, list[float]] = {order: [] for order in runs}
     for seed in range(arguments.seeds):
         for order, (where, window) in runs.items():
             encode, decode, _ = train_ours(where, arguments.epochs, seed, window)
             scores[order].append(held_out(path, encode, decode, arguments.samples)[0])
     noise = f"{np.std(scores['random'], ddof=1):.2f}" if arguments.seeds > 1 else "–"
-    against = [paired(scores[order], scores["random"]) for order in ("hash", "source")]
-    print(f"| {name} | {np.mean(scores['random']):,.2f} | {noise} | {against[0]} | {against[1]} |", flush=True)
+    against = [paired(scores[order], scores["random"]) for order in ("hash", "source", "source, 2")]
+    print("| " + " | ".join([name, f"{np.mean(scores['random']):,.2f}", noise, *against]) + " |", flush=True)
+
+
+def compare_latents(path: Path, arguments: argparse.Namespace) -> None:
+    """A row per model: mean and standard deviation of the scores over seeds."""
+    counts = ChunkedDataset(path).to_anndata(range(open_index(path).n_obs))
+    types, batches = (counts.obs[name].reset_index(drop=True) for name in ("cell_type", BATCH_KEY))
+    x = torch.from_numpy(counts.X.toarray().astype(np.float32))
+    found: dict[str, list[dict[str, float]]] = {"ours": [], "SCVI": []}
+    for seed in range(arguments.seeds):
+        for who, train in (("ours", train_ours), ("SCVI", train_scvi)):
+            if who == "SCVI" and not has_scvi():
+                continue
+            encode, _, _ = train(path, arguments.epochs, seed, batch_key=BATCH_KEY)
+            with torch.inference_mode():
+                found[who].append(latent_scores(encode(x)[0].numpy(), types, batches))
+    sc.pp.normalize_total(counts)
+    sc.pp.log1p(counts)
+    sc.pp.pca(counts, n_comps=SIZES["n_latent"])
+    found["PCA"] = [latent_scores(counts.obsm["X_pca"], types, batches)]
+    for who, scores in found.items():
+        if scores:
+            columns = [[one[name] for one in scores] for name in SCORES]
+            print(
+                "| " + " | ".join([who, *(f"{np.mean(c):.3f} ± {np.std(c):.3f}" for c in columns)]) + " |", flush=True
+            )
+
+
+def has_scvi() -> bool:
+    """Whether scvi-tools is installed."""
+    return importlib.util.find_spec("scvi") is not None
 
 
 def main() -> None:
-    """Print both tables."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="folder of the real files")
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--samples", type=int, default=25, help="draws of the latent per held-out cell")
     parser.add_argument("--sets", nargs="+", choices=list(FILES), default=list(FILES))
-    parser.add_argument("--skip-orders", action="store_true")
+    parser.add_argument("--tables", nargs="+", choices=TABLES, default=TABLES)
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
+    for noisy in ("lightning.pytorch", "lightning.fabric", "scvi"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    if not has_scvi():
+        print("not run: SCVI, because scvi-tools is not installed")
+    with tempfile.TemporaryDirectory() as scratch:
+        if set(arguments.tables) & {"models", "orders"}:
+            real_data(Path(scratch), arguments)
+        if "latents" in arguments.tables:
+            print("\n| latents | cell type separation | batch mixing |\n|---|---|---|", flush=True)
+            compare_latents(simulated(Path(scratch) / "simulated"), arguments)
+
+
+def real_data(scratch: Path, arguments: argparse.Namespace) -> None:
+    """Both tables of held-out likelihoods."""
     files = {name: arguments.data / FILES[name] for name in arguments.sets}
     if absent := [str(path) for path in files.values() if not path.is_file()]:
         print(f"not run: no {', '.join(absent)}; give --data")
         return
-    with tempfile.TemporaryDirectory() as scratch:
-        paths = {name: processed(path, Path(scratch) / name, "chunking.order=hash") for name, path in files.items()}
-        if importlib.util.find_spec("scvi") is None:
-            print("not run: the comparison with SCVI, because scvi-tools is not installed")
-        else:
-            print("| cells × genes | ours | SCVI | difference | at the mean | ours, epoch | SCVI, epoch |")
-            print("|---|---|---|---|---|---|---|")
-            for name, path in paths.items():
-                compare_models(name, path, arguments)
-        if not arguments.skip_orders:
-            print(
-                "\n| | in-memory random | its sd over seeds | hash − random | source − random |\n|---|---|---|---|---|"
-            )
-            for name, path in paths.items():
-                grouped = processed(files[name], Path(scratch) / f"{name}_source", "chunking.order=source")
-                compare_orders(name, path, grouped, arguments)
+    paths = {name: processed(name, path, scratch / name, "hash") for name, path in files.items()}
+    if "models" in arguments.tables and has_scvi():
+        print("| cells × genes | ours | SCVI | difference | at the mean | ours, epoch | SCVI, epoch |")
+        print("|---|---|---|---|---|---|---|", flush=True)
+        for name, path in paths.items():
+            compare_models(name, path, arguments)
+    if "orders" in arguments.tables:
+        print(
+            "\n| | in-memory random | its sd over seeds | hash − random | source − random | source, 2 chunks − random |"
+        )
+        print("|---|---|---|---|---|---|", flush=True)
+        for name, path in paths.items():
+            source = processed(name, files[name], scratch / f"{name}_source", "source")
+            compare_orders(name, path, source, arguments)
 
 
 if __name__ == "__main__":

@@ -5,15 +5,31 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from tqdm import tqdm
 
-__all__ = ["progress"]
+__all__ = ["Watcher", "progress", "watched"]
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
+
+Watcher = Callable[[str, int, int | None], None]
+"""Told the name of the work, the items done and their total after each of them."""
+
+_watchers: list[Watcher] = []
+
+
+@contextmanager
+def watched(watcher: Watcher) -> Iterator[None]:
+    """Tell ``watcher`` about all progress made meanwhile."""
+    _watchers.append(watcher)
+    try:
+        yield
+    finally:
+        _watchers.remove(watcher)
 
 
 def progress(items: Iterable[T], *, total: int | None, desc: str, unit: str = "file") -> Iterator[T]:
@@ -33,13 +49,15 @@ def progress(items: Iterable[T], *, total: int | None, desc: str, unit: str = "f
     unit
         What one item is.
     """
-    if sys.stderr.isatty():
-        yield from tqdm(items, total=total, desc=f"{desc:<7}", unit=unit, dynamic_ncols=True)
-        return
+    on_terminal = sys.stderr.isatty()
+    bar = tqdm(items, total=total, desc=f"{desc:<7}", unit=unit, dynamic_ncols=True) if on_terminal else items
     started = time.perf_counter()
     n_items = 0
-    for item in items:
+    for item in bar:
         yield item
         n_items += 1
-    plural = "" if n_items == 1 else "es" if unit.endswith("ch") else "s"
-    log.info("%s: %d %s%s in %.1f s", desc, n_items, unit, plural, time.perf_counter() - started)
+        for watcher in _watchers:
+            watcher(desc, n_items, total)
+    if not on_terminal:
+        plural = "" if n_items == 1 else "es" if unit.endswith("ch") else "s"
+        log.info("%s: %d %s%s in %.1f s", desc, n_items, unit, plural, time.perf_counter() - started)

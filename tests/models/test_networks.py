@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from scvae_data.models.networks import Covariate, Decoder, Encoder, MlpShape
+from scvae_data.models.networks import MOMENTUM, Covariate, Decoder, Encoder, MlpShape, TrackingNorm
 
 
 def test_looked_up_covariate_equals_concatenated_one_hot() -> None:
@@ -35,3 +35,33 @@ def test_log_variance_is_bounded() -> None:
     encoder = Encoder(2, 1, MlpShape(n_hidden=4, norm="none"), dropout=0.0)
     _, log_var = encoder(torch.full((1, 2), 1e9), None)
     assert float(log_var.detach().abs()) <= 15
+
+
+def test_running_statistics_follow_the_last_tenth_of_training() -> None:
+    norm = TrackingNorm(1)
+    n_batches = 200
+    for step in range(n_batches):  # the mean of batch s is s
+        norm(torch.tensor([[step - 1.0], [step + 1.0]]))
+    lag = n_batches - 1 - float(norm.running_mean)
+    assert lag == pytest.approx(n_batches / 11, rel=0.1)  # an average over the last tenth is half a tenth behind, …
+    plain = torch.nn.BatchNorm1d(1, momentum=MOMENTUM)
+    for step in range(n_batches):
+        plain(torch.tensor([[step - 1.0], [step + 1.0]]))
+    assert (
+        n_batches - 1 - float(plain.running_mean) > 4 * lag
+    )  # … SCVI's constant weight still holds what it began with
+
+
+def test_running_statistics_end_with_the_weight_of_scvi_and_resume_with_theirs() -> None:
+    norm = TrackingNorm(2)
+    norm.num_batches_tracked.fill_(10_000)
+    norm(torch.rand(4, 2))
+    assert norm.momentum == MOMENTUM
+    young = TrackingNorm(2)
+    young(torch.rand(4, 2))
+    assert float(young.running_var.sub(1).abs().max()) > 0.5  # the first batch replaces the initial values
+    resumed = TrackingNorm(2)
+    resumed.load_state_dict(young.state_dict())
+    x = torch.rand(4, 2)
+    young(x), resumed(x)
+    torch.testing.assert_close(young.running_mean, resumed.running_mean, rtol=0, atol=0)

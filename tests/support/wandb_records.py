@@ -8,6 +8,7 @@ A record is a protocol buffer ``Record``.
 
 from __future__ import annotations
 
+import base64
 import json
 import struct
 import time
@@ -22,6 +23,18 @@ FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
 
 
 @dataclass
+class WandbArtifact:
+    """What a run said about an artifact: the MD5 sums of its entries, and the addresses of those not uploaded."""
+
+    name: str
+    type: str
+    is_input: bool
+    metadata: dict[str, Any]
+    digests: dict[str, bytes]
+    references: dict[str, str]
+
+
+@dataclass
 class WandbRun:
     """What one run recorded."""
 
@@ -31,12 +44,18 @@ class WandbRun:
     tags: list[str] = field(default_factory=list)
     config: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
+    summary: dict[str, Any] = field(default_factory=dict)
     files: list[str] = field(default_factory=list)
+    artifacts: list[WandbArtifact] = field(default_factory=list)
     exit_code: int | None = None
 
     def series(self, name: str) -> list[Any]:
         """Values of a metric, in order."""
         return [row[name] for row in self.history if name in row]
+
+    def datasets(self) -> list[WandbArtifact]:
+        """Dataset directories it used or made."""
+        return [artifact for artifact in self.artifacts if artifact.type == "dataset"]
 
 
 def read_run(folder: Path) -> WandbRun:
@@ -75,6 +94,10 @@ def parse_run(path: Path) -> WandbRun:
             run.config |= _items(record.config.update)
         elif kind == "history":
             run.history.append(_items(record.history.item))
+        elif kind == "summary":
+            run.summary |= _items(record.summary.update)
+        elif kind == "artifact":
+            run.artifacts.append(_artifact(record.artifact))
         elif kind == "files":
             run.files += [item.path for item in record.files.files]
         elif kind == "exit":
@@ -100,6 +123,18 @@ def records(content: bytes) -> Iterator[bytes]:
         if kind in (FULL, LAST):
             yield b"".join(parts)
             parts = []
+
+
+def _artifact(record: Any) -> WandbArtifact:
+    entries = record.manifest.contents
+    return WandbArtifact(
+        record.name,
+        record.type,
+        record.use_after_commit,
+        json.loads(record.metadata or "{}"),
+        {entry.path: base64.b64decode(entry.digest) for entry in entries},
+        {entry.path: entry.ref for entry in entries if entry.ref},
+    )
 
 
 def _items(items: Any) -> dict[str, Any]:

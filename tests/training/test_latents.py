@@ -73,6 +73,14 @@ def test_anndata_reads_what_was_written(tmp_path: Path, parquet: Path, rows: lis
     assert adata.uns["scvae_data"]["run"] == "r1"
 
 
+def test_categories_that_no_cell_has_are_left_out(tmp_path: Path, parquet: Path) -> None:
+    path = tmp_path / "latents.h5ad"
+    write_latents(path, batches([1, 4, 8]), lambda wanted: obs_tables(parquet, wanted), {})
+    batch = anndata.read_h5ad(path).obs["batch"]
+    assert batch.tolist() == ["b1", "b1", "b2"]
+    assert batch.cat.categories.tolist() == ["b1", "b2"]
+
+
 def test_written_file_can_be_written_again(tmp_path: Path, parquet: Path) -> None:
     path = tmp_path / "latents.h5ad"
     write_latents(path, batches([0, 1, 2, 3]), lambda wanted: obs_tables(parquet, wanted), {})

@@ -62,6 +62,8 @@ def test_metrics_hold_loss_speed_and_cache(finished: tuple[Path, dict[str, Any]]
     assert (metrics["hits"], metrics["misses"]) == (4, 16)
     assert metrics["hit_rate"] == metrics["predicted_hit_rate"] == 0.2
     assert metrics["holds_all_chunks"] is False
+    assert 0 < metrics["cell_type_separation"] < 1
+    assert "batch_mixing" not in metrics  # each cell type is of one experiment
 
 
 def test_wandb_record_holds_everything(finished: tuple[Path, dict[str, Any]], dataset: Path) -> None:
@@ -85,6 +87,31 @@ def test_wandb_record_holds_everything(finished: tuple[Path, dict[str, Any]], da
     assert len(run.series("val/active_units")) == 2
     assert run.series("best/val/elbo") == pytest.approx([metrics["val/elbo"]])
     assert sum(name.endswith(".png") for name in run.files) >= 2 or run.series("latent_picture")
+    assert run.series("latents/cell_type_separation") == pytest.approx([metrics["cell_type_separation"]])
+    (used,) = run.datasets()
+    assert used.is_input
+    assert used.metadata["content_hash"] == open_index(dataset).content_hash
+    assert used.references == {"chunk_index.json": (dataset / "chunk_index.json").as_uri()}
+
+
+def test_an_epoch_has_a_row_however_few_its_batches(tmp_path: Path, train_config: Compose) -> None:
+    options = ("logger=csv", "outputs=none", "trainer.max_epochs=3", "trainer.log_every_n_steps=1000")
+    train(train_config(tmp_path, *options, "data.batch_size=256"))
+    rows = pd.read_csv(tmp_path / "metrics.csv").dropna(subset="train/elbo")
+    assert rows["step"].tolist() == [2, 5, 8]  # 540 cells are 3 batches
+
+
+def test_without_validation_cells_the_last_checkpoint_is_the_best(tmp_path: Path, train_config: Compose) -> None:
+    metrics = train(train_config(tmp_path, "logger=csv", "outputs=none", "data.split=null"))
+    assert "val/elbo" not in metrics
+    best, last = (torch.load(tmp_path / "checkpoints" / f"{n}.ckpt", weights_only=True) for n in ("best", "last"))
+    assert best["global_step"] == last["global_step"] > 0
+
+
+@pytest.mark.parametrize("override", ["outputs.cell_type_key=kind", "outputs.colours=[kind]"])
+def test_unknown_columns_are_refused_before_training(tmp_path: Path, train_config: Compose, override: str) -> None:
+    with pytest.raises(ConfigError, match=r"outputs\.\w+: no obs column kind; there are SRX_accession, "):
+        train(train_config(tmp_path, "logger=none", override))
 
 
 def test_config_is_saved_resolved(finished: tuple[Path, dict[str, Any]], dataset: Path) -> None:

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from tests.support.wandb_records import read_runs
 
 from scvae_data.errors import SelectionError
-from scvae_data.training.sweep import SweepTable, read_table
+from scvae_data.training.sweep import SweepTable, read_table, table_text
 from scvae_data.training.sweep_plot import sweep_plot, swept_values
 
 RESULT = {
@@ -39,7 +39,7 @@ def completed() -> JobReturn:
     return JobReturn(_return_value=RESULT, status=JobStatus.COMPLETED)
 
 
-def test_a_row_per_job_as_it_ends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_row_per_job_as_it_ends(tmp_path: Path) -> None:
     table = SweepTable()
     first = job(tmp_path, 0, "data.chunk_cache_size=1")
     (tmp_path / "0" / "result.json").write_text(json.dumps(RESULT))
@@ -52,8 +52,11 @@ def test_a_row_per_job_as_it_ends(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert [row["holds_all_chunks"] for row in rows] == ["False", "True"]
     assert rows[0]["hit_rate"] == rows[0]["predicted_hit_rate"] == "0.208333"
     assert rows[0]["val_loss"] == "812.5"
-    shown = "".join(capsys.readouterr().out.split())
-    assert "20.8%" in shown
+    shown = table_text(rows)
+    assert "12,346" in shown
+    assert "20.8 %" in shown
+    assert shown.count("all in cache") == 1
+    assert "error" not in shown  # no job has one
 
 
 def test_failed_job_has_a_row_with_its_error(tmp_path: Path) -> None:
@@ -142,7 +145,8 @@ def test_a_sweep_with_a_failing_job_ends_with_table_picture_and_summary_run(tmp_
     assert [row["status"] for row in table] == ["completed", "failed", "completed"]
     assert table[1]["error"] == "chunk_cache_size=0 must be a whole number of at least 1"
     assert all(float(row["cells_per_s"]) > 0 for row in (table[0], table[2]))
-    assert "failed" in done.stdout
+    assert done.stdout.count("data.chunk_cache_size=0") == 2  # Hydra's line about the job, and one table at the end
+    assert "must be a whole number of at least 1" in done.stdout
     assert (tmp_path / "sweep" / "sweep_plot.png").is_file()
     runs = {run.name: run for run in read_runs(tmp_path / "sweep")}
     assert set(runs) == {"sweep_0", "sweep_2", "sweep_summary"}

@@ -11,12 +11,13 @@ from omegaconf import DictConfig
 
 from scvae_data.commands.app import run_app, task_overrides
 from scvae_data.config import instantiate, resolved
+from scvae_data.processing.engine import Engine
 
 __all__ = ["main", "process"]
 
 log = logging.getLogger(__name__)
 
-STAGES = ("input", "qc", "genes", "normalization", "chunking", "control", "engine")
+STAGES = ("input", "qc", "genes", "normalization", "chunking", "control")
 
 
 def process(cfg: DictConfig) -> None:
@@ -24,6 +25,8 @@ def process(cfg: DictConfig) -> None:
     config = resolved(cfg)
     if input_was_not_named():
         log.info("no input given: simulated demo")
+    engine: Engine = instantiate(cfg.engine)
+    engine.warm_up()  # while this process imports and instantiates the rest
     stages: dict[str, Any] = {stage: instantiate(cfg[stage]) for stage in STAGES}
 
     if cfg.dry_run:
@@ -31,26 +34,31 @@ def process(cfg: DictConfig) -> None:
 
         try:
             prediction = dry_run(
-                stages["input"], stages["genes"], stages["chunking"], stages["engine"], Path(cfg.paths.processed_dir)
+                stages["input"], stages["genes"], stages["chunking"], engine, Path(cfg.paths.processed_dir)
             )
         finally:
-            stages["engine"].close()
+            engine.close()
         print(prediction)
         return
 
     from scvae_data.processing import pipeline
+    from scvae_data.processing.wandb_run import wandb_run
 
-    summary = pipeline.run(
-        **stages,
-        seed=cfg.seed,
-        overwrite=cfg.overwrite,
-        resume=cfg.resume,
-        max_failed_fraction=cfg.max_failed_fraction,
-        subset_to_control_cells=cfg.subset_to_control_cells,
-        keep_duplicates=cfg.keep_duplicates,
-        processed_dir=Path(cfg.paths.processed_dir),
-        config=config,
-    )
+    with wandb_run(config) as record:
+        summary = pipeline.run(
+            **stages,
+            engine=engine,
+            seed=cfg.seed,
+            overwrite=cfg.overwrite,
+            resume=cfg.resume,
+            max_failed_fraction=cfg.max_failed_fraction,
+            subset_to_control_cells=cfg.subset_to_control_cells,
+            keep_duplicates=cfg.keep_duplicates,
+            processed_dir=Path(cfg.paths.processed_dir),
+            config=config,
+            overrides=list(HydraConfig.get().overrides.task),
+        )
+        record(summary)
     print(summary)
 
 

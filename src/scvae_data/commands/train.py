@@ -93,9 +93,10 @@ def check_against_index(chunk_size: int, data_path: str) -> None:
 
 def main() -> None:
     """Entry point."""
-    from scvae_data.training.sweep import log_sweep
+    from scvae_data.training.sweep import end_sweep
 
     try:
         run_app(train, "train")
     finally:
-        log_sweep()
+        if table := end_sweep():  # whichever jobs failed
+            print(table)

@@ -10,6 +10,9 @@ from torch import Tensor, nn
 
 __all__ = ["Decoder", "Encoder", "MlpShape"]
 
+MOMENTUM = 0.01  # weight of the latest batch in running statistics, in the long run
+RECENT = 10  # until then its weight is RECENT / (RECENT + batches before it)
+
 
 @dataclass(frozen=True)
 class MlpShape:
@@ -141,9 +144,31 @@ class Decoder(nn.Module):
         return {name: head(hidden).float() for name, head in self.heads.items()}
 
 
+class TrackingNorm(nn.BatchNorm1d):
+    """Batch normalisation whose running statistics are those of the last tenth of training, or of 100 batches if less.
+
+    SCVI averages over 100 batches from the start. While the weights still
+    move, or fewer batches have passed, such statistics are not those of the
+    network at hand, and held-out cells are scored by another model than the
+    one that is trained. An average whose weight falls as ``c / (c + n)`` is
+    that of Shamir and Zhang (2013).
+    """
+
+    def __init__(self, n_features: int) -> None:
+        super().__init__(n_features, eps=1e-3, momentum=MOMENTUM)  # SCVI's values
+        self._settled = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, n_features) in and out."""
+        if self.training and not self._settled:  # reading the counter waits for the device
+            n_batches = int(self.num_batches_tracked or 0)
+            self.momentum = max(MOMENTUM, RECENT / (RECENT + n_batches))
+            self._settled = self.momentum == MOMENTUM
+        return super().forward(x)
+
+
 def _norm(shape: MlpShape) -> nn.Module:
     """The normalisation that ``shape`` names."""
     if shape.norm == "batch":
-        # As in SCVI: running statistics over some hundred batches, and room for genes that hardly vary.
-        return nn.BatchNorm1d(shape.n_hidden, momentum=0.01, eps=1e-3)
+        return TrackingNorm(shape.n_hidden)
     return nn.LayerNorm(shape.n_hidden) if shape.norm == "layer" else nn.Identity()

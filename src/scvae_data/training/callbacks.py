@@ -1,4 +1,4 @@
-"""Callbacks that make a run reproducible: random states and configuration travel in its checkpoints."""
+"""Callbacks that every run has: random states and configuration travel in checkpoints, each epoch has its row."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-__all__ = ["RandomState", "RunRecord"]
+__all__ = ["RandomState", "RowPerEpoch", "RunRecord"]
 
 
 class RandomState(Callback):
@@ -41,6 +41,16 @@ class RandomState(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from ``state_dict`` at the next step."""
         self._states = state_dict or None
+
+
+class RowPerEpoch(Callback):
+    """Log training at least once an epoch, however few batches an epoch has."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Shorten the logging interval to an epoch where it is longer."""
+        n_batches = int(trainer.num_training_batches)
+        if trainer.log_every_n_steps > n_batches:  # type: ignore[attr-defined]
+            trainer.log_every_n_steps = n_batches  # type: ignore[attr-defined]
 
 
 class RunRecord(Callback):

@@ -187,12 +187,15 @@ class Column:
             del self.group[mask_name]
 
     def _codes(self, values: pa.DictionaryArray) -> NDArray[np.int32]:
-        """Codes of ``values`` among the categories met so far; -1 where missing."""
+        """Codes of ``values`` among the categories met so far; -1 where missing. Unused ones are not met."""
         assert self.categories is not None
         known = self.categories
-        codes = [known.setdefault(str(name), len(known)) for name in values.dictionary.to_pylist()]
-        local = pc.fill_null(values.indices.cast(pa.int64()), len(codes)).to_numpy()
-        found: NDArray[np.int32] = np.array([*codes, -1], dtype=np.int32)[local]
+        names = values.dictionary.to_pylist()
+        local = pc.fill_null(values.indices.cast(pa.int64()), len(names)).to_numpy()
+        codes = np.full(len(names) + 1, -1, dtype=np.int32)
+        for used in np.unique(local[local < len(names)]).tolist():
+            codes[used] = known.setdefault(str(names[used]), len(known))
+        found: NDArray[np.int32] = codes[local]
         return found
 
     def _close_categories(self) -> None:

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import csv
-import logging
-import netrc
-import os
-import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from scvae_data.errors import ConfigError
+from scvae_data.tracking import run_settings
 
-__all__ = ["MetricsCsv", "finish_wandb", "wandb_logger", "wandb_mode"]
-
-log = logging.getLogger(__name__)
+__all__ = ["MetricsCsv", "wandb_logger"]
 
 
 def wandb_logger(
@@ -51,61 +45,20 @@ def wandb_logger(
     ``WANDB_MODE=disabled``, leaves a mode behind in the environment for later
     runs of the process, and refuses ``log_model``.
     """
-    import wandb
-
-    mode = wandb_mode(os.environ)
-    if mode == "offline":
-        log.info("W&B is offline; `wandb sync %s` uploads the run", Path(save_dir or ".") / "wandb" / "offline-run-*")
+    settings = run_settings(save_dir or ".")
     logger = WandbLogger(
-        save_dir=save_dir or ".",
+        save_dir=settings.pop("dir"),
         project=project,
         name=name,
         group=group,
         tags=list(tags),
         id=id,
         log_model=log_model,
-        mode=mode,
-        # Offline, W&B would explain itself at length; online, its links are wanted.
-        settings=wandb.Settings(silent=mode in ("offline", "disabled")),
+        **settings,
     )
     # Lightning always passes on this setting, which W&B dropped and warns about.
     logger._wandb_init.pop("anonymous", None)
     return logger
-
-
-def wandb_mode(environment: Mapping[str, str]) -> str | None:
-    """Mode to start W&B in: what ``WANDB_MODE`` says, else offline without a key, else W&B's own choice (None).
-
-    Raises
-    ------
-    ConfigError
-        If ``WANDB_MODE`` is not a mode.
-    """
-    named = environment.get("WANDB_MODE", "")
-    if named:
-        mode = {"dryrun": "offline", "run": "online"}.get(named, named)
-        if mode not in ("online", "offline", "disabled", "shared"):
-            raise ConfigError(f"WANDB_MODE={named} is not one of online, offline, disabled")
-        return mode
-    return None if _has_key(environment) else "offline"
-
-
-def _has_key(environment: Mapping[str, str]) -> bool:
-    if environment.get("WANDB_API_KEY"):
-        return True
-    host = urlsplit(environment.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname
-    path = Path(environment.get("NETRC", "~/.netrc")).expanduser()
-    try:
-        return host is not None and netrc.netrc(path).authenticators(host) is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
-
-
-def finish_wandb(exit_code: int) -> None:
-    """End this process's W&B run, if there is one, with its exit status; later jobs then start runs of their own."""
-    wandb = sys.modules.get("wandb")
-    if wandb is not None and wandb.run is not None:
-        wandb.finish(exit_code=exit_code)
 
 
 class MetricsCsv(Logger):

@@ -1,4 +1,4 @@
-"""What is made of a trained model: latents of all cells, pictures, a report."""
+"""What is made of a trained model: latents of all cells, their scores, pictures."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ from scvae_data.progress import progress
 from scvae_data.store import OBS_FILE
 from scvae_data.training.latents import obs_tables, write_latents
 from scvae_data.training.plots import latent_picture, training_curves
+from scvae_data.training.sample import sample_cells
+from scvae_data.training.scores import latent_scores
 
 __all__ = ["Outputs", "latent_batches"]
 
 log = logging.getLogger(__name__)
 
 PICTURES = ("umap", "pca", "none")
+MAX_SCORED_CELLS = 5_000
 CELL_TYPE_COLUMNS = ("cell_type", "celltype", "CellType", "cell_label", "cell_ontology_class", "leiden", "louvain")
 
 
@@ -45,7 +48,9 @@ class Outputs:
     max_picture_cells: int = 10_000
     """Cells in the picture; a random choice if there are more."""
     colours: tuple[str, ...] | list[str] | None = None
-    """obs columns to colour by; None: a cell type column if there is one, the batch, the depth."""
+    """obs columns to colour by; None: cell type, batch, depth, as far as there are any."""
+    cell_type_key: str | None = None
+    """obs column of cell types, which latents are scored by; None: ``cell_type`` or another usual name."""
 
     def __post_init__(self) -> None:
         if self.picture not in PICTURES:
@@ -89,23 +94,44 @@ class Outputs:
         return made
 
     def check(self, columns: Collection[str]) -> None:
-        """Refuse colours that are no obs columns, before training takes its time.
+        """Refuse what are no obs columns, before training takes its time.
 
         Raises
         ------
         ConfigError
             With the names and the columns there are.
         """
-        unknown = [name for name in self.colours or () if name not in columns]
-        if unknown:
-            raise ConfigError(f"outputs.colours: no obs column {', '.join(unknown)}; there are {', '.join(columns)}")
+        named = {"colours": self.colours or (), "cell_type_key": [self.cell_type_key] if self.cell_type_key else ()}
+        for setting, names in named.items():
+            if unknown := [name for name in names if name not in columns]:
+                raise ConfigError(
+                    f"outputs.{setting}: no obs column {', '.join(unknown)}; there are {', '.join(columns)}"
+                )
 
-    @staticmethod
-    def _default_colours(model: Any, data: Any) -> list[str]:
+    def scores(self, latents: Path, model: Any, data: Any, *, seed: int) -> dict[str, float]:
+        """How well the latents keep cell types apart and batches together, over at most 5,000 cells.
+
+        Returns
+        -------
+        As :func:`~scvae_data.training.scores.latent_scores`; nothing for columns that the directory lacks.
+        """
+        cell_type, batch = self._cell_type(data), _batch_column(model)
+        columns = [name for name in (cell_type, batch) if name]
+        z, obs = sample_cells(latents, columns, MAX_SCORED_CELLS, seed)
+        return latent_scores(z, *(obs.get(name) if name else None for name in (cell_type, batch)))
+
+    def _cell_type(self, data: Any) -> str | None:
+        """The column of cell types, if there is one."""
         columns: Mapping[str, Any] = data.index.obs_columns
-        cell_type = [name for name in CELL_TYPE_COLUMNS if name in columns][:1]
-        batch = model.hparams.get("batch_key") or "SRX_accession"
-        return [*cell_type, batch, "log1p_total_counts"]
+        return self.cell_type_key or next((name for name in CELL_TYPE_COLUMNS if name in columns), None)
+
+    def _default_colours(self, model: Any, data: Any) -> list[str]:
+        return [name for name in (self._cell_type(data), _batch_column(model), "log1p_total_counts") if name]
+
+
+def _batch_column(model: Any) -> str:
+    """What the model corrects for, else the experiment."""
+    return str(model.hparams.get("batch_key") or "SRX_accession")
 
 
 def latent_batches(

@@ -7,19 +7,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from scvae_data.store.files import write_atomic
-from scvae_data.training.latents import KEY
+from scvae_data.training.sample import sample_cells
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Method", "latent_picture", "new_figure", "png_bytes", "training_curves"]
+__all__ = ["Method", "curves_figure", "latent_picture", "new_figure", "png_bytes", "training_curves"]
 
 Method = str  # "umap" or "pca"
 DPI = 130
@@ -36,10 +35,20 @@ PANELS: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = (
 
 def training_curves(metrics: Path, png: Path) -> bool:
     """Draw the losses and the speed over steps from a metrics file; False if it has none of them."""
-    table = pd.read_csv(metrics)
+    figure = curves_figure(pd.read_csv(metrics))
+    if figure is None:
+        return False
+    _save(figure, png)
+    return True
+
+
+def curves_figure(table: pd.DataFrame) -> Figure | None:
+    """The curves of a table with a column ``step``; None if it has none of their columns."""
     panels = [panel for panel in PANELS if any(column in table for column, _ in panel[2])]
     if not panels:
-        return False
+        return None
+    from matplotlib.ticker import MaxNLocator
+
     figure, axes = new_figure(len(panels))
     for axis, (title, unit, series) in zip(axes, panels, strict=True):
         for column, label in series:
@@ -47,17 +56,19 @@ def training_curves(metrics: Path, png: Path) -> bool:
                 points = table[["step", column]].dropna().drop_duplicates("step", keep="last").sort_values("step")
                 few = len(points) < 30
                 axis.plot(
-                    points["step"], points[column], label=label, marker="o" if few else None, markersize=3, lw=1.2
+                    points["step"], points[column], label=label, marker="o" if few else None, markersize=4, lw=1.2
                 )
         if title == "Speed":
-            axis.set_ylim(bottom=0)
+            axis.set_ylim(0, 1.08 * axis.dataLim.y1 or 1)
         else:
             _trim(axis, [table[column] for column, _ in series if column in table])
         axis.set(title=title, xlabel="step", ylabel=unit)
+        axis.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+        if axis.dataLim.width < 1:  # one step only: no room for whole numbers
+            axis.set_xlim(axis.dataLim.x0 - 1, axis.dataLim.x0 + 1)
         if len(axis.lines) > 1:
             axis.legend(frameon=False)
-    _save(figure, png)
-    return True
+    return figure
 
 
 def latent_picture(
@@ -84,7 +95,7 @@ def latent_picture(
     -------
     The columns drawn.
     """
-    z, obs = _sample(latents, colours, max_cells, np.random.default_rng(seed))
+    z, obs = sample_cells(latents, colours, max_cells, seed)
     xy = _embed(z, method, seed)
     order = np.random.default_rng(seed).permutation(len(xy))  # no category lies on top of the others throughout
     names = list(map(str, obs.columns)) or [""]
@@ -103,31 +114,6 @@ def latent_picture(
         )
     _save(figure, png)
     return list(map(str, obs.columns))
-
-
-def _sample(
-    latents: Path, colours: Sequence[str], max_cells: int, rng: np.random.Generator
-) -> tuple[NDArray[np.float32], pd.DataFrame]:
-    """Latents and coloured columns of at most ``max_cells`` cells."""
-    from anndata.io import read_elem
-
-    with h5py.File(latents, "r") as file:
-        dataset = file["obsm"][KEY]
-        n_obs = len(dataset)
-        rows = np.sort(rng.choice(n_obs, size=min(n_obs, max_cells), replace=False))
-        z = np.concatenate(
-            [dataset[start : start + 65_536][_within(rows, start, 65_536)] for start in range(0, n_obs, 65_536)]
-        )
-        present = [name for name in dict.fromkeys(colours) if name in file["obs"]]
-        obs = pd.DataFrame(
-            {name: pd.Series(read_elem(file["obs"][name])).iloc[rows].reset_index(drop=True) for name in present}
-        )
-    return z, obs
-
-
-def _within(rows: NDArray[np.int64], start: int, length: int) -> NDArray[np.int64]:
-    first, last = np.searchsorted(rows, [start, start + length])
-    return rows[first:last] - start
 
 
 def _embed(z: NDArray[np.float32], method: Method, seed: int) -> NDArray[np.float32]:

@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from scvae_data.training.scores import SCORES
+
 __all__ = ["next_lines", "report"]
+
+SCORES_EXPLAINED = (
+    "Separation of cell types and mixing of batches in the latents: average silhouette widths as scIB scales them, "
+    "0 to 1, higher is better.\n"
+)
 
 
 def report(
@@ -19,6 +26,7 @@ def report(
         "Simulated demo data.\n" if facts.get("simulated") else "",
         _table("dataset", facts),
         _table("result", metrics),
+        *([SCORES_EXPLAINED] if any(name in metrics for name in SCORES) else []),
         "## Files\n",
         *(f"- {name}: `{path.name}`" for name, path in made.items()),
         "- configuration: `config.yaml`",

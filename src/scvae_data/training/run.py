@@ -22,13 +22,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from scvae_data.config import instantiate, resolved
 from scvae_data.errors import ConfigError
+from scvae_data.stopping import exit_code_of, sigterm_exits
 from scvae_data.store.files import write_atomic
-from scvae_data.training.callbacks import RunRecord
-from scvae_data.training.loggers import finish_wandb
+from scvae_data.tracking import finish_wandb, log_dataset
+from scvae_data.training.callbacks import RowPerEpoch, RunRecord
 from scvae_data.training.outputs import Outputs
 from scvae_data.training.report import next_lines, report
 from scvae_data.training.resume import RUN_FILE, check_same_dataset, continued, last_checkpoint
-from scvae_data.training.stopping import exit_code_of, sigterm_exits
 from scvae_data.training.throughput import Throughput
 
 __all__ = ["train"]
@@ -99,6 +99,9 @@ class _Run:
         metrics = self._evaluate(trainer) | self.throughput.summary() | cache
         self._write("result.json", json.dumps(metrics, indent=1) + "\n")
         made = self._outputs(trainer)
+        if "latents" in made:
+            metrics |= self._scores(trainer, made["latents"])
+            self._write("result.json", json.dumps(metrics, indent=1) + "\n")
         self._write("report.md", report(self.config, facts, metrics, made))
         _log_pictures(trainer, made)
         log.info("run directory: %s", self.run_dir)
@@ -115,12 +118,14 @@ class _Run:
         self.callbacks = [*self.callbacks, *([] if self.throughput in self.callbacks else [self.throughput])]
         loggers: list[Logger] = [instantiate(_filled(node, identity)) for node in _nodes(self.config, "logger")]
         for callback in self.callbacks:
-            if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
-                callback.dirpath = str(self.run_dir / "checkpoints")
+            if isinstance(callback, ModelCheckpoint):
+                callback.dirpath = callback.dirpath or str(self.run_dir / "checkpoints")
+                if not facts["n_val"] and str(callback.monitor).startswith("val/"):
+                    callback.monitor = None  # nothing tells which one is best: the last counts as such
         # Lightning refuses to monitor the learning rate for nobody.
         needless = () if loggers else (LearningRateMonitor,)
         callbacks = [callback for callback in self.callbacks if not isinstance(callback, needless)]
-        callbacks.append(RunRecord(self.config, facts))
+        callbacks += [RunRecord(self.config, facts), RowPerEpoch()]
         # Partial, because Hydra copies the arguments it passes, and a logger must not be copied.
         build = instantiate({**self.config["trainer"], "_partial_": True})
         try:
@@ -130,6 +135,8 @@ class _Run:
             raise ConfigError(f"trainer: Lightning refuses it: {text.splitlines()[0]}") from error
         for logger in loggers:
             logger.log_hyperparams({**self.config, "dataset": facts})
+            if isinstance(logger, WandbLogger):
+                log_dataset(logger.experiment, self.data.index, "input")
         return trainer
 
     def _evaluate(self, trainer: Trainer) -> dict[str, float]:
@@ -154,6 +161,13 @@ class _Run:
             logger.save()
         device = trainer.strategy.root_device
         return self.outputs.make(self.run_dir, model, self.data, device=device, seed=self.config["seed"])
+
+    def _scores(self, trainer: Trainer, latents: Path) -> dict[str, float]:
+        scores = self.outputs.scores(latents, self.model, self.data, seed=self.config["seed"])
+        for logger in trainer.loggers:
+            logger.log_metrics({f"latents/{name}": value for name, value in scores.items()}, step=trainer.global_step)
+            logger.save()
+        return scores
 
     def _write(self, name: str, text: str) -> None:
         write_atomic(self.run_dir / name, text.encode())
@@ -230,6 +244,10 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         # Batches are decoded by the DataModule's threads, not by loader processes.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        # RowPerEpoch shortens the interval.
+        warnings.filterwarnings("ignore", message="The number of training batches .* is smaller than the logging")
+        # A part of the cells that is empty by configuration.
+        warnings.filterwarnings("ignore", message="Total length of .* across ranks is zero")
         # A run that is resumed goes on in its own directory.
         warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
         # Lightning's own use of torch, which changed.

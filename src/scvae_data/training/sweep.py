@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from scvae_data.training.sweep_plot import PLOT, sweep_plot
 
-__all__ = ["TABLE", "SweepTable", "log_sweep", "read_table", "sweep_row"]
+__all__ = ["TABLE", "SweepTable", "end_sweep", "read_table", "sweep_row", "table_text"]
 
 TABLE = "sweep_table.csv"
 LOG_WIDTH = 200  # characters
@@ -26,7 +26,7 @@ COLUMNS = (
 
 
 class SweepTable(Callback):
-    """Append one row per job to ``sweep_table.csv`` as soon as the job ends, show the table and draw it.
+    """Append one row per job to ``sweep_table.csv`` as soon as the job ends, and draw the table.
 
     Rows are written job by job because Hydra does not call
     ``on_multirun_end`` when a job fails; failed jobs have a row as well.
@@ -36,39 +36,44 @@ class SweepTable(Callback):
     """Configuration of the sweep that this process runs."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Remember the sweep for :func:`log_sweep`."""
+        """Remember the sweep for :func:`end_sweep`."""
         SweepTable.started = config
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         """Add the job's row. A single run has no table."""
         if config.hydra.mode is None or config.hydra.mode.name != "MULTIRUN":
             return
-        row = sweep_row(config, job_return)
         table = Path(config.hydra.sweep.dir) / TABLE
-        _append(table, row)
-        _show(table)
+        _append(table, sweep_row(config, job_return))
         sweep_plot(read_table(table), table.with_name(PLOT))
 
 
-def log_sweep() -> None:
-    """Log table and picture of the sweep that this process ran, if any, as a W&B run of their own in its group.
+def end_sweep() -> str:
+    """Log the table of the sweep that this process ran, if any, with its picture; return it as text, with the files.
 
-    One more run beside those of the jobs, made when all have ended: whichever
-    of them failed, it shows every one. Its exit status is 1 if any failed.
+    To W&B they go as a run of their own in the sweep's group, made when all
+    jobs have ended: whichever of them failed, it shows every one. Its exit
+    status is 1 if any failed.
     """
     config, SweepTable.started = SweepTable.started, None
-    node = None if config is None else OmegaConf.select(config, "logger.wandb")
-    if config is None or node is None:
-        return
+    if config is None:
+        return ""
     sweep_dir = Path(config.hydra.sweep.dir)
     if not (sweep_dir / TABLE).is_file():
-        return
-    from scvae_data.config import instantiate
-    from scvae_data.training.loggers import finish_wandb
-
+        return ""
     rows = read_table(sweep_dir / TABLE)
+    node = OmegaConf.select(config, "logger.wandb")
+    if node is not None:
+        _log(rows, sweep_dir, node)
+    return "\n".join([table_text(rows), *(str(sweep_dir / name) for name in (TABLE, PLOT))])
+
+
+def _log(rows: Sequence[Mapping[str, str]], sweep_dir: Path, node: DictConfig) -> None:
+    from scvae_data.config import instantiate
+    from scvae_data.tracking import finish_wandb
+
     own = {"save_dir": str(sweep_dir), "group": sweep_dir.name, "tags": ["sweep", "summary"]}
-    set_by_user = {key: value for key, value in node.items() if value is not None}
+    set_by_user = {str(key): value for key, value in node.items() if value is not None}
     logger = instantiate({**own, **set_by_user, "name": f"{sweep_dir.name}_summary", "id": None})
     logger.log_table(
         key="sweep_table", columns=list(COLUMNS), data=[[_number(row[name]) for name in COLUMNS] for row in rows]
@@ -111,23 +116,31 @@ def _append(path: Path, row: Mapping[str, str]) -> None:
         writer.writerow(row)
 
 
-def _show(path: Path) -> None:
-    """Print the table to stdout."""
+def table_text(rows: Sequence[Mapping[str, str]]) -> str:
+    """The table as people read it: columns that say something, settings that differ."""
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    rows = read_table(path)
-    shown = [name for name in COLUMNS if name != "run_dir" and any(row[name] for row in rows)]
-    table = Table(title=str(path), title_justify="left")
-    for name in shown:
-        table.add_column(name.replace("_", " "), overflow="fold")
     # What all jobs have in common is in the file; on the console it would hide what differs.
     common = set.intersection(*(set(row["overrides"].split(" ")) for row in rows)) if len(rows) > 1 else set()
-    for row in rows:
-        own = " ".join(part for part in row["overrides"].split(" ") if part not in common)
-        table.add_row(*(_cell(name, {**row, "overrides": own}[name]) for name in shown))
+    own = [" ".join(part for part in row["overrides"].split(" ") if part not in common) for row in rows]
+    cells = {
+        name: own if name == "overrides" else [_cell(name, row[name]) for row in rows]
+        for name in COLUMNS
+        if name != "run_dir"
+    }
+    shown = {name: texts for name, texts in cells.items() if any(texts)}
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in shown:
+        table.add_column(name.replace("_", " "), overflow="fold")
+    for texts in zip(*shown.values(), strict=True):
+        table.add_row(*texts)
     # In a log file a table folded to the default 80 columns is hard to read.
-    Console(width=None if sys.stdout.isatty() else LOG_WIDTH).print(table)
+    console = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
+    with console.capture() as captured:
+        console.print(table)
+    return "\n".join(line.rstrip() for line in captured.get().splitlines() if line.strip())
 
 
 def _cell(name: str, text: str) -> str:
@@ -140,6 +153,8 @@ def _cell(name: str, text: str) -> str:
         return text
     if name in ("wait_share", "hit_rate", "predicted_hit_rate"):
         return f"{100 * number:.1f} %"
+    if name == "cells_per_s":
+        return f"{number:,.0f}"
     return f"{number / 1e6:,.1f} MB" if name == "bytes_read" else f"{number:,.6g}"
 
 

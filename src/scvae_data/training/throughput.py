@@ -72,8 +72,10 @@ class Throughput(Callback):
         return {"cells_per_s": self.total.cells_per_s, "wait_share": self.total.wait_share}
 
     def in_words(self) -> dict[str, str]:
-        """The same over the current epoch, for a progress bar."""
+        """The same over the current epoch, for a progress bar; nothing before there is anything to measure."""
         clock = self.epoch
+        if not clock.n_cells:
+            return {}
         return {"cells/s": f"{clock.cells_per_s:,.0f}", "waiting on data": f"{100 * clock.wait_share:.0f} %"}
 
     def _add(self, *, waited: float = 0.0, computed: float = 0.0, n_cells: int = 0) -> None:
@@ -84,7 +86,9 @@ class Throughput(Callback):
 
     def _values(self, trainer: Trainer) -> dict[str, float]:
         clock = self.recent if self.recent.n_cells else self.total
-        values = {"throughput/cells_per_s": clock.cells_per_s, "throughput/wait_share": clock.wait_share}
+        values: dict[str, float] = {}
+        if clock.n_cells:
+            values |= {"throughput/cells_per_s": clock.cells_per_s, "throughput/wait_share": clock.wait_share}
         counters = getattr(trainer.datamodule, "counters", None)  # type: ignore[attr-defined]
         if counters is not None:
             self.counters = flat_counters(counters())

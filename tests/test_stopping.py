@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from scvae_data.training.stopping import exit_code_of, sigterm_exits
+from scvae_data.stopping import exit_code_of, sigterm_exits
 
 
 def test_sigterm_raises_and_the_handler_is_put_back() -> None:

@@ -1,0 +1,65 @@
+"""Latents, cell types and batches in; how well types are apart and batches together out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+__all__ = ["SCORES", "latent_scores"]
+
+SCORES = "cell_type_separation", "batch_mixing"
+WORKING_MEMORY = 64  # MiB of distances at once
+
+
+def latent_scores(
+    latents: NDArray[np.float32], cell_types: pd.Series[Any] | None, batches: pd.Series[Any] | None
+) -> dict[str, float]:
+    """Average silhouette widths of cell types and of batches, scaled as scIB does (Luecken et al., 2022).
+
+    Distances between all pairs of cells are computed: give some thousand cells.
+
+    Parameters
+    ----------
+    latents
+        (n, n_latent).
+    cell_types, batches
+        Of the cells, (n,); None, or missing for some cells, where unknown.
+
+    Returns
+    -------
+    ``cell_type_separation``, 0 to 1: silhouette of cell types; 0.5 where they
+    are not apart. ``batch_mixing``, 0 to 1: one minus the absolute silhouette
+    of batches, averaged within each cell type, then over types (over all cells
+    where types are unknown). Higher is better. A score that has fewer than two
+    categories to tell apart is left out.
+    """
+    scores: dict[str, float] = {}
+    if cell_types is not None:
+        widths = silhouettes(latents, cell_types)
+        if widths.size:
+            scores["cell_type_separation"] = float((widths.mean() + 1) / 2)
+    if batches is not None:
+        types = pd.Series(0, index=batches.index) if cell_types is None else cell_types
+        groups = types.groupby(types, observed=True).indices.values()
+        found = [silhouettes(latents[group], batches.iloc[group]) for group in groups]
+        mixed = [float(1 - np.abs(widths).mean()) for widths in found if widths.size]
+        if mixed:
+            scores["batch_mixing"] = float(np.mean(mixed))
+    return scores
+
+
+def silhouettes(latents: NDArray[np.float32], labels: pd.Series[Any]) -> NDArray[np.float64]:
+    """Silhouette width of each cell with a label; empty where there are too few labels, or as many as cells."""
+    from sklearn import config_context
+    from sklearn.metrics import silhouette_samples
+
+    known = labels.notna().to_numpy()
+    codes, names = pd.factorize(labels[known])
+    if not 2 <= len(names) < len(codes):
+        return np.zeros(0)
+    with config_context(working_memory=WORKING_MEMORY):
+        widths: NDArray[np.float64] = silhouette_samples(latents[known], codes)
+    return widths
