@@ -3,6 +3,7 @@
 # make test    run the tests
 # make check   lint, formatting, types
 # make bench   run the benchmarks in benchmarks/
+# make grid    compare the batches of every combination of workers, threads, cache, start method and ranks
 
 PYTHON ?= python3
 PYTEST_ARGS ?=
@@ -10,7 +11,7 @@ BIN := .venv/bin
 STAMP := .venv/.setup-done
 DEMO := outputs/demo
 
-.PHONY: setup demo test check bench
+.PHONY: setup demo test check bench grid
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -40,3 +41,7 @@ check: setup
 
 bench: setup
 	@set -e; for script in $(sort $(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script; done
+
+grid: setup
+	$(BIN)/python -m tests.support.grid hash
+	$(BIN)/python -m tests.support.grid source

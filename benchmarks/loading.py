@@ -6,8 +6,8 @@
 
 The cells are simulated once and kept in DIR, with what each loader needs. Every
 figure is the median over the repeats; before each repeat the order of the cases
-moves on by one, and every case starts with empty caches of its own (the page
-cache stays warm). Batches belong to the consumer, which drops each when it gets
+moves on by one, and every case starts with empty caches of its own. The page
+cache is warm but for the cases called ``cold``. Batches belong to the consumer, which drops each when it gets
 the next; checksums are verified. Cells per CPU second, over all threads, are
 comparable also on a machine that does other work meanwhile. Results: DIR/loading.json and DIR/loading.png.
 """
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import statistics
 import subprocess
@@ -43,6 +44,8 @@ class Case(NamedTuple):
     hvg: bool = False
     cached: bool = False
     threads: int = 2
+    cold: bool = False
+    """Files leave the page cache before the epoch."""
 
 
 def cases(peers: list[str]) -> list[Case]:
@@ -57,10 +60,12 @@ def cases(peers: list[str]) -> list[Case]:
     lines += [Case(f"{codec} dense hvg", "ours", "dense", codec, hvg=True) for codec in ("gzip", "lz4")]
     lines += [Case(f"cached {kind}", "ours", kind, "gzip", cached=True) for kind in ("csr", "compact", "dense")]
     lines += [Case("cached dense hvg", "ours", "dense", "gzip", hvg=True, cached=True)]
+    lines += [Case(f"{codec} csr cold", "ours", "csr", codec, cold=True) for codec in ("gzip", "lz4")]
     lines += [Case(f"in-RAM gather {kind} x1", "ram", kind, threads=1) for kind in ("csr", "compact", "dense")]
     for peer in peers:
         lines += [Case(f"{peer} csr", peer, "csr")]
         lines += [Case(f"{peer} dense", peer, "dense")] if peer in ("annbatch", "scdataset") else []
+        lines += [Case(f"{peer} csr cold", peer, "csr", cold=True)] if peer in ("annbatch", "scdataset") else []
     return lines
 
 
@@ -253,13 +258,23 @@ def block_stages(reader: Any, n_blocks: int) -> dict[str, float]:
     return spent
 
 
+def files_of(path: Path) -> list[Path]:
+    """A file, or all files in a folder."""
+    return [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+
+
+def evict(path: Path) -> None:
+    """Ask the system to forget what it holds of files in memory (Linux)."""
+    os.sync()
+    for file in files_of(path):
+        handle = os.open(file, os.O_RDONLY)
+        os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(handle)
+
+
 def size_of(path: Path) -> int:
     """Bytes of a file, or of all files in a folder."""
-    return (
-        path.stat().st_size
-        if path.is_file()
-        else sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    )
+    return sum(file.stat().st_size for file in files_of(path))
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -280,6 +295,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     results: dict[str, list[dict[str, float]]] = {case.name: [] for case in lines}
 
     def once(case: Case) -> dict[str, float]:
+        if case.cold:
+            evict(paths[case.compression] if case.who == "ours" else store if case.who == "annbatch" else paths["h5ad"])
         if case.who in ("ours", "ram"):
             return measure_ours(case, paths, arguments.batch_size)
         assert peers is not None

@@ -1,21 +1,17 @@
 from __future__ import annotations
 
-import logging
-
 import numpy as np
 import pytest
-from tests.loading.conftest import Directory
 
-from scvae_data import ChunkedDataModule
-from scvae_data.loading.diversity import diversity_table, measure
+from scvae_data.loading.diversity import label_counts, measure
 from scvae_data.loading.plan import Plan
 from scvae_data.loading.select import to_blocks
-from scvae_data.store import open_index
 
 
 def measured(codes: np.ndarray, chunk: int, batch_size: int, window: int = 1):
     blocks = to_blocks(None, np.arange(0, codes.size + 1, chunk))
-    return measure(Plan((chunk,) * len(blocks), batch_size, window=window), blocks, codes.astype(np.int32))
+    plan, codes = Plan((chunk,) * len(blocks), batch_size, window=window), codes.astype(np.int32)
+    return measure(plan, blocks, codes, label_counts(plan, blocks, codes))
 
 
 def test_random_order_is_as_diverse_as_random_draws() -> None:
@@ -37,22 +33,3 @@ def test_one_label_per_chunk_is_no_diversity_without_mixing() -> None:
 
 def test_one_label_in_all_is_as_diverse_as_can_be() -> None:
     assert measured(np.zeros(2_000), 500, 100).share == 1
-
-
-def test_a_table_of_every_column_with_more_than_one_value(hashed: Directory, by_source: Directory) -> None:
-    table = diversity_table(open_index(hashed.path), batch_size=30).set_index("column")
-    assert set(table.index) == {"SRX_accession", "source_file", "cell_type"}
-    sorted_table = diversity_table(open_index(by_source.path), batch_size=30).set_index("column")
-    assert sorted_table.share["SRX_accession"] < 0.2 < 0.9 < table.share["SRX_accession"]
-
-
-def test_the_data_module_warns_of_batches_from_few_experiments(
-    hashed: Directory, by_source: Directory, caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level(logging.WARNING):
-        ChunkedDataModule(hashed.path, batch_size=32, split=None).setup()
-        assert caplog.text == ""
-        ChunkedDataModule(by_source.path, batch_size=32, split=None).setup()
-    (record,) = caplog.records
-    assert "SRX_accession" in record.message and "chunking.order=hash" in record.message and "\n" not in record.message
-    assert "max_chunks_in_memory" in record.message

@@ -77,7 +77,7 @@ def test_dense_and_csr_rows_equal_the_numpy_twin(borders, chosen, normalized, la
     np.testing.assert_array_equal(library_size, expected_size)
 
     back = np.full_like(dense, np.nan)
-    scatter_rows(starts, columns, values, NO_FACTORS, back)
+    scatter_rows(starts, columns, values, NO_FACTORS, False, back)
     np.testing.assert_array_equal(back, dense)
 
 
@@ -89,5 +89,5 @@ def test_compact_rows_become_normalised_when_made_dense(kind) -> None:
     columns, values = np.empty(starts[-1] + 1, np.uint16), np.empty(starts[-1] + 1, kind)
     fill_csr(pieces_of(x, 3), NO_GENES, N_VARS, None, starts, columns, values, np.empty(WANTED.size, np.float32))
     made = np.empty((WANTED.size, N_VARS), np.float32)
-    scatter_rows(starts, columns, values, size_factor, made)
+    scatter_rows(starts, columns, values, size_factor, False, made)
     np.testing.assert_allclose(made, twin(x, None, size_factor)[0], rtol=1e-6)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import lightning
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -112,6 +115,37 @@ def test_resume_equals_a_run_without_interruption(
     assert first.seen + second.seen == whole.seen
     assert torch.equal(weights(second), weights(whole))
     assert data.state_dict()["epoch"] == 2
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
+def test_a_checkpoint_of_two_ranks_goes_on_with_one(hashed: Directory, tmp_path: Path) -> None:
+    """The checkpoint of one rank, made to be that of the first of two, which both stopped after three batches."""
+    keep = ModelCheckpoint(tmp_path, filename="{step}", every_n_train_steps=1, save_top_k=-1)
+    saving = {"callbacks": [keep], "enable_checkpointing": True}
+    trainer_of(tmp_path, max_steps=3, max_epochs=-1, **saving).fit(Linear(), datamodule=data_of(hashed))
+    checkpoint = torch.load(tmp_path / "step=3.ckpt", weights_only=True)
+    loaders = checkpoint["loops"]["fit_loop"]["state_dict"]["combined_loader"]
+    for state in (*loaders, checkpoint["ChunkedDataModule"]):
+        assert (state["world_size"], state["next_batch"]) == (1, 3)
+        state["world_size"] = 2
+    torch.save(checkpoint, tmp_path / "two.ckpt")
+    reference = data_of(hashed)
+    reference.setup()
+    plan = reference.train_dataloader().spec.plan
+    blocks = reference.train_dataloader().spec.blocks
+    done = []
+    for rank in range(2):
+        share = replace(plan, world_size=2, rank=rank).epoch(0)
+        for batch in islice(share.batches(), 3):
+            for segment in batch.segments:
+                rows = [blocks[block].global_rows(slice(None)) for block in share.windows[segment.window]]
+                done += np.concatenate(rows)[segment.slots].tolist()
+    model = Linear()
+    resumed = trainer_of(tmp_path, max_epochs=2, **saving)
+    resumed.fit(model, datamodule=data_of(hashed), ckpt_path=tmp_path / "two.ckpt", weights_only=True)
+    n_rest = len(model.seen) - plan.n_batches
+    assert sorted(done + flat(model.seen[:n_rest])) == sorted(flat(model.seen[n_rest:]))
+    assert resumed.current_epoch == 2
 
 
 def test_predict_yields_cells_in_global_order(hashed: Directory, tmp_path: Path) -> None:

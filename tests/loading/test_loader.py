@@ -127,7 +127,7 @@ def test_resume_gives_exactly_the_rest(
             if len(done) == n_done:
                 break
     state = first.state_dict()
-    assert set(map(type, state.values())) == {int}
+    assert set(map(type, state.values())) == {int, list} and state["served"] == []
     second = loader_of(hashed, num_workers=resumed_workers)
     second.load_state_dict(state)
     assert second.state_dict() == state
@@ -139,9 +139,27 @@ def test_resume_gives_exactly_the_rest(
     second.close()
 
 
+def test_a_worker_that_aborts_at_its_end_does_not_fail_the_run(
+    hashed: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loader = loader_of(hashed, num_workers=1)
+    rows_of(loader)
+    iterator = loader._workers._iterator  # type: ignore[union-attr]
+    end = iterator._shutdown_workers
+
+    def end_and_raise() -> None:
+        end()
+        raise RuntimeError("DataLoader worker (pid 1) is killed by signal: Aborted.")
+
+    monkeypatch.setattr(iterator, "_shutdown_workers", end_and_raise)
+    loader.close()
+    assert loader.counters().cells == 300
+    assert not any(worker.is_alive() for worker in iterator._workers)
+
+
 def test_a_position_of_other_cells_is_refused(hashed: Directory) -> None:
     state = loader_of(hashed).state_dict()
-    with pytest.raises(SelectionError, match="saved position has n_batches=19, this run has 38"):
+    with pytest.raises(SelectionError, match="saved position has batch_size=16, this run has 8"):
         loader_of(hashed, batch_size=8).load_state_dict(state)
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from tests.loading.conftest import flat
 
 from scvae_data.errors import ConfigError, SelectionError
-from scvae_data.loading.plan import Plan, ReuseModel
+from scvae_data.loading.plan import Plan, ReuseModel, Served
 
 plans = st.builds(
     Plan,
@@ -104,7 +105,7 @@ def test_any_rank_needs_only_the_windows_of_its_share(plan: Plan, epoch: int) ->
     for rank in over_ranks(plan, 2):
         share = rank.epoch(epoch)
         used = {segment.window for batch in share.batches() for segment in batch.segments}
-        assert sorted(used) == list(share.windows_from(0))
+        assert sorted(used) == share.needed_windows()
 
 
 def test_order_is_new_each_epoch_and_the_same_for_a_seed() -> None:
@@ -183,3 +184,50 @@ def test_impossible_settings_are_refused(wrong: dict[str, int], message: str) ->
 def test_more_ranks_than_cells_are_refused() -> None:
     with pytest.raises(SelectionError, match="3 cells cannot be shared by 4 ranks"):
         Plan((3,), batch_size=2, world_size=4)
+
+
+@given(plans, st.integers(0, 4), st.lists(st.integers(1, 4), min_size=1, max_size=3), st.data())
+def test_ranks_may_change_in_mid_epoch(plan: Plan, epoch: int, world_sizes: list[int], data: st.DataObject) -> None:
+    """Each number of ranks in turn serves some batches, the last one the rest: no cell is lost or repeated."""
+    seen: list[tuple[int, int]] = []
+    served: tuple[tuple[int, int], ...] = ()
+    for turn, world_size in enumerate(world_sizes):
+        ranks = [replace(of_rank, served=Served(epoch, served)) for of_rank in over_ranks(plan, world_size)]
+        n_left = plan.n_rows - len(seen)
+        if 0 < n_left < world_size:
+            with pytest.raises(SelectionError, match=f"{n_left} cells of epoch {epoch} are left, too few"):
+                ranks[0].epoch(epoch)
+            return
+        shares = [rank.epoch(epoch) for rank in ranks]
+        (first,) = {share.first_batch for share in shares}
+        (n_batches,) = {share.n_batches for share in shares}
+        assert n_batches == ranks[0].n_batches  # what a trainer was told, whatever the epoch
+        last = turn == len(world_sizes) - 1
+        stop = n_batches if last else data.draw(st.integers(first, n_batches))
+        batches = [batch for rank in ranks for batch in cells_of(rank, epoch)[: stop - first]]
+        sizes = [len(batch) for batch in batches]
+        assert not sizes or (max(sizes) - min(sizes) <= 1 <= min(sizes) and max(sizes) <= max(plan.batch_size, 2))
+        seen += flat(batches)
+        served = (*served, (world_size, stop))
+        for share in shares:
+            used = {segment.window for batch in share.batches() for segment in batch.segments}
+            assert sorted(used) == share.needed_windows()
+    assert sorted(seen) == every_cell(plan)
+
+
+@given(plans, st.integers(1, 3), st.data())
+def test_other_epochs_do_not_know_of_a_change_of_ranks(plan: Plan, world_size: int, data: st.DataObject) -> None:
+    (rank, *_) = over_ranks(plan, world_size)
+    after = replace(rank, served=Served(2, ((1, data.draw(st.integers(0, plan.n_batches))),)))
+    assert cells_of(after, 3) == cells_of(rank, 3)
+
+
+@given(plans, st.data())
+def test_what_is_left_can_be_resumed_at_any_batch(plan: Plan, data: st.DataObject) -> None:
+    stop = data.draw(st.integers(0, plan.n_batches))
+    after = replace(over_ranks(plan, 2)[1], served=Served(0, ((1, stop),)))
+    if 0 < len(flat(cells_of(plan, 0, stop))) < 2:
+        return
+    share = after.epoch(0)
+    start = data.draw(st.integers(share.first_batch, share.n_batches))
+    assert cells_of(after, 0, start) == cells_of(after, 0)[start - share.first_batch :]

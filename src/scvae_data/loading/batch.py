@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scvae_data.loading.kernels import NO_FACTORS, NO_GENES, gather_dense, gather_rows, row_lengths
-from scvae_data.loading.select import BlockRows
+from scvae_data.loading.select import Rows
+from scvae_data.loading.streaming import STREAMED_BYTES
 from scvae_data.store.csr import CompactCsr
 
 __all__ = ["DecodedBlock", "Piece", "RowFacts", "Window", "count_elements", "fill_csr", "fill_dense", "fill_rows"]
@@ -32,7 +33,7 @@ class DecodedBlock:
 class Window:
     """Blocks whose rows are mixed; a *slot* is a row's number counting through them in order."""
 
-    def __init__(self, blocks: Sequence[tuple[BlockRows, DecodedBlock]]) -> None:
+    def __init__(self, blocks: Sequence[tuple[Rows, DecodedBlock]]) -> None:
         self._blocks = [rows for rows, _ in blocks]
         self._first_slots = np.cumsum([0, *(rows.n_rows for rows in self._blocks)])
         self.parts: list[tuple[int, CompactCsr]] = []
@@ -110,7 +111,10 @@ def fill_dense(
     """
     for span, slots, low, part in _spans(pieces):
         factors = NO_FACTORS if size_factor is None else size_factor[span]
-        gather_dense(part.indptr, part.indices, part.data, low, slots, genes, factors, x[span], library_size[span])
+        gather_dense(
+            part.indptr, part.indices, part.data, low, slots, genes, factors,
+            x.nbytes >= STREAMED_BYTES, x[span], library_size[span],
+        )  # fmt: skip
 
 
 def count_elements(pieces: Sequence[Piece], genes: NDArray[np.int32], n_columns: int) -> NDArray[np.int64]:

@@ -97,6 +97,7 @@ class BlockCache(Generic[Value]):
                 entry = None
             if entry is None:
                 self._misses += 1
+                self._shrink(coming=1)  # before the block begins, so that it can have the memory of one that goes
                 entry = self._entries[key] = Entry(start())
             else:
                 self._hits += 1
@@ -138,11 +139,12 @@ class BlockCache(Generic[Value]):
                 entry.nbytes = entry.value.nbytes
                 self._nbytes += entry.nbytes
 
-    def _shrink(self) -> None:
+    def _shrink(self, coming: int = 0) -> None:
         self._weigh()
         # Pinned entries are the most recent requests, so skipping them keeps the order of an exact LRU.
         for key in [key for key, entry in self._entries.items() if entry.pins == 0]:
-            if len(self._entries) <= self.max_blocks and (self.max_bytes is None or self._nbytes <= self.max_bytes):
+            n_blocks = len(self._entries) + coming
+            if n_blocks <= self.max_blocks and (self.max_bytes is None or self._nbytes <= self.max_bytes):
                 return
             self._remove(key)
             self._evictions += 1

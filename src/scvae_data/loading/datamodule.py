@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, get_args
@@ -11,22 +12,35 @@ from typing import Any, get_args
 import numpy as np
 import pandas as pd
 import torch
-from lightning import LightningDataModule
+from lightning import LightningDataModule, Trainer
 from numpy.typing import ArrayLike, NDArray
+from torch import distributed
 
 from scvae_data.errors import ConfigError, SelectionError
 from scvae_data.loading.batch import RowFacts
 from scvae_data.loading.dataset import check_normalized, read_row_facts
-from scvae_data.loading.diversity import ENOUGH, measure
+from scvae_data.loading.diversity import ENOUGH
 from scvae_data.loading.expression import Filter, check_filter
 from scvae_data.loading.genes import GeneColumns, as_genes, find_genes
 from scvae_data.loading.loader import BatchLoader, StartMethod
-from scvae_data.loading.parts import SRX_COLUMN, Blocks, LoaderPart, check_parts, decoded_bytes, leakage, select_parts
+from scvae_data.loading.memory import DEFAULT_CHUNKS, MemoryNeed, block_sizes, resident_bytes, worker_bytes
+from scvae_data.loading.mixing import Mixing, mix
+from scvae_data.loading.parts import (
+    SRX_COLUMN,
+    Blocks,
+    LoaderPart,
+    check_parts,
+    decoded_bytes,
+    leakage,
+    select_parts,
+    weighted,
+)
 from scvae_data.loading.plan import Plan
+from scvae_data.loading.sampling import DEFAULT_SAMPLING, parse_sampling
 from scvae_data.loading.select import as_names
 from scvae_data.loading.sparse import make_dense
 from scvae_data.loading.split import parse_split
-from scvae_data.loading.stream import StreamSpec, XFormat
+from scvae_data.loading.stream import StreamSpec, XFormat, batches_in_memory
 from scvae_data.store import DatasetIndex, open_index
 
 __all__ = ["ChunkedDataModule"]
@@ -47,7 +61,7 @@ class ChunkedDataModule(LightningDataModule):
     category codes, ``len(categories[column])`` where unknown; ``index`` int64
     (n,), global rows; ``gene_set`` int64 (n,).
 
-    Memory for decoded chunks: the larger of ``chunk_cache_size`` and
+    Memory for decoded chunks (see ``memory_gb``): the larger of ``chunk_cache_size`` and
     ``2 * max_chunks_in_memory`` chunks for training (the window in use and the
     next are always held), and a fraction of that for validation.
 
@@ -58,9 +72,10 @@ class ChunkedDataModule(LightningDataModule):
     batch_size
         Cells per batch and device. Batches of an epoch differ by at most one cell.
     chunk_cache_size
-        Decoded chunks kept in memory.
+        Decoded chunks kept in memory. None: 4, or as many as ``memory_gb`` has room for.
     max_chunks_in_memory
-        Chunks whose cells are mixed.
+        Chunks whose cells are mixed. None: 1 where cells were stored in hash
+        order, else 2, but at least 64 MB.
     include_srx_accessions, exclude_srx_accessions
         An accession or a sequence of them; None for no filter.
     batch_key
@@ -97,16 +112,30 @@ class ChunkedDataModule(LightningDataModule):
         or a text such as ``cell_type == "T cell" and total_counts > 1000``.
     cache_bytes
         Bound on the bytes of decoded chunks kept; None for none.
+    range_rows
+        Training cells that are read together. None: the cells of a chunk where
+        they were stored in hash order, else as many as still give batches 99 %
+        of the diversity of a random order (by ``batch_key`` and ``label_keys``).
+    sampling
+        How often training cells of each value of an obs column are drawn:
+        ``{column: cell_type, alpha: 0.5}`` or ``{column: cell_type, weights:
+        {B cell: 1, T cell: 2}}``, with ``replacement`` and ``n_obs``; see
+        :class:`~scvae_data.loading.sampling.Sampling`. None, or no column, for each cell once an epoch.
     multiprocessing_context
         How workers are started; None for torch's default.
+    memory_gb
+        What all processes on this machine, ranks and their workers, may take
+        for loading together, in GB (10**9 bytes): libraries, decoded chunks and
+        batches, but not the model. More than that is refused by :meth:`setup`.
+        None for no limit.
     """
 
     def __init__(
         self,
         data_path: str | Path,
         batch_size: int = 256,
-        chunk_cache_size: int = 4,
-        max_chunks_in_memory: int = 1,
+        chunk_cache_size: int | None = None,
+        max_chunks_in_memory: int | None = None,
         include_srx_accessions: str | Sequence[str] | None = None,
         exclude_srx_accessions: str | Sequence[str] | None = None,
         batch_key: str | None = SRX_COLUMN,
@@ -122,18 +151,24 @@ class ChunkedDataModule(LightningDataModule):
         x_format: XFormat = "dense",
         genes: Sequence[str] | Sequence[int] | None = None,
         filter: Filter | None = None,
+        range_rows: int | None = None,
+        sampling: Mapping[str, Any] | None = DEFAULT_SAMPLING,
+        memory_gb: float | None = None,
     ) -> None:
         super().__init__()
         check_at_least(
             1,
             batch_size=batch_size,
-            chunk_cache_size=chunk_cache_size,
-            max_chunks_in_memory=max_chunks_in_memory,
+            chunk_cache_size=1 if chunk_cache_size is None else chunk_cache_size,
+            max_chunks_in_memory=1 if max_chunks_in_memory is None else max_chunks_in_memory,
             num_threads=num_threads,
             cache_bytes=1 if cache_bytes is None else cache_bytes,
+            range_rows=1 if range_rows is None else range_rows,
         )
         check_at_least(0, num_workers=num_workers, seed=seed)
-        if chunk_cache_size < max_chunks_in_memory:
+        if memory_gb is not None and (isinstance(memory_gb, bool) or not memory_gb > 0):
+            raise ConfigError(f"memory_gb={memory_gb!r} must be a positive number of GB, or null for no limit")
+        if chunk_cache_size is not None and chunk_cache_size < (max_chunks_in_memory or 1):
             raise ConfigError(
                 f"chunk_cache_size={chunk_cache_size} is smaller than max_chunks_in_memory={max_chunks_in_memory}, "
                 f"whose cells are mixed at once; set chunk_cache_size={max_chunks_in_memory} or more"
@@ -164,10 +199,15 @@ class ChunkedDataModule(LightningDataModule):
         self.x_format: XFormat = x_format
         self.genes = as_genes(genes)
         self.filter = check_filter(filter)
+        self.range_rows = range_rows
+        self.sampling = parse_sampling(sampling)
+        self.memory_gb = memory_gb
         self._columns: GeneColumns | None = None
         self._index: DatasetIndex | None = None
         self._facts: RowFacts
         self._blocks: Blocks = {}
+        self._mixing: Mixing
+        self._chunks = DEFAULT_CHUNKS
         self._loaders: dict[LoaderPart, BatchLoader] = {}
         self._state_to_load: dict[str, Any] | None = None
 
@@ -217,6 +257,8 @@ class ChunkedDataModule(LightningDataModule):
             If there is no directory that can be read.
         SelectionError
             If an accession or column is unknown, or a part is empty or smaller than a batch.
+        ConfigError
+            If ``memory_gb`` does not suffice.
         """
         if self._index is not None:
             return
@@ -226,9 +268,27 @@ class ChunkedDataModule(LightningDataModule):
         facts = read_row_facts(index, self.obs_keys)
         accessions = self.include_srx_accessions, self.exclude_srx_accessions
         blocks = select_parts(index, *accessions, self.split, self.filter)
+        rates = None
+        if self.sampling is not None:
+            blocks, rates = weighted(index, blocks, self.sampling, self.batch_size)
         check_parts(blocks, self.split, self.batch_size)
+        self._mixing = mix(
+            index,
+            blocks["train"],
+            self.obs_keys or (SRX_COLUMN,),
+            batch_size=self.batch_size,
+            seed=self.seed,
+            window=self.max_chunks_in_memory,
+            range_rows=self.range_rows,
+            rates=rates,
+        )
         self._index, self._facts, self._blocks, self._columns = index, facts, blocks, columns
-        self._warn_of_sorted_cells()
+        try:
+            self._share_memory()
+        except ConfigError:
+            self._index = None
+            raise
+        self._tell_of_mixing()
 
     def leakage(self) -> pd.DataFrame:
         """How far validation and test share groups with training, by obs column; see ``split``'s ``by``."""
@@ -241,6 +301,9 @@ class ChunkedDataModule(LightningDataModule):
             state, self._state_to_load = self._state_to_load, None
             self._check_state(state, loader)
             loader.load_state_dict(state)
+            if self.trainer is not None and loader.next_batch != state["next_batch"]:
+                # Of another number of ranks, whose batches the trainer has counted.
+                shift_progress(self.trainer, loader.next_batch - state["next_batch"])
         return loader
 
     def val_dataloader(self) -> BatchLoader | list[Any]:
@@ -281,7 +344,7 @@ class ChunkedDataModule(LightningDataModule):
         """Plain values worth logging: what is loaded, and how."""
         index = self.index
         plan = self._plan("train")
-        capacity = max(1, self.chunk_cache_size // max(1, self.num_workers))
+        capacity = max(1, self._chunks // max(1, self.num_workers))
         decoded = decoded_bytes(index, self._blocks["train"])
         return {
             "data_path": str(index.path),
@@ -294,6 +357,7 @@ class ChunkedDataModule(LightningDataModule):
             "n_obs": self.n_obs,
             "n_vars": index.n_vars,
             "n_train": self.n_cells("train"),
+            "cells_per_epoch": plan.n_rows,
             "n_val": self.n_cells("val"),
             "n_test": self.n_cells("test"),
             "n_chunks": len(index.chunks),
@@ -319,51 +383,85 @@ class ChunkedDataModule(LightningDataModule):
         for loader in self._loaders.values():
             loader.close()
 
-    def _warn_of_sorted_cells(self) -> None:
-        """Say so if batches hold fewer experiments than in random order; hash order is random already."""
-        if self.index.order["kind"] == "hash" or self.batch_key is None:
+    def _tell_of_mixing(self) -> None:
+        """Say how cells that are in no random order are mixed, and warn where that does not suffice."""
+        mixing, worst = self._mixing, self._mixing.worst
+        if worst is None:
             return
-        plan = self._plan("train")
-        found = measure(plan, self._blocks["train"], self._facts.codes[self.batch_key])
-        if found.share < ENOUGH:
-            log.warning(
-                "batches hold %.1f values of %s on average, %.1f in random order (entropy %.2f of %.2f bits): training "
-                "suffers; process the data with chunking.order=hash, or raise max_chunks_in_memory=%d (of %d chunks)",
-                found.labels, self.batch_key, found.random_labels, found.entropy, found.random_entropy,
-                plan.window, len(plan.block_rows),
+        column, found = worst
+        order, share = self.index.order["kind"], 100 * found.share
+        if found.share >= ENOUGH:
+            log.info(
+                "cells are stored in %s order: %s; batches have %.1f %% of the entropy of a random order by %s",
+                order, mixing.describe(), share, column,
             )  # fmt: skip
+            return
+        # The entropy that is missing falls as the window grows.
+        wanted = min(len(mixing.blocks), int(np.ceil(mixing.plan.window * (1 - found.share) / (1 - ENOUGH))))
+        log.warning(
+            "batches have %.1f %% of the entropy of a random order by %s (%.2f of %.2f bits, %.1f of %.1f values), and "
+            "training suffers: cells are stored in %s order (%s); process the data with chunking.order=hash, or set "
+            "max_chunks_in_memory=%d chunk_cache_size=%d",
+            share, column, found.entropy, found.random_entropy, found.labels, found.random_labels,
+            order, mixing.describe(), wanted, max(self.chunk_cache_size or 0, wanted),
+        )  # fmt: skip
 
-    def _ranks(self) -> tuple[int, int]:
-        return (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
-
-    def _plan(self, part: LoaderPart) -> Plan:
-        training = part == "train"
-        world_size, rank = self._ranks()
-        return Plan(
-            block_rows=tuple(block.n_rows for block in self._blocks[part]),
-            batch_size=self.batch_size,
-            seed=self.seed,
-            window=self.max_chunks_in_memory if training else 1,
-            shuffle=training,
-            world_size=world_size,
-            rank=rank,
+    def memory_need(self) -> MemoryNeed:
+        """What loading takes, for any number of chunks; after :meth:`setup`."""
+        resident = resident_bytes()
+        return MemoryNeed(
+            resident=resident,
+            worker=worker_bytes(resident, self.multiprocessing_context),
+            batches=batches_in_memory(self._spec("train"), self.num_workers),
+            train=block_sizes(self.index, self._mixing.blocks),
+            val=block_sizes(self.index, self._blocks["val"]),
+            n_workers=self.num_workers,
+            n_ranks=1 if self.trainer is None else max(1, self.trainer.world_size // self.trainer.num_nodes),
+            cache_bytes=self.cache_bytes,
         )
 
+    def _share_memory(self) -> None:
+        """Decide how many chunks are kept, say what loading will take, and refuse more than the budget."""
+        need, window = self.memory_need(), self._mixing.plan.window
+        room = DEFAULT_CHUNKS if self.memory_gb is None else max(1, need.room(self.memory_gb, window))
+        self._chunks = self.chunk_cache_size or room
+        if self.memory_gb is not None:
+            need.check(self.memory_gb, self._chunks, window)
+        log.info("%s", need.describe(self._chunks, window))
+
+    def _ranks(self) -> tuple[int, int]:
+        """Number of ranks and ours: the trainer's, or else those of torch.distributed if it is in use."""
+        if self.trainer is not None:
+            return self.trainer.world_size, self.trainer.global_rank
+        if distributed.is_available() and distributed.is_initialized():
+            return distributed.get_world_size(), distributed.get_rank()
+        return 1, 0
+
+    def _plan(self, part: LoaderPart) -> Plan:
+        world_size, rank = self._ranks()
+        if part == "train":
+            return replace(self._mixing.plan, world_size=world_size, rank=rank)
+        rows = tuple(block.n_rows for block in self._blocks[part])
+        return Plan(rows, self.batch_size, self.seed, shuffle=False, world_size=world_size, rank=rank)
+
     def _loader(self, part: LoaderPart) -> BatchLoader:
-        index = self.index
-        plan = self._plan(part)
         known = self._loaders.get(part)
-        if known is not None and known.spec.plan == plan:
+        spec = self._spec(part)
+        if known is not None and replace(known.spec.plan, served=None) == spec.plan:
             return known
-        spec = StreamSpec(
-            index=index,
-            blocks=self._blocks[part],
-            plan=plan,
+        self._loaders[part] = BatchLoader(spec, self.num_workers, self.multiprocessing_context)
+        return self._loaders[part]
+
+    def _spec(self, part: LoaderPart) -> StreamSpec:
+        return StreamSpec(
+            index=self.index,
+            blocks=self._mixing.blocks if part == "train" else self._blocks[part],
+            plan=self._plan(part),
             facts=self._facts,
             normalized=self.normalized,
             counts=self.counts,
             # Prediction passes over the cells once: keeping chunks would only cost memory.
-            cache_blocks=1 if part == "predict" else self.chunk_cache_size,
+            cache_blocks=1 if part == "predict" else self._chunks,
             cache_bytes=self.cache_bytes,
             n_threads=self.num_threads,
             pin_memory=torch.cuda.is_available(),
@@ -371,8 +469,6 @@ class ChunkedDataModule(LightningDataModule):
             genes=None if self._columns is None else self._columns.place,
             n_columns=None if self._columns is None else self._columns.chosen.size,
         )
-        self._loaders[part] = BatchLoader(spec, self.num_workers, self.multiprocessing_context)
-        return self._loaders[part]
 
     def _order_facts(self, loader: BatchLoader) -> dict[str, Any]:
         """What the order of training cells depends on, beside the position."""
@@ -381,16 +477,24 @@ class ChunkedDataModule(LightningDataModule):
             "content_hash": self.index.content_hash,
             "seed": plan.seed,
             "max_chunks_in_memory": plan.window,
-            "world_size": plan.world_size,
+            "range_rows": self._mixing.range_rows,
+            "sampling": None if self.sampling is None else str(self.sampling),
         }
 
     def _check_state(self, state: dict[str, Any], loader: BatchLoader) -> None:
         for name, mine in self._order_facts(loader).items():
-            if state[name] != mine:
+            if state.get(name) != mine:
                 raise SelectionError(
-                    f"cannot resume: the saved run has {name}={state[name]}, this one {mine}; "
+                    f"cannot resume: the saved run has {name}={state.get(name)}, this one {mine}; "
                     "resume with the dataset and data settings of the saved run"
                 )
+
+
+def shift_progress(trainer: Trainer, n_batches: int) -> None:
+    """Let the trainer count ``n_batches`` more of the epoch as done, so that it goes on to the end of the epoch."""
+    progress = trainer.fit_loop.epoch_loop.batch_progress.current
+    for name in ("ready", "started", "processed", "completed"):
+        setattr(progress, name, getattr(progress, name) + n_batches)
 
 
 def check_at_least(least: int, **values: object) -> None:

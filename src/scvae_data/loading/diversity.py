@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from scvae_data.errors import SelectionError
 from scvae_data.loading.plan import Plan
-from scvae_data.loading.select import BlockRows, to_blocks
-from scvae_data.store import DatasetIndex
+from scvae_data.loading.select import Rows
 
-__all__ = ["ENOUGH", "Diversity", "diversity_table", "measure"]
+__all__ = ["ENOUGH", "Diversity", "label_counts", "measure"]
 
 # Below this share of the entropy of a random order, training is known to suffer.
 ENOUGH = 0.99
-N_BATCHES = 64
+# Batches are looked at in runs, evenly spaced: those of a window share the work of ordering it.
+N_RUNS = 16
+RUN = 4
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,19 @@ class Diversity:
         return self.entropy / self.random_entropy if self.random_entropy > 0 else 1.0
 
 
-def measure(plan: Plan, blocks: Sequence[BlockRows], codes: NDArray[np.int32], n_batches: int = N_BATCHES) -> Diversity:
-    """Compare batches of the first epoch with random draws of as many cells.
+def label_counts(plan: Plan, blocks: Sequence[Rows], codes: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Cells of every label that the first epoch serves, (n_labels,)."""
+    counts = np.zeros(int(codes.max()) + 1, np.int64)
+    for number, block in enumerate(blocks):
+        labels = codes[block.global_rows(slice(None))]
+        if plan.draws is not None:
+            labels = np.repeat(labels, plan.draws.of_rows(0, number))
+        counts += np.bincount(labels, minlength=counts.size)
+    return counts
+
+
+def measure(plan: Plan, blocks: Sequence[Rows], codes: NDArray[np.int32], counts: NDArray[np.int64]) -> Diversity:
+    """Compare batches of the first epoch with as many draws of its cells in random order.
 
     Parameters
     ----------
@@ -50,76 +61,40 @@ def measure(plan: Plan, blocks: Sequence[BlockRows], codes: NDArray[np.int32], n
         What is served, and in which order.
     codes
         Label of every cell of the directory, (n_obs,).
-    n_batches
-        Batches looked at, evenly spaced.
+    counts
+        Of :func:`label_counts`.
     """
     epoch = plan.epoch(0)
-    everything = np.concatenate([codes[block.global_rows(slice(None))] for block in blocks])
-    n_labels = int(everything.max()) + 1
-    overall = np.bincount(everything, minlength=n_labels) / everything.size
+    overall = counts / counts.sum()
     rng = np.random.default_rng(plan.seed)
     planned, random = [], []
-    for batch in epoch.batches(0, max(1, epoch.n_batches // n_batches)):
-        labels = np.concatenate(
-            [
-                _labels(epoch.windows[segment.window], blocks, plan.block_rows, segment.slots, codes)
-                for segment in batch.segments
-            ]
-        )
-        planned.append(_figures(labels, overall))
-        random.append(_figures(rng.choice(everything, labels.size, replace=False, shuffle=False), overall))
+    for start in range(0, epoch.n_batches, max(RUN, epoch.n_batches // N_RUNS)):
+        for batch in islice(epoch.batches(start), RUN):
+            labels = np.concatenate(
+                [_labels(epoch.windows[segment.window], blocks, segment.slots, codes) for segment in batch.segments]
+            )
+            planned.append(_figures(np.bincount(labels, minlength=counts.size), overall))
+            random.append(_figures(rng.multivariate_hypergeometric(counts, labels.size, method="marginals"), overall))
     (entropy, found, variation), (random_entropy, random_found, random_variation) = (
         np.mean(figures, axis=0).tolist() for figures in (planned, random)
     )
     return Diversity(entropy, random_entropy, found, random_found, variation, random_variation)
 
 
-def diversity_table(
-    index: DatasetIndex, batch_size: int = 256, window: int = 1, columns: Sequence[str] | None = None
-) -> pd.DataFrame:
-    """Diversity of all cells of a directory, a row for each column with more than one label.
-
-    Parameters
-    ----------
-    index
-        The directory.
-    batch_size
-        Cells per batch.
-    window
-        Chunks whose cells are mixed (``max_chunks_in_memory``).
-    columns
-        Categorical obs columns; None for all.
-    """
-    blocks = to_blocks(None, index.first_rows)
-    plan = Plan(tuple(block.n_rows for block in blocks), batch_size=min(batch_size, index.n_obs), window=window)
-    if columns is None:
-        columns = [name for name, known in index.obs_columns.items() if len(known.categories or ()) > 1]
-    if not columns:
-        raise SelectionError(f"{index.path} has no categorical obs column with more than one value")
-    rows = []
-    for column in columns:
-        found = measure(plan, blocks, index.codes(column))
-        rows.append({"column": column, **vars(found), "share": found.share})
-    return pd.DataFrame(rows)
-
-
 def _labels(
-    window: Sequence[int],
-    blocks: Sequence[BlockRows],
-    block_rows: Sequence[int],
-    slots: NDArray[np.int64],
-    codes: NDArray[np.int32],
+    window: Sequence[int], blocks: Sequence[Rows], slots: NDArray[np.int64], codes: NDArray[np.int32]
 ) -> NDArray[np.int32]:
     """Labels of the rows ``slots`` of a window."""
-    first = np.cumsum([0, *(block_rows[block] for block in window)])
+    first = np.cumsum([0, *(blocks[block].n_rows for block in window)])
     place = np.searchsorted(first, slots, side="right") - 1
     rows = np.empty(slots.size, np.int64)
-    for k, block in enumerate(window):
-        rows[place == k] = blocks[block].global_rows(slots[place == k] - first[k])
+    for k in np.unique(place).tolist():
+        mine = place == k
+        rows[mine] = blocks[window[k]].global_rows(slots[mine] - first[k])
     return codes[rows]
 
 
-def _figures(labels: NDArray[np.int32], overall: NDArray[np.float64]) -> tuple[float, int, float]:
-    share = np.bincount(labels, minlength=overall.size) / labels.size
+def _figures(counts: NDArray[np.int64], overall: NDArray[np.float64]) -> tuple[float, int, float]:
+    share = counts / counts.sum()
     there = share[share > 0]
     return float(-(there * np.log2(there)).sum()), there.size, float(np.abs(share - overall).sum() / 2)

@@ -3,13 +3,14 @@
 Reading (``pread``), checksums and decompression release the interpreter lock,
 so the threads run while the model trains. One block is cut into parts that are
 decoded side by side, straight into their place in the block, whose memory comes
-from a pool. Look-ahead is one window: beside the cache, memory holds the window
-in use and the next.
+from a pool. Look-ahead is one window: memory holds the window in use and the
+next, however small the cache.
 """
 
 from __future__ import annotations
 
 import threading
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from itertools import pairwise
@@ -22,8 +23,8 @@ from scvae_data.loading.batch import DecodedBlock, Window
 from scvae_data.loading.cache import BlockCache
 from scvae_data.loading.plan import EpochPlan, ReuseModel
 from scvae_data.loading.pool import BufferPool
-from scvae_data.loading.select import BlockRows
-from scvae_data.store.chunk_reader import ChunkReader
+from scvae_data.loading.scatter import Reader
+from scvae_data.loading.select import Rows
 from scvae_data.store.csr import CompactCsr
 
 __all__ = ["BlockSource", "PendingBlock", "WindowFetcher", "part_borders", "run_now"]
@@ -39,10 +40,11 @@ Submit = Callable[..., "Future[None]"]
 class BlockMemory:
     """Where the rows of a block go: made by the thread that needs it first, in the size that the row starts tell."""
 
-    def __init__(self, reader: ChunkReader, rows: BlockRows, pool: BufferPool) -> None:
+    def __init__(self, reader: Reader, rows: Rows, pool: BufferPool, room: int) -> None:
         self._reader = reader
         self._rows = rows
         self._pool = pool
+        self._room = room
         self._lock = threading.Lock()
         self._made: CompactCsr | None = None
 
@@ -54,9 +56,10 @@ class BlockMemory:
                 lengths = np.diff(starts)[self._rows.within_chunk()]
                 indptr = np.zeros(lengths.size + 1, np.int64)
                 lengths.cumsum(out=indptr[1:])
-                nnz = (int(indptr[-1]),)
-                indices = self._pool.take(nnz, self._reader.index_dtype)
-                data = self._pool.take(nnz, self._reader.count_dtype)
+                nnz = int(indptr[-1])
+                room = (max(nnz, self._room),)
+                indices = self._pool.take(room, self._reader.index_dtype)[:nnz]
+                data = self._pool.take(room, self._reader.count_dtype)[:nnz]
                 self._made = CompactCsr(indptr, indices, data, self._reader.n_vars)
             return self._made
 
@@ -111,18 +114,18 @@ class BlockSource:
         The blocks, known by their position.
     open_reader
         Makes a reader of a chunk, by chunk id.
-    pool
-        Memory of blocks that are no longer used.
+    room
+        Elements that memory for a block has room for at least: if that is those
+        of the largest, any block can have the memory of any other.
     """
 
-    def __init__(
-        self, blocks: Sequence[BlockRows], open_reader: Callable[[int], ChunkReader], pool: BufferPool | None = None
-    ) -> None:
+    def __init__(self, blocks: Sequence[Rows], open_reader: Callable[[int], Reader], room: int = 0) -> None:
         self.blocks = blocks
-        self._pool = BufferPool() if pool is None else pool
+        self._room = room
+        self._pool = BufferPool()
         self._open_reader = open_reader
         self._lock = threading.Lock()
-        self._readers: dict[int, ChunkReader] = {}
+        self._readers: dict[int, Reader] = {}
         self._bytes_done = 0
         self._loads = 0
 
@@ -150,7 +153,7 @@ class BlockSource:
                 if left == 0:
                     self._bytes_done += self._readers.pop(load).bytes_read
 
-        memory = BlockMemory(reader, rows, self._pool)
+        memory = BlockMemory(reader, rows, self._pool, self._room)
         parts = []
         for low, high in pairwise(borders):
             part = submit(memory.read, low, high)
@@ -200,7 +203,7 @@ class WindowFetcher:
         self, epoch: EpochPlan, source: BlockSource, cache: BlockCache[PendingBlock], reuse: ReuseModel, n_threads: int
     ) -> None:
         self._windows = epoch.windows
-        self._end = epoch.windows_from(0).stop
+        self._needed = epoch.needed_windows()
         self._source = source
         self._cache = cache
         self._reuse = reuse
@@ -218,10 +221,11 @@ class WindowFetcher:
         self.close()
 
     def advance(self, first: int, last: int) -> None:
-        """Give back the windows before ``first``; begin to decode ``first`` to ``last`` and the one after."""
+        """Give back the windows before ``first``; begin to decode ``first`` to ``last``, or one more if that is one."""
         for window in [held for held in self._held if held < first]:
             self._release(window)
-        for window in range(first, min(last + 2, self._end)):
+        begin = bisect_left(self._needed, first)
+        for window in self._needed[begin : max(bisect_right(self._needed, last), begin + 2)]:
             if window not in self._held:
                 self._held[window] = [(block, self._request(block)) for block in self._windows[window]]
 

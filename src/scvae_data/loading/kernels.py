@@ -19,6 +19,9 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from scvae_data.jit import compiled
+from scvae_data.loading.streaming import aligned_zeros, misplaced, move_row, settle
+
 __all__ = ["NO_FACTORS", "NO_GENES", "gather_dense", "gather_rows", "row_lengths", "scatter_rows"]
 
 # Most counts are small: what becomes of these is looked up, computed once per row.
@@ -35,9 +38,10 @@ def _value(count: Any, factor: float) -> Any:
 
 
 @numba.njit(nogil=True, inline="always")  # type: ignore[untyped-decorator]
-def _fill_table(table: NDArray[np.float32], factor: float) -> None:
+def _fill_table(table: NDArray[np.float32], factor: float) -> Any:
     for count in range(table.size):
         table[count] = _value(count, factor)
+    return np.uint64(table.size - 1)
 
 
 @numba.njit(nogil=True)  # type: ignore[untyped-decorator]
@@ -61,7 +65,27 @@ def _copy(source: NDArray[Any], target: NDArray[Any]) -> None:
         target[j] = source[j]
 
 
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(nogil=True)  # type: ignore[untyped-decorator]
+def _scatter(columns: NDArray[Any], counts: NDArray[Any], line: NDArray[np.float32]) -> None:
+    # Unsigned, because a column that might be negative would be asked whether it is.
+    for j in range(columns.size):
+        line[np.uint64(columns[j])] = counts[j]
+
+
+@numba.njit(nogil=True)  # type: ignore[untyped-decorator]
+def _scatter_normalized(
+    columns: NDArray[Any], counts: NDArray[Any], factor: float, table: NDArray[np.float32], line: NDArray[np.float32]
+) -> None:
+    last = _fill_table(table, factor)
+    for j in range(columns.size):
+        line[np.uint64(columns[j])] = table[min(np.uint64(counts[j]), last)]
+    # Apart, so that the loop above stays free of calls.
+    for j in range(columns.size):
+        if np.uint64(counts[j]) > last:
+            line[np.uint64(columns[j])] = _value(counts[j], factor)
+
+
+@compiled
 def gather_dense(
     indptr: NDArray[np.int64],
     indices: NDArray[Any],
@@ -70,42 +94,46 @@ def gather_dense(
     slots: NDArray[np.int64],
     genes: NDArray[np.int32],
     size_factor: NDArray[np.float64],
+    streamed: bool,
     x: NDArray[np.float32],
     library_size: NDArray[np.float32],
 ) -> None:
-    """Write counts, or ``log1p(count / size_factor)``, into the rows of ``x``, shape (n_rows, n_columns)."""
-    n_part = indptr.size - 1
+    """Write counts, or ``log1p(count / size_factor)``, into the rows of ``x``, shape (n_rows, n_columns).
+
+    ``streamed`` writes past the caches: for batches that do not stay in them anyway.
+    """
+    n_part, n_columns = indptr.size - 1, x.shape[1]
     normalized = size_factor.size > 0
     table = np.empty(TABLE_SIZE, np.float32)
-    # One column more takes what is not wanted: cheaper than asking at every element.
-    line = np.empty(x.shape[1] + 1 if genes.size else 0, np.float32)
+    # Rows are made in a line that stays in the cache. One column more takes what
+    # is not wanted: cheaper than asking at every element.
+    room, flat = aligned_zeros(n_columns + 1), x.reshape(-1)
+    chosen = np.empty(genes.size, np.int32)
     for i in range(slots.size):
         row = slots[i] - low
         if row < 0 or row >= n_part:
             continue
         columns, counts = indices[indptr[row] : indptr[row + 1]], data[indptr[row] : indptr[row + 1]]
         library_size[i] = _total(counts)
-        factor = size_factor[i] if normalized else 0.0
-        if normalized:
-            _fill_table(table, factor)
+        line = room[misplaced(flat, i * n_columns) :]
         if genes.size:
-            line[:] = 0
             for j in range(columns.size):
-                count = np.int64(counts[j])
-                line[genes[columns[j]]] = table[count] if normalized and count < TABLE_SIZE else _value(count, factor)
-            x[i, :] = line[:-1]
-            continue
-        x[i, :] = 0
-        if normalized:
-            for j in range(columns.size):
-                count = np.int64(counts[j])
-                x[i, columns[j]] = table[count] if count < TABLE_SIZE else _value(count, factor)
+                chosen[j] = genes[np.uint64(columns[j])]
+            if normalized:
+                _scatter_normalized(chosen[: columns.size], counts, size_factor[i], table, line)
+            else:
+                _scatter(chosen[: columns.size], counts, line)
+        elif normalized:
+            _scatter_normalized(columns, counts, size_factor[i], table, line)
         else:
-            for j in range(columns.size):
-                x[i, columns[j]] = counts[j]
+            _scatter(columns, counts, line)
+        line[n_columns] = 0
+        move_row(line[:n_columns], flat, i * n_columns, streamed)
+    if streamed:
+        settle()
 
 
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@compiled
 def row_lengths(
     indptr: NDArray[np.int64],
     indices: NDArray[Any],
@@ -128,7 +156,7 @@ def row_lengths(
         lengths[i] = n
 
 
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@compiled
 def gather_rows(
     indptr: NDArray[np.int64],
     indices: NDArray[Any],
@@ -157,8 +185,7 @@ def gather_rows(
         source, counts = indices[indptr[row] : indptr[row + 1]], data[indptr[row] : indptr[row + 1]]
         library_size[i] = _total(counts)
         factor = size_factor[i] if normalized else 0.0
-        if normalized:
-            _fill_table(table, factor)
+        last = _fill_table(table, factor) if normalized else np.uint64(0)
         at = starts[i]
         if genes.size:
             end = starts[i + 1]
@@ -175,24 +202,34 @@ def gather_rows(
         _copy(source, columns[at : at + source.size])
         if normalized:
             for j in range(source.size):
-                count = np.int64(counts[j])
-                values[at + j] = table[count] if count < TABLE_SIZE else _value(count, factor)
+                values[at + j] = table[min(np.uint64(counts[j]), last)]
+            for j in range(source.size):
+                if np.uint64(counts[j]) > last:
+                    values[at + j] = _value(counts[j], factor)
         else:
             _copy(counts, values[at : at + source.size])
 
 
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@compiled
 def scatter_rows(
     indptr: NDArray[np.int64],
     columns: NDArray[Any],
     values: NDArray[Any],
     size_factor: NDArray[np.float64],
+    streamed: bool,
     x: NDArray[np.float32],
 ) -> None:
     """Make the dense rows ``x`` of all CSR rows, as :func:`gather_dense` does."""
-    normalized = size_factor.size > 0
-    x[:] = 0
+    normalized, n_columns = size_factor.size > 0, x.shape[1]
+    room, flat = aligned_zeros(n_columns), x.reshape(-1)
+    table = np.empty(TABLE_SIZE, np.float32)
     for i in range(indptr.size - 1):
-        factor = size_factor[i] if normalized else 0.0
-        for j in range(indptr[i], indptr[i + 1]):
-            x[i, columns[j]] = _value(values[j], factor) if normalized else values[j]
+        mine, counts = columns[indptr[i] : indptr[i + 1]], values[indptr[i] : indptr[i + 1]]
+        line = room[misplaced(flat, i * n_columns) :]
+        if normalized:
+            _scatter_normalized(mine, counts, size_factor[i], table, line)
+        else:
+            _scatter(mine, counts, line)
+        move_row(line[:n_columns], flat, i * n_columns, streamed)
+    if streamed:
+        settle()

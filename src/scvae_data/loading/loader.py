@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Generator, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from scvae_data.errors import SelectionError
+from scvae_data.loading.plan import Served
 from scvae_data.loading.stream import Batch, BatchStream, StreamCounters, StreamSpec
 
 __all__ = ["BatchLoader", "StartMethod"]
@@ -107,26 +108,51 @@ class BatchLoader:
                 self.next_batch = number + 1
                 yield batch
 
-    def state_dict(self) -> dict[str, int]:
-        """Position after the last batch handed out: plain integers."""
-        plan = self.spec.plan
-        return {"epoch": self.epoch, "next_batch": self.next_batch, "n_rows": plan.n_rows, "n_batches": plan.n_batches}
+    def state_dict(self) -> dict[str, Any]:
+        """Position after the last batch handed out, the same on all ranks: whole numbers.
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
+        ``served`` holds pairs of them after a change of the number of ranks within the epoch; see :class:`Served`.
+        """
+        plan = self.spec.plan
+        served = () if plan.served is None or plan.served.epoch != self.epoch else plan.served.by
+        return {
+            "epoch": self.epoch,
+            "next_batch": self.next_batch,
+            "n_rows": plan.n_rows,
+            "batch_size": plan.batch_size,
+            "world_size": plan.world_size,
+            "served": [list(pair) for pair in served],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue at a position: the next iteration yields exactly the batches that were left.
+
+        If the number of ranks is another than that of the saved position, what
+        all ranks had left of the epoch is shared anew: no cell is lost or repeated.
 
         Raises
         ------
         SelectionError
-            If the position belongs to other cells or other batches.
+            If the position belongs to other cells or other batches, or what is left is too little for all ranks.
         """
-        for name, mine in (("n_rows", self.spec.plan.n_rows), ("n_batches", self.spec.plan.n_batches)):
-            if state[name] != mine:
+        plan = self.spec.plan
+        for name, mine in (("n_rows", plan.n_rows), ("batch_size", plan.batch_size)):
+            if state.get(name) != mine:
                 raise SelectionError(
-                    f"cannot resume: the saved position has {name}={state[name]}, this run has {mine}; "
-                    "use the dataset, filters, split, batch_size and number of ranks of the saved run"
+                    f"cannot resume: the saved position has {name}={state.get(name)}, this run has {mine}; "
+                    "use the dataset, filters, split, sampling and batch_size of the saved run"
                 )
-        self.epoch, self.next_batch = state["epoch"], state["next_batch"]
+        epoch, next_batch = state["epoch"], state["next_batch"]
+        served = tuple((world_size, stopped) for world_size, stopped in state["served"])
+        other_ranks = state["world_size"] != plan.world_size
+        if other_ranks and next_batch > 0:
+            served = (*served, (state["world_size"], next_batch))
+        plan = replace(plan, served=Served(epoch, served) if served else None)
+        first_batch = plan.epoch(epoch).first_batch
+        if plan != self.spec.plan:
+            self.close()
+            self.spec = replace(self.spec, plan=plan)
+        self.epoch, self.next_batch = epoch, first_batch if other_ranks else next_batch
         self._resumed = True
 
     def counters(self) -> StreamCounters:
@@ -141,7 +167,9 @@ class BatchLoader:
         # Left to the garbage collector, ending the workers can wait for a timeout.
         iterator = getattr(self._workers, "_iterator", None)
         if iterator is not None:
-            iterator._shutdown_workers()
+            # A worker whose interpreter ends while it hands over a batch may abort; nobody waits for that batch.
+            with suppress(RuntimeError):
+                iterator._shutdown_workers()
         self._workers = None
         self._stream = None
 

@@ -11,11 +11,21 @@ from numpy.typing import NDArray
 
 from scvae_data.errors import SelectionError
 from scvae_data.loading.expression import Filter, filter_mask
+from scvae_data.loading.sampling import Sampling
 from scvae_data.loading.select import BlockRows, select_codes, to_blocks
 from scvae_data.loading.split import PARTS, GroupSplit, HashSplit, Part, Split
 from scvae_data.store import DatasetIndex, count_dtype, index_dtype
 
-__all__ = ["Blocks", "LoaderPart", "check_parts", "decoded_bytes", "leakage", "part_masks", "select_parts"]
+__all__ = [
+    "Blocks",
+    "LoaderPart",
+    "check_parts",
+    "decoded_bytes",
+    "leakage",
+    "part_masks",
+    "select_parts",
+    "weighted",
+]
 
 LoaderPart = Literal["train", "val", "test", "predict"]
 Blocks = Mapping[LoaderPart, tuple[BlockRows, ...]]
@@ -70,6 +80,37 @@ def part_masks(index: DatasetIndex, split: Split, chosen: NDArray[np.bool_] | No
     for place, part in enumerate(PARTS):
         masks[part][rows[parts == place]] = True
     return masks
+
+
+def weighted(
+    index: DatasetIndex, blocks: Blocks, sampling: Sampling, batch_size: int
+) -> tuple[Blocks, tuple[NDArray[np.int32], NDArray[np.float64]]]:
+    """Leave out training cells that are never drawn.
+
+    Returns
+    -------
+    The blocks; and of every cell of the directory its value of the sampling's
+    column, with the expected draws in an epoch by value.
+
+    Raises
+    ------
+    SelectionError
+        If the sampling does not fit the cells, or an epoch has less than a batch.
+    """
+    codes = index.codes(sampling.column)
+    names = index.obs_columns[sampling.column].categories or ()
+    rows = np.concatenate([np.zeros(0, np.int64), *(block.global_rows(slice(None)) for block in blocks["train"])])
+    sizes = np.bincount(codes[rows], minlength=len(names) + 1)
+    rates = sampling.rates(sizes, names)
+    n_draws = round(float(rates @ sizes))
+    if batch_size > n_draws:
+        raise SelectionError(
+            f"batch_size={batch_size} exceeds the {n_draws:,} cells that sampling draws in an epoch; "
+            "lower batch_size or raise sampling.n_obs"
+        )
+    drawn = np.zeros(index.n_obs, np.bool_)
+    drawn[rows[rates[codes[rows]] > 0]] = True
+    return {**blocks, "train": to_blocks(drawn, index.first_rows)}, (codes, rates)
 
 
 def leakage(index: DatasetIndex, blocks: Blocks) -> pd.DataFrame:

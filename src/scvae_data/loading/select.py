@@ -4,13 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scvae_data.errors import ConfigError
 
-__all__ = ["BlockRows", "as_names", "select_codes", "to_blocks"]
+__all__ = ["BlockRows", "Rows", "as_names", "select_codes", "to_blocks", "to_spans"]
+
+
+class Rows(Protocol):
+    """Rows that are decoded and cached as one block."""
+
+    @property
+    def chunk_id(self) -> int:
+        """What the reader of the rows is found by."""
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows."""
+
+    def global_rows(self, slots: NDArray[np.int64] | slice) -> NDArray[np.int64]:
+        """Global rows of the block's rows number ``slots``."""
+
+    def within_chunk(self) -> NDArray[np.int32] | slice:
+        """The block's rows as an index into the rows of its reader."""
+
+    def spans(self, low: int, high: int) -> list[tuple[int, int]]:
+        """Runs [start, stop) of its reader's rows that make up the block's rows number ``low`` to ``high``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,11 +70,15 @@ class BlockRows:
         """Runs [start, stop) within the chunk that make up the block's rows number ``low`` to ``high``."""
         if self.rows is None:
             return [(self.start + low, self.start + high)]
-        rows = self.rows[low:high]
-        breaks = np.flatnonzero(np.diff(rows) > 1) + 1
-        starts = rows[np.concatenate([[0], breaks])]
-        stops = rows[np.concatenate([breaks - 1, [rows.size - 1]])] + 1
-        return list(zip(starts.tolist(), stops.tolist(), strict=True))
+        return to_spans(self.rows[low:high])
+
+
+def to_spans(rows: NDArray[np.int32]) -> list[tuple[int, int]]:
+    """Runs [start, stop) that make up ascending ``rows``, of which there is at least one."""
+    breaks = np.flatnonzero(np.diff(rows) > 1) + 1
+    starts = rows[np.concatenate([[0], breaks])]
+    stops = rows[np.concatenate([breaks - 1, [rows.size - 1]])] + 1
+    return list(zip(starts.tolist(), stops.tolist(), strict=True))
 
 
 def as_names(key: str, value: str | Sequence[str] | None) -> tuple[str, ...] | None:

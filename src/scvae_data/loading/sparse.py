@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from scvae_data.loading.kernels import NO_FACTORS, scatter_rows
+from scvae_data.loading.streaming import STREAMED_BYTES
 
 __all__ = ["SparseRows", "make_dense", "scatter_on_device"]
 
@@ -43,7 +44,8 @@ class SparseRows(NamedTuple):
         if self.data.device.type == "cpu":
             x = torch.empty(self._shape(), dtype=torch.float32)
             factors = NO_FACTORS if size_factor is None else size_factor.numpy().astype(np.float64)
-            scatter_rows(self.indptr.numpy(), self.indices.numpy(), self.data.numpy(), factors, x.numpy())
+            arrays = self.indptr.numpy(), self.indices.numpy(), self.data.numpy()
+            scatter_rows(*arrays, factors, x.nbytes >= STREAMED_BYTES, x.numpy())
             return x
         return scatter_on_device(self, size_factor)
 

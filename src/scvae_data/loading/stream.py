@@ -19,14 +19,25 @@ from scvae_data.loading.batch import Piece, RowFacts, Window, count_elements, fi
 from scvae_data.loading.cache import BlockCache
 from scvae_data.loading.fetch import BlockSource, PendingBlock, WindowFetcher
 from scvae_data.loading.kernels import NO_GENES
+from scvae_data.loading.memory import decoded_elements
 from scvae_data.loading.plan import BatchPlan, Plan, ReuseModel
 from scvae_data.loading.pool import BufferPool
-from scvae_data.loading.select import BlockRows
+from scvae_data.loading.scatter import reader_of
+from scvae_data.loading.select import Rows
 from scvae_data.loading.sparse import SparseRows
 from scvae_data.store.csr import count_dtype
 from scvae_data.store.directory import DatasetIndex
 
-__all__ = ["Batch", "BatchStream", "StreamCounters", "StreamSpec", "XFormat", "compact_dtypes", "to_tensors"]
+__all__ = [
+    "Batch",
+    "BatchStream",
+    "StreamCounters",
+    "StreamSpec",
+    "XFormat",
+    "batches_in_memory",
+    "compact_dtypes",
+    "to_tensors",
+]
 
 Batch = dict[str, Any]
 XFormat = Literal["dense", "csr", "compact"]
@@ -40,7 +51,7 @@ class StreamSpec:
     """All that a process needs to make batches; sent to worker processes."""
 
     index: DatasetIndex
-    blocks: tuple[BlockRows, ...]
+    blocks: tuple[Rows, ...]
     plan: Plan
     facts: RowFacts
     normalized: bool
@@ -93,11 +104,10 @@ class BatchStream:
     def __init__(self, spec: StreamSpec) -> None:
         self.spec = spec
         self._cache: BlockCache[PendingBlock] = BlockCache(spec.cache_blocks, spec.cache_bytes)
-        self._source = BlockSource(spec.blocks, spec.index.reader)
+        room = max((decoded_elements(spec.index, block) for block in spec.blocks), default=0)
+        self._source = BlockSource(spec.blocks, reader_of(spec.index, spec.blocks), room + room // 50)
         self._genes = NO_GENES if spec.genes is None else spec.genes
-        self._row_types = (
-            compact_dtypes(spec.index, spec.width) if spec.x_format == "compact" else (np.int32, np.float32)
-        )
+        self._row_types = row_types(spec)
         # A window needs its blocks at once, however small the cache.
         self._reuse = ReuseModel(max(spec.cache_blocks, spec.plan.window))
         self._cache.max_blocks = self._reuse.capacity
@@ -111,20 +121,22 @@ class BatchStream:
         last batch, when it is closed, and when it raises.
         """
         plan = self.spec.plan.epoch(epoch)
-        ready: deque[Future[Batch]] = deque()
+        ready: deque[tuple[int, Future[Batch]]] = deque()
         assembler = ThreadPoolExecutor(self.spec.n_threads, thread_name_prefix="scvae-assemble")
         n_ready = READY_BATCHES + self.spec.n_threads - 1
         fetcher = WindowFetcher(plan, self._source, self._cache, self._reuse, self.spec.n_threads)
         try:
             for batch in plan.batches(start, step):
                 windows = [segment.window for segment in batch.segments]
-                fetcher.advance(windows[0], windows[-1])
-                ready.append(assembler.submit(self._assemble, batch, [fetcher.handle(window) for window in windows]))
+                # A window is given back when no batch on its way is made of it: then its memory can be used again.
+                fetcher.advance(ready[0][0] if ready else windows[0], windows[-1])
+                handles = [fetcher.handle(window) for window in windows]
+                ready.append((windows[0], assembler.submit(self._assemble, batch, handles)))
                 if len(ready) > n_ready:
-                    yield self._count(ready.popleft().result())
+                    yield self._take(ready)
             while len(ready) > 1:
-                yield self._count(ready.popleft().result())
-            last = self._count(ready.popleft().result()) if ready else None
+                yield self._take(ready)
+            last = self._take(ready) if ready else None
         finally:
             fetcher.close()
             assembler.shutdown(wait=True, cancel_futures=True)
@@ -146,7 +158,8 @@ class BatchStream:
             cells=self._cells,
         )
 
-    def _count(self, batch: Batch) -> Batch:
+    def _take(self, ready: deque[tuple[int, Future[Batch]]]) -> Batch:
+        batch = ready.popleft()[1].result()
         self._batches += 1
         self._cells += len(batch["index"])
         return batch
@@ -190,6 +203,23 @@ class BatchStream:
             like = torch.from_numpy(np.empty(0, kind))
             return torch.empty(shape, dtype=like.dtype, pin_memory=True)
         return torch.from_numpy(self._buffers.take(shape, kind))
+
+
+def batches_in_memory(spec: StreamSpec, n_workers: int) -> int:
+    """Estimate the bytes of batches on their way: ready, being made, and those that the consumer has and had before."""
+    rows, width, index = spec.plan.batch_size, spec.width, spec.index
+    x = 4 * rows * width
+    if spec.x_format != "dense":
+        itemsize = sum(np.dtype(kind).itemsize for kind in row_types(spec))
+        x = round(rows * index.nnz / index.n_obs * itemsize * width / index.n_vars)
+    # A worker hands batches over through shared memory.
+    n_batches = READY_BATCHES + spec.n_threads + 1 + (n_workers > 0)
+    return n_batches * x * (2 if spec.counts and spec.normalized and spec.x_format != "compact" else 1)
+
+
+def row_types(spec: StreamSpec) -> tuple[DTypeLike, DTypeLike]:
+    """Types of columns and values in sparse batches."""
+    return compact_dtypes(spec.index, spec.width) if spec.x_format == "compact" else (np.int32, np.float32)
 
 
 def compact_dtypes(index: DatasetIndex, n_columns: int) -> tuple[DTypeLike, DTypeLike]:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
-
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from scvae_data.jit import compiled
+
 __all__ = ["alias_tables", "sample_rows"]
 
-F = TypeVar("F", bound=Callable[..., Any])
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 MIX_2 = np.uint64(0x94D049BB133111EB)
@@ -22,10 +19,6 @@ HALF = np.uint64(32)
 SHIFT_1, SHIFT_2, SHIFT_3 = np.uint64(30), np.uint64(27), np.uint64(31)
 KEPT_OF_KNOCKED_DOWN = 0.25
 """Share of its UMIs that a perturbed gene keeps."""
-
-
-def _jit(function: F) -> F:
-    return cast(F, numba.njit(cache=True, nogil=True)(function))
 
 
 def alias_tables(profiles: NDArray[np.float64]) -> NDArray[np.uint32]:
@@ -50,7 +43,7 @@ def alias_tables(profiles: NDArray[np.float64]) -> NDArray[np.uint32]:
     return tables
 
 
-@_jit
+@compiled
 def _fill_alias_table(probabilities: NDArray[np.float64], table: NDArray[np.uint32]) -> None:
     n = probabilities.shape[0]
     scaled = probabilities * n
@@ -79,7 +72,7 @@ def _fill_alias_table(probabilities: NDArray[np.float64], table: NDArray[np.uint
         table[small[k]] = np.uint32(small[k])
 
 
-@_jit
+@compiled
 def _next(state: np.uint64) -> np.uint64:
     """SplitMix64: the random number that belongs to ``state``."""
     z = state
@@ -88,7 +81,7 @@ def _next(state: np.uint64) -> np.uint64:
     return z ^ (z >> SHIFT_3)
 
 
-@_jit
+@compiled
 def sample_rows(
     tables: NDArray[np.uint32],
     profiles_nk: NDArray[np.int32],

@@ -17,6 +17,7 @@ from scvae_data.store.blocks import ArrayBlocks, TableError, parse_table
 from scvae_data.store.chunk import ChunkEntry
 from scvae_data.store.codec import Codec, CodecError, Plain
 from scvae_data.store.csr import CompactCsr, count_dtype, index_dtype
+from scvae_data.store.files import open_plain
 from scvae_data.store.inflate import PADDING, scratch
 
 __all__ = ["ChunkReader"]
@@ -26,7 +27,7 @@ class _Handle:
     """An open file descriptor, closed when the last reference goes: a reader in another thread keeps it open."""
 
     def __init__(self, path: Path) -> None:
-        self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self.fd = open_plain(path)
 
     def __del__(self) -> None:
         fd, self.fd = getattr(self, "fd", -1), -1
@@ -94,9 +95,19 @@ class ChunkReader:
         return sum(list(self._bytes_by_thread.values()))
 
     @property
+    def bytes_read_here(self) -> int:
+        """Bytes that the calling thread has read from the file so far."""
+        return self._bytes_by_thread.get(threading.get_ident(), 0)
+
+    @property
     def indptr(self) -> NDArray[np.int64]:
         """Where each row starts among the chunk's elements: int64, (n_obs + 1,); read-only."""
         return self._load()[1]
+
+    @property
+    def stored_bytes(self) -> dict[str, int]:
+        """Bytes that each array takes in the file, by its name."""
+        return {name: int(blocks.size.sum()) for name, blocks in self._load()[0].items()}
 
     def read_rows(self, start: int, stop: int) -> CompactCsr:
         """Rows ``start`` to ``stop`` (excluded), numbered within the chunk.
@@ -221,6 +232,7 @@ class ChunkReader:
         return handle
 
     def _pread(self, offset: int, size: int) -> bytearray:
+        self._handle()  # a file of another size than the index says is refused before memory for it is taken
         content = bytearray(size)
         self._pread_into(offset, memoryview(content))
         return content

@@ -1,0 +1,238 @@
+"""Selected rows of every chunk in, blocks of short ranges from all over the directory out.
+
+Where cells of one experiment lie together, the rows of a chunk are no sample of
+the whole. Such rows are cut into ranges, and every V neighbouring ranges are
+dealt to V blocks, one each in a random order. So each block holds nearly the
+same share of every stretch of the directory, is as large as a chunk, and is
+decoded, cached and mixed like one.
+
+A range begins and ends somewhere within a stored block, and decoding is by
+whole stored blocks: ranges as long as r of them decode 1 + 1/r elements for
+each one used, wherever their borders lie.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scvae_data.loading.select import BlockRows, Rows, to_spans
+from scvae_data.store.chunk_reader import ChunkReader
+from scvae_data.store.csr import count_dtype, index_dtype
+from scvae_data.store.directory import DatasetIndex
+
+__all__ = ["Reader", "ReaderPool", "ScatteredReader", "ScatteredRows", "Selected", "reader_of", "scatter"]
+
+# Separates this random stream from those of the plan, which has the same seed.
+DEAL = 100
+
+
+class Extent(NamedTuple):
+    """Size of a block, as far as the index tells."""
+
+    n_obs: int
+    nnz: int
+
+
+@dataclass(frozen=True, eq=False)
+class Selected:
+    """Selected rows of a directory, chunk after chunk: 4 bytes a row."""
+
+    rows: NDArray[np.int32]
+    """Row within its chunk, of every selected row."""
+    starts: NDArray[np.int64]
+    """Where the rows of each block begin, and their number; (n_blocks + 1,)."""
+    chunk_ids: NDArray[np.int32]
+    first_rows: NDArray[np.int64]
+    """Global row of the first cell of each block's chunk."""
+
+    @classmethod
+    def of(cls, blocks: Sequence[BlockRows]) -> Selected:
+        """Rows of blocks that lie in different chunks."""
+        return cls(
+            np.concatenate([(block.global_rows(slice(None)) - block.first_row).astype(np.int32) for block in blocks]),
+            np.cumsum([0, *(block.n_rows for block in blocks)]),
+            np.array([block.chunk_id for block in blocks], np.int32),
+            np.array([block.first_row for block in blocks], np.int64),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class ScatteredRows:
+    """Ranges of rows of many chunks: what is decoded and cached as one block."""
+
+    chunk_id: int
+    """Number of the block; by it the reader of its rows is found."""
+    selected: Selected
+    """The same object for all blocks."""
+    piece: NDArray[np.int32]
+    """Position of the chunk that each range is of, ascending."""
+    low: NDArray[np.int64]
+    """First of the selected rows of each range."""
+    high: NDArray[np.int64]
+    """One past the last."""
+
+    @cached_property
+    def borders(self) -> NDArray[np.int64]:
+        """Number of the first row of each range, and the number of rows; (n_ranges + 1,)."""
+        return np.concatenate([[0], np.cumsum(self.high - self.low)])
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows."""
+        return int(self.borders[-1])
+
+    def locate(self, slots: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Position of the chunk, and row within it, of the block's rows number ``slots``."""
+        of_range = np.searchsorted(self.borders, slots, side="right") - 1
+        rows = self.selected.rows[self.low[of_range] + slots - self.borders[of_range]]
+        return self.piece[of_range], rows
+
+    def global_rows(self, slots: NDArray[np.int64] | slice) -> NDArray[np.int64]:
+        """Global rows of the block's rows number ``slots``."""
+        wanted = np.arange(self.n_rows)[slots] if isinstance(slots, slice) else slots
+        piece, rows = self.locate(wanted)
+        return self.selected.first_rows[piece] + rows
+
+    def within_chunk(self) -> slice:
+        """The block's rows as an index into the rows of its reader."""
+        return slice(0, self.n_rows)
+
+    def spans(self, low: int, high: int) -> list[tuple[int, int]]:
+        """The block's rows number ``low`` to ``high``, as its reader numbers them."""
+        return [(low, high)]
+
+
+def scatter(selected: Selected, range_rows: int, seed: int) -> tuple[ScatteredRows, ...]:
+    """Deal ranges of about ``range_rows`` rows to as many blocks as there are chunks; every row is in one of them."""
+    n_blocks, rows = selected.chunk_ids.size, np.diff(selected.starts)
+    n_ranges = np.maximum(1, np.rint(rows / range_rows).astype(np.int64))
+    piece = np.repeat(np.arange(n_blocks, dtype=np.int32), n_ranges)
+    within = np.arange(piece.size) - np.repeat(np.cumsum(n_ranges) - n_ranges, n_ranges)
+    low, high = (selected.starts[piece] + rows[piece] * (within + end) // n_ranges[piece] for end in (0, 1))
+    rounds = np.random.default_rng([seed, DEAL]).random((-(-piece.size // n_blocks), n_blocks))
+    block_of = rounds.argsort(axis=1).ravel()[: piece.size]
+    order = np.argsort(block_of, kind="stable")
+    ends = np.searchsorted(block_of[order], np.arange(1, n_blocks))
+    return tuple(
+        ScatteredRows(number, selected, piece[mine], low[mine], high[mine])
+        for number, mine in enumerate(np.split(order, ends))
+    )
+
+
+class ReaderPool:
+    """Readers of chunks that many blocks have rows of, so that the tables of a chunk are read once while it stays.
+
+    Parameters
+    ----------
+    index
+        The directory.
+    max_rows
+        Chunks are kept up to so many rows in all, each of which takes 8 bytes.
+    max_open
+        Chunks that are kept open.
+    """
+
+    def __init__(self, index: DatasetIndex, max_rows: int = 8_000_000, max_open: int = 256) -> None:
+        self.index = index
+        self._max_rows = max_rows
+        self._max_open = max_open
+        self._lock = threading.Lock()
+        self._readers: OrderedDict[int, ChunkReader] = OrderedDict()
+        self._rows = 0
+
+    def reader(self, chunk_id: int) -> ChunkReader:
+        """The reader of a chunk; whoever has it may use it after the pool dropped it."""
+        with self._lock:
+            found = self._readers.get(chunk_id)
+            if found is None:
+                found = self._readers[chunk_id] = self.index.reader(chunk_id)
+                self._rows += found.entry.n_obs
+            self._readers.move_to_end(chunk_id)
+            while len(self._readers) > 1 and (self._rows > self._max_rows or len(self._readers) > self._max_open):
+                self._rows -= self._readers.popitem(last=False)[1].entry.n_obs
+            return found
+
+
+class ScatteredReader:
+    """Reads the rows of a :class:`ScatteredRows` as a ``ChunkReader`` reads those of its chunk; safe for threads."""
+
+    def __init__(self, rows: ScatteredRows, readers: ReaderPool) -> None:
+        self._rows = rows
+        self._readers = readers
+        self._lock = threading.Lock()
+        self._bytes_read = 0
+        index = readers.index
+        pieces, first_ranges = np.unique(rows.piece, return_index=True)
+        n_rows = np.diff(rows.borders[[*first_ranges, -1]])
+        chunks = [index.chunks[chunk_id] for chunk_id in rows.selected.chunk_ids[pieces].tolist()]
+        nnz = sum(n * chunk.nnz / chunk.n_obs for n, chunk in zip(n_rows.tolist(), chunks, strict=True))
+        self.entry = Extent(rows.n_rows, round(nnz))
+        self.n_vars = index.n_vars
+        self.index_dtype = index_dtype(index.n_vars)
+        self.count_dtype = count_dtype(max(chunk.max_count for chunk in chunks))
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes read for these rows so far."""
+        return self._bytes_read
+
+    @cached_property
+    def indptr(self) -> NDArray[np.int64]:
+        """Where each row starts among the block's elements: int64, (n_rows + 1,)."""
+        lengths = []
+        for reader, rows in self._by_chunk(0, self._rows.n_rows):
+            before = reader.bytes_read_here
+            starts = reader.indptr
+            self._count(reader.bytes_read_here - before)
+            lengths.append(starts[rows + 1] - starts[rows])
+        return np.concatenate([np.zeros(1, np.int64), *lengths]).cumsum()
+
+    def read_into(self, spans: Sequence[tuple[int, int]], indices: NDArray[Any], data: NDArray[Any]) -> int:
+        """Read ranges of the block's rows; see :meth:`ChunkReader.read_into`."""
+        done = 0
+        for low, high in spans:
+            for reader, rows in self._by_chunk(low, high):
+                before = reader.bytes_read_here
+                end = done + int((reader.indptr[rows + 1] - reader.indptr[rows]).sum())
+                counts = data[done:end]
+                # Another chunk of the block may have counts that need a wider type.
+                same = reader.count_dtype == counts.dtype
+                taken = counts if same else np.empty(end - done, reader.count_dtype)
+                reader.read_into(to_spans(rows), indices[done:end], taken)
+                if not same:
+                    counts[:] = taken
+                self._count(reader.bytes_read_here - before)
+                done = end
+        return done
+
+    def _by_chunk(self, low: int, high: int) -> Iterator[tuple[ChunkReader, NDArray[np.int32]]]:
+        """The block's rows number ``low`` to ``high``: the reader of each chunk, and the rows within it."""
+        piece, rows = self._rows.locate(np.arange(low, high))
+        borders = [0, *(np.flatnonzero(np.diff(piece)) + 1).tolist(), rows.size]
+        for begin, end in pairwise(borders if rows.size else [0]):
+            yield self._readers.reader(int(self._rows.selected.chunk_ids[piece[begin]])), rows[begin:end]
+
+    def _count(self, n_bytes: int) -> None:
+        with self._lock:
+            self._bytes_read += n_bytes
+
+
+Reader = ChunkReader | ScatteredReader
+
+
+def reader_of(index: DatasetIndex, blocks: Sequence[Rows]) -> Callable[[int], Reader]:
+    """A function that makes the reader of a block, given the block's ``chunk_id``."""
+    scattered = [block for block in blocks if isinstance(block, ScatteredRows)]
+    if not scattered:
+        return index.reader
+    readers = ReaderPool(index)
+    return lambda number: ScatteredReader(scattered[number], readers)
