@@ -3,6 +3,7 @@
 # make test    run the tests
 # make check   lint, formatting, types
 # make bench   run the benchmarks in benchmarks/
+# make faults  kill, damage and starve the system at every point, with counts (tests/faults; minutes)
 # make grid    compare the batches of every combination of workers, threads, cache, start method and ranks
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ BIN := .venv/bin
 STAMP := .venv/.setup-done
 DEMO := outputs/demo
 
-.PHONY: setup demo test check bench grid
+.PHONY: setup demo test check bench grid faults
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -41,6 +42,9 @@ check: setup
 
 bench: setup
 	@set -e; for script in $(sort $(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script; done
+
+faults: setup
+	SCVAE_DATA_FAULTS=1 SCVAE_DATA_KILLS=20 $(BIN)/python -m pytest tests/faults $(PYTEST_ARGS)
 
 grid: setup
 	$(BIN)/python -m tests.support.grid hash

@@ -24,7 +24,7 @@ def test_help_names_every_command(
 ) -> None:
     run(monkeypatch, *arguments)
     printed = capsys.readouterr().out
-    assert all(f"  {command} " in printed for command in ("process", "train", "info", "diversity", "why"))
+    assert all(f"  {command} " in printed for command in ("process", "train", "info", "diversity", "verify", "why"))
 
 
 def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -35,7 +35,7 @@ def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("proces",), "error: 'proces' is not a command; there are process, train, info, diversity, why"),
+        (("proces",), "error: 'proces' is not a command; there are process, train, info, diversity, verify, why"),
         (("info",), "error: info takes one directory, got nothing; scvae-data info DIR"),
         (
             ("why", "a"),

@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from scvae_data import ConfigError
 from scvae_data.config import absolute_paths, check_chunk_size, conf_dir, instantiate, resolved
+from scvae_data.loading.sampling import Sampling
 
 CONF = conf_dir()
 OPTIONS = sorted(
@@ -304,6 +305,24 @@ def test_resolved_is_plain() -> None:
     config = resolved(composed("process", "paths.output_dir=x"))
     assert config["chunking"]["chunk_size"] == 400
     assert type(config["qc"]["percent_top"]) is list
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        pytest.param([], None, id="each cell once"),
+        pytest.param(
+            ["data.sampling.column=cell_type", "data.sampling.alpha=0.5"], Sampling("cell_type", 0.5), id="power"
+        ),
+        pytest.param(
+            ["data.sampling.column=donor", "data.sampling.weights={B cell: 1, T cell: 2}", "data.sampling.n_obs=99"],
+            Sampling("donor", weights=(("B cell", 1.0), ("T cell", 2.0)), n_obs=99),
+            id="weights",
+        ),
+    ],
+)
+def test_sampling_on_the_command_line(overrides: list[str], expected: Sampling | None) -> None:
+    assert instantiate(resolved(composed("train", "paths.output_dir=x", *overrides))["data"]).sampling == expected
 
 
 def test_instantiate_hands_over_plain_lists() -> None:

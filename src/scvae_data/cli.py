@@ -21,6 +21,7 @@ usage: scvae-data COMMAND …
   train [key=value …]     a directory of chunk files -> a trained model (scvae-data train --help)
   info DIR                what a directory of chunk files holds
   diversity DIR           how mixed the batches would be, by obs column, against a random order
+  verify DIR              whether every file is what was written (--deep, --against SOURCE …)
   why DIR SRX BARCODE     where a cell of an experiment is, or which rule dropped it
   --version               the version of this package"""
 
@@ -80,15 +81,23 @@ def _why(arguments: Sequence[str]) -> None:
         sys.exit(f"error: {error}")
 
 
+def _verify(arguments: Sequence[str]) -> None:
+    from scvae_data.commands import verify
+
+    sys.exit(verify.main(arguments))
+
+
 def _diversity(arguments: Sequence[str]) -> None:
     if len(arguments) != 1 or arguments[0].startswith("-"):
         given = " ".join(arguments) or "nothing"
         sys.exit(f"error: diversity takes one directory, got {given}; scvae-data diversity DIR")
-    from scvae_data.loading.diversity import diversity_table
+    from scvae_data.loading.mixing import diversity_table
     from scvae_data.store import open_index
 
     try:
-        print(diversity_table(open_index(Path(arguments[0]))).to_string(index=False, float_format="{:.3f}".format))
+        mixing, table = diversity_table(open_index(Path(arguments[0])))
+        print(mixing.describe())
+        print(table.to_string(index=False, float_format="{:.3f}".format))
     except ScvaeDataError as error:
         sys.exit(f"error: {error}")
 
@@ -117,5 +126,6 @@ _COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "train": _train,
     "info": _info,
     "diversity": _diversity,
+    "verify": _verify,
     "why": _why,
 }

@@ -207,9 +207,9 @@ def test_threads_are_gone_when_the_last_batch_arrives(hashed: Directory) -> None
 def test_damage_is_reported_with_its_own_message(hashed: Directory, tmp_path: Path, num_workers: int) -> None:
     shutil.copytree(hashed.path, tmp_path / "copy")
     victim = tmp_path / "copy" / "chunk_0005.h5"
-    victim.write_bytes(victim.read_bytes()[:-100])
     module = ChunkedDataModule(tmp_path / "copy", batch_size=16, split=None, num_workers=num_workers)
-    module.setup()
+    module.setup()  # finds files of another size; this one is cut while it is in use
+    victim.write_bytes(victim.read_bytes()[:-100])
     loader = module.train_dataloader()
     with pytest.raises(DamagedFileError, match=r"chunk_0005\.h5: has \d+ bytes, the index says \d+.*resume=true"):
         rows_of(loader)

@@ -36,6 +36,19 @@ def test_ambiguous_symbols_stay_symbols_unless_the_mapping_decides() -> None:
     assert align({"a": 1, "b": 1}, tables.__getitem__, {"X": TP53}).maps["b"].tolist() == [1]
 
 
+def test_a_table_means_something_else_once_one_of_its_columns_is_another_gene() -> None:
+    tables = {"ids": table([TP53, ACTB], ["", ""]), "symbols": table(None, ["X"]), "other": table(None, ["X2"])}
+    n_files = dict.fromkeys(tables, 1)
+    one, again, two = (
+        align(n_files, tables.__getitem__, {"X": key, "X2": other})
+        for key, other in ((TP53, ACTB), (TP53, ACTB), (ACTB, TP53))
+    )
+    assert one.keys.tolist() == two.keys.tolist() == [ACTB, TP53]
+    assert one.meanings() == again.meanings()
+    changed = {name for name in tables if one.meanings()[name] != two.meanings()[name]}
+    assert changed >= {"symbols", "other"}
+
+
 def test_the_symbol_most_files_use_wins_whatever_the_order() -> None:
     tables = {"a": table([TP53], ["old"]), "b": table([TP53], ["new"])}
     assert align({"a": 3, "b": 1}, tables.__getitem__, {}).symbols.tolist() == ["old"]

@@ -103,6 +103,26 @@ def test_group_order(two_files: list[Path], process: Process, tmp_path: Path) ->
     assert (donors != donors.shift()).sum() == donors.nunique()
 
 
+def test_order_by_accession(two_files: list[Path], process: Process, tmp_path: Path) -> None:
+    process(two_files, chunking=Chunking(chunk_size=4, order="group", group_column="SRX_accession"))
+    accessions = read_all(tmp_path / "out").obs["SRX_accession"].astype(str)
+    assert (accessions != accessions.shift()).sum() == 2
+
+
+def test_a_column_that_no_file_has_cannot_group(two_files: list[Path], process: Process) -> None:
+    with pytest.raises(ConfigError, match=r"group_column=dnor: no input has this obs column.* SRX_accession, .*donor"):
+        process(two_files, chunking=Chunking(chunk_size=4, order="group", group_column="dnor"))
+
+
+def test_cells_of_one_key_stay_in_one_chunk(
+    two_files: list[Path], process: Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scvae_data.processing.order.OrderKey.keys", lambda *_: np.zeros(len(_[3]), np.uint64) + 7)
+    process(two_files, chunking=Chunking(chunk_size=4))
+    (chunk,) = open_index(tmp_path / "out").chunks
+    assert (chunk.first_row, chunk.n_obs) == (0, 11)
+
+
 @pytest.mark.parametrize(
     "variant", ["input order", "workers", "dask", "threads of runs", "location", "merged runs", "parts"]
 )

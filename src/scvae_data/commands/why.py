@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
@@ -15,7 +15,9 @@ import pyarrow.parquet as pq
 from scvae_data.errors import DamagedFileError, SelectionError
 from scvae_data.processing.dropped import DROPPED_FILE, LATE_RULE
 from scvae_data.processing.duplicates import DUPLICATE_RULE
-from scvae_data.store import DatasetIndex, open_index
+from scvae_data.store import DatasetIndex, open_index, read_json
+from scvae_data.store.files import open_plain
+from scvae_data.store.verify import SUMMARY_FILE
 
 __all__ = ["why"]
 
@@ -82,7 +84,7 @@ def dropped(directory: Path, accession: str, barcode: str, known: set[str]) -> I
     path = directory / DROPPED_FILE
     if not path.is_file():
         raise DamagedFileError(f"{path}: missing, so nothing is known of dropped cells; run process.py again")
-    with pq.ParquetFile(path) as table:
+    with os.fdopen(open_plain(path), "rb") as file, pq.ParquetFile(file) as table:
         for group in range(table.num_row_groups):
             names = table.read_row_group(group, ["accession", "barcode"])
             here = pc.equal(names.column("accession"), accession)
@@ -119,7 +121,7 @@ def close_names(barcode: str, known: set[str]) -> list[str]:
 
 def unknown_accession(index: DatasetIndex, directory: Path, accession: str) -> str:
     """Say what may have become of an experiment that is not there."""
-    summary = json.loads((directory / "chunk_summary.json").read_text())
+    summary = read_json(directory / SUMMARY_FILE)
     failed = [file for file in summary["failed_files"] if accession in file["source_file"]]
     if failed:
         return f"no cell of {accession} was read: {failed[0]['message']}"

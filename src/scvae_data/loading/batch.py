@@ -33,15 +33,25 @@ class DecodedBlock:
 class Window:
     """Blocks whose rows are mixed; a *slot* is a row's number counting through them in order."""
 
-    def __init__(self, blocks: Sequence[tuple[Rows, DecodedBlock]]) -> None:
+    def __init__(self, blocks: Sequence[tuple[Rows, DecodedBlock | None]]) -> None:
         self._blocks = [rows for rows, _ in blocks]
         self._first_slots = np.cumsum([0, *(rows.n_rows for rows in self._blocks)])
         self.parts: list[tuple[int, CompactCsr]] = []
+        self._absent = np.array([block is None for _, block in blocks])
         for first, (_, block) in zip(self._first_slots.tolist(), blocks, strict=False):
+            if block is None:
+                continue
             low = first
             for part in block.parts:
                 self.parts.append((low, part))
                 low += part.n_obs
+
+    def present(self, slots: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Those of ``slots`` whose block could be read; None stands for one that could not."""
+        if not self._absent.any():
+            return slots
+        kept: NDArray[np.bool_] = ~self._absent[np.searchsorted(self._first_slots, slots, side="right") - 1]
+        return slots.compress(kept)
 
     def global_rows(self, slots: NDArray[np.int64]) -> NDArray[np.int64]:
         """Global rows of ``slots``, same shape."""

@@ -18,6 +18,7 @@ from torch import distributed
 
 from scvae_data.errors import ConfigError, SelectionError
 from scvae_data.loading.batch import RowFacts
+from scvae_data.loading.damage import OnBadChunk, check_on_bad_chunk, check_sizes
 from scvae_data.loading.dataset import check_normalized, read_row_facts
 from scvae_data.loading.diversity import ENOUGH
 from scvae_data.loading.expression import Filter, check_filter
@@ -123,6 +124,10 @@ class ChunkedDataModule(LightningDataModule):
         :class:`~scvae_data.loading.sampling.Sampling`. None, or no column, for each cell once an epoch.
     multiprocessing_context
         How workers are started; None for torch's default.
+    on_bad_chunk
+        What is done in training, validation and test with a chunk that is missing or damaged: ``"raise"``
+        :class:`~scvae_data.errors.DamagedFileError`, or ``"skip"``: batches go on without its cells,
+        with a warning, and :meth:`counters` count them. Prediction always raises.
     memory_gb
         What all processes on this machine, ranks and their workers, may take
         for loading together, in GB (10**9 bytes): libraries, decoded chunks and
@@ -154,6 +159,7 @@ class ChunkedDataModule(LightningDataModule):
         range_rows: int | None = None,
         sampling: Mapping[str, Any] | None = DEFAULT_SAMPLING,
         memory_gb: float | None = None,
+        on_bad_chunk: OnBadChunk = "raise",
     ) -> None:
         super().__init__()
         check_at_least(
@@ -202,6 +208,7 @@ class ChunkedDataModule(LightningDataModule):
         self.range_rows = range_rows
         self.sampling = parse_sampling(sampling)
         self.memory_gb = memory_gb
+        self.on_bad_chunk = check_on_bad_chunk(on_bad_chunk)
         self._columns: GeneColumns | None = None
         self._index: DatasetIndex | None = None
         self._facts: RowFacts
@@ -272,6 +279,8 @@ class ChunkedDataModule(LightningDataModule):
         if self.sampling is not None:
             blocks, rates = weighted(index, blocks, self.sampling, self.batch_size)
         check_parts(blocks, self.split, self.batch_size)
+        if self.on_bad_chunk == "raise":
+            check_sizes(index, [block.chunk_id for block in blocks["predict"]])
         self._mixing = mix(
             index,
             blocks["train"],
@@ -328,7 +337,8 @@ class ChunkedDataModule(LightningDataModule):
         ``hits`` and ``misses`` of the chunk cache with ``hit_rate`` and what
         the plan predicts, ``evictions``, ``bytes_read`` from disk,
         ``wait_seconds`` that the consumer waited for batches, ``batches``,
-        ``cells``, ``cached_blocks`` and ``cached_bytes``.
+        ``cells``, ``cached_blocks`` and ``cached_bytes``, ``bad_chunks`` and
+        ``skipped_cells`` (see ``on_bad_chunk``).
         """
         counters: dict[str, dict[str, float]] = {}
         for part, loader in self._loaders.items():
@@ -468,6 +478,8 @@ class ChunkedDataModule(LightningDataModule):
             x_format=self.x_format,
             genes=None if self._columns is None else self._columns.place,
             n_columns=None if self._columns is None else self._columns.chosen.size,
+            # Who predicts wants every cell.
+            on_bad_chunk="raise" if part == "predict" else self.on_bad_chunk,
         )
 
     def _order_facts(self, loader: BatchLoader) -> dict[str, Any]:

@@ -19,8 +19,10 @@ from typing import Any
 
 import numpy as np
 
+from scvae_data.errors import DamagedFileError
 from scvae_data.loading.batch import DecodedBlock, Window
 from scvae_data.loading.cache import BlockCache
+from scvae_data.loading.damage import DamagePolicy
 from scvae_data.loading.plan import EpochPlan, ReuseModel
 from scvae_data.loading.pool import BufferPool
 from scvae_data.loading.scatter import Reader
@@ -41,7 +43,7 @@ class BlockMemory:
     """Where the rows of a block go: made by the thread that needs it first, in the size that the row starts tell."""
 
     def __init__(self, reader: Reader, rows: Rows, pool: BufferPool, room: int) -> None:
-        self._reader = reader
+        self._reader: Reader | None = reader
         self._rows = rows
         self._pool = pool
         self._room = room
@@ -52,22 +54,29 @@ class BlockMemory:
         """The block, filled or not."""
         with self._lock:
             if self._made is None:
-                starts = self._reader.indptr
+                reader = self._reader
+                assert reader is not None
+                starts = reader.indptr
                 lengths = np.diff(starts)[self._rows.within_chunk()]
                 indptr = np.zeros(lengths.size + 1, np.int64)
                 lengths.cumsum(out=indptr[1:])
                 nnz = int(indptr[-1])
                 room = (max(nnz, self._room),)
-                indices = self._pool.take(room, self._reader.index_dtype)[:nnz]
-                data = self._pool.take(room, self._reader.count_dtype)[:nnz]
-                self._made = CompactCsr(indptr, indices, data, self._reader.n_vars)
+                indices = self._pool.take(room, reader.index_dtype)[:nnz]
+                data = self._pool.take(room, reader.count_dtype)[:nnz]
+                self._made = CompactCsr(indptr, indices, data, reader.n_vars)
             return self._made
 
     def read(self, low: int, high: int) -> None:
         """Decode the block's rows number ``low`` to ``high``."""
-        block = self.made()
+        block, reader = self.made(), self._reader
+        assert reader is not None
         place = slice(int(block.indptr[low]), int(block.indptr[high]))
-        self._reader.read_into(self._rows.spans(low, high), block.indices[place], block.data[place])
+        reader.read_into(self._rows.spans(low, high), block.indices[place], block.data[place])
+
+    def finish(self) -> None:
+        """Let the reader and its open file go: nothing is left to read."""
+        self._reader = None
 
 
 class PendingBlock:
@@ -117,10 +126,19 @@ class BlockSource:
     room
         Elements that memory for a block has room for at least: if that is those
         of the largest, any block can have the memory of any other.
+    damage
+        What is done with a block that cannot be read.
     """
 
-    def __init__(self, blocks: Sequence[Rows], open_reader: Callable[[int], Reader], room: int = 0) -> None:
+    def __init__(
+        self,
+        blocks: Sequence[Rows],
+        open_reader: Callable[[int], Reader],
+        room: int = 0,
+        damage: DamagePolicy | None = None,
+    ) -> None:
         self.blocks = blocks
+        self.damage = DamagePolicy() if damage is None else damage
         self._room = room
         self._pool = BufferPool()
         self._open_reader = open_reader
@@ -152,6 +170,7 @@ class BlockSource:
                 left -= 1
                 if left == 0:
                     self._bytes_done += self._readers.pop(load).bytes_read
+                    memory.finish()
 
         memory = BlockMemory(reader, rows, self._pool, self._room)
         parts = []
@@ -246,14 +265,19 @@ class WindowFetcher:
         for window in list(self._held):
             self._release(window)
 
-    def _result(self, block: int, pending: PendingBlock) -> DecodedBlock:
+    def _result(self, block: int, pending: PendingBlock) -> DecodedBlock | None:
+        """The block; None if it is damaged and to be left out."""
         try:
-            return pending.result()
-        except CancelledError:
-            if self._closed:
-                raise
-            # Another iterator over the same cache began this block and was closed before it was done.
-            return self._source.start(block, run_now, 1).result()
+            try:
+                return pending.result()
+            except CancelledError:
+                if self._closed:
+                    raise
+                # Another iterator over the same cache began this block and was closed before it was done.
+                return self._source.start(block, run_now, 1).result()
+        except DamagedFileError as error:
+            self._source.damage.leave_out(error)
+            return None
 
     def _request(self, block: int) -> PendingBlock:
         self._reuse.request(block)

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from scvae_data.errors import SelectionError
+from scvae_data.errors import DamagedFileError, ScvaeDataError, SelectionError
 from scvae_data.loading.plan import Served
 from scvae_data.loading.stream import Batch, BatchStream, StreamCounters, StreamSpec
 
@@ -26,8 +26,10 @@ __all__ = ["BatchLoader", "StartMethod"]
 StartMethod = Literal["fork", "spawn", "forkserver"]
 
 
-class WorkerStream(IterableDataset[tuple[int, StreamCounters, Batch]]):
+class WorkerStream(IterableDataset[tuple[int, StreamCounters, Batch | ScvaeDataError | None]]):
     """The stream of one worker process: (worker, its counters, batch) for each of its batches.
+
+    An error raised on purpose comes in place of a batch, because torch would wrap it in a traceback.
 
     Parameters
     ----------
@@ -46,15 +48,18 @@ class WorkerStream(IterableDataset[tuple[int, StreamCounters, Batch]]):
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_stream": None, "_process": -1}
 
-    def __iter__(self) -> Iterator[tuple[int, StreamCounters, Batch]]:
+    def __iter__(self) -> Iterator[tuple[int, StreamCounters, Batch | ScvaeDataError | None]]:
         info = get_worker_info()
         worker, n_workers = (0, 1) if info is None else (info.id, info.num_workers)
         if self._stream is None or self._process != os.getpid():
             self._stream, self._process = BatchStream(self._spec), os.getpid()
         epoch, start = (int(value) for value in self._position)
         with closing(self._stream.batches(epoch, start + worker, n_workers)) as batches:
-            for batch in batches:
-                yield worker, self._stream.counters(), batch
+            try:
+                for batch in batches:
+                    yield worker, self._stream.counters(), batch
+            except ScvaeDataError as error:
+                yield worker, self._stream.counters(), error
 
 
 def unchanged(item: Any) -> Any:
@@ -106,7 +111,13 @@ class BatchLoader:
                 batch = next(source)
                 self.wait_seconds += time.perf_counter() - started
                 self.next_batch = number + 1
-                yield batch
+                if batch is not None:
+                    yield batch
+                elif self.spec.plan.world_size > 1:
+                    raise DamagedFileError(
+                        f"{self.spec.index.path}: damaged chunks leave a batch of this rank without cells, and the "
+                        "ranks out of step; scvae-data verify names them, and the command that builds them again"
+                    )
 
     def state_dict(self) -> dict[str, Any]:
         """Position after the last batch handed out, the same on all ranks: whole numbers.
@@ -180,12 +191,12 @@ class BatchLoader:
             self.epoch, self.next_batch = self.epoch + 1, 0
         self._resumed = False
 
-    def _from_threads(self) -> Generator[Batch]:
+    def _from_threads(self) -> Generator[Batch | None]:
         if self._stream is None:
             self._stream = BatchStream(self.spec)
         return self._stream.batches(self.epoch, self.next_batch)
 
-    def _from_workers(self) -> Generator[Batch]:
+    def _from_workers(self) -> Generator[Batch | None]:
         if self._workers is None or self._position is None:
             self._position = torch.zeros(2, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
             # A generator of its own: torch would otherwise draw from the global one, and change what follows.
@@ -203,6 +214,8 @@ class BatchLoader:
         try:
             for worker, counters, batch in self._workers:
                 self._worker_counters[worker] = counters
+                if isinstance(batch, ScvaeDataError):
+                    raise batch
                 yield batch
         except Exception:
             self.close()

@@ -13,6 +13,7 @@ each one used, wherever their borders lie.
 
 from __future__ import annotations
 
+import resource
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -138,13 +139,13 @@ class ReaderPool:
     max_rows
         Chunks are kept up to so many rows in all, each of which takes 8 bytes.
     max_open
-        Chunks that are kept open.
+        Chunks that are kept open; None for a quarter of the files that this process may open, 256 at most.
     """
 
-    def __init__(self, index: DatasetIndex, max_rows: int = 8_000_000, max_open: int = 256) -> None:
+    def __init__(self, index: DatasetIndex, max_rows: int = 8_000_000, max_open: int | None = None) -> None:
         self.index = index
         self._max_rows = max_rows
-        self._max_open = max_open
+        self._max_open = min(256, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4) if max_open is None else max_open
         self._lock = threading.Lock()
         self._readers: OrderedDict[int, ChunkReader] = OrderedDict()
         self._rows = 0

@@ -5,6 +5,7 @@ Threads decode ahead and as many more assemble ahead; the cache lasts over epoch
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +18,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from scvae_data.loading.batch import Piece, RowFacts, Window, count_elements, fill_csr, fill_dense
 from scvae_data.loading.cache import BlockCache
+from scvae_data.loading.damage import DamagePolicy, OnBadChunk, check_totals
 from scvae_data.loading.fetch import BlockSource, PendingBlock, WindowFetcher
 from scvae_data.loading.kernels import NO_GENES
 from scvae_data.loading.memory import decoded_elements
@@ -44,6 +46,8 @@ XFormat = Literal["dense", "csr", "compact"]
 
 # Assembled batches that wait for the consumer; more would only cost memory, blocks are decoded further ahead.
 READY_BATCHES = 2
+# A batch of which damage leaves fewer cells is left out whole: a BatchNorm needs two.
+LEAST_CELLS = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +71,8 @@ class StreamSpec:
     """Output column of every gene, ``n_columns`` for none; None for all genes in their order."""
     n_columns: int | None = None
     """Columns of ``x``; None for all genes."""
+    on_bad_chunk: OnBadChunk = "raise"
+    """``"skip"`` leaves the cells of a chunk that cannot be read out of the batches."""
 
     @property
     def width(self) -> int:
@@ -92,6 +98,10 @@ class StreamCounters:
     cached_bytes: int = 0
     batches: int = 0
     cells: int = 0
+    bad_chunks: int = 0
+    """Damaged chunks met, by each process anew."""
+    skipped_cells: int = 0
+    """Cells that batches went on without."""
 
     def __add__(self, other: StreamCounters) -> StreamCounters:
         mine, theirs = vars(self), vars(other)
@@ -105,23 +115,26 @@ class BatchStream:
         self.spec = spec
         self._cache: BlockCache[PendingBlock] = BlockCache(spec.cache_blocks, spec.cache_bytes)
         room = max((decoded_elements(spec.index, block) for block in spec.blocks), default=0)
-        self._source = BlockSource(spec.blocks, reader_of(spec.index, spec.blocks), room + room // 50)
+        self._source = BlockSource(
+            spec.blocks, reader_of(spec.index, spec.blocks), room + room // 50, DamagePolicy(spec.on_bad_chunk)
+        )
         self._genes = NO_GENES if spec.genes is None else spec.genes
         self._row_types = row_types(spec)
         # A window needs its blocks at once, however small the cache.
         self._reuse = ReuseModel(max(spec.cache_blocks, spec.plan.window))
         self._cache.max_blocks = self._reuse.capacity
         self._buffers = BufferPool()
-        self._batches = self._cells = 0
+        self._lock = threading.Lock()
+        self._batches = self._cells = self._skipped = 0
 
-    def batches(self, epoch: int, start: int = 0, step: int = 1) -> Generator[Batch]:
-        """Batches ``start``, ``start + step``, … of ``epoch``, in order.
+    def batches(self, epoch: int, start: int = 0, step: int = 1) -> Generator[Batch | None]:
+        """Batches ``start``, ``start + step``, … of ``epoch``, in order; None for one whose cells are all left out.
 
         Threads run while the generator does, and are gone before it yields the
         last batch, when it is closed, and when it raises.
         """
         plan = self.spec.plan.epoch(epoch)
-        ready: deque[tuple[int, Future[Batch]]] = deque()
+        ready: deque[tuple[int, Future[Batch | None]]] = deque()
         assembler = ThreadPoolExecutor(self.spec.n_threads, thread_name_prefix="scvae-assemble")
         n_ready = READY_BATCHES + self.spec.n_threads - 1
         fetcher = WindowFetcher(plan, self._source, self._cache, self._reuse, self.spec.n_threads)
@@ -136,12 +149,11 @@ class BatchStream:
                     yield self._take(ready)
             while len(ready) > 1:
                 yield self._take(ready)
-            last = self._take(ready) if ready else None
+            last = [self._take(ready)] if ready else []
         finally:
             fetcher.close()
             assembler.shutdown(wait=True, cancel_futures=True)
-        if last is not None:
-            yield last
+        yield from last
 
     def counters(self) -> StreamCounters:
         """What this process did so far."""
@@ -156,17 +168,29 @@ class BatchStream:
             cached_bytes=cache.nbytes,
             batches=self._batches,
             cells=self._cells,
+            bad_chunks=self._source.damage.n_chunks,
+            skipped_cells=self._skipped,
         )
 
-    def _take(self, ready: deque[tuple[int, Future[Batch]]]) -> Batch:
+    def _take(self, ready: deque[tuple[int, Future[Batch | None]]]) -> Batch | None:
         batch = ready.popleft()[1].result()
-        self._batches += 1
-        self._cells += len(batch["index"])
+        if batch is not None:
+            self._batches += 1
+            self._cells += len(batch["index"])
         return batch
 
-    def _assemble(self, batch: BatchPlan, handles: list[Callable[[], Window]]) -> Batch:
+    def _assemble(self, batch: BatchPlan, handles: list[Callable[[], Window]]) -> Batch | None:
         spec = self.spec
         pieces = [(handle(), segment.slots) for handle, segment in zip(handles, batch.segments, strict=True)]
+        n_planned = sum(slots.size for _, slots in pieces)
+        pieces = [(window, window.present(slots)) for window, slots in pieces]
+        n_present = sum(slots.size for _, slots in pieces)
+        if n_present < min(n_planned, LEAST_CELLS):
+            n_present = 0
+        with self._lock:
+            self._skipped += n_planned - n_present
+        if not n_present:
+            return None
         rows = np.concatenate([window.global_rows(slots) for window, slots in pieces])
         taken: list[Piece] = [(window.parts, slots) for window, slots in pieces]
         library_size = np.empty(rows.size, np.float32)
@@ -177,6 +201,7 @@ class BatchStream:
             # Compact rows are counts until they are made dense.
             same = not spec.normalized or spec.x_format == "compact"
             made["counts"] = made["x"] if same else fill(taken, None, library_size)
+        check_totals(spec.index, rows, library_size, spec.facts.size_factor[rows])
         return to_tensors({**made, "library_size": library_size, **spec.facts.take(rows)})
 
     def _dense(

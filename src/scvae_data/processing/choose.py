@@ -173,15 +173,20 @@ def choose_genes(
     return Choice(Columns.of(universe, final), account, pd.concat([statistics, table], axis=1))
 
 
-def save_statistics(directory: Path, statistics: pd.DataFrame | None) -> None:
-    """Write what genes were ranked by beside the chunks; remove an earlier table where none were ranked."""
+def save_statistics(directory: Path, statistics: pd.DataFrame | None) -> dict[str, Any]:
+    """Write what genes were ranked by beside the chunks; return the file's name, size and checksum.
+
+    Where none were ranked, an earlier table is removed and nothing returned.
+    """
     path = directory / STATISTICS_FILE
     if statistics is None:
         path.unlink(missing_ok=True)
-        return
+        return {}
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pandas(statistics, preserve_index=False), sink, compression="zstd")
-    write_atomic(path, sink.getvalue().to_pybytes())
+    content = sink.getvalue().to_pybytes()
+    write_atomic(path, content)
+    return {"file": STATISTICS_FILE, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
 def batch_kind(rules: HvgRules, kinds: Mapping[str, str]) -> str:

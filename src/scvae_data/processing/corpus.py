@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from scvae_data.processing.engine import Engine, Failure, Task
+from scvae_data.processing.engine import Engine, Failure, Task, stop_without_room
 from scvae_data.processing.inputs import Inputs, source_names
 from scvae_data.processing.report import FailedFile
 from scvae_data.processing.survey import FileFacts, survey_file
@@ -46,10 +46,12 @@ def survey_inputs(inputs: Inputs, engine: Engine, tables: Path) -> Corpus:
     given = inputs.files()
     names = source_names([file.path for file in given])
     order = sorted(range(len(given)), key=lambda number: names[number])
-    tasks = [Task(survey_file, (given[number], names[number], tables, inputs.full_hash)) for number in order]
+    settings = (tables, inputs.full_hash, inputs.limits)
+    tasks = [Task(survey_file, (given[number], names[number], *settings)) for number in order]
     found: dict[int, FileFacts] = {}
     failed = []
     for position, outcome in progress(engine.run(tasks), total=len(tasks), desc="survey"):
+        stop_without_room(outcome)
         if isinstance(outcome, Failure):
             number = order[position]
             failed.append(FailedFile.of(names[number], "survey", outcome, str(given[number].path)))

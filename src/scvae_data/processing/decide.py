@@ -31,11 +31,12 @@ from scvae_data.processing.spool import Run
 from scvae_data.store.files import read_json, write_json
 
 __all__ = [
+    "ChunkRange",
     "Decision",
     "GeneSums",
     "RunTotals",
     "choose_categories",
-    "chunk_bounds",
+    "chunk_ranges",
     "dropped_genes",
     "gene_sets",
     "load_decision",
@@ -277,15 +278,35 @@ def choose_categories(values: Mapping[str, set[str]], n_obs: int) -> dict[str, l
     return {name: sorted(found) for name, found in values.items() if name in always or len(found) <= limit}
 
 
-def chunk_bounds(work: Path, runs: Sequence[str], chunk_size: int) -> list[int]:
-    """Return the first order key of every chunk: every ``chunk_size``-th key of the cells that stay."""
+@dataclass(frozen=True)
+class ChunkRange:
+    """The cells of one chunk.
+
+    Parameters
+    ----------
+    low, high
+        Their order keys: from ``low`` to below ``high``, to the last for None.
+    first_row
+        Global row of the first.
+    """
+
+    low: int
+    high: int | None
+    first_row: int
+
+
+def chunk_ranges(work: Path, runs: Sequence[str], chunk_size: int) -> list[ChunkRange]:
+    """Cut the cells that stay into chunks of ``chunk_size``; cells of one key stay together."""
     parts = []
     for path in runs:
         with Run(work / path) as run:
             parts.append(run.array("order")[run.totals()[0] > 0])
     keys = np.concatenate(parts)
     keys.sort()
-    return [int(key) for key in keys[::chunk_size]]
+    lows = np.unique(keys[::chunk_size])
+    first_rows = np.searchsorted(keys, lows)
+    ends = [*lows[1:].tolist(), None]
+    return [ChunkRange(*values) for values in zip(lows.tolist(), ends, first_rows.tolist(), strict=True)]
 
 
 def describe(decision: Decision) -> dict[str, Any]:

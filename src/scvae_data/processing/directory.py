@@ -10,10 +10,19 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from scvae_data.errors import ConfigError
+from scvae_data.errors import ConfigError, ScvaeDataError
 from scvae_data.store.files import sweep_temporaries
 
-__all__ = ["INDEX_FILE", "WORK_FOLDER", "clear", "held_directory", "is_complete", "prepare", "remove_strays"]
+__all__ = [
+    "INDEX_FILE",
+    "WORK_FOLDER",
+    "clear",
+    "disk_faults",
+    "held_directory",
+    "is_complete",
+    "prepare",
+    "remove_strays",
+]
 
 INDEX_FILE = "chunk_index.json"
 WORK_FOLDER = ".work"
@@ -83,6 +92,24 @@ def started(work: Path) -> bool:
 def listing(directory: Path) -> list[Path]:
     """Return the files of a directory that may not exist."""
     return sorted(directory.iterdir()) if directory.is_dir() else []
+
+
+@contextmanager
+def disk_faults(directory: Path) -> Iterator[None]:
+    """Turn what the system says of a full or failing disk into an error of one line.
+
+    Raises
+    ------
+    ScvaeDataError
+        With the file, and how to go on.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ScvaeDataError(
+            f"{error.filename or directory}: {error.strerror or error}; "
+            "nothing is lost: once the disk has room and works, resume=true continues"
+        ) from error
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from scvae_data.processing.engine import Engine
 from scvae_data.processing.genes import Universe, align
 from scvae_data.processing.inputs import Inputs, SimulatedInput
 from scvae_data.processing.report import FailedFile, failure_table, human_bytes
-from scvae_data.processing.survey import FileFacts, check_corpus, load_table
+from scvae_data.processing.survey import FileFacts, check_corpus, check_group_column, load_table
 from scvae_data.store import Chunking
 
 __all__ = ["DryRun", "Overlap", "dry_run"]
@@ -155,13 +155,16 @@ def dry_run(inputs: Inputs, genes: AnyGeneRules, chunking: Chunking, engine: Eng
         counted = Counter(file.slot.table for file in corpus.files)
         load = partial(load_table, tables)
         universe = align(counted, load, read_gene_files(genes).pairs) if counted else None
-        return predict(corpus, universe, what_stops(corpus, inputs, genes), chunking, engine.n_workers, processed_dir)
+        return predict(
+            corpus, universe, what_stops(corpus, inputs, genes, chunking), chunking, engine.n_workers, processed_dir
+        )
 
 
-def what_stops(corpus: Corpus, inputs: Inputs, genes: AnyGeneRules) -> str:
+def what_stops(corpus: Corpus, inputs: Inputs, genes: AnyGeneRules, chunking: Chunking) -> str:
     """Return what the inputs must not be together; empty if they may."""
     try:
         check_corpus(corpus.files, inputs, allow_mixed_species=genes.allow_mixed_species)
+        check_group_column(corpus.files, inputs, chunking.group_column)
     except ScvaeDataError as error:
         return str(error)
     return ""

@@ -41,6 +41,7 @@ __all__ = [
     "check_retries",
     "check_workers",
     "killed",
+    "stop_without_room",
     "weighed",
     "with_retries",
 ]
@@ -55,6 +56,10 @@ PASSING = frozenset(
     getattr(errno, name)
     for name in ("EIO", "ESTALE", "ETIMEDOUT", "EAGAIN", "EBUSY", "ENETDOWN", "ENETUNREACH", "ECONNRESET", "EREMOTEIO")
 )
+
+
+# Of the disk that is written to, whatever input is being read: the run stops instead of leaving the input out.
+NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS))
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,9 @@ class Task:
             failure = Failure(getattr(error, "reason", "error"), str(error), "", error)
             return failure, caused_by_system(error)
         except OSError as error:
+            if error.errno in NO_ROOM:
+                text = f"{error.filename or 'a file'}: {error.strerror}; make room, then resume=true continues"
+                return Failure("no_room", text, error=ScvaeDataError(text)), False
             return Failure("unreadable", f"{type(error).__name__}: {error}", traceback.format_exc()), True
         except MemoryError as error:
             return Failure("unreadable", f"{type(error).__name__}: {error}", traceback.format_exc()), False
@@ -158,6 +166,12 @@ def killed() -> Failure:
         "worker_killed",
         f"killed its worker process {MAX_KILLS} times (out of memory?); leave it out or give more memory",
     )
+
+
+def stop_without_room(outcome: Outcome) -> None:
+    """Raise the error of a piece that found no room on the disk: no other piece will."""
+    if isinstance(outcome, Failure) and outcome.reason == "no_room" and outcome.error is not None:
+        raise outcome.error
 
 
 Outcome = Any

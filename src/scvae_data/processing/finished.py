@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scvae_data.errors import ConfigError
+from scvae_data.errors import ConfigError, DamagedFileError
 from scvae_data.processing.report import Summary
 from scvae_data.processing.survey import FileFacts
-from scvae_data.store import open_index
+from scvae_data.store import DatasetIndex, open_index
 from scvae_data.store.files import read_json
+from scvae_data.store.verify import CONFIG_FILE
 
 __all__ = ["check_finished", "summary_of"]
 
@@ -24,7 +25,9 @@ SECTIONS = (
 MOST_NAMED = 3
 
 
-def check_finished(directory: Path, files: Sequence[FileFacts], processing_id: str, config: Mapping[str, Any]) -> None:
+def check_finished(
+    directory: Path, files: Sequence[FileFacts], processing_id: str, config: Mapping[str, Any]
+) -> DatasetIndex | None:
     """Refuse settings or inputs that are not those the directory was made with.
 
     Parameters
@@ -36,20 +39,37 @@ def check_finished(directory: Path, files: Sequence[FileFacts], processing_id: s
     config
         The settings of now, to name those that differ.
 
+    Returns
+    -------
+    The index; None where it is damaged.
+
     Raises
     ------
     ConfigError
-        What differs.
-    StoreError
-        The directory cannot be read.
+        What differs, or neither index nor record can be read.
+    FormatVersionError
+        It was written by a newer version.
     """
-    open_index(directory)
-    recorded = read_json(directory / "processing_config.json")
+    index, recorded = None, None
+    try:
+        index = open_index(directory)
+    except DamagedFileError as error:
+        log.warning("%s", error)
+    try:
+        recorded = read_json(directory / CONFIG_FILE)
+    except DamagedFileError as error:
+        log.warning("%s", error)
+    if recorded is None:
+        if index is None or index.processing_id != processing_id:
+            what = "that no file tells the settings of" if index is None else "made with other inputs or settings"
+            raise ConfigError(f"{directory} holds a finished dataset {what}; overwrite=true replaces it")
+        return index
     different = different_inputs(recorded["inputs"], files)
     if not different and recorded["processing_id"] != processing_id:
         different = different_settings(recorded["config"], config) or "other settings"
     if different:
         raise ConfigError(f"{directory} holds a finished dataset made with {different}; overwrite=true replaces it")
+    return index
 
 
 def different_inputs(recorded: Mapping[str, Sequence[Any]], files: Sequence[FileFacts]) -> str:
@@ -92,8 +112,8 @@ def shortened(names: Sequence[str]) -> str:
     return ", ".join(names[:MOST_NAMED]) + more
 
 
-def summary_of(directory: Path) -> Summary:
-    """Return the summary of a finished directory that was left alone."""
+def summary_of(directory: Path, rebuilt: Sequence[str] = ()) -> Summary:
+    """Return the summary of a finished directory that was left alone, but for files that were ``rebuilt``."""
     index = open_index(directory)
     return Summary(
         directory,
@@ -105,4 +125,5 @@ def summary_of(directory: Path) -> Summary:
         bytes=sum(chunk.bytes for chunk in index.chunks) + sum(file.bytes for file in index.files.values()),
         simulated=index.simulated,
         left_alone=True,
+        rebuilt=rebuilt,
     )

@@ -8,6 +8,8 @@ subset of it, so that the order never depends on which file came first.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -133,6 +135,16 @@ class Universe:
     ids: NDArray[np.object_]
     maps: dict[str, NDArray[np.int32]]
     matches: dict[str, TableMatch] = field(default_factory=dict)
+
+    def meanings(self) -> dict[str, str]:
+        """Return per gene table a hash of what its columns are: their positions, and all keys and symbols."""
+        common = hashlib.sha256(json.dumps([self.keys.tolist(), self.symbols.tolist()]).encode())
+        found = {}
+        for table, positions in self.maps.items():
+            digest = common.copy()
+            digest.update(positions.tobytes())
+            found[table] = digest.hexdigest()
+        return found
 
 
 def unversioned(gene_id: str) -> str:

@@ -18,6 +18,7 @@ from pathlib import Path
 import pandas as pd
 
 from scvae_data.errors import ConfigError
+from scvae_data.hdf5_guard import DEFAULT_LIMITS, Limits
 
 __all__ = [
     "FileInput",
@@ -78,16 +79,32 @@ class Inputs:
     count_tolerance
         Round values that are at most so far from a whole number: for counts
         with the noise of float arithmetic, never for normalised values.
+    max_table_bytes
+        Bytes of one array that is read whole from an input: names, obs
+        columns, row borders. One that declares more is not read.
+    max_inflation
+        Bytes of an array for each byte that it takes in the file, beyond
+        which the file is not read.
     """
 
     merge_same_accession: bool = False
     obs_columns: Sequence[str] | None = None
     full_hash: bool = False
     count_tolerance: float = 0.0
+    max_table_bytes: int = DEFAULT_LIMITS.max_table_bytes
+    max_inflation: int = DEFAULT_LIMITS.max_inflation
 
     def __post_init__(self) -> None:
         if not isinstance(self.count_tolerance, int | float) or not 0 <= self.count_tolerance < 0.1:
             raise ConfigError(f"input.count_tolerance={self.count_tolerance} must be from 0 to below 0.1")
+        for name in ("max_table_bytes", "max_inflation"):
+            if not isinstance(value := getattr(self, name), int) or value < 1:
+                raise ConfigError(f"input.{name}={value!r} must be a whole number of at least 1")
+
+    @property
+    def limits(self) -> Limits:
+        """What one input may ask for."""
+        return Limits(self.max_table_bytes, self.max_inflation)
 
     simulated = False
 

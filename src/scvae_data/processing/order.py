@@ -31,7 +31,7 @@ class OrderKey:
         ``"hash"``: a random order; ``"source"``: file by file, row by row;
         ``"group"``: the groups of a column one after the other, random inside.
     group_column
-        Input obs column behind ``"group"``.
+        Obs column behind ``"group"``: the accession, or one of the inputs'.
     """
 
     seed: int
@@ -50,18 +50,15 @@ class OrderKey:
         return np.frombuffer(digests, "<u8").reshape(-1, 2)
 
     def keys(
-        self, hashes: NDArray[np.uint64], file_number: int, rows: NDArray[np.int64], obs: pd.DataFrame
+        self, hashes: NDArray[np.uint64], file_number: int, rows: NDArray[np.int64], groups: NDArray[np.object_]
     ) -> NDArray[np.uint64]:
-        """Return the key that cells are sorted by, uint64, shape (n,)."""
+        """Return the key that cells are sorted by, uint64, shape (n,); ``groups`` are their values of the column."""
         if self.order == "hash":
             return hashes[:, 0]
         if self.order == "source":
             return rows.astype(np.uint64) + (np.uint64(file_number) << np.uint64(ROW_BITS))
-        labels = obs[self.group_column].astype(str).to_numpy(object)[rows] if self.group_column in obs else None
-        names = labels if labels is not None else np.full(len(rows), "", object)
-        codes, distinct = pd.factorize(names)
+        codes, distinct = pd.factorize(groups)
         ranks = np.array(
             [int.from_bytes(hashlib.blake2b(str(name).encode(), digest_size=4).digest()) for name in distinct]
         )
-        groups = ranks.astype(np.uint64)[codes] << np.uint64(32)
-        return groups | (hashes[:, 0] >> np.uint64(32))
+        return ranks.astype(np.uint64)[codes] << np.uint64(32) | (hashes[:, 0] >> np.uint64(32))

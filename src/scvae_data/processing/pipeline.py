@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,20 +32,21 @@ from scvae_data.processing.choose import (
 from scvae_data.processing.control import ControlSubset
 from scvae_data.processing.corpus import survey_inputs
 from scvae_data.processing.decide import (
+    ChunkRange,
     Decision,
     GeneSums,
     choose_categories,
-    chunk_bounds,
+    chunk_ranges,
     dropped_genes,
     gene_sets,
     median_total,
     sum_genes,
     total_run,
 )
-from scvae_data.processing.directory import clear, held_directory, is_complete, prepare
+from scvae_data.processing.directory import INDEX_FILE, clear, disk_faults, held_directory, is_complete, prepare
 from scvae_data.processing.dropped import write_dropped
 from scvae_data.processing.duplicates import KEEP, find_copies, n_parts, remove_copies, report_copies, restore_scan
-from scvae_data.processing.engine import Engine, Failure, Task
+from scvae_data.processing.engine import Engine, Failure, Task, stop_without_room
 from scvae_data.processing.finished import check_finished, summary_of
 from scvae_data.processing.gene_list import ListRules, resolve
 from scvae_data.processing.genes import Universe, align
@@ -58,11 +59,12 @@ from scvae_data.processing.obs import decide_schema
 from scvae_data.processing.order import OrderKey
 from scvae_data.processing.publish import publish
 from scvae_data.processing.qc import GENE_CLASSES, QcRules, gene_class_flags
+from scvae_data.processing.rebuild import find_damage, rebuild
 from scvae_data.processing.report import FailedFile, Summary, failure_table, total_lost
 from scvae_data.processing.row_hash import hash_keys
-from scvae_data.processing.scan import ScanJob, ScanResult, scan_file, scan_key
-from scvae_data.processing.survey import FileFacts, check_corpus, facts_digest, load_table
-from scvae_data.processing.write import WriteJob, save_var, write_one
+from scvae_data.processing.scan import ScanJob, ScanResult, scan_file
+from scvae_data.processing.survey import FileFacts, check_corpus, check_group_column, facts_digest, load_table
+from scvae_data.processing.write import WriteJob, save_var, write_obs_of, write_one
 from scvae_data.progress import progress
 from scvae_data.store import ChunkEntry, Chunking, GeneList
 from scvae_data.store.files import write_atomic, write_json
@@ -89,6 +91,7 @@ def run(
     keep_duplicates: str = "all",
     processed_dir: Path,
     config: Mapping[str, Any],
+    overrides: Sequence[str] | None = None,
 ) -> Summary:
     """Process raw files into a dataset directory.
 
@@ -110,6 +113,8 @@ def run(
         The directory.
     config
         The whole resolved config, for the record.
+    overrides
+        What the command line set, as ``key=value``, for the record.
 
     Raises
     ------
@@ -123,18 +128,30 @@ def run(
     gene_files = read_gene_files(genes)  # one of them may lie in the directory that is overwritten
     if subset_to_control_cells and not control.columns:
         raise ConfigError("control.column is an empty list; name the obs column that tells controls")
-    with held_directory(processed_dir):
+    with held_directory(processed_dir), disk_faults(processed_dir):
         work = prepare(processed_dir, overwrite=overwrite, resume=resume)
         pipeline = Pipeline(
             input, qc, genes, normalization, chunking, control if subset_to_control_cells else None, engine, seed,
-            max_failed_fraction, keep_duplicates, processed_dir, work, gene_files,
+            max_failed_fraction, keep_duplicates, processed_dir, work, gene_files, overrides,
         )  # fmt: skip
         try:
             if is_complete(processed_dir) and not overwrite:
-                return pipeline.leave_alone(config)
+                return pipeline.finish(config)
             return pipeline.run(config)
         finally:
             engine.close()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that is known before the first chunk is written."""
+
+    files: list[FileFacts]
+    results: list[ScanResult]
+    decision: Decision
+    digest: str
+    genes: GeneList
+    ranges: Sequence[ChunkRange]
 
 
 class Pipeline:
@@ -155,6 +172,7 @@ class Pipeline:
         processed_dir: Path,
         work: Path,
         gene_files: GeneFiles,
+        overrides: Sequence[str] | None = None,
     ) -> None:
         self.inputs, self.qc, self.genes, self.normalization = inputs, qc, genes, normalization
         self.chunking, self.control, self.engine, self.seed = chunking, control, engine, seed
@@ -164,10 +182,29 @@ class Pipeline:
         self.summary = Summary(processed_dir, chunk_size=chunking.chunk_size, simulated=inputs.simulated)
         self.failed = self.summary.failed
         self.gene_files = gene_files
+        self.overrides = overrides
         self.listed: Choice | None = None
 
     def run(self, config: Mapping[str, Any]) -> Summary:
         """Run all stages."""
+        plan = self.plan()
+        if is_complete(self.directory):
+            clear(self.directory)
+        with self.timed("write"):
+            entries = self.write(plan)
+        self.summary.dropped_cells = write_dropped(self.directory, self.work, plan.results, self.qc.metrics)
+        self.engine.close()
+        self.summary.peak_rss = max(peak_rss_bytes(), self.engine.peak_rss)
+        publish(
+            self.directory, self.work, self.summary, decision=plan.decision, genes=plan.genes, entries=entries,
+            results=plan.results, files=plan.files, chunking=self.chunking, seed=self.seed, config=config,
+            overrides=self.overrides,
+        )  # fmt: skip
+        shutil.rmtree(self.work)
+        return self.summary
+
+    def plan(self) -> Plan:
+        """Run the stages before the first chunk is written."""
         with self.timed("scan"):
             files = self.survey()
             universe = self.align(files)
@@ -178,28 +215,22 @@ class Pipeline:
             decision, genes, var = self.decide(files, universe, results)
             digest = decision.save(self.work)
             save_var(self.work, digest, var)
-            bounds = chunk_bounds(self.work, decision.runs, self.chunking.chunk_size)
-        if is_complete(self.directory):
-            clear(self.directory)
-        with self.timed("write"):
-            entries = self.write(decision, digest, bounds)
-        self.summary.dropped_cells = write_dropped(self.directory, self.work, results, self.qc.metrics)
-        self.engine.close()
-        self.summary.peak_rss = max(peak_rss_bytes(), self.engine.peak_rss)
-        publish(
-            self.directory, self.work, self.summary, decision=decision, genes=genes, entries=entries, results=results,
-            files=files, chunking=self.chunking, seed=self.seed, config=config,
-        )  # fmt: skip
-        shutil.rmtree(self.work)
-        return self.summary
+            ranges = chunk_ranges(self.work, decision.runs, self.chunking.chunk_size)
+        return Plan(files, results, decision, digest, genes, ranges)
 
-    def leave_alone(self, config: Mapping[str, Any]) -> Summary:
-        """Check that a finished directory is what this run would make, and touch nothing but what runs leave behind."""
+    def finish(self, config: Mapping[str, Any]) -> Summary:
+        """Check that a finished directory is what this run would make; build again only files that are damaged."""
         with tempfile.TemporaryDirectory(prefix="scvae-data-") as scratch:
             files = survey_inputs(self.inputs, self.engine, Path(scratch)).files
-        check_finished(self.directory, files, self.processing_id(files), config)
+        index = check_finished(self.directory, files, self.processing_id(files), config)
+        if index is None:
+            (self.directory / INDEX_FILE).unlink()
+            return self.run(config)
+        damaged = find_damage(index, partial(self.collect, "verify", unit="file"))
+        if damaged:
+            rebuild(self, index, damaged, config)
         shutil.rmtree(self.work, ignore_errors=True)
-        return summary_of(self.directory)
+        return summary_of(self.directory, sorted(damaged))
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -215,6 +246,7 @@ class Pipeline:
         self.failed.extend(corpus.failed)
         if files:
             check_corpus(files, self.inputs, allow_mixed_species=self.genes.allow_mixed_species)
+            check_group_column(files, self.inputs, self.chunking.group_column)
         for file in files:
             for note in file.notes:
                 log.info("%s: %s", file.source_file, note)
@@ -266,18 +298,19 @@ class Pipeline:
         order = OrderKey(self.seed, self.chunking.order, self.chunking.group_column)
         job = ScanJob(
             self.work, len(universe.keys), self.qc, self.control, order, self.inputs.obs_columns,
-            self.inputs.count_tolerance,
+            self.inputs.count_tolerance, self.inputs.limits,
         )  # fmt: skip
-        digest = hashlib.sha256(json.dumps([universe.keys.tolist(), universe.symbols.tolist()]).encode()).hexdigest()
+        meanings = universe.meanings()
         seen: Counter[str] = Counter()
         tasks = []
         for number, file in enumerate(files):
             rank = max((seen[accession] for accession in file.accessions), default=0)
             seen.update(file.accessions)
-            tasks.append(Task(scan_file, (job, file, number, rank, scan_key(file, job, digest, rank))))
+            tasks.append(Task(scan_file, (job, file, number, rank, [meanings[slot.table] for slot in file.slots])))
         results: dict[int, ScanResult] = {}
         dropped: list[str] = []
         for number, outcome in progress(self.engine.run(tasks), total=len(tasks), desc="scan"):
+            stop_without_room(outcome)
             if not isinstance(outcome, Failure):
                 results[number] = outcome
             elif outcome.reason == "no_control_column" and self.control and self.control.missing == "drop_file":
@@ -386,7 +419,7 @@ class Pipeline:
         self.summary.gene_mapping = mapping_report(self.work, universe, results, sums.n_files, kept)
         tell_unmatched(self.summary.gene_mapping)
         warn_of_foreign_genes(self.summary.gene_mapping)
-        save_statistics(self.directory, choice.statistics)
+        self.summary.gene_statistics = save_statistics(self.directory, choice.statistics)
 
     def merge(self, decision: Decision) -> Decision:
         """Merge runs until a chunk touches few enough of them."""
@@ -401,19 +434,23 @@ class Pipeline:
             level += 1
         return decision
 
-    def write(self, decision: Decision, digest: str, bounds: Sequence[int]) -> list[ChunkEntry]:
-        """Write all chunks; their entries come back in order."""
+    def write(self, plan: Plan, numbers: Sequence[int] | None = None, *, only_obs: bool = False) -> list[ChunkEntry]:
+        """Write all chunks, or those of some numbers; their entries come back in order.
+
+        With ``only_obs`` nothing is written but their obs, for the table of all cells.
+        """
         # Threads help where processes leave cores idle; the bytes do not depend on them.
         n_threads = 2 if self.engine.n_workers == 1 else 1
         job = WriteJob(
-            self.work, self.directory, digest, self.chunking.codec, self.chunking.block_elements,
-            "hash" if self.chunking.order == "hash" else "key", n_threads, f"{digest}:{self.chunking}",
+            self.work, self.directory, plan.digest, self.chunking.codec, self.chunking.block_elements,
+            "hash" if self.chunking.order == "hash" else "key", n_threads, f"{plan.digest}:{self.chunking}",
         )  # fmt: skip
-        ranges = zip(bounds, [*bounds[1:], None], strict=True)
-        tasks = [
-            Task(write_one, (job, number, low, high, number * self.chunking.chunk_size))
-            for number, (low, high) in enumerate(ranges)
-        ]
+        chosen = range(len(plan.ranges)) if numbers is None else numbers
+        function = write_obs_of if only_obs else write_one
+        tasks = [Task(function, (job, number, plan.ranges[number])) for number in chosen]
+        if only_obs:
+            self.collect("obs", tasks, unit="chunk")
+            return []
         return [ChunkEntry(**plain) for plain in self.collect("write", tasks, unit="chunk")]
 
     def collect(self, desc: str, tasks: Sequence[Task], unit: str) -> list[Any]:

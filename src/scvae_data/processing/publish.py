@@ -29,8 +29,9 @@ from scvae_data.store import (
     write_index,
     write_json,
 )
+from scvae_data.store.verify import CONFIG_FILE, SUMMARY_FILE
 
-__all__ = ["publish"]
+__all__ = ["publish", "write_obs"]
 
 
 def publish(
@@ -46,6 +47,7 @@ def publish(
     chunking: Chunking,
     seed: int,
     config: Mapping[str, Any],
+    overrides: Sequence[str] | None = None,
 ) -> DatasetIndex:
     """Write everything of a dataset directory but its chunks, and complete the summary.
 
@@ -58,8 +60,9 @@ def publish(
     summary.n_obs = sum(entry.n_obs for entry in entries)
     summary.nnz = sum(entry.nnz for entry in entries)
     summary.bytes = sum(entry.bytes for entry in entries) + obs_facts.bytes + gene_facts.bytes
-    write_json(directory / "processing_config.json", provenance(config, files, genes.hash, decision.processing_id))
-    write_json(directory / "chunk_summary.json", storage_statistics(summary, entries, results, accessions))
+    record = provenance(config, files, genes.hash, decision.processing_id, overrides)
+    write_json(directory / CONFIG_FILE, record)
+    write_json(directory / SUMMARY_FILE, storage_statistics(summary, entries, results, accessions))
     return write_index(
         directory,
         DatasetIndex(

@@ -70,8 +70,12 @@ class Summary:
         How the genes were chosen, where not by the base rules alone.
     gene_mapping
         How each file's genes were matched, in columns.
+    gene_statistics
+        Name, size and checksum of the table that genes were ranked by, if there is one.
     left_alone
-        The directory was finished before, and nothing was done.
+        The directory was finished before, and nothing was done but what ``rebuilt`` says.
+    rebuilt
+        Damaged files of a finished directory that were built again.
     peak_rss
         Peak memory of the largest process, bytes.
     """
@@ -92,18 +96,21 @@ class Summary:
     peak_rss: int = 0
     simulated: bool = False
     left_alone: bool = False
+    rebuilt: Sequence[str] = ()
     duplicates: dict[str, Any] = field(default_factory=dict)
     dropped_cells: dict[str, Any] = field(default_factory=dict)
     dropped_genes: dict[str, list[Any]] = field(default_factory=dict)
     gene_choice: dict[str, Any] = field(default_factory=dict)
     gene_mapping: dict[str, list[Any]] = field(default_factory=dict)
+    gene_statistics: dict[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """Lay the summary out as aligned lines."""
         if self.left_alone:
+            done = f"{', '.join(self.rebuilt)} built again" if self.rebuilt else "nothing to do"
             return (
                 f"{shown(self.processed_dir)} is finished, with these settings and inputs: {self.n_obs:,} cells, "
-                f"{self.n_vars:,} genes, {self.n_chunks:,} chunks; nothing to do"
+                f"{self.n_vars:,} genes, {self.n_chunks:,} chunks; {done}"
             )
         total = sum(self.seconds.values())
         stages = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self.seconds.items())
@@ -158,7 +165,11 @@ def failure_table(failed: Sequence[FailedFile], most: int = 20) -> str:
 
 
 def provenance(
-    config: Mapping[str, Any], files: Sequence[FileFacts], gene_list_hash: str, processing_id: str
+    config: Mapping[str, Any],
+    files: Sequence[FileFacts],
+    gene_list_hash: str,
+    processing_id: str,
+    overrides: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Return the content of ``processing_config.json``: enough to repeat the run."""
     return {
@@ -166,6 +177,7 @@ def provenance(
         "format_version": 1,
         "processing_id": processing_id,
         "config": dict(config),
+        "command": None if overrides is None else {"overrides": list(overrides), "directory": str(Path.cwd())},
         "gene_list_hash": gene_list_hash,
         "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
         "git": git_revision(),
@@ -231,6 +243,7 @@ def storage_statistics(
         "duplicates": summary.duplicates,
         "outlier_bounds": outlier_bounds(results),
         "gene_choice": summary.gene_choice,
+        "gene_statistics": summary.gene_statistics,
         "gene_mapping": summary.gene_mapping,
         "dropped_genes": summary.dropped_genes,
         "failed_files": [vars(file) for file in summary.failed],

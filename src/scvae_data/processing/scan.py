@@ -18,6 +18,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from scvae_data.errors import InputError
+from scvae_data.hdf5_guard import DEFAULT_LIMITS, Limits
 from scvae_data.processing.control import ControlSubset
 from scvae_data.processing.dropped import DroppedWriter, dropped_table
 from scvae_data.processing.duplicates import LEAST_GENES, save_hashes
@@ -40,12 +42,12 @@ from scvae_data.processing.row_buffer import RowBuffer
 from scvae_data.processing.row_hash import hash_rows
 from scvae_data.processing.scan_result import ScanResult
 from scvae_data.processing.spool import RunWriter
-from scvae_data.processing.survey import FileFacts, SlotFacts, load_table
+from scvae_data.processing.survey import ACCESSION_COLUMNS, FileFacts, SlotFacts, load_table
 from scvae_data.readers import CsrBlock, Reader, open_reader
 from scvae_data.store import FORMAT_VERSION
 from scvae_data.store.files import read_json, write_json
 
-__all__ = ["ScanJob", "ScanResult", "scan_file", "scan_key"]
+__all__ = ["ScanJob", "ScanResult", "scan_file"]
 
 # Raised where what a scan leaves changes: results of another version are made again.
 SPOOL_VERSION = 2
@@ -65,6 +67,8 @@ class ScanJob:
         Input obs columns to keep; None keeps all.
     count_tolerance
         How far a value may be from a whole number and still be rounded to it.
+    limits
+        What one file may ask for.
     run_entries
         A run is flushed at this many entries: what a scan holds in memory.
     """
@@ -76,12 +80,42 @@ class ScanJob:
     order: OrderKey
     obs_columns: Sequence[str] | None
     count_tolerance: float = 0.0
+    limits: Limits = DEFAULT_LIMITS
     run_entries: int = 6_000_000
     block_entries: int = 1_500_000
 
     def target(self, number: int) -> Path:
         """Folder of the results for file ``number``."""
         return self.work / "scan" / f"{number:06d}"
+
+
+@dataclass(frozen=True)
+class TableGenes:
+    """What a scan knows about the columns of one gene table.
+
+    Parameters
+    ----------
+    names
+        Their names, str, shape (n_vars,).
+    gene_map
+        Their positions in the universe, int32, shape (n_vars,).
+    flags
+        Their gene classes, one bit each, uint8, shape (n_vars,).
+    """
+
+    names: NDArray[np.object_]
+    gene_map: NDArray[np.int32]
+    flags: NDArray[np.uint8]
+
+
+@lru_cache(maxsize=8)
+def table_genes(work: Path, key: str, _meaning: str) -> TableGenes:
+    """Load what is known about a gene table, once per process: most files of a corpus share a few tables."""
+    table = load_table(work / "tables", key)
+    gene_map = np.load(work / "maps" / f"{key}.npy")
+    symbols, keys = (np.load(work / f"universe_{name}.npy", allow_pickle=False) for name in ("symbols", "keys"))
+    named = table.symbols if table.symbols is not None else symbols[gene_map].astype(object)
+    return TableGenes(table.names, gene_map, gene_class_flags(named, keys[gene_map].astype(object)))
 
 
 class NotCounts(Exception):
@@ -92,7 +126,7 @@ class NotCounts(Exception):
         self.reason = reason
 
 
-def scan_file(job: ScanJob, file: FileFacts, number: int, rank: int, key: str) -> ScanResult:
+def scan_file(job: ScanJob, file: FileFacts, number: int, rank: int, meanings: Sequence[str]) -> ScanResult:
     """Scan one file, or return the result of an earlier scan with the same key.
 
     Parameters
@@ -101,8 +135,8 @@ def scan_file(job: ScanJob, file: FileFacts, number: int, rank: int, key: str) -
         Position of the file among the inputs.
     rank
         Position among the files of its accession: tells their cells' names apart.
-    key
-        Hash of everything the result depends on.
+    meanings
+        For each slot of the file a hash of what its columns are in the universe.
 
     Raises
     ------
@@ -110,6 +144,7 @@ def scan_file(job: ScanJob, file: FileFacts, number: int, rank: int, key: str) -
         No slot holds counts; names the first offending value of each.
     """
     target = job.target(number)
+    key = scan_key(file, job, rank, meanings)
     done = target / "done.json"
     if done.exists():
         earlier = read_json(done)
@@ -119,10 +154,11 @@ def scan_file(job: ScanJob, file: FileFacts, number: int, rank: int, key: str) -
     target.mkdir(parents=True)
     started = time.perf_counter()
     evidence: list[str] = []
-    with open_reader(Path(file.path)) as reader:
+    with open_reader(Path(file.path), job.limits) as reader:
         for slot in sorted(file.slots, key=lambda slot: slot != file.slot):
+            genes = table_genes(job.work, slot.table, meanings[file.slots.index(slot)])
             try:
-                result = SlotScan(job, file, reader, slot, number, rank).run()
+                result = SlotScan(job, file, reader, slot, genes, number, rank).run()
             except NotCounts as fault:
                 evidence.append(f"{slot.name}: {fault}")
                 reason = fault.reason
@@ -141,17 +177,20 @@ def scan_file(job: ScanJob, file: FileFacts, number: int, rank: int, key: str) -
 class SlotScan:
     """The scan of one slot of one file."""
 
-    def __init__(self, job: ScanJob, file: FileFacts, reader: Reader, slot: SlotFacts, number: int, rank: int) -> None:
+    def __init__(
+        self,
+        job: ScanJob,
+        file: FileFacts,
+        reader: Reader,
+        slot: SlotFacts,
+        genes: TableGenes,
+        number: int,
+        rank: int,
+    ) -> None:
         self.job, self.file, self.reader, self.slot, self.number = job, file, reader, slot, number
-        table = load_table(job.work / "tables", slot.table)
-        self.gene_map = np.load(job.work / "maps" / f"{slot.table}.npy")
-        symbols = np.load(job.work / "universe_symbols.npy", allow_pickle=False)
-        keys = np.load(job.work / "universe_keys.npy", allow_pickle=False)
-        named = table.symbols if table.symbols is not None else symbols[self.gene_map].astype(object)
-        self.flags = gene_class_flags(named, keys[self.gene_map].astype(object))
-        self.measured = [bool((self.flags & (1 << bit)).any()) for bit in range(len(GENE_CLASSES))]
+        self.genes = genes
+        self.measured = [bool((self.genes.flags & (1 << bit)).any()) for bit in range(len(GENE_CLASSES))]
         self.tops = np.sort(np.array(sorted(set(job.qc.percent_top)), np.int64))
-        self.table = table
         self.obs = input_obs(reader, file, job.obs_columns)
         self.accessions, self.names = cell_names(reader, file, rank)
         self.control = control_mask(job.control, file, reader)
@@ -230,7 +269,7 @@ class SlotScan:
             raise NotCounts(
                 FAULTS[fault],
                 f"{FAULTS[fault].replace('_', ' ')} value {data[position]:g} in row {row}, column {column} "
-                f"({self.table.names[column]})",
+                f"({self.genes.names[column]})",
             )
         return block
 
@@ -246,7 +285,7 @@ class SlotScan:
             block.indptr,
             block.indices,
             block.data,
-            self.flags,
+            self.genes.flags,
             self.tops,
             sums.total,
             sums.n_genes,
@@ -285,7 +324,9 @@ class SlotScan:
                 self._flush()
             part = keep[rows]
             before = self.buffer.n_entries
-            self.buffer.append(block, rows, part, self.gene_map, self.gene_cells, self.gene_totals, self.file.path)
+            self.buffer.append(
+                block, rows, part, self.genes.gene_map, self.gene_cells, self.gene_totals, self.file.path
+            )
             self.nnz += self.buffer.n_entries - before
             kept = metrics.iloc[rows][part]
             self.pending.append(kept.set_index(block.first_row + rows.start + np.flatnonzero(part)))
@@ -299,6 +340,16 @@ class SlotScan:
         deep = np.diff(starts) >= LEAST_GENES
         return np.column_stack([hashes[deep], rows[deep].astype(np.uint64)])
 
+    def _groups(self, rows: NDArray[np.int64]) -> NDArray[np.object_]:
+        """Return what cells are grouped by in group order; a file without the column is a group."""
+        column = self.job.order.group_column
+        if column in ACCESSION_COLUMNS:
+            return self.accessions[rows]
+        if column not in self.obs.frame:
+            return np.full(len(rows), "", object)
+        groups: NDArray[np.object_] = self.obs.frame[column].iloc[rows].astype(str).to_numpy(object)
+        return groups
+
     def _flush(self) -> None:
         """Sort what is buffered by order key and write it as a run."""
         if not self.pending:
@@ -308,7 +359,7 @@ class SlotScan:
         self.hashes.append(self._hash(rows))
         accessions, names = self.accessions[rows], self.names(rows)
         hashes = self.job.order.hashes(accessions, rows, names)
-        keys = self.job.order.keys(hashes, self.number, rows, self.obs.frame)
+        keys = self.job.order.keys(hashes, self.number, rows, self._groups(rows))
         sorting = np.lexsort((hashes[:, 1], keys))
         obs = measured_obs(metrics, accessions, names, self.number, hashes[:, 1], self.obs.take(rows))
         path = self.job.target(self.number) / f"run{len(self.runs):04d}"
@@ -340,10 +391,10 @@ def control_mask(control: ControlSubset | None, file: FileFacts, reader: Reader)
     return control.mask(reader.obs([column])[column].astype(object))
 
 
-def scan_key(file: FileFacts, job: ScanJob, universe_digest: str, rank: int) -> str:
+def scan_key(file: FileFacts, job: ScanJob, rank: int, meanings: Sequence[str]) -> str:
     """Hash everything a scan's result depends on."""
     parts = [
         SPOOL_VERSION, FORMAT_VERSION, file.to_dict(), job.qc, job.control, job.order, job.obs_columns, job.run_entries,
-        job.count_tolerance, universe_digest, rank,
+        job.count_tolerance, meanings, rank,
     ]  # fmt: skip
     return hashlib.sha256(json.dumps([repr(part) for part in parts]).encode()).hexdigest()

@@ -11,6 +11,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,23 @@ import pyarrow as pa
 import pyarrow.feather as feather
 
 from scvae_data.errors import ConfigError, InputError
+from scvae_data.hdf5_guard import DEFAULT_LIMITS, Limits
 from scvae_data.processing.genes import infer_species
 from scvae_data.processing.inputs import InputFile, Inputs, ObsValue, accession_from_path, check_accession
 from scvae_data.processing.kernels import FAULTS, first_fault
 from scvae_data.readers import GeneTable, Reader, open_reader
 from scvae_data.store.files import sha256_file, write_atomic
 
-__all__ = ["FileFacts", "SlotFacts", "check_corpus", "fingerprint", "load_table", "survey_file"]
+__all__ = [
+    "ACCESSION_COLUMNS",
+    "FileFacts",
+    "SlotFacts",
+    "check_corpus",
+    "check_group_column",
+    "fingerprint",
+    "load_table",
+    "survey_file",
+]
 
 ACCESSION_COLUMNS = ("SRX_accession", "srx_accession")
 MAX_OBS_COLUMNS = 50
@@ -98,7 +109,9 @@ class FileFacts:
         return asdict(self)
 
 
-def survey_file(file: InputFile, source_file: str, tables: Path, full_hash: bool = False) -> FileFacts:
+def survey_file(
+    file: InputFile, source_file: str, tables: Path, full_hash: bool = False, limits: Limits = DEFAULT_LIMITS
+) -> FileFacts:
     """Read the headers of one input and store its gene tables under ``tables`` by hash.
 
     Raises
@@ -106,7 +119,7 @@ def survey_file(file: InputFile, source_file: str, tables: Path, full_hash: bool
     InputError
         The file cannot be used.
     """
-    with open_reader(file.path) as reader:
+    with open_reader(file.path, limits) as reader:
         if reader.n_obs == 0:
             raise InputError(file.path, "empty", "holds no cell; leave it out")
         slots = tuple(survey_slot(reader, name, tables) for name in reader.slots)
@@ -145,16 +158,22 @@ def survey_file(file: InputFile, source_file: str, tables: Path, full_hash: bool
 
 def survey_slot(reader: Reader, name: str, tables: Path) -> SlotFacts:
     """Read one slot's gene table and look at its first rows."""
-    table = reader.genes(name)
+    key = store_table(reader.genes(name), tables)
     head = next(iter(reader.blocks(name, max_elements=50_000)), None)
     faultless = head is None or head.data.dtype.kind in "ub" or looks_integral(head.data)
     return SlotFacts(
         name=name,
-        table=store_table(table, tables),
-        species=tuple(infer_species(table)),
+        table=key,
+        species=species_of(tables, key),
         looks_like_counts=faultless,
         storage=dict(reader.storage(name)),
     )
+
+
+@lru_cache(maxsize=64)
+def species_of(tables: Path, key: str) -> tuple[str, ...]:
+    """Return the species of a stored gene table; most files of a corpus share a few tables."""
+    return tuple(infer_species(load_table(tables, key)))
 
 
 def looks_integral(data: Any) -> bool:
@@ -275,6 +294,20 @@ def check_accessions(files: Sequence[FileFacts]) -> None:
         raise ConfigError(
             f"accession {name} belongs to {len(paths)} files: {paths[0]}, {paths[1]}{more}; name each in a manifest "
             "(input=manifest), or join them with input.merge_same_accession=true"
+        )
+
+
+def check_group_column(files: Sequence[FileFacts], inputs: Inputs, column: str | None) -> None:
+    """Refuse a column to group by that no file has; one that some lack makes those a group."""
+    if column is None or column in ACCESSION_COLUMNS:
+        return
+    wanted = inputs.obs_columns
+    known = {name for file in files for name in (*file.obs_columns, *file.obs_values)}
+    known = {name for name in known if wanted is None or name in wanted}
+    if column not in known:
+        raise ConfigError(
+            f"chunking.group_column={column}: no input has this obs column, or input.obs_columns leaves it out; "
+            f"there are: {', '.join(sorted({'SRX_accession', *known}))}"
         )
 
 

@@ -15,14 +15,14 @@ import pyarrow as pa
 import pyarrow.feather as feather
 from numpy.typing import NDArray
 
-from scvae_data.processing.decide import Decision, describe, load_decision
+from scvae_data.processing.decide import ChunkRange, Decision, describe, load_decision
 from scvae_data.processing.gather import Gathered, gather
 from scvae_data.processing.kernels import sort_rows
 from scvae_data.processing.spool import Run
 from scvae_data.store import STREAM_MAX_COUNT, Codec, CompactCsr, CsrStream, write_chunk
-from scvae_data.store.files import read_json, write_atomic, write_json
+from scvae_data.store.files import read_json, sha256_file, write_atomic, write_json
 
-__all__ = ["WriteJob", "chunk_name", "write_one"]
+__all__ = ["WriteJob", "chunk_name", "write_obs_of", "write_one"]
 
 # Entries of a chunk that are in memory at once, 4 bytes each.
 PART_ENTRIES = 16_000_000
@@ -59,15 +59,8 @@ def chunk_name(number: int) -> str:
     return f"chunk_{number:04d}.h5"
 
 
-def write_one(job: WriteJob, number: int, low: int, high: int | None, first_row: int) -> dict[str, Any]:
+def write_one(job: WriteJob, number: int, cells: ChunkRange) -> dict[str, Any]:
     """Write one chunk, or return the entry of one that stands already.
-
-    Parameters
-    ----------
-    low, high
-        Range of order keys; None for the last chunk.
-    first_row
-        Global row of its first cell.
 
     Returns
     -------
@@ -75,21 +68,14 @@ def write_one(job: WriteJob, number: int, low: int, high: int | None, first_row:
     """
     path = job.target / chunk_name(number)
     note = job.work / "chunks" / f"{number:06d}.json"
-    key = f"{job.key}:{low}:{high}:{first_row}"
+    key = f"{job.key}:{cells.low}:{cells.high}:{cells.first_row}"
     if note.exists() and path.exists():
         earlier = read_json(note)
-        if earlier.get("key") == key and earlier["entry"]["bytes"] == path.stat().st_size:
+        if earlier.get("key") == key and earlier["entry"]["sha256"] == sha256_file(path):
             return dict(earlier["entry"])
     decision = load_decision(job.work, job.digest)
     with open_runs(job.work, decision.runs) as runs:
-        rows = gather(
-            runs, low, high, decision.gene_map, decision.schema,
-            sort_by=job.sort_by, n_genes=decision.n_vars, max_count=decision.max_count,
-        )  # fmt: skip
-        basis = rows.totals
-        if decision.normalization.size_factor_genes == "all":
-            basis = rows.obs.column("total_counts").to_numpy()
-        obs = decision.schema.frame(rows.obs, decision.files, basis / decision.target_sum, decision.gene_set)
+        rows, obs = gathered(job, decision, runs, cells)
         entry = write_chunk(
             path,
             x=matrix_of(rows, decision),
@@ -99,12 +85,33 @@ def write_one(job: WriteJob, number: int, low: int, high: int | None, first_row:
             codec=job.codec,
             block_elements=job.block_elements,
             n_threads=job.n_threads,
-            first_row=first_row,
+            first_row=cells.first_row,
         )
     save_obs(job.work / "chunks" / f"{number:06d}.feather", obs)
     plain = asdict(entry)
     write_json(note, {"key": key, "entry": plain})
     return plain
+
+
+def write_obs_of(job: WriteJob, number: int, cells: ChunkRange) -> None:
+    """Save the obs of a chunk that stands, without its counts."""
+    decision = load_decision(job.work, job.digest)
+    with open_runs(job.work, decision.runs) as runs:
+        save_obs(job.work / "chunks" / f"{number:06d}.feather", gathered(job, decision, runs, cells)[1])
+
+
+def gathered(
+    job: WriteJob, decision: Decision, runs: Sequence[Run], cells: ChunkRange
+) -> tuple[Gathered, pd.DataFrame]:
+    """Return the rows of a chunk, and their obs."""
+    rows = gather(
+        runs, cells.low, cells.high, decision.gene_map, decision.schema,
+        sort_by=job.sort_by, n_genes=decision.n_vars, max_count=decision.max_count,
+    )  # fmt: skip
+    basis = rows.totals
+    if decision.normalization.size_factor_genes == "all":
+        basis = rows.obs.column("total_counts").to_numpy()
+    return rows, decision.schema.frame(rows.obs, decision.files, basis / decision.target_sum, decision.gene_set)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from scvae_data.errors import InputError
+from scvae_data.hdf5_guard import DEFAULT_LIMITS, Limits
 from scvae_data.readers.base import DEFAULT_MAX_ELEMENTS, CsrBlock, GeneTable, Storage
 from scvae_data.readers.frames import StoredFrame
 from scvae_data.readers.gene_names import ID_COLUMNS, SYMBOL_COLUMNS, genes_from_var
@@ -29,14 +30,15 @@ class H5adReader:
 
     format = "h5ad"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, limits: Limits = DEFAULT_LIMITS) -> None:
         self.path = path
+        self._limits = limits
         self._file: Any = None
         self._matrices: dict[str, StoredMatrix] = {}
         self._notes: list[str] = []
 
     def __enter__(self) -> Self:
-        self._file = open_file(self.path)
+        self._file = open_file(self.path, self._limits)
         try:
             with reading(self.path):
                 self._open_tables()

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scvae_data.errors import InputError
+from scvae_data.hdf5_guard import DEFAULT_LIMITS, Limits, foreign_storage, oversized
 
 __all__ = ["ensure_filters", "open_file", "read_attribute_strings", "read_strings", "reading", "to_strings"]
 
@@ -24,6 +25,9 @@ def reading(path: Path) -> Iterator[None]:
     """Turn what h5py raises on a damaged file into an :class:`InputError`."""
     try:
         yield
+    except (TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
+        text = " ".join(str(error).split())
+        raise InputError(path, "unreadable", f"not laid out as such a file is ({text}); write it again") from error
     except (OSError, RuntimeError, KeyError) as error:
         text = " ".join(str(error).split())
         if isinstance(error, OSError) and error.errno is not None and not isinstance(error, PermissionError):
@@ -33,7 +37,7 @@ def reading(path: Path) -> Iterator[None]:
         raise InputError(path, "unreadable", f"HDF5 cannot read it ({text}); copy it again") from error
 
 
-def open_file(path: Path) -> Any:
+def open_file(path: Path, limits: Limits = DEFAULT_LIMITS) -> Any:
     """Open an HDF5 file for reading.
 
     Returns
@@ -43,10 +47,17 @@ def open_file(path: Path) -> Any:
     Raises
     ------
     InputError
-        ``truncated`` or ``unreadable``.
+        ``truncated`` or ``unreadable``; ``unsafe`` if it leads out of itself or declares more than ``limits`` allow.
     """
     with reading(path):
-        return h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE_BYTES)
+        file = h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE_BYTES)
+        try:
+            if fault := foreign_storage(file) or oversized(file, limits):
+                raise InputError(path, "unsafe", f"{fault}; it is not read")
+        except BaseException:
+            file.close()
+            raise
+        return file
 
 
 def ensure_filters(path: Path, dataset: Any) -> None:

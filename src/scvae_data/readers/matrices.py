@@ -39,6 +39,11 @@ class StoredMatrix:
         if self.layout == "dense":
             return
         n_major = self.shape[0] if self.layout == "csr" else self.shape[1]
+        if self.indices.dtype.kind not in "iu" or self.indptr.dtype.kind not in "iu" or self.data.ndim != 1:
+            kinds = (
+                f"{self.indices.dtype} indices and {self.indptr.dtype} borders of {self.data.ndim}-dimensional values"
+            )
+            raise InputError(self.path, "unreadable", f"{name}: {kinds} are no sparse matrix; write the file again")
         if len(self.indptr) != n_major + 1 or len(self.indices) != len(self.data):
             raise InputError(
                 self.path,
@@ -68,7 +73,7 @@ class StoredMatrix:
             yield from self._rows.blocks(max_elements)
 
     def _csr_blocks(self, max_elements: int) -> Iterator[CsrBlock]:
-        indptr = self._read_indptr()
+        indptr = self.row_borders()
         for start, stop in row_spans(indptr, max_elements):
             first, last = int(indptr[start]), int(indptr[stop])
             indices = _native(self.indices[first:last])
@@ -81,7 +86,8 @@ class StoredMatrix:
                 n_vars=self.shape[1],
             )
 
-    def _read_indptr(self) -> NDArray[np.int64]:
+    def row_borders(self) -> NDArray[np.int64]:
+        """Where each row, or column of a column-wise matrix, starts among the values; refused unless they ascend."""
         indptr: NDArray[np.int64] = np.asarray(self.indptr[()]).astype(np.int64)
         if indptr[0] != 0 or indptr[-1] != self.data.shape[0] or (np.diff(indptr) < 0).any():
             raise InputError(
@@ -141,7 +147,7 @@ class StoredMatrix:
         return _numeric(np.empty(0, dtype=self.data.dtype)).dtype
 
     def _csc_entries(self, max_elements: int) -> Iterator[Entries]:
-        indptr = self._read_indptr()
+        indptr = self.row_borders()
         for start in range(0, int(indptr[-1]), max_elements):
             stop = min(start + max_elements, int(indptr[-1]))
             columns = np.searchsorted(indptr, np.arange(start, stop), side="right") - 1

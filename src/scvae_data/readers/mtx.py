@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from scvae_data.errors import InputError
+from scvae_data.hdf5_guard import DEFAULT_LIMITS, Limits
 from scvae_data.readers.base import DEFAULT_MAX_ELEMENTS, CsrBlock, GeneTable, Storage, row_spans
 from scvae_data.readers.features import FeatureFilter, empty_cell_table, keep_gene_expression
 from scvae_data.readers.mtx_folder import find_triple, make_features, read_lines, split_columns
@@ -45,14 +46,17 @@ class MtxReader:
     ----------
     path
         The folder, or one matrix file in it.
+    limits
+        What it may ask for.
     """
 
     format = "10x_mtx"
     slots: tuple[str, ...] = ("matrix",)
     obs_columns: tuple[str, ...] = ()
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, limits: Limits = DEFAULT_LIMITS) -> None:
         self.path = path
+        self._limits = limits
         self._survey: _Survey | None = None
         self._rows: CompactRows | None = None
 
@@ -61,7 +65,9 @@ class MtxReader:
         self._matrix = triple.matrix
         with reading_text(triple.matrix), open_text(triple.matrix) as file:
             self._header: MtxHeader = read_header(file, triple.matrix)
-        feature_lines, barcode_lines = read_lines(triple.features), read_lines(triple.barcodes)
+        feature_lines, barcode_lines = (
+            read_lines(part, self._limits.max_table_bytes) for part in (triple.features, triple.barcodes)
+        )
         n_headers, self._cells_are_columns = self._orient(len(feature_lines), len(barcode_lines))
         features = make_features(feature_lines[n_headers[0] :])
         self._barcodes: NDArray[np.object_] = split_columns(barcode_lines[n_headers[1] :])[0]

@@ -78,10 +78,12 @@ def _complete(path: Path, prefix: str, found: dict[str, Path]) -> MtxTriple:
     return MtxTriple(found["matrix"], found["barcodes"], found["features"])
 
 
-def read_lines(path: Path) -> list[str]:
-    """Lines of a text file, plain or gzip, without empty ones at the end."""
+def read_lines(path: Path, max_bytes: int) -> list[str]:
+    """Lines of a text file, plain or gzip, without empty ones at the end; a text above ``max_bytes`` is refused."""
     with reading_text(path), open_text(path) as file:
-        data = file.read()
+        data = file.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise InputError(path, "unsafe", f"holds more text than input.max_table_bytes={max_bytes}; it is not read")
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:  # names from before UTF-8 was the rule

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
-
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from scvae_data.jit import compiled
+
 __all__ = ["parse_entries"]
 
-F = TypeVar("F", bound=Callable[..., Any])
 TAB, LINE_END, RETURN, SPACE, PLUS, MINUS, POINT = 9, 10, 13, 32, 43, 45, 46
 ZERO, NINE = 48, 57
 UPPER_E, UPPER_I, UPPER_N, LOWER_E, LOWER_I, LOWER_N = 69, 73, 78, 101, 105, 110
@@ -20,18 +17,14 @@ MAX_DIGITS = 10**17
 MAX_EXPONENT = 10_000
 
 
-def _jit(function: F) -> F:
-    return cast(F, numba.njit(cache=True, nogil=True)(function))
-
-
-@_jit
+@compiled
 def _skip_blanks(text: NDArray[np.uint8], at: int) -> int:
     while text[at] == SPACE or text[at] == TAB or text[at] == RETURN:
         at += 1
     return at
 
 
-@_jit
+@compiled
 def _read_integer(text: NDArray[np.uint8], at: int) -> tuple[int, int]:
     """Digits at ``at``: their value (0 if there are none) and where they end."""
     value = 0
@@ -41,7 +34,7 @@ def _read_integer(text: NDArray[np.uint8], at: int) -> tuple[int, int]:
     return value, at
 
 
-@_jit
+@compiled
 def _read_digits(text: NDArray[np.uint8], at: int) -> tuple[int, int, int]:
     """Digits with or without a point: mantissa, power of ten, end."""
     digits = 0
@@ -59,7 +52,7 @@ def _read_digits(text: NDArray[np.uint8], at: int) -> tuple[int, int, int]:
     return digits, power, at
 
 
-@_jit
+@compiled
 def _read_number(text: NDArray[np.uint8], at: int) -> tuple[float, int]:
     """A number and where it ends; the end is ``at`` if there is none.
 
@@ -94,7 +87,7 @@ def _read_number(text: NDArray[np.uint8], at: int) -> tuple[float, int]:
     return sign * (digits * 10.0**power), at
 
 
-@_jit
+@compiled
 def parse_entries(
     text: NDArray[np.uint8],
     has_value: bool,

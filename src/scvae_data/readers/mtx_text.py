@@ -20,6 +20,8 @@ __all__ = ["MtxHeader", "open_text", "read_entries", "read_header", "reading_tex
 
 TEXT_BYTES = 4 * 2**20
 """Text parsed at once; some 400,000 entries."""
+MAX_DIGITS = 18
+"""Of a size; more do not fit into an int64."""
 MIN_ENTRY_BYTES = 4
 """Shortest line of an entry, ``1 1`` and a line end (a pattern file)."""
 
@@ -73,12 +75,12 @@ def read_header(file: BinaryIO, path: Path) -> MtxHeader:
     ):
         kind = " ".join(banner[1:])
         raise InputError(path, "unreadable", f"Matrix Market '{kind}'; write it as 'matrix coordinate integer general'")
-    while line := file.readline():
+    while line := file.readline(TEXT_BYTES):
         text = line.strip()
         if text and not text.startswith(b"%"):
             break
     sizes = line.split()
-    if len(sizes) != 3 or not all(size.isdigit() for size in sizes):
+    if len(sizes) != 3 or not all(size.isdigit() and len(size) <= MAX_DIGITS for size in sizes):
         raise InputError(path, "truncated", "the size line of the matrix is missing; copy the file again")
     fields = {"double": "real", "unsigned-integer": "integer"}
     n_rows, n_columns, nnz = (int(size) for size in sizes)

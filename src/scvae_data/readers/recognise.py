@@ -9,6 +9,7 @@ from pathlib import Path
 import h5py
 
 from scvae_data.errors import InputError
+from scvae_data.hdf5_guard import DEFAULT_LIMITS, Limits
 from scvae_data.readers.base import Reader
 from scvae_data.readers.h5ad import H5adReader
 from scvae_data.readers.hdf5 import open_file, reading
@@ -25,7 +26,7 @@ SNIFFED_BYTES = 8192
 ACCEPTED = "give H5AD, 10x H5 or a 10x mtx folder"
 
 
-def open_reader(path: Path) -> Reader:
+def open_reader(path: Path, limits: Limits = DEFAULT_LIMITS) -> Reader:
     """Choose the reader for a file or folder.
 
     The file is looked at and closed again; the reader opens it on entry and
@@ -36,6 +37,8 @@ def open_reader(path: Path) -> Reader:
     path
         An H5AD file, a 10x HDF5 file, a folder with one 10x mtx matrix, or
         one matrix.mtx file beside its barcodes and features.
+    limits
+        What the file may ask for.
 
     Returns
     -------
@@ -45,7 +48,7 @@ def open_reader(path: Path) -> Reader:
     ------
     InputError
         ``missing``, ``truncated``, ``unreadable``, ``no_counts``,
-        ``not_single_cell``, ``unsupported`` (loom, Zarr), ``ambiguous``.
+        ``not_single_cell``, ``unsupported`` (loom, Zarr), ``ambiguous``, ``unsafe``.
     """
     path = Path(path)
     if not path.exists():
@@ -53,17 +56,17 @@ def open_reader(path: Path) -> Reader:
     if path.is_dir():
         _refuse_zarr(path)
         find_triple(path)
-        return MtxReader(path)
+        return MtxReader(path, limits)
     head = _read_head(path)
     if any(head[at : at + 8] == HDF5_SIGNATURE for at in USER_BLOCKS):
-        return _open_hdf5(path)
+        return _open_hdf5(path, limits)
     if head.startswith(b"\x1f\x8b"):
         head = _gunzip_head(path)
         if head.startswith(HDF5_SIGNATURE):
             raise InputError(path, "unreadable", "a gzip file with HDF5 inside; gunzip it first")
     if head.startswith(b"%%MatrixMarket"):
         find_triple(path)
-        return MtxReader(path)
+        return MtxReader(path, limits)
     raise _refusal(path, head)
 
 
@@ -93,15 +96,15 @@ def _gunzip_head(path: Path) -> bytes:
         raise InputError(path, "unreadable", f"gzip cannot read it ({error}); copy it again") from error
 
 
-def _open_hdf5(path: Path) -> Reader:
-    with open_file(path) as file, reading(path):
+def _open_hdf5(path: Path, limits: Limits) -> Reader:
+    with open_file(path, limits) as file, reading(path):
         names = set(file)
         if has_v3_matrix(file):
-            return TenxH5Reader(path, "10x_h5_v3")
+            return TenxH5Reader(path, "10x_h5_v3", limits)
         if genome_groups(file):
-            return TenxH5Reader(path, "10x_h5_v2")
+            return TenxH5Reader(path, "10x_h5_v2", limits)
         if {"obs", "var"} <= names:
-            return H5adReader(path)
+            return H5adReader(path, limits)
         if {"row_attrs", "col_attrs"} <= names and isinstance(file.get("matrix"), h5py.Dataset):
             raise InputError(path, "unsupported", f"a loom file, which is not read; {ACCEPTED}")
         held = ", ".join(sorted(names)[:8]) or "nothing"

@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from scvae_data.errors import InputError
+from scvae_data.hdf5_guard import DEFAULT_LIMITS, Limits
 from scvae_data.readers.base import DEFAULT_MAX_ELEMENTS, CsrBlock, GeneTable, Storage
 from scvae_data.readers.features import FeatureFilter, empty_cell_table, keep_gene_expression
 from scvae_data.readers.gene_names import genes_from_features
@@ -62,19 +63,22 @@ class TenxH5Reader:
         The file.
     format
         ``"10x_h5_v3"`` or ``"10x_h5_v2"``.
+    limits
+        What it may ask for.
     """
 
     slots: tuple[str, ...] = ("matrix",)
     obs_columns: tuple[str, ...] = ()
 
-    def __init__(self, path: Path, format: str) -> None:
+    def __init__(self, path: Path, format: str, limits: Limits = DEFAULT_LIMITS) -> None:
         self.path = path
+        self._limits = limits
         self.format = format
         self._file: Any = None
         self._joined: CompactRows | None = None
 
     def __enter__(self) -> Self:
-        self._file = open_file(self.path)
+        self._file = open_file(self.path, self._limits)
         try:
             with reading(self.path):
                 names = ["matrix"] if self.format == "10x_h5_v3" else genome_groups(self._file)
@@ -177,7 +181,7 @@ class TenxH5Reader:
         row_of = [index.get_indexer(pd.Index(part.barcodes)).astype(np.int64) for part in self._parts]
         per_row = np.zeros(self.n_obs, dtype=np.int64)
         for part, rows in zip(self._parts, row_of, strict=True):
-            np.add.at(per_row, rows, np.diff(part.matrix.indptr[()].astype(np.int64)))
+            np.add.at(per_row, rows, np.diff(part.matrix.row_borders()))
         n_columns = [part.matrix.shape[1] for part in self._parts]
         joined = CompactRows(per_row, sum(n_columns), self._parts[0].matrix.data.dtype)
         offsets = np.concatenate([[0], np.cumsum(n_columns)])

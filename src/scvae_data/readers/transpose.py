@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar, cast
+from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from scvae_data.jit import compiled
 from scvae_data.readers.base import CsrBlock, row_spans
 
 __all__ = ["CompactRows", "Entries", "compress_rows"]
 
-F = TypeVar("F", bound=Callable[..., Any])
 Entries = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]
 """Rows, columns and values of some entries, equally long."""
-
-
-def _jit(function: F) -> F:
-    return cast(F, numba.njit(cache=True, nogil=True)(function))
 
 
 class CompactRows:
@@ -91,7 +86,7 @@ def _fits(values: NDArray[Any], dtype: np.dtype[Any]) -> bool:
     return values.dtype.kind != "f" or bool((values == np.floor(values)).all())
 
 
-@_jit
+@compiled
 def _scatter(
     rows: NDArray[Any],
     columns: NDArray[Any],

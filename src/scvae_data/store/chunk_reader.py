@@ -85,6 +85,15 @@ class ChunkReader:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def check_size(self) -> None:
+        """Raise DamagedFileError unless the file is there with the size that the index says; does not open it."""
+        try:
+            size = self.path.stat().st_size
+        except OSError as error:
+            raise self._damaged(f"cannot be opened ({error.strerror})") from None
+        if size != self.entry.bytes:
+            raise self._damaged(f"has {size} bytes, the index says {self.entry.bytes}")
+
     def close(self) -> None:
         """Close the file; the next read opens it again."""
         self._handles.clear()

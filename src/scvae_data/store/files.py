@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import re
 import secrets
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ __all__ = [
     "FileFacts",
     "atomic_file",
     "check_plain_name",
+    "open_plain",
     "read_json",
     "sha256_file",
     "sweep_temporaries",
@@ -168,10 +171,33 @@ def verify_checksum(path: Path, encoded: bytes) -> None:
         raise DamagedFileError(f"{path}: its checksum does not match; run process.py again with resume=true")
 
 
+def open_plain(path: Path) -> int:
+    """Open an ordinary file for reading; return its descriptor.
+
+    A symbolic link is not followed, so that nothing outside a dataset
+    directory is read, and a pipe does not make the reader wait.
+
+    Raises
+    ------
+    OSError
+        It cannot be opened, or is no ordinary file.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(errno.ELOOP, "is a symbolic link; put the file itself there") from None
+        raise
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "is not an ordinary file")
+    return fd
+
+
 def read_bytes(path: Path, max_bytes: int = MAX_JSON_BYTES) -> bytes:
     """Read a whole small file; raise DamagedFileError if it is absent, unreadable or larger than ``max_bytes``."""
     try:
-        with path.open("rb") as file:
+        with os.fdopen(open_plain(path), "rb") as file:
             encoded = file.read(max_bytes + 1)
     except OSError as error:
         raise DamagedFileError(f"{path}: {error.strerror or error}; run process.py again with resume=true") from None

@@ -108,9 +108,10 @@ def read_gene_list(directory: Path, *, n_vars: int | None = None) -> GeneList:
     content = read_json(path)
     try:
         genes = _parse(content)
+        stated = content["hash"]
     except (KeyError, TypeError, ValueError, StoreError, binascii.Error) as error:
         raise DamagedFileError(f"{path}: not a gene list ({error}); run process.py again with resume=true") from None
-    if genes.hash != content["hash"] or n_vars not in (None, genes.n_vars):
+    if genes.hash != stated or n_vars not in (None, genes.n_vars):
         raise DamagedFileError(
             f"{path}: its {genes.n_vars} genes are not those of this directory; run process.py again with resume=true"
         )

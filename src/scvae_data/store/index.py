@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import fields, replace
@@ -24,6 +25,9 @@ FORMAT = "scvae-data"
 CHUNK_COLUMNS = tuple(item.name for item in fields(ChunkEntry) if item.name != "stored_bytes")
 TEXT_COLUMNS = ("file", "sha256")
 SHA256 = re.compile(r"[0-9a-f]{64}")
+ORDERS = ("hash", "source", "group")
+# Deflate packs 1,032 bytes into one at most, lz4 fewer: a chunk cannot hold more than that of what it stores.
+MAX_INFLATION = 1032
 
 T = TypeVar("T")
 
@@ -203,7 +207,8 @@ def _check(index: DatasetIndex) -> None:
         if not chunk.n_obs:
             raise ValueError(f"{chunk.file} holds no cells")
         inside = chunk.blocks_offset + chunk.blocks_size <= chunk.bytes
-        if not SHA256.fullmatch(chunk.sha256) or chunk.blocks_crc32 >= 1 << 32 or not inside:
+        holds = 4 * (chunk.n_obs + 2 * chunk.nnz) <= MAX_INFLATION * chunk.bytes
+        if not SHA256.fullmatch(chunk.sha256) or chunk.blocks_crc32 >= 1 << 32 or not inside or not holds:
             raise ValueError(f"the entry of {chunk.file} is impossible")
         first_row += chunk.n_obs
     _require(index.n_obs == first_row, f"n_obs is {index.n_obs}, the chunks hold {first_row}")
@@ -211,6 +216,9 @@ def _check(index: DatasetIndex) -> None:
     _require(index.nnz == nnz, f"nnz is {index.nnz}, the chunks hold {nnz}")
     _require(len({chunk.file for chunk in index.chunks}) == len(index.chunks), "two chunks share a file")
     _require(index.block_elements > 0 and index.chunk_size > 0, "chunk_size and block_elements must be above 0")
+    method, target_sum = index.normalization["method"], index.normalization["target_sum"]
+    _require(method in ("log1p", "none") and 0 < target_sum < math.inf, f"normalization is {method} to {target_sum}")
+    _require(index.order["kind"] in ORDERS, f"order.kind is {index.order['kind']!r}")
     _require({GENE_LIST_FILE, OBS_FILE} <= set(index.files), f"files lacks {GENE_LIST_FILE} or {OBS_FILE}")
     _require(all(SHA256.fullmatch(facts.sha256) is not None for facts in index.files.values()), "a sha256 is none")
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from scvae_data.errors import DamagedFileError
-from scvae_data.store.files import FileFacts
+from scvae_data.store.files import FileFacts, open_plain
 from scvae_data.store.obs import NAME_COLUMN, ObsColumn
 from scvae_data.store.parquet_tail import Tail, TailError, read_tail
 
@@ -97,7 +97,7 @@ class ObsReader:
         return pd.Categorical.from_codes(np.concatenate(parts), categories=pd.Index(categories, dtype=object))
 
     def _read_table(self, columns: list[str], groups: list[int]) -> pa.Table:
-        with self.path.open("rb") as file:
+        with os.fdopen(open_plain(self.path), "rb") as file:
             tail = self._load_tail(file.fileno())
             place = {name: number for number, name in enumerate(self.columns)}
             for group in groups:

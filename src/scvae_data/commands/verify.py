@@ -1,0 +1,146 @@
+"""``scvae-data verify``: a dataset directory in, a table of its files and of what is wrong with them out."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+from scvae_data.errors import DamagedFileError, ScvaeDataError, StoreError
+from scvae_data.progress import progress
+from scvae_data.store import GENE_LIST_FILE, INDEX_FILE, OBS_FILE, DatasetIndex, open_index, read_json
+from scvae_data.store.verify import CONFIG_FILE, chunk_fault, file_fault, listed, obs_fault, record_faults
+
+__all__ = ["Faults", "main", "rebuild_command", "table", "verify"]
+
+Faults = dict[str, str | None]
+"""By file what is wrong with it, None if nothing is."""
+
+CHUNK = re.compile(r"chunk_\d{4,}\.h5")
+LEFT_OVER = re.compile(r"chunk_\d{4,}\.h5|\..+\.tmp|\.work")
+# Settings that the command for a rebuild does not repeat: it sets them itself, or files do not depend on them.
+LEFT_OUT = ("paths.processed_dir=", "overwrite=", "resume=", "dry_run=", "engine", "logger", "hydra.")
+
+
+def verify(directory: Path, *, deep: bool = False, against: Sequence[Path] = ()) -> Faults:
+    """Check every file of a dataset directory against its index and its own checksum.
+
+    Parameters
+    ----------
+    deep
+        Also decode every row: canonical, within the bounds of the index, with the totals that obs.parquet has.
+    against
+        Inputs, or folders of them, whose rows are compared with the directory's, count by count.
+
+    Raises
+    ------
+    MissingIndexError, FormatVersionError
+        There is no dataset that this version reads.
+    ConfigError
+        ``against`` names what is none of the inputs.
+    """
+    try:
+        index = open_index(directory)
+    except DamagedFileError as error:
+        return {INDEX_FILE: short(error, directory / INDEX_FILE)}
+    files = listed(index)
+    found = in_threads(
+        [partial(file_fault, directory / name, *facts) for name, facts in files.items()], "verify", "file"
+    )
+    faults: Faults = {INDEX_FILE: None} | dict(zip(files, found, strict=True)) | record_faults(index)
+    try:
+        index.genes  # noqa: B018 - read once, before threads ask for it
+    except StoreError as error:
+        faults[GENE_LIST_FILE] = faults[GENE_LIST_FILE] or short(error, directory / GENE_LIST_FILE)
+    if deep and not faults[GENE_LIST_FILE] and not faults[OBS_FILE]:
+        faults |= look_deep(index, faults)
+    if against:
+        from scvae_data.processing.against import compare, find_sources
+
+        sources = find_sources(index, against)
+        if not any(faults.values()):
+            faults |= {index.chunks[chunk_id].file: fault for chunk_id, fault in compare(index, sources)}
+    return faults
+
+
+def look_deep(index: DatasetIndex, faults: Mapping[str, str | None]) -> Faults:
+    """Check the content of every chunk whose bytes are sound, and of obs.parquet."""
+    sound = {chunk.file: number for number, chunk in enumerate(index.chunks) if faults[chunk.file] is None}
+    found = in_threads([partial(chunk_fault, index, number) for number in sound.values()], "rows", "chunk")
+    return {**dict(zip(sound, found, strict=True)), OBS_FILE: obs_fault(index)}
+
+
+def in_threads(checks: Sequence[Callable[[], str | None]], desc: str, unit: str) -> list[str | None]:
+    """Run checks, which release the interpreter lock, side by side; their results in order."""
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="verify") as pool:
+        results = pool.map(lambda check: check(), checks)
+        return list(progress(results, total=len(checks), desc=desc, unit=unit))
+
+
+def short(error: StoreError, path: Path) -> str:
+    """What an error says of a file, without its path and the remedy."""
+    return str(error).removeprefix(f"{path}: ").split("; ")[0]
+
+
+def table(faults: Mapping[str, str | None]) -> str:
+    """Lay out the files as rows: sound chunks together, damaged files one by one."""
+    n_sound = sum(fault is None for name, fault in faults.items() if CHUNK.fullmatch(name))
+    rows = [("PASS", f"{n_sound:,} chunk{'' if n_sound == 1 else 's'}", "")] if n_sound else []
+    rows += [("PASS", name, "") for name, fault in faults.items() if fault is None and not CHUNK.fullmatch(name)]
+    rows += [("FAIL", name, fault) for name, fault in faults.items() if fault is not None]
+    width = max(len(name) for _, name, _ in rows)
+    return "\n".join(f"{verdict}  {name:<{width}}  {fault}".rstrip() for verdict, name, fault in rows)
+
+
+def left_over(directory: Path, faults: Mapping[str, str | None]) -> list[str]:
+    """Names of what interrupted runs left and no reader looks at, sorted."""
+    return sorted(
+        path.name for path in directory.iterdir() if LEFT_OVER.fullmatch(path.name) and path.name not in faults
+    )
+
+
+def rebuild_command(directory: Path) -> str:
+    """Command that builds the damaged files of a directory again, and no others."""
+    here = shlex.quote(f"paths.processed_dir={directory}")
+    try:
+        record = read_json(directory / CONFIG_FILE)["command"]
+        chosen = [item for item in record["overrides"] if not item.lstrip("+~").startswith(LEFT_OUT)]
+        folder = record["directory"]
+    except (StoreError, KeyError, TypeError):
+        return f"python process.py (the settings it was made with) {here} resume=true"
+    there = "" if folder == str(Path.cwd()) else f"cd {shlex.quote(folder)} && "
+    here = shlex.quote(f"paths.processed_dir={directory.absolute()}") if there else here
+    return " ".join([f"{there}python process.py", *map(shlex.quote, chosen), here, "resume=true"])
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the table; return 0 if everything is sound, 1 if anything is damaged, 2 if there is nothing to check."""
+    parser = argparse.ArgumentParser("scvae-data verify", description="Check the files of a dataset directory.")
+    parser.add_argument("directory", type=Path, metavar="DIR")
+    parser.add_argument("--deep", action="store_true", help="decode every row, and compare totals with obs.parquet")
+    parser.add_argument(
+        "--against", nargs="+", type=Path, default=(), metavar="SOURCE", help="compare every row with these inputs"
+    )
+    options = parser.parse_args(arguments)
+    try:
+        faults = verify(options.directory, deep=options.deep, against=options.against)
+    except ScvaeDataError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(table(faults))
+    if names := left_over(options.directory, faults):
+        shown = ", ".join(names[:5]) + (f" and {len(names) - 5:,} more" if len(names) > 5 else "")
+        print(f"not part of the dataset, and not read: {shown}")
+    damaged = [name for name, fault in faults.items() if fault is not None]
+    if damaged:
+        print(f"{len(damaged):,} of {len(faults):,} files are damaged; this builds them again, and no others:")
+        print(f"  {rebuild_command(options.directory)}")
+    else:
+        print(f"{len(faults):,} files are sound")
+    return 1 if damaged else 0

@@ -1,0 +1,193 @@
+"""A dataset directory in, what is wrong with each of its files out: sizes, checksums, and on request every row."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from scvae_data.errors import StoreError
+from scvae_data.hdf5_guard import foreign_storage
+from scvae_data.store.chunk_reader import ChunkReader
+from scvae_data.store.csr import CompactCsr
+from scvae_data.store.directory import DatasetIndex
+from scvae_data.store.files import check_plain_name, open_plain, read_bytes, read_json, sha256_file
+
+__all__ = [
+    "CONFIG_FILE",
+    "SUMMARY_FILE",
+    "chunk_fault",
+    "file_fault",
+    "listed",
+    "obs_fault",
+    "piecewise",
+    "record_faults",
+]
+
+CONFIG_FILE, SUMMARY_FILE = "processing_config.json", "chunk_summary.json"
+REPORT_FILE, QUARANTINE_FILE = "failure_report.json", "quarantine.txt"
+PIECE_ELEMENTS = 4_000_000
+
+
+def listed(index: DatasetIndex) -> dict[str, tuple[int, str]]:
+    """Size and SHA-256 of every file that the index lists, by name: chunks in row order, then the others."""
+    files = {chunk.file: (chunk.bytes, chunk.sha256) for chunk in index.chunks}
+    return files | {name: (facts.bytes, facts.sha256) for name, facts in sorted(index.files.items())}
+
+
+def file_fault(path: Path, n_bytes: int, sha256: str) -> str | None:
+    """Say how a file differs from size and checksum; None if it does not.
+
+    A symbolic link is a fault as well: what it leads to is not in the directory.
+    """
+    try:
+        with os.fdopen(open_plain(path), "rb") as file:
+            if (size := os.fstat(file.fileno()).st_size) != n_bytes:
+                return f"has {size:,} bytes instead of {n_bytes:,}"
+            return None if sha256_file(file) == sha256 else "its content does not match its checksum"
+    except FileNotFoundError:
+        return "is missing"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+
+
+def record_faults(index: DatasetIndex) -> dict[str, str | None]:
+    """Check the files that are not needed to read the data; what is wrong with each, None if nothing is.
+
+    The two JSON files hold times and paths, so the index cannot list their
+    checksums: each holds its own, and must speak of this directory.
+    """
+    directory = index.path
+    facts = {"processing_id": index.processing_id, "gene_list_hash": index.gene_list_hash}
+    sizes = {"n_obs": index.n_obs, "n_vars": index.n_vars, "nnz": index.nnz}
+    summary, fault = _record(directory / SUMMARY_FILE, sizes)
+    faults = {CONFIG_FILE: _record(directory / CONFIG_FILE, facts)[1], SUMMARY_FILE: fault}
+    try:
+        for key in ("dropped_cells", "gene_statistics"):
+            if entry := (summary or {}).get(key):
+                name = check_plain_name(entry["file"])
+                faults[name] = file_fault(directory / name, int(entry["bytes"]), str(entry["sha256"]))
+    except (KeyError, TypeError, ValueError, StoreError) as error:
+        faults[SUMMARY_FILE] = f"does not say what it should of {key} ({' '.join(str(error).split())})"
+    if (directory / REPORT_FILE).exists() or (directory / QUARANTINE_FILE).exists():
+        faults |= _report_faults(directory)
+    return faults
+
+
+def _report_faults(directory: Path) -> dict[str, str | None]:
+    """Check the report of inputs that could not be used, and the list of their paths."""
+    report, fault = _record(directory / REPORT_FILE, {})
+    if report is None:
+        return {REPORT_FILE: fault}
+    try:
+        wanted = "".join(f"{file['path']}\n" for file in report["failed"])
+    except (KeyError, TypeError):
+        return {REPORT_FILE: "does not list files"}
+    return {REPORT_FILE: None, QUARANTINE_FILE: _text_fault(directory / QUARANTINE_FILE, wanted)}
+
+
+def _record(path: Path, facts: dict[str, Any]) -> tuple[dict[str, Any] | None, str | None]:
+    """Content of a JSON file if it is sound, and what is wrong with it if it is not."""
+    try:
+        content = read_json(path)
+    except StoreError as error:
+        return None, str(error).removeprefix(f"{path}: ").split(";")[0]
+    if wrong := [name for name, value in facts.items() if content.get(name) != value]:
+        return None, f"its {wrong[0]} is not that of chunk_index.json"
+    return content, None
+
+
+def _text_fault(path: Path, wanted: str) -> str | None:
+    try:
+        return None if read_bytes(path) == wanted.encode() else f"does not list the files of {REPORT_FILE}"
+    except StoreError as error:
+        return str(error).removeprefix(f"{path}: ").split(";")[0]
+
+
+def piecewise(reader: ChunkReader, max_elements: int = PIECE_ELEMENTS) -> Iterator[tuple[int, CompactCsr]]:
+    """All rows of a chunk in order, as (first row, rows) of at most ``max_elements`` stored counts or one row."""
+    indptr, start = reader.indptr, 0
+    while start < reader.entry.n_obs:
+        stop = int(np.searchsorted(indptr, indptr[start] + max_elements, side="right")) - 1
+        stop = min(max(stop, start + 1), reader.entry.n_obs)
+        yield start, reader.read_rows(start, stop)
+        start = stop
+
+
+def chunk_fault(index: DatasetIndex, chunk_id: int) -> str | None:
+    """Read every row of a chunk and compare it with itself, the index, the genes and obs.parquet; None if all agree."""
+    try:
+        with index.reader(chunk_id) as reader:
+            totals, largest = _row_totals(reader)
+        if largest != reader.entry.max_count:
+            return f"its largest count is {largest}, the index says {reader.entry.max_count}"
+        rows = np.arange(*index.first_rows[chunk_id : chunk_id + 2])
+        obs = index.obs(["total_counts", "size_factor", "gene_set", "split_hash"], rows)
+        return _obs_disagrees(index, totals, obs) or _tables_disagree(index, reader.path, obs)
+    except StoreError as error:
+        return str(error).removeprefix(f"{index.path / index.chunks[chunk_id].file}: ").split(";")[0]
+    except (KeyError, OSError, ValueError, RuntimeError) as error:
+        return f"HDF5 does not read it as a chunk ({' '.join(str(error).split())})"
+
+
+def _row_totals(reader: ChunkReader) -> tuple[NDArray[np.int64], int]:
+    """Sum of counts of each row, and the largest count; raises StoreError where rows are not canonical."""
+    totals, largest = np.zeros(reader.entry.n_obs, np.int64), 0
+    for start, rows in piecewise(reader):
+        largest = max(largest, rows.check_canonical())
+        cumulated = np.concatenate([np.zeros(1, np.int64), rows.data.cumsum(dtype=np.int64)])
+        totals[start : start + rows.n_obs] = np.diff(cumulated[rows.indptr])
+    return totals, largest
+
+
+def _obs_disagrees(index: DatasetIndex, totals: NDArray[np.int64], obs: pd.DataFrame) -> str | None:
+    """Compare what obs says of cells with their counts."""
+    kept = index.normalization["size_factor_genes"] == "kept"
+    total_counts = obs["total_counts"].to_numpy()
+    expected = (totals if kept else total_counts) / index.normalization["target_sum"]
+    wrong = ~np.isclose(obs["size_factor"].to_numpy(), expected, rtol=1e-9, atol=0) | (totals > total_counts)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        return f"row {row} has {totals[row]:,} counts, which obs.parquet contradicts (cell {obs.index[row]})"
+    if (obs["gene_set"].to_numpy() >= len(index.genes.gene_sets)).any():
+        return "obs.parquet names a gene set that gene_list.json does not have"
+    if index.order["kind"] == "hash" and (np.diff(obs["split_hash"].to_numpy().astype(np.int64)) < 0).any():
+        return "its rows are not in the order of split_hash"
+    return None
+
+
+def _tables_disagree(index: DatasetIndex, path: Path, obs: pd.DataFrame) -> str | None:
+    """Compare names and shape that HDF5 readers see with those of the directory."""
+    with h5py.File(path, "r") as file:
+        if outside := foreign_storage(file):
+            return outside
+        if tuple(file["X"].attrs["shape"]) != (len(obs), index.n_vars):
+            return f"says that X is {tuple(file['X'].attrs['shape'])} instead of {(len(obs), index.n_vars)}"
+        for table, names in (("obs", obs.index), ("var", index.genes.names)):
+            if not np.array_equal(file[table]["_index"].asstr()[()], np.asarray(names, dtype=object)):
+                return f"its {table} names are not those of the directory"
+        if file["uns/scvae_data/processing_id"].asstr()[()] != index.processing_id:
+            return "was made by another run"
+    return None
+
+
+def obs_fault(index: DatasetIndex) -> str | None:
+    """Read every column of obs.parquet, row group by row group; 8 bytes a cell are kept to find equal names."""
+    names = np.empty(index.n_obs, np.uint64)
+    try:
+        for chunk_id in range(len(index.chunks)):
+            rows = np.arange(*index.first_rows[chunk_id : chunk_id + 2])
+            frame = index.obs(rows=rows)
+            names[rows] = pd.util.hash_array(frame.index.to_numpy(), categorize=False)
+            if not (frame["size_factor"] > 0).all():
+                return f"a size_factor of row group {chunk_id} is not above 0"
+    except StoreError as error:
+        return str(error).removeprefix(f"{index.path / 'obs.parquet'}: ").split(";")[0]
+    names.sort()
+    return "two cells have one name" if (names[1:] == names[:-1]).any() else None

@@ -1,0 +1,125 @@
+"""`scvae-data verify`: what it prints, its exit status, and a command that does what it says."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from tests.processing.conftest import position_counts, run_pipeline
+
+from scvae_data.commands import verify
+from scvae_data.processing.inputs import FileInput
+
+ROOT = Path(__file__).parents[2]
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def write_raw(path: Path, counts: np.ndarray) -> Path:
+    import anndata as ad
+    import pandas as pd
+
+    adata = ad.AnnData(counts.astype(np.float32), obs=pd.DataFrame(index=[f"c{row}" for row in range(len(counts))]))
+    adata.var_names = [f"g{column}" for column in range(counts.shape[1])]
+    path.parent.mkdir(exist_ok=True)
+    adata.write_h5ad(path)
+    return path
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> list[Path]:
+    return [write_raw(tmp_path / "raw" / f"SRX{n}.h5ad", position_counts(6, 5, 10 * n)) for n in (1, 2)]
+
+
+def test_the_printed_command_builds_only_the_damaged_chunk(
+    raw: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["input=files", "input.paths=raw/*.h5ad", "qc=none", "chunk_size=4", "genes.min_cells=1"]
+    where = [f"paths.processed_dir={tmp_path}/out", f"hydra.run.dir={tmp_path}/log"]
+    subprocess.run([sys.executable, ROOT / "process.py", *given, *where], cwd=tmp_path, check=True, capture_output=True)
+    out = tmp_path / "out"
+    assert verify.main([str(out), "--deep", "--against", str(tmp_path / "raw")]) == 0
+    assert capsys.readouterr().out.endswith("9 files are sound\n")
+    clean = {path.name: (path.read_bytes(), path.stat().st_ino) for path in out.glob("*.*")}
+    flip(out / "chunk_0001.h5")
+    assert verify.main([str(out)]) == 1
+    *printed, command = capsys.readouterr().out.splitlines()
+    assert printed[0] == "PASS  2 chunks"
+    assert "FAIL  chunk_0001.h5           its content does not match its checksum" in printed
+    assert printed[-1] == "1 of 9 files are damaged; this builds them again, and no others:"
+    folder, program = command.strip().split(" && ")
+    assert folder == f"cd {tmp_path}"
+    arguments = shlex.split(program)
+    assert arguments[:2] == ["python", "process.py"]
+    assert arguments[2:] == [*given, f"paths.processed_dir={out}", "resume=true"]
+    subprocess.run(
+        [sys.executable, ROOT / "process.py", *arguments[2:], where[1]], cwd=tmp_path, check=True, capture_output=True
+    )
+    after = {path.name: (path.read_bytes(), path.stat().st_ino) for path in out.glob("*.*")}
+    assert {name for name in clean if clean[name][1] != after[name][1]} == {"chunk_0001.h5"}
+    assert all(clean[name][0] == after[name][0] for name in clean)
+
+
+def test_a_source_that_has_other_counts(raw: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    run_pipeline(raw, out)
+    with h5py.File(raw[1], "r+") as file:
+        file["X"][3, 2] += 1
+    assert not any(verify.verify(out, deep=True, against=[raw[0]]).values())
+    faults = {name: fault for name, fault in verify.verify(out, against=[raw[0].parent]).items() if fault}
+    assert len(faults) == 1
+    assert "differs from row 3 of SRX2.h5ad" in next(iter(faults.values())) or ""
+    assert verify.main([str(out), "--against", str(tmp_path / "elsewhere")]) == 2
+    assert "there is none of the 2 inputs" in capsys.readouterr().err
+
+
+def test_sources_that_have_moved_and_genes_in_another_order(raw: list[Path], tmp_path: Path) -> None:
+    from scvae_data.processing.genes import GeneRules
+
+    out = tmp_path / "out"
+    # g0 has a count in fewer cells than the others and is left out.
+    run_pipeline(raw, out, input=FileInput(paths=[str(path) for path in raw]), genes=GeneRules(min_cells=8))
+    moved = tmp_path / "moved"
+    raw[0].parent.rename(moved)
+    assert not any(verify.verify(out, against=[moved]).values())
+    assert not any(verify.verify(out, against=[moved / "SRX2.h5ad"]).values())
+
+
+def test_without_a_dataset(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert verify.main([str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {tmp_path} holds no chunk_index.json")
+
+
+def test_what_is_left_over_is_named_and_does_not_count(
+    raw: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_pipeline(raw, tmp_path / "out")
+    for name in ("chunk_0099.h5", ".chunk_0000.h5.123-0123abcd.tmp"):
+        (tmp_path / "out" / name).touch()
+    assert verify.main([str(tmp_path / "out")]) == 0
+    assert "not part of the dataset, and not read: .chunk_0000.h5.123-0123abcd.tmp, chunk_0099.h5" in (
+        capsys.readouterr().out
+    )
+
+
+@pytest.mark.parametrize("name", ["processing_config.json", "chunk_summary.json", "failure_report.json"])
+def test_records_of_another_directory_are_found(name: str, raw: list[Path], tmp_path: Path) -> None:
+    bad = tmp_path / "raw" / "SRX7.h5ad"
+    for out, paths in ((tmp_path / "one", raw), (tmp_path / "two", raw[:1])):
+        bad.write_bytes(b"" if out.name == "one" else b"text")
+        run_pipeline([*paths, bad], out, max_failed_fraction=0.5)
+    assert not any(verify.verify(tmp_path / "one").values())
+    flip(tmp_path / "one" / name)
+    assert [file for file, fault in verify.verify(tmp_path / "one").items() if fault] == [name]
+    if name != "failure_report.json":
+        (tmp_path / "one" / name).write_bytes((tmp_path / "two" / name).read_bytes())
+        assert "is not that of chunk_index.json" in (verify.verify(tmp_path / "one")[name] or "")

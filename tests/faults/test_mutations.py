@@ -1,0 +1,138 @@
+"""Files that are changed with a plan, opened in a child with little memory and time: an error or the right values."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support.fault_points import CLEAN_ERROR, in_child
+
+from scvae_data.commands.verify import verify
+from scvae_data.errors import ScvaeDataError
+from scvae_data.readers import open_reader
+from scvae_data.store import open_index
+from scvae_data.store.files import write_json
+
+from .conftest import many
+
+MEMORY = 1 << 30
+OUTSIDE = 5
+BATCH = 250
+VALUES: tuple[Any, ...] = (
+    0, 1, -1, 2**31, 2**61, 2**70, 1.5, 1e308, True, None, "", "../x", "/etc/hostname", "a\0b", [], {}, [[[]]],
+    "é" * 300,
+)  # fmt: skip
+INTERESTING = (b"\x00", b"\xff", b"\x7f\xff\xff\xff", b"\xff\xff\xff\xff", b"\x80", b"/", b"../", b"PAR1", b"\x89HDF")
+
+
+def mutate_json(path: Path, chance: random.Random) -> None:
+    """Change a value somewhere, with a checksum that fits."""
+    content = json.loads(path.read_text())
+    del content["checksum"]
+    node, key = content, chance.choice(list(content))
+    while isinstance(node[key], dict | list) and node[key] and chance.random() < 0.8:
+        node = node[key]
+        key = chance.choice(list(node)) if isinstance(node, dict) else chance.randrange(len(node))
+    action = chance.random()
+    if action < 0.15:
+        del node[key]
+    elif action < 0.3 and isinstance(node, dict):
+        node[key] = node[chance.choice(list(node))]
+    elif action < 0.45 and isinstance(node, list):
+        node.extend(node[:1] * chance.choice([1, 100]))
+    else:
+        node[key] = chance.choice(VALUES)
+    write_json(path, content or {"": 0})
+
+
+def mutate_bytes(path: Path, chance: random.Random) -> None:
+    """Overwrite, insert, remove or repeat some bytes."""
+    content = bytearray(path.read_bytes())
+    for _ in range(chance.choice([1, 1, 2, 8])):
+        at = chance.randrange(len(content) + 1)
+        piece = chance.choice(INTERESTING) if chance.random() < 0.5 else chance.randbytes(chance.randrange(1, 9))
+        how = chance.randrange(4)
+        end = at + (len(piece) if how == 0 else chance.randrange(1, 64) if how == 1 else 0)
+        content[at:end] = piece if how in (0, 2) else content[at : at + 16] if how == 3 else b""
+    path.write_bytes(content)
+
+
+def use_directory(directory: Path) -> None:
+    """Open and read everything, as verify and loading do."""
+    verify(directory, deep=True)
+    index = open_index(directory)
+    index.obs()
+    for number, chunk in enumerate(index.chunks):
+        index.reader(number).read_rows(0, chunk.n_obs)
+    assert index.genes
+
+
+def use_input(path: Path) -> None:
+    """Read everything that processing reads."""
+    with open_reader(path) as reader:
+        for slot in reader.slots:
+            reader.genes(slot)
+            for block in reader.blocks(slot):
+                assert block.n_rows
+        reader.barcodes()
+        reader.obs(list(reader.obs_columns))
+
+
+def forbid_other_files(folder: Path) -> None:
+    """End this process when Python opens a file that is neither below ``folder`` nor of an installed package."""
+    allowed = tuple(map(str, (folder, Path(verify.__code__.co_filename).parents[3], sys.prefix, sys.base_prefix)))
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "open" and isinstance(arguments[0], str | os.PathLike):
+            path = os.fspath(arguments[0])
+            if not path.startswith((*allowed, "/proc", "/sys")):
+                os.write(2, f"opened {path}\n".encode())
+                os._exit(OUTSIDE)
+
+    sys.addaudithook(hook)
+
+
+def mutate_and_use(use: Callable[[Path], None], path: Path, names: list[str], seeds: range, log: Path) -> None:
+    """Make one change after the other, each of the original; the number of the last is in ``log``."""
+    originals = {name: (path / name).read_bytes() for name in names}
+    fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    forbid_other_files(path)
+    for seed in seeds:
+        os.pwrite(fd, f"{seed:9d}".encode(), 0)
+        chance = random.Random(seed)
+        name = chance.choice(names)
+        (mutate_json if name.endswith(".json") and chance.random() < 0.8 else mutate_bytes)(path / name, chance)
+        try:
+            use(path if use is use_directory else path / name)
+        except ScvaeDataError as error:
+            assert "\n" not in str(error)
+        (path / name).write_bytes(originals[name])
+
+
+@pytest.mark.parametrize("kind", ["directory", "input"])
+def test_no_crash_no_hang_no_memory(kind: str, clean: Path, raw: list[Path], tmp_path: Path, record: list[str]) -> None:
+    n = many(10_000, 2 * BATCH if kind == "input" else BATCH)
+    folder = tmp_path / "copy"
+    if kind == "directory":
+        shutil.copytree(clean, folder)
+        use, names = use_directory, sorted(path.name for path in folder.glob("[!.]*.*"))
+    else:
+        folder.mkdir()
+        shutil.copy(raw[0], folder)
+        use, names = use_input, [raw[0].name]
+    for first in range(0, n, BATCH):
+        run = partial(mutate_and_use, use, folder, names, range(first, first + BATCH), tmp_path / "log")
+        status = in_child(run, report=tmp_path / "report", seconds=120, memory=MEMORY)
+        told = (tmp_path / "report").read_text() if (tmp_path / "report").exists() else ""
+        assert status in (0, CLEAN_ERROR), f"change {(tmp_path / 'log').read_text()}: status {status}\n{told}"
+    record.append(
+        f"{n} changes of a {kind}: 0 crashes, 0 hangs, 0 files opened elsewhere, never {MEMORY >> 20} MiB more memory"
+    )

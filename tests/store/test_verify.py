@@ -1,0 +1,111 @@
+"""What is wrong with a file, for directories whose bytes are what was written and whose content is not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from tests.support import datasets
+from tests.support.datasets import make_dataset
+
+from scvae_data.store import open_index
+from scvae_data.store.index import write_index
+from scvae_data.store.verify import chunk_fault, file_fault, listed, obs_fault, piecewise
+
+
+def test_a_sound_directory(tmp_path: Path) -> None:
+    index = open_index(make_dataset(tmp_path / "data")[0])
+    assert [file_fault(index.path / name, *facts) for name, facts in listed(index).items()] == [None] * 6
+    assert [chunk_fault(index, number) for number in range(4)] == [None] * 4
+    assert obs_fault(index) is None
+
+
+def test_pieces_are_all_rows_in_order(tmp_path: Path) -> None:
+    directory, x, _ = make_dataset(tmp_path / "data")
+    with open_index(directory).reader(1) as reader:
+        pieces = list(piecewise(reader, max_elements=15))
+    assert all(rows.nnz <= 15 or rows.n_obs == 1 for _, rows in pieces)
+    assert [first for first, _ in pieces] == np.cumsum([0, *(rows.n_obs for _, rows in pieces)])[:-1].tolist()
+    assert (sp.vstack([rows.to_scipy() for _, rows in pieces]) != x[30:60]).nnz == 0
+
+
+def test_files_that_are_not_what_is_listed(tmp_path: Path) -> None:
+    index = open_index(make_dataset(tmp_path / "data")[0])
+    path, facts = index.path / "chunk_0002.h5", listed(index)["chunk_0002.h5"]
+    content = path.read_bytes()
+    path.write_bytes(content[:-1])
+    assert file_fault(path, *facts) == f"has {len(content) - 1:,} bytes instead of {len(content):,}"
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert file_fault(path, *facts) == "its content does not match its checksum"
+    path.unlink()
+    assert file_fault(path, *facts) == "is missing"
+    (tmp_path / "outside.h5").write_bytes(content)
+    path.symlink_to(tmp_path / "outside.h5")
+    assert file_fault(path, *facts) == "cannot be read: is a symbolic link; put the file itself there"
+
+
+def wrong_obs(monkeypatch: pytest.MonkeyPatch, column: str, value: Any) -> None:
+    """Let the next dataset claim ``value`` for its cell 7."""
+    cell_obs = datasets.cell_obs
+
+    def claimed(*arguments: Any) -> Any:
+        obs, hashes = cell_obs(*arguments)
+        obs.loc["cell00007", column] = value
+        return obs, hashes
+
+    monkeypatch.setattr(datasets, "cell_obs", claimed)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "fault"),
+    [
+        ("size_factor", 3.5, "which obs.parquet contradicts (cell cell00007)"),
+        ("total_counts", 1, "which obs.parquet contradicts (cell cell00007)"),
+        ("gene_set", 1, "obs.parquet names a gene set that gene_list.json does not have"),
+        ("split_hash", np.uint32(2**32 - 1), "its rows are not in the order of split_hash"),
+    ],
+)
+def test_cells_that_contradict_their_counts(
+    column: str, value: Any, fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong_obs(monkeypatch, column, value)
+    index = open_index(make_dataset(tmp_path / "data")[0])
+    found = [chunk_fault(index, number) for number in range(4)]
+    assert sum(item is not None for item in found) == 1
+    assert fault in "".join(filter(None, found))
+
+
+def test_a_size_factor_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong_obs(monkeypatch, "size_factor", np.nan)
+    fault = obs_fault(open_index(make_dataset(tmp_path / "data")[0]))
+    assert fault is not None
+    assert "size_factor" in fault
+
+
+def test_equal_cell_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cell_obs = datasets.cell_obs
+    rename = {"cell00011": "cell00012"}
+    monkeypatch.setattr(datasets, "cell_obs", lambda *a: (cell_obs(*a)[0].rename(index=rename), cell_obs(*a)[1]))
+    assert obs_fault(open_index(make_dataset(tmp_path / "data")[0])) == "two cells have one name"
+
+
+def test_an_index_that_points_at_another_valid_chunk(tmp_path: Path) -> None:
+    index = open_index(make_dataset(tmp_path / "data", n_obs=60, chunk_size=30)[0])
+    first, second = index.chunks
+    taken = replace(second, first_row=first.first_row, file="other.h5")
+    (index.path / "other.h5").write_bytes((index.path / second.file).read_bytes())
+    swapped = write_index(index.path, replace(index, chunks=(taken, second), nnz=taken.nnz + second.nnz))
+    assert file_fault(index.path / "other.h5", taken.bytes, taken.sha256) is None
+    assert "contradicts" in (chunk_fault(swapped, 0) or "")
+    assert chunk_fault(swapped, 1) is None
+
+
+def test_a_largest_count_that_no_cell_has(tmp_path: Path) -> None:
+    index = open_index(make_dataset(tmp_path / "data", n_obs=30, chunk_size=30)[0])
+    most = index.chunks[0].max_count
+    wrong = write_index(index.path, replace(index, chunks=(replace(index.chunks[0], max_count=most + 1),)))
+    assert chunk_fault(wrong, 0) == f"its largest count is {most}, the index says {most + 1}"
