@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -123,7 +124,8 @@ def test_retries_are_bounded_and_wait_longer_each_time(monkeypatch: pytest.Monke
         calls.append(1)
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(engines.time, "sleep", pauses.append)
+    # Not the function of the module: threads of other tests may sleep too.
+    monkeypatch.setattr(engines, "time", SimpleNamespace(sleep=pauses.append))
     (outcome,) = (outcome for _, outcome in SerialEngine(retries=3).run([Task(read, ())]))
     assert (outcome.reason, len(calls), pauses) == ("unreadable", 4, [0.5, 1.0, 2.0])
     list(SerialEngine(retries=0).run([Task(read, ())]))
