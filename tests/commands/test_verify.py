@@ -94,6 +94,27 @@ def test_sources_that_have_moved_and_genes_in_another_order(raw: list[Path], tmp
     assert not any(verify.verify(out, against=[moved / "SRX2.h5ad"]).values())
 
 
+def test_a_symbol_of_two_genes_of_which_one_is_dropped(tmp_path: Path) -> None:
+    import anndata as ad
+
+    from scvae_data.processing.genes import GeneRules
+
+    counts = position_counts(6, 3)
+    with_ids = ad.AnnData(counts.astype(np.float32))
+    with_ids.X[:, 2] = 0  # the second gene called X is in no cell
+    with_ids.obs_names = [f"c{row}" for row in range(6)]
+    with_ids.var_names = [f"ENSG0000000000{n}" for n in range(3)]
+    with_ids.var["gene_symbols"] = ["A", "X", "X"]
+    (tmp_path / "raw").mkdir()
+    with_ids.write_h5ad(tmp_path / "raw" / "SRX1.h5ad")
+    by_symbol = ad.AnnData(counts[:, :2].astype(np.float32), obs=with_ids.obs)
+    by_symbol.var_names = ["A", "X"]
+    by_symbol.write_h5ad(tmp_path / "raw" / "SRX2.h5ad")
+    paths = [str(tmp_path / "raw" / name) for name in ("SRX1.h5ad", "SRX2.h5ad")]
+    run_pipeline(paths, tmp_path / "out", input=FileInput(paths=paths), genes=GeneRules(min_cells=1))
+    assert not any(verify.verify(tmp_path / "out", against=[tmp_path / "raw"]).values())
+
+
 def test_without_a_dataset(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert verify.main([str(tmp_path)]) == 2
     assert capsys.readouterr().err.startswith(f"error: {tmp_path} holds no chunk_index.json")

@@ -400,7 +400,7 @@ class ChunkedDataModule(LightningDataModule):
             return
         column, found = worst
         order, share = self.index.order["kind"], 100 * found.share
-        if found.share >= ENOUGH:
+        if found.share >= ENOUGH or mixing.plan.window >= len(mixing.blocks):  # more than all cannot be mixed
             log.info(
                 "cells are stored in %s order: %s; batches have %.1f %% of the entropy of a random order by %s",
                 order, mixing.describe(), share, column,

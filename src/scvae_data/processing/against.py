@@ -19,10 +19,10 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from scvae_data.errors import ConfigError
-from scvae_data.processing.genes import align, unversioned
+from scvae_data.processing.genes import align, read_mapping, unversioned
 from scvae_data.progress import progress
 from scvae_data.readers import GeneTable, open_reader
-from scvae_data.store import DatasetIndex, GeneList, read_json
+from scvae_data.store import DatasetIndex, read_json
 from scvae_data.store.verify import CONFIG_FILE, SUMMARY_FILE
 
 __all__ = ["Source", "compare", "find_sources"]
@@ -76,7 +76,7 @@ def compare(index: DatasetIndex, sources: Sequence[Source]) -> Iterator[tuple[in
     ------
     Chunk and what differs, one for each chunk of each source in which anything does.
     """
-    maps = gene_maps(index.genes, sources)
+    maps = gene_maps(index, sources)
     codes = index.codes("source_file")
     names = index.obs_columns["source_file"].categories or ()
     tolerance = read_json(index.path / CONFIG_FILE)["config"].get("input", {}).get("count_tolerance") or 0.0
@@ -136,7 +136,7 @@ def read_rows(index: DatasetIndex, rows: NDArray[np.int64]) -> Any:
     return stacked[np.argsort(np.concatenate(places), kind="stable")]
 
 
-def gene_maps(genes: GeneList, sources: Sequence[Source]) -> dict[str, NDArray[np.int32]]:
+def gene_maps(index: DatasetIndex, sources: Sequence[Source]) -> dict[str, NDArray[np.int32]]:
     """Column in the directory of each column of each source, -1 for those it does not have; int32, (n_vars,)."""
     tables: dict[str, GeneTable] = {}
     table_of: dict[str, str] = {}
@@ -146,14 +146,25 @@ def gene_maps(genes: GeneList, sources: Sequence[Source]) -> dict[str, NDArray[n
         texts = (repr(None if column is None else column.tolist()) for column in vars(table).values())
         key = table_of[source.source_file] = hashlib.sha256("".join(texts).encode()).hexdigest()
         tables.setdefault(key, table)
-    listed = zip(genes.symbols, genes.ids, strict=True)
-    named = pd.DataFrame([(symbol, unversioned(key)) for symbol, key in listed if symbol and key], columns=["s", "i"])
-    pairs: dict[str, str] = dict(named.drop_duplicates("s", keep=False).itertuples(index=False))
-    universe = align(Counter(table_of.values()), tables.__getitem__, pairs)
+    universe = align(Counter(table_of.values()), tables.__getitem__, symbol_pairs(index))
+    genes = index.genes
     column_of: dict[str, int] = {}
     for column, (name, key, symbol) in enumerate(zip(genes.names, genes.ids, genes.symbols, strict=True)):
-        for candidate in (unversioned(key) if key else None, name, symbol):
+        # A gene with an id is that id; another one may be called by the same symbol.
+        for candidate in (unversioned(key),) if key else (name, symbol):
             if candidate:
                 column_of.setdefault(str(candidate), column)
     to_column = np.array([column_of.get(str(key), -1) for key in universe.keys], np.int32)
     return {name: to_column[universe.maps[key]] for name, key in table_of.items()}
+
+
+def symbol_pairs(index: DatasetIndex) -> dict[str, str]:
+    """Symbols that stand for one id among all genes of the inputs, kept or not; the mapping of the run goes first."""
+    genes, dropped = index.genes, read_json(index.path / SUMMARY_FILE)["dropped_genes"]
+    kept = zip(genes.symbols, genes.ids, strict=True)
+    others = zip(dropped["symbol"], dropped["gene"], strict=True)
+    listed = [(str(s), unversioned(str(key))) for s, key in (*kept, *others) if s and key and s != key]
+    named = pd.DataFrame(listed, columns=["symbol", "id"]).drop_duplicates()
+    pairs: dict[str, str] = dict(named.drop_duplicates("symbol", keep=False).itertuples(index=False))
+    mapping = read_json(index.path / CONFIG_FILE)["config"].get("genes", {}).get("mapping")
+    return pairs | (read_mapping(mapping) if mapping and Path(mapping).is_file() else {})

@@ -14,6 +14,7 @@ import errno
 import logging
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 import time
@@ -258,7 +259,8 @@ def worker_context() -> BaseContext:
 
 
 def end_with_parent() -> None:
-    """Make this worker process end when the one that gives it work does, however that ends."""
+    """Make this worker process end when the one that gives it work does, however that ends, and without a word."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     parent = multiprocessing.parent_process()
     assert parent is not None
 

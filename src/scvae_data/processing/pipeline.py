@@ -325,8 +325,11 @@ class Pipeline:
         self.summary.n_obs_in = sum(result.n_obs for result in ordered)
         self.summary.lost = total_lost(ordered)
         if not any(result.n_kept for result in ordered):
+            remedy = "relax qc, e.g. qc=none"
+            if self.summary.lost.get("not_control") == self.summary.n_obs_in:
+                remedy = "set control.values to values that the control column has"
             raise ConfigError(
-                f"no cell of {self.summary.n_obs_in:,} is left ({lost_text(self.summary.lost)}); relax qc, e.g. qc=none"
+                f"no cell of {self.summary.n_obs_in:,} is left ({lost_text(self.summary.lost)}); {remedy}"
             )
         return ordered
 
