@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
+from unittest.mock import patch
 
 import anndata as ad
 import numpy as np
@@ -76,8 +77,8 @@ def make(raw: list[Path], directory: Path, **settings: Any) -> None:
     """Process the files."""
     from scvae_data.store import Chunking
 
-    engine.BACK_OFF_SECONDS = 0.0  # type: ignore[misc]
-    run_pipeline(raw, directory, **(SETTINGS | {"chunking": Chunking(chunk_size=8)} | settings))
+    with patch.object(engine, "BACK_OFF_SECONDS", 0.0):
+        run_pipeline(raw, directory, **(SETTINGS | {"chunking": Chunking(chunk_size=8)} | settings))
 
 
 _RECORD: list[str] = []
