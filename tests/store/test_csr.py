@@ -53,3 +53,9 @@ def rows(indptr, indices, data, n_vars=5):
 def test_what_is_not_canonical(compact, message):
     with pytest.raises(StoreError, match=message):
         compact.check_canonical()
+
+
+def test_totals_of_rows_some_of_which_are_empty() -> None:
+    counts = np.array([[0, 0, 0], [1, 0, 70_000], [0, 0, 0], [5, 6, 7], [0, 0, 0]])
+    assert CompactCsr.from_scipy(sp.csr_matrix(counts)).totals().tolist() == [0, 70_001, 0, 18, 0]
+    assert CompactCsr.from_scipy(sp.csr_matrix((2, 3), dtype=np.int64)).totals().tolist() == [0, 0]

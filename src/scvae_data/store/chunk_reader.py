@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from scvae_data.errors import DamagedFileError
 from scvae_data.store.blocks import ArrayBlocks, TableError, parse_table
 from scvae_data.store.chunk import ChunkEntry
-from scvae_data.store.codec import Codec, CodecError, Plain
+from scvae_data.store.codec import Codec, CodecError
 from scvae_data.store.csr import CompactCsr, count_dtype, index_dtype
 from scvae_data.store.files import open_plain
-from scvae_data.store.inflate import PADDING, scratch
+from scvae_data.store.planes import narrow
+from scvae_data.store.unpack import unpack
 
 __all__ = ["ChunkReader"]
 
@@ -171,26 +172,32 @@ class ChunkReader:
 
     def _fill(self, name: str, blocks: ArrayBlocks, ranges: list[tuple[int, int]], out: NDArray[Any]) -> int:
         """Copy element ranges of an array into ``out``; return the largest value seen."""
+        total = sum(stop - start for start, stop in ranges)
+        handle = self._handle()  # referred to, and so open, until all is read
+        done = unpack(handle.fd, self.codec.name, blocks, np.array(ranges, np.int64), out[:total])
+        if done is None:
+            return self._fill_by_blocks(name, blocks, ranges, out)
+        self._count(done.n_bytes)
+        return done.largest
+
+    def _fill_by_blocks(self, name: str, blocks: ArrayBlocks, ranges: list[tuple[int, int]], out: NDArray[Any]) -> int:
+        """Like :meth:`_fill` for any block; says what is wrong with one."""
         done = largest = 0
-        held, plain = -1, None
+        held, values = -1, None
         for block, first, n in _segments(ranges, blocks.length):
-            if block != held or plain is None:
-                held, plain = block, self._read_block(name, blocks, block, out.dtype.itemsize)
-            largest = max(largest, plain.copy_into(first, out[done : done + n]))
+            if block != held or values is None:
+                held, values = block, self._read_block(name, blocks, block)
+            largest = max(largest, narrow(values[first : first + n], out[done : done + n]))
             done += n
         return largest
 
-    def _read_block(self, name: str, blocks: ArrayBlocks, block: int, wanted: int) -> Plain:
-        size = int(blocks.size[block])
-        stored = scratch("stored", size + PADDING).data
-        self._pread_into(int(blocks.offset[block]), stored[:size])
-        if deflate.crc32(stored[:size]) != int(blocks.crc32[block]):
+    def _read_block(self, name: str, blocks: ArrayBlocks, block: int) -> NDArray[Any]:
+        stored = self._pread(int(blocks.offset[block]), int(blocks.size[block]))
+        if deflate.crc32(stored) != int(blocks.crc32[block]):
             raise self._damaged(f"block {block} of {name} does not match its checksum")
         mask = int(blocks.filter_mask[block])
         try:
-            return self.codec.decode(
-                stored, filter_mask=mask, length=blocks.length, itemsize=blocks.itemsize, wanted=wanted, padded=True
-            )
+            return self.codec.decode(stored, filter_mask=mask, length=blocks.length, itemsize=blocks.itemsize)
         except CodecError as error:
             raise self._damaged(f"block {block} of {name} {error}") from None
 
@@ -241,24 +248,24 @@ class ChunkReader:
         return handle
 
     def _pread(self, offset: int, size: int) -> bytearray:
-        self._handle()  # a file of another size than the index says is refused before memory for it is taken
+        """The ``size`` bytes of the file from ``offset`` on."""
+        handle = self._handle()  # a file of another size than the index says is refused before memory for it is taken
         content = bytearray(size)
-        self._pread_into(offset, memoryview(content))
-        return content
-
-    def _pread_into(self, offset: int, target: memoryview) -> None:
-        """Fill ``target`` with the bytes of the file from ``offset`` on."""
-        handle = self._handle()
+        target = memoryview(content)
         done = 0
         try:
-            while done < len(target) and (more := os.preadv(handle.fd, [target[done:]], offset + done)):
+            while done < size and (more := os.preadv(handle.fd, [target[done:]], offset + done)):
                 done += more
         except OSError as error:
             raise self._damaged(f"cannot be read ({error.strerror})") from None
-        thread = threading.get_ident()
-        self._bytes_by_thread[thread] = self._bytes_by_thread.get(thread, 0) + done
-        if done != len(target):
+        self._count(done)
+        if done != size:
             raise self._damaged(f"ends at byte {offset + done}, before the end of a block")
+        return content
+
+    def _count(self, n_bytes: int) -> None:
+        thread = threading.get_ident()
+        self._bytes_by_thread[thread] = self._bytes_by_thread.get(thread, 0) + n_bytes
 
     def _damaged(self, fault: str) -> DamagedFileError:
         return DamagedFileError(f"{self.path}: {fault}; delete the file and run process.py again with resume=true")

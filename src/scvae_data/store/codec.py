@@ -10,17 +10,16 @@ import functools
 import struct
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 import deflate
 import numpy as np
 from numpy.typing import NDArray
 
 from scvae_data.errors import ConfigError
-from scvae_data.store.inflate import PADDING, inflate_into, scratch
-from scvae_data.store.planes import byte_entropy, join_planes, narrow, shuffle
+from scvae_data.store.planes import byte_entropy, join_planes, shuffle
 
-__all__ = ["Codec", "CodecError", "CodecName", "Plain"]
+__all__ = ["BLOSC_HEADER", "BLOSC_LZ4", "BLOSC_SHUFFLED", "Codec", "CodecError", "CodecName", "blosc_module"]
 
 CodecName = Literal["gzip", "lz4", "none"]
 
@@ -37,30 +36,16 @@ STORED_PIECE = 65_535  # bytes of a stored piece at most, by the definition of d
 # A blosc buffer: version of the format and of lz4, flags, bytes a value; its bytes, those of a
 # block and those of the buffer, little-endian; then where each block begins.
 BLOSC_HEADER = struct.Struct("<4B3I")
-BLOSC_HEADER_END = struct.pack("<I", BLOSC_HEADER.size + 4)
-BLOSC_SHUFFLED, BLOSC_UNSPLIT, BLOSC_LZ4 = 0x01, 0x10, 0x20
+BLOSC_SHUFFLED, BLOSC_LZ4 = 0x01, 0x20
 
 
 class CodecError(ValueError):
     """A stored block cannot be decoded; the message says why and leaves the file to the caller."""
 
 
-class Plain(NamedTuple):
-    """A decompressed block: its values, or its byte planes from the lowest on."""
-
-    values: NDArray[Any] | None
-    planes: tuple[NDArray[np.uint8], ...] = ()
-
-    def copy_into(self, start: int, out: NDArray[Any]) -> int:
-        """Copy ``out.size`` values from value ``start`` on; return the largest of them."""
-        part = slice(start, start + out.size)
-        if self.values is not None:
-            return narrow(self.values[part], out)
-        return join_planes([plane[part] for plane in self.planes[: out.dtype.itemsize]], out)
-
-
 @functools.cache
-def _blosc() -> ModuleType:
+def blosc_module() -> ModuleType:
+    """The module that encodes and decodes blosc buffers."""
     from numcodecs import blosc
 
     # With its own threads blosc works on one shared context behind a lock; without,
@@ -113,40 +98,27 @@ class Codec:
         wide = np.zeros(length, dtype=f"<u{itemsize}")
         wide[: values.size] = values
         if self.name == "lz4":
-            blosc = _blosc()
+            blosc = blosc_module()
             return blosc.compress(wide, b"lz4", self.level, blosc.SHUFFLE)  # type: ignore[no-any-return]
         return wide.tobytes()
 
     def decode(
-        self,
-        stored: bytes | memoryview,
-        *,
-        filter_mask: int,
-        length: int,
-        itemsize: int,
-        wanted: int | None = None,
-        padded: bool = False,
-    ) -> Plain:
+        self, stored: bytes | bytearray | memoryview, *, filter_mask: int, length: int, itemsize: int
+    ) -> NDArray[Any]:
         """Decompress one stored block.
 
         Parameters
         ----------
         stored
             The bytes as they lie in the file; their checksum is the caller's to verify.
-            What is returned may refer to them.
         filter_mask
             HDF5's: bit i set means that the i-th filter was skipped for this block.
         length, itemsize
             Values in the block (also in the last, padded one) and bytes each takes.
-        wanted
-            Low bytes of each value that are wanted; the caller knows the others
-            to be zero. None for all. Fewer are decompressed where the codec allows.
-        padded
-            ``PADDING`` bytes of any value follow the block in ``stored``, which saves a copy.
 
         Returns
         -------
-        The content, in memory of this thread: valid until the thread decodes the next block.
+        Unsigned integers of ``itemsize`` bytes, (length,).
 
         Raises
         ------
@@ -154,25 +126,21 @@ class Codec:
             If the bytes do not decode to exactly ``length * itemsize`` bytes.
         """
         n_bytes = length * itemsize
-        block = memoryview(stored)
-        block = block[: len(block) - PADDING] if padded else block
+        content: Any = stored
         if self.name == "lz4" and not filter_mask & 1:
-            planes = _unblosc_planes(block, length, itemsize, wanted or itemsize)
-            if planes is not None:
-                return Plain(None, planes)
-            content: bytes | memoryview | NDArray[np.uint8] = _unblosc(block, n_bytes)
+            content = _unblosc(stored, n_bytes)
         elif self.name == "gzip" and not filter_mask & 2:
-            content = scratch("inflated", n_bytes)
-            # Past the two bytes of zlib's header, and without its Adler-32: the caller's checksum covers these bytes.
-            if not inflate_into((stored if padded else bytes(block) + bytes(PADDING))[2:], content):
-                raise CodecError(f"is not valid deflate data of {n_bytes} bytes")
-        else:
-            content = block
+            try:
+                content = deflate.zlib_decompress(stored, n_bytes)
+            except deflate.DeflateError:
+                raise CodecError(f"is not valid deflate data of {n_bytes} bytes") from None
         if len(content) != n_bytes:
             raise CodecError(f"decodes to {len(content)} bytes instead of {n_bytes}")
         if self.name == "gzip" and not filter_mask & 1:
-            return Plain(None, tuple(np.frombuffer(content, np.uint8).reshape(itemsize, length)))
-        return Plain(np.frombuffer(content, f"<u{itemsize}"))
+            values = np.empty(length, f"<u{itemsize}")
+            join_planes(np.frombuffer(bytearray(content), np.uint8).reshape(itemsize, length), values)
+            return values
+        return np.frombuffer(content, f"<u{itemsize}")
 
 
 def _deflate(planes: NDArray[np.uint8], length: int, level: int) -> bytes | bytearray:
@@ -189,46 +157,13 @@ def _deflate(planes: NDArray[np.uint8], length: int, level: int) -> bytes | byte
     return stream
 
 
-def _unblosc(stored: bytes | memoryview, n_bytes: int, use: str = "unblosced") -> NDArray[np.uint8]:
+def _unblosc(stored: bytes | bytearray | memoryview, n_bytes: int) -> bytes:
     # The header is believed only once it agrees with the table: blosc writes as much as it declares.
     declared = int.from_bytes(stored[4:8], "little")
     held = int.from_bytes(stored[12:16], "little")
     if len(stored) < 16 or declared != n_bytes or held != len(stored):
         raise CodecError(f"declares {declared} bytes in {held} instead of {n_bytes} in {len(stored)}")
-    out = scratch(use, n_bytes)
     try:
-        _blosc().decompress(stored, out)
+        return blosc_module().decompress(stored)  # type: ignore[no-any-return]
     except RuntimeError as error:
         raise CodecError(f"is not valid blosc data ({error})") from None
-    return out
-
-
-def _unblosc_planes(
-    stored: memoryview, length: int, itemsize: int, wanted: int
-) -> tuple[NDArray[np.uint8], ...] | None:
-    """Decompress the ``wanted`` lowest byte planes; None unless the buffer is one block of separate planes.
-
-    Blosc compresses each plane of such a block by itself. Decompressed alone,
-    a plane is a blosc buffer of single bytes once it has a header of its own.
-    """
-    if len(stored) < BLOSC_HEADER.size + 4:
-        return None
-    version, lz4_version, flags, typesize, n_bytes, block_bytes, held = BLOSC_HEADER.unpack_from(stored)
-    one_block = n_bytes == block_bytes == length * itemsize and typesize == itemsize and held == len(stored)
-    if not one_block or flags != BLOSC_SHUFFLED | BLOSC_LZ4:
-        return None
-    begin = BLOSC_HEADER.size + 4
-    planes: list[NDArray[np.uint8]] = []
-    for plane in range(wanted):
-        end = begin + 4 + int.from_bytes(stored[begin : begin + 4], "little")
-        if end > len(stored):
-            raise CodecError(f"holds a plane that ends at byte {end} of {len(stored)}")
-        if end - begin - 4 == length:
-            planes.append(np.frombuffer(stored, np.uint8, length, begin + 4))
-        else:
-            size = BLOSC_HEADER.size + 4 + end - begin
-            header = BLOSC_HEADER.pack(version, lz4_version, BLOSC_UNSPLIT | BLOSC_LZ4, 1, length, length, size)
-            frame = b"".join((header, BLOSC_HEADER_END, stored[begin:end]))
-            planes.append(_unblosc(frame, length, f"plane{plane}"))
-        begin = end
-    return tuple(planes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 
 from scvae_data.jit import compiled
 
-__all__ = ["byte_entropy", "join_planes", "narrow", "shuffle"]
+__all__ = ["byte_entropy", "join_planes", "join_two", "narrow", "shuffle"]
 
 
 def shuffle(values: NDArray[Any], length: int, itemsize: int) -> NDArray[np.uint8]:
@@ -43,7 +42,8 @@ def _split(values: NDArray[Any], planes: NDArray[np.uint8]) -> None:
 
 
 @compiled
-def _join_two(low: NDArray[Any], high: NDArray[Any], out: NDArray[Any]) -> int:
+def join_two(low: NDArray[Any], high: NDArray[Any], out: NDArray[Any]) -> int:
+    """Put 16-bit values together from their two bytes; return the largest, 0 if there are none."""
     largest = np.uint16(0)
     for i in range(out.size):
         value = np.uint16(low[i]) | np.uint16(np.uint16(high[i]) << np.uint16(8))
@@ -53,25 +53,20 @@ def _join_two(low: NDArray[Any], high: NDArray[Any], out: NDArray[Any]) -> int:
 
 
 @compiled
-def _join_many(planes: NDArray[Any], out: NDArray[Any]) -> int:
-    largest = np.uint64(0)
+def join_planes(planes: NDArray[Any], out: NDArray[Any]) -> int:
+    """Put values together from their byte planes, (bytes a value, n), lowest first; return the largest, 0 if none."""
+    kind = out.dtype.type
     for i in range(out.size):
-        value = np.uint64(0)
-        for plane in range(planes.shape[0]):
-            value |= np.uint64(planes[plane, i]) << np.uint64(8 * plane)
-        out[i] = value
-        largest = max(largest, value)
+        out[i] = planes[0, i]
+    # One plane at a time: these loops become vector instructions.
+    for plane in range(1, planes.shape[0]):
+        shift = kind(8 * plane)
+        for i in range(out.size):
+            out[i] |= kind(planes[plane, i]) << shift
+    largest = kind(0)
+    for i in range(out.size):
+        largest = max(largest, out[i])
     return int(largest)
-
-
-def join_planes(planes: Sequence[NDArray[np.uint8]], out: NDArray[Any]) -> int:
-    """Put values together from their byte planes, the lowest first; return the largest, 0 if there are none.
-
-    ``planes`` has as many as ``out`` has bytes a value, each of ``out.size`` bytes.
-    """
-    if len(planes) == 2:
-        return int(_join_two(planes[0], planes[1], out))
-    return int(_join_many(np.stack(planes), out))
 
 
 @compiled

@@ -1,0 +1,223 @@
+"""Ranges of a stored array in, its values out: read, proved and decompressed without the interpreter.
+
+What takes most of the time of loading is done for many blocks in one call that
+does not hold the interpreter lock, so that decoding threads and the thread that
+trains do not wait for each other. The call takes the common case alone: blocks
+as the writer makes them, of gzip or lz4, that are sound. Whatever else it meets
+it leaves to the caller's plain way, which decodes any block or says what is
+wrong with it. It calls libdeflate and lz4 in the extension modules of the
+packages that bring them along; where those keep them to themselves, nothing is
+taken.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import threading
+from typing import Any, NamedTuple
+
+import deflate
+import llvmlite.binding
+import numpy as np
+from numba import types
+from numpy.typing import NDArray
+
+from scvae_data.jit import compiled
+from scvae_data.store.blocks import ArrayBlocks
+from scvae_data.store.codec import BLOSC_HEADER, BLOSC_LZ4, BLOSC_SHUFFLED, CodecName, blosc_module
+from scvae_data.store.planes import join_planes, join_two
+
+__all__ = ["Unpacked", "unpack"]
+
+# libdeflate leaves its fast loop near the end of its input, where a few bytes may stand for
+# many: with as many readable bytes after the data, the fast loop reaches the end. Their values do not matter.
+PADDING = 64
+
+# Compiled code finds these by name, also when it comes from the cache on disk.
+_pread = types.ExternalFunction("pread", types.intp(types.intc, types.uintp, types.uintp, types.int64))
+_crc32 = types.ExternalFunction("scvae_data_crc32", types.uint32(types.uint32, types.uintp, types.uintp))
+_inflate = types.ExternalFunction(
+    "scvae_data_inflate", types.intc(types.uintp, types.uintp, types.uintp, types.uintp, types.uintp, types.uintp)
+)
+_unlz4 = types.ExternalFunction("scvae_data_unlz4", types.intc(types.uintp, types.uintp, types.intc, types.intc))
+
+GZIP, LZ4 = 0, 1
+CODES: dict[CodecName, int] = {"gzip": GZIP, "lz4": LZ4}
+HEADER_BYTES = BLOSC_HEADER.size
+PLANES = BLOSC_SHUFFLED | BLOSC_LZ4
+
+_of_thread = threading.local()
+
+
+class _Decompressor:
+    """libdeflate's state, one for each thread."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        library.libdeflate_alloc_decompressor.restype = ctypes.c_void_p
+        library.libdeflate_free_decompressor.argtypes = [ctypes.c_void_p]
+        self._library = library
+        self.state: int = library.libdeflate_alloc_decompressor()
+
+    def __del__(self) -> None:
+        self._library.libdeflate_free_decompressor(self.state)
+
+
+@functools.cache
+def _libdeflate() -> ctypes.CDLL | None:
+    """Give the compiled code the functions it calls; None where one is not to be had."""
+    if not hasattr(os, "pread"):
+        return None
+    try:
+        libdeflate, numcodecs = ctypes.CDLL(deflate._deflate.__file__), ctypes.CDLL(blosc_module().__file__)
+        found = {
+            "scvae_data_crc32": libdeflate.libdeflate_crc32,
+            "scvae_data_inflate": libdeflate.libdeflate_deflate_decompress,
+            "scvae_data_unlz4": numcodecs.LZ4_decompress_safe,
+        }
+    except (AttributeError, OSError):
+        return None
+    for name, function in found.items():
+        llvmlite.binding.add_symbol(name, ctypes.cast(function, ctypes.c_void_p).value)
+    return libdeflate
+
+
+def _scratch(use: str, n_bytes: int) -> NDArray[np.uint8]:
+    """Memory of this thread for one use, the same again and again: valid until the thread asks for that use anew."""
+    memory: NDArray[np.uint8] | None = getattr(_of_thread, use, None)
+    if memory is None or memory.size < n_bytes:
+        memory = np.empty(n_bytes + n_bytes // 4, np.uint8)
+        setattr(_of_thread, use, memory)
+    return memory[:n_bytes]
+
+
+def _decompressor(library: ctypes.CDLL) -> int:
+    """Where libdeflate's state for this thread lies."""
+    held: _Decompressor | None = getattr(_of_thread, "decompressor", None)
+    if held is None:
+        held = _of_thread.decompressor = _Decompressor(library)
+    return held.state
+
+
+class Unpacked(NamedTuple):
+    """What was seen while ranges were read."""
+
+    largest: int
+    """Largest value."""
+    n_bytes: int
+    """Bytes read from the file."""
+
+
+def unpack(
+    fd: int, name: CodecName, blocks: ArrayBlocks, ranges: NDArray[np.int64], out: NDArray[Any]
+) -> Unpacked | None:
+    """Read ranges of elements of one array.
+
+    Parameters
+    ----------
+    fd
+        The open chunk file.
+    name
+        Its codec.
+    blocks
+        The array's part of the block table.
+    ranges
+        Half-open ranges of elements, int64, (n, 2), each within the array.
+    out
+        Unsigned integers wide enough for the values, as many as the ranges have.
+
+    Returns
+    -------
+    What was seen on the way; None if a block is not of the common case, or not sound.
+    """
+    code, library = CODES.get(name), _libdeflate()
+    if code is None or library is None or not out.size:
+        return None
+    stored = _scratch("stored", int(blocks.size.max()) + PADDING)
+    planes = _scratch("planes", blocks.itemsize * blocks.length).reshape(blocks.itemsize, blocks.length)
+    largest, n_bytes = _unpack(
+        fd, code, _decompressor(library), blocks.offset, blocks.size, blocks.filter_mask, blocks.crc32,
+        ranges, stored, planes, out,
+    )  # fmt: skip
+    return None if largest < 0 else Unpacked(largest, n_bytes)
+
+
+@compiled
+def _unpack(
+    fd: int,
+    code: int,
+    state: int,
+    offset: NDArray[np.int64],
+    size: NDArray[np.int64],
+    filter_mask: NDArray[np.uint32],
+    crc32: NDArray[np.uint32],
+    ranges: NDArray[np.int64],
+    stored: NDArray[np.uint8],
+    planes: NDArray[np.uint8],
+    out: NDArray[Any],
+) -> tuple[int, int]:
+    """Fill ``out``; the largest value, negative where a block is left to the plain way, and the bytes read."""
+    length = planes.shape[1]
+    done, largest, n_bytes, held = 0, 0, 0, -1
+    for r in range(ranges.shape[0]):
+        at, stop = ranges[r, 0], ranges[r, 1]
+        while at < stop:
+            block = at // length
+            first = at - block * length
+            if block != held:
+                n = size[block]
+                if filter_mask[block] or _pread(fd, stored.ctypes.data, n, offset[block]) != n:
+                    return -1, 0
+                if _crc32(0, stored.ctypes.data, n) != crc32[block]:
+                    return -1, 0
+                if not (_inflated(state, stored, n, planes) if code == GZIP else _unblosced(stored, n, planes, out)):
+                    return -1, 0
+                n_bytes += n
+                held = block
+            n = min(length - first, stop - at)
+            part = out[done : done + n]
+            if out.itemsize == 2:
+                value = join_two(planes[0, first : first + n], planes[1, first : first + n], part)
+            else:
+                value = join_planes(planes[: out.itemsize, first : first + n], part)
+            largest = max(largest, value)
+            done, at = done + n, at + n
+    return largest, n_bytes
+
+
+@compiled
+def _inflated(state: int, stored: NDArray[np.uint8], n: int, planes: NDArray[np.uint8]) -> bool:
+    """Decompress a zlib stream of ``n`` bytes into all planes; its own checksum is not looked at."""
+    source, target = stored.ctypes.data + 2, planes.ctypes.data
+    return bool(_inflate(state, source, n - 2 + PADDING, target, planes.size, 0) == 0)
+
+
+@compiled
+def _unblosced(stored: NDArray[np.uint8], n: int, planes: NDArray[np.uint8], out: NDArray[Any]) -> bool:
+    """Decompress as many of the lowest planes as ``out`` has bytes a value, from a buffer of one block of planes."""
+    n_planes, length = planes.shape
+    at = HEADER_BYTES + 4
+    if n < at or stored[2] != PLANES or stored[3] != n_planes:
+        return False
+    if _number(stored, 4) != planes.size or _number(stored, 8) != planes.size or _number(stored, 12) != n:
+        return False
+    for plane in range(min(n_planes, out.itemsize)):
+        if at + 4 > n:
+            return False
+        held = _number(stored, at)
+        begin, at = at + 4, at + 4 + held
+        if at > n:
+            return False
+        if held == length:
+            planes[plane] = stored[begin:at]
+        elif _unlz4(stored.ctypes.data + begin, planes[plane].ctypes.data, held, length) != length:
+            return False
+    return True
+
+
+@compiled
+def _number(stored: NDArray[np.uint8], at: int) -> int:
+    """Four bytes, the lowest first."""
+    low = int(stored[at]) | int(stored[at + 1]) << 8
+    return low | int(stored[at + 2]) << 16 | int(stored[at + 3]) << 24
