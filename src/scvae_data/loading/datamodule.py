@@ -7,25 +7,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import torch
-from lightning import LightningDataModule, Trainer
+from lightning import LightningDataModule
 from numpy.typing import ArrayLike, NDArray
 from torch import distributed
 
-from scvae_data.errors import ConfigError, SelectionError
+from scvae_data.errors import ConfigError
 from scvae_data.loading.batch import RowFacts
 from scvae_data.loading.damage import OnBadChunk, check_on_bad_chunk, check_sizes
 from scvae_data.loading.dataset import check_normalized, read_row_facts
-from scvae_data.loading.diversity import ENOUGH
 from scvae_data.loading.expression import Filter, check_filter
 from scvae_data.loading.genes import GeneColumns, as_genes, find_genes
 from scvae_data.loading.loader import BatchLoader, StartMethod
 from scvae_data.loading.memory import DEFAULT_CHUNKS, MemoryNeed, block_sizes, resident_bytes, worker_bytes
-from scvae_data.loading.mixing import Mixing, mix
+from scvae_data.loading.mixing import Mixing, mix, tell_of_mixing
 from scvae_data.loading.parts import (
     SRX_COLUMN,
     Blocks,
@@ -37,12 +35,17 @@ from scvae_data.loading.parts import (
     weighted,
 )
 from scvae_data.loading.plan import Plan
+from scvae_data.loading.resume import check_order, shift_progress
 from scvae_data.loading.sampling import DEFAULT_SAMPLING, parse_sampling
 from scvae_data.loading.select import as_names
+from scvae_data.loading.settings import check_cache, check_memory, check_numbers, check_start_method, check_x_format
 from scvae_data.loading.sparse import make_dense
 from scvae_data.loading.split import parse_split
 from scvae_data.loading.stream import StreamSpec, XFormat, batches_in_memory
 from scvae_data.store import DatasetIndex, open_index
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["ChunkedDataModule"]
 
@@ -162,29 +165,18 @@ class ChunkedDataModule(LightningDataModule):
         on_bad_chunk: OnBadChunk = "raise",
     ) -> None:
         super().__init__()
-        check_at_least(
+        check_numbers(1, batch_size=batch_size, num_threads=num_threads)
+        check_numbers(
             1,
-            batch_size=batch_size,
-            chunk_cache_size=1 if chunk_cache_size is None else chunk_cache_size,
-            max_chunks_in_memory=1 if max_chunks_in_memory is None else max_chunks_in_memory,
-            num_threads=num_threads,
-            cache_bytes=1 if cache_bytes is None else cache_bytes,
-            range_rows=1 if range_rows is None else range_rows,
+            or_none=True,
+            chunk_cache_size=chunk_cache_size,
+            max_chunks_in_memory=max_chunks_in_memory,
+            cache_bytes=cache_bytes,
+            range_rows=range_rows,
         )
-        check_at_least(0, num_workers=num_workers, seed=seed)
-        if memory_gb is not None and (isinstance(memory_gb, bool) or not memory_gb > 0):
-            raise ConfigError(f"memory_gb={memory_gb!r} must be a positive number of GB, or null for no limit")
-        if chunk_cache_size is not None and chunk_cache_size < (max_chunks_in_memory or 1):
-            raise ConfigError(
-                f"chunk_cache_size={chunk_cache_size} is smaller than max_chunks_in_memory={max_chunks_in_memory}, "
-                f"whose cells are mixed at once; set chunk_cache_size={max_chunks_in_memory} or more"
-            )
-        if multiprocessing_context not in (None, "fork", "spawn", "forkserver"):
-            raise ConfigError(
-                f"multiprocessing_context={multiprocessing_context!r} must be fork, spawn, forkserver or null"
-            )
-        if x_format not in get_args(XFormat):
-            raise ConfigError(f"x_format={x_format!r} must be one of {', '.join(get_args(XFormat))}")
+        check_numbers(0, num_workers=num_workers, seed=seed)
+        check_memory(memory_gb)
+        check_cache(chunk_cache_size, max_chunks_in_memory)
         self.data_path = Path(data_path)
         self.batch_size = batch_size
         self.chunk_cache_size = chunk_cache_size
@@ -201,8 +193,8 @@ class ChunkedDataModule(LightningDataModule):
         self.num_threads = num_threads
         self.seed = seed
         self.cache_bytes = cache_bytes
-        self.multiprocessing_context: StartMethod | None = multiprocessing_context
-        self.x_format: XFormat = x_format
+        self.multiprocessing_context = check_start_method(multiprocessing_context)
+        self.x_format = check_x_format(x_format)
         self.genes = as_genes(genes)
         self.filter = check_filter(filter)
         self.range_rows = range_rows
@@ -297,7 +289,7 @@ class ChunkedDataModule(LightningDataModule):
         except ConfigError:
             self._index = None
             raise
-        self._tell_of_mixing()
+        tell_of_mixing(self._mixing, index.order["kind"], self.chunk_cache_size)
 
     def leakage(self) -> pd.DataFrame:
         """How far validation and test share groups with training, by obs column; see ``split``'s ``by``."""
@@ -308,7 +300,7 @@ class ChunkedDataModule(LightningDataModule):
         loader = self._loader("train")
         if self._state_to_load:
             state, self._state_to_load = self._state_to_load, None
-            self._check_state(state, loader)
+            check_order(state, self._order_facts(loader))
             loader.load_state_dict(state)
             if self.trainer is not None and loader.next_batch != state["next_batch"]:
                 # Of another number of ranks, whose batches the trainer has counted.
@@ -393,29 +385,6 @@ class ChunkedDataModule(LightningDataModule):
         for loader in self._loaders.values():
             loader.close()
 
-    def _tell_of_mixing(self) -> None:
-        """Say how cells that are in no random order are mixed, and warn where that does not suffice."""
-        mixing, worst = self._mixing, self._mixing.worst
-        if worst is None:
-            return
-        column, found = worst
-        order, share = self.index.order["kind"], 100 * found.share
-        if found.share >= ENOUGH or mixing.plan.window >= len(mixing.blocks):  # more than all cannot be mixed
-            log.info(
-                "cells are stored in %s order: %s; batches have %.1f %% of the entropy of a random order by %s",
-                order, mixing.describe(), share, column,
-            )  # fmt: skip
-            return
-        # The entropy that is missing falls as the window grows.
-        wanted = min(len(mixing.blocks), int(np.ceil(mixing.plan.window * (1 - found.share) / (1 - ENOUGH))))
-        log.warning(
-            "batches have %.1f %% of the entropy of a random order by %s (%.2f of %.2f bits, %.1f of %.1f values), and "
-            "training suffers: cells are stored in %s order (%s); process the data with chunking.order=hash, or set "
-            "max_chunks_in_memory=%d chunk_cache_size=%d",
-            share, column, found.entropy, found.random_entropy, found.labels, found.random_labels,
-            order, mixing.describe(), wanted, max(self.chunk_cache_size or 0, wanted),
-        )  # fmt: skip
-
     def memory_need(self) -> MemoryNeed:
         """What loading takes, for any number of chunks; after :meth:`setup`."""
         resident = resident_bytes()
@@ -492,25 +461,3 @@ class ChunkedDataModule(LightningDataModule):
             "range_rows": self._mixing.range_rows,
             "sampling": None if self.sampling is None else str(self.sampling),
         }
-
-    def _check_state(self, state: dict[str, Any], loader: BatchLoader) -> None:
-        for name, mine in self._order_facts(loader).items():
-            if state.get(name) != mine:
-                raise SelectionError(
-                    f"cannot resume: the saved run has {name}={state.get(name)}, this one {mine}; "
-                    "resume with the dataset and data settings of the saved run"
-                )
-
-
-def shift_progress(trainer: Trainer, n_batches: int) -> None:
-    """Let the trainer count ``n_batches`` more of the epoch as done, so that it goes on to the end of the epoch."""
-    progress = trainer.fit_loop.epoch_loop.batch_progress.current
-    for name in ("ready", "started", "processed", "completed"):
-        setattr(progress, name, getattr(progress, name) + n_batches)
-
-
-def check_at_least(least: int, **values: object) -> None:
-    """Raise ConfigError for the first value that is not a whole number of at least ``least``."""
-    for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ConfigError(f"{name}={value!r} must be a whole number of at least {least}")

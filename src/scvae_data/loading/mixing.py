@@ -9,11 +9,12 @@ read little that is not used, short ones mix better.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from scvae_data.errors import SelectionError
@@ -25,7 +26,10 @@ from scvae_data.loading.scatter import Selected, scatter
 from scvae_data.loading.select import BlockRows, Rows, to_blocks
 from scvae_data.store import DatasetIndex
 
-__all__ = ["Mixing", "diversity_table", "mix"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Mixing", "diversity_table", "mix", "tell_of_mixing"]
 
 # Ranges in stored blocks, the longest that suffices is taken; a quarter decodes five elements for each one used.
 RANGES = (8.0, 4.0, 2.0, 1.0, 0.5, 0.25)
@@ -33,6 +37,8 @@ RANGES = (8.0, 4.0, 2.0, 1.0, 0.5, 0.25)
 LEAST_WINDOW_BYTES = 64_000_000
 # Diversity is measured on some batches; what barely suffices there may not elsewhere.
 MARGIN = 0.001
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -125,6 +131,32 @@ def mix(
     return best
 
 
+def tell_of_mixing(mixing: Mixing, order: str, chunk_cache_size: int | None) -> None:
+    """Say how cells that are in no random order are mixed, and warn where that does not suffice.
+
+    ``order`` is the kind of order that the cells are stored in, ``chunk_cache_size`` as the user set it.
+    """
+    if mixing.worst is None:
+        return
+    column, found = mixing.worst
+    share = 100 * found.share
+    if found.share >= ENOUGH or mixing.plan.window >= len(mixing.blocks):  # more than all cannot be mixed
+        log.info(
+            "cells are stored in %s order: %s; batches have %.1f %% of the entropy of a random order by %s",
+            order, mixing.describe(), share, column,
+        )  # fmt: skip
+        return
+    # The entropy that is missing falls as the window grows.
+    wanted = min(len(mixing.blocks), int(np.ceil(mixing.plan.window * (1 - found.share) / (1 - ENOUGH))))
+    log.warning(
+        "batches have %.1f %% of the entropy of a random order by %s (%.2f of %.2f bits, %.1f of %.1f values), and "
+        "training suffers: cells are stored in %s order (%s); process the data with chunking.order=hash, or set "
+        "max_chunks_in_memory=%d chunk_cache_size=%d",
+        share, column, found.entropy, found.random_entropy, found.labels, found.random_labels,
+        order, mixing.describe(), wanted, max(chunk_cache_size or 0, wanted),
+    )  # fmt: skip
+
+
 def diversity_table(
     index: DatasetIndex,
     batch_size: int = 256,
@@ -142,6 +174,8 @@ def diversity_table(
     columns
         Categorical obs columns; None for all with more than one value.
     """
+    import pandas as pd  # here: a start of training needs none of it
+
     if columns is None:
         columns = [name for name, known in index.obs_columns.items() if len(known.categories or ()) > 1]
     if not columns:
