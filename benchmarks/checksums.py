@@ -33,7 +33,7 @@ def verify_nothing() -> None:
     import llvmlite.binding
     import numba
 
-    from scvae_data.loading import stream
+    from scvae_data.loading import assemble
     from scvae_data.store import chunk_reader, unpack
 
     unpack._libdeflate()
@@ -48,7 +48,7 @@ def verify_nothing() -> None:
         return done
 
     chunk_reader.unpack = unverified  # type: ignore[attr-defined]
-    stream.check_totals = lambda *arguments: None  # type: ignore[attr-defined]
+    assemble.check_totals = lambda *arguments: None  # type: ignore[attr-defined]
 
 
 def epoch_seconds(directory: str, x_format: Any) -> float:

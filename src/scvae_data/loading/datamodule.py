@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import distributed
 
 from scvae_data.errors import ConfigError
+from scvae_data.loading.assemble import Form, XFormat
 from scvae_data.loading.batch import RowFacts
 from scvae_data.loading.damage import OnBadChunk, check_on_bad_chunk, check_sizes
 from scvae_data.loading.dataset import check_normalized, read_row_facts
@@ -41,7 +42,7 @@ from scvae_data.loading.select import as_names
 from scvae_data.loading.settings import check_cache, check_memory, check_numbers, check_start_method, check_x_format
 from scvae_data.loading.sparse import make_dense
 from scvae_data.loading.split import parse_split
-from scvae_data.loading.stream import StreamSpec, XFormat, batches_in_memory
+from scvae_data.loading.stream import StreamSpec, batches_in_memory, batches_together
 from scvae_data.store import DatasetIndex, open_index
 
 if TYPE_CHECKING:
@@ -432,23 +433,27 @@ class ChunkedDataModule(LightningDataModule):
         return self._loaders[part]
 
     def _spec(self, part: LoaderPart) -> StreamSpec:
-        return StreamSpec(
+        form = Form(
             index=self.index,
-            blocks=self._mixing.blocks if part == "train" else self._blocks[part],
-            plan=self._plan(part),
             facts=self._facts,
             normalized=self.normalized,
             counts=self.counts,
+            x_format=self.x_format,
+            genes=None if self._columns is None else self._columns.place,
+            n_columns=None if self._columns is None else self._columns.chosen.size,
+            pin_memory=torch.cuda.is_available(),
+        )
+        return StreamSpec(
+            form=form,
+            blocks=self._mixing.blocks if part == "train" else self._blocks[part],
+            plan=self._plan(part),
             # Prediction passes over the cells once: keeping chunks would only cost memory.
             cache_blocks=1 if part == "predict" else self._chunks,
             cache_bytes=self.cache_bytes,
             n_threads=self.num_threads,
-            pin_memory=torch.cuda.is_available(),
-            x_format=self.x_format,
-            genes=None if self._columns is None else self._columns.place,
-            n_columns=None if self._columns is None else self._columns.chosen.size,
             # Who predicts wants every cell.
             on_bad_chunk="raise" if part == "predict" else self.on_bad_chunk,
+            together=batches_together(form, self.batch_size),
         )
 
     def _order_facts(self, loader: BatchLoader) -> dict[str, Any]:

@@ -18,8 +18,9 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from scvae_data.errors import DamagedFileError, ScvaeDataError, SelectionError
+from scvae_data.loading.assemble import Batch
 from scvae_data.loading.plan import Served
-from scvae_data.loading.stream import Batch, BatchStream, StreamCounters, StreamSpec
+from scvae_data.loading.stream import BatchStream, StreamCounters, StreamSpec
 
 __all__ = ["BatchLoader", "StartMethod"]
 
@@ -57,6 +58,7 @@ class WorkerStream(IterableDataset[tuple[int, StreamCounters, Batch | ScvaeDataE
         with closing(self._stream.batches(epoch, start + worker, n_workers)) as batches:
             try:
                 for batch in batches:
+                    share(batch)
                     yield worker, self._stream.counters(), batch
             except ScvaeDataError as error:
                 yield worker, self._stream.counters(), error
@@ -65,6 +67,46 @@ class WorkerStream(IterableDataset[tuple[int, StreamCounters, Batch | ScvaeDataE
 def unchanged(item: Any) -> Any:
     """Collate function for batches that are batches already."""
     return item
+
+
+def share(batch: Any) -> None:
+    """Move the tensors of a worker's batch to shared memory.
+
+    Torch would do so by itself, but in a thread whose errors end nothing: whoever waits for the batch waits for ever.
+
+    Raises
+    ------
+    ScvaeDataError
+        There is no room for them.
+    """
+    if isinstance(batch, torch.Tensor):
+        try:
+            batch.share_memory_()  # type: ignore[no-untyped-call]
+        except RuntimeError as error:
+            raise no_room(error) from None
+    elif isinstance(batch, dict | tuple):
+        for item in batch.values() if isinstance(batch, dict) else batch:
+            share(item)
+
+
+def no_room(error: BaseException) -> ScvaeDataError:
+    """Say what helps where worker processes find no memory to share."""
+    return ScvaeDataError(
+        f"worker processes cannot hand over batches: {' '.join(str(error).split())}; num_workers=0 does without them, "
+        "fewer workers and smaller batches need less of /dev/shm, docker run --shm-size gives more"
+    )
+
+
+def worker_fault(error: RuntimeError | OSError) -> Exception:
+    """What to raise in place of an error of torch or the system about worker processes."""
+    if isinstance(error, OSError) or "shared memory" in str(error):
+        return no_room(error)
+    if str(error).startswith("DataLoader worker"):
+        return ScvaeDataError(
+            f"{' '.join(str(error).split())}; the system log says whether memory ran out, which memory_gb or fewer "
+            "num_workers prevent"
+        )
+    return error
 
 
 class BatchLoader:
@@ -115,8 +157,8 @@ class BatchLoader:
                     yield batch
                 elif self.spec.plan.world_size > 1:
                     raise DamagedFileError(
-                        f"{self.spec.index.path}: damaged chunks leave a batch of this rank without cells, and the "
-                        "ranks out of step; scvae-data verify names them, and the command that builds them again"
+                        f"{self.spec.form.index.path}: damaged chunks leave a batch of this rank without cells, and "
+                        "the ranks out of step; scvae-data verify names them, and the command that builds them again"
                     )
 
     def state_dict(self) -> dict[str, Any]:
@@ -198,7 +240,8 @@ class BatchLoader:
 
     def _from_workers(self) -> Generator[Batch | None]:
         if self._workers is None or self._position is None:
-            self._position = torch.zeros(2, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
+            self._position = torch.zeros(2, dtype=torch.int64)
+            share(self._position)
             # A generator of its own: torch would otherwise draw from the global one, and change what follows.
             self._workers = DataLoader(
                 WorkerStream(self.spec.for_worker(self.num_workers), self._position),
@@ -206,7 +249,7 @@ class BatchLoader:
                 collate_fn=unchanged,
                 num_workers=self.num_workers,
                 persistent_workers=True,
-                pin_memory=self.spec.pin_memory,
+                pin_memory=self.spec.form.pin_memory,
                 multiprocessing_context=self._start_method,
                 generator=torch.Generator(),
             )
@@ -217,6 +260,8 @@ class BatchLoader:
                 if isinstance(batch, ScvaeDataError):
                     raise batch
                 yield batch
-        except Exception:
+        except Exception as error:
             self.close()
+            if isinstance(error, RuntimeError | OSError):
+                raise worker_fault(error) from error
             raise

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import get_args
 
 from scvae_data.errors import ConfigError
+from scvae_data.loading.assemble import XFormat
 from scvae_data.loading.loader import StartMethod
-from scvae_data.loading.stream import XFormat
 
 __all__ = ["check_cache", "check_memory", "check_numbers", "check_start_method", "check_x_format"]
 
