@@ -35,20 +35,45 @@ def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("proces",), "error: 'proces' is not a command; there are process, train, info, diversity, verify, why"),
-        (("info",), "error: info takes one directory, got nothing; scvae-data info DIR"),
-        (
-            ("why", "a"),
-            "error: why takes a directory, an accession and a barcode, got a; scvae-data why DIR SRX BARCODE",
-        ),
-        (("diversity",), "error: diversity takes one directory, got nothing; scvae-data diversity DIR"),
-        (("info", "a", "b"), "error: info takes one directory, got a b; scvae-data info DIR"),
+        (("info",), "error: the following arguments are required: DIR; usage: scvae-data info [-h] DIR"),
+        (("why", "a"), "error: the following arguments are required: SRX, BARCODE; usage: scvae-data why [-h] DIR SRX"),
+        (("diversity",), "error: the following arguments are required: DIR; usage: scvae-data diversity [-h] DIR"),
+        (("info", "a", "b"), "error: unrecognized arguments: b; usage: scvae-data info [-h] DIR"),
+        (("verify", "a", "--dep"), "error: unrecognized arguments: --dep; usage: scvae-data verify [-h] [--deep]"),
     ],
 )
-def test_mistakes(arguments: tuple[str, ...], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mistakes(
+    arguments: tuple[str, ...], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as caught:
         run(monkeypatch, *arguments)
+    told = capsys.readouterr().err
+    assert caught.value.code == 2
+    assert told.startswith(message)
+    assert told.count("\n") == 1
+
+
+def test_a_command_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run(monkeypatch, "proces")
+    message = "error: 'proces' is not a command; there are process, train, info, diversity, verify, why"
     assert caught.value.code == message
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [("info", "holds"), ("diversity", "random order"), ("verify", "--against SOURCE"), ("why", "BARCODE")],
+)
+def test_every_command_has_help(
+    command: str, words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run(monkeypatch, command, "--help")
+    printed = capsys.readouterr().out
+    assert caught.value.code == 0
+    assert printed.startswith(f"usage: scvae-data {command} ")
+    assert words in printed
+    assert "DIR" in printed
 
 
 @pytest.mark.parametrize("command", ["process", "train"])

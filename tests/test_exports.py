@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from tests.support.datasets import make_dataset
 
 import scvae_data
 
@@ -45,3 +47,14 @@ def test_the_package_itself_is_light() -> None:
 def test_processing_needs_no_training_stack(module: str) -> None:
     heavy = {"torch", "lightning", "scanpy", "wandb", "matplotlib"}
     assert not loaded_after(f"import scvae_data.{module}") & heavy
+
+
+def test_training_starts_without_what_it_needs_later(tmp_path: Path) -> None:
+    path, *_ = make_dataset(tmp_path / "dataset", n_obs=60)
+    first_batch = (
+        "import scvae_data.training.run, scvae_data.compat.vae_loader; from scvae_data import ChunkedDataModule\n"
+        f"data = ChunkedDataModule({str(path)!r}, batch_size=8); data.setup(); next(iter(data.train_dataloader()))"
+    )
+    loaded = loaded_after(first_batch)
+    assert "torch" in loaded
+    assert not loaded & {"pandas", "anndata", "scanpy", "sklearn", "umap", "wandb"}

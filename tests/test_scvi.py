@@ -1,4 +1,4 @@
-"""SCVI of scvi-tools trains from a chunk directory: registry, training, latents, save, load."""
+"""SCVI of scvi-tools trains from a chunk directory: registry, training, latents, save, load; our VAE is its model."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import Trainer
 from tests.support.datasets import make_dataset
 
-from scvae_data import ChunkedDataModule, ConfigError
+from scvae_data import VAE, ChunkedDataModule, ConfigError
 from scvae_data.scvi import ScviDataModule
 
 HAS_SCVI = importlib.util.find_spec("scvi") is not None
@@ -125,3 +126,49 @@ def test_scanvi_trains_on_the_labels(path: Path) -> None:
     model = scvi.model.SCANVI(registry=data.registry, datamodule=data, n_latent=4, n_hidden=16)
     model.train(datamodule=data, max_epochs=1, accelerator="cpu", enable_progress_bar=False)
     assert model.get_latent_representation(dataloader=data.inference_dataloader()).shape == (300, 4)
+
+
+# Where the weights of our networks are in SCVI's.
+SCVI_NAMES = {
+    "encoder.mlp.layers.0.linear": "z_encoder.encoder.fc_layers.Layer 0.0",
+    "encoder.mlp.layers.0.norm": "z_encoder.encoder.fc_layers.Layer 0.1",
+    "encoder.mean": "z_encoder.mean_encoder",
+    "encoder.log_var": "z_encoder.var_encoder",
+    "decoder.mlp.layers.0.linear": "decoder.px_decoder.fc_layers.Layer 0.0",
+    "decoder.mlp.layers.0.norm": "decoder.px_decoder.fc_layers.Layer 0.1",
+    "decoder.heads.scale": "decoder.px_scale_decoder.0",
+    "decoder.heads.zero_logit": "decoder.px_dropout_decoder",
+}
+
+
+@needs_scvi
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("likelihood", ["nb", "zinb"])
+def test_with_the_weights_of_scvi_the_vae_computes_its_losses(path: Path, tmp_path: Path, likelihood: str) -> None:
+    """In training: dropout, batch statistics and the sample of the latent included."""
+    from scvi.module import VAE as ScviModule
+
+    data = data_module(path, batch_key=None)
+    model = VAE(likelihood=likelihood, n_latent=4, n_hidden=16)
+    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    Trainer(max_steps=0, accelerator="cpu", default_root_dir=tmp_path, **quiet).fit(model, datamodule=data)
+    theirs = ScviModule(data.n_vars, n_batch=1, n_labels=1, n_latent=4, n_hidden=16, gene_likelihood=likelihood)
+    weights = theirs.state_dict()
+    ours = {name: _of_scvi(name, weights) for name in model.state_dict() if name.startswith(("encoder", "decoder"))}
+    model.load_state_dict(ours | {"log_dispersion": weights["px_r"][None]}, strict=False)
+    batch = next(iter(data.train_dataloader()))
+    codes = torch.zeros(len(batch["x"]), 1, dtype=torch.int64)
+    torch.manual_seed(0)
+    _, _, expected = theirs.train()({"X": batch["x"], "batch": codes, "labels": codes})
+    torch.manual_seed(0)
+    found = model.train().elbo_terms(batch)
+    torch.testing.assert_close(
+        -found["recon"], expected.reconstruction_loss["reconstruction_loss"], rtol=1e-4, atol=1e-2
+    )
+    torch.testing.assert_close(found["kl"], expected.kl_local["kl_divergence_z"], rtol=1e-4, atol=1e-2)
+
+
+def _of_scvi(name: str, weights: dict[str, torch.Tensor]) -> torch.Tensor:
+    """The entry of SCVI's state that is ``name`` in ours."""
+    layer, _, kind = name.rpartition(".")
+    return weights[f"{SCVI_NAMES[layer]}.{kind}"]

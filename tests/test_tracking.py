@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import logging
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
 from scvae_data.errors import ConfigError
-from scvae_data.tracking import wandb_mode
+from scvae_data.tracking import FINISH_SECONDS, one_line_errors, run_settings, wandb_mode
 
 
 @pytest.mark.parametrize(
@@ -34,3 +38,49 @@ def test_wandb_mode_finds_a_key_in_netrc(tmp_path: Path) -> None:
 def test_unknown_wandb_mode_is_named() -> None:
     with pytest.raises(ConfigError, match="WANDB_MODE=onlin is not one of online, offline, disabled"):
         wandb_mode({"WANDB_MODE": "onlin"})
+
+
+@pytest.fixture
+def refusing_server() -> Iterator[str]:
+    """Address of a server that answers everything with a refusal."""
+
+    class Refuse(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(403)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Refuse) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_without_its_server_wandb_is_offline(
+    tmp_path: Path, refusing_server: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.setenv("WANDB_BASE_URL", refusing_server)
+    assert run_settings(str(tmp_path))["mode"] == "online"
+    assert not caplog.records
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # where nobody listens
+    with caplog.at_level(logging.WARNING):
+        assert run_settings(str(tmp_path))["mode"] == "offline"
+    assert "W&B does not answer at http://127.0.0.1:9: the run goes on offline" in caplog.text
+
+
+def test_the_end_of_a_run_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert run_settings(str(tmp_path))["settings"].finish_timeout == FINISH_SECONDS
+    monkeypatch.setenv("WANDB_FINISH_TIMEOUT", "7")
+    assert run_settings(str(tmp_path))["settings"].finish_timeout != FINISH_SECONDS
+
+
+def test_what_wandb_refuses_is_one_line() -> None:
+    from wandb.errors import CommError
+
+    words = "W&B does not start a run: no luck on two lines; WANDB_MODE=offline does"
+    with pytest.raises(ConfigError, match=words), one_line_errors():
+        raise CommError("no luck\non two lines")

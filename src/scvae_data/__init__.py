@@ -19,6 +19,7 @@ from scvae_data.errors import (
     SelectionError,
     StoreError,
 )
+from scvae_data.quick_import import collector_paused
 
 if TYPE_CHECKING:
     from scvae_data.loading.datamodule import ChunkedDataModule
@@ -59,7 +60,8 @@ def __getattr__(name: str) -> Any:
         return version("scvae-data")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    with collector_paused():
+        return getattr(importlib.import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:

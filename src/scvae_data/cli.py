@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scvae_data.commands.arguments import Parser
 from scvae_data.errors import ScvaeDataError
+from scvae_data.wording import counted
 
 if TYPE_CHECKING:
     from scvae_data.store.index import DatasetIndex
@@ -23,7 +25,17 @@ usage: scvae-data COMMAND …
   diversity DIR           how mixed the batches would be, by obs column, against a random order
   verify DIR              whether every file is what was written (--deep, --against SOURCE …)
   why DIR SRX BARCODE     where a cell of an experiment is, or which rule dropped it
-  --version               the version of this package"""
+  --version               the version of this package
+
+scvae-data COMMAND --help says more of each."""
+
+DIVERSITY_LEGEND = """\
+
+means over batches, and over as many random choices of cells (random_…)
+  entropy    of the values in a batch, in bits
+  labels     distinct values in a batch
+  variation  how far a batch is from all cells: 0, the same shares of each value, to 1, no value in common
+  share      entropy in shares of random_entropy, at most 1; below 0.99 training is known to suffer"""
 
 
 def main() -> None:
@@ -57,26 +69,27 @@ def _train(arguments: Sequence[str]) -> None:
 
 
 def _info(arguments: Sequence[str]) -> None:
-    if len(arguments) != 1 or arguments[0].startswith("-"):
-        sys.exit(f"error: info takes one directory, got {' '.join(arguments) or 'nothing'}; scvae-data info DIR")
+    parser = Parser("info", "What a directory of chunk files holds, as its index says.")
+    _add_directory(parser)
+    options = parser.parse_args(arguments)
     from scvae_data.store import open_index
 
     try:
-        print(describe(open_index(Path(arguments[0]))))
+        print(describe(open_index(options.directory)))
     except ScvaeDataError as error:
         sys.exit(f"error: {error}")
 
 
 def _why(arguments: Sequence[str]) -> None:
-    if len(arguments) != 3 or arguments[0].startswith("-"):
-        sys.exit(
-            f"error: why takes a directory, an accession and a barcode, got {' '.join(arguments) or 'nothing'}; "
-            "scvae-data why DIR SRX BARCODE"
-        )
+    parser = Parser("why", "Where a cell of an experiment is, or which rule dropped it.")
+    _add_directory(parser)
+    parser.add_argument("accession", metavar="SRX", help="the experiment, as obs calls it")
+    parser.add_argument("barcode", metavar="BARCODE", help="the cell's name in its file, or in the directory")
+    options = parser.parse_args(arguments)
     from scvae_data.commands.why import why
 
     try:
-        print(why(Path(arguments[0]), arguments[1], arguments[2]))
+        print(why(options.directory, options.accession, options.barcode))
     except ScvaeDataError as error:
         sys.exit(f"error: {error}")
 
@@ -88,18 +101,23 @@ def _verify(arguments: Sequence[str]) -> None:
 
 
 def _diversity(arguments: Sequence[str]) -> None:
-    if len(arguments) != 1 or arguments[0].startswith("-"):
-        given = " ".join(arguments) or "nothing"
-        sys.exit(f"error: diversity takes one directory, got {given}; scvae-data diversity DIR")
+    parser = Parser("diversity", "How mixed the batches would be, by obs column, against a random order.")
+    _add_directory(parser)
+    options = parser.parse_args(arguments)
     from scvae_data.loading.mixing import diversity_table
     from scvae_data.store import open_index
 
     try:
-        mixing, table = diversity_table(open_index(Path(arguments[0])))
+        mixing, table = diversity_table(open_index(options.directory))
         print(mixing.describe())
         print(table.to_string(index=False, float_format="{:.3f}".format))
+        print(DIVERSITY_LEGEND)
     except ScvaeDataError as error:
         sys.exit(f"error: {error}")
+
+
+def _add_directory(parser: Parser) -> None:
+    parser.add_argument("directory", type=Path, metavar="DIR", help="a directory that process.py has written")
 
 
 def describe(index: DatasetIndex) -> str:
@@ -109,7 +127,7 @@ def describe(index: DatasetIndex) -> str:
     accessions = index.obs_columns["SRX_accession"].categories or ()
     facts = {
         "directory": f"{index.path}{' (simulated)' if index.simulated else ''}",
-        "cells": f"{index.n_obs:,} from {len(accessions):,} experiments",
+        "cells": f"{index.n_obs:,} from {counted(len(accessions), 'experiment')}",
         "genes": f"{index.n_vars:,}",
         "non-zeros": f"{index.nnz:,} ({index.nnz / max(index.n_obs, 1):,.0f} a cell)",
         "chunks": f"{len(index.chunks):,} of {index.chunk_size:,} cells, {stored / 1e6:,.1f} MB "

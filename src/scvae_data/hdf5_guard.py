@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 from typing import Any, Literal
 
 import h5py
@@ -25,7 +26,7 @@ class Limits:
     Parameters
     ----------
     max_table_bytes
-        Bytes of one array that is read whole: names, obs columns, row borders.
+        Bytes of one array that is read whole: names, obs columns, row borders; also of a chunk of any array.
     max_inflation
         Bytes of an array for each byte that it takes in the file, from 64 MB on.
     """
@@ -80,6 +81,10 @@ def oversized(file: Any, limits: Limits) -> str | None:
                 f"{dataset.name} declares {n_bytes:,} bytes and takes {stored:,} in the file, "
                 f"over input.max_inflation={limits.max_inflation}"
             )
+        # HDF5 unpacks a chunk whole, whatever is asked of it.
+        n_chunk, most = prod(dataset.chunks or ()) * int(dataset.dtype.itemsize), limits.max_table_bytes
+        if way and n_chunk > most:
+            return f"{dataset.name} has chunks of {n_chunk:,} bytes, over input.max_table_bytes={most}"
     return None
 
 

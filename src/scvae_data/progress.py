@@ -11,6 +11,8 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+from scvae_data.wording import counted
+
 __all__ = ["Watcher", "progress", "watched"]
 
 T = TypeVar("T")
@@ -59,5 +61,4 @@ def progress(items: Iterable[T], *, total: int | None, desc: str, unit: str = "f
         for watcher in _watchers:
             watcher(desc, n_items, total)
     if not on_terminal:
-        plural = "" if n_items == 1 else "es" if unit.endswith("ch") else "s"
-        log.info("%s: %d %s%s in %.1f s", desc, n_items, unit, plural, time.perf_counter() - started)
+        log.info("%s: %s in %.1f s", desc, counted(n_items, unit), time.perf_counter() - started)

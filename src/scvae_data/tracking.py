@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import http.client
 import logging
 import netrc
 import os
 import re
+import ssl
 import sys
-from collections.abc import Mapping
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -15,9 +20,13 @@ from urllib.parse import urlsplit
 from scvae_data.errors import ConfigError
 from scvae_data.store import INDEX_FILE, DatasetIndex
 
-__all__ = ["finish_wandb", "log_dataset", "run_settings", "wandb_mode"]
+__all__ = ["finish_wandb", "log_dataset", "one_line_errors", "run_settings", "wandb_mode"]
 
 log = logging.getLogger(__name__)
+
+ANSWER_SECONDS = 10.0
+FINISH_SECONDS = 600.0
+"""How long the end of a run waits for uploads; ``WANDB_FINISH_TIMEOUT`` sets another time."""
 
 
 def run_settings(save_dir: str) -> dict[str, Any]:
@@ -31,10 +40,48 @@ def run_settings(save_dir: str) -> dict[str, Any]:
     import wandb
 
     mode = wandb_mode(os.environ)
+    server = os.environ.get("WANDB_BASE_URL") or wandb.setup().settings.base_url
+    if mode not in ("offline", "disabled") and not answers(server):
+        log.warning("W&B does not answer at %s: the run goes on offline", server)
+        mode = "offline"
     if mode == "offline":
         log.info("W&B is offline; `wandb sync %s` uploads the run", Path(save_dir) / "wandb" / "offline-run-*")
     # Offline, W&B would explain itself at length; online, its links are wanted.
-    return {"dir": save_dir, "mode": mode, "settings": wandb.Settings(silent=mode in ("offline", "disabled"))}
+    settings = wandb.Settings(silent=mode in ("offline", "disabled"))
+    if "WANDB_FINISH_TIMEOUT" not in os.environ:
+        settings.finish_timeout = FINISH_SECONDS
+    return {"dir": save_dir, "mode": mode, "settings": settings}
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn what W&B raises when a run starts into an error of one line.
+
+    Raises
+    ------
+    ConfigError
+        The server refuses the key, or does not answer as it should.
+    """
+    import wandb
+
+    try:
+        yield
+    except wandb.errors.Error as error:
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise ConfigError(f"W&B does not start a run: {text}; WANDB_MODE=offline does without its server") from error
+
+
+def answers(url: str) -> bool:
+    """Whether anything answers at an address, were it a refusal; proxies of the environment are used."""
+    try:
+        with urllib.request.urlopen(url, timeout=ANSWER_SECONDS):  # noqa: S310 - the user's own setting
+            return True
+    except urllib.error.HTTPError:
+        return True
+    except urllib.error.URLError as error:
+        return isinstance(error.reason, ssl.SSLError)  # W&B has certificates of its own
+    except (OSError, http.client.HTTPException, ValueError):
+        return False
 
 
 def wandb_mode(environment: Mapping[str, str]) -> str | None:

@@ -20,6 +20,8 @@ def task(cfg):
         raise ConfigError("seed=1 must be another number")
     if cfg.seed == 2:
         raise RuntimeError("a bug")
+    if cfg.seed == 4:
+        raise KeyboardInterrupt
     print("task", cfg.seed, cfg.paths.output_dir, task_overrides())
 
 if __name__ == "__main__":
@@ -80,6 +82,11 @@ def test_a_bug_keeps_its_traceback(tmp_path: Path) -> None:
     assert result.returncode == 1
     assert "Traceback" in result.stderr
     assert "RuntimeError: a bug" in result.stderr
+
+
+def test_who_interrupts_a_run_is_told_how_it_goes_on(tmp_path: Path) -> None:
+    result = run(tmp_path, "seed=4")
+    assert (result.returncode, result.stderr) == (130, "interrupted; the same command with resume=true continues\n")
 
 
 def test_a_sweep_goes_on_after_a_failed_job_and_exits_1(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def test_the_printed_command_builds_only_the_damaged_chunk(
     subprocess.run([sys.executable, ROOT / "process.py", *given, *where], cwd=tmp_path, check=True, capture_output=True)
     out = tmp_path / "out"
     assert verify.main([str(out), "--deep", "--against", str(tmp_path / "raw")]) == 0
-    assert capsys.readouterr().out.endswith("9 files are sound\n")
+    assert capsys.readouterr().out.endswith("\n12 of 12 rows were compared with their input\n9 files are sound\n")
     clean = {path.name: (path.read_bytes(), path.stat().st_ino) for path in out.glob("*.*")}
     flip(out / "chunk_0001.h5")
     assert verify.main([str(out)]) == 1
@@ -75,11 +75,16 @@ def test_a_source_that_has_other_counts(raw: list[Path], tmp_path: Path, capsys:
     with h5py.File(raw[1], "r+") as file:
         file["X"][3, 2] += 1
     assert not any(verify.verify(out, deep=True, against=[raw[0]]).values())
+    assert verify.main([str(out), "--against", str(raw[0])]) == 0
+    assert "6 of 12 rows were compared with their input; not given: SRX2.h5ad\n" in capsys.readouterr().out
     faults = {name: fault for name, fault in verify.verify(out, against=[raw[0].parent]).items() if fault}
     assert len(faults) == 1
     assert "differs from row 3 of SRX2.h5ad" in next(iter(faults.values())) or ""
     assert verify.main([str(out), "--against", str(tmp_path / "elsewhere")]) == 2
     assert "there is none of the 2 inputs" in capsys.readouterr().err
+    flip(out / "chunk_0000.h5")
+    assert verify.main([str(out), "--against", str(raw[0])]) == 1
+    assert "\nno row was compared with an input: damaged files come first\n" in capsys.readouterr().out
 
 
 def test_sources_that_have_moved_and_genes_in_another_order(raw: list[Path], tmp_path: Path) -> None:

@@ -8,12 +8,14 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+import anndata as ad
 import pytest
 from tests.compat.conftest import KEEP_ALL
 
 from scvae_data import ConfigError, open_index
 from scvae_data.compat import chunk_cache
 from scvae_data.compat.chunk_cache import chunked, content_hashes, content_key, is_raw
+from scvae_data.simulate import simulate_files
 
 
 def refuse(*arguments: object) -> None:
@@ -116,3 +118,12 @@ def test_what_is_raw(raw: Path, tmp_path: Path) -> None:
     assert not is_raw(empty)
     assert not is_raw(dataset)
     assert not is_raw(tmp_path / "absent")
+
+
+def test_what_processing_warns_of_is_told(raw: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    simulate_files(tmp_path / "raw", n_files=1, cells_per_file=60, n_genes=600, seed=4)
+    few = ad.read_h5ad(raw / "SRX9000002.h5ad")[:, :50]
+    few.write_h5ad(tmp_path / "raw" / "SRX9000002.h5ad")
+    settings = ["qc.min_counts=null", "qc.max_pct_counts_mt=null", "qc.min_genes=60"]
+    chunked(tmp_path / "raw", tmp_path / "cache", settings)
+    assert "no cell is kept of 1 file: SRX9000002.h5ad (120 min_genes)" in caplog.messages

@@ -19,7 +19,7 @@ from tests.compat.conftest import KEEP_ALL, ROOT
 from tests.support.datasets import make_dataset
 
 import scvae_data.compat
-from scvae_data import VAE, ChunkedDataModule, ConfigError, MissingIndexError
+from scvae_data import VAE, ChunkedDataModule, ConfigError, InputError, MissingIndexError
 from scvae_data.compat import (
     ChunkedDataLoader,
     DatasetConfig,
@@ -199,3 +199,16 @@ def test_a_configuration_file_is_read_without_torch() -> None:
 
     code = "import scvae_data.compat.json_config, sys; print('torch' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "False\n"
+
+
+def test_a_raw_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.warns(DeprecationWarning):
+        data = VAEDataModule(tmp_path / "SRX1.h5ad", cache_dir=tmp_path)
+    with pytest.raises(InputError, match=r"SRX1\.h5ad: there is no such file"):
+        data.setup()
+
+
+def test_a_setting_of_loaders_where_an_anndata_is_asked_for(directory: Path) -> None:
+    message = "batch_size needs return_dataloaders=True; an AnnData takes include_srx_accessions and normalized"
+    with pytest.warns(DeprecationWarning), pytest.raises(ConfigError, match=message):
+        load_and_preprocess_data(directory, batch_size=3)

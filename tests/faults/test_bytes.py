@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from scvae_data import ChunkedDataModule
+from scvae_data import ChunkedDataModule, ChunkedDataset, open_index
 from scvae_data.commands.verify import verify
 from scvae_data.errors import ScvaeDataError
+from scvae_data.store import Chunking
+from scvae_data.store.index import write_index
 
-from .conftest import make, many
+from .conftest import make, many, sample
 
 
 @pytest.fixture(scope="module")
@@ -28,11 +34,12 @@ def whole(raw: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "out"
 
 
-def served(directory: Path) -> dict[str, Any]:
+def served(directory: Path, **settings: Any) -> dict[str, Any]:
     """Everything that loading makes of a directory."""
-    data = ChunkedDataModule(directory, batch_size=5, counts=True, split=None)
+    data = ChunkedDataModule(directory, batch_size=5, counts=True, split=None, **settings)
     data.setup()
     batches = list(data.predict_dataloader())
+    data.teardown()
     names = ("x", "counts", "library_size", "size_factor", "index", "gene_set")
     values: dict[str, Any] = {name: np.concatenate([batch[name].numpy() for batch in batches]) for name in names}
     values["codes"] = np.concatenate([batch["obs"]["SRX_accession"].numpy() for batch in batches])
@@ -47,12 +54,31 @@ def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
     )
 
 
-def damage(path: Path, rng: np.random.Generator, kind: str) -> None:
+def areas(directory: Path) -> dict[str, tuple[str, np.ndarray]]:
+    """Places that damage is spread over: file and bytes, by name. A chunk has five, other files are one each."""
+    index = open_index(directory)
+    found: dict[str, tuple[str, np.ndarray]] = {}
+    for number, chunk in enumerate(index.chunks):
+        with index.reader(number) as reader:
+            arrays = reader._load()[0]
+        parts = {"block table": [(chunk.blocks_offset, chunk.blocks_size)]}
+        parts |= {name: list(zip(blocks.offset, blocks.size, strict=True)) for name, blocks in arrays.items()}
+        is_other = np.ones(chunk.bytes, bool)
+        for part, extents in parts.items():
+            places = np.concatenate([np.arange(int(start), int(start) + int(size)) for start, size in extents])
+            found[f"{part} of {chunk.file}"] = chunk.file, places
+            is_other[places] = False
+        found[f"names and attributes of {chunk.file}"] = chunk.file, np.flatnonzero(is_other)
+    names = {path.name for path in directory.glob("*.*") if path.suffix} - {chunk.file for chunk in index.chunks}
+    return found | {name: (name, np.arange((directory / name).stat().st_size)) for name in sorted(names)}
+
+
+def damage(path: Path, at: int, rng: np.random.Generator, kind: str) -> None:
     content = bytearray(path.read_bytes())
     if kind == "flip":
-        content[rng.integers(len(content))] ^= 1 << int(rng.integers(8))
+        content[at] ^= 1 << int(rng.integers(8))
     else:
-        del content[int(rng.integers(len(content))) :]
+        del content[at:]
     path.write_bytes(content)
 
 
@@ -61,27 +87,57 @@ def test_nothing_wrong_passes(kind: str, n: int, whole: Path, tmp_path: Path, re
     directory = tmp_path / "copy"
     shutil.copytree(whole, directory)
     expected, originals = served(directory), {path.name: path.read_bytes() for path in whole.glob("*.*") if path.suffix}
+    places = list(areas(directory).items())
     assert len(originals) == 12
+    assert {name for _, (name, _) in places} == set(originals)
     rng = np.random.default_rng(n)
-    names = sorted(originals)
-    refused = unharmed = 0
+    refused, unharmed = Counter[str](), Counter[str]()
     for trial in range(n):
-        name = names[trial % len(names)]
-        damage(directory / name, rng, kind)
-        if (directory / name).read_bytes() == originals[name]:
-            continue
+        area, (name, bytes_of_area) = places[trial % len(places)]
+        damage(directory / name, int(rng.choice(bytes_of_area)), rng, kind)
         faults = {file: fault for file, fault in verify(directory).items() if fault}
-        assert name in faults, f"trial {trial}: verify passes {name}"
+        assert name in faults, f"trial {trial}: verify passes {area}"
         try:
             found = served(directory)
         except ScvaeDataError:
-            refused += 1
+            refused[area.split(" of ")[0]] += 1
         else:
-            assert same(found, expected), f"trial {trial}: {name} gives wrong values"
-            unharmed += 1
+            assert same(found, expected), f"trial {trial}: {area} gives wrong values"
+            unharmed[area.split(" of ")[0]] += 1
         (directory / name).write_bytes(originals[name])
     assert same(served(directory), expected)
+    # What loading reads is refused wherever it is damaged.
+    assert not {"block table", "indptr", "indices", "data", "gene_list.json", "chunk_index.json"} & set(unharmed)
     record.append(
-        f"{n} times {kind}, over {len(names)} files: 0 passed by verify, 0 wrong values loaded "
-        f"({refused} refused, {unharmed} in bytes that loading does not use)"
+        f"{n} times {kind}, over {len(places)} areas of {len(originals)} files: 0 passed by verify, 0 wrong values "
+        f"loaded ({refused.total()} refused, {unharmed.total()} in bytes that loading does not use: "
+        f"{', '.join(f'{count} {area}' for area, count in sorted(unharmed.items()))})"
     )
+
+
+def test_every_chunk_in_the_place_of_every_other(raw: list[Path], tmp_path: Path, record: list[str]) -> None:
+    """As sound as the right one, with an index that agrees: only the cells tell."""
+    make(raw, tmp_path / "clean", chunking=Chunking(chunk_size=3))
+    index = open_index(tmp_path / "clean")
+    whole = [number for number, chunk in enumerate(index.chunks) if chunk.n_obs == 3]
+    assert len(whole) == 7
+    pairs = sample(list(itertools.permutations(whole, 2)), 6)
+    for place, other in pairs:
+        directory, mine = tmp_path / f"{place}_{other}", index.chunks[place]
+        shutil.copytree(tmp_path / "clean", directory)
+        shutil.copyfile(directory / index.chunks[other].file, directory / mine.file)
+        taken = replace(index.chunks[other], file=mine.file, first_row=mine.first_row)
+        chunks = (*index.chunks[:place], taken, *index.chunks[place + 1 :])
+        write_index(directory, replace(index, chunks=chunks, nnz=sum(chunk.nnz for chunk in chunks)))
+        assert verify(directory, deep=True)[mine.file]
+        for load in (served, lambda path: list(cells(path)), lambda path: ChunkedDataset(path).to_anndata()):
+            with pytest.raises(ScvaeDataError, match=rf"{mine.file}: .* counts where obs\.parquet says"):
+                load(directory)
+    record.append(f"{len(pairs)} entries pointed at another valid chunk: refused by verify --deep and by loading")
+
+
+def cells(directory: Path) -> Iterator[Any]:
+    """Counts of the cells, one after the other."""
+    dataset = ChunkedDataset(directory, chunk_cache_size=1, normalized=False)
+    for row in range(len(dataset)):
+        yield dataset[row]["x"].tolist()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import random
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,13 +18,19 @@ from typing import Any
 import pytest
 from tests.support.fault_points import CLEAN_ERROR, in_child
 
-from scvae_data.commands.verify import verify
+from scvae_data import ChunkedDataset
+from scvae_data.cli import describe
+from scvae_data.commands.check import look_up
+from scvae_data.commands.verify import main, verify
+from scvae_data.commands.why import why
 from scvae_data.errors import ScvaeDataError
+from scvae_data.loading.mixing import diversity_table
 from scvae_data.readers import open_reader
 from scvae_data.store import open_index
 from scvae_data.store.files import write_json
 
-from .conftest import many
+from .conftest import make, many
+from .test_bytes import served
 
 MEMORY = 1 << 30
 OUTSIDE = 5
@@ -65,9 +74,8 @@ def mutate_bytes(path: Path, chance: random.Random) -> None:
     path.write_bytes(content)
 
 
-def use_directory(directory: Path) -> None:
-    """Open and read everything, as verify and loading do."""
-    verify(directory, deep=True)
+def read_directory(directory: Path) -> None:
+    """Open and read everything."""
     index = open_index(directory)
     index.obs()
     for number, chunk in enumerate(index.chunks):
@@ -75,7 +83,45 @@ def use_directory(directory: Path) -> None:
     assert index.genes
 
 
-def use_input(path: Path) -> None:
+def verify_directory(directory: Path) -> None:
+    """Print what is wrong and the command that mends it, and compare with the inputs."""
+    main([str(directory), "--deep"])
+    verify(directory, against=[directory / "raw"])
+
+
+def look_into(directory: Path) -> None:
+    """What the other commands do."""
+    index = open_index(directory)
+    assert describe(index)
+    assert why(directory, "SRX1", "c3")
+    assert why(directory, "SRX1", "c7")
+    look_up(directory)
+    diversity_table(index)
+
+
+def resume_directory(directory: Path) -> None:
+    """What process.py does to mend it."""
+    make(sorted((directory / "raw").iterdir()), directory, resume=True)
+
+
+def miss_in(directory: Path) -> None:
+    """Look for an experiment that there is not."""
+    why(directory, "SRX3", "c3")
+
+
+USES: tuple[Callable[[Path], Any], ...] = (
+    read_directory, verify_directory, look_into, resume_directory, miss_in, served,
+    lambda directory: ChunkedDataset(directory).to_anndata(),
+)  # fmt: skip
+
+
+def use_directory(directory: Path, chance: random.Random) -> None:
+    """Do one of the things that are done with a directory."""
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        chance.choice(USES)(directory)
+
+
+def use_input(path: Path, _: random.Random) -> None:
     """Read everything that processing reads."""
     with open_reader(path) as reader:
         for slot in reader.slots:
@@ -93,17 +139,22 @@ def forbid_other_files(folder: Path) -> None:
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open" and isinstance(arguments[0], str | os.PathLike):
             path = os.fspath(arguments[0])
-            if not path.startswith((*allowed, "/proc", "/sys")):
+            # A bare name is one of a folder that is being removed.
+            if "/" in path and not path.startswith((*allowed, "/proc", "/sys")):
                 os.write(2, f"opened {path}\n".encode())
                 os._exit(OUTSIDE)
 
     sys.addaudithook(hook)
 
 
-def mutate_and_use(use: Callable[[Path], None], path: Path, names: list[str], seeds: range, log: Path) -> None:
+Use = Callable[[Path, random.Random], None]
+
+
+def mutate_and_use(use: Use, path: Path, names: list[str], seeds: range, log: Path) -> None:
     """Make one change after the other, each of the original; the number of the last is in ``log``."""
     originals = {name: (path / name).read_bytes() for name in names}
     fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    tempfile.tempdir = str(path)
     forbid_other_files(path)
     for seed in seeds:
         os.pwrite(fd, f"{seed:9d}".encode(), 0)
@@ -111,27 +162,29 @@ def mutate_and_use(use: Callable[[Path], None], path: Path, names: list[str], se
         name = chance.choice(names)
         (mutate_json if name.endswith(".json") and chance.random() < 0.8 else mutate_bytes)(path / name, chance)
         try:
-            use(path if use is use_directory else path / name)
+            use(path if use is use_directory else path / name, chance)
         except ScvaeDataError as error:
             assert "\n" not in str(error)
-        (path / name).write_bytes(originals[name])
+        for each, content in originals.items():
+            (path / each).write_bytes(content)
 
 
 @pytest.mark.parametrize("kind", ["directory", "input"])
 def test_no_crash_no_hang_no_memory(kind: str, clean: Path, raw: list[Path], tmp_path: Path, record: list[str]) -> None:
-    n = many(10_000, 2 * BATCH if kind == "input" else BATCH)
+    n = many(10_000, 2 * BATCH if kind == "input" else 80)
     folder = tmp_path / "copy"
     if kind == "directory":
         shutil.copytree(clean, folder)
+        shutil.copytree(raw[0].parent, folder / "raw")
         use, names = use_directory, sorted(path.name for path in folder.glob("[!.]*.*"))
     else:
         folder.mkdir()
         shutil.copy(raw[0], folder)
         use, names = use_input, [raw[0].name]
     for first in range(0, n, BATCH):
-        run = partial(mutate_and_use, use, folder, names, range(first, first + BATCH), tmp_path / "log")
-        status = in_child(run, report=tmp_path / "report", seconds=120, memory=MEMORY)
-        told = (tmp_path / "report").read_text() if (tmp_path / "report").exists() else ""
+        run = partial(mutate_and_use, use, folder, names, range(first, min(n, first + BATCH)), tmp_path / "log")
+        status = in_child(run, report=folder / "report", seconds=300, memory=MEMORY)
+        told = (folder / "report").read_text() if (folder / "report").exists() else ""
         assert status in (0, CLEAN_ERROR), f"change {(tmp_path / 'log').read_text()}: status {status}\n{told}"
     record.append(
         f"{n} changes of a {kind}: 0 crashes, 0 hangs, 0 files opened elsewhere, never {MEMORY >> 20} MiB more memory"

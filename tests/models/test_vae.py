@@ -55,6 +55,30 @@ def test_metrics_are_per_cell_and_add_up(tmp_path: Path) -> None:
     assert 0 <= metrics["val/active_units"] <= 2
 
 
+def test_epoch_means_weigh_batches_by_their_cells(tmp_path: Path) -> None:
+    seen: list[tuple[int, float]] = []
+
+    class Recording(VAE):
+        def training_step(self, batch: dict[str, Any], batch_idx: int) -> torch.Tensor:
+            loss = super().training_step(batch, batch_idx)
+            seen.append((len(batch["index"]), -float(loss.detach())))  # without warm-up the loss is the negative ELBO
+            return loss
+
+    fit = trainer(tmp_path, max_epochs=1)
+    model = Recording(n_latent=2, n_hidden=16, kl_warmup_epochs=0)
+    fit.fit(model, datamodule=FakeData(n_obs=70))
+    sizes, elbos = zip(*seen, strict=True)
+    assert len(set(sizes)) > 1
+    assert float(fit.callback_metrics["train/elbo_epoch"]) == pytest.approx(np.average(elbos, weights=sizes), rel=1e-5)
+
+
+@pytest.mark.parametrize("likelihood", ["nb", "zinb", "gaussian"])
+def test_genes_start_with_the_same_dispersion(tmp_path: Path, likelihood: str) -> None:
+    model = small(likelihood=likelihood)
+    trainer(tmp_path, max_steps=0).fit(model, datamodule=FakeData(normalized=likelihood == "gaussian"))
+    assert model.log_dispersion.unique().tolist() == [0.0]
+
+
 def test_kl_warmup_is_linear_in_steps(tmp_path: Path) -> None:
     weights: list[float] = []
 

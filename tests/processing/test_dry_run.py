@@ -15,6 +15,7 @@ import pytest
 from scvae_data.processing import dry_run as module
 from scvae_data.processing.dry_run import dry_run
 from scvae_data.processing.engine import SerialEngine
+from scvae_data.processing.gene_list import ListRules
 from scvae_data.processing.genes import GeneRules
 from scvae_data.processing.inputs import FileInput, SimulatedInput
 from scvae_data.store import Chunking
@@ -55,7 +56,7 @@ def test_sums_and_overlaps(files: list[Path], tmp_path: Path) -> None:
     assert found.seconds == pytest.approx(read + later)
     assert found.memory_bytes == pytest.approx(500e6 + 4 * found.nnz / 15 * 20)
     text = str(found)
-    for piece in ("3", "a tenth of the elements assumed for 1 dense files", "M counts/s", "1.5 bytes a count"):
+    for piece in ("those of 1 dense file guessed", "a tenth of the elements", "M counts/s", "1.5 bytes a count"):
         assert piece in text
     assert not (tmp_path / "out").exists()
 
@@ -68,9 +69,29 @@ def test_what_would_stop_the_run_is_said(write_raw: Write, tmp_path: Path) -> No
     inputs = FileInput(paths=[str(path) for path in (human, mouse, text)])
     found = dry_run(inputs, GeneRules(), Chunking(), SerialEngine(), tmp_path / "out")
     assert found.species == {"human": 1, "mouse": 1}
-    assert "the run would stop: mixed species: human" in str(found)
-    assert "1 cannot be read" in str(found)
+    assert "human (1 file), mouse (1 file)" in str(found)
+    assert "3, 1 of them cannot be read" in str(found)
     assert "SRX3.h5ad: not_single_cell" in str(found)
+    assert found.stops.startswith("1 of 3 files failed, more than max_failed_fraction=0 allows")
+    found = dry_run(inputs, GeneRules(), Chunking(), SerialEngine(), tmp_path / "out", max_failed_fraction=0.5)
+    assert found.stops.startswith("mixed species: human (1 file, e.g. SRX1.h5ad), mouse (1 file")
+
+
+def test_a_directory_that_is_in_use_stops_the_run(files: list[Path], tmp_path: Path) -> None:
+    inputs, out = FileInput(paths=[str(path) for path in files]), tmp_path / "out"
+    out.mkdir()
+    (out / "chunk_index.json").touch()
+    found = dry_run(inputs, GeneRules(), Chunking(), SerialEngine(), out)
+    assert found.stops == f"{out} already holds a dataset; overwrite=true replaces it"
+    assert dry_run(inputs, GeneRules(), Chunking(), SerialEngine(), out, overwrite=True).stops == ""
+
+
+def test_a_gene_list_that_no_file_knows_stops_the_run(files: list[Path], tmp_path: Path) -> None:
+    names = tmp_path / "list.txt"
+    names.write_text("Q1\nQ2\n")
+    inputs = FileInput(paths=[str(path) for path in files])
+    found = dry_run(inputs, ListRules(path=str(names)), Chunking(), SerialEngine(), tmp_path / "out")
+    assert found.stops.startswith("none of the 2 genes")
 
 
 def test_only_unreadable_files(tmp_path: Path) -> None:
@@ -86,14 +107,25 @@ def test_the_demo_is_simulated_elsewhere(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_command_exits_with_zero_and_writes_no_dataset(files: list[Path], tmp_path: Path) -> None:
+def test_the_command_ends_as_the_run_would_and_writes_no_dataset(files: list[Path], tmp_path: Path) -> None:
     out, run = tmp_path / "out", tmp_path / "run"
-    result = subprocess.run(
-        [sys.executable, str(ROOT / "process.py"), "input=files", f"input.paths={tmp_path}/raw/*.h5ad", "dry_run=true",
-         f"paths.processed_dir={out}", f"hydra.run.dir={run}"],
-        capture_output=True, text=True, cwd=tmp_path,
-    )  # fmt: skip
+
+    def process(*more: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(ROOT / "process.py"), "input=files", f"input.paths={tmp_path}/raw"]
+        return subprocess.run(
+            [*command, f"paths.processed_dir={out}", f"hydra.run.dir={run}", *more],
+            capture_output=True, text=True, cwd=tmp_path,
+        )  # fmt: skip
+
+    result = process("dry_run=true")
     assert result.returncode == 0, result.stderr
-    assert "dry run   nothing was written" in result.stdout
-    assert "cells     15" in result.stdout
+    assert "dry run: from headers alone; nothing was written" in result.stdout
+    assert "  cells    15\n" in result.stdout
     assert not out.exists()
+    files[0].write_text("a,b\n")
+    dry, wet = process("dry_run=true"), process()
+    assert (dry.returncode, wet.returncode) == (1, 1)
+    assert "3, 1 of them cannot be read" in dry.stdout
+    error = dry.stderr.splitlines()[-1]
+    assert error.startswith("error: 1 of 3 files failed")
+    assert wet.stderr.splitlines()[-1] == error.replace("; leave", f"; all in {out}/failure_report.json; leave")

@@ -33,6 +33,21 @@ def test_globs_lists_and_literal_paths(tmp_path: Path) -> None:
     assert [file.path.name for file in FileInput(paths=f"{tmp_path}/odd[1].h5ad").files()] == ["odd[1].h5ad"]
 
 
+def test_a_folder_stands_for_the_h5ad_files_below_it(tmp_path: Path) -> None:
+    for name in ("SRX2.h5ad", "deep/SRX1.h5ad", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = FileInput(paths=str(tmp_path)).files()
+    assert [file.path.relative_to(tmp_path).as_posix() for file in found] == ["SRX2.h5ad", "deep/SRX1.h5ad"]
+
+
+@pytest.mark.parametrize("name", ["matrix.mtx", "x_matrix.mtx.gz"])
+def test_a_matrix_folder_is_one_input(tmp_path: Path, name: str) -> None:
+    for file in (name, "beside.h5ad"):
+        (tmp_path / file).touch()
+    assert [file.path for file in FileInput(paths=str(tmp_path)).files()] == [tmp_path]
+
+
 @pytest.mark.parametrize(
     ("paths", "message"),
     [

@@ -285,7 +285,7 @@ def test_species_must_agree(write_raw: Write, process: Process, tmp_path: Path) 
     human = write_raw("SRX1.h5ad", position_counts(3, 2), ["MT-ND1", "TP53"])
     mouse = write_raw("SRX2.h5ad", position_counts(3, 2), ["mt-Nd1", "Trp53"])
     with pytest.raises(
-        ConfigError, match=r"mixed species: human \(1 files, e\.g\. SRX1\.h5ad\), mouse \(1 files, e\.g\. SRX2"
+        ConfigError, match=r"mixed species: human \(1 file, e\.g\. SRX1\.h5ad\), mouse \(1 file, e\.g\. SRX2"
     ):
         process([human, mouse])
     process([human, mouse], genes=GeneRules(min_cells=1, allow_mixed_species=True))
@@ -316,6 +316,32 @@ def test_values_that_are_no_counts(
         open_index(tmp_path / "b")
     summary = process([*two_files, path], tmp_path / "b", max_failed_fraction=0.5, resume=True)
     assert (summary.n_obs, [file.reason for file in summary.failed]) == (11, [reason])
+
+
+def test_each_failed_file_is_told_once(
+    tmp_path: Path, process: Process, two_files: list[Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    text, fractions = (tmp_path / "raw" / name for name in ("SRX3.h5ad", "SRX4.h5ad"))
+    text.write_text("a,b\n")
+    x = np.full((2, 3), 0.5, np.float32)
+    ad.AnnData(x, obs=pd.DataFrame(index=["a", "b"]), var=pd.DataFrame(index=list("ABC"))).write_h5ad(fractions)
+    summary = process([*two_files, text, fractions], tmp_path / "out", max_failed_fraction=0.5)
+    assert [file.source_file for file in summary.failed] == ["SRX3.h5ad", "SRX4.h5ad"]
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert [sum(f"{name}: " in line for line in told) for name in ("SRX3.h5ad", "SRX4.h5ad")] == [1, 1]
+
+
+def test_files_that_cannot_be_read_come_before_mixed_species(
+    tmp_path: Path, process: Process, write_raw: Callable[..., Path]
+) -> None:
+    human = write_raw("SRX1.h5ad", position_counts(3, 2), ["MT-ND1", "TP53"])
+    mouse = write_raw("SRX2.h5ad", position_counts(3, 2), ["mt-Nd1", "Trp53"])
+    text = tmp_path / "raw" / "SRX3.h5ad"
+    text.write_text("a,b\n")
+    with pytest.raises(ScvaeDataError, match="1 of 3 files failed"):
+        process([human, mouse, text])
+    with pytest.raises(ScvaeDataError, match="mixed species"):
+        process([human, mouse, text], max_failed_fraction=0.5, resume=True)
 
 
 def test_the_counts_slot_is_chosen_by_its_values(tmp_path: Path, process: Process) -> None:

@@ -38,6 +38,13 @@ def test_gene_classes() -> None:
     assert gene_class_flags(np.array([""], object), np.array(["ENSG00000198888"], object)).tolist() == [1]
 
 
+@pytest.mark.parametrize(("symbol", "gene_id"), [("MT-RNR2", "ENSG00000210082"), ("mt-Rnr2", "ENSMUSG00000064339")])
+def test_mitochondrial_rna_counts_by_symbol_and_by_id(symbol: str, gene_id: str) -> None:
+    for named in ((symbol, symbol), ("", gene_id)):
+        flags = gene_class_flags(*(np.array([name], object) for name in named))
+        assert flags.tolist() == [1]
+
+
 def test_metrics_equal_scanpy_to_the_last_bit() -> None:
     rng = np.random.default_rng(0)
     counts = sp.csr_matrix(rng.negative_binomial(0.2, 0.01, (200, len(SYMBOLS))).astype(np.float32))

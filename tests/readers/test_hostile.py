@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -108,6 +109,27 @@ def an_inflated_matrix(file: h5py.File, secret: Path) -> None:
     replace(file, "X/data", data=np.zeros(1 << 25, "f4"), compression="gzip", chunks=(1 << 22,))
 
 
+@hostile("unsafe", "/obs/_index holds more text than the file has bytes")
+def names_that_share_their_bytes(file: h5py.File, secret: Path) -> None:
+    replace(file, "obs/_index", data=["x" * 200_000, *"bcde"], dtype=h5py.string_dtype())
+    file.flush()
+    with Path(file.filename).open("r+b") as raw:
+        raw.seek(file["obs/_index"].id.get_offset())
+        reference = raw.read(16)
+        raw.seek(-16, os.SEEK_CUR)
+        raw.write(5 * reference)
+
+
+@hostile("unreadable", "/obs/_index has 2 axes")
+def names_in_a_square(file: h5py.File, secret: Path) -> None:
+    replace(file, "obs/_index", data=[["a", "b"]] * 5, dtype=h5py.string_dtype())
+
+
+@hostile("unsafe", "/X/data has chunks of 67,108,864 bytes, over input.max_table_bytes=1048576")
+def one_chunk_of_everything(file: h5py.File, secret: Path) -> None:
+    replace(file, "X/data", shape=(19,), dtype="f4", chunks=(1 << 24,), maxshape=(None,), compression="gzip")
+
+
 @hostile("size_mismatch", "6 borders, 19 indices")
 def fewer_indices_than_values(file: h5py.File, secret: Path) -> None:
     replace(file, "X/data", data=np.ones(30, "f4"))
@@ -178,6 +200,26 @@ def test_refused(change: Callable[[h5py.File, Path], None], reason: str, words: 
     assert (caught.value.reason, words in str(caught.value)) == (reason, True), str(caught.value)
     assert "\n" not in str(caught.value)
     assert peak < 1 << 24
+
+
+@pytest.mark.parametrize("name", ["SRX1.h5ad", "matrix.mtx", "SRX1"])
+def test_a_pipe_is_not_waited_for(name: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(InputError, match="a pipe or a device, not a file"):
+        read_all(tmp_path / name)
+
+
+def test_texts_of_any_length_are_read_in_pieces(tmp_path: Path) -> None:
+    from scvae_data.readers.hdf5 import read_strings
+
+    texts = ["", "é", "x" * 100_000, *(f"name {n}" for n in range(3000))]
+    with h5py.File(tmp_path / "file.h5", "w") as file:
+        file["filler"] = np.zeros(1 << 19, np.uint8)
+        file.create_dataset("texts", data=texts, dtype=h5py.string_dtype())
+        file.create_dataset("one", data="name", dtype=h5py.string_dtype())
+    with h5py.File(tmp_path / "file.h5") as file:
+        assert read_strings(tmp_path / "file.h5", file["texts"]).tolist() == texts
+        assert read_strings(tmp_path / "file.h5", file["one"]).tolist() == ["name"]
 
 
 def test_unsorted_and_repeated_columns_and_links_inside_a_file_are_read(tmp_path: Path) -> None:

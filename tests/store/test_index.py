@@ -207,7 +207,7 @@ def test_an_index_that_contradicts_itself_is_not_written(index, tmp_path):
 def test_genes_of_another_directory(dataset, tmp_path):
     directory, _, _ = make_dataset(tmp_path / "data", n_vars=21)
     (directory / "gene_list.json").write_bytes((dataset[0] / "gene_list.json").read_bytes())
-    with pytest.raises(DamagedFileError, match="not those of this directory"):
+    with pytest.raises(DamagedFileError, match="is not the one of this dataset"):
         open_index(directory).genes  # noqa: B018
 
 

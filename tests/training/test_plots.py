@@ -25,3 +25,13 @@ def test_no_curves_without_their_columns(tmp_path: Path) -> None:
     (tmp_path / "metrics.csv").write_text("step,other\n1,2\n")
     assert not training_curves(tmp_path / "metrics.csv", tmp_path / "curves.png")
     assert not (tmp_path / "curves.png").exists()
+
+
+def test_epoch_means_stand_out_from_single_batches() -> None:
+    table = pd.DataFrame({"step": range(40), "train/elbo": -1.0, "train/elbo_epoch": -2.0, "val/elbo": -3.0})
+    figure = curves_figure(table)
+    assert figure is not None
+    batches, epochs, validation = figure.axes[0].lines
+    assert [line.get_label() for line in (batches, epochs, validation)] == ["single batches", "training", "validation"]
+    assert epochs.get_xdata()[:3].tolist() == [-0.5, 0.5, 1.5]  # in the middle of the epochs that end there
+    assert batches.get_linewidth() < epochs.get_linewidth() == validation.get_linewidth()

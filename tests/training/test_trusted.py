@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import torch
 from omegaconf import OmegaConf
 from tests.training.conftest import Compose
 
-from scvae_data import ConfigError
+from scvae_data import VAE, ConfigError
 from scvae_data.training.resume import continued, last_checkpoint
 from scvae_data.training.trusted import check_targets, load_vae
 
@@ -53,6 +55,71 @@ def test_other_files_are_refused_in_one_line(
     assert "\n" not in str(caught.value)
     assert str(caught.value).startswith(f"ckpt={path}")
     assert not (tmp_path / "was_run").exists()
+
+
+def checkpoint() -> dict[str, Any]:
+    """What train.py writes, as far as it is read."""
+    facts = {"n_vars": 3, "var_names": ["a", "b", "c"], "categories": ["x"], "gene_list_hash": "0", "content_hash": "0"}
+    model = VAE(n_latent=2, n_hidden=4, batch_key="k", facts=facts)
+    model.configure_model()
+    return {
+        "scvae_data_vae": {"format_version": 1},
+        "hyper_parameters": {"n_latent": 2, "n_hidden": 4, "n_layers": 1, "batch_key": "k", "facts": facts},
+        "state_dict": dict(model.state_dict()),
+        "scvae_data": {"facts": {}},
+    }
+
+
+def set_setting(name: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda content: content["hyper_parameters"].update({name: value})
+
+
+def expand_weights(content: dict[str, Any]) -> None:
+    name = next(iter(content["state_dict"]))
+    content["state_dict"][name] = torch.zeros(1).expand(2**33)
+
+
+def other_shape(content: dict[str, Any]) -> None:
+    name = next(iter(content["state_dict"]))
+    content["state_dict"][name] = torch.zeros(1)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (set_setting("n_layers", 2**31), "2147483648 layers and"),
+        (set_setting("n_hidden", 2**40), "has shape"),
+        (set_setting("n_latent", "many"), "do not fit"),
+        (set_setting("batch_key", {}), "is no list of names"),
+        (set_setting("facts", {"n_vars": 3, "var_names": [[], "b", "c"], "categories": ["x"]}), "is no list of names"),
+        (set_setting("facts", 3), "do not fit"),
+        (expand_weights, "larger than the file"),
+        (other_shape, r"has shape \(1,\) instead of"),
+        (lambda content: content.update(scvae_data_vae="x"), "is not a checkpoint of"),
+        (lambda content: content.update(state_dict=[]), "do not fit"),
+    ],
+)
+def test_no_memory_is_taken_for_what_a_checkpoint_claims(
+    change: Callable[[dict[str, Any]], None], words: str, tmp_path: Path
+) -> None:
+    path, content = tmp_path / "some.ckpt", checkpoint()
+    torch.save(content, path)
+    assert load_vae(path)[1] == {}
+    change(content)
+    torch.save(content, path)
+    with pytest.raises(ConfigError, match=words) as caught:
+        load_vae(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_compressed_archive_is_no_checkpoint(tmp_path: Path) -> None:
+    torch.save(checkpoint(), tmp_path / "plain.ckpt")
+    with zipfile.ZipFile(tmp_path / "plain.ckpt") as plain, zipfile.ZipFile(tmp_path / "bomb.ckpt", "w", 8) as bomb:
+        for member in plain.infolist():
+            bomb.writestr(member.filename, plain.read(member))
+        bomb.writestr("plain/data/99", bytes(1 << 24))
+    with pytest.raises(ConfigError, match=r"bomb\.ckpt is not a whole checkpoint \(it would unpack to 16,"):
+        load_vae(tmp_path / "bomb.ckpt")
 
 
 def test_a_resumed_checkpoint_cannot_run_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,6 +33,10 @@ Task = Callable[[DictConfig], Any]
 FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra raises instead of printing and exiting
 DEBUG = "SCVAE_DATA_DEBUG"
 RUN_ID = "SCVAE_DATA_RUN_ID"
+CONTINUE = {
+    "process": "the same command with resume=true continues",
+    "train": "resume_from=RUN_DIR continues from its last checkpoint",
+}
 
 
 def run_app(task: Task, config_name: str) -> None:
@@ -67,7 +71,7 @@ def run_app(task: Task, config_name: str) -> None:
     except KeyboardInterrupt:
         if debug:
             raise
-        print("interrupted", file=sys.stderr)
+        print(f"interrupted; {CONTINUE[config_name]}", file=sys.stderr)
         sys.exit(130)
 
 

@@ -19,6 +19,7 @@ from scvae_data.errors import DamagedFileError, ScvaeDataError
 from scvae_data.progress import progress
 from scvae_data.store import DatasetIndex, open_index
 from scvae_data.store.verify import file_fault, listed
+from scvae_data.wording import counted
 
 if TYPE_CHECKING:
     from scvae_data.loading.datamodule import ChunkedDataModule
@@ -84,8 +85,8 @@ def look_up(directory: Path) -> str:
         raise DamagedFileError(f"{directory}: {len(rows)} cells have {obs.index.nunique()} names")
     n_accessions = len(index.obs_columns["SRX_accession"].categories or ())
     return (
-        f"{index.n_obs:,} cells of {n_accessions:,} experiments, {len(index.genes.names):,} genes, "
-        f"{len(index.chunks):,} chunks"
+        f"{counted(index.n_obs, 'cell')} of {counted(n_accessions, 'experiment')}, "
+        f"{counted(len(index.genes.names), 'gene')}, {counted(len(index.chunks), 'chunk')}"
     )
 
 
@@ -126,7 +127,7 @@ def load(directory: Path) -> str:
     rows = np.concatenate(seen)
     if np.unique(rows).size != rows.size:
         raise DamagedFileError(f"{directory}: a cell was served twice in one epoch")
-    return f"{rows.size:,} cells in {len(seen)} batches, {rows.size / seconds:,.0f} cells/s"
+    return f"{counted(rows.size, 'cell')} in {counted(len(seen), 'batch')}, {rows.size / seconds:,.0f} cells/s"
 
 
 def train(directory: Path) -> str:
@@ -211,7 +212,7 @@ def process_raw(paths: Sequence[Path], directory: Path, scratch: Path) -> str:
     index = open_index(directory)
     stored = sum(chunk.bytes for chunk in index.chunks)
     what = f"{len(paths)} given" if paths else "simulated"
-    return f"{what}: {index.n_obs:,} cells kept, {stored / 1e6:,.1f} MB in {len(index.chunks):,} chunks"
+    return f"{what}: {index.n_obs:,} cells kept, {stored / 1e6:,.1f} MB in {counted(len(index.chunks), 'chunk')}"
 
 
 def attempt(step: str, function: Callable[[], str], remedy: str) -> Result:

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from scvae_data.commands.app import run_app, task_overrides
 from scvae_data.config import instantiate, resolved
+from scvae_data.errors import ScvaeDataError
 from scvae_data.processing.engine import Engine
 
 __all__ = ["main", "process"]
@@ -30,15 +31,22 @@ def process(cfg: DictConfig) -> None:
     stages: dict[str, Any] = {stage: instantiate(cfg[stage]) for stage in STAGES}
 
     if cfg.dry_run:
+        from scvae_data.processing.checks import check_settings
         from scvae_data.processing.dry_run import dry_run
 
+        check_settings(
+            cfg.max_failed_fraction, cfg.keep_duplicates, stages["control"] if cfg.subset_to_control_cells else None
+        )
         try:
             prediction = dry_run(
-                stages["input"], stages["genes"], stages["chunking"], engine, Path(cfg.paths.processed_dir)
-            )
+                stages["input"], stages["genes"], stages["chunking"], engine, Path(cfg.paths.processed_dir),
+                max_failed_fraction=cfg.max_failed_fraction, overwrite=cfg.overwrite, resume=cfg.resume,
+            )  # fmt: skip
         finally:
             engine.close()
-        print(prediction)
+        print(prediction, flush=True)
+        if prediction.stops:  # as the run itself would
+            raise ScvaeDataError(prediction.stops)
         return
 
     from scvae_data.processing import pipeline

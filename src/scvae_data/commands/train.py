@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from omegaconf import DictConfig
 
 from scvae_data.commands.app import run_app, task_overrides
 from scvae_data.errors import ConfigError
+from scvae_data.quick_import import collector_paused
 
 __all__ = ["main", "train"]
 
@@ -30,7 +32,10 @@ def train(cfg: DictConfig) -> Any:
         raise ConfigError(f"mode={cfg.mode} is not one of fit, embed")
     if cfg.ckpt is not None:
         raise ConfigError("ckpt is for mode=embed; to continue a run give resume_from=RUN_DIR")
-    from scvae_data.training import run
+    with collector_paused():
+        from scvae_data.training import run
+
+        gc.freeze()  # what was imported stays: no collection need look at it
 
     metrics = run.train(cfg)
     if HydraConfig.get().mode == RunMode.RUN:  # a sweep shows its table instead
@@ -52,15 +57,12 @@ def embed(cfg: DictConfig) -> None:
 
 def summary(run_dir: Path, metrics: Mapping[str, Any]) -> str:
     """Lay out as aligned lines how well and how fast a run went and where its files are."""
+    from scvae_data.training.report import in_words
+
     rows = {"run": shown(run_dir)}
     if "val/elbo" in metrics:
         rows["best model"] = f"val/elbo {metrics['val/elbo']:,.1f} nats per cell"
-    if "cells_per_s" in metrics:
-        rows["speed"] = f"{metrics['cells_per_s']:,.0f} cells/s, {100 * metrics['wait_share']:.1f} % waiting on data"
-    if "hit_rate" in metrics:
-        rates = (f"{100 * metrics[name]:.1f} %" for name in ("hit_rate", "predicted_hit_rate"))
-        rows["cache"] = "{} of chunks found in memory (predicted {}), ".format(*rates)
-        rows["cache"] += f"{metrics['bytes_read'] / 1e6:,.1f} MB read"
+    rows |= in_words(metrics)
     for label, pattern in {"latents": "latents.h5ad", "pictures": "*.png", "report": "report.md"}.items():
         if files := sorted(run_dir.glob(pattern)):
             rows[label] = ", ".join(shown(file) for file in files)

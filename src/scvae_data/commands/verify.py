@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import shlex
@@ -12,23 +11,33 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+from scvae_data.commands.arguments import Parser
 from scvae_data.errors import DamagedFileError, ScvaeDataError, StoreError
 from scvae_data.progress import progress
 from scvae_data.store import GENE_LIST_FILE, INDEX_FILE, OBS_FILE, DatasetIndex, open_index, read_json
+from scvae_data.store.files import expecting
 from scvae_data.store.verify import CONFIG_FILE, chunk_fault, file_fault, listed, obs_fault, record_faults
 
-__all__ = ["Faults", "main", "rebuild_command", "table", "verify"]
+__all__ = ["Faults", "examine", "main", "rebuild_command", "table", "verify"]
 
 Faults = dict[str, str | None]
 """By file what is wrong with it, None if nothing is."""
 
+NOT_COMPARED = "no row was compared with an input: damaged files come first"
 CHUNK = re.compile(r"chunk_\d{4,}\.h5")
 LEFT_OVER = re.compile(r"chunk_\d{4,}\.h5|\..+\.tmp|\.work")
+# A record that somebody made may name code to run, or another folder of settings: neither is repeated.
+SETTING = re.compile(r"(?!-)(?!.*_target_)[^=]+=.*|~[^=-]+", re.DOTALL)
 # Settings that the command for a rebuild does not repeat: it sets them itself, or files do not depend on them.
 LEFT_OUT = ("paths.processed_dir=", "overwrite=", "resume=", "dry_run=", "engine", "logger", "hydra.")
 
 
 def verify(directory: Path, *, deep: bool = False, against: Sequence[Path] = ()) -> Faults:
+    """What :func:`examine` finds wrong, by file."""
+    return examine(directory, deep=deep, against=against)[0]
+
+
+def examine(directory: Path, *, deep: bool = False, against: Sequence[Path] = ()) -> tuple[Faults, str]:
     """Check every file of a dataset directory against its index and its own checksum.
 
     Parameters
@@ -37,6 +46,10 @@ def verify(directory: Path, *, deep: bool = False, against: Sequence[Path] = ())
         Also decode every row: canonical, within the bounds of the index, with the totals that obs.parquet has.
     against
         Inputs, or folders of them, whose rows are compared with the directory's, count by count.
+
+    Returns
+    -------
+    The faults, and a line on what was compared with inputs, empty if nothing was to be.
 
     Raises
     ------
@@ -48,7 +61,7 @@ def verify(directory: Path, *, deep: bool = False, against: Sequence[Path] = ())
     try:
         index = open_index(directory)
     except DamagedFileError as error:
-        return {INDEX_FILE: short(error, directory / INDEX_FILE)}
+        return {INDEX_FILE: short(error, directory / INDEX_FILE)}, NOT_COMPARED if against else ""
     files = listed(index)
     found = in_threads(
         [partial(file_fault, directory / name, *facts) for name, facts in files.items()], "verify", "file"
@@ -60,13 +73,13 @@ def verify(directory: Path, *, deep: bool = False, against: Sequence[Path] = ())
         faults[GENE_LIST_FILE] = faults[GENE_LIST_FILE] or short(error, directory / GENE_LIST_FILE)
     if deep and not faults[GENE_LIST_FILE] and not faults[OBS_FILE]:
         faults |= look_deep(index, faults)
-    if against:
-        from scvae_data.processing.against import compare, find_sources
+    if not against or any(faults.values()):
+        return faults, NOT_COMPARED if against else ""
+    from scvae_data.processing.against import compare, coverage, find_sources
 
-        sources = find_sources(index, against)
-        if not any(faults.values()):
-            faults |= {index.chunks[chunk_id].file: fault for chunk_id, fault in compare(index, sources)}
-    return faults
+    sources = find_sources(index, against)
+    faults |= {index.chunks[chunk_id].file: fault for chunk_id, fault in compare(index, sources)}
+    return faults, coverage(index, sources)
 
 
 def look_deep(index: DatasetIndex, faults: Mapping[str, str | None]) -> Faults:
@@ -109,31 +122,35 @@ def rebuild_command(directory: Path) -> str:
     """Command that builds the damaged files of a directory again, and no others."""
     here = shlex.quote(f"paths.processed_dir={directory}")
     try:
-        record = read_json(directory / CONFIG_FILE)["command"]
-        chosen = [item for item in record["overrides"] if not item.lstrip("+~").startswith(LEFT_OUT)]
-        folder = record["directory"]
-    except (StoreError, KeyError, TypeError):
+        record = read_json(directory / CONFIG_FILE)
+        with expecting(directory / CONFIG_FILE):
+            given = [item for item in record["command"]["overrides"] if SETTING.fullmatch(item)]
+            folder = Path(record["command"]["directory"])
+    except StoreError:
         return f"python process.py (the settings it was made with) {here} resume=true"
-    there = "" if folder == str(Path.cwd()) else f"cd {shlex.quote(folder)} && "
+    chosen = [item for item in given if not item.lstrip("+~").startswith(LEFT_OUT)]
+    there = "" if folder == Path.cwd() else f"cd {shlex.quote(str(folder))} && "
     here = shlex.quote(f"paths.processed_dir={directory.absolute()}") if there else here
     return " ".join([f"{there}python process.py", *map(shlex.quote, chosen), here, "resume=true"])
 
 
 def main(arguments: Sequence[str]) -> int:
     """Print the table; return 0 if everything is sound, 1 if anything is damaged, 2 if there is nothing to check."""
-    parser = argparse.ArgumentParser("scvae-data verify", description="Check the files of a dataset directory.")
-    parser.add_argument("directory", type=Path, metavar="DIR")
+    parser = Parser("verify", "Check every file of a dataset directory; exit status 1 if any is damaged.")
+    parser.add_argument("directory", type=Path, metavar="DIR", help="a directory that process.py has written")
     parser.add_argument("--deep", action="store_true", help="decode every row, and compare totals with obs.parquet")
     parser.add_argument(
         "--against", nargs="+", type=Path, default=(), metavar="SOURCE", help="compare every row with these inputs"
     )
     options = parser.parse_args(arguments)
     try:
-        faults = verify(options.directory, deep=options.deep, against=options.against)
+        faults, compared = examine(options.directory, deep=options.deep, against=options.against)
     except ScvaeDataError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(table(faults))
+    if compared:
+        print(compared)
     if names := left_over(options.directory, faults):
         shown = ", ".join(names[:5]) + (f" and {len(names) - 5:,} more" if len(names) > 5 else "")
         print(f"not part of the dataset, and not read: {shown}")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
@@ -16,8 +17,8 @@ from scvae_data.errors import DamagedFileError, SelectionError
 from scvae_data.processing.dropped import DROPPED_FILE, LATE_RULE
 from scvae_data.processing.duplicates import DUPLICATE_RULE
 from scvae_data.store import DatasetIndex, open_index, read_json
-from scvae_data.store.files import open_plain
-from scvae_data.store.verify import SUMMARY_FILE
+from scvae_data.store.files import expecting, open_plain
+from scvae_data.store.verify import SUMMARY_FILE, file_fault
 
 __all__ = ["why"]
 
@@ -81,9 +82,21 @@ def kept(index: DatasetIndex, accession: str, barcode: str, known: set[str]) -> 
 
 def dropped(directory: Path, accession: str, barcode: str, known: set[str]) -> Iterator[Found]:
     """Yield each dropped cell of the name; ``known`` gets the barcodes of the accession."""
-    path = directory / DROPPED_FILE
-    if not path.is_file():
-        raise DamagedFileError(f"{path}: missing, so nothing is known of dropped cells; run process.py again")
+    path, summary = directory / DROPPED_FILE, read_json(directory / SUMMARY_FILE)
+    with expecting(directory / SUMMARY_FILE):
+        facts = int(summary["dropped_cells"]["bytes"]), str(summary["dropped_cells"]["sha256"])
+    if fault := file_fault(path, *facts):
+        raise DamagedFileError(f"{path}: {fault}; run process.py again with resume=true")
+    try:
+        with expecting(path):
+            yield from dropped_of(path, accession, barcode, known)
+    except (OSError, pa.ArrowException) as error:
+        text = " ".join(str(error).split())
+        raise DamagedFileError(f"{path}: not such a table ({text}); run process.py again with resume=true") from error
+
+
+def dropped_of(path: Path, accession: str, barcode: str, known: set[str]) -> Iterator[Found]:
+    """Yield what the table of dropped cells has."""
     with os.fdopen(open_plain(path), "rb") as file, pq.ParquetFile(file) as table:
         for group in range(table.num_row_groups):
             names = table.read_row_group(group, ["accession", "barcode"])
@@ -122,9 +135,10 @@ def close_names(barcode: str, known: set[str]) -> list[str]:
 def unknown_accession(index: DatasetIndex, directory: Path, accession: str) -> str:
     """Say what may have become of an experiment that is not there."""
     summary = read_json(directory / SUMMARY_FILE)
-    failed = [file for file in summary["failed_files"] if accession in file["source_file"]]
-    if failed:
-        return f"no cell of {accession} was read: {failed[0]['message']}"
+    with expecting(directory / SUMMARY_FILE):
+        for file in summary["failed_files"]:
+            if accession in file["source_file"]:
+                return f"no cell of {accession} was read: {' '.join(str(file['message']).split())}"
     names = index.obs_columns["SRX_accession"].categories or ()
     close = get_close_matches(accession, names, n=3)
     hint = f"did you mean {', '.join(close)}?" if close else f"it has {len(names):,} experiments, e.g. {names[0]}"

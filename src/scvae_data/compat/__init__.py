@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from scvae_data.quick_import import collector_paused
+
 if TYPE_CHECKING:
     from scvae_data.compat.vae_loader import (
         ChunkedDataLoader,
@@ -30,7 +32,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module("scvae_data.compat.vae_loader"), name)
+    with collector_paused():
+        return getattr(importlib.import_module("scvae_data.compat.vae_loader"), name)
 
 
 def __dir__() -> list[str]:

@@ -11,7 +11,9 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import logging
 import os
+import re
 import subprocess
 import sys
 import time
@@ -33,7 +35,10 @@ CACHE_DIR = "outputs/chunk_cache"
 SEEN_FILE = "seen_files.json"
 SETTLED_NS = 2_000_000_000
 """A file that is younger may change again without a new time: clocks of file systems tick slowly."""
+WARNING_LINE = re.compile(r"[\d:]+ WARNING +(.*)")
 PROCESS = "from scvae_data.cli import main; main()"
+
+log = logging.getLogger(__name__)
 
 
 def is_raw(path: Path) -> bool:
@@ -140,6 +145,9 @@ def process(target: Path, overrides: Sequence[str]) -> None:
     if done.returncode:
         lines = (done.stderr or "").strip().splitlines() or [f"{target}: not made, for the reason above"]
         raise ScvaeDataError(lines[-1].removeprefix("error: "))
+    for line in (done.stderr or "").splitlines():
+        if match := WARNING_LINE.match(line):
+            log.warning("%s", match[1])
 
 
 def input_overrides(paths: Sequence[Path]) -> list[str]:

@@ -16,15 +16,19 @@ import numpy as np
 
 from scvae_data.compat.chunk_cache import CACHE_DIR, chunked, is_raw
 from scvae_data.compat.json_config import pattern_of, to_override
+from scvae_data.errors import ConfigError, InputError
 from scvae_data.loading.datamodule import ChunkedDataModule
 from scvae_data.loading.dataset import ChunkedDataset
 from scvae_data.loading.loader import BatchLoader
 from scvae_data.loading.select import as_names
+from scvae_data.processing.inputs import SUFFIXES
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 __all__ = ["ChunkedDataLoader", "DatasetConfig", "VAEDataModule", "create_vae_dataloaders", "load_and_preprocess_data"]
+
+IN_MEMORY = ("include_srx_accessions", "normalized")
 
 
 def default(name: str) -> Any:
@@ -193,6 +197,8 @@ def load_and_preprocess_data(
     )
     directory = dataset_directory(Path(data_path), Path(cache_dir), tuple(process_overrides))
     if not return_dataloaders:
+        if unknown := sorted(settings.keys() - IN_MEMORY):
+            raise ConfigError(f"{unknown[0]} needs return_dataloaders=True; an AnnData takes {' and '.join(IN_MEMORY)}")
         return in_memory(directory, **settings)
     data = ChunkedDataModule(directory, **settings)
     data.setup()
@@ -215,7 +221,15 @@ def in_memory(
 
 
 def dataset_directory(path: Path, cache_dir: Path, process_overrides: Sequence[str]) -> Path:
-    """Return a dataset directory as it is, and that of raw files."""
+    """Return a dataset directory as it is, and that of raw files.
+
+    Raises
+    ------
+    InputError
+        The name of a raw file that is not there.
+    """
+    if path.suffix in SUFFIXES and not path.exists():
+        raise InputError(path, "missing", "there is no such file; check the path")
     return chunked(path, cache_dir, process_overrides) if is_raw(path) else path
 
 

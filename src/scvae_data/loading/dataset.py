@@ -13,16 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from scvae_data.errors import SelectionError
 from scvae_data.loading.batch import DecodedBlock, RowFacts, fill_rows
 from scvae_data.loading.cache import BlockCache, CacheCounters
+from scvae_data.loading.damage import check_totals
 from scvae_data.loading.select import as_names
 from scvae_data.store import CompactCsr, DatasetIndex, open_index
 
 if TYPE_CHECKING:
+    import pandas as pd
     from anndata import AnnData
 
 __all__ = ["ChunkedDataset", "check_normalized", "read_row_facts"]
@@ -142,6 +143,7 @@ class ChunkedDataset:
         SelectionError
             If an accession is unknown, ``n`` is negative, or both ``rows`` and ``srx`` are given.
         """
+        import pandas as pd
         from anndata import AnnData
 
         wanted = self._wanted(rows, srx, n)
@@ -186,11 +188,19 @@ class ChunkedDataset:
     def _chunk(self, chunk_id: int) -> DecodedBlock:
         def read() -> DecodedBlock:
             with self.index.reader(chunk_id) as reader:
-                return DecodedBlock((reader.read_rows(0, reader.entry.n_obs),))
+                counts = reader.read_rows(0, reader.entry.n_obs)
+            return DecodedBlock((self._checked(counts, chunk_id, np.arange(counts.n_obs)),))
 
         block = self._cache.acquire(chunk_id, read)
         self._cache.release(chunk_id, block)
         return block
+
+    def _checked(self, counts: CompactCsr, chunk_id: int, local: NDArray[np.int64]) -> CompactCsr:
+        """Counts of rows of a chunk, if obs.parquet knows of their sums."""
+        size_factor = self.index.obs_reader.read(["size_factor"], [chunk_id])["size_factor"].to_numpy()[local]
+        totals = counts.totals().astype(np.float32)
+        check_totals(self.index, self.index.first_rows[chunk_id] + local, totals, size_factor)
+        return counts
 
     def _counts(self, rows: NDArray[np.int64]) -> Any:
         """Counts of ``rows`` as a float32 scipy CSR matrix, reading each needed row once."""
@@ -204,7 +214,8 @@ class ChunkedDataset:
             breaks = np.flatnonzero(np.diff(mine) > 1) + 1
             spans = [(int(run[0]), int(run[-1]) + 1) for run in np.split(mine, breaks)]
             with self.index.reader(chunk_id) as reader:
-                parts.append(reader.read_spans(spans).to_scipy(np.float32))
+                counts = reader.read_spans(spans)
+            parts.append(self._checked(counts, chunk_id, mine).to_scipy(np.float32))
         stacked = sp.vstack(parts, format="csr")
         return stacked if np.array_equal(ascending, rows) else stacked[place]
 
@@ -220,9 +231,8 @@ def check_normalized(index: DatasetIndex, normalized: bool) -> None:
 
 def read_row_facts(index: DatasetIndex, columns: Sequence[str]) -> RowFacts:
     """Per-cell facts of the whole directory: 12 bytes a cell, and 4 for each obs column."""
-    frame = index.obs_reader.read(["size_factor", "gene_set"])
     return RowFacts(
-        size_factor=frame["size_factor"].to_numpy(dtype=np.float64),
-        gene_set=frame["gene_set"].to_numpy(dtype=np.int32),
+        size_factor=index.obs_reader.numbers("size_factor").astype(np.float64),
+        gene_set=index.obs_reader.numbers("gene_set").astype(np.int32),
         codes={column: index.codes(column) for column in columns},
     )

@@ -37,8 +37,8 @@ class Diversity:
 
     @property
     def share(self) -> float:
-        """Entropy in shares of that in random order; 1 where all cells have one label."""
-        return self.entropy / self.random_entropy if self.random_entropy > 0 else 1.0
+        """Entropy in shares of that in random order, at most 1: what is more is the luck of the draw."""
+        return min(1.0, self.entropy / self.random_entropy) if self.random_entropy > 0 else 1.0
 
 
 def label_counts(plan: Plan, blocks: Sequence[Rows], codes: NDArray[np.int32]) -> NDArray[np.int64]:

@@ -12,14 +12,16 @@ import ast
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from scvae_data.errors import ConfigError, SelectionError
 from scvae_data.store import DatasetIndex
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Filter", "check_filter", "filter_mask"]
 
@@ -159,6 +161,8 @@ class _Evaluator:
 
     def _numbers(self, column: str, values: list[Any]) -> pd.Series[Any]:
         """A column that may be compared with ``values``."""
+        import pandas as pd  # here: a start of training needs none of it
+
         cells = self._column(column)
         texts = [value for value in values if isinstance(value, str)]
         if pd.api.types.is_numeric_dtype(cells) and texts:

@@ -97,16 +97,16 @@ def no_room(error: BaseException) -> ScvaeDataError:
     )
 
 
-def worker_fault(error: RuntimeError | OSError) -> Exception:
+def worker_fault(error: RuntimeError | OSError | EOFError) -> Exception:
     """What to raise in place of an error of torch or the system about worker processes."""
-    if isinstance(error, OSError) or "shared memory" in str(error):
-        return no_room(error)
-    if str(error).startswith("DataLoader worker"):
+    # A worker that ends while it hands over a batch shows in the connection first.
+    if isinstance(error, ConnectionError | FileNotFoundError | EOFError) or "DataLoader worker" in str(error):
+        text = " ".join(str(error).split()) or type(error).__name__
         return ScvaeDataError(
-            f"{' '.join(str(error).split())}; the system log says whether memory ran out, which memory_gb or fewer "
+            f"a worker process has ended: {text}; the system log says whether memory ran out, which memory_gb or fewer "
             "num_workers prevent"
         )
-    return error
+    return no_room(error) if isinstance(error, OSError) or "shared memory" in str(error) else error
 
 
 class BatchLoader:
@@ -262,6 +262,6 @@ class BatchLoader:
                 yield batch
         except Exception as error:
             self.close()
-            if isinstance(error, RuntimeError | OSError):
+            if isinstance(error, RuntimeError | OSError | EOFError):
                 raise worker_fault(error) from error
             raise

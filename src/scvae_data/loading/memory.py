@@ -94,8 +94,8 @@ class MemoryNeed:
         held, processes = self.held(self.train, chunks, window), self.n_ranks * max(1, self.n_workers)
         return (
             f"loading takes {self.total(chunks, window) / 1e9:.2f} GB in all: {self.n_ranks * self.resident / 1e9:.2f} "
-            f"before the first batch, {processes} × {held} decoded chunks of {max(self.train) / 1e9:.3f}, "
-            f"{processes} × {self.streams * self.batches / 1e9:.3f} of batches on their way, and what is smaller"
+            f"before the first batch, {processes} × {held} decoded chunks of {max(self.train) / 1e6:,.1f} MB, "
+            f"{processes} × {self.streams * self.batches / 1e6:,.1f} MB of batches on their way, and what is smaller"
         )
 
 

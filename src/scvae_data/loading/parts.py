@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from scvae_data.errors import SelectionError
@@ -15,6 +14,9 @@ from scvae_data.loading.sampling import Sampling
 from scvae_data.loading.select import BlockRows, select_codes, to_blocks
 from scvae_data.loading.split import PARTS, GroupSplit, HashSplit, Part, Split
 from scvae_data.store import DatasetIndex, count_dtype, index_dtype
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
     "Blocks",
@@ -69,7 +71,7 @@ def select_parts(
 def part_masks(index: DatasetIndex, split: Split, chosen: NDArray[np.bool_] | None) -> dict[Part, NDArray[np.bool_]]:
     """Cells of every part of a split among those chosen (None: all), each (n_obs,)."""
     if isinstance(split, HashSplit):
-        split_hash = index.obs_reader.read(["split_hash"])["split_hash"].to_numpy(dtype=np.uint32)
+        split_hash = index.obs_reader.numbers("split_hash").astype(np.uint32)
         masks = {part: split.mask(split_hash, part) for part in PARTS}
         return masks if chosen is None else {part: mask & chosen for part, mask in masks.items()}
     column = split.by if isinstance(split, GroupSplit) else split.column
@@ -122,6 +124,8 @@ def leakage(index: DatasetIndex, blocks: Blocks) -> pd.DataFrame:
     ``groups_in_train`` of them, and ``cells_in_train``, the share of the
     part's cells whose group training has too. Cells without a value count to no group.
     """
+    import pandas as pd  # here: a start of training needs none of it
+
     rows = {
         part: np.concatenate([np.zeros(0, np.int64), *(block.global_rows(slice(None)) for block in blocks[part])])
         for part in PARTS

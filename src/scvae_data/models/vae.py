@@ -51,6 +51,8 @@ class VAE(LightningModule):
     Logged per cell, in nats: ``elbo = recon - kl``, where ``recon`` is the
     expected log-density of the data; higher is better. ``loss`` is what is
     minimised: ``kl_weight * kl - recon`` in training, ``-elbo`` elsewhere.
+    ``train/elbo`` and its like are of single batches, ``train/elbo_epoch``
+    and its like means over an epoch.
 
     Parameters
     ----------
@@ -146,6 +148,7 @@ class VAE(LightningModule):
             raise ConfigError(
                 f"likelihood={self.likelihood} needs {'normalised values' if self.normalized else 'counts'}, but the "
                 f"data are served with normalized={data.normalized}; set data.normalized={str(self.normalized).lower()}"
+                f" (in Python: normalized={self.normalized} of the DataModule)"
             )
         if self.facts is not None and not same_genes(self.facts, facts_of(data, None)):
             raise SelectionError(
@@ -173,12 +176,12 @@ class VAE(LightningModule):
         self.encoder = Encoder(n_vars, options["n_latent"], encoder_shape, options["dropout"])
         self.decoder = Decoder(n_vars, options["n_latent"], decoder_shape, HEADS[self.likelihood])
         n_rows = n_codes if options["dispersion"] == "gene-batch" else 1
-        # Log inverse dispersion of counts, log standard deviation of normalised values.
-        self.log_dispersion = nn.Parameter(
-            torch.randn(n_rows, n_vars) if not self.normalized else torch.zeros(n_rows, n_vars)
-        )
+        # Log inverse dispersion of counts, log standard deviation of normalised values. Equal for all genes: random
+        # starting values, as SCVI has them, have no symmetry to break and take thousands of steps to forget.
+        self.log_dispersion = nn.Parameter(torch.zeros(n_rows, n_vars))
         self.register_buffer("seen", torch.zeros(n_categories + 1, dtype=torch.bool))  # the last code is "unknown"
         self.register_buffer("measured", gene_masks(self), persistent=False)
+        self.register_buffer("epoch_sums", torch.zeros(3, dtype=torch.float64), persistent=False)
         self.register_buffer("latent_sums", torch.zeros(3, options["n_latent"], dtype=torch.float64), persistent=False)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -292,6 +295,7 @@ class VAE(LightningModule):
         if not torch.isfinite(loss):
             raise ScvaeDataError(not_finite(self, batch, per_cell))
         self._log_terms("train", terms, loss, on_step=True)
+        self._log_epoch_means(terms)
         self.log("train/kl_weight", weight, batch_size=len(per_cell))
         return loss
 
@@ -344,6 +348,17 @@ class VAE(LightningModule):
             batch_size=len(terms["kl"]),
             sync_dist=not on_step,
         )
+
+    def _log_epoch_means(self, terms: dict[str, Tensor]) -> None:
+        """Means over an epoch: single batches differ more by their cells' depth than epochs by what was learned."""
+        recon, kl = terms["recon"].detach(), terms["kl"].detach()
+        sums = cast(Tensor, self.epoch_sums)  # Lightning's own means cost as much as a tenth of a small step
+        sums += torch.stack([torch.full_like(kl[0], len(kl)), recon.sum(), kl.sum()])
+        if self.trainer.is_last_batch:
+            recon, kl = sums[1:] / sums[0]
+            sums.zero_()
+            means = {"train/elbo_epoch": recon - kl, "train/recon_epoch": recon, "train/kl_epoch": kl}
+            self.log_dict(means, on_step=False, on_epoch=True, batch_size=1, sync_dist=True)
 
     def _log_unseen(self, batch: Batch, terms: dict[str, Tensor]) -> None:
         codes, seen = self._codes(batch), cast(Tensor, self.seen)

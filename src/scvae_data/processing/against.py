@@ -23,9 +23,12 @@ from scvae_data.processing.genes import align, read_mapping, unversioned
 from scvae_data.progress import progress
 from scvae_data.readers import GeneTable, open_reader
 from scvae_data.store import DatasetIndex, read_json
+from scvae_data.store.files import expecting
 from scvae_data.store.verify import CONFIG_FILE, SUMMARY_FILE
 
-__all__ = ["Source", "compare", "find_sources"]
+__all__ = ["Source", "compare", "coverage", "find_sources"]
+
+MAX_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -54,8 +57,12 @@ def find_sources(index: DatasetIndex, given: Sequence[Path]) -> list[Source]:
         Something given is none of the inputs.
     """
     record, summary = read_json(index.path / CONFIG_FILE), read_json(index.path / SUMMARY_FILE)
-    slots = dict(zip(summary["attrition"]["source_file"], summary["attrition"]["slot"], strict=True))
-    recorded = dict(zip(record["inputs"]["source_file"], map(Path, record["inputs"]["path"]), strict=True))
+    with expecting(index.path / SUMMARY_FILE):
+        slots = dict(
+            zip(map(check_below, summary["attrition"]["source_file"]), summary["attrition"]["slot"], strict=True)
+        )
+    with expecting(index.path / CONFIG_FILE):
+        recorded = dict(zip(record["inputs"]["source_file"], map(Path, record["inputs"]["path"]), strict=True))
     sources: dict[str, Source] = {}
     for path in (path.absolute() for path in given):
         found = {name: old for name, old in recorded.items() if old == path or path in old.parents}
@@ -69,6 +76,13 @@ def find_sources(index: DatasetIndex, given: Sequence[Path]) -> list[Source]:
     return [sources[name] for name in sorted(sources)]
 
 
+def check_below(name: str) -> str:
+    """Return the name of an input below a folder; refuse one that leads out of it."""
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise ValueError(f"{name!r} leads out of the folder of the inputs")
+    return name
+
+
 def compare(index: DatasetIndex, sources: Sequence[Source]) -> Iterator[tuple[int, str]]:
     """Compare every row of the directory that is of one of the sources with its counts there.
 
@@ -79,11 +93,23 @@ def compare(index: DatasetIndex, sources: Sequence[Source]) -> Iterator[tuple[in
     maps = gene_maps(index, sources)
     codes = index.codes("source_file")
     names = index.obs_columns["source_file"].categories or ()
-    tolerance = read_json(index.path / CONFIG_FILE)["config"].get("input", {}).get("count_tolerance") or 0.0
+    tolerance = float(recorded_setting(index, "input", "count_tolerance") or 0)
     for source in progress(sources, total=len(sources), desc="against"):
         if source.source_file in names:
             rows = np.flatnonzero(codes == names.index(source.source_file)).astype(np.int64)
             yield from compare_one(index, source, rows, maps[source.source_file], tolerance)
+
+
+def coverage(index: DatasetIndex, sources: Sequence[Source]) -> str:
+    """Say how many rows of the directory the sources have, and which of its inputs are not among them."""
+    names, given = index.obs_columns["source_file"].categories or (), {source.source_file for source in sources}
+    others = [name for name in names if name not in given]
+    n_compared = np.isin(index.codes("source_file"), [code for code, name in enumerate(names) if name in given]).sum()
+    text = f"{int(n_compared):,} of {index.n_obs:,} rows were compared with their input"
+    if not others:
+        return text
+    more = f" and {len(others) - MAX_NAMED:,} more" if len(others) > MAX_NAMED else ""
+    return f"{text}; not given: {', '.join(others[:MAX_NAMED])}{more}"
 
 
 def compare_one(
@@ -160,11 +186,22 @@ def gene_maps(index: DatasetIndex, sources: Sequence[Source]) -> dict[str, NDArr
 
 def symbol_pairs(index: DatasetIndex) -> dict[str, str]:
     """Symbols that stand for one id among all genes of the inputs, kept or not; the mapping of the run goes first."""
-    genes, dropped = index.genes, read_json(index.path / SUMMARY_FILE)["dropped_genes"]
+    genes, summary = index.genes, read_json(index.path / SUMMARY_FILE)
     kept = zip(genes.symbols, genes.ids, strict=True)
-    others = zip(dropped["symbol"], dropped["gene"], strict=True)
-    listed = [(str(s), unversioned(str(key))) for s, key in (*kept, *others) if s and key and s != key]
+    with expecting(index.path / SUMMARY_FILE):
+        others = zip(summary["dropped_genes"]["symbol"], summary["dropped_genes"]["gene"], strict=True)
+        listed = [(str(s), unversioned(str(key))) for s, key in (*kept, *others) if s and key and s != key]
     named = pd.DataFrame(listed, columns=["symbol", "id"]).drop_duplicates()
     pairs: dict[str, str] = dict(named.drop_duplicates("symbol", keep=False).itertuples(index=False))
-    mapping = read_json(index.path / CONFIG_FILE)["config"].get("genes", {}).get("mapping")
+    mapping = recorded_setting(index, "genes", "mapping")
     return pairs | (read_mapping(mapping) if mapping and Path(mapping).is_file() else {})
+
+
+def recorded_setting(index: DatasetIndex, group: str, name: str) -> Any:
+    """Return a number or text of the settings that the directory was made with; None if it was not set."""
+    record = read_json(index.path / CONFIG_FILE)
+    with expecting(index.path / CONFIG_FILE):
+        value = record["config"].get(group, {}).get(name)
+        if not isinstance(value, str | int | float | None):
+            raise TypeError(f"{group}.{name} is a {type(value).__name__}")
+        return value

@@ -16,6 +16,7 @@ from scvae_data.store.files import sweep_temporaries
 __all__ = [
     "INDEX_FILE",
     "WORK_FOLDER",
+    "check_target",
     "clear",
     "disk_faults",
     "held_directory",
@@ -39,24 +40,34 @@ def is_complete(directory: Path) -> bool:
     return (directory / INDEX_FILE).exists()
 
 
-def prepare(directory: Path, *, overwrite: bool, resume: bool) -> Path:
-    """Make the directory ready for a run; return its work folder.
+def check_target(directory: Path, *, overwrite: bool, resume: bool) -> None:
+    """Refuse a directory that a run would not write into.
 
     Raises
     ------
     ConfigError
         It holds a dataset or an unfinished run, and neither ``overwrite`` nor ``resume`` says what to do.
     """
-    work = directory / WORK_FOLDER
     if overwrite and resume:
         raise ConfigError("overwrite=true and resume=true contradict each other; give one")
-    if not overwrite and not resume:
-        if is_complete(directory):
-            raise ConfigError(f"{directory} already holds a dataset; overwrite=true replaces it")
-        if started(work) or any(DATASET.fullmatch(path.name) for path in listing(directory)):
-            raise ConfigError(
-                f"{directory} holds an unfinished run; resume=true continues it, overwrite=true starts anew"
-            )
+    if overwrite or resume:
+        return
+    if is_complete(directory):
+        raise ConfigError(f"{directory} already holds a dataset; overwrite=true replaces it")
+    if started(directory / WORK_FOLDER) or any(DATASET.fullmatch(path.name) for path in listing(directory)):
+        raise ConfigError(f"{directory} holds an unfinished run; resume=true continues it, overwrite=true starts anew")
+
+
+def prepare(directory: Path, *, overwrite: bool, resume: bool) -> Path:
+    """Make the directory ready for a run; return its work folder.
+
+    Raises
+    ------
+    ConfigError
+        As :func:`check_target`.
+    """
+    work = directory / WORK_FOLDER
+    check_target(directory, overwrite=overwrite, resume=resume)
     if overwrite:
         # The dataset itself stays until the new one can be written: see `clear`.
         shutil.rmtree(work, ignore_errors=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,14 +14,18 @@ from typing import Any
 import numpy as np
 
 from scvae_data.errors import ScvaeDataError
+from scvae_data.processing.checks import check_failures
 from scvae_data.processing.choose import AnyGeneRules, read_gene_files
 from scvae_data.processing.corpus import Corpus, survey_inputs
+from scvae_data.processing.directory import check_target
 from scvae_data.processing.engine import Engine
+from scvae_data.processing.gene_list import resolve
 from scvae_data.processing.genes import Universe, align
 from scvae_data.processing.inputs import Inputs, SimulatedInput
 from scvae_data.processing.report import FailedFile, failure_table, human_bytes
 from scvae_data.processing.survey import FileFacts, check_corpus, check_group_column, load_table
 from scvae_data.store import Chunking
+from scvae_data.wording import counted
 
 __all__ = ["DryRun", "Overlap", "dry_run"]
 
@@ -59,6 +63,10 @@ class Overlap:
     shared: int
     share: float
 
+    def __str__(self) -> str:
+        """Say it in one line."""
+        return f"{100 * self.share:5.1f} %  {self.first}, {self.second} ({counted(self.shared, 'gene')})"
+
 
 @dataclass(frozen=True)
 class DryRun:
@@ -74,6 +82,8 @@ class DryRun:
         Distinct genes of all files.
     overlaps
         All pairs of distinct gene tables, least shared first; up to `MAX_TABLES` tables.
+    chunk_size
+        Cells of a chunk.
     stops
         What would stop the run before any count is read; empty if nothing would.
     seconds, memory_bytes
@@ -94,6 +104,7 @@ class DryRun:
     failed: list[FailedFile]
     stops: str
     n_chunks: int
+    chunk_size: int
     compression: str
     n_workers: int
     bytes: float
@@ -103,43 +114,69 @@ class DryRun:
     memory_bytes: float
 
     def __str__(self) -> str:
-        """Lay the prediction out as aligned lines."""
-        species = ", ".join(f"{name} ({n:,} files)" for name, n in self.species.items()) or "not told by gene names"
-        dense = f" (a tenth of the elements assumed for {self.n_dense:,} dense files)" if self.n_dense else ""
-        short = " - NOT ENOUGH" if self.bytes + self.spool_bytes > self.free_bytes else ""
-        rows = [
-            ("dry run", "nothing was written; predictions are for every cell kept"),
-            ("files", f"{self.n_files:,}" + (f", {len(self.failed):,} cannot be read" if self.failed else "")),
-            ("cells", f"{self.n_obs:,}"),
-            ("counts", f"{self.nnz:,} stored{dense}"),
-            ("genes", f"{self.n_genes:,} in {self.n_tables:,} distinct gene tables"),
-            ("species", species),
-            *self._overlap_rows(),
-            ("chunks", f"{self.n_chunks:,}, {human_bytes(self.bytes)} ({self.compression}: "
-             f"{BYTES_PER_COUNT[self.compression]} bytes a count, {OBS_BYTES} a cell)"),
-            ("disk", f"{human_bytes(self.spool_bytes)} more while it runs; {human_bytes(self.free_bytes)} free{short}"),
-            ("time", f"{duration(self.seconds)} with {self.n_workers:,} workers, at {rates(self.compression)}"),
-            ("memory", f"{human_bytes(self.memory_bytes)} ({human_bytes(WORKER_BYTES)} a worker, and {WRITE_BYTES} "
-             "bytes a count of the chunk it writes)"),
-        ]  # fmt: skip
-        text = "\n".join(f"{name:<9} {fact}" for name, fact in rows)
+        """Lay the facts and the predictions out in two blocks, and below them what was assumed."""
+        lines = ["dry run: from headers alone; nothing was written", "", *laid_out(self._found())]
+        if self.overlaps:
+            lines += ["  least shared:", *(f"    {overlap}" for overlap in self.overlaps[:MOST_NAMED])]
         if self.failed:
-            text += f"\nfiles that cannot be read:\n{failure_table(self.failed)}"
-        return text + (f"\nthe run would stop: {self.stops}" if self.stops else "")
+            lines += ["  cannot be read:", failure_table(self.failed, indent=4)]
+        lines += ["", "predicted, if every cell is kept", *laid_out(self._predicted()), "", *self._assumed()]
+        return "\n".join(lines)
 
-    def _overlap_rows(self) -> list[tuple[str, str]]:
-        if not self.overlaps:
-            return []
-        median = float(np.median([overlap.share for overlap in self.overlaps]))
-        rows = [("overlap", f"{100 * median:.1f} % of the smaller gene table shared in the median pair; least:")]
-        for overlap in self.overlaps[:MOST_NAMED]:
-            text = f"{100 * overlap.share:.1f} % ({overlap.shared:,} genes): {overlap.first} and {overlap.second}"
-            rows.append(("", text))
+    def _found(self) -> dict[str, str]:
+        species = ", ".join(f"{name} ({counted(n, 'file')})" for name, n in self.species.items())
+        dense = f", those of {counted(self.n_dense, 'dense file')} guessed" if self.n_dense else ""
+        rows = {
+            "files": f"{self.n_files:,}" + (f", {len(self.failed):,} of them cannot be read" if self.failed else ""),
+            "cells": f"{self.n_obs:,}",
+            "counts": f"{self.nnz:,} stored{dense}",
+            "genes": f"{self.n_genes:,} in {counted(self.n_tables, 'different gene list')}",
+            "species": species or "not told by gene names",
+        }
+        if self.overlaps:
+            median = float(np.median([overlap.share for overlap in self.overlaps]))
+            rows["shared"] = f"{100 * median:.1f} % of the genes of the shorter list, in the median pair of lists"
         return rows
 
+    def _predicted(self) -> dict[str, str]:
+        short = ": NOT ENOUGH" if self.bytes + self.spool_bytes > self.free_bytes else ""
+        return {
+            "chunks": f"{self.n_chunks:,} of up to {counted(self.chunk_size, 'cell')}",
+            "disk": f"{human_bytes(self.bytes)}, and {human_bytes(self.spool_bytes)} while it runs; "
+            f"{human_bytes(self.free_bytes)} free{short}",
+            "time": f"{duration(self.seconds)} with {counted(self.n_workers, 'worker')}",
+            "memory": human_bytes(self.memory_bytes),
+        }
 
-def dry_run(inputs: Inputs, genes: AnyGeneRules, chunking: Chunking, engine: Engine, processed_dir: Path) -> DryRun:
-    """Read all headers and predict.
+    def _assumed(self) -> list[str]:
+        scan = ", ".join(f"{layout} {rate / 1e6:.0f}" for layout, rate in SCAN_RATE.items())
+        lines = [
+            f"{BYTES_PER_COUNT[self.compression]} bytes a count ({self.compression}) and {OBS_BYTES} a cell",
+            f"{scan} M elements/s read and {WRITE_RATE[self.compression] / 1e6:.0f} M counts/s written by each worker",
+            f"{human_bytes(WORKER_BYTES)} for each worker, and {WRITE_BYTES} bytes a count of the chunk it writes",
+        ]
+        if self.n_dense:
+            lines.append("counts in a tenth of the elements of a dense file")
+        return ["assumed", *(f"  {line}" for line in lines)]
+
+
+def laid_out(rows: Mapping[str, str]) -> list[str]:
+    """Return rows as aligned lines."""
+    return [f"  {name:<8} {text}" for name, text in rows.items()]
+
+
+def dry_run(
+    inputs: Inputs,
+    genes: AnyGeneRules,
+    chunking: Chunking,
+    engine: Engine,
+    processed_dir: Path,
+    *,
+    max_failed_fraction: float = 0.0,
+    overwrite: bool = False,
+    resume: bool = False,
+) -> DryRun:
+    """Read all headers and predict; the settings are those of :func:`~scvae_data.processing.pipeline.run`.
 
     Raises
     ------
@@ -151,20 +188,28 @@ def dry_run(inputs: Inputs, genes: AnyGeneRules, chunking: Chunking, engine: Eng
             inputs = replace(inputs, directory=f"{scratch}/simulated")
         tables = Path(scratch) / "tables"
         tables.mkdir()
+        gene_files = read_gene_files(genes)
         corpus = survey_inputs(inputs, engine, tables)
-        counted = Counter(file.slot.table for file in corpus.files)
+        counted_tables = Counter(file.slot.table for file in corpus.files)
         load = partial(load_table, tables)
-        universe = align(counted, load, read_gene_files(genes).pairs) if counted else None
-        return predict(
-            corpus, universe, what_stops(corpus, inputs, genes, chunking), chunking, engine.n_workers, processed_dir
-        )
+        universe = align(counted_tables, load, gene_files.pairs) if counted_tables else None
+
+        def checks() -> None:
+            """All that a run checks before it reads counts, in its order."""
+            check_target(processed_dir, overwrite=overwrite, resume=resume)
+            check_failures(corpus.failed, corpus.n_files, max_failed_fraction)
+            check_corpus(corpus.files, inputs, allow_mixed_species=genes.allow_mixed_species)
+            check_group_column(corpus.files, inputs, chunking.group_column)
+            if universe is not None and gene_files.wanted:
+                resolve(gene_files.wanted, universe)
+
+        return predict(corpus, universe, refusal(checks), chunking, engine.n_workers, processed_dir)
 
 
-def what_stops(corpus: Corpus, inputs: Inputs, genes: AnyGeneRules, chunking: Chunking) -> str:
-    """Return what the inputs must not be together; empty if they may."""
+def refusal(checks: Callable[[], None]) -> str:
+    """Return what checks raise on purpose; empty if nothing."""
     try:
-        check_corpus(corpus.files, inputs, allow_mixed_species=genes.allow_mixed_species)
-        check_group_column(corpus.files, inputs, chunking.group_column)
+        checks()
     except ScvaeDataError as error:
         return str(error)
     return ""
@@ -201,6 +246,7 @@ def predict(
         failed=corpus.failed,
         stops=stops,
         n_chunks=-(-n_obs // chunking.chunk_size),
+        chunk_size=chunking.chunk_size,
         compression=codec,
         n_workers=n_workers,
         bytes=nnz * BYTES_PER_COUNT[codec] + n_obs * OBS_BYTES,
@@ -241,12 +287,6 @@ def free_bytes(path: Path) -> int:
     """Return the room on the disk where a directory lies or would lie."""
     there = next(part for part in (path.absolute(), *path.absolute().parents) if part.exists())
     return shutil.disk_usage(there).free
-
-
-def rates(codec: str) -> str:
-    """Name the rates behind a prediction, per worker."""
-    scan = ", ".join(f"{layout} {rate / 1e6:.0f}" for layout, rate in SCAN_RATE.items())
-    return f"M counts/s a worker: reading {scan} (all elements), writing {WRITE_RATE[codec] / 1e6:.0f}"
 
 
 def duration(seconds: float) -> str:

@@ -11,7 +11,7 @@ from scvae_data.errors import ConfigError, DamagedFileError
 from scvae_data.processing.report import Summary
 from scvae_data.processing.survey import FileFacts
 from scvae_data.store import DatasetIndex, open_index
-from scvae_data.store.files import read_json
+from scvae_data.store.files import expecting, read_json
 from scvae_data.store.verify import CONFIG_FILE
 
 __all__ = ["check_finished", "summary_of"]
@@ -50,26 +50,33 @@ def check_finished(
     FormatVersionError
         It was written by a newer version.
     """
-    index, recorded = None, None
+    index, different = None, None
     try:
         index = open_index(directory)
     except DamagedFileError as error:
         log.warning("%s", error)
     try:
-        recorded = read_json(directory / CONFIG_FILE)
+        different = differences(directory / CONFIG_FILE, files, processing_id, config)
     except DamagedFileError as error:
         log.warning("%s", error)
-    if recorded is None:
+    if different is None:
         if index is None or index.processing_id != processing_id:
             what = "that no file tells the settings of" if index is None else "made with other inputs or settings"
             raise ConfigError(f"{directory} holds a finished dataset {what}; overwrite=true replaces it")
         return index
-    different = different_inputs(recorded["inputs"], files)
-    if not different and recorded["processing_id"] != processing_id:
-        different = different_settings(recorded["config"], config) or "other settings"
     if different:
         raise ConfigError(f"{directory} holds a finished dataset made with {different}; overwrite=true replaces it")
     return index
+
+
+def differences(record: Path, files: Sequence[FileFacts], processing_id: str, config: Mapping[str, Any]) -> str:
+    """Say how inputs or settings differ from the recorded ones; empty where they do not."""
+    recorded = read_json(record)
+    with expecting(record):
+        different = different_inputs(recorded["inputs"], files)
+        if not different and recorded["processing_id"] != processing_id:
+            different = different_settings(recorded["config"], config) or "other settings"
+        return different
 
 
 def different_inputs(recorded: Mapping[str, Sequence[Any]], files: Sequence[FileFacts]) -> str:

@@ -14,11 +14,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from scvae_data.errors import ConfigError
 from scvae_data.hdf5_guard import DEFAULT_LIMITS, Limits
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
     "FileInput",
@@ -81,7 +83,7 @@ class Inputs:
         with the noise of float arithmetic, never for normalised values.
     max_table_bytes
         Bytes of one array that is read whole from an input: names, obs
-        columns, row borders. One that declares more is not read.
+        columns, row borders; or of one HDF5 chunk. One that declares more is not read.
     max_inflation
         Bytes of an array for each byte that it takes in the file, beyond
         which the file is not read.
@@ -120,7 +122,8 @@ class FileInput(Inputs):
     Parameters
     ----------
     paths
-        A path, a glob (``**`` descends), or a list of them.
+        A path, a glob (``**`` descends), or a list of them. A folder without
+        a matrix of its own stands for the H5AD files below it.
     """
 
     paths: str | Sequence[str] = ()
@@ -153,6 +156,8 @@ class ManifestInput(Inputs):
 
     def files(self) -> list[InputFile]:
         """Read the manifest."""
+        import pandas as pd  # here: training on raw files, by the older names, starts without it
+
         if not self.manifest:
             raise ConfigError("input.manifest is not set; give a CSV or Parquet file with a column 'path'")
         path = Path(self.manifest).absolute()
@@ -217,7 +222,7 @@ def expand(pattern: str) -> list[Path]:
     """Return the absolute paths a pattern names, in sorted order; a path that exists is taken literally."""
     literal = Path(pattern).expanduser()
     if literal.exists():
-        return [literal.absolute()]
+        return h5ad_files(literal.absolute()) or [literal.absolute()]
     if not glob.has_magic(pattern):
         raise ConfigError(f"input.paths: {pattern} does not exist")
     matches = sorted(glob.glob(str(literal), recursive=True))  # noqa: PTH207 - a pattern may be absolute
@@ -226,8 +231,17 @@ def expand(pattern: str) -> list[Path]:
     return [Path(match).absolute() for match in matches]
 
 
+def h5ad_files(folder: Path) -> list[Path]:
+    """Return the H5AD files below a folder that holds no matrix itself, sorted; none for a file."""
+    if not folder.is_dir() or any(folder.glob("*matrix.mtx*")):
+        return []
+    return sorted(folder.rglob("*.h5ad"))
+
+
 def read_manifest(path: Path) -> pd.DataFrame:
     """Read a manifest table and check that it has a column ``path``."""
+    import pandas as pd
+
     if not path.is_file():
         raise ConfigError(f"input.manifest: {path} does not exist")
     if path.suffix in {".parquet", ".pq"}:
@@ -244,6 +258,8 @@ def read_manifest(path: Path) -> pd.DataFrame:
 
 def read_text_table(path: Path, sep: str) -> pd.DataFrame:
     """Read a CSV or TSV; columns of codes such as ``007`` stay text."""
+    import pandas as pd
+
     text = pd.read_csv(path, sep=sep, dtype=str)
     codes = [name for name in text.columns if text[name].str.fullmatch(r"0\d+", na=False).any()]
     return pd.read_csv(path, sep=sep, dtype=dict.fromkeys(codes, str))

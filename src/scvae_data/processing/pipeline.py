@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 
 from scvae_data.errors import ConfigError, ScvaeDataError
+from scvae_data.processing.checks import check_failures, check_settings
 from scvae_data.processing.choose import (
     AnyGeneRules,
     Choice,
@@ -45,7 +46,7 @@ from scvae_data.processing.decide import (
 )
 from scvae_data.processing.directory import INDEX_FILE, clear, disk_faults, held_directory, is_complete, prepare
 from scvae_data.processing.dropped import write_dropped
-from scvae_data.processing.duplicates import KEEP, find_copies, n_parts, remove_copies, report_copies, restore_scan
+from scvae_data.processing.duplicates import find_copies, n_parts, remove_copies, report_copies, restore_scan
 from scvae_data.processing.engine import Engine, Failure, Task, stop_without_room
 from scvae_data.processing.finished import check_finished, summary_of
 from scvae_data.processing.gene_list import ListRules, resolve
@@ -68,6 +69,7 @@ from scvae_data.processing.write import WriteJob, save_var, write_obs_of, write_
 from scvae_data.progress import progress
 from scvae_data.store import ChunkEntry, Chunking, GeneList
 from scvae_data.store.files import write_atomic, write_json
+from scvae_data.wording import counted
 
 __all__ = ["run"]
 
@@ -121,18 +123,14 @@ def run(
     ScvaeDataError
         What stopped the run, in one line.
     """
-    if not 0 <= max_failed_fraction <= 1:
-        raise ConfigError(f"max_failed_fraction={max_failed_fraction} must be a share from 0 to 1")
-    if keep_duplicates not in KEEP:
-        raise ConfigError(f"keep_duplicates={keep_duplicates!r} must be one of {', '.join(KEEP)}")
+    wanted = control if subset_to_control_cells else None
+    check_settings(max_failed_fraction, keep_duplicates, wanted)
     gene_files = read_gene_files(genes)  # one of them may lie in the directory that is overwritten
-    if subset_to_control_cells and not control.columns:
-        raise ConfigError("control.column is an empty list; name the obs column that tells controls")
     with held_directory(processed_dir), disk_faults(processed_dir):
         work = prepare(processed_dir, overwrite=overwrite, resume=resume)
         pipeline = Pipeline(
-            input, qc, genes, normalization, chunking, control if subset_to_control_cells else None, engine, seed,
-            max_failed_fraction, keep_duplicates, processed_dir, work, gene_files, overrides,
+            input, qc, genes, normalization, chunking, wanted, engine, seed, max_failed_fraction, keep_duplicates,
+            processed_dir, work, gene_files, overrides,
         )  # fmt: skip
         try:
             if is_complete(processed_dir) and not overwrite:
@@ -243,19 +241,18 @@ class Pipeline:
         """Read all headers; refuse what the inputs must not be together. Files come back in order of their names."""
         corpus = survey_inputs(self.inputs, self.engine, self.work / "tables")
         files, self.summary.n_files = corpus.files, corpus.n_files
-        self.failed.extend(corpus.failed)
+        self.tell_failures(corpus.failed)
         if files:
             check_corpus(files, self.inputs, allow_mixed_species=self.genes.allow_mixed_species)
             check_group_column(files, self.inputs, self.chunking.group_column)
         for file in files:
             for note in file.notes:
                 log.info("%s: %s", file.source_file, note)
-        self.check_failures()
         return files
 
-    def check_failures(self) -> None:
-        """Stop the run where more files have failed than may; the report stays for the next try."""
-        failed = sorted(self.failed, key=lambda file: file.source_file)
+    def tell_failures(self, found: Sequence[FailedFile]) -> None:
+        """Tell of files that a stage has failed on; stop where too many have. The report stays for the next try."""
+        failed = sorted([*self.failed, *found], key=lambda file: file.source_file)
         self.failed[:] = failed
         n_files = self.summary.n_files
         report, quarantine = self.directory / "failure_report.json", self.directory / "quarantine.txt"
@@ -268,17 +265,9 @@ class Pipeline:
             report,
             {"format": "scvae-data failure report", "n_files": n_files, "failed": [vars(file) for file in failed]},
         )
-        if len(failed) <= self.max_failed_fraction * n_files and len(failed) < n_files:
-            log.warning("%d of %d files failed and are left out:\n%s", len(failed), n_files, failure_table(failed))
-            return
-        if n_files == 1:
-            raise ScvaeDataError(failed[0].message)
-        log.error("failed files:\n%s", failure_table(failed))
-        raise ScvaeDataError(
-            f"{len(failed)} of {n_files} files failed, more than max_failed_fraction={self.max_failed_fraction:g} "
-            f"allows; first: {failed[0].message}; all in {report}; leave them out or raise max_failed_fraction, "
-            "then resume=true"
-        )
+        if found and n_files > 1:
+            log.warning("%d of %s failed:\n%s", len(found), counted(n_files, "file"), failure_table(found))
+        check_failures(failed, n_files, self.max_failed_fraction, report)
 
     def align(self, files: Sequence[FileFacts]) -> Universe:
         """Bring the genes of all files into one order, and store each table's map for the workers."""
@@ -309,6 +298,7 @@ class Pipeline:
             tasks.append(Task(scan_file, (job, file, number, rank, [meanings[slot.table] for slot in file.slots])))
         results: dict[int, ScanResult] = {}
         dropped: list[str] = []
+        failed: list[FailedFile] = []
         for number, outcome in progress(self.engine.run(tasks), total=len(tasks), desc="scan"):
             stop_without_room(outcome)
             if not isinstance(outcome, Failure):
@@ -317,10 +307,10 @@ class Pipeline:
                 dropped.append(files[number].source_file)
             else:
                 file = files[number]
-                self.failed.append(FailedFile.of(file.source_file, "scan", outcome, file.path))
+                failed.append(FailedFile.of(file.source_file, "scan", outcome, file.path))
         if dropped:
-            log.warning("%d files without a control column are left out, e.g. %s", len(dropped), min(dropped))
-        self.check_failures()
+            log.warning("left out, without a control column: %s, e.g. %s", counted(len(dropped), "file"), min(dropped))
+        self.tell_failures(failed)
         ordered = [results[number] for number in sorted(results)]
         self.summary.n_obs_in = sum(result.n_obs for result in ordered)
         self.summary.lost = total_lost(ordered)
@@ -331,6 +321,7 @@ class Pipeline:
             raise ConfigError(
                 f"no cell of {self.summary.n_obs_in:,} is left ({lost_text(self.summary.lost)}); {remedy}"
             )
+        warn_of_empty_files(ordered)
         return ordered
 
     def compare(self, files: Sequence[FileFacts], results: Sequence[ScanResult]) -> list[ScanResult]:
@@ -500,6 +491,14 @@ def var_table(names: np.ndarray, symbols: np.ndarray, ids: np.ndarray) -> pd.Dat
     for bit, name in enumerate(GENE_CLASSES):
         columns[name] = (flags & (1 << bit)) > 0
     return pd.DataFrame(columns, index=pd.Index(names, dtype=object))
+
+
+def warn_of_empty_files(results: Sequence[ScanResult], most: int = 5) -> None:
+    """Warn of files that have cells and lose all of them."""
+    empty = [result for result in results if result.n_obs and not result.n_kept]
+    if empty:
+        named = ", ".join(f"{result.source_file} ({lost_text(result.lost)})" for result in empty[:most])
+        log.warning("no cell is kept of %s: %s", counted(len(empty), "file"), named)
 
 
 def lost_text(lost: Mapping[str, int]) -> str:

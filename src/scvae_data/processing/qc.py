@@ -49,7 +49,8 @@ HAEMOGLOBIN = frozenset(
         "Hbq1b",
     ]
 )
-# Mitochondrial protein-coding and rRNA genes, for files that carry ids without symbols.
+# Mitochondrial genes, for files that carry ids without symbols: the 13 of proteins and, as the prefix MT- finds them
+# by symbol and scanpy's users count them, both of rRNA. The tRNAs, too short for the libraries, are left to symbols.
 MITOCHONDRIAL_IDS = frozenset(
     [f"ENSG00000{n}" for n in (198888, 198763, 198804, 198712, 228253, 198899, 198938, 198840, 212907, 198886)]
     + [f"ENSG00000{n}" for n in (198786, 198695, 198727, 211459, 210082)]
@@ -106,8 +107,9 @@ class QcRules:
     min_counts, max_counts
         Total counts, inclusive.
     max_pct_counts_mt, max_pct_counts_ribo, max_pct_counts_hb
-        Percentage of counts in mitochondrial, ribosomal and haemoglobin
-        genes, inclusive. A file that measured no gene of a class passes.
+        Percentage of counts in mitochondrial (``MT-…``, with MT-RNR1 and
+        MT-RNR2), ribosomal (``RPS…``, ``RPL…``) and haemoglobin genes,
+        inclusive. A file that measured no gene of a class passes.
     percent_top
         Report the percentage of counts in the N largest genes of a cell.
     nmads

@@ -15,6 +15,7 @@ from scvae_data.processing.engine import Failure
 from scvae_data.processing.scan import ScanResult
 from scvae_data.processing.survey import FileFacts
 from scvae_data.store import ChunkEntry
+from scvae_data.wording import counted
 
 __all__ = ["FailedFile", "Summary", "failure_table", "provenance", "storage_statistics"]
 
@@ -108,10 +109,9 @@ class Summary:
         """Lay the summary out as aligned lines."""
         if self.left_alone:
             done = f"{', '.join(self.rebuilt)} built again" if self.rebuilt else "nothing to do"
-            return (
-                f"{shown(self.processed_dir)} is finished, with these settings and inputs: {self.n_obs:,} cells, "
-                f"{self.n_vars:,} genes, {self.n_chunks:,} chunks; {done}"
-            )
+            facts = ((self.n_obs, "cell"), (self.n_vars, "gene"), (self.n_chunks, "chunk"))
+            sizes = ", ".join(counted(*fact) for fact in facts)
+            return f"{shown(self.processed_dir)} is finished, with these settings and inputs: {sizes}; {done}"
         total = sum(self.seconds.values())
         stages = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self.seconds.items())
         lost = ", ".join(f"{count:,} {rule}" for rule, count in self.lost.items() if count) or "none"
@@ -123,9 +123,9 @@ class Summary:
             ("not kept", lost),
             *self._copies(),
             ("genes", f"{self.n_genes_in:,} in, {self.n_vars:,} kept"),
-            ("chunks", f"{self.n_chunks:,} of {self.chunk_size:,} cells"),
+            ("chunks", f"{self.n_chunks:,} of {counted(self.chunk_size, 'cell')}"),
             ("size", f"{human_bytes(self.bytes)}, {self.bytes / max(self.nnz, 1):.2f} bytes per stored count"),
-            ("time", f"{total:.1f} s, {self.n_obs_in / max(total, 1e-9):,.0f} cells/s ({stages})"),
+            ("time", f"processing took {total:.1f} s, {self.n_obs_in / max(total, 1e-9):,.0f} cells/s ({stages})"),
             ("memory", f"{human_bytes(self.peak_rss)} at most in one process"),
             ("index", str(self.processed_dir / "chunk_index.json")),
             ("next", f"python train.py data=chunked paths.processed_dir={shown(self.processed_dir)}"),
@@ -156,11 +156,11 @@ def human_bytes(n_bytes: float) -> str:
     return f"{n_bytes:.1f} TB"
 
 
-def failure_table(failed: Sequence[FailedFile], most: int = 20) -> str:
+def failure_table(failed: Sequence[FailedFile], most: int = 20, indent: int = 2) -> str:
     """Lay failed files out as lines: file, reason, message."""
-    lines = [f"  {file.source_file}: {file.reason}: {file.message}" for file in failed[:most]]
+    lines = [f"{'':{indent}}{file.source_file}: {file.reason}: {file.message}" for file in failed[:most]]
     if len(failed) > most:
-        lines.append(f"  … and {len(failed) - most:,} more")
+        lines.append(f"{'':{indent}}… and {len(failed) - most:,} more")
     return "\n".join(lines)
 
 

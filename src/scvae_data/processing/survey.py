@@ -26,6 +26,7 @@ from scvae_data.processing.inputs import InputFile, Inputs, ObsValue, accession_
 from scvae_data.processing.kernels import FAULTS, first_fault
 from scvae_data.readers import GeneTable, Reader, open_reader
 from scvae_data.store.files import sha256_file, write_atomic
+from scvae_data.wording import counted
 
 __all__ = [
     "ACCESSION_COLUMNS",
@@ -275,7 +276,9 @@ def check_species(files: Sequence[FileFacts]) -> None:
             example.setdefault(species, file.source_file)
             count[species] += 1
     if len(example) > 1:
-        named = ", ".join(f"{species} ({count[species]} files, e.g. {example[species]})" for species in sorted(example))
+        named = ", ".join(
+            f"{species} ({counted(count[species], 'file')}, e.g. {example[species]})" for species in sorted(example)
+        )
         raise ConfigError(
             f"mixed species: {named}; process each species by itself, or allow it with genes.allow_mixed_species=true"
         )
@@ -290,7 +293,7 @@ def check_accessions(files: Sequence[FileFacts]) -> None:
     shared: Mapping[str, list[str]] = {name: paths for name, paths in owners.items() if len(paths) > 1}
     if shared:
         name, paths = min(shared.items())
-        more = f" (and {len(shared) - 1} more accessions)" if len(shared) > 1 else ""
+        more = f" (and {counted(len(shared) - 1, 'more accession')})" if len(shared) > 1 else ""
         raise ConfigError(
             f"accession {name} belongs to {len(paths)} files: {paths[0]}, {paths[1]}{more}; name each in a manifest "
             "(input=manifest), or join them with input.merge_same_accession=true"

@@ -14,7 +14,7 @@ from scvae_data.progress import watched
 from scvae_data.stopping import exit_code_of, sigterm_exits
 from scvae_data.store import open_index
 from scvae_data.store.files import read_json
-from scvae_data.tracking import finish_wandb, log_dataset, run_settings
+from scvae_data.tracking import finish_wandb, log_dataset, one_line_errors, run_settings
 
 __all__ = ["wandb_run"]
 
@@ -46,10 +46,11 @@ def wandb_run(config: Mapping[str, Any]) -> Iterator[Callable[[Summary], None]]:
 
     run_dir = Path(config["paths"]["output_dir"])
     named = {key: node[key] for key in ("project", "group", "id")}
-    run = wandb.init(
-        name=node["name"] or run_dir.name, tags=node["tags"] or [], job_type="process", config=dict(config), **named,
-        **run_settings(node["save_dir"] or str(run_dir)),
-    )  # fmt: skip
+    with one_line_errors():
+        run = wandb.init(
+            name=node["name"] or run_dir.name, tags=node["tags"] or [], job_type="process", config=dict(config),
+            **named, **run_settings(node["save_dir"] or str(run_dir)),
+        )  # fmt: skip
     failure: BaseException | None = None
     try:
         with sigterm_exits(), watched(ProgressLog(run)):

@@ -12,12 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scvae_data.errors import InputError
-from scvae_data.hdf5_guard import DEFAULT_LIMITS, Limits, foreign_storage, oversized
+from scvae_data.hdf5_guard import DEFAULT_LIMITS, SMALL_BYTES, Limits, foreign_storage, oversized
 
 __all__ = ["ensure_filters", "open_file", "read_attribute_strings", "read_strings", "reading", "to_strings"]
 
 CHUNK_CACHE_BYTES = 32 * 2**20
 """HDF5 chunks kept per data set, so that a chunk on the border of two blocks is decompressed once."""
+
+
+FEWEST_STRINGS = 64
+"""Strings of variable length that are read at once, however large the file."""
 
 
 @contextmanager
@@ -103,9 +107,29 @@ def _to_str(value: object) -> str:
 
 
 def read_strings(path: Path, dataset: Any) -> NDArray[np.object_]:
-    """Data set of vlen strings, fixed-length bytes or numbers to an object array of ``str``."""
+    """Data set of vlen strings, fixed-length bytes or numbers to an object array of ``str``.
+
+    Raises
+    ------
+    InputError
+        ``unsafe`` if vlen strings are longer than the file together: then many of them share bytes.
+    """
     ensure_filters(path, dataset)
-    return to_strings(np.atleast_1d(dataset[()]))
+    if dataset.ndim > 1:
+        raise ValueError(f"{dataset.name} has {dataset.ndim} axes")
+    if dataset.ndim == 0 or h5py.check_vlen_dtype(dataset.dtype) is None:
+        return to_strings(np.atleast_1d(dataset[()]))
+    n_file, n_read = path.stat().st_size, 0
+    # Each of them may have the length of the file.
+    step = max(FEWEST_STRINGS, SMALL_BYTES // n_file)
+    strings = np.empty(dataset.shape, dtype=object)
+    for start in range(0, len(strings), step):
+        part = to_strings(dataset[start : start + step])
+        n_read += sum(map(len, part))
+        if n_read > n_file:
+            raise InputError(path, "unsafe", f"{dataset.name} holds more text than the file has bytes; it is not read")
+        strings[start : start + step] = part
+    return strings
 
 
 def read_attribute_strings(value: Any) -> list[str]:

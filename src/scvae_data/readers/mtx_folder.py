@@ -50,7 +50,9 @@ def find_triple(path: Path) -> MtxTriple:
         return _complete(path, prefix, parts.get(prefix, {}) | {"matrix": path})
     prefixes = sorted(prefix for prefix, found in parts.items() if "matrix" in found)
     if not prefixes:
-        raise InputError(path, "not_single_cell", "the folder holds no matrix.mtx; give a 10x folder, H5AD or 10x H5")
+        raise InputError(
+            path, "not_single_cell", "the folder holds neither matrix.mtx nor H5AD files; give a 10x folder, or files"
+        )
     if len(prefixes) > 1:
         raise InputError(
             path,

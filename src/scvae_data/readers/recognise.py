@@ -57,6 +57,8 @@ def open_reader(path: Path, limits: Limits = DEFAULT_LIMITS) -> Reader:
         _refuse_zarr(path)
         find_triple(path)
         return MtxReader(path, limits)
+    if not path.is_file():
+        raise InputError(path, "unreadable", f"a pipe or a device, not a file; {ACCEPTED}")
     head = _read_head(path)
     if any(head[at : at + 8] == HDF5_SIGNATURE for at in USER_BLOCKS):
         return _open_hdf5(path, limits)

@@ -9,12 +9,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import deflate
 import h5py
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from scvae_data.errors import StoreError
@@ -23,6 +22,9 @@ from scvae_data.store.codec import Codec
 from scvae_data.store.csr import STREAM_MAX_COUNT, CompactCsr, CsrStream
 from scvae_data.store.files import check_plain_name, write_atomic
 from scvae_data.store.frames import encode, write_frame, write_mapping
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["ChunkEntry", "write_chunk"]
 

@@ -80,6 +80,14 @@ class CompactCsr:
         parts = (self.data.astype(dtype), self.indices.astype(wide), self.indptr.astype(wide))
         return sp.csr_matrix(parts, shape=(self.n_obs, self.n_vars))
 
+    def totals(self) -> NDArray[np.int64]:
+        """Sum of counts of each row; int64, (n_obs,)."""
+        totals = np.zeros(self.n_obs, np.int64)
+        filled = np.diff(self.indptr) > 0
+        if filled.any():
+            totals[filled] = np.add.reduceat(self.data, self.indptr[:-1][filled], dtype=np.int64)
+        return totals
+
     def check_canonical(self) -> int:
         """Raise StoreError unless rows are canonical; return the largest count.
 

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from scvae_data.errors import DamagedFileError, SelectionError
@@ -21,6 +20,9 @@ from scvae_data.store.files import FileFacts
 from scvae_data.store.genes import GENE_LIST_FILE, GeneList, read_gene_list
 from scvae_data.store.obs import NAME_COLUMN, OBS_FILE, ObsColumn
 from scvae_data.store.obs_reader import ObsReader
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["FORMAT_VERSION", "DatasetIndex"]
 
@@ -107,7 +109,7 @@ class DatasetIndex:
         DamagedFileError
             If gene_list.json is not the one this index was written with.
         """
-        genes = read_gene_list(self.path, n_vars=self.n_vars)
+        genes = read_gene_list(self.path, n_vars=self.n_vars, sha256=self.files[GENE_LIST_FILE].sha256)
         if genes.hash != self.gene_list_hash:
             raise DamagedFileError(
                 f"{self.path / GENE_LIST_FILE}: its genes are not those of this index; "

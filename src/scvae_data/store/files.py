@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from scvae_data.errors import DamagedFileError, StoreError
+from scvae_data.errors import DamagedFileError, ScvaeDataError, StoreError
 
 __all__ = [
     "FileFacts",
     "atomic_file",
     "check_plain_name",
+    "expecting",
     "open_plain",
     "read_json",
     "sha256_file",
@@ -206,15 +207,37 @@ def read_bytes(path: Path, max_bytes: int = MAX_JSON_BYTES) -> bytes:
     return encoded
 
 
-def read_json(path: Path, max_bytes: int = MAX_JSON_BYTES) -> dict[str, Any]:
+@contextmanager
+def expecting(path: Path) -> Iterator[None]:
+    """Turn what happens to code that meets other values than a file should hold into an error that names the file.
+
+    Raises
+    ------
+    DamagedFileError
+        In place of any error of types, keys and values.
+    """
+    try:
+        yield
+    except ScvaeDataError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        fault = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise DamagedFileError(
+            f"{path}: does not hold what it should ({fault}); run process.py again with resume=true"
+        ) from error
+
+
+def read_json(path: Path, max_bytes: int = MAX_JSON_BYTES, *, sha256: str | None = None) -> dict[str, Any]:
     """Read what :func:`write_json` wrote, without the checksum.
 
     Raises
     ------
     DamagedFileError
-        If the file is absent, too large, not a JSON object or not what was written.
+        If the file is absent, too large, not a JSON object or not what was written, or if ``sha256`` is not its own.
     """
     encoded = read_bytes(path, max_bytes)
     content = parse_json(path, encoded)
     verify_checksum(path, encoded)
+    if sha256 is not None and hashlib.sha256(encoded).hexdigest() != sha256:
+        raise DamagedFileError(f"{path}: is not the one of this dataset; run process.py again with resume=true")
     return content

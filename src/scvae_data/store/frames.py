@@ -7,14 +7,16 @@ version, and so that workers need not import it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from scvae_data.errors import StoreError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["encode", "write_frame", "write_mapping"]
 
@@ -78,6 +80,8 @@ def _write_categorical(group: h5py.Group, name: str, column: pd.Series[Any]) -> 
 
 
 def _write_column(group: h5py.Group, name: str, column: pd.Series[Any]) -> None:
+    import pandas as pd  # here: a start of training needs none of it
+
     dtype = column.dtype
     missing = column.isna().to_numpy(dtype=bool)
     if isinstance(dtype, pd.CategoricalDtype):

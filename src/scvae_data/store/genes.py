@@ -96,16 +96,16 @@ def write_gene_list(directory: Path, genes: GeneList) -> FileFacts:
     )
 
 
-def read_gene_list(directory: Path, *, n_vars: int | None = None) -> GeneList:
+def read_gene_list(directory: Path, *, n_vars: int | None = None, sha256: str | None = None) -> GeneList:
     """Read ``gene_list.json``.
 
     Raises
     ------
     DamagedFileError
-        If it is absent, changed or malformed, or does not hold ``n_vars`` genes.
+        If it is absent, changed or malformed, does not hold ``n_vars`` genes, or has another checksum than ``sha256``.
     """
     path = directory / GENE_LIST_FILE
-    content = read_json(path)
+    content = read_json(path, sha256=sha256)
     try:
         genes = _parse(content)
         stated = content["hash"]
@@ -126,6 +126,8 @@ def _parse(content: dict[str, Any]) -> GeneList:
             raise ValueError(f"{kind} is not a list of {n_vars} strings")
     n_bytes = (n_vars + 7) // 8
     masks = []
+    if not content["gene_sets"]:
+        raise ValueError("it has no gene set")
     for encoded in content["gene_sets"]:
         packed = np.frombuffer(base64.b64decode(encoded, validate=True), np.uint8)
         if packed.size != n_bytes:

@@ -25,9 +25,12 @@ FORMAT = "scvae-data"
 CHUNK_COLUMNS = tuple(item.name for item in fields(ChunkEntry) if item.name != "stored_bytes")
 TEXT_COLUMNS = ("file", "sha256")
 SHA256 = re.compile(r"[0-9a-f]{64}")
+OBS_NEEDED = ("SRX_accession", "source_file", "source_row", "total_counts", "size_factor", "gene_set", "split_hash")
 ORDERS = ("hash", "source", "group")
 # Deflate packs 1,032 bytes into one at most, lz4 fewer: a chunk cannot hold more than that of what it stores.
 MAX_INFLATION = 1032
+# A name, an id and a symbol, each of at least a letter or null, with quotes and commas.
+LEAST_GENE_BYTES = 9
 
 T = TypeVar("T")
 
@@ -218,8 +221,15 @@ def _check(index: DatasetIndex) -> None:
     _require(index.block_elements > 0 and index.chunk_size > 0, "chunk_size and block_elements must be above 0")
     method, target_sum = index.normalization["method"], index.normalization["target_sum"]
     _require(method in ("log1p", "none") and 0 < target_sum < math.inf, f"normalization is {method} to {target_sum}")
+    genes = index.normalization["size_factor_genes"]
+    _require(genes in ("kept", "all"), f"normalization.size_factor_genes is {genes!r}")
     _require(index.order["kind"] in ORDERS, f"order.kind is {index.order['kind']!r}")
     _require({GENE_LIST_FILE, OBS_FILE} <= set(index.files), f"files lacks {GENE_LIST_FILE} or {OBS_FILE}")
+    if missing := [name for name in OBS_NEEDED if name not in index.obs_columns]:
+        raise ValueError(f"obs has no column {missing[0]}")
+    _require(index.obs_columns["SRX_accession"].categories is not None, "SRX_accession is not categorical")
+    room = index.files[GENE_LIST_FILE].bytes // LEAST_GENE_BYTES
+    _require(index.n_vars <= room, f"n_vars is {index.n_vars}, {GENE_LIST_FILE} has room for {room}")
     _require(all(SHA256.fullmatch(facts.sha256) is not None for facts in index.files.values()), "a sha256 is none")
 
 

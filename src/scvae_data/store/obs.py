@@ -6,15 +6,17 @@ from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from scvae_data.errors import StoreError
 from scvae_data.store.files import FileFacts, atomic_file, sha256_file
 from scvae_data.store.parquet_tail import seal
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["NAME_COLUMN", "OBS_FILE", "ObsColumn", "ObsWriter", "obs_columns"]
 
@@ -55,6 +57,8 @@ class ObsColumn:
 
 def obs_columns(obs: pd.DataFrame) -> dict[str, ObsColumn]:
     """Describe the columns of a data frame: categoricals by their sorted used categories, objects as strings."""
+    import pandas as pd  # here: a start of training needs none of it
+
     described = {}
     for name, column in obs.items():
         if isinstance(column.dtype, pd.CategoricalDtype):
@@ -134,6 +138,8 @@ class ObsWriter:
 
 
 def _to_arrow(name: str, values: pd.Series[Any], column: ObsColumn) -> pa.Array:
+    import pandas as pd
+
     kind = ARROW_TYPES[column.dtype]
     try:
         if column.categories is not None:

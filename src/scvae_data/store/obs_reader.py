@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
@@ -17,6 +16,9 @@ from scvae_data.errors import DamagedFileError
 from scvae_data.store.files import FileFacts, open_plain
 from scvae_data.store.obs import NAME_COLUMN, ObsColumn
 from scvae_data.store.parquet_tail import Tail, TailError, read_tail
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["ObsReader"]
 
@@ -50,6 +52,25 @@ class ObsReader:
 
     def read(self, columns: Sequence[str], row_groups: Sequence[int] | None = None) -> pd.DataFrame:
         """Whole row groups, in the order given; all of them by default. The result has a RangeIndex."""
+        import pandas as pd  # here: a start of training needs none of it
+
+        table = self._table(columns, row_groups)
+        return pd.DataFrame({name: self._to_pandas(name, table[name]) for name in columns}, index=range(table.num_rows))
+
+    def numbers(self, column: str) -> NDArray[Any]:
+        """Every value of a column of plain numbers, in its type; (n_obs,)."""
+        return joined(self._table([column])[column].chunks)
+
+    def codes(self, column: str) -> NDArray[np.int32]:
+        """Codes of every row against the sorted categories; a missing value has the number of categories."""
+        categories = self.columns[column].categories
+        assert categories is not None
+        codes = self._global_codes(column, self._table([column])[column], categories)
+        codes[codes < 0] = len(categories)
+        return codes
+
+    def _table(self, columns: Sequence[str], row_groups: Sequence[int] | None = None) -> pa.Table:
+        """Whole row groups, as many rows as the index says."""
         groups = list(range(self.first_rows.size - 1) if row_groups is None else row_groups)
         try:
             table = self._read_table(list(columns), groups)
@@ -58,20 +79,15 @@ class ObsReader:
             raise self._damaged(fault) from None
         if table.num_rows != int(sum(self.first_rows[group + 1] - self.first_rows[group] for group in groups)):
             raise self._damaged(f"its row groups hold {table.num_rows} rows, which is not what the index says")
-        return pd.DataFrame({name: self._to_pandas(name, table[name]) for name in columns}, index=range(table.num_rows))
-
-    def codes(self, column: str) -> NDArray[np.int32]:
-        """Codes of every row against the sorted categories; a missing value has the number of categories."""
-        categories = self.columns[column].categories
-        assert categories is not None
-        codes = np.array(self.read([column])[column].cat.codes, dtype=np.int32)
-        codes[codes < 0] = len(categories)
-        return codes
+        return table
 
     def _to_pandas(self, name: str, values: pa.ChunkedArray) -> Any:
+        import pandas as pd
+
         column = self.columns[name]
         if column.categories is not None:
-            return self._to_categorical(name, values, column.categories)
+            codes = self._global_codes(name, values, column.categories)
+            return pd.Categorical.from_codes(codes, categories=pd.Index(column.categories, dtype=object))
         if column.dtype == "string":
             return values.to_pandas().astype(object)
         if column.dtype == "boolean" or column.dtype[0] in "IU":
@@ -84,17 +100,18 @@ class ObsReader:
             )
         return values.to_numpy()
 
-    def _to_categorical(self, name: str, values: pa.ChunkedArray, categories: tuple[str, ...]) -> Any:
-        """Map the dictionary of each row group, which holds its own values in any order, to the global one."""
+    def _global_codes(self, name: str, values: pa.ChunkedArray, categories: tuple[str, ...]) -> NDArray[np.int32]:
+        """Map the dictionary of each row group, which holds its own values, to the global one; -1: missing."""
         place = {category: code for code, category in enumerate(categories)}
-        parts = [np.zeros(0, np.int32)]
+        parts = []
         for part in values.chunks:
             local = part.dictionary.to_pylist()
             if unknown := [item for item in local if item not in place]:
                 raise self._damaged(f"{name} holds {unknown[0]!r}, which the index does not list")
             to_global = np.array([*(place[item] for item in local), -1], dtype=np.int32)
-            parts.append(to_global[part.indices.fill_null(len(local)).to_numpy(zero_copy_only=False)])
-        return pd.Categorical.from_codes(np.concatenate(parts), categories=pd.Index(categories, dtype=object))
+            indices = part.indices.fill_null(len(local)) if part.null_count else part.indices
+            parts.append(to_global[joined([indices])])
+        return np.concatenate([np.zeros(0, np.int32), *parts])
 
     def _read_table(self, columns: list[str], groups: list[int]) -> pa.Table:
         with os.fdopen(open_plain(self.path), "rb") as file:
@@ -122,3 +139,8 @@ class ObsReader:
 
     def _damaged(self, fault: str) -> DamagedFileError:
         return DamagedFileError(f"{self.path}: {fault}; delete the file and run process.py again with resume=true")
+
+
+def joined(parts: Sequence[pa.Array]) -> NDArray[Any]:
+    """Copy the numbers of arrays without gaps into one; pyarrow's ``to_numpy`` would import pandas."""
+    return np.concatenate([np.from_dlpack(part) for part in parts])

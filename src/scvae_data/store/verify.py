@@ -141,8 +141,7 @@ def _row_totals(reader: ChunkReader) -> tuple[NDArray[np.int64], int]:
     totals, largest = np.zeros(reader.entry.n_obs, np.int64), 0
     for start, rows in piecewise(reader):
         largest = max(largest, rows.check_canonical())
-        cumulated = np.concatenate([np.zeros(1, np.int64), rows.data.cumsum(dtype=np.int64)])
-        totals[start : start + rows.n_obs] = np.diff(cumulated[rows.indptr])
+        totals[start : start + rows.n_obs] = rows.totals()
     return totals, largest
 
 

@@ -17,10 +17,6 @@ from numpy.typing import NDArray
 from scvae_data.errors import ConfigError
 from scvae_data.progress import progress
 from scvae_data.store import OBS_FILE
-from scvae_data.training.latents import obs_tables, write_latents
-from scvae_data.training.plots import latent_picture, training_curves
-from scvae_data.training.sample import sample_cells
-from scvae_data.training.scores import latent_scores
 
 __all__ = ["Outputs", "latent_batches"]
 
@@ -48,7 +44,7 @@ class Outputs:
     max_picture_cells: int = 10_000
     """Cells in the picture; a random choice if there are more."""
     colours: tuple[str, ...] | list[str] | None = None
-    """obs columns to colour by; None: cell type, batch, depth, as far as there are any."""
+    """obs columns to colour by; None: cell type, batch, depth, as far as there are any and they differ."""
     cell_type_key: str | None = None
     """obs column of cell types, which latents are scored by; None: ``cell_type`` or another usual name."""
 
@@ -69,6 +65,10 @@ class Outputs:
         facts: Mapping[str, Any] = MappingProxyType({}),
     ) -> dict[str, Path]:
         """Write the files into ``run_dir``, ``facts`` along with the latents; returns what was written by name."""
+        # Here: training starts without pandas and what draws.
+        from scvae_data.training.latents import obs_tables, write_latents
+        from scvae_data.training.plots import latent_picture, training_curves
+
         made: dict[str, Path] = {}
         metrics, curves = run_dir / "metrics.csv", run_dir / "training_curves.png"
         if metrics.is_file() and training_curves(metrics, curves):
@@ -80,7 +80,8 @@ class Outputs:
         obs = partial(obs_tables, Path(data.index.path) / OBS_FILE)
         write_latents(made["latents"], latent_batches(model, data, device), obs, uns)
         if self.picture != "none":
-            log.info("drawing the latents (%s)", self.picture)
+            slow = ", which may take a minute" if self.picture == "umap" else ""
+            log.info("drawing the latents by %s%s", self.picture.upper(), slow)
             made["latent picture"] = run_dir / "latents.png"
             colours = self.colours if self.colours is not None else self._default_colours(model, data)
             latent_picture(
@@ -115,6 +116,9 @@ class Outputs:
         -------
         As :func:`~scvae_data.training.scores.latent_scores`; nothing for columns that the directory lacks.
         """
+        from scvae_data.training.sample import sample_cells
+        from scvae_data.training.scores import latent_scores
+
         cell_type, batch = self._cell_type(data), _batch_column(model)
         columns = [name for name in (cell_type, batch) if name]
         z, obs = sample_cells(latents, columns, MAX_SCORED_CELLS, seed)
@@ -126,7 +130,11 @@ class Outputs:
         return self.cell_type_key or next((name for name in CELL_TYPE_COLUMNS if name in columns), None)
 
     def _default_colours(self, model: Any, data: Any) -> list[str]:
-        return [name for name in (self._cell_type(data), _batch_column(model), "log1p_total_counts") if name]
+        columns = data.index.obs_columns
+        named = (self._cell_type(data) or "", _batch_column(model), "log1p_total_counts")
+        categories = {name: columns[name].categories for name in named if name in columns}
+        # One category alone has nothing to show.
+        return [name for name, found in categories.items() if found is None or len(found) > 1]
 
 
 def _batch_column(model: Any) -> str:

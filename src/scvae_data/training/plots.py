@@ -24,12 +24,26 @@ Method = str  # "umap" or "pca"
 DPI = 130
 MAX_LEGEND = 20  # categories; more would hide the picture
 
-# Panels of the training curves: title, unit, series as (column, label).
-PANELS: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = (
-    ("ELBO", "nats per cell", (("train/elbo", "train"), ("val/elbo", "validation"), ("val/elbo_unseen", "unseen"))),
-    ("Reconstruction", "nats per cell", (("train/recon", "train"), ("val/recon", "validation"))),
-    ("KL divergence", "nats per cell", (("train/kl", "train"), ("val/kl", "validation"))),
-    ("Speed", "cells per second", (("throughput/cells_per_s", "train"),)),
+Series = tuple[str, str, str]  # column, label, colour
+
+BATCHES = "tab:gray"
+
+
+def _loss_series(name: str) -> tuple[Series, ...]:
+    """One term of the loss: of single batches, and as means over training and validation cells."""
+    return (
+        (f"train/{name}", "single batches", BATCHES),
+        (f"train/{name}_epoch", "training", "tab:blue"),
+        (f"val/{name}", "validation", "tab:orange"),
+    )
+
+
+# Panels of the training curves: title, unit, series.
+PANELS: tuple[tuple[str, str, tuple[Series, ...]], ...] = (
+    ("ELBO", "nats per cell", (*_loss_series("elbo"), ("val/elbo_unseen", "validation, unseen", "tab:red"))),
+    ("Reconstruction", "nats per cell", _loss_series("recon")),
+    ("KL divergence", "nats per cell", _loss_series("kl")),
+    ("Speed", "cells per second", (("throughput/cells_per_s", "training", "tab:blue"),)),
 )
 
 
@@ -44,24 +58,29 @@ def training_curves(metrics: Path, png: Path) -> bool:
 
 def curves_figure(table: pd.DataFrame) -> Figure | None:
     """The curves of a table with a column ``step``; None if it has none of their columns."""
-    panels = [panel for panel in PANELS if any(column in table for column, _ in panel[2])]
+    panels = [panel for panel in PANELS if any(column in table for column, *_ in panel[2])]
     if not panels:
         return None
     from matplotlib.ticker import MaxNLocator
 
     figure, axes = new_figure(len(panels))
     for axis, (title, unit, series) in zip(axes, panels, strict=True):
-        for column, label in series:
+        for column, label, colour in series:
             if column in table:
                 points = table[["step", column]].dropna().drop_duplicates("step", keep="last").sort_values("step")
-                few = len(points) < 30
+                steps = points["step"]
+                if column.endswith("_epoch"):  # a mean is of the weights half an epoch ago
+                    steps = (steps + steps.shift(fill_value=-1)) / 2
+                faint = colour == BATCHES
+                few = len(points) < (2 if faint else 30)
                 axis.plot(
-                    points["step"], points[column], label=label, marker="o" if few else None, markersize=4, lw=1.2
-                )
+                    steps, points[column], label=label, color=colour, alpha=0.6 if faint else 1.0,
+                    lw=0.8 if faint else 1.4, marker="o" if few else None, markersize=4,
+                )  # fmt: skip
         if title == "Speed":
             axis.set_ylim(0, 1.08 * axis.dataLim.y1 or 1)
         else:
-            _trim(axis, [table[column] for column, _ in series if column in table])
+            _trim(axis, [table[column] for column, *_ in series if column in table])
         axis.set(title=title, xlabel="step", ylabel=unit)
         axis.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
         if axis.dataLim.width < 1:  # one step only: no room for whole numbers

@@ -45,14 +45,14 @@ class TrainingProgressBar(TQDMProgressBar):
         """Leave the finished bar with its fields, or log them."""
         super().on_train_epoch_end(trainer, pl_module)
         if self.is_enabled:
-            self.train_progress_bar.set_postfix_str(self.fields(trainer))
+            self.train_progress_bar.set_postfix_str(self.fields(trainer, "train/elbo_epoch"))
         else:
-            log.info("epoch %d: %s", trainer.current_epoch + 1, self.fields(trainer))
+            log.info("epoch %d: %s", trainer.current_epoch + 1, self.fields(trainer, "train/elbo_epoch"))
 
-    def fields(self, trainer: Trainer) -> str:
-        """E.g. ``elbo: -612.3, val elbo: -620.1, cells/s: 12,345, waiting on data: 3 %``."""
+    def fields(self, trainer: Trainer, elbo: str = "train/elbo") -> str:
+        """E.g. ``elbo: -612.3, val elbo: -620.1, cells/s: 12,345, waiting on data: 3 %``; ``elbo`` is a metric."""
         metrics = trainer.callback_metrics
-        shown = {"elbo": "train/elbo", "val elbo": "val/elbo"}
+        shown = {"elbo": elbo, "val elbo": "val/elbo"}
         words = {label: f"{float(metrics[key]):.1f}" for label, key in shown.items() if key in metrics}
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, Throughput):

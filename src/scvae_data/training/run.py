@@ -24,7 +24,7 @@ from scvae_data.config import instantiate, resolved
 from scvae_data.errors import ConfigError
 from scvae_data.stopping import exit_code_of, sigterm_exits
 from scvae_data.store.files import write_atomic
-from scvae_data.tracking import finish_wandb, log_dataset
+from scvae_data.tracking import finish_wandb, log_dataset, one_line_errors
 from scvae_data.training.callbacks import RowPerEpoch, RunRecord
 from scvae_data.training.outputs import Outputs
 from scvae_data.training.report import next_lines, report
@@ -134,9 +134,10 @@ class _Run:
             text = str(error).strip() or type(error).__name__
             raise ConfigError(f"trainer: Lightning refuses it: {text.splitlines()[0]}") from error
         for logger in loggers:
-            logger.log_hyperparams({**self.config, "dataset": facts})
             if isinstance(logger, WandbLogger):
-                log_dataset(logger.experiment, self.data.index, "input")
+                with one_line_errors():
+                    log_dataset(logger.experiment, self.data.index, "input")
+            logger.log_hyperparams({**self.config, "dataset": facts})
         return trainer
 
     def _evaluate(self, trainer: Trainer) -> dict[str, float]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["SCORES", "latent_scores"]
 
@@ -36,6 +38,8 @@ def latent_scores(
     where types are unknown). Higher is better. A score that has fewer than two
     categories to tell apart is left out.
     """
+    import pandas as pd  # here: a start of training needs none of it
+
     scores: dict[str, float] = {}
     if cell_types is not None:
         widths = silhouettes(latents, cell_types)
@@ -53,6 +57,7 @@ def latent_scores(
 
 def silhouettes(latents: NDArray[np.float32], labels: pd.Series[Any]) -> NDArray[np.float64]:
     """Silhouette width of each cell with a label; empty where there are too few labels, or as many as cells."""
+    import pandas as pd
     from sklearn import config_context
     from sklearn.metrics import silhouette_samples
 

@@ -13,11 +13,10 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from scvae_data.training.sweep_plot import PLOT, sweep_plot
-
 __all__ = ["TABLE", "SweepTable", "end_sweep", "read_table", "sweep_row", "table_text"]
 
 TABLE = "sweep_table.csv"
+PLOT = "sweep_plot.png"
 LOG_WIDTH = 200  # characters
 COLUMNS = (
     "job", "status", "overrides", "cells_per_s", "wait_share", "hit_rate", "predicted_hit_rate",
@@ -41,6 +40,8 @@ class SweepTable(Callback):
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         """Add the job's row. A single run has no table."""
+        from scvae_data.training.sweep_plot import sweep_plot  # here: a single run starts sooner without it
+
         if config.hydra.mode is None or config.hydra.mode.name != "MULTIRUN":
             return
         table = Path(config.hydra.sweep.dir) / TABLE

@@ -12,11 +12,10 @@ from scvae_data.training.plots import new_figure, png_bytes
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["PLOT", "sweep_plot", "swept_values"]
+__all__ = ["sweep_plot", "swept_values"]
 
 Row = Mapping[str, str]
 
-PLOT = "sweep_plot.png"
 # Panels: title, unit, factor, series as (column, label, line style).
 PANELS = (
     ("Speed", "cells per second", 1, (("cells_per_s", "measured", "-"),)),

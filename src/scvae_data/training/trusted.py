@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import pickle
+import zipfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,14 +32,23 @@ def read_plain(path: Path, what: str) -> Any:
     if not path.is_file():
         raise ConfigError(f"{what}={path} is not a file; give a checkpoint, e.g. RUN_DIR/checkpoints/best.ckpt")
     try:
+        check_archive(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise ConfigError(
             f"{what}={path} is damaged, or holds more than tensors and plain values and could run any code; "
             "it is not opened"
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise ConfigError(f"{what}={path} is not a whole checkpoint ({_reason(error)}); give another") from None
+
+
+def check_archive(path: Path) -> None:
+    """Raise ValueError where an archive holds more bytes than the file: ``torch.save`` does not compress."""
+    with zipfile.ZipFile(path) as archive:
+        n_bytes = sum(member.file_size for member in archive.infolist())
+    if n_bytes > path.stat().st_size:
+        raise ValueError(f"it would unpack to {n_bytes:,} bytes")
 
 
 def read_checkpoint(path: Path, what: str = "ckpt") -> dict[str, Any]:
@@ -57,7 +67,8 @@ def read_checkpoint(path: Path, what: str = "ckpt") -> dict[str, Any]:
         If it is absent, not a checkpoint, holds more than plain types, or is of another model or a newer version.
     """
     found = read_plain(path, what)
-    version = found.get(CHECKPOINT_KEY, {}).get("format_version") if isinstance(found, dict) else None
+    own = found.get(CHECKPOINT_KEY) if isinstance(found, dict) else None
+    version = own.get("format_version") if isinstance(own, dict) else None
     if version is None:
         raise ConfigError(f"{what}={path} is not a checkpoint of a scvae_data.VAE; give one that train.py wrote")
     if version != CHECKPOINT_VERSION:
@@ -79,15 +90,43 @@ def load_vae(path: Path, what: str = "ckpt") -> tuple[VAE, dict[str, Any]]:
     """
     contents = read_checkpoint(path, what)
     try:
-        model = VAE(**contents[VAE.CHECKPOINT_HYPER_PARAMS_KEY])
-        model.configure_model()
-        model.load_state_dict(contents["state_dict"])
+        settings, weights = contents[VAE.CHECKPOINT_HYPER_PARAMS_KEY], contents["state_dict"]
+        check_size(settings, weights, path.stat().st_size)
         facts = contents["scvae_data"]["facts"]
-    except (KeyError, TypeError, RuntimeError) as error:
+        check_facts(settings, facts)
+        model = VAE(**settings)
+        model.configure_model()
+        model.load_state_dict(weights)
+    except (AttributeError, KeyError, TypeError, RuntimeError, ValueError) as error:
         raise ConfigError(
             f"{what}={path}: its weights and settings do not fit ({_reason(error)}); give another"
         ) from None
     return model.eval(), facts
+
+
+def check_size(settings: dict[str, Any], weights: dict[str, torch.Tensor], n_bytes: int) -> None:
+    """Raise before memory is taken for a model whose weights are not in the file of ``n_bytes``.
+
+    A tensor of a few bytes may have any shape.
+    """
+    if settings.get("n_layers", 0) > len(weights):
+        raise ValueError(f"{settings['n_layers']} layers and {len(weights)} arrays of weights")
+    if sum(values.numel() * values.element_size() for values in weights.values()) > n_bytes:
+        raise ValueError("the weights are larger than the file")
+    with torch.device("meta"):
+        model = VAE(**settings)
+        model.configure_model()
+    for name, values in model.state_dict().items():
+        if values.shape != weights[name].shape:
+            raise ValueError(f"{name} has shape {tuple(weights[name].shape)} instead of {tuple(values.shape)}")
+
+
+def check_facts(settings: dict[str, Any], facts: Any) -> None:
+    """Raise TypeError unless what is recorded of genes, categories and normalization has its types."""
+    key, own = settings.get("batch_key"), settings["facts"]
+    names_are_texts = all(isinstance(name, str) for name in (*own["var_names"], *own["categories"]))
+    if not isinstance(facts, dict) or not isinstance(key, str | None) or not names_are_texts:
+        raise TypeError("what it says of genes and categories is no list of names")
 
 
 def check_targets(config: Any, source: str, skip: Collection[str] = ()) -> None:

@@ -1,0 +1,58 @@
+"""Settings and failures that stop a run, and what a dry run says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from scvae_data.errors import ConfigError, ScvaeDataError
+from scvae_data.processing.control import ControlSubset
+from scvae_data.processing.duplicates import KEEP
+from scvae_data.processing.report import FailedFile
+
+__all__ = ["check_failures", "check_settings"]
+
+
+def check_settings(max_failed_fraction: float, keep_duplicates: str, control: ControlSubset | None) -> None:
+    """Refuse settings that no inputs can suit.
+
+    Parameters
+    ----------
+    max_failed_fraction, keep_duplicates
+        As of :func:`~scvae_data.processing.pipeline.run`.
+    control
+        None where all cells are wanted.
+
+    Raises
+    ------
+    ConfigError
+        With the key and what it may be.
+    """
+    if not 0 <= max_failed_fraction <= 1:
+        raise ConfigError(f"max_failed_fraction={max_failed_fraction} must be a share from 0 to 1")
+    if keep_duplicates not in KEEP:
+        raise ConfigError(f"keep_duplicates={keep_duplicates!r} must be one of {', '.join(KEEP)}")
+    if control is not None and not control.columns:
+        raise ConfigError("control.column is an empty list; name the obs column that tells controls")
+
+
+def check_failures(
+    failed: Sequence[FailedFile], n_files: int, max_failed_fraction: float, report: Path | None = None
+) -> None:
+    """Refuse to go on where more files have failed than may.
+
+    Raises
+    ------
+    ScvaeDataError
+        With the first failure, and the ``report`` of all if one was written.
+    """
+    if not failed or (len(failed) <= max_failed_fraction * n_files and len(failed) < n_files):
+        return
+    if n_files == 1:
+        raise ScvaeDataError(failed[0].message)
+    everything = f"; all in {report}" if report else ""
+    raise ScvaeDataError(
+        f"{len(failed)} of {n_files} files failed, more than max_failed_fraction={max_failed_fraction:g} "
+        f"allows; first: {failed[0].message}{everything}; leave them out or raise max_failed_fraction, "
+        "then resume=true"
+    )
