@@ -200,8 +200,9 @@ def _unblosced(stored: NDArray[np.uint8], n: int, planes: NDArray[np.uint8], out
     at = HEADER_BYTES + 4
     if n < at or stored[2] != PLANES or stored[3] != n_planes:
         return False
-    if _number(stored, 4) != planes.size or _number(stored, 8) != planes.size or _number(stored, 12) != n:
-        return False
+    for field, value in ((4, planes.size), (8, planes.size), (12, n)):
+        if _number(stored, field) != value:
+            return False
     for plane in range(min(n_planes, out.itemsize)):
         if at + 4 > n:
             return False
@@ -210,7 +211,8 @@ def _unblosced(stored: NDArray[np.uint8], n: int, planes: NDArray[np.uint8], out
         if at > n:
             return False
         if held == length:
-            planes[plane] = stored[begin:at]
+            for k in range(length):  # a slice assigned would take seconds to compile, for its error message
+                planes[plane, k] = stored[begin + k]
         elif _unlz4(stored.ctypes.data + begin, planes[plane].ctypes.data, held, length) != length:
             return False
     return True
