@@ -19,7 +19,7 @@ import pytest
 import scipy.sparse as sp
 from tests.processing.conftest import run_pipeline
 
-from scvae_data.processing import engine
+from scvae_data.processing import task
 from scvae_data.processing.qc import QcRules
 
 T = TypeVar("T")
@@ -77,7 +77,7 @@ def make(raw: list[Path], directory: Path, **settings: Any) -> None:
     """Process the files."""
     from scvae_data.store import Chunking
 
-    with patch.object(engine, "BACK_OFF_SECONDS", 0.0):
+    with patch.object(task, "BACK_OFF_SECONDS", 0.0):
         run_pipeline(raw, directory, **(SETTINGS | {"chunking": Chunking(chunk_size=8)} | settings))
 
 

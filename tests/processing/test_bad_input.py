@@ -22,7 +22,7 @@ from scvae_data.processing.engine import LocalEngine
 from scvae_data.processing.genes import GeneRules
 from scvae_data.processing.inputs import FileInput
 from scvae_data.processing.qc import QcRules
-from scvae_data.processing.scan import ScanJob
+from scvae_data.processing.scan_job import ScanJob
 from scvae_data.store import Chunking
 
 from .conftest import position_counts
@@ -232,7 +232,7 @@ def memory_is_bounded_by_pieces_not_by_files(case: Case) -> None:
     path = case.write("SRX1.h5ad")
     whole, _ = case.run(path)
     small = partial(ScanJob, run_entries=8, block_entries=6)
-    case.monkeypatch.setattr("scvae_data.processing.pipeline.ScanJob", small)
+    case.monkeypatch.setattr("scvae_data.processing.scan_inputs.ScanJob", small)
     pieces, _ = case.run(path)
     assert pieces.equals(whole)
     for name in ("chunk_0000.h5", "obs.parquet", "chunk_index.json", "dropped_cells.parquet"):

@@ -10,15 +10,14 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from scvae_data.errors import ConfigError, InputError
-from scvae_data.processing import engine as engines
 from scvae_data.processing.dask_engine import DaskEngine
-from scvae_data.processing.engine import Failure, LocalEngine, SerialEngine, Task
+from scvae_data.processing.engine import LocalEngine, SerialEngine
+from scvae_data.processing.task import Failure, Task
 
 
 def square(number: int) -> int:
@@ -87,7 +86,8 @@ def test_a_killed_worker_costs_nothing_and_a_poison_task_only_itself(engine: Any
 def test_workers_end_with_the_process_that_uses_them(tmp_path: Path) -> None:
     program = """
 import multiprocessing, os, sys, time
-from scvae_data.processing.engine import LocalEngine, Task
+from scvae_data.processing.engine import LocalEngine
+from scvae_data.processing.task import Task
 
 if __name__ == "__main__":
     engine = LocalEngine(2)
@@ -115,21 +115,6 @@ def test_faults_that_may_pass_are_tried_again(engine: Any, tmp_path: Path) -> No
     outcomes = dict(engine.run(tasks))
     assert [outcomes[n] for n in range(3)] == ["came back"] * 3
     assert outcomes[3].reason == "unreadable"
-
-
-def test_retries_are_bounded_and_wait_longer_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls, pauses = [], []
-
-    def read() -> None:
-        calls.append(1)
-        raise OSError(errno.EIO, "Input/output error")
-
-    # Not the function of the module: threads of other tests may sleep too.
-    monkeypatch.setattr(engines, "time", SimpleNamespace(sleep=pauses.append))
-    (outcome,) = (outcome for _, outcome in SerialEngine(retries=3).run([Task(read, ())]))
-    assert (outcome.reason, len(calls), pauses) == ("unreadable", 4, [0.5, 1.0, 2.0])
-    list(SerialEngine(retries=0).run([Task(read, ())]))
-    assert len(calls) == 5
 
 
 def test_a_scheduler_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:

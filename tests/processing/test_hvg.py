@@ -16,7 +16,8 @@ import scanpy as sc
 import scipy.sparse as sp
 
 from scvae_data.errors import ConfigError
-from scvae_data.processing import hvg, pipeline
+from scvae_data.processing import hvg, pipeline, plan
+from scvae_data.processing.decide import decide
 from scvae_data.processing.engine import LocalEngine
 from scvae_data.processing.genes import GeneRules
 from scvae_data.processing.hvg import HvgRules
@@ -86,14 +87,13 @@ def real(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[A
     """Three human files of three formats: a function that decides their genes anew, and all kept cells in memory."""
     out = tmp_path_factory.mktemp("hvg") / "out"
     scanned: list[Any] = []
-    decide = pipeline.Pipeline.decide
 
-    def keep(self: pipeline.Pipeline, *arguments: Any) -> Any:
-        scanned.extend([self, *arguments])
-        return decide(self, *arguments)
+    def keep(*arguments: Any) -> Any:
+        scanned.extend(arguments)
+        return decide(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline.Pipeline, "decide", keep)
+        patch.setattr(plan, "decide", keep)
         patch.setattr(pipeline.shutil, "rmtree", lambda *_, **__: None)  # the scans serve all cases
         paths = [shared_data / name for name in REAL]
         run_pipeline(paths, out, qc=QcRules(), genes=GeneRules(), chunking=Chunking())

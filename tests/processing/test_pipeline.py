@@ -148,7 +148,6 @@ def test_the_same_bytes_whatever_the_way(
     else:
         monkeypatch.setattr(merge, "MAX_RUNS", 1)
         monkeypatch.setattr(merge, "merge_groups", limited_groups())
-        monkeypatch.setattr("scvae_data.processing.pipeline.merge_groups", limited_groups())
         monkeypatch.setattr(merge, "PIECE_ENTRIES", 5)
     process(paths, tmp_path / "again", **settings)
     first, again = bytes_of(tmp_path / "out"), bytes_of(tmp_path / "again")

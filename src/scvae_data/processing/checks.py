@@ -1,16 +1,22 @@
-"""Settings and failures that stop a run, and what a dry run says of them."""
+"""Settings, and the files that stages fail on, in; what stops a run, and the report of failed files, out."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 from scvae_data.errors import ConfigError, ScvaeDataError
+from scvae_data.processing.context import Context
 from scvae_data.processing.control import ControlSubset
 from scvae_data.processing.duplicates import KEEP
-from scvae_data.processing.report import FailedFile
+from scvae_data.processing.report import FailedFile, failure_table
+from scvae_data.store.files import write_atomic, write_json
+from scvae_data.wording import counted
 
-__all__ = ["check_failures", "check_settings"]
+__all__ = ["check_failures", "check_settings", "tell_failures"]
+
+log = logging.getLogger(__name__)
 
 
 def check_settings(max_failed_fraction: float, keep_duplicates: str, control: ControlSubset | None) -> None:
@@ -56,3 +62,29 @@ def check_failures(
         f"allows; first: {failed[0].message}{everything}; leave them out or raise max_failed_fraction, "
         "then resume=true"
     )
+
+
+def tell_failures(context: Context, found: Sequence[FailedFile]) -> None:
+    """Tell of files that a stage has failed on; stop where too many have. The report stays for the next try.
+
+    Raises
+    ------
+    ScvaeDataError
+        As `check_failures`.
+    """
+    failed = sorted([*context.summary.failed, *found], key=lambda file: file.source_file)
+    context.summary.failed[:] = failed
+    n_files = context.summary.n_files
+    report, quarantine = context.directory / "failure_report.json", context.directory / "quarantine.txt"
+    if not failed:
+        for earlier in (report, quarantine):
+            earlier.unlink(missing_ok=True)
+        return
+    write_atomic(quarantine, "".join(f"{file.path}\n" for file in failed).encode())
+    write_json(
+        report,
+        {"format": "scvae-data failure report", "n_files": n_files, "failed": [vars(file) for file in failed]},
+    )
+    if found and n_files > 1:
+        log.warning("%d of %s failed:\n%s", len(found), counted(n_files, "file"), failure_table(found))
+    check_failures(failed, n_files, context.max_failed_fraction, report)

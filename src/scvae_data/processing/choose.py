@@ -16,13 +16,14 @@ import pyarrow.parquet as pq
 
 from scvae_data.errors import ConfigError
 from scvae_data.processing.columns import Columns
-from scvae_data.processing.decide import GeneSums, median_total, select_genes, total_run
-from scvae_data.processing.engine import Task
 from scvae_data.processing.gene_list import ListRules, WantedGenes, read_wanted
+from scvae_data.processing.gene_sums import GeneSums, select_genes
 from scvae_data.processing.genes import GeneRules, Universe, read_mapping
 from scvae_data.processing.hvg import HvgRules
 from scvae_data.processing.hvg_rank import rank_genes
 from scvae_data.processing.normalize import Normalization
+from scvae_data.processing.run_totals import median_total, total_run
+from scvae_data.processing.task import Task
 from scvae_data.store.files import write_atomic
 
 __all__ = [

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from scvae_data.processing.genes import Universe
+from scvae_data.processing.qc import GENE_CLASSES, gene_class_flags
 
-__all__ = ["Columns"]
+__all__ = ["Columns", "var_table"]
 
 
 @dataclass(frozen=True)
@@ -62,3 +65,12 @@ class Columns:
         has = np.zeros(n_genes + 1, bool)  # position -1 reads the last one, which stays False
         has[genes] = True
         return has[self.positions]
+
+
+def var_table(columns: Columns) -> pd.DataFrame:
+    """Return the var of every chunk: id, symbol and gene classes by column."""
+    flags = gene_class_flags(columns.symbols, columns.names)
+    var: dict[str, Any] = {"gene_id": columns.ids, "gene_symbol": columns.symbols}
+    for bit, name in enumerate(GENE_CLASSES):
+        var[name] = (flags & (1 << bit)) > 0
+    return pd.DataFrame(var, index=pd.Index(columns.names, dtype=object))

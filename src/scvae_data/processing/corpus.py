@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from scvae_data.processing.engine import Engine, Failure, Task, stop_without_room
+from scvae_data.processing.engine import Engine
 from scvae_data.processing.inputs import Inputs, source_names
 from scvae_data.processing.report import FailedFile
 from scvae_data.processing.survey import FileFacts, survey_file
+from scvae_data.processing.task import Failure, Task, stop_without_room
 from scvae_data.progress import progress
 
 __all__ = ["Corpus", "survey_inputs"]

@@ -13,17 +13,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from scvae_data.errors import ConfigError, ScvaeDataError
-from scvae_data.processing.engine import (
-    MAX_KILLS,
-    Failure,
-    Outcome,
-    Task,
-    check_retries,
-    check_workers,
-    killed,
-    weighed,
-    with_retries,
-)
+from scvae_data.processing.engine import check_retries, check_workers
+from scvae_data.processing.task import MAX_KILLS, Failure, Outcome, Task, killed, weighed, with_retries
 
 __all__ = ["DaskEngine"]
 

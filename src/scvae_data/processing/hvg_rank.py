@@ -23,7 +23,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from scvae_data.errors import ConfigError
-from scvae_data.processing.engine import Task
 from scvae_data.processing.hvg import HvgRules, mean_variance
 from scvae_data.processing.hvg_passes import (
     Batch,
@@ -36,6 +35,7 @@ from scvae_data.processing.hvg_passes import (
     sum_run,
 )
 from scvae_data.processing.hvg_ranking import DispersionRanking, VarianceRanking
+from scvae_data.processing.task import Task
 
 __all__ = ["rank_genes"]
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scvae_data.processing.genes import Universe
-from scvae_data.processing.scan import ScanResult
+from scvae_data.processing.scan_result import ScanResult
 
 __all__ = ["mapping_report", "tell_unmatched", "warn_of_foreign_genes"]
 

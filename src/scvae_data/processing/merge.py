@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from scvae_data.processing.decide import Decision, load_decision
+from scvae_data.processing.context import Context
+from scvae_data.processing.decision import Decision, load_decision
 from scvae_data.processing.gather import gather
 from scvae_data.processing.spool import Run, RunWriter
+from scvae_data.processing.task import Task
 
-__all__ = ["MAX_RUNS", "merge_groups", "merge_runs"]
+__all__ = ["MAX_RUNS", "merge", "merge_groups", "merge_runs"]
 
 # A chunk reads one slice of each run: more runs mean more, smaller reads and open files.
 MAX_RUNS = 128
 PIECE_ENTRIES = 4_000_000
+
+
+def merge(context: Context, decision: Decision) -> Decision:
+    """Merge runs until a chunk touches few enough of them."""
+    level = 0
+    while groups := merge_groups(decision.runs):
+        digest = decision.save(context.work)
+        tasks = [
+            Task(merge_runs, (context.work, digest, group, f"merge/{digest}/{level}_{number:05d}"))
+            for number, group in enumerate(groups)
+        ]
+        decision = replace(decision, runs=context.collect("merge", tasks, unit="run"))
+        level += 1
+    return decision
 
 
 def merge_groups(runs: Sequence[str]) -> list[list[str]]:

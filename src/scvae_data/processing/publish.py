@@ -10,10 +10,10 @@ from typing import Any
 import pandas as pd
 import pyarrow.feather as feather
 
-from scvae_data.processing.decide import Decision, describe
+from scvae_data.processing.decision import Decision, describe
 from scvae_data.processing.directory import remove_strays
 from scvae_data.processing.report import Summary, provenance, storage_statistics
-from scvae_data.processing.scan import ScanResult
+from scvae_data.processing.scan_result import ScanResult
 from scvae_data.processing.survey import FileFacts as InputFacts
 from scvae_data.store import (
     OBS_FILE,

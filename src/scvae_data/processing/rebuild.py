@@ -8,21 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from scvae_data.errors import StoreError
-from scvae_data.processing.decide import describe
+from scvae_data.processing.chunks import write_chunks, write_obs_of_chunks
+from scvae_data.processing.context import Context
+from scvae_data.processing.decision import describe
 from scvae_data.processing.dropped import DROPPED_FILE, write_dropped
-from scvae_data.processing.engine import Task
+from scvae_data.processing.plan import Plan, make_plan
 from scvae_data.processing.publish import write_obs
 from scvae_data.processing.report import provenance, storage_statistics
+from scvae_data.processing.task import Task
 from scvae_data.store import GENE_LIST_FILE, OBS_FILE, ChunkEntry, DatasetIndex, write_gene_list, write_json
 from scvae_data.store.verify import CONFIG_FILE, SUMMARY_FILE, file_fault, listed, record_faults
-
-if TYPE_CHECKING:
-    from scvae_data.processing.pipeline import Pipeline, Plan
 
 __all__ = ["find_damage", "rebuild"]
 
@@ -41,7 +41,7 @@ def find_damage(index: DatasetIndex, collect: Callable[[Any], list[Any]]) -> set
     return {name for name, fault in faults.items() if fault is not None}
 
 
-def rebuild(pipeline: Pipeline, index: DatasetIndex, damaged: Collection[str], config: Mapping[str, Any]) -> None:
+def rebuild(context: Context, index: DatasetIndex, damaged: Collection[str], config: Mapping[str, Any]) -> None:
     """Build the damaged files again; chunks, obs and genes come out with the bytes that the index lists.
 
     Raises
@@ -49,24 +49,24 @@ def rebuild(pipeline: Pipeline, index: DatasetIndex, damaged: Collection[str], c
     StoreError
         They do not: this version, or a library, makes other ones.
     """
-    directory, plan = index.path, pipeline.plan()
+    directory, plan = index.path, make_plan(context)
     same = (plan.genes.hash, describe(plan.decision), len(plan.ranges), plan.decision.processing_id)
     if same != (index.gene_list_hash, index.normalization, len(index.chunks), index.processing_id):
         raise StoreError(f"{directory}: the inputs give other genes or cells now; overwrite=true makes it anew")
     numbers = [number for number, chunk in enumerate(index.chunks) if chunk.file in damaged]
-    for entry, number in zip(pipeline.write(plan, numbers), numbers, strict=True):
+    for entry, number in zip(write_chunks(context, plan, numbers), numbers, strict=True):
         check_same(index, entry.file, entry.sha256, index.chunks[number].sha256)
     if GENE_LIST_FILE in damaged:
         facts = write_gene_list(directory, plan.genes)
         check_same(index, GENE_LIST_FILE, facts.sha256, index.files[GENE_LIST_FILE].sha256)
     if OBS_FILE in damaged:
-        pipeline.write(plan, range(len(index.chunks)), only_obs=True)
-        facts, _, _ = write_obs(directory / OBS_FILE, pipeline.work, plan.decision, index.chunks)
+        write_obs_of_chunks(context, plan)
+        facts, _, _ = write_obs(directory / OBS_FILE, context.work, plan.decision, index.chunks)
         check_same(index, OBS_FILE, facts.sha256, index.files[OBS_FILE].sha256)
     if {SUMMARY_FILE, DROPPED_FILE} & set(damaged):
-        summarise(pipeline, plan, index)
+        summarise(context, plan, index)
     if CONFIG_FILE in damaged:
-        record = provenance(config, plan.files, plan.genes.hash, index.processing_id, pipeline.overrides)
+        record = provenance(config, plan.files, plan.genes.hash, index.processing_id, context.overrides)
         write_json(directory / CONFIG_FILE, record)
 
 
@@ -79,10 +79,10 @@ def check_same(index: DatasetIndex, name: str, sha256: str, wanted: str) -> None
         )
 
 
-def summarise(pipeline: Pipeline, plan: Plan, index: DatasetIndex) -> None:
+def summarise(context: Context, plan: Plan, index: DatasetIndex) -> None:
     """Write the table of dropped cells and the summary of the directory."""
-    summary = pipeline.summary
-    summary.dropped_cells = write_dropped(index.path, pipeline.work, plan.results, pipeline.qc.metrics)
+    summary = context.summary
+    summary.dropped_cells = write_dropped(index.path, context.work, plan.results, context.qc.metrics)
     summary.n_obs, summary.n_vars, summary.nnz = index.n_obs, index.n_vars, index.nnz
     summary.n_chunks = len(index.chunks)
     summary.bytes = sum(facts[0] for facts in listed(index).values())

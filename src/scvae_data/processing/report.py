@@ -11,9 +11,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from scvae_data.processing.engine import Failure
-from scvae_data.processing.scan import ScanResult
+from scvae_data.processing.scan_result import ScanResult
 from scvae_data.processing.survey import FileFacts
+from scvae_data.processing.task import Failure
 from scvae_data.store import ChunkEntry
 from scvae_data.wording import counted
 

@@ -15,9 +15,10 @@ import pyarrow as pa
 import pyarrow.feather as feather
 from numpy.typing import NDArray
 
-from scvae_data.processing.decide import ChunkRange, Decision, describe, load_decision
+from scvae_data.processing.decision import Decision, describe, load_decision
 from scvae_data.processing.gather import Gathered, gather
 from scvae_data.processing.kernels import sort_rows
+from scvae_data.processing.ranges import ChunkRange
 from scvae_data.processing.spool import Run
 from scvae_data.store import STREAM_MAX_COUNT, Codec, CompactCsr, CsrStream, write_chunk
 from scvae_data.store.files import read_json, sha256_file, write_atomic, write_json
