@@ -118,6 +118,25 @@ def test_skip_serves_every_other_cell_and_says_so_once(
     assert BAD in said[0]
 
 
+@pytest.mark.parametrize("damage", [flip, flip_table, delete])
+@pytest.mark.parametrize("range_rows", [3, 10])
+def test_skip_leaves_out_the_cells_of_the_chunk_alone_where_blocks_have_ranges_of_many(
+    damage: Callable[[Path], None], range_rows: int, tmp_path: Path
+) -> None:
+    path, counts, _ = make_dataset(tmp_path / "data", n_obs=120, chunk_size=30, order="source")
+    x = counts.toarray()
+    damage(path)
+    data = set_up(path, on_bad_chunk="skip", x_format="csr", range_rows=range_rows, batch_size=20)
+    served = []
+    for batch in data.train_dataloader():
+        np.testing.assert_array_equal(batch["x"].to_dense().numpy(), x[batch["index"]])
+        served += batch["index"].tolist()
+    lost = set(range(120)) - set(served)
+    # One flipped bit costs no more than the ranges that need its block.
+    assert lost == set(range(30, 60)) if damage is not flip else lost and lost <= set(range(30, 60))
+    assert data.counters()["train"]["skipped_cells"] == len(lost)
+
+
 def test_skip_with_workers_and_a_window_of_one(directory: Path) -> None:
     delete(directory)
     data = set_up(directory, on_bad_chunk="skip", num_workers=2)

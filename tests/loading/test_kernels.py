@@ -91,3 +91,23 @@ def test_compact_rows_become_normalised_when_made_dense(kind) -> None:
     made = np.empty((WANTED.size, N_VARS), np.float32)
     scatter_rows(starts, columns, values, size_factor, False, made)
     np.testing.assert_allclose(made, twin(x, None, size_factor)[0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("largest", [2**24 + 1, 2**31 - 1])
+def test_integer_counts_stay_integers(largest: int) -> None:
+    x = counts(largest)
+    pieces = pieces_of(x, 2)
+    for chosen in (None, CHOSEN):
+        place, width = place_of(chosen)
+        starts = count_elements(pieces, place, width)
+        columns, values = np.zeros(starts[-1] + 1, np.uint16), np.zeros(starts[-1] + 1, np.int32)
+        fill_csr(pieces, place, width, None, starts, columns, values, np.empty(WANTED.size, np.float32))
+        assert values.max() == largest
+
+
+def test_a_sum_of_more_genes_than_16_bits_number() -> None:
+    x = sp.csr_matrix(np.full((1, 70_000), 65_535))
+    pieces = [([(0, CompactCsr.from_scipy(x))], np.array([0]))]
+    library_size, dense = np.empty(1, np.float32), np.empty((1, 70_000), np.float32)
+    fill_dense(pieces, NO_GENES, None, dense, library_size)
+    assert library_size[0] == np.float32(70_000 * 65_535)

@@ -133,6 +133,19 @@ def test_a_block_that_does_not_decode_is_left(tmp_path, name, at, value):
 
 
 @pytest.mark.parametrize("name", ["gzip", "lz4"])
+@pytest.mark.parametrize("length", [LENGTH, 20_000])
+def test_values_too_large_for_where_they_go_are_left(tmp_path, name, length):
+    values = np.zeros(3 * length, np.uint32)
+    values[length + 5] = 65_539  # 3 in its lowest two bytes
+    blocks = store(tmp_path / "array", Codec(name), values, length=length)
+    assert read(tmp_path / "array", name, blocks, [(0, values.size)], "u2")[0] is None
+    done, out = read(tmp_path / "array", name, blocks, [(0, values.size)], "u4")
+    assert done.largest == 65_539 and np.array_equal(out, values)
+    for sound in ([(0, length)], [(2 * length, 3 * length)]):
+        assert read(tmp_path / "array", name, blocks, sound, "u2")[0] == (0, blocks.size[sound[0][0] // length])
+
+
+@pytest.mark.parametrize("name", ["gzip", "lz4"])
 def test_what_is_not_the_common_case_is_left(tmp_path, name):
     values = values_of(N, "u2")
     blocks = store(tmp_path / "array", Codec(name), values)

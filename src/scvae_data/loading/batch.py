@@ -22,6 +22,8 @@ class DecodedBlock:
     """The rows of a block in memory, in parts that were decoded independently."""
 
     parts: tuple[CompactCsr, ...]
+    missing: NDArray[np.bool_] | None = None
+    """Rows that could not be read, (n_obs,), and hold anything; None where all could."""
     failed: bool = field(default=False, init=False)
 
     @property
@@ -37,6 +39,8 @@ class Window:
         self._blocks = [rows for rows, _ in blocks]
         self._first_slots = np.cumsum([0, *(rows.n_rows for rows in self._blocks)])
         self.parts: list[tuple[int, CompactCsr]] = []
+        self._missing = [None if block is None else block.missing for _, block in blocks]
+        self._whole = all(block is not None and not _any(block.missing) for _, block in blocks)
         self._absent = np.array([block is None for _, block in blocks])
         for first, (_, block) in zip(self._first_slots.tolist(), blocks, strict=False):
             if block is None:
@@ -47,10 +51,15 @@ class Window:
                 low += part.n_obs
 
     def present(self, slots: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Those of ``slots`` whose block could be read; None stands for one that could not."""
-        if not self._absent.any():
+        """Those of ``slots`` whose block, and row in it, could be read."""
+        if self._whole:
             return slots
-        kept: NDArray[np.bool_] = ~self._absent[np.searchsorted(self._first_slots, slots, side="right") - 1]
+        block_of = np.searchsorted(self._first_slots, slots, side="right") - 1
+        kept: NDArray[np.bool_] = ~self._absent[block_of]
+        for position, missing in enumerate(self._missing):
+            if missing is not None:
+                mine = block_of == position
+                kept[mine] &= ~missing[slots[mine] - self._first_slots[position]]
         return slots.compress(kept)
 
     def global_rows(self, slots: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -63,6 +72,10 @@ class Window:
             mine = block_of == position
             rows[mine] = self._blocks[position].global_rows(slots[mine] - self._first_slots[position])
         return rows
+
+
+def _any(missing: NDArray[np.bool_] | None) -> bool:
+    return missing is not None and bool(missing.any())
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,7 +25,7 @@ from scvae_data.loading.cache import BlockCache
 from scvae_data.loading.damage import DamagePolicy
 from scvae_data.loading.plan import EpochPlan, ReuseModel
 from scvae_data.loading.pool import BufferPool
-from scvae_data.loading.scatter import Reader
+from scvae_data.loading.scatter import Reader, ScatteredReader
 from scvae_data.loading.select import Rows
 from scvae_data.store.csr import CompactCsr
 
@@ -49,6 +49,8 @@ class BlockMemory:
         self._room = room
         self._lock = threading.Lock()
         self._made: CompactCsr | None = None
+        self.missing = reader.missing if isinstance(reader, ScatteredReader) else None
+        """Rows that could not be read, once all parts are done."""
 
     def made(self) -> CompactCsr:
         """The block, filled or not."""
@@ -105,7 +107,7 @@ class PendingBlock:
             part.result()
         memory = self._memory
         if self._block is None and memory is not None:
-            self._block = DecodedBlock((memory.made(),))
+            self._block = DecodedBlock((memory.made(),), memory.missing)
             self._memory = None
         assert self._block is not None
         return self._block

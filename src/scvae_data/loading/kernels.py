@@ -47,8 +47,8 @@ def _fill_table(table: NDArray[np.float32], factor: float) -> Any:
 @numba.njit(nogil=True)  # type: ignore[untyped-decorator]
 def _total(counts: NDArray[Any]) -> Any:
     total = np.uint64(0)
-    if counts.itemsize == 2:
-        # 32 bits hold the sum of a row of at most 65,536 genes, and twice as many fit into a vector register.
+    if counts.itemsize == 2 and counts.size <= 1 << 16:
+        # 32 bits hold the sum of so many counts, and twice as many fit into a vector register.
         short = np.uint32(0)
         for j in range(counts.size):
             short = np.uint32(short + np.uint32(counts[j]))
@@ -193,7 +193,10 @@ def gather_rows(
                 # Written in any case, and written over unless it is wanted.
                 column, count = genes[source[j]], np.int64(counts[j])
                 columns[at] = column
-                values[at] = table[count] if normalized and count < TABLE_SIZE else _value(count, factor)
+                if normalized:
+                    values[at] = table[count] if count < TABLE_SIZE else _value(count, factor)
+                else:
+                    values[at] = counts[j]
                 at += column < n_columns
                 if at == end:
                     break

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from scvae_data.errors import DamagedFileError
 from scvae_data.loading.select import BlockRows, Rows, to_spans
 from scvae_data.store.chunk_reader import ChunkReader
 from scvae_data.store.csr import count_dtype, index_dtype
@@ -163,12 +164,35 @@ class ReaderPool:
             return found
 
 
-class ScatteredReader:
-    """Reads the rows of a :class:`ScatteredRows` as a ``ChunkReader`` reads those of its chunk; safe for threads."""
+def raise_it(error: DamagedFileError) -> None:
+    """Leave nothing out."""
+    raise error
 
-    def __init__(self, rows: ScatteredRows, readers: ReaderPool) -> None:
+
+class ScatteredReader:
+    """Reads the rows of a :class:`ScatteredRows` as a ``ChunkReader`` reads those of its chunk; safe for threads.
+
+    Parameters
+    ----------
+    rows
+        The rows.
+    readers
+        Readers of their chunks.
+    leave_out
+        Told of a chunk that cannot be read: returns if rows of it are to be left out, or raises.
+    """
+
+    def __init__(
+        self,
+        rows: ScatteredRows,
+        readers: ReaderPool,
+        leave_out: Callable[[DamagedFileError], None] = raise_it,
+    ) -> None:
         self._rows = rows
         self._readers = readers
+        self._leave_out = leave_out
+        self.missing = np.zeros(rows.n_rows, np.bool_)
+        """Rows that were left out, (n_rows,): they have no elements, or any."""
         self._lock = threading.Lock()
         self._bytes_read = 0
         index = readers.index
@@ -189,38 +213,59 @@ class ScatteredReader:
     @cached_property
     def indptr(self) -> NDArray[np.int64]:
         """Where each row starts among the block's elements: int64, (n_rows + 1,)."""
-        lengths = []
-        for reader, rows in self._by_chunk(0, self._rows.n_rows):
+        lengths = np.zeros(self._rows.n_rows + 1, np.int64)
+        for reader, rows, place in self._by_chunk(0, self._rows.n_rows):
             before = reader.bytes_read_here
-            starts = reader.indptr
+            try:
+                starts = reader.indptr
+            except DamagedFileError as error:
+                self._leave_out(error)
+                self.missing[place] = True
+                continue
             self._count(reader.bytes_read_here - before)
-            lengths.append(starts[rows + 1] - starts[rows])
-        return np.concatenate([np.zeros(1, np.int64), *lengths]).cumsum()
+            lengths[1:][place] = starts[rows + 1] - starts[rows]
+        return lengths.cumsum()
 
     def read_into(self, spans: Sequence[tuple[int, int]], indices: NDArray[Any], data: NDArray[Any]) -> int:
         """Read ranges of the block's rows; see :meth:`ChunkReader.read_into`."""
         done = 0
         for low, high in spans:
-            for reader, rows in self._by_chunk(low, high):
-                before = reader.bytes_read_here
-                end = done + int((reader.indptr[rows + 1] - reader.indptr[rows]).sum())
-                counts = data[done:end]
-                # Another chunk of the block may have counts that need a wider type.
-                same = reader.count_dtype == counts.dtype
-                taken = counts if same else np.empty(end - done, reader.count_dtype)
-                reader.read_into(to_spans(rows), indices[done:end], taken)
-                if not same:
-                    counts[:] = taken
-                self._count(reader.bytes_read_here - before)
+            for reader, rows, place in self._by_chunk(low, high):
+                end = done + int(self.indptr[place.stop] - self.indptr[place.start])
+                if not self.missing[place.start]:
+                    self._read_chunk(reader, rows, place, indices[done:end], data[done:end])
                 done = end
         return done
 
-    def _by_chunk(self, low: int, high: int) -> Iterator[tuple[ChunkReader, NDArray[np.int32]]]:
-        """The block's rows number ``low`` to ``high``: the reader of each chunk, and the rows within it."""
+    def _read_chunk(
+        self,
+        reader: ChunkReader,
+        rows: NDArray[np.int32],
+        place: slice,
+        indices: NDArray[Any],
+        data: NDArray[Any],
+    ) -> None:
+        before = reader.bytes_read_here
+        # Another chunk of the block may have counts that need a wider type.
+        same = reader.count_dtype == data.dtype
+        taken = data if same else np.empty(data.size, reader.count_dtype)
+        try:
+            reader.read_into(to_spans(rows), indices, taken)
+        except DamagedFileError as error:
+            self._leave_out(error)
+            self.missing[place] = True
+            return
+        if not same:
+            data[:] = taken
+        self._count(reader.bytes_read_here - before)
+
+    def _by_chunk(self, low: int, high: int) -> Iterator[tuple[ChunkReader, NDArray[np.int32], slice]]:
+        """The block's rows number ``low`` to ``high``: each chunk's reader, its rows, and where these are in it."""
         piece, rows = self._rows.locate(np.arange(low, high))
         borders = [0, *(np.flatnonzero(np.diff(piece)) + 1).tolist(), rows.size]
         for begin, end in pairwise(borders if rows.size else [0]):
-            yield self._readers.reader(int(self._rows.selected.chunk_ids[piece[begin]])), rows[begin:end]
+            reader = self._readers.reader(int(self._rows.selected.chunk_ids[piece[begin]]))
+            yield reader, rows[begin:end], slice(low + begin, low + end)
 
     def _count(self, n_bytes: int) -> None:
         with self._lock:
@@ -230,10 +275,12 @@ class ScatteredReader:
 Reader = ChunkReader | ScatteredReader
 
 
-def reader_of(index: DatasetIndex, blocks: Sequence[Rows]) -> Callable[[int], Reader]:
-    """A function that makes the reader of a block, given the block's ``chunk_id``."""
+def reader_of(
+    index: DatasetIndex, blocks: Sequence[Rows], leave_out: Callable[[DamagedFileError], None] = raise_it
+) -> Callable[[int], Reader]:
+    """A function that makes the reader of a block, given the block's ``chunk_id``; see :class:`ScatteredReader`."""
     scattered = [block for block in blocks if isinstance(block, ScatteredRows)]
     if not scattered:
         return index.reader
     readers = ReaderPool(index)
-    return lambda number: ScatteredReader(scattered[number], readers)
+    return lambda number: ScatteredReader(scattered[number], readers, leave_out)

@@ -93,9 +93,9 @@ class BatchStream:
         index = spec.form.index
         self._cache: BlockCache[PendingBlock] = BlockCache(spec.cache_blocks, spec.cache_bytes)
         room = max((decoded_elements(index, block) for block in spec.blocks), default=0)
-        self._source = BlockSource(
-            spec.blocks, reader_of(index, spec.blocks), room + room // 50, DamagePolicy(spec.on_bad_chunk)
-        )
+        damage = DamagePolicy(spec.on_bad_chunk)
+        readers = reader_of(index, spec.blocks, damage.leave_out)
+        self._source = BlockSource(spec.blocks, readers, room + room // 50, damage)
         self._assembler = Assembler(spec.form)
         # A window needs its blocks at once, however small the cache.
         self._reuse = ReuseModel(max(spec.cache_blocks, spec.plan.window))

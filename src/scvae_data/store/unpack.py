@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from scvae_data.jit import compiled
 from scvae_data.store.blocks import ArrayBlocks
-from scvae_data.store.codec import BLOSC_HEADER, BLOSC_LZ4, BLOSC_SHUFFLED, CodecName, blosc_module
+from scvae_data.store.codec import BLOSC_HEADER, BLOSC_LZ4, BLOSC_SHUFFLED, Codec, CodecName, blosc_module
 from scvae_data.store.planes import join_planes, join_two
 
 __all__ = ["Unpacked", "unpack"]
@@ -100,6 +100,14 @@ def _decompressor(library: ctypes.CDLL) -> int:
     return held.state
 
 
+@functools.lru_cache(8)
+def _zeros(length: int) -> NDArray[np.uint8]:
+    """How blosc stores a plane of zeros: by this, planes above the values in use are known without decoding them."""
+    stored = Codec("lz4").encode(np.zeros(length, np.uint8), length, 4)
+    begin = BLOSC_HEADER.size + 8
+    return np.frombuffer(stored, np.uint8)[begin : begin + int.from_bytes(stored[begin - 4 : begin], "little")].copy()
+
+
 class Unpacked(NamedTuple):
     """What was seen while ranges were read."""
 
@@ -138,7 +146,7 @@ def unpack(
     planes = _scratch("planes", blocks.itemsize * blocks.length).reshape(blocks.itemsize, blocks.length)
     largest, n_bytes = _unpack(
         fd, code, _decompressor(library), blocks.offset, blocks.size, blocks.filter_mask, blocks.crc32,
-        ranges, stored, planes, out,
+        ranges, stored, planes, _zeros(blocks.length), out,
     )  # fmt: skip
     return None if largest < 0 else Unpacked(largest, n_bytes)
 
@@ -155,6 +163,7 @@ def _unpack(
     ranges: NDArray[np.int64],
     stored: NDArray[np.uint8],
     planes: NDArray[np.uint8],
+    zeros: NDArray[np.uint8],
     out: NDArray[Any],
 ) -> tuple[int, int]:
     """Fill ``out``; the largest value, negative where a block is left to the plain way, and the bytes read."""
@@ -171,7 +180,11 @@ def _unpack(
                     return -1, 0
                 if _crc32(0, stored.ctypes.data, n) != crc32[block]:
                     return -1, 0
-                if not (_inflated(state, stored, n, planes) if code == GZIP else _unblosced(stored, n, planes, out)):
+                if code == GZIP:
+                    sound = _inflated(state, stored, n, planes, out.itemsize)
+                else:
+                    sound = _unblosced(stored, n, planes, zeros, out.itemsize)
+                if not sound:
                     return -1, 0
                 n_bytes += n
                 held = block
@@ -187,15 +200,22 @@ def _unpack(
 
 
 @compiled
-def _inflated(state: int, stored: NDArray[np.uint8], n: int, planes: NDArray[np.uint8]) -> bool:
-    """Decompress a zlib stream of ``n`` bytes into all planes; its own checksum is not looked at."""
+def _inflated(state: int, stored: NDArray[np.uint8], n: int, planes: NDArray[np.uint8], wanted: int) -> bool:
+    """Decompress a zlib stream of ``n`` bytes into all planes; False unless those above ``wanted`` are zero.
+
+    The stream's own checksum is not looked at.
+    """
     source, target = stored.ctypes.data + 2, planes.ctypes.data
-    return bool(_inflate(state, source, n - 2 + PADDING, target, planes.size, 0) == 0)
+    if _inflate(state, source, n - 2 + PADDING, target, planes.size, 0) != 0:
+        return False
+    return _is_zero(planes.reshape(-1)[wanted * planes.shape[1] :])
 
 
 @compiled
-def _unblosced(stored: NDArray[np.uint8], n: int, planes: NDArray[np.uint8], out: NDArray[Any]) -> bool:
-    """Decompress as many of the lowest planes as ``out`` has bytes a value, from a buffer of one block of planes."""
+def _unblosced(
+    stored: NDArray[np.uint8], n: int, planes: NDArray[np.uint8], zeros: NDArray[np.uint8], wanted: int
+) -> bool:
+    """Decompress the ``wanted`` lowest planes of a buffer of one block of planes; False unless the others are zero."""
     n_planes, length = planes.shape
     at = HEADER_BYTES + 4
     if n < at or stored[2] != PLANES or stored[3] != n_planes:
@@ -203,19 +223,46 @@ def _unblosced(stored: NDArray[np.uint8], n: int, planes: NDArray[np.uint8], out
     for field, value in ((4, planes.size), (8, planes.size), (12, n)):
         if _number(stored, field) != value:
             return False
-    for plane in range(min(n_planes, out.itemsize)):
+    for plane in range(n_planes):
         if at + 4 > n:
             return False
         held = _number(stored, at)
         begin, at = at + 4, at + 4 + held
         if at > n:
             return False
+        if plane >= wanted and _equal(stored[begin:at], zeros):
+            continue
         if held == length:
-            for k in range(length):  # a slice assigned would take seconds to compile, for its error message
-                planes[plane, k] = stored[begin + k]
+            _copy(stored[begin:at], planes[plane])
         elif _unlz4(stored.ctypes.data + begin, planes[plane].ctypes.data, held, length) != length:
             return False
+        if plane >= wanted and not _is_zero(planes[plane]):
+            return False
     return True
+
+
+@compiled
+def _copy(source: NDArray[np.uint8], target: NDArray[np.uint8]) -> None:
+    for k in range(source.size):  # a slice assigned would take seconds to compile, for its error message
+        target[k] = source[k]
+
+
+@compiled
+def _is_zero(values: NDArray[np.uint8]) -> bool:
+    seen = np.uint8(0)
+    for k in range(values.size):
+        seen = np.uint8(seen | values[k])
+    return bool(seen == 0)
+
+
+@compiled
+def _equal(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
+    if one.size != other.size:
+        return False
+    differ = np.uint8(0)
+    for k in range(one.size):
+        differ = np.uint8(differ | (one[k] ^ other[k]))
+    return bool(differ == 0)
 
 
 @compiled
