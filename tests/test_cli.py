@@ -84,6 +84,13 @@ def test_programs_get_the_rest_of_the_command_line(command: str, monkeypatch: py
     assert seen == [[f"scvae-data {command}", "chunk_size=5", "-m"]]
 
 
+@pytest.mark.parametrize("module", ["scvae_data", "scvae_data.cli"])
+def test_the_package_runs_as_a_module(module: str, tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-m", module, "verify", tmp_path], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {tmp_path} holds no chunk_index.json")
+
+
 def test_info_on_a_directory_without_a_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SystemExit) as caught:
         run(monkeypatch, "info", str(tmp_path))

@@ -147,3 +147,6 @@ _COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "verify": _verify,
     "why": _why,
 }
+
+if __name__ == "__main__":
+    main()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -46,8 +47,6 @@ def test_a_sound_directory_passes(directory: Path, capsys: pytest.CaptureFixture
         ("chunk_0001.h5", lambda path: path.write_bytes(path.read_bytes()[:-100]), {"verify", "SRX filter", "loader"}),
         ("obs.parquet", lambda path: path.write_bytes(b"PAR1" + path.read_bytes()[4:-1]), None),
         ("gene_list.json", lambda path: path.write_text(path.read_text().replace("GENE1", "GENE0", 1)), None),
-        ("chunk_index.json", lambda path: path.unlink(), set(STEPS[2:])),
-        ("chunk_index.json", lambda path: path.write_text(path.read_text().replace("4", "5", 1)), set(STEPS[2:])),
     ],
 )
 def test_a_damaged_directory_fails_with_a_remedy(
@@ -65,9 +64,46 @@ def test_a_damaged_directory_fails_with_a_remedy(
         assert (result.verdict == "FAIL") == bool(result.remedy)
     verified = next(result for result in results if result.step == "verify")
     assert str(damaged) in verified.found
-    assert "scvae-data verify" in verified.remedy
+    assert verified.remedy.startswith(f"scvae-data verify {damaged} prints")
     assert check.main([str(damaged)]) == 1
     assert "remedy: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("damage", "remedy"),
+    [
+        (lambda path: path.unlink(), "give the command that began it again, with resume=true: "),
+        (lambda path: path.write_text(path.read_text().replace("4", "5", 1)), "scvae-data verify {} prints"),
+    ],
+)
+def test_without_an_index_one_step_fails_and_no_other_is_tried(
+    damage: Callable[[Path], object], remedy: str, directory: Path, tmp_path: Path
+) -> None:
+    damaged = tmp_path / "damaged"
+    shutil.copytree(directory, damaged)
+    damage(damaged / "chunk_index.json")
+    results = check.check([damaged], tmp_path)
+    skipped = dict.fromkeys(["index", "SRX filter", "loader", "training step"], "SKIP")
+    assert verdicts(results) == {"imports": "PASS", "verify": "FAIL"} | skipped
+    assert results[1].remedy.startswith(remedy.format(damaged))
+    assert results[1].remedy not in results[1].found
+
+
+def test_a_path_that_is_not_there(tmp_path: Path) -> None:
+    process = check.check([tmp_path / "absent"], tmp_path)[1]
+    assert (process.verdict, process.found) == ("FAIL", f"{tmp_path / 'absent'}: there is no such file or folder")
+    assert process.remedy == "check the path"
+
+
+def test_files_that_fail_together_are_named(tmp_path: Path) -> None:
+    for name in ("SRX1.h5ad", "SRX2.h5ad"):
+        (tmp_path / "raw" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "raw" / name).write_text("no cells")
+    scratch = tmp_path / "scratch"
+    found = check.check([tmp_path / "raw"], scratch)[1].found
+    assert found.startswith("2 of 2 files failed:\n")
+    assert all(f" {name}: not_single_cell: " in found for name in ("SRX1.h5ad", "SRX2.h5ad"))
+    assert str(scratch) not in found
 
 
 def test_files_that_cannot_be_processed(tmp_path: Path) -> None:

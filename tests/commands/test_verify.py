@@ -120,6 +120,46 @@ def test_a_symbol_of_two_genes_of_which_one_is_dropped(tmp_path: Path) -> None:
     assert not any(verify.verify(tmp_path / "out", against=[tmp_path / "raw"]).values())
 
 
+def write_named(path: Path, names: list[str], symbols: list[str] | None = None) -> Path:
+    """Write six cells whose genes go by these names, ids if there are symbols as well."""
+    import anndata as ad
+
+    adata = ad.AnnData(position_counts(6, len(names)).astype(np.float32))
+    adata.obs_names = [f"c{row}" for row in range(6)]
+    adata.var_names = names
+    if symbols is not None:
+        adata.var["gene_symbols"] = symbols
+    path.parent.mkdir(exist_ok=True)
+    adata.write_h5ad(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("older", "symbols"),
+    [
+        # X is gene 1 there and gene 2 in the newer reference: nobody knows which of them it is elsewhere.
+        (["A", "X", "Y"], ["A", "X", "Y", "X"]),
+        (["A", "W", "Y"], ["A", "W", "Y"]),
+    ],
+)
+def test_a_symbol_whose_gene_has_another_one(older: list[str], symbols: list[str], tmp_path: Path) -> None:
+    from scvae_data.store import open_index
+
+    ids = [f"ENSG0000000000{n}" for n in range(3)]
+    paths = [
+        write_named(tmp_path / "raw" / "SRX1.h5ad", ids, older),
+        write_named(tmp_path / "raw" / "SRX2.h5ad", ids, older),
+        write_named(tmp_path / "raw" / "SRX3.h5ad", ids[::2], ["A", "X"]),
+        write_named(tmp_path / "raw" / "SRX4.h5ad", ["A", "X"]),
+    ]
+    run_pipeline(paths, tmp_path / "out")
+    genes = open_index(tmp_path / "out").genes
+    assert list(genes.symbols) == symbols
+    assert [key for key in genes.ids if key] == ids
+    for against in (tmp_path / "raw", *paths):
+        assert not any(verify.verify(tmp_path / "out", against=[against]).values())
+
+
 def test_without_a_dataset(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert verify.main([str(tmp_path)]) == 2
     assert capsys.readouterr().err.startswith(f"error: {tmp_path} holds no chunk_index.json")

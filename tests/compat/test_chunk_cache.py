@@ -12,7 +12,7 @@ import anndata as ad
 import pytest
 from tests.compat.conftest import KEEP_ALL
 
-from scvae_data import ConfigError, open_index
+from scvae_data import ConfigError, ScvaeDataError, open_index
 from scvae_data.compat import chunk_cache
 from scvae_data.compat.chunk_cache import chunked, content_hashes, content_key, is_raw
 from scvae_data.simulate import simulate_files
@@ -127,3 +127,21 @@ def test_what_processing_warns_of_is_told(raw: Path, tmp_path: Path, caplog: pyt
     settings = ["qc.min_counts=null", "qc.max_pct_counts_mt=null", "qc.min_genes=60"]
     chunked(tmp_path / "raw", tmp_path / "cache", settings)
     assert "no cell is kept of 1 file: SRX9000002.h5ad (120 min_genes)" in caplog.messages
+
+
+def test_files_that_fail(raw: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder, cache = tmp_path / "raw", tmp_path / "cache"
+    shutil.copytree(raw, folder)
+    bad = folder / "SRX9000003.h5ad"
+    bad.write_text("no cells")
+    with pytest.raises(ScvaeDataError, match=r"process_overrides=\[\"max_failed_fraction=0\.95\"\]$") as caught:
+        chunked(folder, cache, KEEP_ALL)
+    assert "resume" not in str(caught.value)
+    with caplog.at_level("WARNING", "scvae_data"):
+        made = chunked(folder, cache, [*KEEP_ALL, "max_failed_fraction=0.95"])
+    assert open_index(made).n_obs == 240
+    told = next(record.getMessage() for record in caplog.records if "files failed" in record.getMessage())
+    assert told.splitlines() == [
+        "1 of 3 files failed:",
+        f"  {bad.name}: not_single_cell: {bad}: a text file; give H5AD, 10x H5 or a 10x mtx folder",
+    ]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import sys
 from collections.abc import Iterable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -107,10 +108,22 @@ def test_a_configuration_says_it_all(directory: Path) -> None:
     data.setup()
     assert (data.batch_size, data.chunk_cache_size, data.n_obs) == (10, 2, 100)
     assert [str(one.message) for one in caught] == [
-        f"VAEDataModule is an older name; now: scvae_data.ChunkedDataModule('{directory}', batch_size=10, "
+        f"create_vae_dataloaders is an older name; now: scvae_data.ChunkedDataModule('{directory}', batch_size=10, "
         "chunk_cache_size=2, include_srx_accessions=['SRX1']); see docs/migration.md"
     ]
     assert caught[0].filename == __file__
+
+
+@pytest.mark.parametrize("older", [DatasetConfig, VAEDataModule, ChunkedDataLoader])
+def test_a_misspelt_argument(older: Any, directory: Path) -> None:
+    message = rf"{older.__name__} has no argument 'normalised'; did you mean normalized\?"
+    with pytest.raises(TypeError, match=message):
+        older(directory, normalised=True)
+
+
+def test_a_configuration_can_be_copied(directory: Path) -> None:
+    config = DatasetConfig(directory, batch_size=3)
+    assert copy.deepcopy(config) == config == replace(config, seed=0)
 
 
 def test_nothing_is_opened_before_setup(tmp_path: Path) -> None:

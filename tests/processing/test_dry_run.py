@@ -99,6 +99,29 @@ def test_only_unreadable_files(tmp_path: Path) -> None:
     inputs = FileInput(paths=str(tmp_path / "SRX3.h5ad"))
     found = dry_run(inputs, GeneRules(), Chunking(), SerialEngine(), tmp_path / "out")
     assert (found.n_obs, found.nnz, found.n_genes, found.seconds) == (0, 0, 0, 0)
+    text = str(found)
+    assert "1, 1 of them cannot be read" in text
+    assert "predicted" not in text
+    assert "a text file" not in text  # which the error says
+    assert "a text file" in found.stops
+
+
+def test_pairs_without_a_shared_gene_are_told_by_their_cause(write_raw: Write, tmp_path: Path) -> None:
+    genes = {
+        "SRX1": ["ENSG00000000001", "ENSG00000000002"],
+        "SRX2": ["ENSG00000000001", "ENSG00000000003"],
+        "SRX3": ["ENSMUSG00000000001", "ENSMUSG00000000002"],
+        "SRX4": ["TP53", "ACTB"],
+    }
+    paths = [str(write_raw(f"{name}.h5ad", position_counts(3, 2), names)) for name, names in genes.items()]
+    found = dry_run(FileInput(paths=paths), GeneRules(), Chunking(), SerialEngine(), tmp_path / "out")
+    lines = str(found).splitlines()
+    at = lines.index("  least shared:")
+    assert [line.strip() for line in lines[at + 1 : at + 4]] == [
+        "0.0 %  2 pairs of lists: human against mouse, e.g. SRX1.h5ad, SRX3.h5ad",
+        "0.0 %  3 pairs of lists: ids against symbols, e.g. SRX1.h5ad, SRX4.h5ad",
+        "50.0 %  SRX1.h5ad, SRX2.h5ad (1 gene)",
+    ]
 
 
 def test_the_demo_is_simulated_elsewhere(tmp_path: Path) -> None:

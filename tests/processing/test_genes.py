@@ -56,6 +56,17 @@ def test_the_symbol_most_files_use_wins_whatever_the_order() -> None:
     assert align({"a": 1, "b": 1}, tables.__getitem__, {}).symbols.tolist() == ["old"]
 
 
+def test_symbols_that_are_not_the_one_of_their_gene_are_told() -> None:
+    tables = {
+        "a": table([TP53, ACTB], ["p53", "ACTB"]),
+        "b": table([TP53], ["TRP53"]),
+        "symbols": table(None, ["p53", "ACTB", "NEW"]),
+    }
+    universe = align({"a": 1, "b": 2, "symbols": 1}, tables.__getitem__, {"NEW": MTND1, "ELSEWHERE": MTND1})
+    assert universe.symbols.tolist() == ["ACTB", "p53", "NEW"]
+    assert universe.synonyms == {"NEW": MTND1, "TRP53": TP53}
+
+
 def test_the_y_copy_of_a_pseudo_autosomal_gene_is_a_gene_of_its_own() -> None:
     assert unversioned("ENSG00000182378.14_PAR_Y") != unversioned("ENSG00000182378.14")
 

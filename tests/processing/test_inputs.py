@@ -41,6 +41,21 @@ def test_a_folder_stands_for_the_h5ad_files_below_it(tmp_path: Path) -> None:
     assert [file.path.relative_to(tmp_path).as_posix() for file in found] == ["SRX2.h5ad", "deep/SRX1.h5ad"]
 
 
+def test_10x_files_that_a_folder_leaves_out_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("a.h5ad", "s1/x.h5", "s2/y.h5", "m/matrix.mtx.gz", "chunks/chunk_0000.h5", "chunks/chunk_index.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert [file.path for file in FileInput(paths=str(tmp_path)).files()] == [tmp_path / "a.h5ad"]
+    (line,) = caplog.messages
+    assert "the 1 H5AD file below it; 2 .h5 files and 1 matrix.mtx file there are left out" in line
+    globs = [f"{tmp_path}", f"{tmp_path}/**/*.h5", f"{tmp_path}/m/*matrix.mtx*"]
+    assert line.endswith("input.paths='[" + ",".join(f'"{pattern}"' for pattern in globs) + "]'")
+    (tmp_path / "chunks" / "chunk_0000.h5").unlink()
+    caplog.clear()
+    assert [file.path.name for file in FileInput(paths=globs).files()] == ["a.h5ad", "x.h5", "y.h5", "matrix.mtx.gz"]
+    assert not caplog.messages
+
+
 @pytest.mark.parametrize("name", ["matrix.mtx", "x_matrix.mtx.gz"])
 def test_a_matrix_folder_is_one_input(tmp_path: Path, name: str) -> None:
     for file in (name, "beside.h5ad"):

@@ -170,3 +170,32 @@ def test_reading_needs_neither_scanpy_nor_torch_nor_hdf5plugin(write_h5ad: Calla
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["a.h5", "b.h5"], "2 .h5 files; give input.paths='[\"{folder}/*.h5\"]'"),
+        (["s1/matrix.mtx", "s2/matrix.mtx"], "2 matrix.mtx files; give input.paths='[\"{folder}/**/*matrix.mtx*\"]'"),
+        (["notes.txt"], "neither matrix.mtx nor H5AD files"),
+    ],
+)
+def test_a_folder_without_a_matrix_says_what_it_holds(tmp_path: Path, names: list[str], said: str) -> None:
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.raises(InputError) as caught:
+        open_reader(tmp_path)
+    assert said.format(folder=tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_table"),
+    [("gene\tc1\tc2\nA\t1\t0\n", True), ("c1,c2\nA,1,0\n", True), ("one line\nand another\n", False), ("a,b\n", False)],
+)
+def test_a_table_of_text_is_named_with_a_remedy(tmp_path: Path, text: str, is_table: bool) -> None:
+    for name, data in {"counts.csv": text.encode(), "counts.csv.gz": gzip.compress(text.encode())}.items():
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(InputError) as caught:
+            open_reader(tmp_path / name)
+        assert ("convert it, e.g. with scanpy.read_csv" in str(caught.value)) == is_table

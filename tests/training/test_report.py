@@ -51,3 +51,10 @@ def test_what_an_epoch_is_predicted_to_find_is_not_beside_what_the_run_found(pag
 def test_what_was_not_measured_is_left_out() -> None:
     assert in_words({"val/elbo": -1.0}) == {}
     assert list(in_words({"cells_per_s": 1.0, "wait_share": 0.0})) == ["speed"]
+    assert "skipped" not in in_words({"skipped_cells": 0, "bad_chunks": 0})
+
+
+def test_cells_that_are_left_out_have_a_line() -> None:
+    words = in_words({"skipped_cells": 1234, "bad_chunks": 2})
+    assert words == {"skipped": "1,234 cells of 2 damaged chunks, in all epochs together"}
+    assert in_words({"skipped_cells": 1})["skipped"] == "1 cell of damaged chunks, in all epochs together"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -16,6 +17,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from lightning.pytorch.accelerators import AcceleratorRegistry
 from omegaconf import OmegaConf
 from tests.support.datasets import make_dataset
 from tests.support.wandb_records import read_run
@@ -112,6 +114,27 @@ def test_without_validation_cells_the_last_checkpoint_is_the_best(tmp_path: Path
 def test_unknown_columns_are_refused_before_training(tmp_path: Path, train_config: Compose, override: str) -> None:
     with pytest.raises(ConfigError, match=r"outputs\.\w+: no obs column kind; there are SRX_accession, "):
         train(train_config(tmp_path, "logger=none", override))
+
+
+def test_cells_of_damaged_chunks_are_told_at_the_end(tmp_path: Path, train_config: Compose, dataset: Path) -> None:
+    damaged, run_dir = tmp_path / "chunks", tmp_path / "run"
+    shutil.copytree(dataset, damaged)
+    (damaged / "chunk_0003.h5").unlink()  # 60 cells, of which 54 are for training and 6 for validation, or about so
+    options = ("logger=none", "outputs=none", "data.on_bad_chunk=skip", f"paths.processed_dir={damaged}")
+    metrics = train(train_config(run_dir, *options))
+    assert metrics["bad_chunks"] == 1
+    assert 2 * 40 < metrics["skipped_cells"] < 2 * 60 + 20  # in two epochs of training and three validations
+    assert f"| skipped | {metrics['skipped_cells']} cells of 1 damaged chunk, " in (run_dir / "report.md").read_text()
+
+
+def test_an_accelerator_that_is_not_there_is_refused_before_anything_is_made(
+    tmp_path: Path, train_config: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kind in ("cuda", "mps"):
+        monkeypatch.setattr(AcceleratorRegistry[kind]["accelerator"], "is_available", lambda: False)
+    with pytest.raises(ConfigError, match=r"trainer\.accelerator=gpu: this machine has none; trainer.acc"):
+        train(train_config(tmp_path / "run", "trainer.accelerator=gpu"))
+    assert not (tmp_path / "run").exists()
 
 
 def test_config_is_saved_resolved(finished: tuple[Path, dict[str, Any]], dataset: Path) -> None:

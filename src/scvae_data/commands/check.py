@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import tempfile
 import time
 import traceback
@@ -15,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scvae_data.errors import DamagedFileError, ScvaeDataError
+from scvae_data.errors import DamagedFileError, InputError, MissingIndexError, ScvaeDataError
 from scvae_data.progress import progress
-from scvae_data.store import DatasetIndex, open_index
+from scvae_data.store import DatasetIndex, open_index, read_json
 from scvae_data.store.verify import file_fault, listed
 from scvae_data.wording import counted
 
@@ -162,7 +163,7 @@ def data_module(index: DatasetIndex, **settings: Any) -> ChunkedDataModule:
     return data
 
 
-REBUILD = "scvae-data verify DIR prints the command that builds the damaged files again"
+REBUILD = "scvae-data verify {} prints the command that builds the damaged files again"
 REPORT = "first what verify says; if it passes, report this message"
 INSTALL = "make setup installs the versions that every test ran with"
 FILES = "give H5AD, 10x HDF5 or 10x matrix folders with raw counts; process.py dry_run=true says what is in them"
@@ -189,11 +190,14 @@ def check(paths: Sequence[Path], scratch: Path) -> list[Result]:
     results = [attempt("imports", import_all, INSTALL)]
     if directory not in paths:
         results.append(attempt("process", partial(process_raw, paths, directory, scratch), FILES))
+    missing = "there is no directory" if results[-1].step == "process" and results[-1].verdict == "FAIL" else ""
     for step, (function, remedy) in STEPS.items():
-        if ("process", "FAIL") in ((result.step, result.verdict) for result in results):
-            results.append(Result(step, "SKIP", 0.0, "there is no directory"))
-        else:
-            results.append(attempt(step, partial(function, directory), remedy))
+        if missing:
+            results.append(Result(step, "SKIP", 0.0, missing))
+            continue
+        results.append(attempt(step, partial(function, directory), remedy.format(shlex.quote(str(directory)))))
+        if results[-1].verdict == "FAIL" and not has_index(directory):
+            missing = "there is no index that can be read"
     return results
 
 
@@ -202,17 +206,42 @@ def is_dataset(path: Path) -> bool:
     return path.is_dir() and any(path.glob("chunk_*"))
 
 
+def has_index(directory: Path) -> bool:
+    """Whether a directory has an index that can be read."""
+    try:
+        open_index(directory)
+    except ScvaeDataError:
+        return False
+    return True
+
+
 def process_raw(paths: Sequence[Path], directory: Path, scratch: Path) -> str:
     """Process raw or simulated files into a directory."""
     from scvae_data.compat.chunk_cache import input_overrides, process
     from scvae_data.compat.json_config import to_override
 
+    for path in paths:
+        if not path.exists():
+            raise InputError(path, "missing", "there is no such file or folder; check the path")
     given = input_overrides(paths) if paths else DEMO
-    process(directory, [*given, to_override("paths.data_dir", str(scratch))])
+    try:
+        process(directory, [*given, to_override("paths.data_dir", str(scratch))])
+    except ScvaeDataError as error:
+        report = directory / "failure_report.json"
+        raise ScvaeDataError(failures(report)) if str(report) in str(error) else error from None
     index = open_index(directory)
     stored = sum(chunk.bytes for chunk in index.chunks)
     what = f"{len(paths)} given" if paths else "simulated"
     return f"{what}: {index.n_obs:,} cells kept, {stored / 1e6:,.1f} MB in {counted(len(index.chunks), 'chunk')}"
+
+
+def failures(report: Path) -> str:
+    """Say which files failed and why; the report itself is deleted with the scratch folder."""
+    from scvae_data.processing.report import FailedFile, failure_table
+
+    content = read_json(report)
+    failed = [FailedFile(**facts) for facts in content["failed"]]
+    return f"{len(failed):,} of {counted(content['n_files'], 'file')} failed:\n{failure_table(failed, indent=30)}"
 
 
 def attempt(step: str, function: Callable[[], str], remedy: str) -> Result:
@@ -220,6 +249,9 @@ def attempt(step: str, function: Callable[[], str], remedy: str) -> Result:
     started = time.perf_counter()
     try:
         found, verdict = function(), "PASS"
+    except (MissingIndexError, InputError) as error:  # these name the one thing to do
+        found, _, own = str(error).partition("; ")
+        verdict, remedy = "FAIL", own or remedy
     except ScvaeDataError as error:
         found, verdict = str(error), "FAIL"
     except Exception as error:  # noqa: BLE001 - a fault nobody foresaw is a result too, and the next steps tell more

@@ -31,12 +31,14 @@ def process(cfg: DictConfig) -> None:
     stages: dict[str, Any] = {stage: instantiate(cfg[stage]) for stage in STAGES}
 
     if cfg.dry_run:
+        from scvae_data.processing.attrition import warn_of_fractions
         from scvae_data.processing.checks import check_settings
         from scvae_data.processing.dry_run import dry_run
 
         check_settings(
             cfg.max_failed_fraction, cfg.keep_duplicates, stages["control"] if cfg.subset_to_control_cells else None
         )
+        warn_of_fractions(stages["qc"])
         try:
             prediction = dry_run(
                 stages["input"], stages["genes"], stages["chunking"], engine, Path(cfg.paths.processed_dir),

@@ -35,7 +35,9 @@ CACHE_DIR = "outputs/chunk_cache"
 SEEN_FILE = "seen_files.json"
 SETTLED_NS = 2_000_000_000
 """A file that is younger may change again without a new time: clocks of file systems tick slowly."""
-WARNING_LINE = re.compile(r"[\d:]+ WARNING +(.*)")
+WARNING_LINE = re.compile(r"^[\d:]+ WARNING +(.*(?:\n .*)*)", re.MULTILINE)
+"""A warning, and the indented lines that belong to it."""
+ALLOW_FAILED = 'take them away, or allow it with process_overrides=["max_failed_fraction=0.95"]'
 PROCESS = "from scvae_data.cli import main; main()"
 
 log = logging.getLogger(__name__)
@@ -79,8 +81,18 @@ def chunked(path: Path, cache_dir: Path, settings: Sequence[str] = ()) -> Path:
     if not (target / INDEX_FILE).exists():
         with held(target.with_suffix(".lock")):  # whoever waited here finds it made
             if not (target / INDEX_FILE).exists():
-                process(target, [*input_overrides([path]), "engine=local", *settings])
+                make(target, [*input_overrides([path]), "engine=local", *settings])
     return target
+
+
+def make(target: Path, overrides: Sequence[str]) -> None:
+    """Process raw files for a caller who gives settings in Python, as ``process_overrides``."""
+    try:
+        process(target, overrides)
+    except ScvaeDataError as error:
+        from scvae_data.processing.report import MAY_FAIL
+
+        raise ScvaeDataError(str(error).replace(MAY_FAIL, ALLOW_FAILED)) from None
 
 
 def content_key(path: Path, cache_dir: Path, settings: Sequence[str]) -> str:
@@ -142,12 +154,12 @@ def process(target: Path, overrides: Sequence[str]) -> None:
     # On a terminal the progress bars are shown as they are; elsewhere the lines are kept for the error.
     errors = None if sys.stderr.isatty() else subprocess.PIPE
     done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=errors, text=True)  # noqa: S603 - our own program
+    printed = done.stderr or ""
     if done.returncode:
-        lines = (done.stderr or "").strip().splitlines() or [f"{target}: not made, for the reason above"]
+        lines = printed.strip().splitlines() or [f"{target}: not made, for the reason above"]
         raise ScvaeDataError(lines[-1].removeprefix("error: "))
-    for line in (done.stderr or "").splitlines():
-        if match := WARNING_LINE.match(line):
-            log.warning("%s", match[1])
+    for warning in WARNING_LINE.findall(printed):
+        log.warning("%s", warning)
 
 
 def input_overrides(paths: Sequence[Path]) -> list[str]:

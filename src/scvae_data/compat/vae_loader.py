@@ -6,8 +6,9 @@ import inspect
 import shlex
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,11 +30,26 @@ if TYPE_CHECKING:
 __all__ = ["ChunkedDataLoader", "DatasetConfig", "VAEDataModule", "create_vae_dataloaders", "load_and_preprocess_data"]
 
 IN_MEMORY = ("include_srx_accessions", "normalized")
+OWN_SETTINGS = ("cache_dir", "process_overrides")
 
 
 def default(name: str) -> Any:
     """Return the default of a setting where it has its home."""
     return inspect.signature(ChunkedDataModule).parameters[name].default
+
+
+def check_names(owner: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse an argument that does not exist.
+
+    Raises
+    ------
+    TypeError
+        With the closest name that does.
+    """
+    names = [name for name in known if name != "self"]
+    if unknown := [name for name in given if name not in names]:
+        close = get_close_matches(unknown[0], names, n=1, cutoff=0.0)[0]
+        raise TypeError(f"{owner} has no argument {unknown[0]!r}; did you mean {close}?")
 
 
 @dataclass
@@ -56,6 +72,11 @@ class DatasetConfig:
     seed: int = default("seed")
     cache_dir: str | Path = CACHE_DIR
     process_overrides: Sequence[str] = ()
+
+    def __new__(cls, *args: Any, **settings: Any) -> DatasetConfig:
+        """Name the argument that was meant before the generated ``__init__`` refuses one."""
+        check_names(cls.__name__, settings, inspect.signature(cls.__init__).parameters)
+        return super().__new__(cls)
 
 
 class VAEDataModule(ChunkedDataModule):
@@ -90,6 +111,7 @@ class VAEDataModule(ChunkedDataModule):
             settings = vars(data_path) | settings
             cache_dir, process_overrides = settings.pop("cache_dir"), settings.pop("process_overrides")
             data_path = Path(settings.pop("data_path"))
+        check_names("VAEDataModule", settings, [*inspect.signature(ChunkedDataModule).parameters, *OWN_SETTINGS])
         super().__init__(data_path, *args, **settings)
         self.raw_path = self.data_path
         self.cache_dir = Path(cache_dir)
@@ -134,6 +156,7 @@ class ChunkedDataLoader:
         **settings: Any,
     ) -> None:
         self.shuffle = shuffle
+        check_names("ChunkedDataLoader", settings, [*inspect.signature(ChunkedDataModule).parameters, *OWN_SETTINGS])
         self._raw = Path(data_path), Path(cache_dir), tuple(process_overrides)
         self._settings = {"split": None, **settings, "batch_size": batch_size}
         loader = "train_dataloader" if shuffle else "predict_dataloader"
@@ -246,8 +269,10 @@ def new_call(name: str, data_path: str | Path, settings: Mapping[str, Any]) -> s
 
 
 def warn(old: str, new: str) -> None:
-    """Warn of an older name where the user's code uses it, however deep in this package the warning arises."""
+    """Warn of the older name that the user's code uses, where it does, however deep in here the warning arises."""
     level = 2
     while sys._getframe(level - 1).f_globals.get("__name__", "").startswith("scvae_data.compat"):
         level += 1
+    called = sys._getframe(level - 2).f_code.co_name
+    old = called if called in __all__ else old
     warnings.warn(f"{old} is an older name; now: {new}; see docs/migration.md", DeprecationWarning, stacklevel=level)

@@ -7,8 +7,7 @@ rules of processing. Counts are compared one by one.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from scvae_data.errors import ConfigError
-from scvae_data.processing.genes import align, read_mapping, unversioned
+from scvae_data.processing.genes import symbol_to_id, table_keys, unversioned
 from scvae_data.progress import progress
 from scvae_data.readers import GeneTable, open_reader
 from scvae_data.store import DatasetIndex, read_json
@@ -172,29 +171,38 @@ def gene_maps(index: DatasetIndex, sources: Sequence[Source]) -> dict[str, NDArr
         texts = (repr(None if column is None else column.tolist()) for column in vars(table).values())
         key = table_of[source.source_file] = hashlib.sha256("".join(texts).encode()).hexdigest()
         tables.setdefault(key, table)
-    universe = align(Counter(table_of.values()), tables.__getitem__, symbol_pairs(index))
-    genes = index.genes
+    pairs, genes = symbol_pairs(index, tables.values()), index.genes
     column_of: dict[str, int] = {}
     for column, (name, key, symbol) in enumerate(zip(genes.names, genes.ids, genes.symbols, strict=True)):
         # A gene with an id is that id; another one may be called by the same symbol.
         for candidate in (unversioned(key),) if key else (name, symbol):
             if candidate:
                 column_of.setdefault(str(candidate), column)
-    to_column = np.array([column_of.get(str(key), -1) for key in universe.keys], np.int32)
-    return {name: to_column[universe.maps[key]] for name, key in table_of.items()}
+    columns = {
+        name: np.array([column_of.get(key, -1) for key in table_keys(table, pairs)[0]], np.int32)
+        for name, table in tables.items()
+    }
+    return {name: columns[key] for name, key in table_of.items()}
 
 
-def symbol_pairs(index: DatasetIndex) -> dict[str, str]:
-    """Symbols that stand for one id among all genes of the inputs, kept or not; the mapping of the run goes first."""
+def symbol_pairs(index: DatasetIndex, tables: Iterable[GeneTable]) -> dict[str, str]:
+    """Symbols that stood for one id in the run, which saw the tables of all inputs.
+
+    A gene has one symbol in the directory whatever its files call it, so a
+    symbol may look like that of one gene and be that of two: the run then made
+    a gene without id of it.
+    """
     genes, summary = index.genes, read_json(index.path / SUMMARY_FILE)
-    kept = zip(genes.symbols, genes.ids, strict=True)
     with expecting(index.path / SUMMARY_FILE):
-        others = zip(summary["dropped_genes"]["symbol"], summary["dropped_genes"]["gene"], strict=True)
-        listed = [(str(s), unversioned(str(key))) for s, key in (*kept, *others) if s and key and s != key]
+        dropped = list(zip(summary["dropped_genes"]["symbol"], summary["dropped_genes"]["gene"], strict=True))
+        synonyms = dict(summary.get("gene_synonyms", {}))
+    kept = list(zip(genes.symbols, genes.ids, strict=True))
+    without_id = {symbol for symbol, key in kept if not key} | {symbol for symbol, key in dropped if symbol == key}
+    listed = [(str(s), unversioned(str(key))) for s, key in (*kept, *dropped) if s and key and s != key]
     named = pd.DataFrame(listed, columns=["symbol", "id"]).drop_duplicates()
-    pairs: dict[str, str] = dict(named.drop_duplicates("symbol", keep=False).itertuples(index=False))
-    mapping = recorded_setting(index, "genes", "mapping")
-    return pairs | (read_mapping(mapping) if mapping and Path(mapping).is_file() else {})
+    unique: dict[str, str] = dict(named.drop_duplicates("symbol", keep=False).itertuples(index=False))
+    pairs = symbol_to_id(tables, unique | synonyms)
+    return {symbol: key for symbol, key in pairs.items() if symbol not in without_id}
 
 
 def recorded_setting(index: DatasetIndex, group: str, name: str) -> Any:

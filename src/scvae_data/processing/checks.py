@@ -10,7 +10,7 @@ from scvae_data.errors import ConfigError, ScvaeDataError
 from scvae_data.processing.context import Context
 from scvae_data.processing.control import ControlSubset
 from scvae_data.processing.duplicates import KEEP
-from scvae_data.processing.report import FailedFile, failure_table
+from scvae_data.processing.report import MAY_FAIL, FailedFile, failure_table
 from scvae_data.store.files import write_atomic, write_json
 from scvae_data.wording import counted
 
@@ -59,8 +59,7 @@ def check_failures(
     everything = f"; all in {report}" if report else ""
     raise ScvaeDataError(
         f"{len(failed)} of {n_files} files failed, more than max_failed_fraction={max_failed_fraction:g} "
-        f"allows; first: {failed[0].message}{everything}; leave them out or raise max_failed_fraction, "
-        "then resume=true"
+        f"allows; first: {failed[0].message}{everything}; {MAY_FAIL}"
     )
 
 

@@ -114,6 +114,7 @@ def choose_genes(
     sums: GeneSums,
     *,
     n_files: int,
+    few_cells: str,
     work: Path,
     runs: Sequence[str],
     kinds: Mapping[str, str],
@@ -125,6 +126,8 @@ def choose_genes(
 
     Parameters
     ----------
+    few_cells
+        Why hardly a cell is kept; empty where many are.
     kinds
         Kind of each input obs column, as in `ObsSchema`.
     normalization
@@ -140,7 +143,7 @@ def choose_genes(
     ConfigError
         No gene is left, or genes cannot be ranked.
     """
-    kept = select_genes(rules, sums, n_files)
+    kept = select_genes(rules, sums, n_files, few_cells)
     if not isinstance(rules, HvgRules):
         return Choice(Columns.of(universe, kept))
     kind = batch_kind(rules, kinds)

@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from scvae_data.errors import ConfigError
+from scvae_data.processing.attrition import few_cells
 from scvae_data.processing.choose import Choice, choose_genes, save_statistics
 from scvae_data.processing.columns import var_table
 from scvae_data.processing.context import Context
@@ -97,9 +98,15 @@ def choose(
         assert headers.listed is not None  # `read_headers` has found them
         return headers.listed
     return choose_genes(
-        context.genes, headers.universe, sums, n_files=n_files, work=context.work, runs=runs, kinds=kinds,
-        normalization=context.normalization, identity=context.processing_id(headers.files), collect=context.collect,
+        context.genes, headers.universe, sums, n_files=n_files, few_cells=why_few(context), work=context.work,
+        runs=runs, kinds=kinds, normalization=context.normalization,
+        identity=context.processing_id(headers.files), collect=context.collect,
     )  # fmt: skip
+
+
+def why_few(context: Context) -> str:
+    """Say why hardly a cell is kept; empty where many are."""
+    return few_cells(context.summary.lost, context.summary.n_obs_in, context.qc)
 
 
 def account_for_genes(
@@ -115,6 +122,7 @@ def account_for_genes(
     summary.dropped_genes = dropped_genes(universe, sums, kept)
     summary.gene_choice = choice.account
     summary.gene_mapping = mapping_report(context.work, universe, results, sums.n_files, kept)
+    summary.gene_synonyms = universe.synonyms
     tell_unmatched(summary.gene_mapping)
     warn_of_foreign_genes(summary.gene_mapping)
     summary.gene_statistics = save_statistics(context.directory, choice.statistics)
@@ -129,7 +137,9 @@ def total_runs(
     tasks = [Task(total_run, (context.work, path, "kept.npy", text_columns, over_all)) for path in runs]
     totals: list[RunTotals] = context.collect("decide", tasks, unit="run")
     if not any(total.n_staying for total in totals):
-        raise ConfigError("no cell has a count in a kept gene; relax genes.min_cells or genes.join")
+        few = why_few(context)
+        cause, remedy = (f"{few}: ", "qc, ") if few else ("", "")
+        raise ConfigError(f"{cause}no cell has a count in a kept gene; relax {remedy}genes.min_cells or genes.join")
     context.summary.lost["zero_counts_in_kept_genes"] = sum(total.n_rows - total.n_staying for total in totals)
     return totals
 

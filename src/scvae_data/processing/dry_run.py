@@ -5,11 +5,9 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -22,12 +20,14 @@ from scvae_data.processing.engine import Engine
 from scvae_data.processing.gene_list import resolve
 from scvae_data.processing.genes import Universe, align
 from scvae_data.processing.inputs import Inputs, SimulatedInput
+from scvae_data.processing.overlap import Overlap, kind_of_names, least_shared, overlaps
 from scvae_data.processing.report import FailedFile, failure_table, human_bytes
 from scvae_data.processing.survey import FileFacts, check_corpus, check_group_column, load_table
+from scvae_data.readers import GeneTable
 from scvae_data.store import Chunking
 from scvae_data.wording import counted
 
-__all__ = ["DryRun", "Overlap", "dry_run"]
+__all__ = ["DryRun", "dry_run"]
 
 # Measured on one worker of a busy two-core machine, counts of 2,000 genes a cell: a quiet core does up to twice that.
 SCAN_RATE = {"csr": 7e6, "csc": 2e6, "coo": 1e6, "dense": 7e6}
@@ -40,32 +40,6 @@ SPOOL_BYTES = 2.0
 WORKER_BYTES = 500e6
 WRITE_BYTES = 20
 DENSE_SHARE = 0.1
-MAX_TABLES = 300
-MOST_NAMED = 5
-
-
-@dataclass(frozen=True)
-class Overlap:
-    """Genes that two distinct gene tables share.
-
-    Parameters
-    ----------
-    first, second
-        A file with each.
-    shared
-        Genes in both.
-    share
-        Of the genes of the smaller table.
-    """
-
-    first: str
-    second: str
-    shared: int
-    share: float
-
-    def __str__(self) -> str:
-        """Say it in one line."""
-        return f"{100 * self.share:5.1f} %  {self.first}, {self.second} ({counted(self.shared, 'gene')})"
 
 
 @dataclass(frozen=True)
@@ -81,7 +55,7 @@ class DryRun:
     n_genes
         Distinct genes of all files.
     overlaps
-        All pairs of distinct gene tables, least shared first; up to `MAX_TABLES` tables.
+        All pairs of distinct gene tables, least shared first; of 300 tables at most.
     chunk_size
         Cells of a chunk.
     stops
@@ -117,17 +91,22 @@ class DryRun:
         """Lay the facts and the predictions out in two blocks, and below them what was assumed."""
         lines = ["dry run: from headers alone; nothing was written", "", *laid_out(self._found())]
         if self.overlaps:
-            lines += ["  least shared:", *(f"    {overlap}" for overlap in self.overlaps[:MOST_NAMED])]
-        if self.failed:
+            lines += ["  least shared:", *(f"    {line}" for line in least_shared(self.overlaps))]
+        if self.n_files > 1 and self.failed:  # of a single file the error says it
             lines += ["  cannot be read:", failure_table(self.failed, indent=4)]
+        if not self.n_obs:
+            return "\n".join(lines)
         lines += ["", "predicted, if every cell is kept", *laid_out(self._predicted()), "", *self._assumed()]
         return "\n".join(lines)
 
     def _found(self) -> dict[str, str]:
         species = ", ".join(f"{name} ({counted(n, 'file')})" for name, n in self.species.items())
         dense = f", those of {counted(self.n_dense, 'dense file')} guessed" if self.n_dense else ""
+        failed = f", {len(self.failed):,} of them cannot be read" if self.failed else ""
+        if not self.n_obs:
+            return {"files": f"{self.n_files:,}{failed}"}
         rows = {
-            "files": f"{self.n_files:,}" + (f", {len(self.failed):,} of them cannot be read" if self.failed else ""),
+            "files": f"{self.n_files:,}{failed}",
             "cells": f"{self.n_obs:,}",
             "counts": f"{self.nnz:,} stored{dense}",
             "genes": f"{self.n_genes:,} in {counted(self.n_tables, 'different gene list')}",
@@ -191,7 +170,14 @@ def dry_run(
         gene_files = read_gene_files(genes)
         corpus = survey_inputs(inputs, engine, tables)
         counted_tables = Counter(file.slot.table for file in corpus.files)
-        load = partial(load_table, tables)
+        kinds: dict[str, str] = {}
+
+        def load(table: str) -> GeneTable:
+            """Load a gene table, and note which names it has."""
+            genes = load_table(tables, table)
+            kinds[table] = kind_of_names(genes)
+            return genes
+
         universe = align(counted_tables, load, gene_files.pairs) if counted_tables else None
 
         def checks() -> None:
@@ -203,7 +189,7 @@ def dry_run(
             if universe is not None and gene_files.wanted:
                 resolve(gene_files.wanted, universe)
 
-        return predict(corpus, universe, refusal(checks), chunking, engine.n_workers, processed_dir)
+        return predict(corpus, universe, kinds, refusal(checks), chunking, engine.n_workers, processed_dir)
 
 
 def refusal(checks: Callable[[], None]) -> str:
@@ -216,7 +202,13 @@ def refusal(checks: Callable[[], None]) -> str:
 
 
 def predict(
-    corpus: Corpus, universe: Universe | None, stops: str, chunking: Chunking, n_workers: int, processed_dir: Path
+    corpus: Corpus,
+    universe: Universe | None,
+    kinds: Mapping[str, str],
+    stops: str,
+    chunking: Chunking,
+    n_workers: int,
+    processed_dir: Path,
 ) -> DryRun:
     """Add the headers up."""
     files, codec = corpus.files, chunking.codec.name
@@ -242,7 +234,7 @@ def predict(
         n_genes=0 if universe is None else len(universe.keys),
         n_tables=len(widths),
         species=dict(sorted(Counter(name for file in files for name in file.slot.species).items())),
-        overlaps=[] if universe is None else overlaps(files, universe),
+        overlaps=[] if universe is None else overlaps(files, universe, kinds),
         failed=corpus.failed,
         stops=stops,
         n_chunks=-(-n_obs // chunking.chunk_size),
@@ -261,26 +253,6 @@ def stored_counts(file: FileFacts, n_elements: int) -> int:
     """Return how many counts a file stores, for a dense one a tenth of its elements."""
     nnz: int | None = file.slot.storage["nnz"]
     return int(DENSE_SHARE * n_elements) if nnz is None else nnz
-
-
-def overlaps(files: Sequence[FileFacts], universe: Universe) -> list[Overlap]:
-    """Return the genes that each pair of distinct gene tables shares, least first."""
-    example: dict[str, str] = {}
-    for file in files:
-        example.setdefault(file.slot.table, file.source_file)
-    used = Counter(file.slot.table for file in files)
-    names = sorted(used, key=lambda table: (-used[table], example[table]))[:MAX_TABLES]
-    held = np.zeros((len(names), len(universe.keys)), np.float32)
-    for row, name in enumerate(names):
-        held[row, universe.maps[name]] = 1
-    shared = (held @ held.T).astype(np.int64)
-    sizes = shared.diagonal()
-    found: list[Any] = [
-        Overlap(example[names[i]], example[names[j]], int(shared[i, j]), float(shared[i, j] / min(sizes[i], sizes[j])))
-        for i in range(len(names))
-        for j in range(i + 1, len(names))
-    ]
-    return sorted(found, key=lambda overlap: (overlap.share, overlap.first, overlap.second))
 
 
 def free_bytes(path: Path) -> int:

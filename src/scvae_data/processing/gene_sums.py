@@ -49,14 +49,14 @@ def sum_genes(work: Path, universe: Universe, results: Sequence[ScanResult]) -> 
     return sums
 
 
-def select_genes(rules: GeneRules, sums: GeneSums, n_files: int) -> NDArray[np.bool_]:
-    """Return which genes of the universe the directory holds; none at all is an error."""
+def select_genes(rules: GeneRules, sums: GeneSums, n_files: int, few_cells: str = "") -> NDArray[np.bool_]:
+    """Return which genes of the universe the directory holds; none at all is an error, whose cause ``few_cells`` is."""
     kept = rules.select(sums.n_files, n_files, sums.n_cells, sums.totals)
     if not kept.any():
-        raise ConfigError(
-            f"no gene of {len(kept)} is left: genes.join={rules.join}, genes.min_cells={rules.min_cells}, "
-            f"genes.min_counts={rules.min_counts}; relax them"
-        )
+        limits = f"genes.join={rules.join}, genes.min_cells={rules.min_cells}, genes.min_counts={rules.min_counts}"
+        if few_cells:
+            raise ConfigError(f"{few_cells}: no gene of {len(kept):,} is left in them ({limits}); relax qc")
+        raise ConfigError(f"no gene of {len(kept)} is left: {limits}; relax them")
     return kept
 
 

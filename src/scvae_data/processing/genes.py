@@ -128,6 +128,8 @@ class Universe:
         Per gene table (by its hash) the position of each column's gene, int32, shape (n_vars,).
     matches
         Per gene table how its columns found their gene.
+    synonyms
+        Symbols that stand for an id although its gene has another symbol, or that `GeneRules.mapping` decided on.
     """
 
     keys: NDArray[np.object_]
@@ -135,6 +137,7 @@ class Universe:
     ids: NDArray[np.object_]
     maps: dict[str, NDArray[np.int32]]
     matches: dict[str, TableMatch] = field(default_factory=dict)
+    synonyms: dict[str, str] = field(default_factory=dict)
 
     def meanings(self) -> dict[str, str]:
         """Return per gene table a hash of what its columns are: their positions, and all keys and symbols."""
@@ -261,12 +264,15 @@ def align(n_files: Mapping[str, int], load: Callable[[str], GeneTable], mapping:
         n, unmatched = len(keys), sum(key not in with_id for key in keys)
         matches[name] = TableMatch(n, by_id, n - by_id - unmatched, unmatched, n - len(set(keys)))
         maps[name] = np.array([position[key] for key in keys], np.int32)
+    chosen = {key: elected(votes[key], key) for key in ordered}
+    used = {symbol: key for symbol, key in sorted(pairs.items()) if symbol in votes.get(key, ())}
     return Universe(
         keys=np.array(ordered, object),
-        symbols=np.array([elected(votes[key], key) for key in ordered], object),
+        symbols=np.array(list(chosen.values()), object),
         ids=np.array([key if key in with_id else "" for key in ordered], object),
         maps=maps,
         matches=matches,
+        synonyms={symbol: key for symbol, key in used.items() if symbol in mapping or chosen[key] != symbol},
     )
 
 

@@ -8,16 +8,19 @@ folders (10x files are all called ``filtered_feature_bc_matrix.h5``).
 from __future__ import annotations
 
 import glob
+import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scvae_data.errors import ConfigError
+from scvae_data.folders import InputsBelow, find_inputs, in_words, patterns
 from scvae_data.hdf5_guard import DEFAULT_LIMITS, Limits
+from scvae_data.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,6 +35,8 @@ __all__ = [
     "accession_from_path",
     "source_names",
 ]
+
+log = logging.getLogger(__name__)
 
 ObsValue = str | int | float | bool | None
 
@@ -123,7 +128,8 @@ class FileInput(Inputs):
     ----------
     paths
         A path, a glob (``**`` descends), or a list of them. A folder without
-        a matrix of its own stands for the H5AD files below it.
+        a matrix of its own stands for the H5AD files below it; a warning
+        names 10x files there that no other path names.
     """
 
     paths: str | Sequence[str] = ()
@@ -134,9 +140,16 @@ class FileInput(Inputs):
         if not patterns:
             raise ConfigError("input.paths is empty; give a path or a glob, e.g. input.paths='\"data/*.h5ad\"'")
         found: dict[Path, InputFile] = {}
+        folders: dict[Path, InputsBelow] = {}
         for pattern in patterns:
-            for path in expand(pattern):
+            literal = Path(pattern).expanduser().absolute()
+            inside = below(literal)
+            if inside.h5ad:
+                folders[literal] = inside
+            for path in inside.h5ad or expand(pattern):
                 found.setdefault(path, InputFile(path))
+        for folder, inside in folders.items():
+            warn_of_others(folder, inside, found.keys())
         return list(found.values())
 
 
@@ -222,7 +235,7 @@ def expand(pattern: str) -> list[Path]:
     """Return the absolute paths a pattern names, in sorted order; a path that exists is taken literally."""
     literal = Path(pattern).expanduser()
     if literal.exists():
-        return h5ad_files(literal.absolute()) or [literal.absolute()]
+        return [literal.absolute()]
     if not glob.has_magic(pattern):
         raise ConfigError(f"input.paths: {pattern} does not exist")
     matches = sorted(glob.glob(str(literal), recursive=True))  # noqa: PTH207 - a pattern may be absolute
@@ -231,11 +244,23 @@ def expand(pattern: str) -> list[Path]:
     return [Path(match).absolute() for match in matches]
 
 
-def h5ad_files(folder: Path) -> list[Path]:
-    """Return the H5AD files below a folder that holds no matrix itself, sorted; none for a file."""
+def below(folder: Path) -> InputsBelow:
+    """Return what lies below a folder that holds no matrix itself; nothing for a file."""
     if not folder.is_dir() or any(folder.glob("*matrix.mtx*")):
-        return []
-    return sorted(folder.rglob("*.h5ad"))
+        return InputsBelow()
+    return find_inputs(folder)
+
+
+def warn_of_others(folder: Path, found: InputsBelow, taken: Collection[Path]) -> None:
+    """Warn of files below a folder, 10x by their names, that are not taken where its H5AD files are."""
+    h5 = [path for path in found.h5 if path not in taken]
+    matrices = [path for path in found.matrices if path not in taken and path.parent not in taken]
+    if others := in_words(h5, matrices):
+        globs = ",".join(f'"{pattern}"' for pattern in (str(folder), *patterns(h5, matrices)))
+        log.warning(
+            "input.paths=%s stands for the %s below it; %s there are left out; to take them too: input.paths='[%s]'",
+            folder, counted(len(found.h5ad), "H5AD file"), others, globs,
+        )  # fmt: skip
 
 
 def read_manifest(path: Path) -> pd.DataFrame:

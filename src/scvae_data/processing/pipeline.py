@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from scvae_data.processing.attrition import warn_of_fractions
 from scvae_data.processing.checks import check_settings
 from scvae_data.processing.choose import AnyGeneRules, read_gene_files
 from scvae_data.processing.chunks import write_chunks
@@ -81,6 +82,7 @@ def run(
     """
     wanted = control if subset_to_control_cells else None
     check_settings(max_failed_fraction, keep_duplicates, wanted)
+    warn_of_fractions(qc)
     gene_files = read_gene_files(genes)  # one of them may lie in the directory that is overwritten
     with held_directory(processed_dir), disk_faults(processed_dir):
         work = prepare(processed_dir, overwrite=overwrite, resume=resume)

@@ -17,7 +17,7 @@ from scvae_data.processing.task import Failure
 from scvae_data.store import ChunkEntry
 from scvae_data.wording import counted
 
-__all__ = ["FailedFile", "Summary", "failure_table", "provenance", "storage_statistics"]
+__all__ = ["MAY_FAIL", "FailedFile", "Summary", "failure_table", "provenance", "storage_statistics"]
 
 PACKAGES = (
     "scvae-data",
@@ -71,6 +71,8 @@ class Summary:
         How the genes were chosen, where not by the base rules alone.
     gene_mapping
         How each file's genes were matched, in columns.
+    gene_synonyms
+        Symbols that stand for an id although its gene has another symbol here, or that genes.mapping decided on.
     gene_statistics
         Name, size and checksum of the table that genes were ranked by, if there is one.
     left_alone
@@ -103,6 +105,7 @@ class Summary:
     dropped_genes: dict[str, list[Any]] = field(default_factory=dict)
     gene_choice: dict[str, Any] = field(default_factory=dict)
     gene_mapping: dict[str, list[Any]] = field(default_factory=dict)
+    gene_synonyms: dict[str, str] = field(default_factory=dict)
     gene_statistics: dict[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
@@ -154,6 +157,10 @@ def human_bytes(n_bytes: float) -> str:
             return f"{n_bytes:.0f} {unit}" if unit == "bytes" else f"{n_bytes:.1f} {unit}"
         n_bytes /= 1000
     return f"{n_bytes:.1f} TB"
+
+
+MAY_FAIL = "leave them out or raise max_failed_fraction, then resume=true"
+"""What to do where too many files failed."""
 
 
 def failure_table(failed: Sequence[FailedFile], most: int = 20, indent: int = 2) -> str:
@@ -245,6 +252,7 @@ def storage_statistics(
         "gene_choice": summary.gene_choice,
         "gene_statistics": summary.gene_statistics,
         "gene_mapping": summary.gene_mapping,
+        "gene_synonyms": summary.gene_synonyms,
         "dropped_genes": summary.dropped_genes,
         "failed_files": [vars(file) for file in summary.failed],
         "seconds": {name: round(seconds, 3) for name, seconds in summary.seconds.items()},

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from scvae_data.errors import ConfigError
+from scvae_data.processing.attrition import lost_text, warn_of_losses
 from scvae_data.processing.checks import tell_failures
 from scvae_data.processing.context import Context
 from scvae_data.processing.headers import Headers
@@ -38,6 +39,7 @@ def scan_inputs(context: Context, headers: Headers) -> list[ScanResult]:
     context.summary.lost = total_lost(results)
     check_cells_left(context, results)
     warn_of_empty_files(results)
+    warn_of_losses(context.summary.lost, context.summary.n_obs_in, context.qc)
     return results
 
 
@@ -95,8 +97,3 @@ def warn_of_empty_files(results: Sequence[ScanResult], most: int = 5) -> None:
     if empty:
         named = ", ".join(f"{result.source_file} ({lost_text(result.lost)})" for result in empty[:most])
         log.warning("no cell is kept of %s: %s", counted(len(empty), "file"), named)
-
-
-def lost_text(lost: Mapping[str, int]) -> str:
-    """Return the rules that lost cells, e.g. ``"12 min_genes, 3 max_pct_counts_mt"``."""
-    return ", ".join(f"{count:,} {rule}" for rule, count in lost.items() if count)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scvae_data.errors import InputError
+from scvae_data.folders import find_inputs, in_words, patterns
 from scvae_data.readers.base import GeneTable
 from scvae_data.readers.gene_names import genes_from_features
 from scvae_data.readers.mtx_text import open_text, reading_text
@@ -50,9 +51,7 @@ def find_triple(path: Path) -> MtxTriple:
         return _complete(path, prefix, parts.get(prefix, {}) | {"matrix": path})
     prefixes = sorted(prefix for prefix, found in parts.items() if "matrix" in found)
     if not prefixes:
-        raise InputError(
-            path, "not_single_cell", "the folder holds neither matrix.mtx nor H5AD files; give a 10x folder, or files"
-        )
+        raise InputError(path, "not_single_cell", _what_else(path))
     if len(prefixes) > 1:
         raise InputError(
             path,
@@ -60,6 +59,15 @@ def find_triple(path: Path) -> MtxTriple:
             f"the folder holds {len(prefixes)} matrices ({', '.join(prefixes[:3])}, …); give one matrix.mtx file each",
         )
     return _complete(path, prefixes[0], parts[prefixes[0]])
+
+
+def _what_else(folder: Path) -> str:
+    """What a folder without a matrix of its own holds, and how to name it."""
+    below = find_inputs(folder)
+    if seen := in_words(below.h5, below.matrices):
+        globs = ",".join(f'"{pattern}"' for pattern in patterns(below.h5, below.matrices))
+        return f"the folder holds no matrix.mtx itself and no H5AD file, but {seen}; give input.paths='[{globs}]'"
+    return "the folder holds neither matrix.mtx nor H5AD files; give a 10x folder, or files"
 
 
 def _parts_by_prefix(folder: Path) -> dict[str, dict[str, Path]]:

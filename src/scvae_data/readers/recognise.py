@@ -120,6 +120,16 @@ def _refusal(path: Path, head: bytes) -> InputError:
         return InputError(path, "not_single_cell", f"a zip archive; unpack it and {ACCEPTED}")
     if head[257:262] == b"ustar":
         return InputError(path, "not_single_cell", f"a tar archive; unpack it and {ACCEPTED}")
+    if b"\0" not in head and _is_table(head):
+        remedy = "convert it, e.g. with scanpy.read_csv(…).T.write_h5ad(…), .T where rows are genes"
+        return InputError(path, "not_single_cell", f"a table of text; {remedy}; or {ACCEPTED}")
     if b"\0" not in head:
         return InputError(path, "not_single_cell", f"a text file; {ACCEPTED}")
     return InputError(path, "not_single_cell", f"neither HDF5 nor Matrix Market; {ACCEPTED}")
+
+
+def _is_table(head: bytes) -> bool:
+    """Whether the first two lines are columns between the same separators; a line of names may lack the first."""
+    lines = head.splitlines()[:2]
+    numbers = [[line.count(mark) for line in lines] for mark in (b"\t", b",", b";")]
+    return len(lines) == 2 and any(first and second - first in (0, 1) for first, second in numbers)

@@ -268,7 +268,7 @@ class ChunkReader:
         self._bytes_by_thread[thread] = self._bytes_by_thread.get(thread, 0) + n_bytes
 
     def _damaged(self, fault: str) -> DamagedFileError:
-        return DamagedFileError(f"{self.path}: {fault}; delete the file and run process.py again with resume=true")
+        return DamagedFileError(f"{self.path}: {fault}; run process.py again with resume=true")
 
 
 def _segments(ranges: Sequence[tuple[int, int]], length: int) -> Iterator[tuple[int, int, int]]:

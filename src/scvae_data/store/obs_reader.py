@@ -138,7 +138,7 @@ class ObsReader:
         return self._tail
 
     def _damaged(self, fault: str) -> DamagedFileError:
-        return DamagedFileError(f"{self.path}: {fault}; delete the file and run process.py again with resume=true")
+        return DamagedFileError(f"{self.path}: {fault}; run process.py again with resume=true")
 
 
 def joined(parts: Sequence[pa.Array]) -> NDArray[Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from scvae_data.training.scores import SCORES
+from scvae_data.wording import counted
 
 __all__ = ["in_words", "next_lines", "report"]
 
@@ -51,6 +52,9 @@ def in_words(metrics: Mapping[str, Any]) -> dict[str, str]:
         found, predicted = (f"{100 * metrics[name]:.1f} %" for name in ("hit_rate", "predicted_hit_rate"))
         words["cache"] = f"{found} of chunks found in memory (predicted {predicted}), "
         words["cache"] += f"{metrics['bytes_read'] / 1e6:,.1f} MB read"
+    if metrics.get("skipped_cells"):
+        chunks = counted(metrics["bad_chunks"], "damaged chunk") if "bad_chunks" in metrics else "damaged chunks"
+        words["skipped"] = f"{counted(metrics['skipped_cells'], 'cell')} of {chunks}, in all epochs together"
     return words
 
 

@@ -16,6 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.accelerators import AcceleratorRegistry
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import Logger, WandbLogger
 from omegaconf import DictConfig, OmegaConf
@@ -74,6 +75,7 @@ class _Run:
 
     def __init__(self, config: dict[str, Any]) -> None:
         self.config = config
+        _check_accelerator(config["trainer"].get("accelerator"))
         self.run_dir = Path(config["paths"]["output_dir"])
         self.run_dir.mkdir(parents=True, exist_ok=True)
         self.resuming = bool(config.get("resume_from"))
@@ -96,7 +98,7 @@ class _Run:
             self.model, datamodule=self.data, ckpt_path=last_checkpoint(self.run_dir) if self.resuming else None
         )
         cache = _cache_summary(self.throughput.counters, facts)
-        metrics = self._evaluate(trainer) | self.throughput.summary() | cache
+        metrics = self._evaluate(trainer) | self.throughput.summary() | cache | _skipped(self.data)
         self._write("result.json", json.dumps(metrics, indent=1) + "\n")
         made = self._outputs(trainer)
         if "latents" in made:
@@ -195,6 +197,27 @@ def _cache_summary(counters: Mapping[str, float], facts: Mapping[str, Any]) -> d
     names = ("hits", "misses", "evictions", "bytes_read", "hit_rate", "predicted_hit_rate")
     summary: dict[str, Any] = {name: counters[f"train/{name}"] for name in names if f"train/{name}" in counters}
     return summary | {"holds_all_chunks": bool(facts["holds_everything"])}
+
+
+def _skipped(data: Any) -> dict[str, int]:
+    """Cells that all epochs and parts left out with damaged chunks; nothing where there are none.
+
+    Each worker process meets a damaged chunk by itself: with several nobody knows how many are the same.
+    """
+    counters = data.counters()
+    n_cells = sum(int(part["skipped_cells"]) for part in counters.values())
+    n_chunks = 0 if data.num_workers > 1 else int(counters["train"]["bad_chunks"])
+    return ({"skipped_cells": n_cells} | ({"bad_chunks": n_chunks} if n_chunks else {})) if n_cells else {}
+
+
+def _check_accelerator(name: Any) -> None:
+    """Refuse an accelerator that this machine lacks before anything is made; Lightning judges the names."""
+    kinds = {"gpu": ("cuda", "mps")}.get(name, (name,))
+    known = [AcceleratorRegistry[kind]["accelerator"] for kind in kinds if kind in AcceleratorRegistry]
+    if known and not any(accelerator.is_available() for accelerator in known):
+        raise ConfigError(
+            f"trainer.accelerator={name}: this machine has none; trainer.accelerator=auto takes what it has"
+        )
 
 
 def _names(run_dir: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
