@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import sys
@@ -12,11 +11,13 @@ from functools import partial
 from pathlib import Path
 
 from scvae_data.commands.arguments import Parser
+from scvae_data.cpus import n_cpus
 from scvae_data.errors import DamagedFileError, ScvaeDataError, StoreError
 from scvae_data.progress import progress
 from scvae_data.store import GENE_LIST_FILE, INDEX_FILE, OBS_FILE, DatasetIndex, open_index, read_json
 from scvae_data.store.files import expecting
 from scvae_data.store.verify import CONFIG_FILE, chunk_fault, file_fault, listed, obs_fault, record_faults
+from scvae_data.wording import counted
 
 __all__ = ["Faults", "examine", "main", "rebuild_command", "table", "verify"]
 
@@ -91,7 +92,7 @@ def look_deep(index: DatasetIndex, faults: Mapping[str, str | None]) -> Faults:
 
 def in_threads(checks: Sequence[Callable[[], str | None]], desc: str, unit: str) -> list[str | None]:
     """Run checks, which release the interpreter lock, side by side; their results in order."""
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="verify") as pool:
+    with ThreadPoolExecutor(n_cpus(), thread_name_prefix="verify") as pool:
         results = pool.map(lambda check: check(), checks)
         return list(progress(results, total=len(checks), desc=desc, unit=unit))
 
@@ -104,7 +105,7 @@ def short(error: StoreError, path: Path) -> str:
 def table(faults: Mapping[str, str | None]) -> str:
     """Lay out the files as rows: sound chunks together, damaged files one by one."""
     n_sound = sum(fault is None for name, fault in faults.items() if CHUNK.fullmatch(name))
-    rows = [("PASS", f"{n_sound:,} chunk{'' if n_sound == 1 else 's'}", "")] if n_sound else []
+    rows = [("PASS", counted(n_sound, "chunk"), "")] if n_sound else []
     rows += [("PASS", name, "") for name, fault in faults.items() if fault is None and not CHUNK.fullmatch(name)]
     rows += [("FAIL", name, fault) for name, fault in faults.items() if fault is not None]
     width = max(len(name) for _, name, _ in rows)

@@ -8,13 +8,13 @@ find the piece that kills.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from scvae_data.cpus import n_cpus
 from scvae_data.errors import ConfigError
 from scvae_data.processing.task import MAX_KILLS, Outcome, Task, killed, weighed, with_retries
 from scvae_data.processing.workers import end_with_parent, worker_context
@@ -35,7 +35,7 @@ def check_workers(n_workers: int | None) -> int:
     """Return a number of workers, one per available core for None, or refuse it."""
     if n_workers is not None and n_workers < 1:
         raise ConfigError(f"engine.n_workers={n_workers} must be 1 or more, or null for one per core")
-    return n_workers or len(os.sched_getaffinity(0))
+    return n_workers or n_cpus()
 
 
 class Engine(Protocol):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from scvae_data.errors import InputError
 from scvae_data.readers.base import CsrBlock
+from scvae_data.wording import counted
 
 __all__ = ["GENE_EXPRESSION", "FeatureFilter", "empty_cell_table", "keep_gene_expression"]
 
@@ -66,9 +67,7 @@ def keep_gene_expression(path: Path, types: NDArray[np.object_] | None, n_featur
     if n_features and not keep.any():
         found = ", ".join(f"{kind} ({n:,})" for kind, n in sorted(counts.items()))
         raise InputError(path, "no_counts", f"no feature of type {GENE_EXPRESSION}, found {found}; leave the file out")
-    notes = tuple(
-        f"dropped {n:,} feature{'' if n == 1 else 's'} of type {kind or '(none)'}" for kind, n in sorted(counts.items())
-    )
+    notes = tuple(f"dropped {counted(n, 'feature')} of type {kind or '(none)'}" for kind, n in sorted(counts.items()))
     return FeatureFilter(keep, notes)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from scipy import sparse
 
+from scvae_data.cpus import n_cpus
 from scvae_data.errors import ConfigError
 from scvae_data.simulate.experiment import Experiment, plan_experiment
 from scvae_data.simulate.genes import make_universe
@@ -62,7 +62,7 @@ def simulate_counts(
 
 def count_blocks(experiment: Experiment, *, max_draws: int = MAX_DRAWS) -> Iterator[CountBlock]:
     """Rows of an experiment in order, drawn ahead in threads; the counts do not depend on the block size."""
-    n_threads = min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    n_threads = min(4, n_cpus())
     with ThreadPoolExecutor(n_threads) as pool:
         ahead: deque[Future[CountBlock]] = deque()
         for start, stop in _spans(experiment, max_draws):
