@@ -33,8 +33,9 @@ def verify_nothing() -> None:
     import llvmlite.binding
     import numba
 
-    from scvae_data.loading import assemble
-    from scvae_data.store import chunk_reader, unpack
+    from scvae_data.loading.batch import assemble
+    from scvae_data.store import chunk_reader
+    from scvae_data.store import native_decode as unpack
 
     unpack._libdeflate()
     signature = numba.types.uint32(numba.types.uint32, numba.types.uintp, numba.types.uintp)

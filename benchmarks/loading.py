@@ -151,8 +151,8 @@ def our_batches(case: Case, paths: dict[str, Path], batch_size: int) -> tuple[Ca
 
 def gather_limit(case: Case, paths: dict[str, Path], batch_size: int) -> tuple[float, float]:
     """Cells a second, and a CPU second, of one thread that gathers rows of RAM into the same buffers over and over."""
-    from scvae_data.loading.batch import count_elements, fill_csr, fill_dense
-    from scvae_data.loading.kernels import NO_GENES
+    from scvae_data.loading.batch.fill import count_elements, fill_csr, fill_dense
+    from scvae_data.loading.batch.kernels import NO_GENES
     from scvae_data.store import open_index
 
     index = open_index(paths["gzip"])
@@ -233,7 +233,7 @@ def block_stages(reader: Any, n_blocks: int) -> dict[str, float]:
     """CPU seconds per block of columns and block of counts together, by stage."""
     import deflate
 
-    from scvae_data.store.unpack import unpack
+    from scvae_data.store.native_decode import unpack
 
     tables, fd = reader._load()[0], reader._handle().fd
     spent = {"read": 0.0, "crc32": 0.0}

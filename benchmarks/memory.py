@@ -29,7 +29,10 @@ import json, logging, sys
 from pathlib import Path
 logging.disable(logging.CRITICAL)
 folder, target, chunk_size = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-from scvae_data.processing import control, engine, genes, inputs, normalize, pipeline, qc
+from scvae_data.processing import pipeline
+from scvae_data.processing.engine import local as engine
+from scvae_data.processing.genes import universe as genes
+from scvae_data.processing.settings import control, inputs, normalization as normalize, qc
 import anndata, pyarrow.feather, pyarrow.parquet
 from scvae_data.store import Chunking
 

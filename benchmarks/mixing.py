@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scvae_data.loading.mixing import mix
-from scvae_data.loading.select import to_blocks
+from scvae_data.loading.plan.mixing import mix
+from scvae_data.loading.select.rows import to_blocks
 
 NNZ = 2_000  # non-zeros a cell
 # Cells, cells of a chunk, experiments, cells of a batch.

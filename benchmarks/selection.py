@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from scvae_data import open_index
-from scvae_data.loading.fetch import BlockSource, run_now
-from scvae_data.loading.select import to_blocks
+from scvae_data.loading.fetch.fetch import BlockSource, run_now
+from scvae_data.loading.select.rows import to_blocks
 from scvae_data.simulate.files import simulate_files
 from scvae_data.simulate.parameters import CellParameters
 from scvae_data.store import DatasetIndex

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from scvae_data import ConfigError
 from scvae_data.config import absolute_paths, check_chunk_size, conf_dir, instantiate, resolved
-from scvae_data.loading.sampling import Sampling
+from scvae_data.loading.plan.sampling import Sampling
 
 CONF = conf_dir()
 OPTIONS = sorted(
@@ -171,9 +171,9 @@ def test_default_option_repeats_the_constructor_defaults(program: str, key: str)
 
 
 def test_a_binding_test_would_see_a_wrong_key() -> None:
-    node = {"_target_": "scvae_data.processing.qc.QcRules", "min_gene": 3}
+    node = {"_target_": "scvae_data.processing.settings.qc.QcRules", "min_gene": 3}
     found = complaints("qc", node)
-    assert found[0] == "qc.min_gene: scvae_data.processing.qc.QcRules has no such parameter"
+    assert found[0] == "qc.min_gene: scvae_data.processing.settings.qc.QcRules has no such parameter"
     assert "qc.min_genes is not in the config" in found
 
 
@@ -335,7 +335,7 @@ def test_instantiate_hands_over_plain_lists() -> None:
     [
         ("qc.min_genes=-1", r"^qc\.min_genes=-1 must be 0 or more"),
         ("+qc.min_gene=1", r"unexpected keyword argument 'min_gene'"),
-        ("qc._target_=scvae_data.processing.qc.Nothing", r"Nothing"),
+        ("qc._target_=scvae_data.processing.settings.qc.Nothing", r"Nothing"),
     ],
 )
 def test_instantiate_unwraps_errors_to_one_line(override: str, message: str) -> None:

@@ -12,7 +12,8 @@ import scanpy as sc
 from scipy import sparse
 
 from scvae_data.errors import ConfigError
-from scvae_data.readers import looks_ensembl, open_reader
+from scvae_data.readers.gene_names import looks_ensembl
+from scvae_data.readers.recognise import open_reader
 from scvae_data.simulate import CellParameters, simulate_counts, simulate_files
 from scvae_data.simulate.counts import count_blocks
 from scvae_data.simulate.experiment import plan_experiment

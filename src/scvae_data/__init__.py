@@ -19,7 +19,7 @@ from scvae_data.errors import (
     SelectionError,
     StoreError,
 )
-from scvae_data.quick_import import collector_paused
+from scvae_data.system.quick_import import collector_paused
 
 if TYPE_CHECKING:
     from scvae_data.loading.datamodule import ChunkedDataModule

@@ -12,7 +12,7 @@ from scvae_data.errors import ScvaeDataError
 from scvae_data.wording import counted
 
 if TYPE_CHECKING:
-    from scvae_data.store.index import DatasetIndex
+    from scvae_data.store.dataset_index import DatasetIndex
 
 __all__ = ["describe", "main"]
 
@@ -104,7 +104,7 @@ def _diversity(arguments: Sequence[str]) -> None:
     parser = Parser("diversity", "How mixed the batches would be, by obs column, against a random order.")
     _add_directory(parser)
     options = parser.parse_args(arguments)
-    from scvae_data.loading.mixing import diversity_table
+    from scvae_data.loading.plan.mixing import diversity_table
     from scvae_data.store import open_index
 
     try:

@@ -13,7 +13,7 @@ import pytest
 from tests.processing.conftest import position_counts, run_pipeline
 
 from scvae_data.commands import verify
-from scvae_data.processing.inputs import FileInput
+from scvae_data.processing.settings.inputs import FileInput
 
 ROOT = Path(__file__).parents[2]
 
@@ -88,7 +88,7 @@ def test_a_source_that_has_other_counts(raw: list[Path], tmp_path: Path, capsys:
 
 
 def test_sources_that_have_moved_and_genes_in_another_order(raw: list[Path], tmp_path: Path) -> None:
-    from scvae_data.processing.genes import GeneRules
+    from scvae_data.processing.settings.genes import GeneRules
 
     out = tmp_path / "out"
     # g0 has a count in fewer cells than the others and is left out.
@@ -102,7 +102,7 @@ def test_sources_that_have_moved_and_genes_in_another_order(raw: list[Path], tmp
 def test_a_symbol_of_two_genes_of_which_one_is_dropped(tmp_path: Path) -> None:
     import anndata as ad
 
-    from scvae_data.processing.genes import GeneRules
+    from scvae_data.processing.settings.genes import GeneRules
 
     counts = position_counts(6, 3)
     with_ids = ad.AnnData(counts.astype(np.float32))

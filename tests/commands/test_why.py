@@ -15,13 +15,15 @@ import scipy.sparse as sp
 from scvae_data import open_index
 from scvae_data.commands.why import why
 from scvae_data.errors import SelectionError
-from scvae_data.processing import dropped, pipeline
-from scvae_data.processing.control import ControlSubset
-from scvae_data.processing.engine import LocalEngine, SerialEngine
-from scvae_data.processing.genes import GeneRules
-from scvae_data.processing.inputs import FileInput
-from scvae_data.processing.normalize import Normalization
-from scvae_data.processing.qc import QcRules
+from scvae_data.processing import pipeline
+from scvae_data.processing.engine.base import SerialEngine
+from scvae_data.processing.engine.local import LocalEngine
+from scvae_data.processing.scan import dropped
+from scvae_data.processing.settings.control import ControlSubset
+from scvae_data.processing.settings.genes import GeneRules
+from scvae_data.processing.settings.inputs import FileInput
+from scvae_data.processing.settings.normalization import Normalization
+from scvae_data.processing.settings.qc import QcRules
 from scvae_data.store import Chunking
 
 GENES = ["MT-ND1", *(f"g{n}" for n in range(59))]
@@ -153,7 +155,7 @@ def test_the_table_is_the_same_bytes_from_any_run(
     variant: str, out: Path, raw: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if variant == "small blocks":
-        monkeypatch.setattr("scvae_data.processing.spool.BLOCK_ENTRIES", 3)
+        monkeypatch.setattr("scvae_data.processing.sort.sorted_run.BLOCK_ENTRIES", 3)
     run(raw[::-1] if variant == "input order" else raw, tmp_path / "d", workers=2 if variant == "workers" else 1)
     name = "dropped_cells.parquet"
     assert (tmp_path / "d" / name).read_bytes() == (out / name).read_bytes()

@@ -19,8 +19,8 @@ import pytest
 import scipy.sparse as sp
 from tests.processing.conftest import run_pipeline
 
-from scvae_data.processing import task
-from scvae_data.processing.qc import QcRules
+from scvae_data.processing.engine import task
+from scvae_data.processing.settings.qc import QcRules
 
 T = TypeVar("T")
 

@@ -17,7 +17,7 @@ from scvae_data import ChunkedDataModule, ChunkedDataset, open_index
 from scvae_data.commands.verify import verify
 from scvae_data.errors import ScvaeDataError
 from scvae_data.store import Chunking
-from scvae_data.store.index import write_index
+from scvae_data.store.index_json import write_index
 
 from .conftest import make, many, sample
 
@@ -25,7 +25,7 @@ from .conftest import make, many, sample
 @pytest.fixture(scope="module")
 def whole(raw: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with every kind of file."""
-    from scvae_data.processing.hvg import HvgRules
+    from scvae_data.processing.settings.genes import HvgRules
 
     folder = tmp_path_factory.mktemp("whole")
     (folder / "SRX9.h5ad").write_bytes(b"no cells")

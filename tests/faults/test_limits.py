@@ -86,7 +86,7 @@ def test_a_full_disk_is_no_fault_of_an_input(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "spool")
 
     with monkeypatch.context() as patch, pytest.raises(ScvaeDataError, match="make room, then resume=true continues"):
-        patch.setattr("scvae_data.processing.sorted_runs.RunWriter", full)
+        patch.setattr("scvae_data.processing.scan.rows.RunWriter", full)
         make(raw, tmp_path / "out", max_failed_fraction=0.9)
     assert not (tmp_path / "out" / "quarantine.txt").exists()
     make(raw, tmp_path / "out", max_failed_fraction=0.9, resume=True)
@@ -132,7 +132,7 @@ def test_reading_writes_nothing(clean: Path, tmp_path: Path) -> None:
 
 
 def test_a_second_writer_is_refused_and_harms_nothing(raw: list[Path], clean: Path, tmp_path: Path) -> None:
-    from scvae_data.processing.directory import held_directory
+    from scvae_data.processing.run.directory import held_directory
 
     with held_directory(tmp_path / "out"):
         for more in ({}, {"resume": True}, {"overwrite": True}):

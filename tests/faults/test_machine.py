@@ -252,7 +252,7 @@ def test_two_programs_on_one_directory(raw: list[Path], clean: Path, tmp_path: P
 
 
 def test_a_second_program_says_so_in_one_line(raw: list[Path], tmp_path: Path) -> None:
-    from scvae_data.processing.directory import held_directory
+    from scvae_data.processing.run.directory import held_directory
 
     out = tmp_path / "out"
     command = [

@@ -14,7 +14,7 @@ import pytest
 from tests.support.fault_points import KILLED, Points, in_child
 
 from scvae_data.errors import ScvaeDataError
-from scvae_data.processing.directory import clear
+from scvae_data.processing.run.directory import clear
 
 from .conftest import content, make, sample
 from .test_bytes import cells, same, served

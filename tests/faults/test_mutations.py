@@ -24,8 +24,8 @@ from scvae_data.commands.check import look_up
 from scvae_data.commands.verify import main, verify
 from scvae_data.commands.why import why
 from scvae_data.errors import ScvaeDataError
-from scvae_data.loading.mixing import diversity_table
-from scvae_data.readers import open_reader
+from scvae_data.loading.plan.mixing import diversity_table
+from scvae_data.readers.recognise import open_reader
 from scvae_data.store import open_index
 from scvae_data.store.files import write_json
 

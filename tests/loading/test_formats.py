@@ -11,7 +11,7 @@ from tests.loading.conftest import Directory
 
 from scvae_data import ChunkedDataModule
 from scvae_data.errors import ConfigError, SelectionError
-from scvae_data.loading.sparse import SparseRows, make_dense, scatter_on_device
+from scvae_data.loading.batch.sparse import SparseRows, make_dense, scatter_on_device
 
 FORMATS = ["dense", "csr", "compact"]
 

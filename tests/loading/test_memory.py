@@ -9,7 +9,7 @@ from tests.loading.conftest import Directory
 
 from scvae_data import ChunkedDataModule, ConfigError
 from scvae_data.loading.memory import KERNEL_BYTES, MemoryNeed, block_sizes, resident_bytes, worker_bytes
-from scvae_data.loading.select import to_blocks
+from scvae_data.loading.select.rows import to_blocks
 from scvae_data.store import open_index
 
 MB = 1_000_000

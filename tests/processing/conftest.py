@@ -13,13 +13,13 @@ import pytest
 import scipy.sparse as sp
 
 from scvae_data.processing import pipeline
-from scvae_data.processing.control import ControlSubset
-from scvae_data.processing.engine import SerialEngine
-from scvae_data.processing.genes import GeneRules
-from scvae_data.processing.inputs import FileInput
-from scvae_data.processing.normalize import Normalization
-from scvae_data.processing.qc import QcRules
-from scvae_data.processing.report import Summary
+from scvae_data.processing.engine.base import SerialEngine
+from scvae_data.processing.run.summary import Summary
+from scvae_data.processing.settings.control import ControlSubset
+from scvae_data.processing.settings.genes import GeneRules
+from scvae_data.processing.settings.inputs import FileInput
+from scvae_data.processing.settings.normalization import Normalization
+from scvae_data.processing.settings.qc import QcRules
 from scvae_data.store import Chunking
 
 NO_QC = QcRules(min_genes=None, min_counts=None, max_pct_counts_mt=None, percent_top=[2])

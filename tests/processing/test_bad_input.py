@@ -18,11 +18,11 @@ import scipy.sparse as sp
 
 from scvae_data import open_index
 from scvae_data.errors import ScvaeDataError
-from scvae_data.processing.engine import LocalEngine
-from scvae_data.processing.genes import GeneRules
-from scvae_data.processing.inputs import FileInput
-from scvae_data.processing.qc import QcRules
-from scvae_data.processing.scan_job import ScanJob
+from scvae_data.processing.engine.local import LocalEngine
+from scvae_data.processing.scan.job import ScanJob
+from scvae_data.processing.settings.genes import GeneRules
+from scvae_data.processing.settings.inputs import FileInput
+from scvae_data.processing.settings.qc import QcRules
 from scvae_data.store import Chunking
 
 from .conftest import position_counts
@@ -215,7 +215,7 @@ def fault(function: Callable[[Case], None]) -> Callable[[Case], None]:
 
 @fault
 def row_starts_do_not_overflow(case: Case) -> None:
-    from scvae_data.processing.spool import Run
+    from scvae_data.processing.sort.sorted_run import Run
 
     def keep_work(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
@@ -232,7 +232,7 @@ def memory_is_bounded_by_pieces_not_by_files(case: Case) -> None:
     path = case.write("SRX1.h5ad")
     whole, _ = case.run(path)
     small = partial(ScanJob, run_entries=8, block_entries=6)
-    case.monkeypatch.setattr("scvae_data.processing.scan_inputs.ScanJob", small)
+    case.monkeypatch.setattr("scvae_data.processing.scan.stage.ScanJob", small)
     pieces, _ = case.run(path)
     assert pieces.equals(whole)
     for name in ("chunk_0000.h5", "obs.parquet", "chunk_index.json", "dropped_cells.parquet"):
@@ -305,7 +305,7 @@ def values_decide_not_what_uns_says(case: Case) -> None:
 
 @fault
 def a_batch_too_small_for_loess(case: Case) -> None:
-    from scvae_data.processing.hvg import HvgRules
+    from scvae_data.processing.settings.genes import HvgRules
 
     rng = np.random.default_rng(0)
     genes = [f"g{n}" for n in range(80)]

@@ -16,7 +16,7 @@ import pytest
 import scipy.io
 import scipy.sparse as sp
 
-from scvae_data.processing.inputs import ManifestInput
+from scvae_data.processing.settings.inputs import ManifestInput
 from scvae_data.store import Chunking
 
 from .conftest import position_counts

@@ -15,14 +15,14 @@ import scanpy as sc
 
 from scvae_data import open_index
 from scvae_data.errors import ConfigError, MissingIndexError, ScvaeDataError
-from scvae_data.processing import merge
-from scvae_data.processing.control import ControlSubset
-from scvae_data.processing.dask_engine import DaskEngine
-from scvae_data.processing.engine import LocalEngine
-from scvae_data.processing.genes import GeneRules
-from scvae_data.processing.inputs import FileInput, ManifestInput
-from scvae_data.processing.normalize import Normalization
-from scvae_data.processing.qc import QcRules
+from scvae_data.processing.decide import merge
+from scvae_data.processing.engine.dask import DaskEngine
+from scvae_data.processing.engine.local import LocalEngine
+from scvae_data.processing.settings.control import ControlSubset
+from scvae_data.processing.settings.genes import GeneRules
+from scvae_data.processing.settings.inputs import FileInput, ManifestInput
+from scvae_data.processing.settings.normalization import Normalization
+from scvae_data.processing.settings.qc import QcRules
 from scvae_data.store import Chunking
 
 from .conftest import NO_QC, position_counts
@@ -117,7 +117,7 @@ def test_a_column_that_no_file_has_cannot_group(two_files: list[Path], process: 
 def test_cells_of_one_key_stay_in_one_chunk(
     two_files: list[Path], process: Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scvae_data.processing.order.OrderKey.keys", lambda *_: np.zeros(len(_[3]), np.uint64) + 7)
+    monkeypatch.setattr("scvae_data.processing.sort.key.OrderKey.keys", lambda *_: np.zeros(len(_[3]), np.uint64) + 7)
     process(two_files, chunking=Chunking(chunk_size=4))
     (chunk,) = open_index(tmp_path / "out").chunks
     assert (chunk.first_row, chunk.n_obs) == (0, 11)
@@ -138,13 +138,13 @@ def test_the_same_bytes_whatever_the_way(
     elif variant == "dask":
         settings["engine"] = DaskEngine(2)
     elif variant == "threads of runs":
-        monkeypatch.setattr("scvae_data.processing.spool.BLOCK_ENTRIES", 3)
+        monkeypatch.setattr("scvae_data.processing.sort.sorted_run.BLOCK_ENTRIES", 3)
     elif variant == "location":
         moved = tmp_path / "elsewhere" / "deep"
         moved.mkdir(parents=True)
         paths = [path.rename(moved / path.name) for path in two_files]
     elif variant == "parts":
-        monkeypatch.setattr("scvae_data.processing.write.PART_ENTRIES", 4)
+        monkeypatch.setattr("scvae_data.processing.write.chunks.PART_ENTRIES", 4)
     else:
         monkeypatch.setattr(merge, "MAX_RUNS", 1)
         monkeypatch.setattr(merge, "merge_groups", limited_groups())
@@ -377,7 +377,7 @@ def test_resume_redoes_only_what_is_missing(
     out = tmp_path / "out"
     (out / "chunk_0001.h5").unlink()
     before = (out / "chunk_0000.h5").stat().st_mtime_ns
-    monkeypatch.setattr("scvae_data.processing.scan.SlotScan", None)
+    monkeypatch.setattr("scvae_data.processing.scan.file.SlotScan", None)
     process(two_files, resume=True)
     assert (out / "chunk_0000.h5").stat().st_mtime_ns == before
     assert bytes_of(out) == bytes_of(tmp_path / "clean")
@@ -394,7 +394,7 @@ def test_no_cell_left_says_which_rule(two_files: list[Path], process: Process) -
 
 
 def test_two_runs_on_one_directory(two_files: list[Path], process: Process, tmp_path: Path) -> None:
-    from scvae_data.processing.directory import held_directory
+    from scvae_data.processing.run.directory import held_directory
 
     with held_directory(tmp_path / "out"), pytest.raises(ConfigError, match="is being written by another"):
         process(two_files)

@@ -18,9 +18,9 @@ import scanpy as sc
 import scipy.sparse as sp
 
 from scvae_data.errors import ConfigError
-from scvae_data.processing.engine import LocalEngine
-from scvae_data.processing.genes import GeneRules
-from scvae_data.processing.qc import QcRules
+from scvae_data.processing.engine.local import LocalEngine
+from scvae_data.processing.settings.genes import GeneRules
+from scvae_data.processing.settings.qc import QcRules
 from scvae_data.store import Chunking
 
 # Symbols repeat in real files, and anndata says so at every step.

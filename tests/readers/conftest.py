@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pandas import DataFrame, Index
 from scipy import sparse
 
-from scvae_data.readers import Reader
+from scvae_data.readers.base import Reader
 
 N_OBS, N_VARS = 7, 11
 Dense = Callable[..., NDArray[Any]]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from scvae_data.errors import InputError
-from scvae_data.readers import open_reader
+from scvae_data.readers.recognise import open_reader
 
 DTYPES = ["uint8", "int16", "uint16", "int32", "uint32", "int64", "float32", "float64"]
 COMPRESSIONS = {

@@ -17,9 +17,9 @@ import pytest
 import scipy.sparse as sp
 
 from scvae_data.errors import ConfigError, InputError, ScvaeDataError
-from scvae_data.hdf5_guard import Limits
-from scvae_data.processing.inputs import FileInput
-from scvae_data.readers import open_reader
+from scvae_data.processing.settings.inputs import FileInput
+from scvae_data.readers.recognise import open_reader
+from scvae_data.system.hdf5_guard import Limits
 
 COUNTS = np.arange(20, dtype=np.float32).reshape(5, 4)
 SMALL = Limits(max_table_bytes=1 << 20, max_inflation=100)

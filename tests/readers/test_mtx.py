@@ -15,7 +15,7 @@ from scipy.io import mmread
 
 from scvae_data.errors import InputError
 from scvae_data.readers import mtx_text as text_module
-from scvae_data.readers import open_reader
+from scvae_data.readers.recognise import open_reader
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from scvae_data.errors import InputError
-from scvae_data.readers import open_reader
+from scvae_data.readers.recognise import open_reader
 
 
 def reason_of(path: Path) -> str:
@@ -164,7 +164,7 @@ def test_reading_needs_neither_scanpy_nor_torch_nor_hdf5plugin(write_h5ad: Calla
 
     path = write_h5ad({"X": np.ones((2, 3))}, compression="gzip", chunks=True)
     code = (
-        "import sys; from scvae_data.readers import open_reader\n"
+        "import sys; from scvae_data.readers.recognise import open_reader\n"
         f"with open_reader({str(path)!r}) as r: list(r.blocks('X')); r.obs(); r.genes('X')\n"
         "print([m for m in ('scanpy', 'torch', 'anndata', 'lightning', 'hdf5plugin') if m in sys.modules])"
     )

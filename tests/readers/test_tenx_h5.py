@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from scvae_data.errors import InputError
-from scvae_data.readers import open_reader
+from scvae_data.readers.recognise import open_reader
 
 
 def test_v3_is_read_by_cell(write_10x_v3: Callable[..., Path], counts: NDArray[np.int64], read_dense: Any) -> None:

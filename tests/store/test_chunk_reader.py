@@ -13,7 +13,7 @@ from tests.support.datasets import make_dataset, positional_counts
 
 from scvae_data.errors import DamagedFileError
 from scvae_data.store import ChunkReader, Codec, CompactCsr, DatasetIndex, open_index, write_chunk
-from scvae_data.store.blocks import COLUMNS
+from scvae_data.store.block_table import COLUMNS
 
 CODECS = ["gzip", "lz4", "none"]
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from scvae_data.errors import ConfigError
+from scvae_data.store.byte_shuffle import byte_entropy, join_planes, join_two, narrow, shuffle
 from scvae_data.store.codec import Codec, CodecError
-from scvae_data.store.planes import byte_entropy, join_planes, join_two, narrow, shuffle
 
 CODECS = ["gzip", "lz4", "none"]
 

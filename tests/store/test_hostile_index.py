@@ -16,7 +16,7 @@ from tests.support.datasets import make_dataset
 from scvae_data.errors import DamagedFileError, StoreError
 from scvae_data.store import open_index
 from scvae_data.store.files import write_json
-from scvae_data.store.index import INDEX_FILE
+from scvae_data.store.index_json import INDEX_FILE
 
 SOURCES = sorted((Path(__file__).parents[2] / "src").rglob("*.py"))
 HUGE = 2**61

@@ -13,7 +13,7 @@ from tests.support import datasets
 from tests.support.datasets import make_dataset
 
 from scvae_data.store import open_index
-from scvae_data.store.index import write_index
+from scvae_data.store.index_json import write_index
 from scvae_data.store.verify import chunk_fault, file_fault, listed, obs_fault, piecewise
 
 

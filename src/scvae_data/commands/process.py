@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from scvae_data.commands.app import run_app, task_overrides
 from scvae_data.config import instantiate, resolved
 from scvae_data.errors import ScvaeDataError
-from scvae_data.processing.engine import Engine
+from scvae_data.processing.engine.base import Engine
 
 __all__ = ["main", "process"]
 
@@ -31,9 +31,9 @@ def process(cfg: DictConfig) -> None:
     stages: dict[str, Any] = {stage: instantiate(cfg[stage]) for stage in STAGES}
 
     if cfg.dry_run:
-        from scvae_data.processing.attrition import warn_of_fractions
-        from scvae_data.processing.checks import check_settings
-        from scvae_data.processing.dry_run import dry_run
+        from scvae_data.processing.run.losses import warn_of_fractions
+        from scvae_data.processing.settings.run import check_settings
+        from scvae_data.processing.survey.dry_run import dry_run
 
         check_settings(
             cfg.max_failed_fraction, cfg.keep_duplicates, stages["control"] if cfg.subset_to_control_cells else None
@@ -52,7 +52,7 @@ def process(cfg: DictConfig) -> None:
         return
 
     from scvae_data.processing import pipeline
-    from scvae_data.processing.wandb_run import wandb_run
+    from scvae_data.processing.run.wandb_run import wandb_run
 
     with wandb_run(config) as record:
         summary = pipeline.run(

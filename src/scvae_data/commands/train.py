@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from scvae_data.commands.app import run_app, task_overrides
 from scvae_data.errors import ConfigError
-from scvae_data.quick_import import collector_paused
+from scvae_data.system.quick_import import collector_paused
 
 __all__ = ["main", "train"]
 

@@ -11,12 +11,12 @@ from functools import partial
 from pathlib import Path
 
 from scvae_data.commands.arguments import Parser
-from scvae_data.cpus import n_cpus
 from scvae_data.errors import DamagedFileError, ScvaeDataError, StoreError
 from scvae_data.progress import progress
 from scvae_data.store import GENE_LIST_FILE, INDEX_FILE, OBS_FILE, DatasetIndex, open_index, read_json
 from scvae_data.store.files import expecting
 from scvae_data.store.verify import CONFIG_FILE, chunk_fault, file_fault, listed, obs_fault, record_faults
+from scvae_data.system.cpus import n_cpus
 from scvae_data.wording import counted
 
 __all__ = ["Faults", "examine", "main", "rebuild_command", "table", "verify"]
@@ -76,7 +76,7 @@ def examine(directory: Path, *, deep: bool = False, against: Sequence[Path] = ()
         faults |= look_deep(index, faults)
     if not against or any(faults.values()):
         return faults, NOT_COMPARED if against else ""
-    from scvae_data.processing.against import compare, coverage, find_sources
+    from scvae_data.processing.finished.sources import compare, coverage, find_sources
 
     sources = find_sources(index, against)
     faults |= {index.chunks[chunk_id].file: fault for chunk_id, fault in compare(index, sources)}

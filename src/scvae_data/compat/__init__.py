@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from scvae_data.quick_import import collector_paused
+from scvae_data.system.quick_import import collector_paused
 
 if TYPE_CHECKING:
     from scvae_data.compat.vae_loader import (

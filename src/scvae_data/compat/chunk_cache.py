@@ -23,11 +23,11 @@ from pathlib import Path
 
 from scvae_data.compat.json_config import pattern_of, to_override
 from scvae_data.errors import ConfigError, DamagedFileError, ScvaeDataError
-from scvae_data.processing.inputs import FileInput, accession_from_path, source_names
+from scvae_data.processing.settings.inputs import FileInput, accession_from_path, source_names
 from scvae_data.progress import progress
-from scvae_data.store.directory import FORMAT_VERSION
+from scvae_data.store.dataset_index import FORMAT_VERSION
 from scvae_data.store.files import read_json, sha256_file, write_json
-from scvae_data.store.index import INDEX_FILE
+from scvae_data.store.index_json import INDEX_FILE
 
 __all__ = ["CACHE_DIR", "chunked", "input_overrides", "is_raw", "process", "raw_files"]
 
@@ -90,7 +90,7 @@ def make(target: Path, overrides: Sequence[str]) -> None:
     try:
         process(target, overrides)
     except ScvaeDataError as error:
-        from scvae_data.processing.report import MAY_FAIL
+        from scvae_data.processing.run.losses import MAY_FAIL
 
         raise ScvaeDataError(str(error).replace(MAY_FAIL, ALLOW_FAILED)) from None
 

@@ -21,8 +21,8 @@ from scvae_data.errors import ConfigError, InputError
 from scvae_data.loading.datamodule import ChunkedDataModule
 from scvae_data.loading.dataset import ChunkedDataset
 from scvae_data.loading.loader import BatchLoader
-from scvae_data.loading.select import as_names
-from scvae_data.processing.inputs import SUFFIXES
+from scvae_data.loading.select.rows import as_names
+from scvae_data.processing.settings.inputs import SUFFIXES
 
 if TYPE_CHECKING:
     from anndata import AnnData

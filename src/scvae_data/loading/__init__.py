@@ -9,10 +9,10 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from scvae_data.loading.cache import BlockCache, CacheCounters
 from scvae_data.loading.dataset import ChunkedDataset
-from scvae_data.loading.plan import Plan, ReuseModel
-from scvae_data.loading.split import HashSplit
+from scvae_data.loading.fetch.cache import BlockCache, CacheCounters
+from scvae_data.loading.plan.epoch import Plan, ReuseModel
+from scvae_data.loading.select.split import HashSplit
 
 if TYPE_CHECKING:
     from scvae_data.loading.datamodule import ChunkedDataModule

@@ -16,16 +16,19 @@ from numpy.typing import ArrayLike, NDArray
 from torch import distributed
 
 from scvae_data.errors import ConfigError
-from scvae_data.loading.assemble import Form, XFormat
-from scvae_data.loading.batch import RowFacts
-from scvae_data.loading.damage import OnBadChunk, check_on_bad_chunk, check_sizes
+from scvae_data.loading.batch.assemble import Form
+from scvae_data.loading.batch.fill import RowFacts
+from scvae_data.loading.batch.sparse import make_dense
 from scvae_data.loading.dataset import check_normalized, read_row_facts
-from scvae_data.loading.expression import Filter, check_filter
-from scvae_data.loading.genes import GeneColumns, as_genes, find_genes
-from scvae_data.loading.loader import BatchLoader, StartMethod
+from scvae_data.loading.fetch.damage import check_sizes
+from scvae_data.loading.loader import BatchLoader, check_order, shift_progress
 from scvae_data.loading.memory import DEFAULT_CHUNKS, MemoryNeed, block_sizes, resident_bytes, worker_bytes
-from scvae_data.loading.mixing import Mixing, mix, tell_of_mixing
-from scvae_data.loading.parts import (
+from scvae_data.loading.plan.epoch import Plan
+from scvae_data.loading.plan.mixing import Mixing, mix, tell_of_mixing
+from scvae_data.loading.plan.sampling import DEFAULT_SAMPLING, parse_sampling, weighted
+from scvae_data.loading.select.filter import Filter, check_filter
+from scvae_data.loading.select.genes import GeneColumns, as_genes, find_genes
+from scvae_data.loading.select.parts import (
     SRX_COLUMN,
     Blocks,
     LoaderPart,
@@ -33,15 +36,20 @@ from scvae_data.loading.parts import (
     decoded_bytes,
     leakage,
     select_parts,
-    weighted,
 )
-from scvae_data.loading.plan import Plan
-from scvae_data.loading.resume import check_order, shift_progress
-from scvae_data.loading.sampling import DEFAULT_SAMPLING, parse_sampling
-from scvae_data.loading.select import as_names
-from scvae_data.loading.settings import check_cache, check_memory, check_numbers, check_start_method, check_x_format
-from scvae_data.loading.sparse import make_dense
-from scvae_data.loading.split import parse_split
+from scvae_data.loading.select.rows import as_names
+from scvae_data.loading.select.split import parse_split
+from scvae_data.loading.settings import (
+    OnBadChunk,
+    StartMethod,
+    XFormat,
+    check_cache,
+    check_memory,
+    check_numbers,
+    check_on_bad_chunk,
+    check_start_method,
+    check_x_format,
+)
 from scvae_data.loading.stream import StreamSpec, batches_in_memory, batches_together
 from scvae_data.store import DatasetIndex, open_index
 
@@ -105,7 +113,7 @@ class ChunkedDataModule(LightningDataModule):
         Decides the order of training cells, together with the epoch.
     x_format
         How ``x`` and ``counts`` leave the loader: ``"dense"``; ``"csr"``,
-        :class:`~scvae_data.loading.sparse.SparseRows` of int32 columns and
+        :class:`~scvae_data.loading.batch.sparse.SparseRows` of int32 columns and
         float32 values; ``"compact"``, the same with counts and columns as
         stored, mostly uint16: the fewest bytes to copy to a device. A trainer
         gets dense tensors in each case, made on its device.
@@ -125,7 +133,7 @@ class ChunkedDataModule(LightningDataModule):
         How often training cells of each value of an obs column are drawn:
         ``{column: cell_type, alpha: 0.5}`` or ``{column: cell_type, weights:
         {B cell: 1, T cell: 2}}``, with ``replacement`` and ``n_obs``; see
-        :class:`~scvae_data.loading.sampling.Sampling`. None, or no column, for each cell once an epoch.
+        :class:`~scvae_data.loading.plan.sampling.Sampling`. None, or no column, for each cell once an epoch.
     multiprocessing_context
         How workers are started; None for torch's default.
     on_bad_chunk

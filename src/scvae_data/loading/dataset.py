@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from scvae_data.errors import SelectionError
-from scvae_data.loading.batch import DecodedBlock, RowFacts, fill_rows
-from scvae_data.loading.cache import BlockCache, CacheCounters
-from scvae_data.loading.damage import check_totals
-from scvae_data.loading.select import as_names
+from scvae_data.loading.batch.fill import RowFacts, fill_rows
+from scvae_data.loading.fetch.cache import BlockCache, CacheCounters
+from scvae_data.loading.fetch.damage import check_totals
+from scvae_data.loading.fetch.window import DecodedBlock
+from scvae_data.loading.select.rows import as_names
 from scvae_data.store import CompactCsr, DatasetIndex, open_index
 
 if TYPE_CHECKING:

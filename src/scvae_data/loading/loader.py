@@ -9,22 +9,24 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from scvae_data.errors import DamagedFileError, ScvaeDataError, SelectionError
-from scvae_data.loading.assemble import Batch
-from scvae_data.loading.plan import Served
+from scvae_data.loading.batch.assemble import Batch
+from scvae_data.loading.plan.epoch import Served
+from scvae_data.loading.settings import StartMethod
 from scvae_data.loading.stream import BatchStream, StreamCounters, StreamSpec
 
-__all__ = ["BatchLoader", "StartMethod"]
+if TYPE_CHECKING:
+    from lightning import Trainer
 
-StartMethod = Literal["fork", "spawn", "forkserver"]
+__all__ = ["BatchLoader", "check_order", "shift_progress"]
 
 
 class WorkerStream(IterableDataset[tuple[int, StreamCounters, Batch | ScvaeDataError | None]]):
@@ -265,3 +267,20 @@ class BatchLoader:
             if isinstance(error, RuntimeError | OSError | EOFError):
                 raise worker_fault(error) from error
             raise
+
+
+def check_order(saved: Mapping[str, Any], mine: Mapping[str, Any]) -> None:
+    """Refuse a position in another order of cells: ``mine`` are the facts that the order depends on."""
+    for name, value in mine.items():
+        if saved.get(name) != value:
+            raise SelectionError(
+                f"cannot resume: the saved run has {name}={saved.get(name)}, this one {value}; "
+                "resume with the dataset and data settings of the saved run"
+            )
+
+
+def shift_progress(trainer: Trainer, n_batches: int) -> None:
+    """Let the trainer count ``n_batches`` more of the epoch as done, so that it goes on to the end of the epoch."""
+    progress = trainer.fit_loop.epoch_loop.batch_progress.current
+    for name in ("ready", "started", "processed", "completed"):
+        setattr(progress, name, getattr(progress, name) + n_batches)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scvae_data.errors import ConfigError
-from scvae_data.loading.select import BlockRows, Rows
+from scvae_data.loading.select.rows import BlockRows, Rows
 from scvae_data.store import DatasetIndex, count_dtype, index_dtype
 
 __all__ = ["DEFAULT_CHUNKS", "MemoryNeed", "block_sizes", "decoded_elements", "resident_bytes", "worker_bytes"]

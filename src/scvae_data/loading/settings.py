@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import Literal, get_args
 
 from scvae_data.errors import ConfigError
-from scvae_data.loading.assemble import XFormat
-from scvae_data.loading.loader import StartMethod
 
-__all__ = ["check_cache", "check_memory", "check_numbers", "check_start_method", "check_x_format"]
+__all__ = [
+    "OnBadChunk",
+    "StartMethod",
+    "XFormat",
+    "check_cache",
+    "check_memory",
+    "check_numbers",
+    "check_on_bad_chunk",
+    "check_start_method",
+    "check_x_format",
+]
+
+XFormat = Literal["dense", "csr", "compact"]
+
+OnBadChunk = Literal["raise", "skip"]
+
+
+def check_on_bad_chunk(value: str) -> OnBadChunk:
+    """Return what to do with a damaged chunk, or refuse it."""
+    for known in get_args(OnBadChunk):
+        if value == known:
+            return known  # type: ignore[no-any-return]
+    raise ConfigError(f"on_bad_chunk={value!r} must be one of {', '.join(get_args(OnBadChunk))}")
+
+
+StartMethod = Literal["fork", "spawn", "forkserver"]
 
 
 def check_numbers(least: int, *, or_none: bool = False, **values: object) -> None:

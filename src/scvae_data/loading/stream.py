@@ -11,14 +11,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from scvae_data.loading.assemble import Assembler, Batch, Form
-from scvae_data.loading.cache import BlockCache
-from scvae_data.loading.damage import DamagePolicy, OnBadChunk
-from scvae_data.loading.fetch import BlockSource, PendingBlock, WindowFetcher
+from scvae_data.loading.batch.assemble import Assembler, Batch, Form
+from scvae_data.loading.fetch.cache import BlockCache
+from scvae_data.loading.fetch.damage import DamagePolicy
+from scvae_data.loading.fetch.fetch import BlockSource, PendingBlock, WindowFetcher
+from scvae_data.loading.fetch.readers import reader_of
 from scvae_data.loading.memory import decoded_elements
-from scvae_data.loading.plan import Plan, ReuseModel
-from scvae_data.loading.scatter import reader_of
-from scvae_data.loading.select import Rows
+from scvae_data.loading.plan.epoch import Plan, ReuseModel
+from scvae_data.loading.select.rows import Rows
+from scvae_data.loading.settings import OnBadChunk
 
 __all__ = ["BatchStream", "StreamCounters", "StreamSpec", "batches_in_memory"]
 

@@ -9,28 +9,34 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from scvae_data.processing.attrition import warn_of_fractions
-from scvae_data.processing.checks import check_settings
-from scvae_data.processing.choose import AnyGeneRules, read_gene_files
-from scvae_data.processing.chunks import write_chunks
-from scvae_data.processing.context import Context
-from scvae_data.processing.control import ControlSubset
-from scvae_data.processing.corpus import survey_inputs
-from scvae_data.processing.directory import INDEX_FILE, clear, disk_faults, held_directory, is_complete, prepare
-from scvae_data.processing.dropped import write_dropped
-from scvae_data.processing.engine import Engine
-from scvae_data.processing.finished import check_finished, summary_of
-from scvae_data.processing.inputs import Inputs
-from scvae_data.processing.memory import peak_rss_bytes
-from scvae_data.processing.normalize import Normalization
-from scvae_data.processing.plan import make_plan
-from scvae_data.processing.publish import publish
-from scvae_data.processing.qc import QcRules
-from scvae_data.processing.rebuild import find_damage, rebuild
-from scvae_data.processing.report import Summary
+from scvae_data.processing.decide.decision import Plan, save_var
+from scvae_data.processing.decide.duplicates import compare
+from scvae_data.processing.decide.stage import decide
+from scvae_data.processing.engine.base import Engine
+from scvae_data.processing.engine.workers import peak_rss_bytes
+from scvae_data.processing.finished.check import check_finished, summary_of
+from scvae_data.processing.finished.rebuild import find_damage, rebuild
+from scvae_data.processing.genes.wanted import read_gene_files
+from scvae_data.processing.run.context import Context
+from scvae_data.processing.run.directory import INDEX_FILE, clear, disk_faults, held_directory, is_complete, prepare
+from scvae_data.processing.run.losses import warn_of_fractions
+from scvae_data.processing.run.summary import Summary
+from scvae_data.processing.scan.stage import scan_inputs
+from scvae_data.processing.settings.control import ControlSubset
+from scvae_data.processing.settings.genes import AnyGeneRules
+from scvae_data.processing.settings.inputs import Inputs
+from scvae_data.processing.settings.normalization import Normalization
+from scvae_data.processing.settings.qc import QcRules
+from scvae_data.processing.settings.run import check_settings
+from scvae_data.processing.sort.gather import chunk_ranges
+from scvae_data.processing.survey.corpus import survey_inputs
+from scvae_data.processing.survey.stage import read_headers
+from scvae_data.processing.write.chunks import write_chunks
+from scvae_data.processing.write.dropped import write_dropped
+from scvae_data.processing.write.publish import publish
 from scvae_data.store import Chunking
 
-__all__ = ["run"]
+__all__ = ["make_plan", "run"]
 
 
 def run(
@@ -128,6 +134,21 @@ def finish(context: Context, config: Mapping[str, Any]) -> Summary:
         return make(context, config)
     damaged = find_damage(index, partial(context.collect, "verify", unit="file"))
     if damaged:
-        rebuild(context, index, damaged, config)
+        rebuild(context, index, make_plan(context), damaged, config)
     shutil.rmtree(context.work, ignore_errors=True)
     return summary_of(directory, sorted(damaged))
+
+
+def make_plan(context: Context) -> Plan:
+    """Run the stages before the first chunk is written."""
+    with context.timed("scan"):
+        headers = read_headers(context)
+        results = scan_inputs(context, headers)
+    with context.timed("compare"):
+        results = compare(context, headers.files, results)
+    with context.timed("decide"):
+        decision, genes, var = decide(context, headers, results)
+        digest = decision.save(context.work)
+        save_var(context.work, digest, var)
+        ranges = chunk_ranges(context.work, decision.runs, context.chunking.chunk_size)
+    return Plan(headers.files, results, decision, digest, genes, ranges)

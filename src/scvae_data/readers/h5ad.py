@@ -12,12 +12,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from scvae_data.errors import InputError
-from scvae_data.hdf5_guard import DEFAULT_LIMITS, Limits
 from scvae_data.readers.base import DEFAULT_MAX_ELEMENTS, CsrBlock, GeneTable, Storage
 from scvae_data.readers.frames import StoredFrame
 from scvae_data.readers.gene_names import ID_COLUMNS, SYMBOL_COLUMNS, genes_from_var
 from scvae_data.readers.hdf5 import open_file, reading
 from scvae_data.readers.matrices import StoredMatrix, find_matrix
+from scvae_data.system.hdf5_guard import DEFAULT_LIMITS, Limits
 
 __all__ = ["COUNT_LAYERS", "H5adReader"]
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scvae_data.errors import InputError
-from scvae_data.hdf5_guard import DEFAULT_LIMITS, SMALL_BYTES, Limits, foreign_storage, oversized
+from scvae_data.system.hdf5_guard import DEFAULT_LIMITS, SMALL_BYTES, Limits, foreign_storage, oversized
 
 __all__ = ["ensure_filters", "open_file", "read_attribute_strings", "read_strings", "reading", "to_strings"]
 

@@ -13,12 +13,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from scvae_data.errors import InputError
-from scvae_data.hdf5_guard import DEFAULT_LIMITS, Limits
 from scvae_data.readers.base import DEFAULT_MAX_ELEMENTS, CsrBlock, GeneTable, Storage, row_spans
 from scvae_data.readers.features import FeatureFilter, empty_cell_table, keep_gene_expression
 from scvae_data.readers.mtx_folder import find_triple, make_features, read_lines, split_columns
 from scvae_data.readers.mtx_text import MtxHeader, open_text, read_entries, read_header, reading_text
 from scvae_data.readers.transpose import CompactRows, Entries, compress_rows
+from scvae_data.system.hdf5_guard import DEFAULT_LIMITS, Limits
 
 __all__ = ["MtxReader"]
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scvae_data.errors import InputError
-from scvae_data.folders import find_inputs, in_words, patterns
 from scvae_data.readers.base import GeneTable
+from scvae_data.readers.folders import find_inputs, in_words, patterns
 from scvae_data.readers.gene_names import genes_from_features
 from scvae_data.readers.mtx_text import open_text, reading_text
 

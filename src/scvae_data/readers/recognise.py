@@ -9,13 +9,13 @@ from pathlib import Path
 import h5py
 
 from scvae_data.errors import InputError
-from scvae_data.hdf5_guard import DEFAULT_LIMITS, Limits
 from scvae_data.readers.base import Reader
 from scvae_data.readers.h5ad import H5adReader
 from scvae_data.readers.hdf5 import open_file, reading
 from scvae_data.readers.mtx import MtxReader
 from scvae_data.readers.mtx_folder import find_triple
 from scvae_data.readers.tenx_h5 import TenxH5Reader, genome_groups, has_v3_matrix
+from scvae_data.system.hdf5_guard import DEFAULT_LIMITS, Limits
 
 __all__ = ["open_reader"]
 

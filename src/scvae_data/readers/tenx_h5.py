@@ -14,13 +14,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from scvae_data.errors import InputError
-from scvae_data.hdf5_guard import DEFAULT_LIMITS, Limits
 from scvae_data.readers.base import DEFAULT_MAX_ELEMENTS, CsrBlock, GeneTable, Storage
 from scvae_data.readers.features import FeatureFilter, empty_cell_table, keep_gene_expression
 from scvae_data.readers.gene_names import genes_from_features
 from scvae_data.readers.hdf5 import open_file, read_strings, reading
 from scvae_data.readers.matrices import StoredMatrix
 from scvae_data.readers.transpose import CompactRows
+from scvae_data.system.hdf5_guard import DEFAULT_LIMITS, Limits
 
 __all__ = ["TenxH5Reader", "genome_groups", "has_v3_matrix"]
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from scvae_data.jit import compiled
 from scvae_data.readers.base import CsrBlock, row_spans
+from scvae_data.system.jit import compiled
 
 __all__ = ["CompactRows", "Entries", "compress_rows"]
 

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from scipy import sparse
 
-from scvae_data.cpus import n_cpus
 from scvae_data.errors import ConfigError
 from scvae_data.simulate.experiment import Experiment, plan_experiment
 from scvae_data.simulate.genes import make_universe
 from scvae_data.simulate.parameters import CellParameters
 from scvae_data.simulate.sampler import sample_rows
+from scvae_data.system.cpus import n_cpus
 
 __all__ = ["CountBlock", "as_dtype", "count_blocks", "simulate_counts"]
 

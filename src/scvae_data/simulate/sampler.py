@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from scvae_data.jit import compiled
+from scvae_data.system.jit import compiled
 
 __all__ = ["alias_tables", "sample_rows"]
 

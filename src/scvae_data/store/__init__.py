@@ -1,11 +1,11 @@
 """The dataset format: the only thing that processing and loading share. ``docs/format.md`` is its specification."""
 
-from scvae_data.store.chunk import ChunkEntry, write_chunk
 from scvae_data.store.chunk_reader import ChunkReader
+from scvae_data.store.chunk_writer import ChunkEntry, write_chunk
 from scvae_data.store.chunking import Chunking
 from scvae_data.store.codec import Codec
 from scvae_data.store.csr import STREAM_MAX_COUNT, CompactCsr, CsrStream, count_dtype, index_dtype
-from scvae_data.store.directory import FORMAT_VERSION, DatasetIndex
+from scvae_data.store.dataset_index import FORMAT_VERSION, DatasetIndex
 from scvae_data.store.files import (
     FileFacts,
     read_json,
@@ -14,10 +14,10 @@ from scvae_data.store.files import (
     write_atomic,
     write_json,
 )
-from scvae_data.store.genes import GENE_LIST_FILE, GeneList, read_gene_list, write_gene_list
-from scvae_data.store.index import INDEX_FILE, chunk_file_name, open_index, write_index
-from scvae_data.store.obs import OBS_FILE, ObsColumn, ObsWriter, obs_columns
+from scvae_data.store.gene_list import GENE_LIST_FILE, GeneList, read_gene_list, write_gene_list
+from scvae_data.store.index_json import INDEX_FILE, chunk_file_name, open_index, write_index
 from scvae_data.store.obs_reader import ObsReader
+from scvae_data.store.obs_writer import OBS_FILE, ObsColumn, ObsWriter, obs_columns
 
 __all__ = [
     "FORMAT_VERSION",

@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scvae_data.errors import DamagedFileError
-from scvae_data.store.blocks import ArrayBlocks, TableError, parse_table
-from scvae_data.store.chunk import ChunkEntry
+from scvae_data.store.block_table import ArrayBlocks, TableError, parse_table
+from scvae_data.store.byte_shuffle import narrow
+from scvae_data.store.chunk_writer import ChunkEntry
 from scvae_data.store.codec import Codec, CodecError
 from scvae_data.store.csr import CompactCsr, count_dtype, index_dtype
 from scvae_data.store.files import open_plain
-from scvae_data.store.planes import narrow
-from scvae_data.store.unpack import unpack
+from scvae_data.store.native_decode import unpack
 
 __all__ = ["ChunkReader"]
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scvae_data.errors import ConfigError
-from scvae_data.store.planes import byte_entropy, join_planes, shuffle
+from scvae_data.store.byte_shuffle import byte_entropy, join_planes, shuffle
 
 __all__ = ["BLOSC_HEADER", "BLOSC_LZ4", "BLOSC_SHUFFLED", "Codec", "CodecError", "CodecName", "blosc_module"]
 

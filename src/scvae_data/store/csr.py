@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from numpy.typing import DTypeLike, NDArray
 
 from scvae_data.errors import StoreError
-from scvae_data.jit import compiled
+from scvae_data.system.jit import compiled
 
 __all__ = ["STREAM_MAX_COUNT", "CompactCsr", "CsrStream", "count_dtype", "index_dtype"]
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from scvae_data.errors import DamagedFileError
 from scvae_data.store.files import FileFacts, open_plain
-from scvae_data.store.obs import NAME_COLUMN, ObsColumn
-from scvae_data.store.parquet_tail import Tail, TailError, read_tail
+from scvae_data.store.obs_writer import NAME_COLUMN, ObsColumn
+from scvae_data.store.parquet_checksums import Tail, TailError, read_tail
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,11 +13,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from scvae_data.errors import StoreError
-from scvae_data.hdf5_guard import foreign_storage
 from scvae_data.store.chunk_reader import ChunkReader
 from scvae_data.store.csr import CompactCsr
-from scvae_data.store.directory import DatasetIndex
+from scvae_data.store.dataset_index import DatasetIndex
 from scvae_data.store.files import check_plain_name, open_plain, read_bytes, read_json, sha256_file
+from scvae_data.system.hdf5_guard import foreign_storage
 
 __all__ = [
     "CONFIG_FILE",

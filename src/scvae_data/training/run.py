@@ -23,8 +23,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from scvae_data.config import instantiate, resolved
 from scvae_data.errors import ConfigError
-from scvae_data.stopping import exit_code_of, sigterm_exits
 from scvae_data.store.files import write_atomic
+from scvae_data.system.stopping import exit_code_of, sigterm_exits
 from scvae_data.tracking import finish_wandb, log_dataset, one_line_errors
 from scvae_data.training.callbacks import RowPerEpoch, RunRecord
 from scvae_data.training.outputs import Outputs

@@ -1,0 +1,308 @@
+"""Row counts of blocks in, the order of every batch out: pure integers, no data.
+
+A *block* is what is decoded at once: the selected rows of one chunk. A
+*window* is the run of blocks whose rows are mixed. An epoch is a stream of
+rows, cut into batches::
+
+    blocks    3 0 2 1            a seeded order; odd epochs walk it backwards
+    windows  [3 0][2 1]          `window` blocks each; the borders move by epoch
+    stream    rrrrrrrrr|rrrrrr   rows of a window permuted with (seed, epoch, window)
+    batches   bb bb bb bb bb     near-equal cuts; a batch may straddle two windows
+
+Because odd epochs go back over the same blocks, the first c blocks of an epoch
+are the last c of the one before, for any c. A cache of c blocks therefore
+finds min(c, n) of n blocks from the second epoch on, and the order of cells
+does not depend on the size of the cache, nor on threads or workers.
+
+The stream of an epoch does not depend on the number of ranks either: each gets
+one of equal shares of it. What the shares of one number of ranks have left can
+therefore be shared anew by another::
+
+    2 ranks  |1111....|2222....|    two batches of each are done
+    3 ranks       |112|    |2333|   what is left, end to end, in three shares
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scvae_data.errors import ConfigError, SelectionError
+from scvae_data.loading.plan.sampling import Draws
+
+__all__ = ["BatchPlan", "EpochPlan", "Plan", "ReuseModel", "Segment", "Served"]
+
+# Separate the random streams drawn from one seed.
+BLOCK_ORDER, WINDOW_BORDERS, ROW_ORDER = range(3)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Rows of a batch that come from one window."""
+
+    window: int
+    """Number of the window in its epoch."""
+    slots: NDArray[np.int64]
+    """Rows within the window, counting through its blocks in order; with weights, a row may come again."""
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """What one batch is made of."""
+
+    number: int
+    """Position in this rank's epoch, from 0."""
+    segments: tuple[Segment, ...]
+    """One segment, or several where the batch straddles windows."""
+
+
+@dataclass(frozen=True)
+class EpochPlan:
+    """One rank's share of one epoch."""
+
+    seed: int
+    epoch: int
+    shuffle: bool
+    windows: tuple[tuple[int, ...], ...]
+    """Blocks of every window of the whole epoch, over all ranks."""
+    borders: NDArray[np.int64]
+    """Where windows begin in the stream of rows, shape (n_windows + 1,)."""
+    cuts: NDArray[np.int64]
+    """Where this rank's batches begin, counting through ``left``; (n_batches - first_batch + 1,)."""
+    left: tuple[tuple[int, int], ...]
+    """Stretches of the stream that all ranks are to serve: all of it, unless other numbers of ranks served some."""
+    first_batch: int = 0
+    """Number of this rank's first batch; those before it stand for what was served."""
+    draws: Draws | None = None
+
+    @property
+    def n_batches(self) -> int:
+        """Batches of this rank, with those that stand for what was served."""
+        return self.first_batch + self.cuts.size - 1
+
+    def needed_windows(self) -> list[int]:
+        """Windows that this rank's batches are made of, ascending."""
+        return list(dict.fromkeys(window for window, _, _ in self._by_window(int(self.cuts[0]), int(self.cuts[-1]))))
+
+    def row_order(self, window: int) -> NDArray[np.int64]:
+        """Slots of a window in the order in which they enter the stream, shape (its part of the stream,)."""
+        n_rows = int(self.borders[window + 1] - self.borders[window])
+        if not self.shuffle:
+            return np.arange(n_rows)
+        order = np.random.default_rng([self.seed, ROW_ORDER, self.epoch, window]).permutation(n_rows)
+        if self.draws is None:
+            return order
+        times = np.concatenate([self.draws.of_rows(self.epoch, block) for block in self.windows[window]])
+        return np.repeat(np.arange(times.size), times)[order]
+
+    def batches(self, start: int = 0, step: int = 1) -> Iterator[BatchPlan]:
+        """Batches ``start``, ``start + step``, … to the end of this rank's share."""
+        orders: dict[int, NDArray[np.int64]] = {}
+        for number in range(max(start, self.first_batch), self.n_batches, step):
+            cuts = self.cuts[number - self.first_batch : number - self.first_batch + 2].tolist()
+            segments = []
+            for window, low, high in self._by_window(*cuts):
+                if window not in orders:
+                    orders = {kept: order for kept, order in orders.items() if kept == window - 1}
+                    orders[window] = self.row_order(window)
+                segments.append(Segment(window, orders[window][low:high]))
+            yield BatchPlan(number, tuple(segments))
+
+    def _by_window(self, low: int, high: int) -> Iterator[tuple[int, int, int]]:
+        """Positions ``low`` to ``high`` of what is left, window by window: its number, and where in its order."""
+        for begin, end in cut_stretches(self.left, low, high):
+            window = int(np.searchsorted(self.borders, begin, side="right")) - 1
+            while begin < end:
+                first, stop = int(self.borders[window]), min(end, int(self.borders[window + 1]))
+                if begin < stop:
+                    yield window, begin - first, stop - first
+                begin, window = stop, window + 1
+
+
+@dataclass(frozen=True)
+class Served:
+    """What other numbers of ranks have served of an epoch."""
+
+    epoch: int
+    by: tuple[tuple[int, int], ...]
+    """One after the other: the number of ranks, and the number of the batch at which each of them stopped."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The order of cells for every epoch.
+
+    Every row is visited once per epoch over all ranks. All ranks have the same
+    number of batches; over ``2 * world_size`` epochs each rank sees every row.
+
+    Parameters
+    ----------
+    block_rows
+        Rows of every block.
+    batch_size
+        Cells per batch and rank. Batches of an epoch differ by at most one
+        cell, so that none is left with a single cell.
+    seed
+        Together with the epoch it decides the order.
+    window
+        Blocks whose rows are mixed.
+    shuffle
+        False: rows in their stored order, in every epoch alike.
+    world_size, rank
+        Which share of every epoch is ours.
+    draws
+        How often each row is drawn in an epoch; None for once.
+    served
+        An epoch of which other numbers of ranks have served a part.
+    """
+
+    block_rows: tuple[int, ...]
+    batch_size: int
+    seed: int = 0
+    window: int = 1
+    shuffle: bool = True
+    world_size: int = 1
+    rank: int = 0
+    draws: Draws | None = None
+    served: Served | None = None
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ConfigError(f"batch_size={self.batch_size} must be at least 1")
+        if self.window < 1:
+            raise ConfigError(f"max_chunks_in_memory={self.window} must be at least 1")
+        if not 0 <= self.rank < self.world_size:
+            raise ConfigError(f"rank={self.rank} must lie in 0…{self.world_size - 1} (world_size={self.world_size})")
+        if self.n_rows < self.world_size:
+            raise SelectionError(
+                f"{self.n_rows} cells cannot be shared by {self.world_size} ranks; use fewer ranks or select more cells"
+            )
+
+    @cached_property
+    def n_rows(self) -> int:
+        """Cells per epoch over all ranks."""
+        return sum(self.block_rows) if self.draws is None else self.draws.n_draws
+
+    @property
+    def n_batches(self) -> int:
+        """Batches per epoch and rank; equal on all ranks."""
+        return self._n_batches(self.n_rows, self.world_size)
+
+    def expected_hit_rate(self, capacity: int) -> float:
+        """Share of block requests that a cache of ``capacity`` blocks serves from the second epoch on."""
+        n_blocks = len(self.block_rows)
+        return min(max(capacity, self.window), n_blocks) / n_blocks
+
+    def block_order(self, epoch: int) -> NDArray[np.int64]:
+        """Blocks in the order in which ``epoch`` visits them, shape (n_blocks,)."""
+        n_blocks = len(self.block_rows)
+        if not self.shuffle:
+            return np.arange(n_blocks)
+        order = np.random.default_rng([self.seed, BLOCK_ORDER]).permutation(n_blocks)
+        return order[::-1] if epoch % 2 else order
+
+    def epoch(self, epoch: int) -> EpochPlan:
+        """Our share of epoch number ``epoch``."""
+        if not self.shuffle:
+            epoch = 0
+        windows = self._windows(epoch)
+        rows = self.block_rows if self.draws is None else self.draws.of_blocks(epoch).tolist()
+        of_windows = [sum(rows[block] for block in window) for window in windows]
+        borders = np.concatenate([[0], np.cumsum(of_windows, dtype=np.int64)])
+        left = self._left(epoch)
+        n_left = sum(end - begin for begin, end in left)
+        n_batches = self._n_batches(n_left, self.world_size)
+        if n_left and not n_batches:
+            raise SelectionError(
+                f"{n_left} cells of epoch {epoch} are left, too few for {self.world_size} ranks; resume with fewer"
+            )
+        cuts = _cuts(n_left, n_batches, self.world_size, self._share(epoch))
+        first_batch = self.n_batches - n_batches
+        return EpochPlan(self.seed, epoch, self.shuffle, windows, borders, cuts, left, first_batch, self.draws)
+
+    def _n_batches(self, n_rows: int, world_size: int) -> int:
+        """Batches of each of ``world_size`` ranks that share ``n_rows`` cells."""
+        wanted = -(-n_rows // (self.batch_size * world_size))
+        # With tiny batches rounding up could leave a rank an empty batch.
+        return min(wanted, n_rows // world_size)
+
+    def _left(self, epoch: int) -> tuple[tuple[int, int], ...]:
+        """Stretches of the stream that other numbers of ranks have not served."""
+        left: tuple[tuple[int, int], ...] = ((0, self.n_rows),)
+        if self.served is None or self.served.epoch != epoch:
+            return left
+        for world_size, stopped in self.served.by:
+            n_left = sum(end - begin for begin, end in left)
+            n_batches = self._n_batches(n_left, world_size)
+            done = stopped - (self._n_batches(self.n_rows, world_size) - n_batches)
+            shares = [_cuts(n_left, n_batches, world_size, share) for share in range(world_size)]
+            left = tuple(stretch for cuts in shares for stretch in cut_stretches(left, int(cuts[done]), int(cuts[-1])))
+        return left
+
+    def _windows(self, epoch: int) -> tuple[tuple[int, ...], ...]:
+        order = [int(block) for block in self.block_order(epoch)]
+        first = self.window
+        # With room for all blocks there is one window, and nothing to gain from borders that move.
+        if self.shuffle and self.window < len(order):
+            first -= int(np.random.default_rng([self.seed, WINDOW_BORDERS, epoch]).integers(self.window))
+        starts = [0, *range(first, len(order), self.window), len(order)]
+        return tuple(tuple(order[a:b]) for a, b in pairwise(starts))
+
+    def _share(self, epoch: int) -> int:
+        """Which of ``world_size`` equal shares of the stream is ours.
+
+        A rank walks a share forth and, in the odd epoch, back, which keeps its
+        cache warm; then it moves on to the next share.
+        """
+        if not self.shuffle:
+            return self.rank
+        forward = (self.rank + epoch // 2) % self.world_size
+        return self.world_size - 1 - forward if epoch % 2 else forward
+
+
+def _cuts(n_rows: int, n_batches: int, world_size: int, share: int) -> NDArray[np.int64]:
+    """Where the batches of one of equal shares of ``n_rows`` cells begin, and its end; (n_batches + 1,)."""
+    first = share * n_batches
+    return np.arange(first, first + n_batches + 1, dtype=np.int64) * n_rows // max(1, n_batches * world_size)
+
+
+def cut_stretches(stretches: tuple[tuple[int, int], ...], low: int, high: int) -> Iterator[tuple[int, int]]:
+    """What lies at positions ``low`` to ``high``, counting through all ``stretches`` [begin, end)."""
+    first = 0
+    for begin, end in stretches:
+        cut = max(low - first, 0), min(high - first, end - begin)
+        if cut[0] < cut[1]:
+            yield begin + cut[0], begin + cut[1]
+        first += end - begin
+
+
+class ReuseModel:
+    """Predicts from block numbers alone which requests a cache of ``capacity`` blocks serves."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.requests = 0
+        self.hits = 0
+        self._recent: OrderedDict[int, None] = OrderedDict()
+
+    def request(self, block: int) -> bool:
+        """Record that ``block`` is asked for; true if it is among the last ``capacity`` distinct blocks."""
+        hit = block in self._recent
+        self._recent[block] = None
+        self._recent.move_to_end(block)
+        if len(self._recent) > self.capacity:
+            self._recent.popitem(last=False)
+        self.requests += 1
+        self.hits += hit
+        return hit
+
+    @property
+    def hit_rate(self) -> float:
+        """Predicted hits per request so far; 0 before the first request."""
+        return self.hits / self.requests if self.requests else 0.0

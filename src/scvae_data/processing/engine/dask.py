@@ -1,0 +1,163 @@
+"""The work on dask: a cluster of processes here, or any scheduler on the network.
+
+Dask runs a task of a lost worker again by itself, but after a few losses
+blames whatever happened to be on that worker. So a task that dask gives up
+on is only a suspect: suspects run again one by one, when nothing else does,
+and only one that kills its worker then has failed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from scvae_data.errors import ConfigError, ScvaeDataError
+from scvae_data.processing.engine.base import check_retries, check_workers
+from scvae_data.processing.engine.task import MAX_KILLS, Failure, Outcome, Task, killed, weighed, with_retries
+
+__all__ = ["DaskEngine"]
+
+log = logging.getLogger(__name__)
+
+CONNECT_SECONDS = 30
+
+
+class DaskEngine:
+    """A dask cluster.
+
+    Every worker must see inputs and output under the same paths, and have
+    this package installed.
+
+    Parameters
+    ----------
+    n_workers
+        Processes of a cluster on this machine, None for one per available
+        core; with ``scheduler``, how many tasks are kept under way at least.
+    scheduler
+        Address of a running scheduler, e.g. ``"tcp://10.0.0.5:8786"``; None
+        starts a cluster on this machine.
+    retries
+        How often a fault of disk or network is tried again.
+    """
+
+    def __init__(self, n_workers: int | None = None, scheduler: str | None = None, retries: int = 1) -> None:
+        self.n_workers = check_workers(n_workers)
+        self.scheduler = scheduler
+        self.retries = check_retries(retries)
+        self.peak_rss = 0
+        self._cluster: Any = None
+        self._client: Any = None
+
+    def warm_up(self) -> None:
+        """Do nothing: a cluster is started, or joined, when there is work."""
+
+    def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Outcome]]:
+        """Yield the outcome of every task as it finishes; tasks of lost workers are run again."""
+        tasks = with_retries(tasks, self.retries)
+        suspects: list[int] = []
+        yield from self._run_together(tasks, suspects)
+        if suspects:
+            log.warning("a worker process was killed; %d pieces of work are run again", len(suspects))
+        for position in sorted(suspects):
+            yield position, self._run_alone(tasks[position])
+
+    def close(self) -> None:
+        """Let go of the cluster; one that was started here ends."""
+        client, cluster = self._client, self._cluster
+        self._client = self._cluster = None
+        for part in (client, cluster):
+            if part is not None:
+                part.close()
+
+    def _run_together(self, tasks: Sequence[Task], suspects: list[int]) -> Iterator[tuple[int, Outcome]]:
+        """Run all tasks, a few per worker at a time; ``suspects`` gets those that dask gave up on."""
+        from distributed import as_completed
+        from distributed.scheduler import KilledWorker
+
+        if not tasks:
+            return
+        queue = iter(range(len(tasks)))
+        positions: dict[str, int] = {}
+        client = self._connect()
+        finished = as_completed(loop=client.loop)
+        try:
+            while True:
+                while len(positions) < self._width() and (position := next(queue, None)) is not None:
+                    future = client.submit(weighed, tasks[position], pure=False)
+                    positions[future.key] = position
+                    finished.add(future)
+                if not positions:
+                    return
+                future = next(finished)
+                position = positions.pop(future.key)
+                try:
+                    outcome = self._result(future)
+                except KilledWorker:
+                    suspects.append(position)
+                    continue
+                yield position, outcome
+        finally:
+            client.cancel([*finished.futures])
+
+    def _run_alone(self, task: Task) -> Outcome:
+        """Run one task when nothing else is under way, so that only it can be blamed for a lost worker."""
+        from distributed.scheduler import KilledWorker
+
+        for _ in range(MAX_KILLS):
+            try:
+                return self._result(self._connect().submit(weighed, task, pure=False))
+            except KilledWorker:
+                continue
+        return killed()
+
+    def _result(self, future: Any) -> Outcome:
+        """Return a task's outcome; raises `KilledWorker` where dask gave up on it."""
+        from distributed import CancelledError
+        from distributed.scheduler import KilledWorker
+
+        try:
+            outcome, peak = future.result()
+        except KilledWorker:
+            raise
+        except (CancelledError, OSError) as error:
+            where = self.scheduler or "the local dask cluster"
+            raise ScvaeDataError(f"lost the connection to {where}; nothing is lost, resume=true continues") from error
+        except Exception as error:  # noqa: BLE001 - dask passes on whatever kept the task from running
+            return Failure("unexpected", f"{type(error).__name__}: {error}", repr(error))
+        self.peak_rss = max(self.peak_rss, peak)
+        return outcome
+
+    def _width(self) -> int:
+        """Return how many tasks to keep under way: enough that no worker waits for the next."""
+        threads = sum(self._client.nthreads().values()) if self.scheduler else 0
+        return 2 * max(self.n_workers, threads)
+
+    def _connect(self) -> Any:
+        """Return the client, connected or with a new cluster the first time."""
+        if self._client is not None:
+            return self._client
+        try:
+            import dask
+            from distributed import Client, LocalCluster
+        except ImportError as error:
+            raise ConfigError("engine=dask needs dask and distributed: pip install 'scvae-data[dask]'") from error
+        if self.scheduler is not None:
+            try:
+                self._client = Client(self.scheduler, timeout=CONNECT_SECONDS, set_as_default=False)
+            except (OSError, ValueError) as error:
+                raise ConfigError(
+                    f"engine.scheduler={self.scheduler} does not answer; start `dask scheduler`, check the address, "
+                    "or set engine.scheduler=null for a cluster on this machine"
+                ) from error
+            if not self._client.nthreads():
+                log.warning("%s has no worker yet; waiting for one", self.scheduler)
+            return self._client
+        # Dask must not try a killing task on one worker after the other: that is done here, one task at a time.
+        with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
+            self._cluster = LocalCluster(
+                n_workers=self.n_workers, threads_per_worker=1, processes=True, memory_limit=0,
+                dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL,
+            )  # fmt: skip
+        self._client = Client(self._cluster, set_as_default=False)
+        return self._client

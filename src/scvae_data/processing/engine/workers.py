@@ -1,0 +1,82 @@
+"""Nothing in; worker processes that start safely, and end with the process that uses them, out."""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import resource
+import signal
+import sys
+import threading
+from functools import lru_cache
+from multiprocessing import connection
+from multiprocessing.context import BaseContext
+from typing import Any
+
+__all__ = ["end_with_parent", "limit_heap", "peak_rss_bytes", "release_memory", "worker_context"]
+
+
+@lru_cache(maxsize=1)
+def worker_context() -> BaseContext:
+    """Return how worker processes start.
+
+    Never as a fork of this process, which would copy the locks of HDF5 and of
+    running threads. On Linux they are forks of a server that has one thread,
+    has imported all they need, and shares that memory with them.
+    """
+    if sys.platform != "linux":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["scvae_data.processing.pipeline"])
+    return context
+
+
+def end_with_parent() -> None:
+    """Make this worker process end when the one that gives it work does, however that ends, and without a word."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
+
+
+M_MMAP_THRESHOLD = -3
+LARGE_BYTES = 16 << 20
+
+
+@lru_cache(maxsize=1)
+def _glibc() -> Any:
+    """Return the C library if it is glibc, else None."""
+    try:
+        library = ctypes.CDLL(None)
+        return library if hasattr(library, "malloc_trim") else None
+    except OSError:
+        return None
+
+
+@lru_cache(maxsize=1)
+def limit_heap() -> None:
+    """Keep large arrays out of the heap of this process.
+
+    glibc raises the size from which an array is a mapping of its own each
+    time one is freed. A file image that then grows inside the heap leaves a
+    hole behind at every step, as much as the image in the end.
+    """
+    if _glibc() is not None:
+        _glibc().mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)
+
+
+def release_memory() -> None:
+    """Give the free part of the heap back."""
+    if _glibc() is not None:
+        _glibc().malloc_trim(0)
+
+
+def peak_rss_bytes() -> int:
+    """Return the peak resident memory of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -1,0 +1,100 @@
+"""A finished directory in which files are damaged, and a run with its settings, in; those files built again out.
+
+Sound chunks are not touched. The inputs are scanned as for a new directory:
+a chunk in hash order has cells of every input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from scvae_data.errors import StoreError
+from scvae_data.processing.decide.decision import Plan, describe
+from scvae_data.processing.engine.task import Task
+from scvae_data.processing.run.context import Context
+from scvae_data.processing.run.records import provenance, storage_statistics
+from scvae_data.processing.write.chunks import write_chunks, write_obs_of_chunks
+from scvae_data.processing.write.dropped import DROPPED_FILE, write_dropped
+from scvae_data.processing.write.publish import write_obs
+from scvae_data.store import GENE_LIST_FILE, OBS_FILE, ChunkEntry, DatasetIndex, write_gene_list, write_json
+from scvae_data.store.verify import CONFIG_FILE, SUMMARY_FILE, file_fault, listed, record_faults
+
+__all__ = ["find_damage", "rebuild"]
+
+
+def find_damage(index: DatasetIndex, collect: Callable[[Any], list[Any]]) -> set[str]:
+    """Return the names of files that are not what the index, or the record that lists them, says.
+
+    Parameters
+    ----------
+    collect
+        Runs tasks; returns their results in order.
+    """
+    files = listed(index)
+    tasks = [Task(file_fault, (index.path / name, *facts)) for name, facts in files.items()]
+    faults = dict(zip(files, collect(tasks), strict=True)) | record_faults(index)
+    return {name for name, fault in faults.items() if fault is not None}
+
+
+def rebuild(
+    context: Context, index: DatasetIndex, plan: Plan, damaged: Collection[str], config: Mapping[str, Any]
+) -> None:
+    """Build the damaged files again; chunks, obs and genes come out with the bytes that the index lists.
+
+    Raises
+    ------
+    StoreError
+        They do not: this version, or a library, makes other ones.
+    """
+    directory = index.path
+    same = (plan.genes.hash, describe(plan.decision), len(plan.ranges), plan.decision.processing_id)
+    if same != (index.gene_list_hash, index.normalization, len(index.chunks), index.processing_id):
+        raise StoreError(f"{directory}: the inputs give other genes or cells now; overwrite=true makes it anew")
+    numbers = [number for number, chunk in enumerate(index.chunks) if chunk.file in damaged]
+    for entry, number in zip(write_chunks(context, plan, numbers), numbers, strict=True):
+        check_same(index, entry.file, entry.sha256, index.chunks[number].sha256)
+    if GENE_LIST_FILE in damaged:
+        facts = write_gene_list(directory, plan.genes)
+        check_same(index, GENE_LIST_FILE, facts.sha256, index.files[GENE_LIST_FILE].sha256)
+    if OBS_FILE in damaged:
+        write_obs_of_chunks(context, plan)
+        facts, _, _ = write_obs(directory / OBS_FILE, context.work, plan.decision, index.chunks)
+        check_same(index, OBS_FILE, facts.sha256, index.files[OBS_FILE].sha256)
+    if {SUMMARY_FILE, DROPPED_FILE} & set(damaged):
+        summarise(context, plan, index)
+    if CONFIG_FILE in damaged:
+        record = provenance(config, plan.files, plan.genes.hash, index.processing_id, context.overrides)
+        write_json(directory / CONFIG_FILE, record)
+
+
+def check_same(index: DatasetIndex, name: str, sha256: str, wanted: str) -> None:
+    """Refuse a file that came out with other bytes than the index lists."""
+    if sha256 != wanted:
+        raise StoreError(
+            f"{index.path / name}: built again it has other bytes than the index lists, because this version of "
+            f"scvae-data or of a library is not that of {CONFIG_FILE}; use that one, or overwrite=true"
+        )
+
+
+def summarise(context: Context, plan: Plan, index: DatasetIndex) -> None:
+    """Write the table of dropped cells and the summary of the directory."""
+    summary = context.summary
+    summary.dropped_cells = write_dropped(index.path, context.work, plan.results, context.qc.metrics)
+    summary.n_obs, summary.n_vars, summary.nnz = index.n_obs, index.n_vars, index.nnz
+    summary.n_chunks = len(index.chunks)
+    summary.bytes = sum(facts[0] for facts in listed(index).values())
+    entries = [with_stored_bytes(index, number) for number in range(len(index.chunks))]
+    names = index.obs_columns["SRX_accession"].categories or ()
+    n_cells = np.bincount(index.codes("SRX_accession"), minlength=len(names)).tolist()
+    accessions = dict(zip(names, n_cells, strict=False))
+    write_json(index.path / SUMMARY_FILE, storage_statistics(summary, entries, plan.results, accessions))
+
+
+def with_stored_bytes(index: DatasetIndex, number: int) -> ChunkEntry:
+    """Return the entry of a chunk with what its arrays take, as its block table tells."""
+    with index.reader(number) as reader:
+        return replace(index.chunks[number], stored_bytes=reader.stored_bytes)

@@ -1,0 +1,217 @@
+"""A dataset directory and the files it was made of in; the first row of each chunk that is not its source's, out.
+
+The rows are read again through the readers, and their genes found by the
+rules of processing. Counts are compared one by one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from scvae_data.errors import ConfigError
+from scvae_data.processing.genes.names import unversioned
+from scvae_data.processing.genes.universe import symbol_to_id, table_keys
+from scvae_data.progress import progress
+from scvae_data.readers.base import GeneTable
+from scvae_data.readers.recognise import open_reader
+from scvae_data.store import DatasetIndex, read_json
+from scvae_data.store.files import expecting
+from scvae_data.store.verify import CONFIG_FILE, SUMMARY_FILE
+
+__all__ = ["Source", "compare", "coverage", "find_sources"]
+
+MAX_NAMED = 5
+
+
+@dataclass(frozen=True)
+class Source:
+    """An input of the directory, where it lies now.
+
+    Parameters
+    ----------
+    source_file
+        What obs calls it.
+    slot
+        The matrix its counts were taken from.
+    """
+
+    path: Path
+    source_file: str
+    slot: str
+
+
+def find_sources(index: DatasetIndex, given: Sequence[Path]) -> list[Source]:
+    """Find the inputs of a directory among files, and below folders, that the user names.
+
+    Raises
+    ------
+    ConfigError
+        Something given is none of the inputs.
+    """
+    record, summary = read_json(index.path / CONFIG_FILE), read_json(index.path / SUMMARY_FILE)
+    with expecting(index.path / SUMMARY_FILE):
+        slots = dict(
+            zip(map(check_below, summary["attrition"]["source_file"]), summary["attrition"]["slot"], strict=True)
+        )
+    with expecting(index.path / CONFIG_FILE):
+        recorded = dict(zip(record["inputs"]["source_file"], map(Path, record["inputs"]["path"]), strict=True))
+    sources: dict[str, Source] = {}
+    for path in (path.absolute() for path in given):
+        found = {name: old for name, old in recorded.items() if old == path or path in old.parents}
+        found |= {name: path / name for name in slots if (path / name).exists()}
+        if not found and path.exists():
+            found = {name: path for name in slots if path.as_posix().endswith(f"/{name}")}
+        if not found:
+            known = f"{len(slots):,} inputs of {index.path}, e.g. {next(iter(slots), None)}"
+            raise ConfigError(f"--against {path}: there is none of the {known}; give them, or their folder")
+        sources |= {name: Source(place, name, slots[name]) for name, place in found.items() if name in slots}
+    return [sources[name] for name in sorted(sources)]
+
+
+def check_below(name: str) -> str:
+    """Return the name of an input below a folder; refuse one that leads out of it."""
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise ValueError(f"{name!r} leads out of the folder of the inputs")
+    return name
+
+
+def compare(index: DatasetIndex, sources: Sequence[Source]) -> Iterator[tuple[int, str]]:
+    """Compare every row of the directory that is of one of the sources with its counts there.
+
+    Yields
+    ------
+    Chunk and what differs, one for each chunk of each source in which anything does.
+    """
+    maps = gene_maps(index, sources)
+    codes = index.codes("source_file")
+    names = index.obs_columns["source_file"].categories or ()
+    tolerance = float(recorded_setting(index, "input", "count_tolerance") or 0)
+    for source in progress(sources, total=len(sources), desc="against"):
+        if source.source_file in names:
+            rows = np.flatnonzero(codes == names.index(source.source_file)).astype(np.int64)
+            yield from compare_one(index, source, rows, maps[source.source_file], tolerance)
+
+
+def coverage(index: DatasetIndex, sources: Sequence[Source]) -> str:
+    """Say how many rows of the directory the sources have, and which of its inputs are not among them."""
+    names, given = index.obs_columns["source_file"].categories or (), {source.source_file for source in sources}
+    others = [name for name in names if name not in given]
+    n_compared = np.isin(index.codes("source_file"), [code for code, name in enumerate(names) if name in given]).sum()
+    text = f"{int(n_compared):,} of {index.n_obs:,} rows were compared with their input"
+    if not others:
+        return text
+    more = f" and {len(others) - MAX_NAMED:,} more" if len(others) > MAX_NAMED else ""
+    return f"{text}; not given: {', '.join(others[:MAX_NAMED])}{more}"
+
+
+def compare_one(
+    index: DatasetIndex, source: Source, rows: NDArray[np.int64], columns: NDArray[np.int32], tolerance: float
+) -> Iterator[tuple[int, str]]:
+    """Compare the rows of one source, block by block of the source."""
+    source_rows = index.obs(["source_row"], rows)["source_row"].to_numpy()
+    order = np.argsort(source_rows, kind="stable")
+    rows, source_rows = rows[order], source_rows[order]
+    wrong: dict[int, str] = {}
+    n_read = 0
+    with open_reader(source.path) as reader:
+        for block in reader.blocks(source.slot):
+            inside = slice(*np.searchsorted(source_rows, [block.first_row, block.first_row + block.n_rows]))
+            n_read += inside.stop - inside.start
+            data = np.rint(block.data) if tolerance and block.data.dtype.kind == "f" else block.data
+            counts = sp.csr_array((data, block.indices, block.indptr), shape=(block.n_rows, block.n_vars))
+            expected = project(counts[source_rows[inside] - block.first_row], columns, index.n_vars)
+            stored = read_rows(index, rows[inside])
+            for position in np.flatnonzero(np.diff((expected != stored).tocsr().indptr)):
+                row = int(rows[inside][position])
+                chunk_id, local = (int(value) for value in index.locate(row))
+                there = f"row {source_rows[inside][position]} of {source.source_file}"
+                wrong.setdefault(chunk_id, f"row {local} differs from {there}")
+    if n_read < len(rows):
+        chunk_id = int(index.locate(rows[-1])[0])
+        wrong.setdefault(chunk_id, f"has rows that {source.source_file} does not have")
+    yield from sorted(wrong.items())
+
+
+def project(counts: Any, columns: NDArray[np.int32], n_vars: int) -> Any:
+    """Bring the columns of a source into the directory's; those of one gene are added, those of none left out."""
+    kept = np.flatnonzero(columns >= 0)
+    place = sp.csr_array((np.ones(len(kept)), (kept, columns[kept])), shape=(len(columns), n_vars))
+    return (counts.astype(np.float64) @ place).tocsr()
+
+
+def read_rows(index: DatasetIndex, rows: NDArray[np.int64]) -> Any:
+    """Read rows of the directory in the order given, chunk by chunk; float64 CSR."""
+    chunk_ids, local = index.locate(rows)
+    parts, places = [sp.csr_array((0, index.n_vars))], [np.zeros(0, np.int64)]
+    for chunk_id in np.unique(chunk_ids):
+        here = np.flatnonzero(chunk_ids == chunk_id)
+        here = here[np.argsort(local[here], kind="stable")]
+        with index.reader(int(chunk_id)) as reader:
+            spans = [(int(row), int(row) + 1) for row in local[here]]
+            parts.append(sp.csr_array(reader.read_spans(spans).to_scipy(np.float64)))
+        places.append(here)
+    stacked = sp.vstack(parts).tocsr()
+    return stacked[np.argsort(np.concatenate(places), kind="stable")]
+
+
+def gene_maps(index: DatasetIndex, sources: Sequence[Source]) -> dict[str, NDArray[np.int32]]:
+    """Column in the directory of each column of each source, -1 for those it does not have; int32, (n_vars,)."""
+    tables: dict[str, GeneTable] = {}
+    table_of: dict[str, str] = {}
+    for source in sources:
+        with open_reader(source.path) as reader:
+            table = reader.genes(source.slot)
+        texts = (repr(None if column is None else column.tolist()) for column in vars(table).values())
+        key = table_of[source.source_file] = hashlib.sha256("".join(texts).encode()).hexdigest()
+        tables.setdefault(key, table)
+    pairs, genes = symbol_pairs(index, tables.values()), index.genes
+    column_of: dict[str, int] = {}
+    for column, (name, key, symbol) in enumerate(zip(genes.names, genes.ids, genes.symbols, strict=True)):
+        # A gene with an id is that id; another one may be called by the same symbol.
+        for candidate in (unversioned(key),) if key else (name, symbol):
+            if candidate:
+                column_of.setdefault(str(candidate), column)
+    columns = {
+        name: np.array([column_of.get(key, -1) for key in table_keys(table, pairs)[0]], np.int32)
+        for name, table in tables.items()
+    }
+    return {name: columns[key] for name, key in table_of.items()}
+
+
+def symbol_pairs(index: DatasetIndex, tables: Iterable[GeneTable]) -> dict[str, str]:
+    """Symbols that stood for one id in the run, which saw the tables of all inputs.
+
+    A gene has one symbol in the directory whatever its files call it, so a
+    symbol may look like that of one gene and be that of two: the run then made
+    a gene without id of it.
+    """
+    genes, summary = index.genes, read_json(index.path / SUMMARY_FILE)
+    with expecting(index.path / SUMMARY_FILE):
+        dropped = list(zip(summary["dropped_genes"]["symbol"], summary["dropped_genes"]["gene"], strict=True))
+        synonyms = dict(summary.get("gene_synonyms", {}))
+    kept = list(zip(genes.symbols, genes.ids, strict=True))
+    without_id = {symbol for symbol, key in kept if not key} | {symbol for symbol, key in dropped if symbol == key}
+    listed = [(str(s), unversioned(str(key))) for s, key in (*kept, *dropped) if s and key and s != key]
+    named = pd.DataFrame(listed, columns=["symbol", "id"]).drop_duplicates()
+    unique: dict[str, str] = dict(named.drop_duplicates("symbol", keep=False).itertuples(index=False))
+    pairs = symbol_to_id(tables, unique | synonyms)
+    return {symbol: key for symbol, key in pairs.items() if symbol not in without_id}
+
+
+def recorded_setting(index: DatasetIndex, group: str, name: str) -> Any:
+    """Return a number or text of the settings that the directory was made with; None if it was not set."""
+    record = read_json(index.path / CONFIG_FILE)
+    with expecting(index.path / CONFIG_FILE):
+        value = record["config"].get(group, {}).get(name)
+        if not isinstance(value, str | int | float | None):
+            raise TypeError(f"{group}.{name} is a {type(value).__name__}")
+        return value

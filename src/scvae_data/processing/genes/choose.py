@@ -1,0 +1,162 @@
+"""The rules for genes and the sums of all files in, the columns of the directory out."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from scvae_data.errors import ConfigError
+from scvae_data.processing.engine.task import Task
+from scvae_data.processing.genes.columns import Columns
+from scvae_data.processing.genes.hvg.rank import rank_genes
+from scvae_data.processing.genes.sums import GeneSums, select_genes
+from scvae_data.processing.genes.universe import Universe
+from scvae_data.processing.genes.wanted import WantedGenes
+from scvae_data.processing.settings.genes import GeneRules, HvgRules
+from scvae_data.processing.settings.normalization import Normalization
+from scvae_data.processing.sort.totals import median_total, total_run
+from scvae_data.store.files import write_atomic
+
+__all__ = ["STATISTICS_FILE", "Choice", "choose_genes", "list_choice", "save_statistics"]
+
+log = logging.getLogger(__name__)
+
+STATISTICS_FILE = "gene_statistics.parquet"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The columns of a directory, and how they came about.
+
+    Parameters
+    ----------
+    account
+        For the summary, plain values.
+    statistics
+        What genes were ranked by, a row per ranked gene; None where none were.
+    """
+
+    columns: Columns
+    account: dict[str, Any] = field(default_factory=dict)
+    statistics: pd.DataFrame | None = None
+
+
+def list_choice(columns: Columns, wanted: WantedGenes) -> Choice:
+    """Return the listed genes, and say which of them no file has."""
+    missing = columns.missing.tolist()
+    if missing:
+        log.warning(
+            "%d of the %d genes of %s are in no file; their columns hold zeros that count as not measured: %s%s",
+            len(missing), columns.n_vars, wanted.source, ", ".join(missing[:10]), ", …" if len(missing) > 10 else "",
+        )  # fmt: skip
+    return Choice(columns, {"listed": columns.n_vars, "missing": missing})
+
+
+def choose_genes(
+    rules: GeneRules,
+    universe: Universe,
+    sums: GeneSums,
+    *,
+    n_files: int,
+    few_cells: str,
+    work: Path,
+    runs: Sequence[str],
+    kinds: Mapping[str, str],
+    normalization: Normalization,
+    identity: str,
+    collect: Callable[[str, Sequence[Task], str], list[Any]],
+) -> Choice:
+    """Choose the columns by rule.
+
+    Parameters
+    ----------
+    few_cells
+        Why hardly a cell is kept; empty where many are.
+    kinds
+        Kind of each input obs column, as in `ObsSchema`.
+    normalization
+        Log-normalised values are scaled as recorded here, by totals over the
+        genes that pass the base rules: before the ranking there are no others.
+    identity
+        Hash of the settings and inputs.
+    collect
+        Runs tasks and returns their results in order.
+
+    Raises
+    ------
+    ConfigError
+        No gene is left, or genes cannot be ranked.
+    """
+    kept = select_genes(rules, sums, n_files, few_cells)
+    if not isinstance(rules, HvgRules):
+        return Choice(Columns.of(universe, kept))
+    kind = batch_kind(rules, kinds)
+    over_all = normalization.size_factor_genes == "all"
+    target_sum = normalization.target_sum
+    if target_sum is None and not rules.on_counts:
+        np.save(work / "ranked.npy", kept)
+        tasks = [Task(total_run, (work, path, "ranked.npy", (), over_all)) for path in runs]
+        histograms = [total.totals for total in collect("total", tasks, "run")]
+        target_sum = median_total(histograms) if any(histograms) else None
+    content = hashlib.sha256(identity.encode() + sums.n_cells.tobytes() + sums.totals.tobytes()).hexdigest()
+    table, left_out = rank_genes(
+        work, runs, kept, rules, kind=kind, target_sum=target_sum or 1.0, over_all_genes=over_all, identity=content,
+        collect=collect,
+    )  # fmt: skip
+    chosen = table["highly_variable"].to_numpy(bool)
+    if rules.n_top_genes > len(table):
+        log.warning("genes.n_top_genes=%d, but only %d genes pass the other rules", rules.n_top_genes, len(table))
+    ranked = np.flatnonzero(kept)
+    statistics = pd.DataFrame(
+        {
+            "gene": universe.keys[ranked],
+            "symbol": universe.symbols[ranked],
+            "n_cells": sums.n_cells[ranked],
+            "total_counts": sums.totals[ranked],
+        }
+    )
+    account = {"ranked": len(ranked), "highly_variable": int(chosen.sum()), "batches_left_out": left_out}
+    final = np.zeros(len(kept), bool)
+    final[ranked[chosen]] = True
+    return Choice(Columns.of(universe, final), account, pd.concat([statistics, table], axis=1))
+
+
+def save_statistics(directory: Path, statistics: pd.DataFrame | None) -> dict[str, Any]:
+    """Write what genes were ranked by beside the chunks; return the file's name, size and checksum.
+
+    Where none were ranked, an earlier table is removed and nothing returned.
+    """
+    path = directory / STATISTICS_FILE
+    if statistics is None:
+        path.unlink(missing_ok=True)
+        return {}
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pandas(statistics, preserve_index=False), sink, compression="zstd")
+    content = sink.getvalue().to_pybytes()
+    write_atomic(path, content)
+    return {"file": STATISTICS_FILE, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def batch_kind(rules: HvgRules, kinds: Mapping[str, str]) -> str:
+    """Return the kind of the batch column; one that does not exist or holds fractions is an error."""
+    if rules.batch_key is None or rules.batch_key == "SRX_accession":
+        return "string"
+    kind = kinds.get(rules.batch_key)
+    if kind is None:
+        names = ", ".join(["SRX_accession", *sorted(kinds)])
+        raise ConfigError(
+            f"genes.batch_key={rules.batch_key}: no such obs column, there are: {names}; "
+            "input.obs_columns may leave it out"
+        )
+    if kind.startswith("float"):
+        raise ConfigError(f"genes.batch_key={rules.batch_key} holds fractional numbers; name a column of labels")
+    return kind

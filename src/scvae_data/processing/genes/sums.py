@@ -1,0 +1,170 @@
+"""The scans of all files in, sums per gene of the universe out, and what they say of kept and measured genes."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scvae_data.errors import ConfigError
+from scvae_data.processing.facts import ScanResult
+from scvae_data.processing.genes.columns import Columns
+from scvae_data.processing.genes.universe import Universe
+from scvae_data.processing.settings.genes import GeneRules
+
+__all__ = [
+    "GeneSums",
+    "dropped_genes",
+    "gene_sets",
+    "mapping_report",
+    "select_genes",
+    "sum_genes",
+    "tell_unmatched",
+    "warn_of_foreign_genes",
+]
+
+
+@dataclass(frozen=True)
+class GeneSums:
+    """Sums over the kept cells of all files, per gene of the universe.
+
+    Parameters
+    ----------
+    n_files
+        How many files have the gene as a column, int64.
+    n_cells, totals
+        Cells with a count; total count; int64.
+    """
+
+    n_files: NDArray[np.int64]
+    n_cells: NDArray[np.int64]
+    totals: NDArray[np.int64]
+
+
+def sum_genes(work: Path, universe: Universe, results: Sequence[ScanResult]) -> GeneSums:
+    """Add up the gene sums of all files; whole numbers, so the order does not matter."""
+    n_genes = len(universe.keys)
+    sums = GeneSums(*(np.zeros(n_genes, np.int64) for _ in range(3)))
+    for table, count in Counter(result.table for result in results).items():
+        sums.n_files[np.unique(universe.maps[table])] += count
+    for result in results:
+        with np.load(work / "scan" / f"{result.number:06d}" / "genes.npz") as arrays:
+            sums.n_cells[:] += arrays["cells"]
+            sums.totals[:] += arrays["totals"]
+    return sums
+
+
+def select_genes(rules: GeneRules, sums: GeneSums, n_files: int, few_cells: str = "") -> NDArray[np.bool_]:
+    """Return which genes of the universe the directory holds; none at all is an error, whose cause ``few_cells`` is."""
+    kept = rules.select(sums.n_files, n_files, sums.n_cells, sums.totals)
+    if not kept.any():
+        limits = f"genes.join={rules.join}, genes.min_cells={rules.min_cells}, genes.min_counts={rules.min_counts}"
+        if few_cells:
+            raise ConfigError(f"{few_cells}: no gene of {len(kept):,} is left in them ({limits}); relax qc")
+        raise ConfigError(f"no gene of {len(kept)} is left: {limits}; relax them")
+    return kept
+
+
+def dropped_genes(universe: Universe, sums: GeneSums, kept: NDArray[np.bool_]) -> dict[str, list[Any]]:
+    """List the measured genes that are not kept, with their cells and counts over the kept cells."""
+    dropped = ~kept & (sums.n_files > 0)
+    return {
+        "gene": universe.keys[dropped].tolist(),
+        "symbol": universe.symbols[dropped].tolist(),
+        "n_cells": sums.n_cells[dropped].tolist(),
+        "total_counts": sums.totals[dropped].tolist(),
+    }
+
+
+def gene_sets(
+    universe: Universe, columns: Columns, results: Sequence[ScanResult], n_files: int
+) -> tuple[list[NDArray[np.bool_]], NDArray[np.int32]]:
+    """Return the distinct measured-gene masks over the columns, and each file's code among them."""
+    masks = {table: columns.measured(universe.maps[table]).tobytes() for table in {result.table for result in results}}
+    distinct = sorted(set(masks.values()))
+    codes = np.full(n_files, -1, np.int32)
+    for result in results:
+        codes[result.number] = distinct.index(masks[result.table])
+    return [np.frombuffer(mask, bool) for mask in distinct], codes
+
+
+log = logging.getLogger(__name__)
+
+# Files of one species and of any annotation share far more than this; other kinds of names share nothing.
+LEAST_SHARED = 0.8
+
+
+def mapping_report(
+    work: Path,
+    universe: Universe,
+    results: Sequence[ScanResult],
+    n_measuring: NDArray[np.int64],
+    kept: NDArray[np.bool_],
+) -> dict[str, list[Any]]:
+    """Return an account of every file's genes, in columns.
+
+    Shares are shares of the UMIs of the file's kept cells; None for a file
+    without any.
+
+    Parameters
+    ----------
+    n_measuring
+        In how many files each gene of the universe is a column.
+    kept
+        Which genes the directory holds.
+
+    Returns
+    -------
+    ``n_features``, and how many of them are matched to a gene ``by_id``,
+    ``by_symbol``, or are ``unmatched`` and keep their symbol; how many were
+    ``summed`` into another column; the shares ``umi_unmatched``,
+    ``umi_dropped`` (in genes that the directory does not hold) and
+    ``umi_shared`` (in genes that at least half of the other files measure).
+    """
+    # Every file measures its own genes, so of the others it is one fewer.
+    shared = 2 * (n_measuring - 1) >= len(results) - 1
+    without_id = universe.ids == ""
+    report: defaultdict[str, list[Any]] = defaultdict(list)
+    for result in results:
+        match = universe.matches[result.table]
+        report["source_file"].append(result.source_file)
+        for name in ("n_features", "by_id", "by_symbol", "unmatched", "summed"):
+            report[name].append(getattr(match, name))
+        with np.load(work / "scan" / f"{result.number:06d}" / "genes.npz") as arrays:
+            totals = arrays["totals"]
+        umis = int(totals.sum())
+        for name, genes in (("unmatched", without_id), ("dropped", ~kept), ("shared", shared)):
+            report[f"umi_{name}"].append(round(int(totals[genes].sum()) / umis, 6) if umis else None)
+    return dict(report)
+
+
+def tell_unmatched(report: dict[str, list[Any]], most: int = 5) -> None:
+    """Say which files have symbols without an id where other files have ids: such genes have columns of their own."""
+    names = ("source_file", "unmatched", "n_features", "umi_unmatched")
+    rows = [row for row in zip(*(report[name] for name in names), strict=True) if row[1] and row[3] is not None]
+    if sum(report["by_id"]) and rows:
+        for file, unmatched, n_features, share in sorted(rows, key=lambda row: -row[3])[:most]:
+            log.info(
+                "%s: %d of %d genes have no id, or several, and keep their symbol (%.1f %% of UMIs); "
+                "genes.mapping=FILE.csv (columns id, symbol) names ids",
+                file, unmatched, n_features, 100 * share,
+            )  # fmt: skip
+
+
+def warn_of_foreign_genes(report: dict[str, list[Any]]) -> None:
+    """Warn of files whose UMIs lie in genes that the other files do not have."""
+    rows = zip(report["umi_shared"], report["source_file"], strict=True)
+    foreign = sorted((share, name) for share, name in rows if share is not None and share < LEAST_SHARED)
+    if foreign:
+        named = ", ".join(f"{name} ({100 * share:.1f} %)" for share, name in foreign[:5])
+        log.warning(
+            "%d of %d files have less than %.0f %% of their UMIs in genes that half of the other files measure: %s; "
+            "their genes may be named differently: genes.mapping=FILE.csv (columns id, symbol) brings them together",
+            len(foreign), len(report["source_file"]), 100 * LEAST_SHARED, named,
+        )  # fmt: skip

@@ -1,0 +1,138 @@
+"""What a run did: a summary for people, and the two JSON accounts of a directory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from scvae_data.processing.engine.task import Failure
+from scvae_data.wording import counted
+
+__all__ = ["FailedFile", "Summary", "human_bytes"]
+
+
+@dataclass(frozen=True)
+class FailedFile:
+    """An input that is not in the directory, and why."""
+
+    source_file: str
+    stage: str
+    reason: str
+    message: str
+    details: str = ""
+    path: str = ""
+
+    @classmethod
+    def of(cls, source_file: str, stage: str, failure: Failure, path: str = "") -> FailedFile:
+        """Describe the failure of a file."""
+        return cls(source_file, stage, failure.reason, failure.message, failure.details, path)
+
+
+@dataclass
+class Summary:
+    """What a run did.
+
+    Parameters
+    ----------
+    lost
+        Cells not kept, per rule.
+    seconds
+        Wall time per stage.
+    duplicates
+        Cells that equal another one, see `report_copies`.
+    dropped_cells
+        Name, size and checksum of the table of cells that are not kept.
+    dropped_genes
+        Genes that are not in the directory, with their cells and counts, in columns.
+    gene_choice
+        How the genes were chosen, where not by the base rules alone.
+    gene_mapping
+        How each file's genes were matched, in columns.
+    gene_synonyms
+        Symbols that stand for an id although its gene has another symbol here, or that genes.mapping decided on.
+    gene_statistics
+        Name, size and checksum of the table that genes were ranked by, if there is one.
+    left_alone
+        The directory was finished before, and nothing was done but what ``rebuilt`` says.
+    rebuilt
+        Damaged files of a finished directory that were built again.
+    peak_rss
+        Peak memory of the largest process, bytes.
+    """
+
+    processed_dir: Path
+    n_files: int = 0
+    failed: list[FailedFile] = field(default_factory=list)
+    n_obs_in: int = 0
+    n_obs: int = 0
+    lost: dict[str, int] = field(default_factory=dict)
+    n_genes_in: int = 0
+    n_vars: int = 0
+    nnz: int = 0
+    n_chunks: int = 0
+    chunk_size: int = 0
+    bytes: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    peak_rss: int = 0
+    simulated: bool = False
+    left_alone: bool = False
+    rebuilt: Sequence[str] = ()
+    duplicates: dict[str, Any] = field(default_factory=dict)
+    dropped_cells: dict[str, Any] = field(default_factory=dict)
+    dropped_genes: dict[str, list[Any]] = field(default_factory=dict)
+    gene_choice: dict[str, Any] = field(default_factory=dict)
+    gene_mapping: dict[str, list[Any]] = field(default_factory=dict)
+    gene_synonyms: dict[str, str] = field(default_factory=dict)
+    gene_statistics: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """Lay the summary out as aligned lines."""
+        if self.left_alone:
+            done = f"{', '.join(self.rebuilt)} built again" if self.rebuilt else "nothing to do"
+            facts = ((self.n_obs, "cell"), (self.n_vars, "gene"), (self.n_chunks, "chunk"))
+            sizes = ", ".join(counted(*fact) for fact in facts)
+            return f"{shown(self.processed_dir)} is finished, with these settings and inputs: {sizes}; {done}"
+        total = sum(self.seconds.values())
+        stages = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self.seconds.items())
+        lost = ", ".join(f"{count:,} {rule}" for rule, count in self.lost.items() if count) or "none"
+        share = 100 * self.n_obs / max(self.n_obs_in, 1)
+        rows = [
+            ("files", f"{self.n_files:,}" + (f", {len(self.failed):,} failed" if self.failed else "")
+             + (" (simulated demo)" if self.simulated else "")),
+            ("cells", f"{self.n_obs_in:,} in, {self.n_obs:,} kept ({share:.1f} %)"),
+            ("not kept", lost),
+            *self._copies(),
+            ("genes", f"{self.n_genes_in:,} in, {self.n_vars:,} kept"),
+            ("chunks", f"{self.n_chunks:,} of {counted(self.chunk_size, 'cell')}"),
+            ("size", f"{human_bytes(self.bytes)}, {self.bytes / max(self.nnz, 1):.2f} bytes per stored count"),
+            ("time", f"processing took {total:.1f} s, {self.n_obs_in / max(total, 1e-9):,.0f} cells/s ({stages})"),
+            ("memory", f"{human_bytes(self.peak_rss)} at most in one process"),
+            ("index", str(self.processed_dir / "chunk_index.json")),
+            ("next", f"python train.py data=chunked paths.processed_dir={shown(self.processed_dir)}"),
+        ]  # fmt: skip
+        return "\n".join(f"{name:<9} {text}" for name, text in rows)
+
+    def _copies(self) -> list[tuple[str, str]]:
+        """Say in one row how many cells equal another one; none, no row."""
+        if not (n_copies := self.duplicates.get("n_copies")):
+            return []
+        keep = self.duplicates["keep"]
+        done = {"all": "all are kept", "first": "the first of each is kept", "none": "none of them is kept"}[keep]
+        return [("copies", f"{n_copies:,} cells have the counts of another cell; {done} (keep_duplicates={keep})")]
+
+
+def shown(path: Path) -> str:
+    """Return a path relative to the current directory where it lies below, quoted where a shell needs it."""
+    text = str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+    return f"'\"{text}\"'" if any(character in text for character in " ,=[]{}()") else text
+
+
+def human_bytes(n_bytes: float) -> str:
+    """Return a size with its unit, e.g. ``"12.3 MB"``."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if n_bytes < 1000:
+            return f"{n_bytes:.0f} {unit}" if unit == "bytes" else f"{n_bytes:.1f} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:.1f} TB"

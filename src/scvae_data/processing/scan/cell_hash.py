@@ -1,0 +1,73 @@
+"""Rows of counts in, a 128-bit hash of each out: equal cells have equal hashes, whatever run they come from.
+
+A row's hash is a sum over its entries, so the order of genes does not
+matter, and a gene enters by a hash of its key, not by its position: which
+other files a run has changes neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from scvae_data.system.jit import compiled
+
+__all__ = ["HASHES", "LEAST_GENES", "hash_rows", "save_hashes"]
+
+LEAST_GENES = 50
+HASHES = "hashes.npy"
+
+
+def save_hashes(folder: Path, hashes: Sequence[NDArray[np.uint64]]) -> None:
+    """Store the hashes of a file's cells: two halves and the source row, uint64, shape (n, 3)."""
+    np.save(folder / HASHES, np.concatenate(hashes) if hashes else np.empty((0, 3), np.uint64))
+
+
+# Odd constants of splitmix64 and of MurmurHash3, so that the two halves mix counts in different ways.
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+SECOND = np.uint64(0xC2B2AE3D27D4EB4F)
+MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
+MIX_2 = np.uint64(0x94D049BB133111EB)
+S30, S27, S31 = np.uint64(30), np.uint64(27), np.uint64(31)
+
+
+@njit(nogil=True, inline="always")  # type: ignore[untyped-decorator]
+def mix(word: np.uint64) -> np.uint64:
+    """Spread every bit of a word over all of them (splitmix64's finaliser)."""
+    word = (word ^ (word >> S30)) * MIX_1
+    word = (word ^ (word >> S27)) * MIX_2
+    return word ^ (word >> S31)
+
+
+@compiled
+def hash_rows(
+    row_starts: NDArray[np.int64],
+    indices: NDArray[Any],
+    data: NDArray[Any],
+    key_hashes: NDArray[np.uint64],
+    hashes: NDArray[np.uint64],
+) -> None:
+    """Fill each row's hash: the sum of ``mix(key + count * odd)`` over its entries, modulo 2**64, in two halves.
+
+    Parameters
+    ----------
+    row_starts, indices, data
+        The rows; counts above zero, each gene once.
+    key_hashes
+        From `hash_keys`, shape (n_genes, 2).
+    hashes
+        Filled, uint64, shape (n_rows, 2).
+    """
+    for row in range(row_starts.size - 1):
+        first, second = np.uint64(0), np.uint64(0)
+        for k in range(row_starts[row], row_starts[row + 1]):
+            count = np.uint64(data[k])
+            first += mix(key_hashes[indices[k], 0] + count * GOLDEN)
+            second += mix(key_hashes[indices[k], 1] ^ (count * SECOND))
+        hashes[row, 0] = first
+        hashes[row, 1] = second

@@ -1,0 +1,224 @@
+"""The reader of one file in; what the file says of its cells, besides their counts, out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from scvae_data.errors import InputError
+from scvae_data.processing.facts import ACCESSION_COLUMNS, FileFacts
+from scvae_data.processing.scan.job import ScanJob
+from scvae_data.processing.settings.control import ControlSubset
+from scvae_data.processing.sort.obs_schema import ARROW, RESERVED
+from scvae_data.readers.base import Reader
+
+__all__ = ["FileCells", "InputObs", "cell_names", "input_obs", "measured_obs", "read_cells", "unique_names"]
+
+
+@dataclass(frozen=True)
+class FileCells:
+    """All cells of a file.
+
+    Parameters
+    ----------
+    obs
+        The file's own obs columns.
+    accessions
+        Accession of each cell, shape (n_obs,).
+    names
+        Function from row numbers to names that are unique in the directory.
+    control
+        Which cells are controls, shape (n_obs,); None where all cells are wanted.
+    """
+
+    obs: InputObs
+    accessions: NDArray[np.object_]
+    names: Any
+    control: NDArray[np.bool_] | None
+
+    def groups(self, column: str | None, rows: NDArray[np.int64]) -> NDArray[np.object_]:
+        """Return what cells are grouped by in group order; a file without the column is a group."""
+        if column in ACCESSION_COLUMNS:
+            return self.accessions[rows]
+        if column not in self.obs.frame:
+            return np.full(len(rows), "", object)
+        groups: NDArray[np.object_] = self.obs.frame[column].iloc[rows].astype(str).to_numpy(object)
+        return groups
+
+
+def read_cells(job: ScanJob, file: FileFacts, reader: Reader, rank: int) -> FileCells:
+    """Read what a file says of its cells.
+
+    Parameters
+    ----------
+    rank
+        Position among the files of its accession: tells their cells' names apart.
+
+    Raises
+    ------
+    InputError
+        Controls are wanted, and the file has no column that tells them.
+    """
+    obs = input_obs(reader, file, job.obs_columns)
+    accessions, names = cell_names(reader, file, rank)
+    return FileCells(obs, accessions, names, control_mask(job.control, file, reader))
+
+
+def control_mask(control: ControlSubset | None, file: FileFacts, reader: Reader) -> NDArray[np.bool_] | None:
+    """Return which cells of the file are controls; None where all cells are wanted."""
+    if control is None:
+        return None
+    column = control.find_column((*file.obs_columns, *file.obs_values))
+    if column is None:
+        raise InputError(
+            file.path, "no_control_column",
+            f"has no obs column {' or '.join(control.columns)}; "
+            "name it in control.column, or set control.missing=drop_file",
+        )  # fmt: skip
+    if column in file.obs_values:
+        return control.mask(pd.Series([file.obs_values[column]] * reader.n_obs, dtype=object))
+    return control.mask(reader.obs([column])[column].astype(object))
+
+
+@dataclass(frozen=True)
+class InputObs:
+    """A file's own obs columns, under names that ours do not take.
+
+    Parameters
+    ----------
+    frame
+        One row per cell of the file; columns of the kinds bool, int, float, string.
+    kinds
+        Kind of each column, with ``?`` appended where values are missing.
+    """
+
+    frame: pd.DataFrame
+    kinds: dict[str, str]
+
+    def take(self, rows: NDArray[np.int64]) -> pa.Table:
+        """Return some rows as an Arrow table."""
+        part = self.frame.iloc[rows]
+        arrays = {name: to_arrow(part[name], kind.rstrip("?")) for name, kind in self.kinds.items()}
+        return pa.table(arrays) if arrays else pa.table({})
+
+
+def input_obs(reader: Reader, file: FileFacts, columns: Sequence[str] | None) -> InputObs:
+    """Read the wanted obs columns of a file; manifest values stand before columns of the file."""
+    wanted = [name for name in file.obs_columns if columns is None or name in columns]
+    wanted = [name for name in wanted if name != file.accession_column]
+    frame = reader.obs(wanted)
+    extra = {name: value for name, value in file.obs_values.items() if columns is None or name in columns}
+    taken: dict[str, pd.Series] = {}
+    for name, value in extra.items():
+        taken[free_name(name, taken)] = pd.Series([value] * reader.n_obs)
+    for name in wanted:
+        taken[free_name(name, taken)] = frame[name].reset_index(drop=True)
+    kinds = {name: kind_of(series) for name, series in taken.items()}
+    return InputObs(pd.DataFrame(taken, index=pd.RangeIndex(reader.n_obs)), kinds)
+
+
+def free_name(name: str, taken: Mapping[str, Any]) -> str:
+    """Return the column's name, with ``orig_`` before it while it is one of ours or taken; HDF5 forbids slashes."""
+    name = name.replace("/", "_") or "unnamed"
+    while name in RESERVED or name in taken or (name.startswith("pct_counts_in_top_") and name.endswith("_genes")):
+        name = f"orig_{name}"
+    return name
+
+
+def kind_of(series: pd.Series) -> str:
+    """Return the kind of a column: bool, int, float, string, or none without a value; ``?`` marks missing values."""
+    if series.isna().all():
+        return "none?"
+    missing = "?" if series.isna().any() else ""
+    values = series.dtype.categories if isinstance(series.dtype, pd.CategoricalDtype) else series
+    if isinstance(series.dtype, pd.CategoricalDtype) or pd.api.types.is_object_dtype(values):
+        distinct = {type(value) for value in pd.Series(values).dropna().unique()}
+        kind = "bool" if distinct <= {bool, np.bool_} else "string"
+    elif pd.api.types.is_bool_dtype(values):
+        kind = "bool"
+    elif pd.api.types.is_integer_dtype(values):
+        kind = "int" if values.max() <= np.iinfo(np.int64).max else "string"
+    elif pd.api.types.is_float_dtype(values):
+        return "float"
+    else:
+        kind = "string"
+    return kind + missing
+
+
+def to_arrow(series: pd.Series, kind: str) -> pa.Array:
+    """Return a column as an Arrow array of its kind; missing values become null."""
+    if kind == "none":
+        return pa.nulls(len(series), pa.float64())
+    if kind == "string":
+        codes, distinct = pd.factorize(series)
+        names = pa.array([str(value) for value in distinct], pa.string())
+        return names.take(pa.array(codes, mask=codes < 0))
+    if kind == "bool":
+        return pa.array([None if pd.isna(value) else bool(value) for value in series.tolist()], pa.bool_())
+    return pa.array(series, ARROW[kind], from_pandas=True)
+
+
+def measured_obs(
+    metrics: pd.DataFrame,
+    accessions: NDArray[np.object_],
+    names: NDArray[np.object_],
+    file_number: int,
+    hashes: NDArray[np.uint64],
+    own: pa.Table,
+) -> pa.Table:
+    """Return the obs of a run's rows: identity, metrics (indexed by source row), then the file's own columns."""
+    columns: dict[str, pa.Array] = {
+        "obs_name": pa.array(names, pa.string()),
+        "SRX_accession": pa.array(accessions, pa.string()),
+        "file_number": pa.array(np.full(len(metrics), file_number, np.int32)),
+        "source_row": pa.array(metrics.index.to_numpy(np.int64)),
+        **{name: pa.array(metrics[name].to_numpy()) for name in metrics.columns},
+        "split_hash": pa.array((hashes >> np.uint64(32)).astype(np.uint32)),
+        **{name: own.column(name) for name in own.column_names},
+    }
+    return pa.table(columns)
+
+
+def cell_names(reader: Reader, file: FileFacts, rank: int) -> tuple[NDArray[np.object_], Any]:
+    """Return each row's accession, and a function from row numbers to names that are unique in the directory.
+
+    A name is ``ACCESSION:barcode``; from the second file of an accession on,
+    ``ACCESSION#2:barcode``. Barcodes that recur in a file get ``-1``, ``-2``, …
+    """
+    # Arrow holds text in a third of the memory that Python strings take.
+    barcodes = pa.array(unique_names(reader.barcodes()), pa.string())
+    if file.accession is not None:
+        accessions = np.broadcast_to(np.array(file.accession, object), (reader.n_obs,))
+    else:
+        accessions = reader.obs([str(file.accession_column)])[file.accession_column].astype(str).to_numpy(object)
+    tag = f"#{rank + 1}" if rank else ""
+
+    def names(rows: NDArray[np.int64]) -> NDArray[np.object_]:
+        of_rows = barcodes.take(pa.array(rows)).to_pylist()
+        return np.array([f"{a}{tag}:{b}" for a, b in zip(accessions[rows], of_rows, strict=True)], object)
+
+    return accessions, names
+
+
+def unique_names(names: NDArray[np.object_]) -> NDArray[np.object_]:
+    """Give repeated names a suffix ``-1``, ``-2``, … that collides with none; the first keeps its name."""
+    repeated = pd.Series(names).duplicated().to_numpy()
+    if not repeated.any():
+        return names
+    taken, counters, unique = set(names), dict.fromkeys(names[repeated], 0), names.copy()
+    for row in np.flatnonzero(repeated):
+        name = names[row]
+        while True:
+            counters[name] += 1
+            candidate = f"{name}-{counters[name]}"
+            if candidate not in taken:
+                break
+        taken.add(candidate)
+        unique[row] = candidate
+    return unique

@@ -1,0 +1,167 @@
+"""One input file in; sorted runs of its kept cells, gene sums and an account of every cell out.
+
+The file is decoded once. Every value is checked, every cell measured and
+judged, and the kept rows are laid out in the universe's gene order, sorted
+by their order key and spooled. A file whose first choice of counts holds
+other values is scanned slot by slot, until one holds counts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from scvae_data.errors import InputError
+from scvae_data.processing.engine.workers import release_memory
+from scvae_data.processing.facts import FileFacts, ScanResult, SlotFacts
+from scvae_data.processing.scan.cells import read_cells
+from scvae_data.processing.scan.job import ScanJob, TableGenes, table_genes
+from scvae_data.processing.scan.metrics import NotCounts, checked, measure
+from scvae_data.processing.scan.qc_filter import Judge, OutlierBounds, find_bounds
+from scvae_data.processing.scan.rows import SortedRuns
+from scvae_data.readers.base import CsrBlock, Reader
+from scvae_data.readers.recognise import open_reader
+from scvae_data.store import FORMAT_VERSION
+from scvae_data.store.files import read_json, write_json
+
+__all__ = ["SlotScan", "scan_file"]
+
+# Raised where what a scan leaves changes: results of another version are made again.
+SPOOL_VERSION = 2
+
+
+def scan_file(job: ScanJob, file: FileFacts, number: int, rank: int, meanings: Sequence[str]) -> ScanResult:
+    """Scan one file, or return the result of an earlier scan with the same key.
+
+    Parameters
+    ----------
+    number
+        Position of the file among the inputs.
+    rank
+        Position among the files of its accession: tells their cells' names apart.
+    meanings
+        For each slot of the file a hash of what its columns are in the universe.
+
+    Raises
+    ------
+    InputError
+        No slot holds counts; names the first offending value of each.
+    """
+    target = job.target(number)
+    key = scan_key(file, job, rank, meanings)
+    done = target / "done.json"
+    if done.exists():
+        earlier = read_json(done)
+        if earlier.get("key") == key:
+            return ScanResult(**earlier["result"])
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    started = time.perf_counter()
+    evidence: list[str] = []
+    with open_reader(Path(file.path), job.limits) as reader:
+        for slot in sorted(file.slots, key=lambda slot: slot != file.slot):
+            genes = table_genes(job.work, slot.table, meanings[file.slots.index(slot)])
+            try:
+                result = SlotScan(job, file, reader, slot, genes, number, rank).run()
+            except NotCounts as fault:
+                evidence.append(f"{slot.name}: {fault}")
+                reason = fault.reason
+                continue
+            result.evidence = evidence
+            result.seconds = time.perf_counter() - started
+            write_json(done, {"key": key, "result": asdict(result)})
+            return result
+    raise InputError(
+        file.path,
+        reason,
+        f"no raw counts: {'; '.join(evidence)}. Give a file with counts in X, raw.X or layers['counts']",
+    )
+
+
+def scan_key(file: FileFacts, job: ScanJob, rank: int, meanings: Sequence[str]) -> str:
+    """Hash everything a scan's result depends on."""
+    parts = [
+        SPOOL_VERSION, FORMAT_VERSION, file.to_dict(), job.qc, job.control, job.order, job.obs_columns, job.run_entries,
+        job.count_tolerance, meanings, rank,
+    ]  # fmt: skip
+    return hashlib.sha256(json.dumps([repr(part) for part in parts]).encode()).hexdigest()
+
+
+class SlotScan:
+    """The scan of one slot of one file.
+
+    Parameters
+    ----------
+    genes
+        What is known about the slot's columns.
+    number
+        Position of the file among the inputs.
+    rank
+        Position among the files of its accession.
+    """
+
+    def __init__(
+        self,
+        job: ScanJob,
+        file: FileFacts,
+        reader: Reader,
+        slot: SlotFacts,
+        genes: TableGenes,
+        number: int,
+        rank: int,
+    ) -> None:
+        self.job, self.file, self.reader, self.slot, self.genes, self.number = job, file, reader, slot, genes, number
+        self.tops = sorted(set(job.qc.percent_top))
+        self.cells = read_cells(job, file, reader, rank)
+        self.judge = Judge(job.qc, self.cells, job.target(number))
+        self.runs = SortedRuns(job, self.cells, genes.gene_map, number, file.path)
+        release_memory()  # what reading names and obs left, before the rows come on top
+
+    def run(self) -> ScanResult:
+        """Stream the slot's rows; raises `NotCounts` at the first value that is none."""
+        if self.job.qc.outlier_metrics:
+            self.judge.bounds = self._find_bounds()
+        for block in self._blocks():
+            metrics = measure(block, self.genes, self.tops)
+            self.runs.append(block, metrics, self.judge.keep(block.first_row, metrics))
+        self.runs.close()
+        self.judge.close()
+        return ScanResult(
+            number=self.number,
+            source_file=self.file.source_file,
+            slot=self.slot.name,
+            table=self.slot.table,
+            species=list(self.slot.species),
+            evidence=[],
+            n_obs=self.reader.n_obs,
+            n_kept=self.runs.n_kept,
+            nnz=self.runs.nnz,
+            lost=self.judge.lost,
+            obs_kinds=self.cells.obs.kinds,
+            runs=self.runs.paths,
+            bounds=[asdict(bound) for bound in self.judge.bounds],
+        )
+
+    def _blocks(self) -> Iterator[CsrBlock]:
+        """Return the slot's rows, checked, block by block."""
+        blocks = self.reader.blocks(self.slot.name, max_elements=self.job.block_entries)
+        return map(partial(checked, genes=self.genes, tolerance=self.job.count_tolerance), blocks)
+
+    def _find_bounds(self) -> list[OutlierBounds]:
+        """Measure all rows before any is judged, and return the bounds of each accession."""
+        qc, measured = self.job.qc, []
+        for block in self._blocks():
+            metrics = measure(block, self.genes, self.tops).set_index(block.first_row + np.arange(block.n_rows))
+            measured.append(metrics.loc[qc.passes_minima(metrics), list(qc.outlier_metrics)])
+        together = pd.concat(measured)
+        accessions = self.cells.accessions[together.index.to_numpy()]
+        return find_bounds(together, accessions, qc.outlier_metrics, qc.mad_scale)

@@ -1,0 +1,92 @@
+"""What a run has decided before its scans, and a gene table, in; what every scan needs of them out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scvae_data.processing.genes.names import gene_class_flags
+from scvae_data.processing.genes.universe import load_table
+from scvae_data.processing.settings.control import ControlSubset
+from scvae_data.processing.settings.qc import GENE_CLASSES, QcRules
+from scvae_data.processing.sort.key import OrderKey
+from scvae_data.system.hdf5_guard import DEFAULT_LIMITS, Limits
+
+__all__ = ["ScanJob", "TableGenes", "table_genes"]
+
+
+@dataclass(frozen=True)
+class ScanJob:
+    """What a scan needs besides the file.
+
+    Parameters
+    ----------
+    work
+        The run's work folder; holds gene tables and their maps.
+    n_genes
+        Size of the universe.
+    obs_columns
+        Input obs columns to keep; None keeps all.
+    count_tolerance
+        How far a value may be from a whole number and still be rounded to it.
+    limits
+        What one file may ask for.
+    run_entries
+        A run is flushed at this many entries: what a scan holds in memory.
+    block_entries
+        A file is read in blocks of at most this many entries.
+    """
+
+    work: Path
+    n_genes: int
+    qc: QcRules
+    control: ControlSubset | None
+    order: OrderKey
+    obs_columns: Sequence[str] | None
+    count_tolerance: float = 0.0
+    limits: Limits = DEFAULT_LIMITS
+    run_entries: int = 6_000_000
+    block_entries: int = 1_500_000
+
+    def target(self, number: int) -> Path:
+        """Folder of the results for file ``number``."""
+        return self.work / "scan" / f"{number:06d}"
+
+
+@dataclass(frozen=True)
+class TableGenes:
+    """What a scan knows about the columns of one gene table.
+
+    Parameters
+    ----------
+    names
+        Their names, str, shape (n_vars,).
+    gene_map
+        Their positions in the universe, int32, shape (n_vars,).
+    flags
+        Their gene classes, one bit each, uint8, shape (n_vars,).
+    """
+
+    names: NDArray[np.object_]
+    gene_map: NDArray[np.int32]
+    flags: NDArray[np.uint8]
+
+    @cached_property
+    def measured(self) -> list[bool]:
+        """For each gene class whether the table has a gene of it."""
+        return [bool((self.flags & (1 << bit)).any()) for bit in range(len(GENE_CLASSES))]
+
+
+@lru_cache(maxsize=8)
+def table_genes(work: Path, key: str, _meaning: str) -> TableGenes:
+    """Load what is known about a gene table, once per process: most files of a corpus share a few tables."""
+    table = load_table(work / "tables", key)
+    gene_map = np.load(work / "maps" / f"{key}.npy")
+    symbols, keys = (np.load(work / f"universe_{name}.npy", allow_pickle=False) for name in ("symbols", "keys"))
+    named = table.symbols if table.symbols is not None else symbols[gene_map].astype(object)
+    return TableGenes(table.names, gene_map, gene_class_flags(named, keys[gene_map].astype(object)))

@@ -1,0 +1,209 @@
+"""A block of rows in; the block, checked to hold counts, and the QC metrics of its cells out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from scvae_data.processing.scan.job import TableGenes
+from scvae_data.processing.settings.qc import GENE_CLASSES
+from scvae_data.processing.survey.counts import FAULTS, fault_of
+from scvae_data.readers.base import CsrBlock
+from scvae_data.system.jit import compiled
+
+__all__ = ["NotCounts", "RowSums", "checked", "measure", "qc_metrics", "row_sums"]
+
+# Counts up to this value are ranked by a table instead of a sort.
+TABLE_SIZE = 1024
+
+
+@compiled
+def row_sums(
+    indptr: NDArray[np.int64],
+    indices: NDArray[Any],
+    data: NDArray[Any],
+    flags: NDArray[np.uint8],
+    tops: NDArray[np.int64],
+    total: NDArray[np.int64],
+    n_genes: NDArray[np.int64],
+    by_class: NDArray[np.int64],
+    top: NDArray[np.int64],
+) -> None:
+    """Fill the exact sums of every row; ``tops`` is ascending, explicit zeros do not count."""
+    table = np.zeros(TABLE_SIZE, np.int64)
+    large = np.empty(0, np.int64)
+    for row in range(indptr.size - 1):
+        n_large = 0
+        row_total = np.int64(0)
+        row_genes = 0
+        highest = np.int64(0)
+        for k in range(indptr[row], indptr[row + 1]):
+            value = np.int64(data[k])
+            if value == 0:
+                continue
+            row_total += value
+            row_genes += 1
+            flag = flags[indices[k]]
+            if flag:
+                if flag & 1:
+                    by_class[row, 0] += value
+                if flag & 2:
+                    by_class[row, 1] += value
+                if flag & 4:
+                    by_class[row, 2] += value
+            if value < TABLE_SIZE:
+                table[value] += 1
+                highest = value if value > highest else highest
+            else:
+                if n_large == large.size:
+                    grown = np.empty(2 * large.size + 64, np.int64)
+                    grown[:n_large] = large
+                    large = grown
+                large[n_large] = value
+                n_large += 1
+        total[row] = row_total
+        n_genes[row] = row_genes
+        if tops.size:
+            ranked = np.sort(large[:n_large])
+            sum_top = np.int64(0)
+            taken = np.int64(0)
+            level = 0
+            for k in range(n_large - 1, -1, -1):
+                if level == tops.size:
+                    break
+                sum_top += ranked[k]
+                taken += 1
+                while level < tops.size and taken == tops[level]:
+                    top[row, level] = sum_top
+                    level += 1
+            for count in range(highest, 0, -1):
+                left = table[count]
+                while left and level < tops.size:
+                    missing = tops[level] - taken
+                    step = left if left < missing else missing
+                    taken += step
+                    left -= step
+                    sum_top += step * count
+                    if taken == tops[level]:
+                        top[row, level] = sum_top
+                        level += 1
+                table[count] = 0
+            while level < tops.size:
+                top[row, level] = sum_top
+                level += 1
+        table[: highest + 1] = 0
+
+
+class NotCounts(Exception):
+    """A slot holds a value that is no count."""
+
+    def __init__(self, reason: str, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+def checked(block: CsrBlock, genes: TableGenes, tolerance: float) -> CsrBlock:
+    """Return the block, rounded where that is allowed.
+
+    Parameters
+    ----------
+    tolerance
+        How far a value may be from a whole number and still be rounded to it.
+
+    Raises
+    ------
+    NotCounts
+        Names the first value that is no count.
+    """
+    if tolerance and block.data.dtype.kind == "f":
+        whole = np.rint(block.data)
+        near = np.abs(block.data - whole) <= tolerance
+        block = replace(block, data=np.where(near, whole, block.data))
+    position, fault = fault_of(block.data)
+    if fault:
+        row = block.first_row + int(np.searchsorted(block.indptr, position, side="right")) - 1
+        column = int(block.indices[position])
+        raise NotCounts(
+            FAULTS[fault],
+            f"{FAULTS[fault].replace('_', ' ')} value {block.data[position]:g} in row {row}, column {column} "
+            f"({genes.names[column]})",
+        )
+    return block
+
+
+def measure(block: CsrBlock, genes: TableGenes, tops: Sequence[int]) -> pd.DataFrame:
+    """Return the QC metrics of a block's rows.
+
+    Parameters
+    ----------
+    tops
+        Numbers of top genes whose share is measured, ascending.
+    """
+    n_rows = len(block.indptr) - 1
+    sums = RowSums(
+        np.zeros(n_rows, np.int64),
+        np.zeros(n_rows, np.int64),
+        np.zeros((n_rows, len(GENE_CLASSES)), np.int64),
+        np.zeros((n_rows, len(tops)), np.int64),
+    )
+    row_sums(
+        block.indptr, block.indices, block.data, genes.flags, np.array(tops, np.int64),
+        sums.total, sums.n_genes, sums.by_class, sums.top,
+    )  # fmt: skip
+    return qc_metrics(sums, genes.measured, tops)
+
+
+@dataclass(frozen=True)
+class RowSums:
+    """Exact integer sums of some rows.
+
+    Parameters
+    ----------
+    total, n_genes
+        Sum of counts and number of genes above zero, int64, shape (n,).
+    by_class
+        Sum of counts over each gene class, int64, shape (n, 3), in the order of `GENE_CLASSES`.
+    top
+        Sum of the largest counts, int64, shape (n, len(percent_top)).
+    """
+
+    total: NDArray[np.int64]
+    n_genes: NDArray[np.int64]
+    by_class: NDArray[np.int64]
+    top: NDArray[np.int64]
+
+
+def qc_metrics(sums: RowSums, measured: Sequence[bool], percent_top: Sequence[int]) -> pd.DataFrame:
+    """Return scanpy's per-cell metrics.
+
+    Parameters
+    ----------
+    sums
+        Integer sums of n rows.
+    measured
+        Per gene class, whether the file has a gene of it; if not, the
+        percentage is NaN: not measured is not 0 %.
+    percent_top
+        The N behind ``sums.top``.
+    """
+    # scanpy divides float32 sums by float32 totals; sums below 2**24 are exact in float32.
+    total = sums.total.astype(np.float32)
+    columns: dict[str, NDArray[np.generic]] = {
+        "total_counts": sums.total,
+        "n_genes_by_counts": sums.n_genes.astype(np.int32),
+        "log1p_total_counts": np.log1p(total),
+        "log1p_n_genes_by_counts": np.log1p(sums.n_genes.astype(np.float64)),
+    }
+    with np.errstate(invalid="ignore", divide="ignore"):
+        for number, name in enumerate(GENE_CLASSES):
+            part = sums.by_class[:, number].astype(np.float32)
+            percent = part / total * np.float32(100)
+            columns[f"pct_counts_{name}"] = percent if measured[number] else np.full_like(total, np.nan)
+        for number, top in enumerate(percent_top):
+            columns[f"pct_counts_in_top_{top}_genes"] = sums.top[:, number] / sums.total * 100.0
+    return pd.DataFrame(columns)

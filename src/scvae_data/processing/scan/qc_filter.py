@@ -1,0 +1,154 @@
+"""The metrics of a file's cells in; which are kept out, and an account of every other one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from scvae_data.processing.scan.cells import FileCells
+from scvae_data.processing.scan.dropped import DroppedWriter, dropped_table
+from scvae_data.processing.settings.qc import Bounds, Judgement, QcRules
+
+__all__ = ["Judge", "OutlierBounds", "bounds_of_rows", "find_bounds"]
+
+
+class Judge:
+    """Keeps or drops the cells of one file, by the first rule that they break.
+
+    Parameters
+    ----------
+    folder
+        Where the table of dropped cells goes.
+    """
+
+    def __init__(self, qc: QcRules, cells: FileCells, folder: Path) -> None:
+        self.qc, self.cells = qc, cells
+        self.rules = (["not_control"] if cells.control is not None else []) + qc.rules
+        self.lost = dict.fromkeys(self.rules, 0)
+        self.bounds: Sequence[OutlierBounds] = []
+        self.dropped = DroppedWriter(folder)
+
+    def keep(self, first_row: int, metrics: pd.DataFrame) -> NDArray[np.bool_]:
+        """Return which rows are kept; count and list the others."""
+        rows = slice(first_row, first_row + len(metrics))
+        bounds = bounds_of_rows(self.bounds, self.cells.accessions[rows]) if self.bounds else None
+        judged = self.qc.judge(metrics, bounds)
+        verdict = judged.verdict.astype(np.int64)
+        if self.cells.control is not None:
+            other = ~self.cells.control[rows]
+            verdict = np.where(verdict > 0, verdict + 1, 0)
+            verdict[other] = 1
+            judged.value[other] = judged.threshold[other] = np.nan
+        self._account(first_row, metrics, judged, verdict)
+        return np.asarray(verdict == 0)
+
+    def _account(self, first_row: int, metrics: pd.DataFrame, judged: Judgement, verdict: NDArray[np.int64]) -> None:
+        """Count and list the rows that are dropped; a verdict is the number of a rule, from 1 on."""
+        for number, count in enumerate(np.bincount(verdict, minlength=len(self.rules) + 1)[1:]):
+            self.lost[self.rules[number]] += int(count)
+        out = np.flatnonzero(verdict)
+        if not len(out):
+            return
+        at = first_row + out
+        rules = np.array(self.rules, object)[verdict[out] - 1]
+        table = dropped_table(
+            at, self.cells.names(at), self.cells.accessions[at].tolist(), rules.tolist(), metrics.iloc[out],
+            value=judged.value[out], threshold=judged.threshold[out],
+        )  # fmt: skip
+        self.dropped.append(table)
+
+    def close(self) -> None:
+        """Finish the table of dropped cells."""
+        self.dropped.close()
+
+
+@dataclass(frozen=True)
+class OutlierBounds:
+    """The bounds of one metric in one accession of a file.
+
+    Parameters
+    ----------
+    n_obs
+        Cells behind the median: those with a value that pass the minimum rules.
+    median, mad
+        Of their values; the deviation is unscaled. None without a value.
+    lower, upper
+        Least and most allowed, inclusive. None where nothing is known to be
+        an outlier: the metric is not measured, or at least half of the cells
+        have the same value, whose deviation of 0 measures no spread.
+    """
+
+    accession: str
+    metric: str
+    n_obs: int
+    median: float | None
+    mad: float | None
+    lower: float | None
+    upper: float | None
+
+
+def find_bounds(
+    metrics: pd.DataFrame, accessions: NDArray[np.object_], nmads: Mapping[str, float], scale: float
+) -> list[OutlierBounds]:
+    """Return the bounds of every accession and metric.
+
+    Parameters
+    ----------
+    metrics
+        Metrics of the cells that count, in any order.
+    accessions
+        Their accessions, shape (n,).
+    nmads
+        Metric to the number of deviations allowed on either side.
+    scale
+        What a deviation is multiplied with.
+    """
+    found = []
+    groups = pd.Series(np.arange(len(metrics))).groupby(np.asarray(accessions, str), sort=True).indices
+    for accession, rows in groups.items():
+        for metric, n in nmads.items():
+            values = metrics[metric].to_numpy(np.float64)[rows]
+            found.append(bounds_of(str(accession), metric, values[~np.isnan(values)], n * scale))
+    return found
+
+
+def bounds_of(accession: str, metric: str, values: NDArray[np.float64], width: float) -> OutlierBounds:
+    """Return the bounds of one metric in one accession; ``width`` is in unscaled deviations."""
+    if not len(values):
+        return OutlierBounds(accession, metric, 0, None, None, None, None)
+    median = float(np.median(values))
+    mad = float(np.median(np.abs(values - median)))
+    lower, upper = (median - width * mad, median + width * mad) if mad > 0 else (None, None)
+    return OutlierBounds(accession, metric, len(values), median, mad, lower, upper)
+
+
+def bounds_of_rows(bounds: Sequence[OutlierBounds], accessions: NDArray[np.object_]) -> Bounds:
+    """Spread bounds over rows; an accession without bounds has none to break.
+
+    Parameters
+    ----------
+    accessions
+        Accession of each row, shape (n,).
+    """
+    codes, distinct = pd.factorize(accessions)
+    table: dict[str, dict[str, OutlierBounds]] = {}
+    for bound in bounds:
+        table.setdefault(bound.metric, {})[bound.accession] = bound
+    return {
+        metric: (
+            side([getattr(of_metric.get(name), "lower", None) for name in distinct], -np.inf)[codes],
+            side([getattr(of_metric.get(name), "upper", None) for name in distinct], np.inf)[codes],
+        )
+        for metric, of_metric in table.items()
+    }
+
+
+def side(values: Sequence[Any], absent: float) -> NDArray[np.float64]:
+    """Return one side's bounds as an array, ``absent`` for None."""
+    return np.array([absent if value is None else value for value in values], np.float64)

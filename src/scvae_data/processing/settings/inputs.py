@@ -1,0 +1,337 @@
+"""Configured inputs in, a list of files with their identities out.
+
+An accession names the experiment a file belongs to. It comes from the
+manifest, else from the file's own obs, else from the file name or its parent
+folders (10x files are all called ``filtered_feature_bc_matrix.h5``).
+"""
+
+from __future__ import annotations
+
+import glob
+import logging
+import os
+import re
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scvae_data.errors import ConfigError
+from scvae_data.readers.folders import InputsBelow, find_inputs, in_words, patterns
+from scvae_data.system.hdf5_guard import DEFAULT_LIMITS, Limits
+from scvae_data.wording import counted
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    "SUFFIXES",
+    "FileInput",
+    "InputFile",
+    "Inputs",
+    "ManifestInput",
+    "ObsValue",
+    "SimulatedInput",
+    "accession_from_path",
+    "check_accession",
+    "source_names",
+]
+
+log = logging.getLogger(__name__)
+
+ObsValue = str | int | float | bool | None
+ACCESSION = re.compile(r"(?<![A-Za-z])[SEDN]RX\d+")
+FORBIDDEN = re.compile(r"[:#\s\x00-\x1f]")
+SUFFIXES = (".gz", ".h5ad", ".h5", ".hdf5", ".mtx")
+# Names that say what kind of matrix a file is, not which experiment it came from.
+GENERIC = re.compile(
+    r"(^|[._-]+)((filtered|raw|sample_filtered|sample_raw)_(feature|gene)_bc_matri(x|ces)(_mex|_h5)?"
+    r"|matrix|matrices|counts?|adata|data|outs|count|hg19|hg38|grch3[78]|mm10|mm9|grcm3[89]|genome)$",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """One file or folder to process.
+
+    Parameters
+    ----------
+    path
+        Absolute path.
+    accession
+        From the manifest; None where the file itself or its name must say.
+    obs_values
+        Further manifest columns, given to every cell of the file.
+    """
+
+    path: Path
+    accession: str | None = None
+    obs_values: dict[str, ObsValue] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What every kind of input has in common.
+
+    Parameters
+    ----------
+    merge_same_accession
+        Accept several files of one accession.
+    obs_columns
+        Input obs columns to keep; None keeps all (an error beyond 50).
+    full_hash
+        Hash whole files instead of samples of them: sure to see every
+        change, and as much reading again as the run itself.
+    count_tolerance
+        Round values that are at most so far from a whole number: for counts
+        with the noise of float arithmetic, never for normalised values.
+    max_table_bytes
+        Bytes of one array that is read whole from an input: names, obs
+        columns, row borders; or of one HDF5 chunk. One that declares more is not read.
+    max_inflation
+        Bytes of an array for each byte that it takes in the file, beyond
+        which the file is not read.
+    """
+
+    merge_same_accession: bool = False
+    obs_columns: Sequence[str] | None = None
+    full_hash: bool = False
+    count_tolerance: float = 0.0
+    max_table_bytes: int = DEFAULT_LIMITS.max_table_bytes
+    max_inflation: int = DEFAULT_LIMITS.max_inflation
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.count_tolerance, int | float) or not 0 <= self.count_tolerance < 0.1:
+            raise ConfigError(f"input.count_tolerance={self.count_tolerance} must be from 0 to below 0.1")
+        for name in ("max_table_bytes", "max_inflation"):
+            if not isinstance(value := getattr(self, name), int) or value < 1:
+                raise ConfigError(f"input.{name}={value!r} must be a whole number of at least 1")
+
+    @property
+    def limits(self) -> Limits:
+        """What one input may ask for."""
+        return Limits(self.max_table_bytes, self.max_inflation)
+
+    simulated = False
+
+    def files(self) -> list[InputFile]:
+        """List the files; raises `ConfigError` where there are none."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class FileInput(Inputs):
+    """Files named by path or glob.
+
+    Parameters
+    ----------
+    paths
+        A path, a glob (``**`` descends), or a list of them. A folder without
+        a matrix of its own stands for the H5AD files below it; a warning
+        names 10x files there that no other path names.
+    """
+
+    paths: str | Sequence[str] = ()
+
+    def files(self) -> list[InputFile]:
+        """Expand the globs; every pattern must match something."""
+        patterns = [self.paths] if isinstance(self.paths, str) else list(self.paths)
+        if not patterns:
+            raise ConfigError("input.paths is empty; give a path or a glob, e.g. input.paths='\"data/*.h5ad\"'")
+        found: dict[Path, InputFile] = {}
+        folders: dict[Path, InputsBelow] = {}
+        for pattern in patterns:
+            literal = Path(pattern).expanduser().absolute()
+            inside = below(literal)
+            if inside.h5ad:
+                folders[literal] = inside
+            for path in inside.h5ad or expand(pattern):
+                found.setdefault(path, InputFile(path))
+        for folder, inside in folders.items():
+            warn_of_others(folder, inside, found.keys())
+        return list(found.values())
+
+
+@dataclass(frozen=True)
+class ManifestInput(Inputs):
+    """Files listed in a table.
+
+    Parameters
+    ----------
+    manifest
+        CSV, TSV or Parquet with a column ``path`` (relative paths start at
+        the manifest's folder), optionally ``srx_accession``; any further
+        column becomes an obs column.
+    """
+
+    manifest: str | None = None
+
+    def files(self) -> list[InputFile]:
+        """Read the manifest."""
+        import pandas as pd  # here: training on raw files, by the older names, starts without it
+
+        if not self.manifest:
+            raise ConfigError("input.manifest is not set; give a CSV or Parquet file with a column 'path'")
+        path = Path(self.manifest).absolute()
+        table = read_manifest(path)
+        known = {"path", "srx_accession", "SRX_accession"}
+        files = []
+        for number, row in enumerate(table.to_dict("records"), start=1):
+            if not isinstance(row["path"], str) or not row["path"]:
+                raise ConfigError(f"{path}: row {number} has no path; every row names one file")
+            accession = row.get("srx_accession", row.get("SRX_accession"))
+            target = path.parent / row["path"]
+            if not target.exists():
+                raise ConfigError(f"{path}: row {number} names {target}, which does not exist")
+            values = {str(k): None if pd.isna(v) else v for k, v in row.items() if k not in known}
+            named = None if accession is None or pd.isna(accession) else check_accession(str(accession), path)
+            files.append(InputFile(target.absolute(), named, values))
+        if not files:
+            raise ConfigError(f"{path}: the manifest lists no file")
+        twice = [str(name) for name, n in Counter(file.path for file in files).items() if n > 1]
+        if twice:
+            raise ConfigError(f"{path}: the manifest lists {min(twice)} more than once")
+        return files
+
+
+@dataclass(frozen=True)
+class SimulatedInput(Inputs):
+    """Simulated files, made on the spot: a demonstration without a download.
+
+    Parameters
+    ----------
+    directory
+        Where the files are written.
+    n_files, cells_per_file, n_genes
+        Size of the simulation.
+    seed
+        Seed of the simulation.
+    """
+
+    directory: str = "data/demo"
+    n_files: int = 4
+    cells_per_file: int = 2000
+    n_genes: int = 20_000
+    seed: int = 0
+
+    simulated = True
+
+    def files(self) -> list[InputFile]:
+        """Write the simulated files and list them."""
+        from scvae_data.simulate import simulate_files
+
+        paths = simulate_files(
+            Path(self.directory).absolute(),
+            n_files=self.n_files,
+            cells_per_file=self.cells_per_file,
+            n_genes=self.n_genes,
+            seed=self.seed,
+        )
+        return [InputFile(path) for path in paths]
+
+
+def expand(pattern: str) -> list[Path]:
+    """Return the absolute paths a pattern names, in sorted order; a path that exists is taken literally."""
+    literal = Path(pattern).expanduser()
+    if literal.exists():
+        return [literal.absolute()]
+    if not glob.has_magic(pattern):
+        raise ConfigError(f"input.paths: {pattern} does not exist")
+    matches = sorted(glob.glob(str(literal), recursive=True))  # noqa: PTH207 - a pattern may be absolute
+    if not matches:
+        raise ConfigError(f"input.paths: {pattern} matches no file (searched from {Path.cwd()})")
+    return [Path(match).absolute() for match in matches]
+
+
+def below(folder: Path) -> InputsBelow:
+    """Return what lies below a folder that holds no matrix itself; nothing for a file."""
+    if not folder.is_dir() or any(folder.glob("*matrix.mtx*")):
+        return InputsBelow()
+    return find_inputs(folder)
+
+
+def warn_of_others(folder: Path, found: InputsBelow, taken: Collection[Path]) -> None:
+    """Warn of files below a folder, 10x by their names, that are not taken where its H5AD files are."""
+    h5 = [path for path in found.h5 if path not in taken]
+    matrices = [path for path in found.matrices if path not in taken and path.parent not in taken]
+    if others := in_words(h5, matrices):
+        globs = ",".join(f'"{pattern}"' for pattern in (str(folder), *patterns(h5, matrices)))
+        log.warning(
+            "input.paths=%s stands for the %s below it; %s there are left out; to take them too: input.paths='[%s]'",
+            folder, counted(len(found.h5ad), "H5AD file"), others, globs,
+        )  # fmt: skip
+
+
+def read_manifest(path: Path) -> pd.DataFrame:
+    """Read a manifest table and check that it has a column ``path``."""
+    import pandas as pd
+
+    if not path.is_file():
+        raise ConfigError(f"input.manifest: {path} does not exist")
+    if path.suffix in {".parquet", ".pq"}:
+        table = pd.read_parquet(path)
+    else:
+        table = read_text_table(path, sep="\t" if ".tsv" in path.suffixes else ",")
+    if "path" not in table.columns:
+        raise ConfigError(
+            f"{path}: no column 'path' among {', '.join(map(str, table.columns))}; columns are separated by commas, "
+            "or by tabs in a .tsv"
+        )
+    return table
+
+
+def read_text_table(path: Path, sep: str) -> pd.DataFrame:
+    """Read a CSV or TSV; columns of codes such as ``007`` stay text."""
+    import pandas as pd
+
+    text = pd.read_csv(path, sep=sep, dtype=str)
+    codes = [name for name in text.columns if text[name].str.fullmatch(r"0\d+", na=False).any()]
+    return pd.read_csv(path, sep=sep, dtype=dict.fromkeys(codes, str))
+
+
+def check_accession(accession: str, origin: Path) -> str:
+    """Return an accession that can prefix cell names, or refuse it."""
+    if not accession or FORBIDDEN.search(accession):
+        raise ConfigError(
+            f"{origin}: accession {accession!r} must not be empty or hold ':', '#' or white space; "
+            "rename it in the manifest (input=manifest, column srx_accession)"
+        )
+    return accession
+
+
+def accession_from_path(path: Path) -> str:
+    """Return the accession that a file name or its parent folders give.
+
+    Examples
+    --------
+    >>> accession_from_path(Path("/data/SRX123/outs/filtered_feature_bc_matrix.h5"))
+    'SRX123'
+    >>> accession_from_path(Path("/data/donor_1/outs/filtered_feature_bc_matrix.h5"))
+    'donor_1'
+    >>> accession_from_path(Path("/data/pbmc3k_2700.h5ad"))
+    'pbmc3k_2700'
+    """
+    parts = [path, *path.parents]
+    for part in parts[:4]:
+        match = ACCESSION.search(part.name)
+        if match:
+            return match.group()
+    for part in parts:
+        name = part.name
+        while name.lower().endswith(SUFFIXES):
+            name = name[: name.rindex(".")]
+        name = FORBIDDEN.sub("_", GENERIC.sub("", name)).strip("_")
+        if name:
+            return name
+    return "unnamed"
+
+
+def source_names(paths: Sequence[Path]) -> list[str]:
+    """Return each path relative to the common parent of all, with forward slashes.
+
+    The names, and with them the output, are the same wherever the inputs lie.
+    """
+    common = os.path.commonpath([path.parent for path in paths])
+    return [path.relative_to(common).as_posix() for path in paths]

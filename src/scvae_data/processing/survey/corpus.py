@@ -1,0 +1,145 @@
+"""Configured inputs in, the headers of all files out: what a run, a dry run and a finished directory start from."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from scvae_data.errors import ConfigError
+from scvae_data.processing.engine.base import Engine
+from scvae_data.processing.engine.task import Failure, Task, stop_without_room
+from scvae_data.processing.facts import ACCESSION_COLUMNS, FileFacts
+from scvae_data.processing.run.summary import FailedFile
+from scvae_data.processing.settings.inputs import Inputs, source_names
+from scvae_data.processing.survey.file import survey_file
+from scvae_data.progress import progress
+from scvae_data.wording import counted
+
+__all__ = ["Corpus", "check_corpus", "check_group_column", "survey_inputs"]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """All inputs, in order of their names.
+
+    Parameters
+    ----------
+    files
+        The headers of those that can be read.
+    failed
+        The others, and why.
+    """
+
+    files: list[FileFacts]
+    failed: list[FailedFile] = field(default_factory=list)
+
+    @property
+    def n_files(self) -> int:
+        """Number of inputs."""
+        return len(self.files) + len(self.failed)
+
+
+def survey_inputs(inputs: Inputs, engine: Engine, tables: Path) -> Corpus:
+    """Read all headers; gene tables go to ``tables``, a folder that exists.
+
+    Raises
+    ------
+    ConfigError
+        The settings name no file.
+    """
+    given = inputs.files()
+    names = source_names([file.path for file in given])
+    order = sorted(range(len(given)), key=lambda number: names[number])
+    settings = (tables, inputs.full_hash, inputs.limits)
+    tasks = [Task(survey_file, (given[number], names[number], *settings)) for number in order]
+    found: dict[int, FileFacts] = {}
+    failed = []
+    for position, outcome in progress(engine.run(tasks), total=len(tasks), desc="survey"):
+        stop_without_room(outcome)
+        if isinstance(outcome, Failure):
+            number = order[position]
+            failed.append(FailedFile.of(names[number], "survey", outcome, str(given[number].path)))
+        else:
+            found[position] = outcome
+    return Corpus([found[position] for position in sorted(found)], sorted(failed, key=lambda file: file.source_file))
+
+
+MAX_OBS_COLUMNS = 50
+
+
+def check_corpus(files: Sequence[FileFacts], inputs: Inputs, *, allow_mixed_species: bool) -> None:
+    """Refuse what the inputs must not be together.
+
+    Raises
+    ------
+    ConfigError
+        Several species, one accession in several files, or too many obs
+        columns; the message names them and the key that allows it.
+    """
+    if not allow_mixed_species:
+        check_species(files)
+    if not inputs.merge_same_accession:
+        check_accessions(files)
+    if inputs.obs_columns is None:
+        columns = sorted({column for file in files for column in file.obs_columns})
+        if len(columns) > MAX_OBS_COLUMNS:
+            raise ConfigError(
+                f"the inputs have {len(columns)} obs columns together, more than {MAX_OBS_COLUMNS}; choose with "
+                f"input.obs_columns='[{columns[0]},{columns[1]},…]' ([] keeps none); there are: {', '.join(columns)}"
+            )
+    else:
+        known = {column for file in files for column in (*file.obs_columns, *file.obs_values)}
+        unknown = sorted(set(inputs.obs_columns) - known)
+        if unknown:
+            raise ConfigError(
+                f"input.obs_columns: no file has {', '.join(unknown)}; there are: {', '.join(sorted(known))}"
+            )
+
+
+def check_species(files: Sequence[FileFacts]) -> None:
+    """Refuse several species."""
+    example: dict[str, str] = {}
+    count: Counter[str] = Counter()
+    for file in files:
+        for species in file.slot.species:
+            example.setdefault(species, file.source_file)
+            count[species] += 1
+    if len(example) > 1:
+        named = ", ".join(
+            f"{species} ({counted(count[species], 'file')}, e.g. {example[species]})" for species in sorted(example)
+        )
+        raise ConfigError(
+            f"mixed species: {named}; process each species by itself, or allow it with genes.allow_mixed_species=true"
+        )
+
+
+def check_accessions(files: Sequence[FileFacts]) -> None:
+    """Refuse one accession in several files."""
+    owners: defaultdict[str, list[str]] = defaultdict(list)
+    for file in files:
+        for accession in file.accessions:
+            owners[accession].append(file.source_file)
+    shared: Mapping[str, list[str]] = {name: paths for name, paths in owners.items() if len(paths) > 1}
+    if shared:
+        name, paths = min(shared.items())
+        more = f" (and {counted(len(shared) - 1, 'more accession')})" if len(shared) > 1 else ""
+        raise ConfigError(
+            f"accession {name} belongs to {len(paths)} files: {paths[0]}, {paths[1]}{more}; name each in a manifest "
+            "(input=manifest), or join them with input.merge_same_accession=true"
+        )
+
+
+def check_group_column(files: Sequence[FileFacts], inputs: Inputs, column: str | None) -> None:
+    """Refuse a column to group by that no file has; one that some lack makes those a group."""
+    if column is None or column in ACCESSION_COLUMNS:
+        return
+    wanted = inputs.obs_columns
+    known = {name for file in files for name in (*file.obs_columns, *file.obs_values)}
+    known = {name for name in known if wanted is None or name in wanted}
+    if column not in known:
+        raise ConfigError(
+            f"chunking.group_column={column}: no input has this obs column, or input.obs_columns leaves it out; "
+            f"there are: {', '.join(sorted({'SRX_accession', *known}))}"
+        )

@@ -1,0 +1,115 @@
+"""Headers of every input in, facts and gene tables out: no counts are read.
+
+The survey finds what must stop a run before hours of reading: files that
+are not single-cell data, several species, one accession twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from scvae_data.errors import InputError
+from scvae_data.processing.facts import ACCESSION_COLUMNS, FileFacts, SlotFacts
+from scvae_data.processing.genes.universe import species_of, store_table
+from scvae_data.processing.settings.inputs import InputFile, accession_from_path, check_accession
+from scvae_data.processing.survey.counts import looks_integral
+from scvae_data.readers.base import Reader
+from scvae_data.readers.recognise import open_reader
+from scvae_data.store.files import sha256_file
+from scvae_data.system.hdf5_guard import DEFAULT_LIMITS, Limits
+
+__all__ = ["fingerprint", "survey_file"]
+
+SAMPLE_BYTES = 65_536
+
+
+def survey_file(
+    file: InputFile, source_file: str, tables: Path, full_hash: bool = False, limits: Limits = DEFAULT_LIMITS
+) -> FileFacts:
+    """Read the headers of one input and store its gene tables under ``tables`` by hash.
+
+    Raises
+    ------
+    InputError
+        The file cannot be used.
+    """
+    with open_reader(file.path, limits) as reader:
+        if reader.n_obs == 0:
+            raise InputError(file.path, "empty", "holds no cell; leave it out")
+        slots = tuple(survey_slot(reader, name, tables) for name in reader.slots)
+        columns = tuple(str(column) for column in reader.obs_columns)
+        column = next((name for name in ACCESSION_COLUMNS if name in columns), None)
+        accession = file.accession
+        found: tuple[str, ...] = ()
+        if accession is not None:
+            column, found = None, (accession,)
+        elif column is not None:
+            labels = reader.obs([column])[column]
+            if labels.isna().any():
+                row = int(np.flatnonzero(labels.isna())[0])
+                raise InputError(file.path, "no_accession", f"obs column {column} has no value in row {row}")
+            found = tuple(sorted(check_accession(str(label), file.path) for label in labels.unique()))
+        else:
+            accession = accession_from_path(file.path)
+            found = (accession,)
+        return FileFacts(
+            path=str(file.path),
+            source_file=source_file,
+            format=reader.format,
+            n_obs=reader.n_obs,
+            bytes=sum(part.stat().st_size for part in parts_of(file.path)),
+            fingerprint=fingerprint(file.path),
+            accession=accession,
+            accession_column=column,
+            accessions=found,
+            slots=slots,
+            obs_columns=columns,
+            notes=tuple(reader.notes),
+            obs_values=file.obs_values,
+            sha256=full_sha256(file.path) if full_hash else None,
+        )
+
+
+def survey_slot(reader: Reader, name: str, tables: Path) -> SlotFacts:
+    """Read one slot's gene table and look at its first rows."""
+    key = store_table(reader.genes(name), tables)
+    head = next(iter(reader.blocks(name, max_elements=50_000)), None)
+    faultless = head is None or head.data.dtype.kind in "ub" or looks_integral(head.data)
+    return SlotFacts(
+        name=name,
+        table=key,
+        species=species_of(tables, key),
+        looks_like_counts=faultless,
+        storage=dict(reader.storage(name)),
+    )
+
+
+def parts_of(path: Path) -> list[Path]:
+    """Return the files an input consists of."""
+    return sorted(part for part in path.iterdir() if part.is_file()) if path.is_dir() else [path]
+
+
+def fingerprint(path: Path) -> str:
+    """Hash size and three samples of each part: a whole hash would double the reading."""
+    digest = hashlib.sha256()
+    for part in parts_of(path):
+        size = part.stat().st_size
+        digest.update(f"{part.name if path.is_dir() else ''}\0{size}\0".encode())
+        with part.open("rb") as stream:
+            for offset in sorted({0, max(0, size // 2 - SAMPLE_BYTES // 2), max(0, size - SAMPLE_BYTES)}):
+                stream.seek(offset)
+                digest.update(stream.read(SAMPLE_BYTES))
+    return digest.hexdigest()
+
+
+def full_sha256(path: Path) -> str:
+    """Hash the whole content of a file, or of all files of a folder with their names."""
+    if not path.is_dir():
+        return sha256_file(path)
+    digest = hashlib.sha256()
+    for part in parts_of(path):
+        digest.update(f"{part.name}\0{sha256_file(part)}\0".encode())
+    return digest.hexdigest()

@@ -1,0 +1,183 @@
+"""One range of order keys in, one chunk file and its obs out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from scvae_data.processing.decide.decision import Decision, Plan, describe, load_decision, load_var, save_frame
+from scvae_data.processing.engine.task import Task
+from scvae_data.processing.run.context import Context
+from scvae_data.processing.sort.gather import ChunkRange, Gathered, gather
+from scvae_data.processing.sort.kernels import sort_rows
+from scvae_data.processing.sort.sorted_run import Run
+from scvae_data.store import STREAM_MAX_COUNT, ChunkEntry, Codec, CompactCsr, CsrStream, write_chunk
+from scvae_data.store.files import read_json, sha256_file, write_json
+
+__all__ = ["WriteJob", "chunk_name", "write_chunks", "write_obs_of", "write_obs_of_chunks", "write_one"]
+
+# Entries of a chunk that are in memory at once, 4 bytes each.
+PART_ENTRIES = 16_000_000
+
+
+@dataclass(frozen=True)
+class WriteJob:
+    """What the writing of any chunk needs.
+
+    Parameters
+    ----------
+    work, target
+        The work folder and the dataset directory.
+    digest
+        Hash of the decision.
+    sort_by
+        Order of the rows inside a chunk, see `gather`.
+    key
+        Hash of everything a chunk depends on besides its range.
+    """
+
+    work: Path
+    target: Path
+    digest: str
+    codec: Codec
+    block_elements: int
+    sort_by: Any
+    n_threads: int
+    key: str
+
+
+def chunk_name(number: int) -> str:
+    """Return a chunk's file name: ``chunk_0000.h5``."""
+    return f"chunk_{number:04d}.h5"
+
+
+def write_one(job: WriteJob, number: int, cells: ChunkRange) -> dict[str, Any]:
+    """Write one chunk, or return the entry of one that stands already.
+
+    Returns
+    -------
+    The chunk's entry in the index, as plain values.
+    """
+    path = job.target / chunk_name(number)
+    note = job.work / "chunks" / f"{number:06d}.json"
+    key = f"{job.key}:{cells.low}:{cells.high}:{cells.first_row}"
+    if note.exists() and path.exists():
+        earlier = read_json(note)
+        if earlier.get("key") == key and earlier["entry"]["sha256"] == sha256_file(path):
+            return dict(earlier["entry"])
+    decision = load_decision(job.work, job.digest)
+    with open_runs(job.work, decision.runs) as runs:
+        rows, obs = gathered(job, decision, runs, cells)
+        entry = write_chunk(
+            path,
+            x=matrix_of(rows, decision),
+            obs=obs,
+            var=load_var(job.work, job.digest),
+            uns=chunk_uns(decision),
+            codec=job.codec,
+            block_elements=job.block_elements,
+            n_threads=job.n_threads,
+            first_row=cells.first_row,
+        )
+    save_obs(job.work / "chunks" / f"{number:06d}.feather", obs)
+    plain = asdict(entry)
+    write_json(note, {"key": key, "entry": plain})
+    return plain
+
+
+def write_obs_of(job: WriteJob, number: int, cells: ChunkRange) -> None:
+    """Save the obs of a chunk that stands, without its counts."""
+    decision = load_decision(job.work, job.digest)
+    with open_runs(job.work, decision.runs) as runs:
+        save_obs(job.work / "chunks" / f"{number:06d}.feather", gathered(job, decision, runs, cells)[1])
+
+
+def gathered(
+    job: WriteJob, decision: Decision, runs: Sequence[Run], cells: ChunkRange
+) -> tuple[Gathered, pd.DataFrame]:
+    """Return the rows of a chunk, and their obs."""
+    rows = gather(
+        runs, cells.low, cells.high, decision.gene_map, decision.schema,
+        sort_by=job.sort_by, n_genes=decision.n_vars, max_count=decision.max_count,
+    )  # fmt: skip
+    basis = rows.totals
+    if decision.normalization.size_factor_genes == "all":
+        basis = rows.obs.column("total_counts").to_numpy()
+    return rows, decision.schema.frame(rows.obs, decision.files, basis / decision.target_sum, decision.gene_set)
+
+
+@contextmanager
+def open_runs(work: Path, names: Sequence[str]) -> Iterator[list[Run]]:
+    """Open runs for the time of a block."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(Run(work / name)) for name in names]
+
+
+def matrix_of(rows: Gathered, decision: Decision) -> CompactCsr | CsrStream:
+    """Return the rows part by part, or whole where only the largest count of all can tell the stored type."""
+
+    def parts(max_entries: int) -> Iterator[CompactCsr]:
+        for part in rows.parts(max_entries):
+            if decision.reorders:
+                sort_columns(part.indptr, part.indices, part.data, part.n_vars)
+            yield part
+            del part  # before the next one is made
+
+    if decision.max_count <= STREAM_MAX_COUNT:
+        return CsrStream(rows.row_starts, parts(PART_ENTRIES), decision.n_vars)
+    (whole,) = parts(int(rows.row_starts[-1]))
+    return whole
+
+
+def sort_columns(row_starts: NDArray[np.int64], indices: NDArray[Any], data: NDArray[Any], n_vars: int) -> None:
+    """Make the columns of every row ascend, in place."""
+    sort_rows(row_starts, indices, data, np.zeros(n_vars, data.dtype), np.zeros(-(-n_vars // 64), np.uint64))
+
+
+def chunk_uns(decision: Decision) -> dict[str, Any]:
+    """Return what every chunk says about itself; nothing that differs between equal runs."""
+    return {
+        "scvae_data": {
+            "format_version": 1,
+            "processing_id": decision.processing_id,
+            "normalization": describe(decision),
+        }
+    }
+
+
+def save_obs(path: Path, obs: pd.DataFrame) -> None:
+    """Write a chunk's obs for obs.parquet, names first."""
+    frame = obs.reset_index(names="obs_name")
+    save_frame(path, frame)
+
+
+def write_chunks(context: Context, plan: Plan, numbers: Sequence[int] | None = None) -> list[ChunkEntry]:
+    """Write all chunks, or those of some numbers; their entries come back in order."""
+    chosen = range(len(plan.ranges)) if numbers is None else numbers
+    tasks = write_tasks(context, plan, write_one, chosen)
+    return [ChunkEntry(**plain) for plain in context.collect("write", tasks, unit="chunk")]
+
+
+def write_obs_of_chunks(context: Context, plan: Plan) -> None:
+    """Write nothing but the obs of all chunks, for the table of all cells."""
+    tasks = write_tasks(context, plan, write_obs_of, range(len(plan.ranges)))
+    context.collect("obs", tasks, unit="chunk")
+
+
+def write_tasks(context: Context, plan: Plan, function: Any, numbers: Sequence[int]) -> list[Task]:
+    """Return a call of the function for each chunk as a task."""
+    chunking = context.chunking
+    # Threads help where processes leave cores idle; the bytes do not depend on them.
+    n_threads = 2 if context.engine.n_workers == 1 else 1
+    job = WriteJob(
+        context.work, context.directory, plan.digest, chunking.codec, chunking.block_elements,
+        "hash" if chunking.order == "hash" else "key", n_threads, f"{plan.digest}:{chunking}",
+    )  # fmt: skip
+    return [Task(function, (job, number, plan.ranges[number])) for number in numbers]

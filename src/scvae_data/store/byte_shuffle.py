@@ -1,0 +1,104 @@
+"""Integers to byte planes and back: HDF5's shuffle filter, without the wide copies it works on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scvae_data.system.jit import compiled
+
+__all__ = ["byte_entropy", "join_planes", "join_two", "narrow", "shuffle"]
+
+
+def shuffle(values: NDArray[Any], length: int, itemsize: int) -> NDArray[np.uint8]:
+    """Byte-shuffle a block as if its values had ``itemsize`` bytes, padded with zeros to ``length`` values.
+
+    Parameters
+    ----------
+    values
+        Unsigned integers that fit into ``itemsize`` bytes, (n,) with n <= length.
+    length
+        Values in the stored block.
+    itemsize
+        Bytes a value takes on disk.
+
+    Returns
+    -------
+    uint8, (itemsize * length,): all lowest bytes, then all second bytes, and so on.
+    """
+    planes = np.zeros((itemsize, length), dtype=np.uint8)
+    _split(values, planes[: min(itemsize, values.dtype.itemsize)])
+    return planes.reshape(-1)
+
+
+@compiled
+def _split(values: NDArray[Any], planes: NDArray[np.uint8]) -> None:
+    for plane in range(planes.shape[0]):
+        shift = values.dtype.type(8 * plane)
+        for i in range(values.size):
+            planes[plane, i] = values[i] >> shift
+
+
+@compiled
+def join_two(low: NDArray[Any], high: NDArray[Any], out: NDArray[Any]) -> int:
+    """Put 16-bit values together from their two bytes; return the largest, 0 if there are none."""
+    largest = np.uint16(0)
+    for i in range(out.size):
+        value = np.uint16(low[i]) | np.uint16(np.uint16(high[i]) << np.uint16(8))
+        out[i] = value
+        largest = max(largest, np.uint16(value))
+    return int(largest)
+
+
+@compiled
+def join_planes(planes: NDArray[Any], out: NDArray[Any]) -> int:
+    """Put values together from their byte planes, (bytes a value, n), lowest first; return the largest, 0 if none."""
+    kind = out.dtype.type
+    for i in range(out.size):
+        out[i] = planes[0, i]
+    # One plane at a time: these loops become vector instructions.
+    for plane in range(1, planes.shape[0]):
+        shift = kind(8 * plane)
+        for i in range(out.size):
+            out[i] |= kind(planes[plane, i]) << shift
+    largest = kind(0)
+    for i in range(out.size):
+        largest = max(largest, out[i])
+    return int(largest)
+
+
+@compiled
+def _tally(plane: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Count how often each byte occurs, (256,); four tables, since equal neighbours would wait for each other."""
+    tables = np.zeros((4, 256), np.int64)
+    whole = plane.size // 4 * 4
+    for i in range(0, whole, 4):
+        for lane in range(4):
+            tables[lane, plane[i + lane]] += 1
+    for i in range(whole, plane.size):
+        tables[0, plane[i]] += 1
+    counts: NDArray[np.int64] = tables.sum(axis=0)
+    return counts
+
+
+def byte_entropy(plane: NDArray[np.uint8]) -> float:
+    """Shannon entropy of single bytes, in bits: 8 where all 256 values are equally frequent."""
+    share = _tally(plane) / max(1, plane.size)
+    share = share[share > 0]
+    return float(-(share * np.log2(share)).sum())
+
+
+@compiled
+def _narrow(values: NDArray[Any], out: NDArray[Any]) -> int:
+    largest = values[0]
+    for i in range(out.size):
+        out[i] = values[i]
+        largest = max(largest, values[i])
+    return int(largest)
+
+
+def narrow(values: NDArray[Any], out: NDArray[Any]) -> int:
+    """Copy unsigned integers into a narrower array of the same length; return the largest, 0 if there are none."""
+    return int(_narrow(values, out)) if out.size else 0

@@ -1,0 +1,237 @@
+"""``chunk_index.json`` to a checked :class:`DatasetIndex` and back."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from scvae_data.errors import DamagedFileError, FormatVersionError, MissingIndexError, ScvaeDataError
+from scvae_data.store.chunk_writer import ChunkEntry
+from scvae_data.store.codec import Codec
+from scvae_data.store.dataset_index import FORMAT_VERSION, DatasetIndex
+from scvae_data.store.files import FileFacts, check_plain_name, parse_json, read_bytes, verify_checksum, write_json
+from scvae_data.store.gene_list import GENE_LIST_FILE
+from scvae_data.store.obs_writer import OBS_FILE, ObsColumn
+
+__all__ = ["INDEX_FILE", "chunk_file_name", "open_index", "write_index"]
+
+INDEX_FILE = "chunk_index.json"
+FORMAT = "scvae-data"
+CHUNK_COLUMNS = tuple(item.name for item in fields(ChunkEntry) if item.name != "stored_bytes")
+TEXT_COLUMNS = ("file", "sha256")
+SHA256 = re.compile(r"[0-9a-f]{64}")
+OBS_NEEDED = ("SRX_accession", "source_file", "source_row", "total_counts", "size_factor", "gene_set", "split_hash")
+ORDERS = ("hash", "source", "group")
+# Deflate packs 1,032 bytes into one at most, lz4 fewer: a chunk cannot hold more than that of what it stores.
+MAX_INFLATION = 1032
+# A name, an id and a symbol, each of at least a letter or null, with quotes and commas.
+LEAST_GENE_BYTES = 9
+T = TypeVar("T")
+
+
+def chunk_file_name(chunk_id: int) -> str:
+    """Name of a chunk file: ``chunk_0000.h5``, with more digits from 10,000 on."""
+    return f"chunk_{chunk_id:04d}.h5"
+
+
+def write_index(directory: Path, index: DatasetIndex) -> DatasetIndex:
+    """Write ``chunk_index.json``, the file that makes a directory complete; write it last.
+
+    Returns
+    -------
+    The index as :func:`open_index` will return it, content hash included.
+    """
+    index = replace(index, path=directory, content_hash=_content_hash(index), _codes={})
+    _check(index)
+    write_json(directory / INDEX_FILE, _to_json(index))
+    return index
+
+
+def open_index(path: Path | str) -> DatasetIndex:
+    """Open a dataset directory; reads its index only.
+
+    Raises
+    ------
+    MissingIndexError
+        If there is no finished dataset.
+    FormatVersionError
+        If it was written by a newer version.
+    DamagedFileError
+        If the index is not what was written.
+    """
+    directory = Path(path)
+    file = directory / INDEX_FILE
+    if not file.is_file():
+        raise MissingIndexError(_missing(directory))
+    encoded = read_bytes(file)
+    content = parse_json(file, encoded)
+    version = content.get("format_version")
+    # Before the checksum: a newer version may compute it in another way.
+    if content.get("format") == FORMAT and isinstance(version, int) and version > FORMAT_VERSION:
+        raise FormatVersionError(
+            f"{file}: has format version {version}, this scvae-data reads up to {FORMAT_VERSION}; upgrade scvae-data"
+        )
+    verify_checksum(file, encoded)
+    try:
+        index = _from_json(directory, content)
+        _check(index)
+        if index.content_hash != _content_hash(index):
+            raise ValueError("content_hash is not that of the files listed")
+    except (KeyError, TypeError, ValueError, OverflowError, ScvaeDataError) as error:
+        fault = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
+        raise DamagedFileError(f"{file}: malformed, {fault}; run process.py again with resume=true") from None
+    return index
+
+
+def _missing(directory: Path) -> str:
+    command = f"python process.py input=files input.paths=… paths.processed_dir={directory}"
+    if not directory.is_dir():
+        return f"no dataset at {directory}; make one with: {command}"
+    if next(directory.glob("chunk_*.h5"), None) is not None:
+        return (
+            f"{directory} is unfinished, it has chunks but no {INDEX_FILE}; "
+            f"give the command that began it again, with resume=true: {command} resume=true"
+        )
+    return f"{directory} holds no {INDEX_FILE}; make a dataset with: {command}"
+
+
+def _to_json(index: DatasetIndex) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "n_obs": index.n_obs,
+        "n_vars": index.n_vars,
+        "nnz": index.nnz,
+        "chunk_size": index.chunk_size,
+        "block_elements": index.block_elements,
+        "codec": {"name": index.codec.name, "level": index.codec.level},
+        "order": dict(index.order),
+        "normalization": dict(index.normalization),
+        "processing_id": index.processing_id,
+        "simulated": index.simulated,
+        "gene_list_hash": index.gene_list_hash,
+        "content_hash": index.content_hash,
+        "files": {name: _facts_to_json(facts) for name, facts in sorted(index.files.items())},
+        "obs_columns": {name: _column_to_json(column) for name, column in index.obs_columns.items()},
+        "chunks": {name: [getattr(chunk, name) for chunk in index.chunks] for name in CHUNK_COLUMNS},
+    }
+
+
+def _facts_to_json(facts: FileFacts) -> dict[str, Any]:
+    return {name: value for name, value in vars(facts).items() if value is not None}
+
+
+def _column_to_json(column: ObsColumn) -> dict[str, Any]:
+    if column.categories is None:
+        return {"dtype": column.dtype}
+    return {"dtype": column.dtype, "categories": list(column.categories)}
+
+
+def _content_hash(index: DatasetIndex) -> str:
+    """SHA-256 over the checksums of genes, obs and chunks, one a line: equal for directories of equal content."""
+    parts = [
+        index.files[GENE_LIST_FILE].sha256,
+        index.files[OBS_FILE].sha256,
+        *(chunk.sha256 for chunk in index.chunks),
+    ]
+    return hashlib.sha256("".join(f"{part}\n" for part in parts).encode()).hexdigest()
+
+
+def _get(content: Mapping[str, Any], key: str, kind: type[T]) -> T:
+    value = content[key]
+    if not isinstance(value, kind) or (kind is int and (isinstance(value, bool) or not 0 <= int(value) < 1 << 62)):  # type: ignore[call-overload]
+        raise TypeError(f"{key} is no {kind.__name__}" if kind is not int else f"{key} is no number of 0 or more")
+    return value
+
+
+def _from_json(directory: Path, content: Mapping[str, Any]) -> DatasetIndex:
+    if content["format"] != FORMAT or _get(content, "format_version", int) != FORMAT_VERSION:
+        raise ValueError(f"format is {content['format']!r} {content['format_version']!r}")
+    codec = _get(content, "codec", dict)
+    return DatasetIndex(
+        path=directory,
+        n_obs=_get(content, "n_obs", int),
+        n_vars=_get(content, "n_vars", int),
+        nnz=_get(content, "nnz", int),
+        chunk_size=_get(content, "chunk_size", int),
+        chunks=_chunks(_get(content, "chunks", dict)),
+        obs_columns={name: _column(value) for name, value in _get(content, "obs_columns", dict).items()},
+        codec=Codec(codec["name"], codec["level"]),
+        block_elements=_get(content, "block_elements", int),
+        order=_get(content, "order", dict),
+        normalization=_get(content, "normalization", dict),
+        processing_id=_get(content, "processing_id", str),
+        gene_list_hash=_get(content, "gene_list_hash", str),
+        files={check_plain_name(name): _facts(value) for name, value in _get(content, "files", dict).items()},
+        simulated=_get(content, "simulated", bool),
+        content_hash=_get(content, "content_hash", str),
+    )
+
+
+def _facts(value: Mapping[str, Any]) -> FileFacts:
+    tail = [_get(value, name, int) if name in value else None for name in ("tail_bytes", "tail_crc32")]
+    return FileFacts(_get(value, "bytes", int), _get(value, "sha256", str), *tail)
+
+
+def _column(value: Mapping[str, Any]) -> ObsColumn:
+    if "categories" not in value:
+        return ObsColumn(_get(value, "dtype", str))
+    categories = _get(value, "categories", list)
+    if not all(isinstance(item, str) for item in categories):
+        raise TypeError("categories are not strings")
+    return ObsColumn(_get(value, "dtype", str), tuple(categories))
+
+
+def _chunks(columns: Mapping[str, Any]) -> tuple[ChunkEntry, ...]:
+    lists = {name: _get(columns, name, list) for name in CHUNK_COLUMNS}
+    n_chunks = len(lists["file"])
+    for name, values in lists.items():
+        kind: type[Any] = str if name in TEXT_COLUMNS else int
+        if len(values) != n_chunks:
+            raise ValueError(f"chunks.{name} has {len(values)} entries for {n_chunks} chunks")
+        for value in values:
+            _get({f"chunks.{name}": value}, f"chunks.{name}", kind)
+    return tuple(ChunkEntry(*row) for row in zip(*lists.values(), strict=True))
+
+
+def _check(index: DatasetIndex) -> None:
+    """Raise ValueError or StoreError unless the parts of an index agree."""
+    first_row = 0
+    for chunk in index.chunks:
+        check_plain_name(chunk.file)
+        if chunk.first_row != first_row:
+            raise ValueError(f"{chunk.file} starts at row {chunk.first_row} instead of {first_row}")
+        if not chunk.n_obs:
+            raise ValueError(f"{chunk.file} holds no cells")
+        inside = chunk.blocks_offset + chunk.blocks_size <= chunk.bytes
+        holds = 4 * (chunk.n_obs + 2 * chunk.nnz) <= MAX_INFLATION * chunk.bytes
+        if not SHA256.fullmatch(chunk.sha256) or chunk.blocks_crc32 >= 1 << 32 or not inside or not holds:
+            raise ValueError(f"the entry of {chunk.file} is impossible")
+        first_row += chunk.n_obs
+    _require(index.n_obs == first_row, f"n_obs is {index.n_obs}, the chunks hold {first_row}")
+    nnz = sum(chunk.nnz for chunk in index.chunks)
+    _require(index.nnz == nnz, f"nnz is {index.nnz}, the chunks hold {nnz}")
+    _require(len({chunk.file for chunk in index.chunks}) == len(index.chunks), "two chunks share a file")
+    _require(index.block_elements > 0 and index.chunk_size > 0, "chunk_size and block_elements must be above 0")
+    method, target_sum = index.normalization["method"], index.normalization["target_sum"]
+    _require(method in ("log1p", "none") and 0 < target_sum < math.inf, f"normalization is {method} to {target_sum}")
+    genes = index.normalization["size_factor_genes"]
+    _require(genes in ("kept", "all"), f"normalization.size_factor_genes is {genes!r}")
+    _require(index.order["kind"] in ORDERS, f"order.kind is {index.order['kind']!r}")
+    _require({GENE_LIST_FILE, OBS_FILE} <= set(index.files), f"files lacks {GENE_LIST_FILE} or {OBS_FILE}")
+    if missing := [name for name in OBS_NEEDED if name not in index.obs_columns]:
+        raise ValueError(f"obs has no column {missing[0]}")
+    _require(index.obs_columns["SRX_accession"].categories is not None, "SRX_accession is not categorical")
+    room = index.files[GENE_LIST_FILE].bytes // LEAST_GENE_BYTES
+    _require(index.n_vars <= room, f"n_vars is {index.n_vars}, {GENE_LIST_FILE} has room for {room}")
+    _require(all(SHA256.fullmatch(facts.sha256) is not None for facts in index.files.values()), "a sha256 is none")
+
+
+def _require(holds: bool, fault: str) -> None:
+    if not holds:
+        raise ValueError(fault)

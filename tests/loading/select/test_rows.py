@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from scvae_data.errors import ConfigError
+from scvae_data.loading.select.rows import as_names, select_codes, to_blocks
+
+FIRST_ROWS = np.array([0, 4, 4, 9])
+
+
+def rows_of(mask: np.ndarray | None) -> list[list[int]]:
+    return [block.global_rows(np.arange(block.n_rows)).tolist() for block in to_blocks(mask, FIRST_ROWS)]
+
+
+def test_no_filter_selects_every_chunk_that_has_cells() -> None:
+    blocks = to_blocks(None, FIRST_ROWS)
+    assert [(block.chunk_id, block.start, block.stop, block.rows) for block in blocks] == [
+        (0, 0, 4, None),
+        (2, 0, 5, None),
+    ]
+
+
+def test_chunks_without_selected_cells_make_no_block() -> None:
+    mask = np.zeros(9, bool)
+    mask[5] = True
+    assert rows_of(mask) == [[5]]
+
+
+def test_gapless_rows_are_kept_as_a_range_and_others_as_rows() -> None:
+    mask = np.array([0, 1, 1, 0, 1, 0, 1, 1, 1], bool)
+    first, second = to_blocks(mask, FIRST_ROWS)
+    assert (first.start, first.stop, first.rows) == (1, 3, None)
+    assert first.spans(0, 2) == [(1, 3)] and first.spans(1, 2) == [(2, 3)]
+    assert second.rows is not None and second.rows.tolist() == [0, 2, 3, 4]
+    assert second.spans(0, 4) == [(0, 1), (2, 5)]
+    assert second.spans(1, 3) == [(2, 4)]
+    assert rows_of(mask) == [[1, 2], [4, 6, 7, 8]]
+
+
+@pytest.mark.parametrize(
+    ("include", "exclude", "expected"),
+    [
+        pytest.param([1], None, [1, 4], id="include"),
+        pytest.param(None, [1], [0, 2, 3, 5], id="exclude keeps unknown"),
+        pytest.param([0, 1], [1], [0], id="both"),
+    ],
+)
+def test_select_codes(include: list[int] | None, exclude: list[int] | None, expected: list[int]) -> None:
+    codes = np.array([0, 1, 2, 3, 1, 2], np.int32)  # 3 = unknown
+    as_codes = [None if names is None else np.array(names, np.int32) for names in (include, exclude)]
+    mask = select_codes(codes, 3, *as_codes)
+    assert mask is not None and np.flatnonzero(mask).tolist() == expected
+
+
+def test_nothing_to_select_by_is_no_mask() -> None:
+    assert select_codes(np.zeros(3, np.int32), 1, None, None) is None
+
+
+def test_one_string_is_one_name() -> None:
+    assert as_names("key", "SRX1") == ("SRX1",)
+    assert as_names("key", ["SRX1", "SRX2"]) == ("SRX1", "SRX2")
+    assert as_names("key", None) is None
+
+
+@pytest.mark.parametrize(("value", "message"), [([], "names nothing"), ([1], "holds 1, which is not a name")])
+def test_names_that_are_none(value: list[int], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        as_names("key", value)  # type: ignore[arg-type]

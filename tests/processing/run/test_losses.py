@@ -1,0 +1,55 @@
+"""What is said where hardly a cell is kept, and of limits that are hardly percentages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from scvae_data.errors import ConfigError
+from scvae_data.processing.run.losses import few_cells, warn_of_fractions
+from scvae_data.processing.settings.genes import GeneRules
+from scvae_data.processing.settings.qc import QcRules
+
+Process = Callable[..., Any]
+Write = Callable[..., Path]
+
+
+def test_few_cells_are_told_with_the_rule_that_lost_most() -> None:
+    lost = {"min_genes": 10, "max_pct_counts_mt": 985}
+    assert few_cells(lost, 1000, QcRules()) == (
+        "only 5 of 1,000 cells are kept, 985 are lost by qc.max_pct_counts_mt=20"
+    )
+    assert "(0.05 per cent of the counts; a share of 0.05 is written 5)" in few_cells(
+        lost, 1000, QcRules(max_pct_counts_mt=0.05)
+    )
+    assert few_cells({"min_genes": 900}, 1000, QcRules()) == ""
+    assert few_cells({"min_genes": 901}, 1000, QcRules()).startswith("only 99 of 1,000 cells")
+    assert few_cells({"mad_pct_counts_mt": 901}, 1000, QcRules()).endswith("lost by mad_pct_counts_mt")
+
+
+def test_empty_droplets_and_cells_that_are_no_controls_are_lost_as_they_should() -> None:
+    assert few_cells({"zero_counts": 600, "not_control": 390}, 1000, QcRules()) == ""
+    assert few_cells({"not_control": 1000}, 1000, QcRules()) == ""
+
+
+@pytest.mark.parametrize(("limit", "n_warnings"), [(0.05, 1), (1.0, 1), (0.0, 0), (1.1, 0), (None, 0)])
+def test_a_limit_that_looks_like_a_share(limit: float | None, n_warnings: int, caplog: Any) -> None:
+    warn_of_fractions(QcRules(max_pct_counts_mt=limit))
+    assert len(caplog.messages) == n_warnings
+
+
+def test_the_cause_comes_first_where_no_gene_is_left(write_raw: Write, process: Process, caplog: Any) -> None:
+    counts = np.full((20, 3), 10)
+    counts[0, 0] = 0  # the one cell without a mitochondrial count
+    path = write_raw("SRX1.h5ad", counts, ["MT-ND1", "A", "B"])
+    qc = QcRules(min_genes=None, min_counts=None, max_pct_counts_mt=0.2, percent_top=[2])
+    with pytest.raises(ConfigError, match=r"^only 1 of 20 cells are kept, 19 are lost by qc.max_pct_counts_mt=0.2 "):
+        process([path], qc=qc, genes=GeneRules(min_cells=2))
+    assert caplog.messages[0] == (
+        "qc.max_pct_counts_mt=0.2 is 0.2 per cent of the counts; a share of 0.2 is written 20"
+    )
+    assert any(message.startswith("only 1 of 20 cells are kept") for message in caplog.messages)

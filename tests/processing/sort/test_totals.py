@@ -1,0 +1,90 @@
+"""Gene totals are whole numbers however large: float32 sums go wrong above 2**24."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+
+from scvae_data.processing.genes.hvg.kernels import sum_clipped, sum_counts
+from scvae_data.processing.settings.genes import GeneRules, HvgRules
+from scvae_data.processing.sort.kernels import remap_rows, row_totals
+from scvae_data.store import Chunking
+
+N_CELLS, COUNT, TOTAL = 3_000_000, 9, 27_000_000
+
+
+@pytest.fixture(scope="module")
+def one_gene() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Three million cells with nine counts of one gene: row starts, indices, data."""
+    return np.arange(N_CELLS + 1), np.zeros(N_CELLS, np.int32), np.full(N_CELLS, COUNT, np.float32)
+
+
+def test_float32_would_be_wrong(one_gene: tuple[np.ndarray, ...]) -> None:
+    assert np.cumsum(one_gene[2], dtype=np.float32)[-1] != TOTAL
+
+
+def test_the_scan_adds_up_three_million_cells(one_gene: tuple[np.ndarray, ...]) -> None:
+    starts, indices, data = one_gene
+    cells, totals = np.zeros(1, np.int64), np.zeros(1, np.int64)
+    remap_rows(
+        starts, indices, data, np.ones(N_CELLS, bool), np.zeros(1, np.int32), np.zeros(1, np.int64),
+        np.zeros(1, np.uint64), np.empty(N_CELLS, np.uint16), np.empty(N_CELLS, np.uint32), 0,
+        np.zeros(N_CELLS, np.int64), cells, totals,
+    )  # fmt: skip
+    assert (cells[0], totals[0]) == (N_CELLS, TOTAL)
+
+
+def test_ranking_adds_up_three_million_cells(one_gene: tuple[np.ndarray, ...]) -> None:
+    starts, indices, data = one_gene
+    batch, counts = np.zeros(N_CELLS, np.int64), data.astype(np.uint8)
+    sums, squares = np.zeros((1, 1), np.int64), np.zeros((1, 1))
+    sum_counts(starts, indices, counts, batch, np.zeros(1, np.int32), sums, squares)
+    assert (sums[0, 0], squares[0, 0]) == (TOTAL, 9 * TOTAL)
+    numbers, above, above_squares = np.zeros((1, 1), np.int64), np.zeros((1, 1), np.int64), np.zeros((1, 1))
+    limit = np.full((1, 1), 8.5)
+    sum_clipped(starts, indices, counts, batch, np.zeros(1, np.int32), limit, numbers, above, above_squares)
+    assert (numbers[0, 0], above[0, 0], above_squares[0, 0]) == (N_CELLS, TOTAL, 9 * TOTAL)
+
+
+def test_a_row_total_passes_32_bits() -> None:
+    totals, lengths = np.zeros(1, np.int64), np.zeros(1, np.int32)
+    data = np.full(3, 2**32 - 1, np.uint32)
+    largest = row_totals(np.array([0, 3]), np.arange(3, dtype=np.uint16), data, np.ones(3, bool), totals, lengths)
+    assert (totals[0], lengths[0], largest) == (3 * (2**32 - 1), 3, 2**32 - 1)
+
+
+def large_counts(write_raw: Callable[..., Path]) -> list[Path]:
+    """Two files whose totals of gene ``odd`` are odd numbers above 2**24; their sum is 27,000,001."""
+    counts = np.array([[9_000_000, 1, 5], [4_500_001, 0, 5]])
+    genes = ["odd", "one", "five"]
+    return [
+        write_raw("SRX1.h5ad", counts, genes),
+        write_raw("SRX2.h5ad", np.array([[9_000_000, 0, 5], [4_500_000, 0, 5]]), genes),
+    ]
+
+
+@pytest.mark.parametrize(("least", "kept"), [(TOTAL + 1, ["odd"]), (20, ["five", "odd"])])
+def test_a_threshold_meets_the_exact_total(
+    least: int, kept: list[str], write_raw: Callable[..., Path], process: Callable[..., Any], tmp_path: Path
+) -> None:
+    process(large_counts(write_raw), genes=GeneRules(min_cells=None, min_counts=least), chunking=Chunking())
+    chunk = ad.read_h5ad(tmp_path / "out" / "chunk_0000.h5")
+    assert chunk.var_names.tolist() == kept
+    assert chunk[:, "odd"].X.astype(np.int64).sum() == TOTAL + 1
+
+
+def test_totals_are_reported_to_the_last_count(
+    write_raw: Callable[..., Path], process: Callable[..., Any], tmp_path: Path
+) -> None:
+    process(large_counts(write_raw), genes=HvgRules(min_cells=1, n_top_genes=1), chunking=Chunking())
+    table = pd.read_parquet(tmp_path / "out" / "gene_statistics.parquet").set_index("gene")
+    assert table["total_counts"].to_dict() == {"five": 20, "odd": TOTAL + 1, "one": 1}
+    dropped = json.loads((tmp_path / "out" / "chunk_summary.json").read_text())["dropped_genes"]
+    assert dict(zip(dropped["gene"], dropped["total_counts"], strict=True))["one"] == 1

@@ -1,0 +1,152 @@
+"""A dry run says what the headers say, predicts from stated rates, and writes nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from tests.processing.conftest import position_counts
+
+from scvae_data.processing.engine.base import SerialEngine
+from scvae_data.processing.settings.genes import GeneRules, ListRules
+from scvae_data.processing.settings.inputs import FileInput, SimulatedInput
+from scvae_data.processing.survey import dry_run as module
+from scvae_data.processing.survey.dry_run import dry_run
+from scvae_data.store import Chunking
+
+Write = Callable[..., Path]
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def files(write_raw: Write, tmp_path: Path) -> list[Path]:
+    """Two sparse files that share two of three genes, and a dense one with other genes."""
+    first = write_raw("SRX1.h5ad", position_counts(6, 3), list("ABC"))
+    second = write_raw("SRX2.h5ad", position_counts(4, 3), list("BCD"))
+    dense = tmp_path / "raw" / "SRX3.h5ad"
+    var = pd.DataFrame(index=[f"x{n}" for n in range(10)])
+    ad.AnnData(np.ones((5, 10), np.float32), obs=pd.DataFrame(index=list("abcde")), var=var).write_h5ad(dense)
+    return [first, second, dense]
+
+
+def test_sums_and_overlaps(files: list[Path], tmp_path: Path) -> None:
+    inputs = FileInput(paths=[str(path) for path in files])
+    found = dry_run(inputs, GeneRules(), Chunking(chunk_size=4), SerialEngine(), tmp_path / "out")
+    sparse = sum(int((position_counts(n, 3) > 0).sum()) for n in (6, 4))
+    assert (found.n_files, found.n_obs, found.nnz, found.n_dense) == (3, 15, sparse + 5, 1)
+    assert (found.n_genes, found.n_tables, found.n_chunks, found.stops) == (14, 3, 4, "")
+    pairs = {(overlap.first, overlap.second): (overlap.shared, overlap.share) for overlap in found.overlaps}
+    assert pairs == {
+        ("SRX1.h5ad", "SRX2.h5ad"): (2, 2 / 3),
+        ("SRX1.h5ad", "SRX3.h5ad"): (0, 0),
+        ("SRX2.h5ad", "SRX3.h5ad"): (0, 0),
+    }
+    assert found.overlaps[-1].shared == 2
+    assert found.bytes == found.nnz * 1.5 + 15 * 60
+    read = sparse / module.SCAN_RATE["csr"] + 50 / module.SCAN_RATE["dense"]
+    later = found.nnz / module.DECIDE_RATE + found.nnz / module.WRITE_RATE["gzip"]
+    assert found.seconds == pytest.approx(read + later)
+    assert found.memory_bytes == pytest.approx(500e6 + 4 * found.nnz / 15 * 20)
+    text = str(found)
+    for piece in ("those of 1 dense file guessed", "a tenth of the elements", "M counts/s", "1.5 bytes a count"):
+        assert piece in text
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_would_stop_the_run_is_said(write_raw: Write, tmp_path: Path) -> None:
+    human = write_raw("SRX1.h5ad", position_counts(3, 2), ["MT-ND1", "TP53"])
+    mouse = write_raw("SRX2.h5ad", position_counts(3, 2), ["mt-Nd1", "Trp53"])
+    text = tmp_path / "raw" / "SRX3.h5ad"
+    text.write_text("a,b\n")
+    inputs = FileInput(paths=[str(path) for path in (human, mouse, text)])
+    found = dry_run(inputs, GeneRules(), Chunking(), SerialEngine(), tmp_path / "out")
+    assert found.species == {"human": 1, "mouse": 1}
+    assert "human (1 file), mouse (1 file)" in str(found)
+    assert "3, 1 of them cannot be read" in str(found)
+    assert "SRX3.h5ad: not_single_cell" in str(found)
+    assert found.stops.startswith("1 of 3 files failed, more than max_failed_fraction=0 allows")
+    found = dry_run(inputs, GeneRules(), Chunking(), SerialEngine(), tmp_path / "out", max_failed_fraction=0.5)
+    assert found.stops.startswith("mixed species: human (1 file, e.g. SRX1.h5ad), mouse (1 file")
+
+
+def test_a_directory_that_is_in_use_stops_the_run(files: list[Path], tmp_path: Path) -> None:
+    inputs, out = FileInput(paths=[str(path) for path in files]), tmp_path / "out"
+    out.mkdir()
+    (out / "chunk_index.json").touch()
+    found = dry_run(inputs, GeneRules(), Chunking(), SerialEngine(), out)
+    assert found.stops == f"{out} already holds a dataset; overwrite=true replaces it"
+    assert dry_run(inputs, GeneRules(), Chunking(), SerialEngine(), out, overwrite=True).stops == ""
+
+
+def test_a_gene_list_that_no_file_knows_stops_the_run(files: list[Path], tmp_path: Path) -> None:
+    names = tmp_path / "list.txt"
+    names.write_text("Q1\nQ2\n")
+    inputs = FileInput(paths=[str(path) for path in files])
+    found = dry_run(inputs, ListRules(path=str(names)), Chunking(), SerialEngine(), tmp_path / "out")
+    assert found.stops.startswith("none of the 2 genes")
+
+
+def test_only_unreadable_files(tmp_path: Path) -> None:
+    (tmp_path / "SRX3.h5ad").write_text("a,b\n")
+    inputs = FileInput(paths=str(tmp_path / "SRX3.h5ad"))
+    found = dry_run(inputs, GeneRules(), Chunking(), SerialEngine(), tmp_path / "out")
+    assert (found.n_obs, found.nnz, found.n_genes, found.seconds) == (0, 0, 0, 0)
+    text = str(found)
+    assert "1, 1 of them cannot be read" in text
+    assert "predicted" not in text
+    assert "a text file" not in text  # which the error says
+    assert "a text file" in found.stops
+
+
+def test_pairs_without_a_shared_gene_are_told_by_their_cause(write_raw: Write, tmp_path: Path) -> None:
+    genes = {
+        "SRX1": ["ENSG00000000001", "ENSG00000000002"],
+        "SRX2": ["ENSG00000000001", "ENSG00000000003"],
+        "SRX3": ["ENSMUSG00000000001", "ENSMUSG00000000002"],
+        "SRX4": ["TP53", "ACTB"],
+    }
+    paths = [str(write_raw(f"{name}.h5ad", position_counts(3, 2), names)) for name, names in genes.items()]
+    found = dry_run(FileInput(paths=paths), GeneRules(), Chunking(), SerialEngine(), tmp_path / "out")
+    lines = str(found).splitlines()
+    at = lines.index("  least shared:")
+    assert [line.strip() for line in lines[at + 1 : at + 4]] == [
+        "0.0 %  2 pairs of lists: human against mouse, e.g. SRX1.h5ad, SRX3.h5ad",
+        "0.0 %  3 pairs of lists: ids against symbols, e.g. SRX1.h5ad, SRX4.h5ad",
+        "50.0 %  SRX1.h5ad, SRX2.h5ad (1 gene)",
+    ]
+
+
+def test_the_demo_is_simulated_elsewhere(tmp_path: Path) -> None:
+    inputs = SimulatedInput(directory=str(tmp_path / "demo"), n_files=2, cells_per_file=50, n_genes=1000)
+    assert dry_run(inputs, GeneRules(), Chunking(), SerialEngine(), tmp_path / "out").n_obs == 100
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_ends_as_the_run_would_and_writes_no_dataset(files: list[Path], tmp_path: Path) -> None:
+    out, run = tmp_path / "out", tmp_path / "run"
+
+    def process(*more: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(ROOT / "process.py"), "input=files", f"input.paths={tmp_path}/raw"]
+        return subprocess.run(
+            [*command, f"paths.processed_dir={out}", f"hydra.run.dir={run}", *more],
+            capture_output=True, text=True, cwd=tmp_path,
+        )  # fmt: skip
+
+    result = process("dry_run=true")
+    assert result.returncode == 0, result.stderr
+    assert "dry run: from headers alone; nothing was written" in result.stdout
+    assert "  cells    15\n" in result.stdout
+    assert not out.exists()
+    files[0].write_text("a,b\n")
+    dry, wet = process("dry_run=true"), process()
+    assert (dry.returncode, wet.returncode) == (1, 1)
+    assert "3, 1 of them cannot be read" in dry.stdout
+    error = dry.stderr.splitlines()[-1]
+    assert error.startswith("error: 1 of 3 files failed")
+    assert wet.stderr.splitlines()[-1] == error.replace("; leave", f"; all in {out}/failure_report.json; leave")
