@@ -5,44 +5,43 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+from tests.processing.conftest import run_pipeline
 
 from scvae_data import open_index
 from scvae_data.commands.why import why
 from scvae_data.errors import SelectionError
-from scvae_data.processing import pipeline
 from scvae_data.processing.engine.base import SerialEngine
 from scvae_data.processing.engine.local import LocalEngine
-from scvae_data.processing.scan import dropped
+from scvae_data.processing.run.summary import Summary
 from scvae_data.processing.settings.control import ControlSubset
 from scvae_data.processing.settings.genes import GeneRules
 from scvae_data.processing.settings.inputs import FileInput
-from scvae_data.processing.settings.normalization import Normalization
 from scvae_data.processing.settings.qc import QcRules
+from scvae_data.processing.write import dropped
 from scvae_data.store import Chunking
 
 GENES = ["MT-ND1", *(f"g{n}" for n in range(59))]
 RULES = QcRules(min_genes=2, min_counts=3, max_pct_counts_mt=20.0, percent_top=[], nmads={"total_counts": 5.0})
 
 
-def run(paths: list[Path], out: Path, workers: int = 1, **settings: object) -> pipeline.Summary:
-    chosen = {
+def run(paths: list[Path], out: Path, workers: int = 1, **chosen: Any) -> Summary:
+    stages: dict[str, Any] = {
         "input": FileInput(paths=[str(path) for path in paths], merge_same_accession=True),
         "qc": RULES,
         "genes": GeneRules(min_cells=2),
-        "normalization": Normalization(),
-        "chunking": Chunking(chunk_size=4),
         "control": ControlSubset(column="guide", values=["ctrl"]),
-        "engine": SerialEngine() if workers == 1 else LocalEngine(workers),
-        "seed": 0, "overwrite": False, "resume": False, "max_failed_fraction": 1.0, "subset_to_control_cells": True,
-        "keep_duplicates": "first", "processed_dir": out, "config": {},
-    }  # fmt: skip
-    return pipeline.run(**(chosen | settings))  # type: ignore[arg-type]
+        "max_failed_fraction": 1.0,
+        "keep_duplicates": "first",
+    }
+    engine = SerialEngine() if workers == 1 else LocalEngine(workers)
+    return run_pipeline(paths, out, engine=engine, **(stages | chosen))
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +189,7 @@ def test_a_slot_that_holds_no_counts_leaves_no_dropped_cell_behind(tmp_path: Pat
     adata.var_names = [f"g{n}" for n in range(200)]
     adata.write_h5ad(tmp_path / "SRX1.h5ad")
     plain = QcRules(min_genes=None, min_counts=None, max_pct_counts_mt=None, percent_top=[])
-    settings = {"qc": plain, "subset_to_control_cells": False, "chunking": Chunking(chunk_size=300)}
+    settings = {"qc": plain, "control": None, "chunking": Chunking(chunk_size=300)}
     summary = run([tmp_path / "SRX1.h5ad"], tmp_path / "d", **settings)
     assert summary.n_obs == 300
     assert pd.read_parquet(tmp_path / "d" / "dropped_cells.parquet").empty

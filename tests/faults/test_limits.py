@@ -86,7 +86,7 @@ def test_a_full_disk_is_no_fault_of_an_input(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "spool")
 
     with monkeypatch.context() as patch, pytest.raises(ScvaeDataError, match="make room, then resume=true continues"):
-        patch.setattr("scvae_data.processing.scan.rows.RunWriter", full)
+        patch.setattr("scvae_data.processing.scan.rows.SortedRunWriter", full)
         make(raw, tmp_path / "out", max_failed_fraction=0.9)
     assert not (tmp_path / "out" / "quarantine.txt").exists()
     make(raw, tmp_path / "out", max_failed_fraction=0.9, resume=True)

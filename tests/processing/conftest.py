@@ -14,12 +14,13 @@ import scipy.sparse as sp
 
 from scvae_data.processing import pipeline
 from scvae_data.processing.engine.base import SerialEngine
+from scvae_data.processing.run.context import Record
 from scvae_data.processing.run.summary import Summary
-from scvae_data.processing.settings.control import ControlSubset
 from scvae_data.processing.settings.genes import GeneRules
 from scvae_data.processing.settings.inputs import FileInput
 from scvae_data.processing.settings.normalization import Normalization
 from scvae_data.processing.settings.qc import QcRules
+from scvae_data.processing.settings.run import Settings
 from scvae_data.store import Chunking
 
 NO_QC = QcRules(min_genes=None, min_counts=None, max_pct_counts_mt=None, percent_top=[2])
@@ -52,32 +53,31 @@ def write_raw(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
-def run_pipeline(paths: Any, target: Path, **settings: Any) -> Summary:
-    """Run the pipeline on files; keywords replace single settings."""
-    chosen: dict[str, Any] = {
+def run_pipeline(paths: Any, target: Path, **chosen: Any) -> Summary:
+    """Run the pipeline on files; keywords replace single settings, the engine, or how it is run."""
+    how = {name: chosen.pop(name) for name in ("overwrite", "resume") if name in chosen}
+    engine = chosen.pop("engine", None) or SerialEngine()
+    record = Record(chosen.pop("config", {}), chosen.pop("overrides", None))
+    return pipeline.run(settings_for(paths, **chosen), engine, target, record=record, **how)
+
+
+def settings_for(paths: Any, **chosen: Any) -> Settings:
+    """Settings for files, with everything on default that is not chosen."""
+    stages: dict[str, Any] = {
         "input": FileInput(paths=[str(path) for path in paths]),
         "qc": NO_QC,
         "genes": GeneRules(min_cells=1),
         "normalization": Normalization(),
         "chunking": Chunking(chunk_size=4),
-        "control": ControlSubset(),
-        "engine": SerialEngine(),
-        "seed": 0,
-        "overwrite": False,
-        "resume": False,
-        "max_failed_fraction": 0.0,
-        "subset_to_control_cells": False,
-        "keep_duplicates": "all",
-        "config": {},
     }
-    return pipeline.run(**(chosen | settings), processed_dir=target)
+    return Settings(**(stages | chosen))
 
 
 @pytest.fixture
 def process(tmp_path: Path) -> Callable[..., Summary]:
     """Return `run_pipeline` with a directory of the test's own."""
 
-    def run(paths: Any, target: Path | None = None, **settings: Any) -> Summary:
-        return run_pipeline(paths, target or tmp_path / "out", **settings)
+    def run(paths: Any, target: Path | None = None, **chosen: Any) -> Summary:
+        return run_pipeline(paths, target or tmp_path / "out", **chosen)
 
     return run

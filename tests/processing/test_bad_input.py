@@ -214,8 +214,8 @@ def fault(function: Callable[[Case], None]) -> Callable[[Case], None]:
 
 
 @fault
-def row_starts_do_not_overflow(case: Case) -> None:
-    from scvae_data.processing.sort.sorted_run import Run
+def row_borders_do_not_overflow(case: Case) -> None:
+    from scvae_data.processing.sort.sorted_run import SortedRun
 
     def keep_work(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
@@ -223,8 +223,8 @@ def row_starts_do_not_overflow(case: Case) -> None:
     case.monkeypatch.setattr("scvae_data.processing.pipeline.publish", keep_work)
     with pytest.raises(KeyboardInterrupt):
         case.run(case.write("SRX1.h5ad"))
-    with Run(case.folder / "out1" / ".work" / "scan" / "000000" / "run0000") as run:
-        assert run.array("row_starts").dtype == np.int64
+    with SortedRun(case.folder / "out1" / ".work" / "scan" / "000000" / "run0000") as run:
+        assert run.array("indptr").dtype == np.int64
 
 
 @fault

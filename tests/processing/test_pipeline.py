@@ -269,14 +269,14 @@ def test_one_accession_in_two_files(two_files: list[Path], process: Process, tmp
 
 def test_control_cells(two_files: list[Path], process: Process, tmp_path: Path) -> None:
     control = ControlSubset(column="donor", values=[" X", "u"])
-    summary = process(two_files, control=control, subset_to_control_cells=True)
+    summary = process(two_files, control=control)
     assert sorted(read_all(tmp_path / "out").obs["donor"]) == list("uuuxx")
     assert summary.lost["not_control"] == 6
     only_first = ControlSubset(column="age", values=["1"])
     with pytest.raises(ScvaeDataError, match=r"SRX2\.h5ad: has no obs column age"):
-        process(two_files, tmp_path / "b", control=only_first, subset_to_control_cells=True)
+        process(two_files, tmp_path / "b", control=only_first)
     dropped = ControlSubset(column="age", values=["1"], missing="drop_file")
-    process(two_files, tmp_path / "c", control=dropped, subset_to_control_cells=True)
+    process(two_files, tmp_path / "c", control=dropped)
     assert read_all(tmp_path / "c").obs["age"].tolist() == [1]
 
 

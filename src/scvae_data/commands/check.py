@@ -237,8 +237,8 @@ def process_raw(paths: Sequence[Path], directory: Path, scratch: Path) -> str:
 
 def failures(report: Path) -> str:
     """Say which files failed and why; the report itself is deleted with the scratch folder."""
+    from scvae_data.processing.facts import FailedFile
     from scvae_data.processing.run.losses import failure_table
-    from scvae_data.processing.run.summary import FailedFile
 
     content = read_json(report)
     failed = [FailedFile(**facts) for facts in content["failed"]]

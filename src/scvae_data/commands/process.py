@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
@@ -14,11 +14,14 @@ from scvae_data.config import instantiate, resolved
 from scvae_data.errors import ScvaeDataError
 from scvae_data.processing.engine.base import Engine
 
+if TYPE_CHECKING:
+    from scvae_data.processing.settings.run import Settings
+
 __all__ = ["main", "process"]
 
 log = logging.getLogger(__name__)
 
-STAGES = ("input", "qc", "genes", "normalization", "chunking", "control")
+STAGES = ("input", "qc", "genes", "normalization", "chunking")
 
 
 def process(cfg: DictConfig) -> None:
@@ -28,48 +31,51 @@ def process(cfg: DictConfig) -> None:
         log.info("no input given: simulated demo")
     engine: Engine = instantiate(cfg.engine)
     engine.warm_up()  # while this process imports and instantiates the rest
-    stages: dict[str, Any] = {stage: instantiate(cfg[stage]) for stage in STAGES}
-
+    settings = settings_of(cfg)
+    directory = Path(cfg.paths.processed_dir)
     if cfg.dry_run:
-        from scvae_data.processing.run.losses import warn_of_fractions
-        from scvae_data.processing.settings.run import check_settings
-        from scvae_data.processing.survey.dry_run import dry_run
-
-        check_settings(
-            cfg.max_failed_fraction, cfg.keep_duplicates, stages["control"] if cfg.subset_to_control_cells else None
-        )
-        warn_of_fractions(stages["qc"])
-        try:
-            prediction = dry_run(
-                stages["input"], stages["genes"], stages["chunking"], engine, Path(cfg.paths.processed_dir),
-                max_failed_fraction=cfg.max_failed_fraction, overwrite=cfg.overwrite, resume=cfg.resume,
-            )  # fmt: skip
-        finally:
-            engine.close()
-        print(prediction, flush=True)
-        if prediction.stops:  # as the run itself would
-            raise ScvaeDataError(prediction.stops)
+        predict(settings, engine, directory, overwrite=cfg.overwrite, resume=cfg.resume)
         return
 
     from scvae_data.processing import pipeline
+    from scvae_data.processing.run.context import Record
     from scvae_data.processing.run.wandb_run import wandb_run
 
-    with wandb_run(config) as record:
-        summary = pipeline.run(
-            **stages,
-            engine=engine,
-            seed=cfg.seed,
-            overwrite=cfg.overwrite,
-            resume=cfg.resume,
-            max_failed_fraction=cfg.max_failed_fraction,
-            subset_to_control_cells=cfg.subset_to_control_cells,
-            keep_duplicates=cfg.keep_duplicates,
-            processed_dir=Path(cfg.paths.processed_dir),
-            config=config,
-            overrides=list(HydraConfig.get().overrides.task),
-        )
-        record(summary)
+    record = Record(config, list(HydraConfig.get().overrides.task))
+    with wandb_run(config) as log_summary:
+        summary = pipeline.run(settings, engine, directory, overwrite=cfg.overwrite, resume=cfg.resume, record=record)
+        log_summary(summary)
     print(summary)
+
+
+def settings_of(cfg: DictConfig) -> Settings:
+    """Return the settings that a config describes, each stage instantiated and all checked together."""
+    from scvae_data.processing.settings.run import Settings
+
+    stages: dict[str, Any] = {stage: instantiate(cfg[stage]) for stage in STAGES}
+    control = instantiate(cfg.control)
+    return Settings(
+        **stages,
+        control=control if cfg.subset_to_control_cells else None,
+        seed=cfg.seed,
+        max_failed_fraction=cfg.max_failed_fraction,
+        keep_duplicates=cfg.keep_duplicates,
+    )
+
+
+def predict(settings: Settings, engine: Engine, directory: Path, *, overwrite: bool, resume: bool) -> None:
+    """Print what a run would find and need; end as the run itself would."""
+    from scvae_data.processing.run.losses import warn_of_fractions
+    from scvae_data.processing.survey.dry_run import dry_run
+
+    warn_of_fractions(settings.qc)
+    try:
+        prediction = dry_run(settings, engine, directory, overwrite=overwrite, resume=resume)
+    finally:
+        engine.close()
+    print(prediction, flush=True)
+    if prediction.stops:
+        raise ScvaeDataError(prediction.stops)
 
 
 def input_was_not_named() -> bool:

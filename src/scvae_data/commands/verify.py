@@ -76,10 +76,10 @@ def examine(directory: Path, *, deep: bool = False, against: Sequence[Path] = ()
         faults |= look_deep(index, faults)
     if not against or any(faults.values()):
         return faults, NOT_COMPARED if against else ""
-    from scvae_data.processing.finished.sources import compare, coverage, find_sources
+    from scvae_data.processing.finished.sources import compare_rows, coverage, find_sources
 
     sources = find_sources(index, against)
-    faults |= {index.chunks[chunk_id].file: fault for chunk_id, fault in compare(index, sources)}
+    faults |= {index.chunks[chunk_id].file: fault for chunk_id, fault in compare_rows(index, sources)}
     return faults, coverage(index, sources)
 
 

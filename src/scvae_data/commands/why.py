@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 
 from scvae_data.errors import DamagedFileError, SelectionError
 from scvae_data.processing.decide.duplicates import DUPLICATE_RULE
-from scvae_data.processing.write.dropped import DROPPED_FILE, LATE_RULE
+from scvae_data.processing.decide.stage import LATE_RULE
+from scvae_data.processing.write.dropped import DROPPED_FILE
 from scvae_data.store import DatasetIndex, open_index, read_json
 from scvae_data.store.files import expecting, open_plain
 from scvae_data.store.verify import SUMMARY_FILE, file_fault

@@ -1,16 +1,17 @@
-"""TODO scvae_data.processing.facts."""
+"""What is known of an input file: by its headers, by its scan, or by what it failed on; plain values that travel."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
+from scvae_data.processing.engine.task import Failure
 from scvae_data.processing.settings.inputs import ObsValue
 
-__all__ = ["ACCESSION_COLUMNS", "FileFacts", "ScanResult", "SlotFacts", "facts_digest"]
+__all__ = ["ACCESSION_COLUMNS", "FailedFile", "FileScan", "InputFacts", "SlotFacts", "SpooledRun", "facts_digest"]
 
 ACCESSION_COLUMNS = ("SRX_accession", "srx_accession")
 
@@ -41,7 +42,7 @@ class SlotFacts:
 
 
 @dataclass(frozen=True)
-class FileFacts:
+class InputFacts:
     """What the headers of one input say.
 
     Parameters
@@ -76,46 +77,89 @@ class FileFacts:
         """The slot that is tried first: the first whose head looks like counts."""
         return next((slot for slot in self.slots if slot.looks_like_counts), self.slots[0])
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
-        return asdict(self)
 
-
-def facts_digest(files: Sequence[FileFacts]) -> str:
+def facts_digest(files: Sequence[InputFacts]) -> str:
     """Hash what the output may depend on in the inputs: names and content, not where they lie."""
     rows = [[f.source_file, f.fingerprint, f.accession, f.accession_column, f.obs_values] for f in files]
     return hashlib.sha256(json.dumps(rows, sort_keys=True, default=str).encode()).hexdigest()
 
 
-@dataclass
-class ScanResult:
+class SpooledRun(NamedTuple):
+    """A sorted run that a scan left.
+
+    Parameters
+    ----------
+    path
+        Below the work folder, without suffix.
+    file
+        Number of its input.
+    has_copies
+        Whether some of its rows may be copies of other cells that are to be dropped.
+    """
+
+    path: str
+    file: int
+    has_copies: bool
+
+
+@dataclass(frozen=True)
+class FileScan:
     """Account of one scanned file.
 
     Parameters
     ----------
+    number
+        Position of the file among the inputs.
     slot, table
         The counts slot taken and the hash of its gene table.
     evidence
         Why earlier slots were passed over.
-    runs
-        Paths of its runs without suffix, relative to the work folder.
+    n_obs, n_kept
+        Cells of the file, and those that are kept.
     lost
         Cells lost per rule, in the order of the rules.
+    obs_kinds
+        Kind of each of the file's own obs columns.
+    runs
+        Paths of its sorted runs below the work folder, without suffix.
     bounds
         The outlier bounds used, see `OutlierBounds`.
+    n_copies
+        How many of the cells that the scan kept are dropped as copies of others; not in ``n_kept``.
     """
 
     number: int
     source_file: str
     slot: str
     table: str
-    species: list[str]
-    evidence: list[str]
     n_obs: int
     n_kept: int
-    nnz: int
     lost: dict[str, int]
     obs_kinds: dict[str, str]
     runs: list[str] = field(default_factory=list)
     bounds: list[dict[str, Any]] = field(default_factory=list)
+    evidence: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    n_copies: int = 0
+
+    @property
+    def sorted_runs(self) -> list[SpooledRun]:
+        """The sorted runs."""
+        return [SpooledRun(path, self.number, self.n_copies > 0) for path in self.runs]
+
+
+@dataclass(frozen=True)
+class FailedFile:
+    """An input that is not in the directory, and why."""
+
+    source_file: str
+    stage: str
+    reason: str
+    message: str
+    details: str = ""
+    path: str = ""
+
+    @classmethod
+    def of(cls, source_file: str, stage: str, failure: Failure, path: str = "") -> FailedFile:
+        """Describe the failure of a file."""
+        return cls(source_file, stage, failure.reason, failure.message, failure.details, path)

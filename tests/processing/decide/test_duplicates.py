@@ -17,6 +17,7 @@ from scvae_data.errors import ConfigError
 from scvae_data.processing.decide import duplicates
 from scvae_data.processing.engine.local import LocalEngine
 from scvae_data.processing.settings.genes import GeneRules
+from scvae_data.processing.sort import sorted_run
 
 Write = Callable[..., Path]
 Process = Callable[..., Any]
@@ -91,7 +92,7 @@ def test_gene_sums_and_counts_are_those_of_the_cells_kept(
             np.testing.assert_array_equal(row, source[expected])
 
 
-@pytest.mark.parametrize("variant", ["input order", "workers", "parts", "small flush", "resumed"])
+@pytest.mark.parametrize("variant", ["input order", "workers", "parts", "small blocks", "resumed"])
 def test_the_choice_depends_on_nothing_but_the_cells(
     variant: str, files: list[Path], process: Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,8 +104,8 @@ def test_the_choice_depends_on_nothing_but_the_cells(
         settings["engine"] = LocalEngine(2)
     elif variant == "parts":
         monkeypatch.setattr(duplicates, "PART_CELLS", 3)
-    elif variant == "small flush":
-        monkeypatch.setattr(duplicates, "FLUSH_ENTRIES", 1)
+    elif variant == "small blocks":
+        monkeypatch.setattr(sorted_run, "BLOCK_ENTRIES", 1)
         monkeypatch.setattr("scvae_data.processing.sort.sorted_run.BLOCK_ENTRIES", 70)
     elif variant == "resumed":
         for keep in ("none", "first", "all"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +15,22 @@ import pandas as pd
 import pytest
 import scanpy as sc
 import scipy.sparse as sp
-from tests.processing.conftest import run_pipeline
+from tests.processing.conftest import settings_for
 
 from scvae_data.errors import ConfigError
-from scvae_data.processing import pipeline
-from scvae_data.processing import pipeline as plan
 from scvae_data.processing.decide.stage import decide
+from scvae_data.processing.engine.base import SerialEngine
 from scvae_data.processing.engine.local import LocalEngine
 from scvae_data.processing.genes.hvg.rank import RunningMean, VarianceRanking
+from scvae_data.processing.genes.wanted import read_gene_files
+from scvae_data.processing.pipeline import make_plan
+from scvae_data.processing.run.context import Context, Record
 from scvae_data.processing.settings import genes as gene_settings
 from scvae_data.processing.settings.genes import GeneRules, HvgRules
 from scvae_data.processing.settings.normalization import Normalization
 from scvae_data.processing.settings.qc import QcRules
+from scvae_data.processing.work import WorkFolder
+from scvae_data.processing.write.chunks import write_chunks
 from scvae_data.store import Chunking
 
 Process = Callable[..., Any]
@@ -85,22 +90,16 @@ def assert_equals_scanpy(out: Path, counts: ad.AnnData, rules: HvgRules, target_
 @pytest.fixture(scope="module")
 def real(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, ad.AnnData]:
     """Three human files of three formats: a function that decides their genes anew, and all kept cells in memory."""
-    out = tmp_path_factory.mktemp("hvg") / "out"
-    scanned: list[Any] = []
-
-    def keep(*arguments: Any) -> Any:
-        scanned.extend(arguments)
-        return decide(*arguments)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plan, "decide", keep)
-        patch.setattr(pipeline.shutil, "rmtree", lambda *_, **__: None)  # the scans serve all cases
-        paths = [shared_data / name for name in REAL]
-        run_pipeline(paths, out, qc=QcRules(), genes=GeneRules(), chunking=Chunking())
+    out, work = tmp_path_factory.mktemp("out"), WorkFolder(tmp_path_factory.mktemp("work"))
+    work.make()
+    settings = settings_for([shared_data / name for name in REAL], qc=QcRules(), genes=GeneRules(), chunking=Chunking())
+    context = Context(settings, SerialEngine(), out, work, read_gene_files(settings.genes), Record())
+    plan = make_plan(context, {})
+    write_chunks(context, plan)
 
     def decide_again(rules: HvgRules) -> tuple[Path, list[str]]:
-        scanned[0].genes = rules
-        return out, decide(*scanned)[1].names.tolist()
+        again = replace(context, settings=replace(settings, genes=rules))
+        return out, decide(again, plan.surveyed, plan.compared).genes.names.tolist()
 
     return decide_again, stored(out)
 

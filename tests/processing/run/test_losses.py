@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from scvae_data.errors import ConfigError
+from scvae_data.processing.facts import FileScan
 from scvae_data.processing.run.losses import few_cells, warn_of_fractions
 from scvae_data.processing.settings.genes import GeneRules
 from scvae_data.processing.settings.qc import QcRules
@@ -18,22 +19,27 @@ Process = Callable[..., Any]
 Write = Callable[..., Path]
 
 
+def scan_of(lost: dict[str, int]) -> FileScan:
+    """A file of 1,000 cells that lost some."""
+    return FileScan(0, "SRX1.h5ad", "X", "table", 1000, 1000 - sum(lost.values()), lost, {})
+
+
 def test_few_cells_are_told_with_the_rule_that_lost_most() -> None:
     lost = {"min_genes": 10, "max_pct_counts_mt": 985}
-    assert few_cells(lost, 1000, QcRules()) == (
+    assert few_cells([scan_of(lost)], QcRules()) == (
         "only 5 of 1,000 cells are kept, 985 are lost by qc.max_pct_counts_mt=20"
     )
     assert "(0.05 per cent of the counts; a share of 0.05 is written 5)" in few_cells(
-        lost, 1000, QcRules(max_pct_counts_mt=0.05)
+        [scan_of(lost)], QcRules(max_pct_counts_mt=0.05)
     )
-    assert few_cells({"min_genes": 900}, 1000, QcRules()) == ""
-    assert few_cells({"min_genes": 901}, 1000, QcRules()).startswith("only 99 of 1,000 cells")
-    assert few_cells({"mad_pct_counts_mt": 901}, 1000, QcRules()).endswith("lost by mad_pct_counts_mt")
+    assert few_cells([scan_of({"min_genes": 900})], QcRules()) == ""
+    assert few_cells([scan_of({"min_genes": 901})], QcRules()).startswith("only 99 of 1,000 cells")
+    assert few_cells([scan_of({"mad_pct_counts_mt": 901})], QcRules()).endswith("lost by mad_pct_counts_mt")
 
 
 def test_empty_droplets_and_cells_that_are_no_controls_are_lost_as_they_should() -> None:
-    assert few_cells({"zero_counts": 600, "not_control": 390}, 1000, QcRules()) == ""
-    assert few_cells({"not_control": 1000}, 1000, QcRules()) == ""
+    assert few_cells([scan_of({"zero_counts": 600, "not_control": 390})], QcRules()) == ""
+    assert few_cells([scan_of({"not_control": 1000})], QcRules()) == ""
 
 
 @pytest.mark.parametrize(("limit", "n_warnings"), [(0.05, 1), (1.0, 1), (0.0, 0), (1.1, 0), (None, 0)])

@@ -113,7 +113,7 @@ def test_the_first_broken_rule_has_value_and_threshold() -> None:
     )
     limits = {"total_counts": (np.full(4, 10.0), np.full(4, 40.0))}
     found = rules.judge(metrics, limits)
-    names = ["kept", *rules.rules]
+    names = ["kept", *(rule.name for rule in rules.rules())]
     assert [names[code] for code in found.verdict] == ["min_counts", "max_pct_counts_mt", "mad_total_counts", "kept"]
     np.testing.assert_array_equal(found.value, [4, 20, 50, np.nan])
     np.testing.assert_array_equal(found.threshold, [5, 10, 40, np.nan])
@@ -135,4 +135,5 @@ def test_impossible_rules(settings: dict[str, Any], message: str) -> None:
 
 def test_a_rule_set_to_null_is_left_out() -> None:
     rules = mad_rules(nmads={"pct_counts_mt": None, "total_counts": 5})
-    assert rules.rules == ["zero_counts", "min_genes", "min_counts", "max_pct_counts_mt", "mad_total_counts"]
+    names = [rule.name for rule in rules.rules()]
+    assert names == ["zero_counts", "min_genes", "min_counts", "max_pct_counts_mt", "mad_total_counts"]

@@ -12,7 +12,10 @@ import scipy.sparse as sp
 from scvae_data.errors import ConfigError
 from scvae_data.processing.genes.names import gene_class_flags
 from scvae_data.processing.scan.metrics import RowSums, qc_metrics, row_sums
-from scvae_data.processing.settings.qc import GENE_CLASSES, QcRules
+from scvae_data.processing.settings.gene_classes import GENE_CLASSES
+from scvae_data.processing.settings.qc import QcRules
+
+CLASSES = [gene_class.name for gene_class in GENE_CLASSES]
 
 SYMBOLS = np.array(
     ["MT-ND1", "mt-Co1", "RPS3", "Rpl4", "HBA1", "HBEGF", "hg19_MT-CYB", *(f"g{i}" for i in range(60))], object
@@ -51,18 +54,18 @@ def test_metrics_equal_scanpy_to_the_last_bit() -> None:
     counts = sp.csr_matrix(rng.negative_binomial(0.2, 0.01, (200, len(SYMBOLS))).astype(np.float32))
     flags = gene_class_flags(SYMBOLS, SYMBOLS)
     ours = qc_metrics(sums_of(counts, flags, [5, 50]), [True] * 3, [5, 50])
-    var = pd.DataFrame({name: flags & (1 << bit) > 0 for bit, name in enumerate(GENE_CLASSES)}, index=SYMBOLS)
-    theirs, _ = sc.pp.calculate_qc_metrics(ad.AnnData(counts, var=var), qc_vars=GENE_CLASSES, percent_top=(5, 50))
+    var = pd.DataFrame({name: flags & (1 << bit) > 0 for bit, name in enumerate(CLASSES)}, index=SYMBOLS)
+    theirs, _ = sc.pp.calculate_qc_metrics(ad.AnnData(counts, var=var), qc_vars=CLASSES, percent_top=(5, 50))
     for name in ours.columns:
         np.testing.assert_array_equal(ours[name].to_numpy(), theirs[name].to_numpy(), err_msg=name)
 
 
 def test_a_class_without_a_gene_is_not_measured_instead_of_zero() -> None:
     counts = sp.csr_matrix(np.ones((2, 3), np.float32))
-    metrics = qc_metrics(sums_of(counts, np.zeros(3, np.uint8), []), [False, True, False], [])
+    metrics = qc_metrics(sums_of(counts, np.zeros(3, np.uint32), []), [False, True, False], [])
     assert metrics["pct_counts_mt"].isna().all()
     assert (metrics["pct_counts_ribo"] == 0).all()
-    assert QcRules(min_genes=None, min_counts=None, max_pct_counts_mt=0.0).verdict(metrics).tolist() == [0, 0]
+    assert QcRules(min_genes=None, min_counts=None, max_pct_counts_mt=0.0).judge(metrics).verdict.tolist() == [0, 0]
 
 
 def test_verdict_names_the_first_rule_a_cell_breaks() -> None:
@@ -74,8 +77,8 @@ def test_verdict_names_the_first_rule_a_cell_breaks() -> None:
         }
     )
     rules = QcRules(min_genes=200, min_counts=500, max_counts=4000, max_pct_counts_mt=20.0)
-    names = ["kept", *rules.rules]
-    found = [names[code] for code in rules.verdict(metrics)]
+    names = ["kept", *(rule.name for rule in rules.rules())]
+    found = [names[code] for code in rules.judge(metrics).verdict]
     assert found == ["zero_counts", "min_genes", "min_genes", "kept", "max_pct_counts_mt", "max_counts"]
 
 

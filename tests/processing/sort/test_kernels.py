@@ -99,24 +99,26 @@ def test_remap_rows_refuses_a_sum_beyond_uint32() -> None:
 @settings(deadline=None, max_examples=40)
 def test_totals_and_places_over_kept_genes(dense: np.ndarray, data: st.DataObject) -> None:
     n_rows, n_genes = dense.shape
-    kept = data.draw(hnp.arrays(np.bool_, n_genes))
+    kept, alive = data.draw(hnp.arrays(np.bool_, n_genes)), data.draw(hnp.arrays(np.bool_, n_rows))
     order = data.draw(st.permutations(range(n_rows)))
     matrix = sp.csr_matrix(dense.astype(np.uint32))
     starts = matrix.indptr.astype(np.int64)
     totals, lengths = np.zeros(n_rows, np.int64), np.zeros(n_rows, np.int32)
-    largest = row_totals(starts, matrix.indices, matrix.data, kept, totals, lengths)
-    np.testing.assert_array_equal(totals, dense[:, kept].sum(1))
-    np.testing.assert_array_equal(lengths, (dense[:, kept] > 0).sum(1))
-    assert largest == dense[:, kept].max(initial=0)
+    largest = row_totals(starts, matrix.indices, matrix.data, alive, kept, totals, lengths)
+    living = dense * alive[:, None]
+    np.testing.assert_array_equal(totals, living[:, kept].sum(1))
+    np.testing.assert_array_equal(lengths, (living[:, kept] > 0).sum(1))
+    assert largest == living[:, kept].max(initial=0)
 
     gene_map = np.where(kept, np.cumsum(kept) - 1, -1).astype(np.int32)
     indptr = np.concatenate([[0], np.cumsum(lengths[list(order)])]).astype(np.int64)
     targets = np.full(n_rows, -1, np.int64)
     targets[list(order)] = indptr[:-1]
+    targets[~alive] = -1
     indices, values = np.zeros(indptr[-1], np.uint16), np.zeros(indptr[-1], np.uint32)
     place_rows(starts, matrix.indices, matrix.data, targets, gene_map, indices, values)
     result = sp.csr_matrix((values, indices, indptr), shape=(n_rows, int(kept.sum())))
-    np.testing.assert_array_equal(result.toarray(), dense[list(order)][:, kept])
+    np.testing.assert_array_equal(result.toarray(), living[list(order)][:, kept])
 
 
 @given(COUNTS, st.data())

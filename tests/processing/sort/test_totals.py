@@ -56,7 +56,8 @@ def test_ranking_adds_up_three_million_cells(one_gene: tuple[np.ndarray, ...]) -
 def test_a_row_total_passes_32_bits() -> None:
     totals, lengths = np.zeros(1, np.int64), np.zeros(1, np.int32)
     data = np.full(3, 2**32 - 1, np.uint32)
-    largest = row_totals(np.array([0, 3]), np.arange(3, dtype=np.uint16), data, np.ones(3, bool), totals, lengths)
+    genes = np.arange(3, dtype=np.uint16)
+    largest = row_totals(np.array([0, 3]), genes, data, np.ones(1, bool), np.ones(3, bool), totals, lengths)
     assert (totals[0], lengths[0], largest) == (3 * (2**32 - 1), 3, 2**32 - 1)
 
 

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
-from tests.processing.conftest import position_counts
+from tests.processing.conftest import position_counts, settings_for
 
 from scvae_data.processing.engine.base import SerialEngine
 from scvae_data.processing.settings.genes import GeneRules, ListRules
-from scvae_data.processing.settings.inputs import FileInput, SimulatedInput
+from scvae_data.processing.settings.inputs import SimulatedInput
 from scvae_data.processing.survey import dry_run as module
-from scvae_data.processing.survey.dry_run import dry_run
+from scvae_data.processing.survey.dry_run import DryRun, dry_run
 from scvae_data.store import Chunking
 
 Write = Callable[..., Path]
@@ -35,9 +36,15 @@ def files(write_raw: Write, tmp_path: Path) -> list[Path]:
     return [first, second, dense]
 
 
+def predicted(out: Path, paths: Sequence[Path], overwrite: bool = False, **chosen: Any) -> DryRun:
+    """What a run over files would do."""
+    settings = settings_for(paths, **({"genes": GeneRules(), "chunking": Chunking()} | chosen))
+    return dry_run(settings, SerialEngine(), out, overwrite=overwrite)
+
+
 def test_sums_and_overlaps(files: list[Path], tmp_path: Path) -> None:
-    inputs = FileInput(paths=[str(path) for path in files])
-    found = dry_run(inputs, GeneRules(), Chunking(chunk_size=4), SerialEngine(), tmp_path / "out")
+    paths = [*files]
+    found = dry_run(settings_for(paths, chunking=Chunking(chunk_size=4)), SerialEngine(), tmp_path / "out")
     sparse = sum(int((position_counts(n, 3) > 0).sum()) for n in (6, 4))
     assert (found.n_files, found.n_obs, found.nnz, found.n_dense) == (3, 15, sparse + 5, 1)
     assert (found.n_genes, found.n_tables, found.n_chunks, found.stops) == (14, 3, 4, "")
@@ -64,38 +71,42 @@ def test_what_would_stop_the_run_is_said(write_raw: Write, tmp_path: Path) -> No
     mouse = write_raw("SRX2.h5ad", position_counts(3, 2), ["mt-Nd1", "Trp53"])
     text = tmp_path / "raw" / "SRX3.h5ad"
     text.write_text("a,b\n")
-    inputs = FileInput(paths=[str(path) for path in (human, mouse, text)])
-    found = dry_run(inputs, GeneRules(), Chunking(), SerialEngine(), tmp_path / "out")
+    paths = [human, mouse, text]
+    found = predicted(tmp_path / "out", paths)
     assert found.species == {"human": 1, "mouse": 1}
     assert "human (1 file), mouse (1 file)" in str(found)
     assert "3, 1 of them cannot be read" in str(found)
     assert "SRX3.h5ad: not_single_cell" in str(found)
     assert found.stops.startswith("1 of 3 files failed, more than max_failed_fraction=0 allows")
-    found = dry_run(inputs, GeneRules(), Chunking(), SerialEngine(), tmp_path / "out", max_failed_fraction=0.5)
+    found = dry_run(
+        settings_for(paths, max_failed_fraction=0.5),
+        SerialEngine(),
+        tmp_path / "out",
+    )
     assert found.stops.startswith("mixed species: human (1 file, e.g. SRX1.h5ad), mouse (1 file")
 
 
 def test_a_directory_that_is_in_use_stops_the_run(files: list[Path], tmp_path: Path) -> None:
-    inputs, out = FileInput(paths=[str(path) for path in files]), tmp_path / "out"
+    paths, out = [*files], tmp_path / "out"
     out.mkdir()
     (out / "chunk_index.json").touch()
-    found = dry_run(inputs, GeneRules(), Chunking(), SerialEngine(), out)
+    found = predicted(out, paths)
     assert found.stops == f"{out} already holds a dataset; overwrite=true replaces it"
-    assert dry_run(inputs, GeneRules(), Chunking(), SerialEngine(), out, overwrite=True).stops == ""
+    assert predicted(out, paths, overwrite=True).stops == ""
 
 
 def test_a_gene_list_that_no_file_knows_stops_the_run(files: list[Path], tmp_path: Path) -> None:
     names = tmp_path / "list.txt"
     names.write_text("Q1\nQ2\n")
-    inputs = FileInput(paths=[str(path) for path in files])
-    found = dry_run(inputs, ListRules(path=str(names)), Chunking(), SerialEngine(), tmp_path / "out")
+    paths = [*files]
+    found = dry_run(settings_for(paths, genes=ListRules(path=str(names))), SerialEngine(), tmp_path / "out")
     assert found.stops.startswith("none of the 2 genes")
 
 
 def test_only_unreadable_files(tmp_path: Path) -> None:
     (tmp_path / "SRX3.h5ad").write_text("a,b\n")
-    inputs = FileInput(paths=str(tmp_path / "SRX3.h5ad"))
-    found = dry_run(inputs, GeneRules(), Chunking(), SerialEngine(), tmp_path / "out")
+    paths = [tmp_path / "SRX3.h5ad"]
+    found = predicted(tmp_path / "out", paths)
     assert (found.n_obs, found.nnz, found.n_genes, found.seconds) == (0, 0, 0, 0)
     text = str(found)
     assert "1, 1 of them cannot be read" in text
@@ -112,7 +123,7 @@ def test_pairs_without_a_shared_gene_are_told_by_their_cause(write_raw: Write, t
         "SRX4": ["TP53", "ACTB"],
     }
     paths = [str(write_raw(f"{name}.h5ad", position_counts(3, 2), names)) for name, names in genes.items()]
-    found = dry_run(FileInput(paths=paths), GeneRules(), Chunking(), SerialEngine(), tmp_path / "out")
+    found = predicted(tmp_path / "out", paths)
     lines = str(found).splitlines()
     at = lines.index("  least shared:")
     assert [line.strip() for line in lines[at + 1 : at + 4]] == [
@@ -124,7 +135,7 @@ def test_pairs_without_a_shared_gene_are_told_by_their_cause(write_raw: Write, t
 
 def test_the_demo_is_simulated_elsewhere(tmp_path: Path) -> None:
     inputs = SimulatedInput(directory=str(tmp_path / "demo"), n_files=2, cells_per_file=50, n_genes=1000)
-    assert dry_run(inputs, GeneRules(), Chunking(), SerialEngine(), tmp_path / "out").n_obs == 100
+    assert dry_run(settings_for([], input=inputs), SerialEngine(), tmp_path / "out").n_obs == 100
     assert list(tmp_path.iterdir()) == []
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -16,14 +15,12 @@ import pyarrow as pa
 import pyarrow.feather as feather
 from numpy.typing import NDArray
 
-from scvae_data.processing.facts import FileFacts, ScanResult
 from scvae_data.processing.settings.normalization import Normalization
-from scvae_data.processing.sort.gather import ChunkRange
 from scvae_data.processing.sort.obs_schema import ObsSchema
-from scvae_data.store import GeneList
+from scvae_data.processing.work import WorkFolder
 from scvae_data.store.files import read_json, write_atomic, write_json
 
-__all__ = ["Decision", "Plan", "describe", "load_decision", "load_var", "save_frame", "save_var"]
+__all__ = ["Decision", "describe", "load_decision", "load_var", "save_frame", "save_var"]
 
 
 @dataclass(frozen=True)
@@ -68,7 +65,7 @@ class Decision:
         columns = self.gene_map[self.gene_map >= 0]
         return bool((np.diff(columns) < 0).any())
 
-    def save(self, work: Path) -> str:
+    def save(self, work: WorkFolder) -> str:
         """Write the decision for the workers; return the hash of its content."""
         plain = {
             "files": self.files,
@@ -83,16 +80,16 @@ class Decision:
         digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
         digest.update(self.gene_map.tobytes() + self.gene_set.tobytes())
         name = digest.hexdigest()[:16]
-        np.savez(work / f"decision-{name}.npz", gene_map=self.gene_map, gene_set=self.gene_set)
-        write_json(work / f"decision-{name}.json", plain)
+        np.savez(work.decision(name, ".npz"), gene_map=self.gene_map, gene_set=self.gene_set)
+        write_json(work.decision(name, ".json"), plain)
         return name
 
 
 @lru_cache(maxsize=1)
-def load_decision(work: Path, digest: str) -> Decision:
+def load_decision(work: WorkFolder, digest: str) -> Decision:
     """Read a decision back, once per process."""
-    plain = read_json(work / f"decision-{digest}.json")
-    with np.load(work / f"decision-{digest}.npz") as arrays:
+    plain = read_json(work.decision(digest, ".json"))
+    with np.load(work.decision(digest, ".npz")) as arrays:
         schema = plain["schema"]
         return Decision(
             gene_map=arrays["gene_map"],
@@ -118,16 +115,16 @@ def describe(decision: Decision) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=1)
-def load_var(work: Path, digest: str) -> pd.DataFrame:
+def load_var(work: WorkFolder, digest: str) -> pd.DataFrame:
     """Read the var table of the directory, once per process."""
-    frame = feather.read_feather(work / f"var-{digest}.feather")
+    frame = feather.read_feather(work.var(digest))
     var: pd.DataFrame = frame.set_index(frame.columns[0]).rename_axis(None)
     return var
 
 
-def save_var(work: Path, digest: str, var: pd.DataFrame) -> None:
+def save_var(work: WorkFolder, digest: str, var: pd.DataFrame) -> None:
     """Write the var table for the workers."""
-    save_frame(work / f"var-{digest}.feather", var.reset_index(names="gene"))
+    save_frame(work.var(digest), var.reset_index(names="gene"))
 
 
 def save_frame(path: Path, frame: pd.DataFrame) -> None:
@@ -136,29 +133,3 @@ def save_frame(path: Path, frame: pd.DataFrame) -> None:
     feather.write_feather(pa.Table.from_pandas(frame, preserve_index=False), sink, compression="lz4")
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, sink.getvalue().to_pybytes())
-
-
-@dataclass(frozen=True)
-class Plan:
-    """All that is known before the first chunk is written.
-
-    Parameters
-    ----------
-    files
-        The inputs that can be read, in order of their names.
-    results
-        The scans of those whose counts can be read.
-    decision, digest
-        What the writers of all chunks share, and the hash of its content.
-    genes
-        The genes of the directory.
-    ranges
-        The cells of every chunk.
-    """
-
-    files: list[FileFacts]
-    results: list[ScanResult]
-    decision: Decision
-    digest: str
-    genes: GeneList
-    ranges: Sequence[ChunkRange]

@@ -1,39 +1,74 @@
-"""Hashes of all kept cells in, the cells that equal another out; and, where asked for, runs without them.
+"""Hashes of all kept cells in; the cells that equal another, and which of them are dropped, out.
 
 Only cells with `LEAST_GENES` genes or more are compared: shallow cells are
 equal by chance. Hashes are compared in parts of bounded size, so memory does
-not grow with the number of cells.
+not grow with the number of cells. What the scans left stays as it is: cells
+to drop are listed beside it, and left out wherever rows are read.
 """
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from scvae_data.errors import ConfigError
 from scvae_data.processing.engine.task import Task
-from scvae_data.processing.facts import FileFacts, ScanResult
+from scvae_data.processing.facts import FileScan
 from scvae_data.processing.run.context import Context
-from scvae_data.processing.run.records import total_lost
-from scvae_data.processing.scan.cell_hash import HASHES, LEAST_GENES
-from scvae_data.processing.scan.dropped import COPIES, DroppedWriter, table_of_obs
-from scvae_data.processing.sort.sorted_run import Run, RunWriter
+from scvae_data.processing.scan.cell_hash import LEAST_GENES
+from scvae_data.processing.scan.stage import Scanned
+from scvae_data.processing.sort.sorted_run import SortedRun
+from scvae_data.processing.sort.totals import copies_in
+from scvae_data.processing.work import WorkFolder
 
-__all__ = ["DUPLICATE_RULE", "compare", "find_copies", "n_parts", "remove_copies", "report_copies", "restore_scan"]
+__all__ = ["DUPLICATE_RULE", "Compared", "compare_cells", "find_copies", "leave_copies_out", "n_parts", "report_copies"]
 
 DUPLICATE_RULE = "duplicate"
-SCANNED_SUMS = "genes-scanned.npz"
 PART_CELLS = 2_000_000
 MAX_PAIRS = 10_000
-FLUSH_ENTRIES = 1_000_000
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What is known once all cells are compared.
+
+    Parameters
+    ----------
+    scans
+        Of all files, without the cells that are dropped as copies.
+    account
+        What ``chunk_summary.json`` says about equal cells.
+    """
+
+    scans: list[FileScan]
+    account: dict[str, Any]
+
+
+def compare_cells(context: Context, scanned: Scanned) -> Compared:
+    """Find cells that equal another one, and leave those out that shall not be kept.
+
+    Raises
+    ------
+    ConfigError
+        No cell is left.
+    """
+    keep, work, scans = context.settings.keep_duplicates, context.work, scanned.scans
+    numbers, parts = [scan.number for scan in scans], n_parts(sum(scan.n_kept for scan in scans))
+    tasks = [Task(find_copies, (work, numbers, part, parts, keep)) for part in range(parts)]
+    names = {scan.number: scan.source_file for scan in scans}
+    account = report_copies(context.collect("compare", tasks, unit="part"), names, keep)
+    if keep == "all" or not account["n_copies"]:
+        return Compared(list(scans), account)
+    tasks = [Task(leave_copies_out, (work, scan, parts)) for scan in scans]
+    left: list[FileScan] = context.collect("drop copies", tasks, unit="file")
+    if not any(scan.n_kept for scan in left):
+        raise ConfigError(f"keep_duplicates={keep} leaves no cell: every cell equals another one")
+    return Compared(left, account)
 
 
 def n_parts(n_obs: int) -> int:
@@ -41,7 +76,7 @@ def n_parts(n_obs: int) -> int:
     return n_obs // PART_CELLS + 1
 
 
-def find_copies(work: Path, numbers: Sequence[int], part: int, parts: int, keep: str) -> dict[str, Any]:
+def find_copies(work: WorkFolder, numbers: Sequence[int], part: int, parts: int, keep: str) -> dict[str, Any]:
     """Find the equal cells among those whose hash falls into one part.
 
     The first of equal cells is the one with the lowest file number and row;
@@ -75,13 +110,13 @@ def find_copies(work: Path, numbers: Sequence[int], part: int, parts: int, keep:
         # A first cell is named with its first copy.
         _, where = np.unique(first[copies], return_index=True)
         drop = np.concatenate([found, found[where][:, [2, 3, 0, 1]]])
-    np.save(work / f"copies-{part:04d}.npy", drop[np.lexsort((drop[:, 1], drop[:, 0]))])
+    np.save(work.copies(part), drop[np.lexsort((drop[:, 1], drop[:, 0]))])
     return {"n_first": len(np.unique(first[copies])), "n_copies": len(copies), "pairs": pairs_of(found)}
 
 
-def hashes_of(work: Path, number: int, part: int, parts: int) -> NDArray[np.uint64]:
+def hashes_of(work: WorkFolder, number: int, part: int, parts: int) -> NDArray[np.uint64]:
     """Return a file's hashes that fall into one part."""
-    hashes: NDArray[np.uint64] = np.load(work / "scan" / f"{number:06d}" / HASHES, mmap_mode="r")
+    hashes: NDArray[np.uint64] = np.load(work.scan(number).hashes, mmap_mode="r")
     return np.asarray(hashes if parts == 1 else hashes[hashes[:, 0] % np.uint64(parts) == part])
 
 
@@ -122,128 +157,36 @@ def report_copies(parts: Sequence[Mapping[str, Any]], names: Mapping[int, str], 
     }
 
 
-def remove_copies(work: Path, result: ScanResult, parts: int, metrics: Sequence[str]) -> ScanResult:
-    """Drop a file's share of equal cells: rewrite the runs that hold one, correct the gene sums, list the cells.
-
-    What the scan left stays as it is, so that the outcome is the same
-    however often and with whatever settings this is done.
-    """
-    folder = work / "scan" / f"{result.number:06d}"
-    restore_scan(work, result.number)
-    doomed = cells_to_drop(work, result.number, parts)
+def leave_copies_out(work: WorkFolder, scan: FileScan, parts: int) -> FileScan:
+    """List a file's share of the cells to drop, and take their counts out of its gene sums."""
+    doomed = cells_to_drop(work, scan.number, parts)
     if not len(doomed):
-        return result
-    names = np.load(work / "source_files.npy")
-    with np.load(scanned_sums(folder)) as arrays:
+        return scan
+    folder = work.scan(scan.number)
+    np.save(folder.copies, doomed)
+    left = replace(
+        scan, n_copies=len(doomed), n_kept=scan.n_kept - len(doomed), lost=scan.lost | {DUPLICATE_RULE: len(doomed)}
+    )
+    with np.load(folder.gene_sums(without_copies=False)) as arrays:
         cells, totals = arrays["cells"], arrays["totals"]
-    writer = DroppedWriter(folder, COPIES)
-    runs, nnz = [], result.nnz
-    for path in result.runs:
-        with Run(work / path) as run:
-            obs = run.obs()
-            place = np.searchsorted(doomed[:, 1], obs.column("source_row").to_numpy())
-            place = np.minimum(place, len(doomed) - 1)
-            gone = doomed[place, 1] == obs.column("source_row").to_numpy()
-            if gone.any():
-                copy_of = [f"{names[file]} row {row}" for file, row in doomed[place[gone]][:, 2:].tolist()]
-                left_out = obs.filter(pa.array(gone))
-                writer.append(table_of_obs(left_out, metrics, DUPLICATE_RULE, copy_of=copy_of))
-                target = Path(path).parent / "unique" / Path(path).name
-                nnz -= rewrite(run, ~gone, work / target, cells, totals)
-                path = target.as_posix()
-            if not gone.all():
-                runs.append(path)
-    writer.close()
-    part = folder / "genes.part.npz"
-    np.savez_compressed(part, cells=cells, totals=totals)
-    part.replace(folder / "genes.npz")
-    lost = result.lost | {DUPLICATE_RULE: len(doomed)}
-    return replace(result, runs=runs, nnz=nnz, n_kept=result.n_kept - len(doomed), lost=lost)
+    for spooled in left.sorted_runs:
+        with SortedRun(work.path / spooled.path) as run:
+            gone = copies_in(work, spooled, run.obs())
+            where = np.flatnonzero(gone)
+            for block in run.blocks(int(where[0]), int(where[-1]) + 1) if len(where) else ():
+                entries = np.repeat(gone[block.first_row : block.first_row + block.n_rows], np.diff(block.indptr))
+                cells -= np.bincount(block.indices[entries], minlength=len(cells))
+                np.subtract.at(totals, block.indices[entries], block.data[entries].astype(np.int64))
+    np.savez_compressed(folder.gene_sums(without_copies=True), cells=cells, totals=totals)
+    return left
 
 
-def restore_scan(work: Path, number: int) -> None:
-    """Undo an earlier removal of a file's copies."""
-    folder = work / "scan" / f"{number:06d}"
-    (folder / COPIES).unlink(missing_ok=True)
-    if (folder / SCANNED_SUMS).exists():
-        (folder / SCANNED_SUMS).replace(folder / "genes.npz")
-
-
-def cells_to_drop(work: Path, number: int, parts: int) -> NDArray[np.int64]:
-    """Return a file's cells to drop, by row: file number, row, and file number and row of an equal cell."""
+def cells_to_drop(work: WorkFolder, number: int, parts: int) -> NDArray[np.int64]:
+    """Return a file's cells to drop, in order of rows: row, and file number and row of an equal cell; (n, 3)."""
     doomed = []
     for part in range(parts):
-        drop = np.load(work / f"copies-{part:04d}.npy", mmap_mode="r")
+        drop = np.load(work.copies(part), mmap_mode="r")
         low, high = np.searchsorted(drop[:, 0], [number, number + 1])
-        doomed.append(np.asarray(drop[low:high]))
+        doomed.append(np.asarray(drop[low:high, 1:]))
     together = np.concatenate(doomed)
-    return together[np.argsort(together[:, 1])]
-
-
-def scanned_sums(folder: Path) -> Path:
-    """Keep the scan's gene sums under another name; return it."""
-    kept = folder / SCANNED_SUMS
-    os.link(folder / "genes.npz", kept)
-    return kept
-
-
-def rewrite(
-    run: Run, keep: NDArray[np.bool_], target: Path, cells: NDArray[np.int64], totals: NDArray[np.int64]
-) -> int:
-    """Write the kept rows of a run as another, in the same order; return how many entries were left out.
-
-    The gene sums, ``cells`` and ``totals``, lose what the other rows had.
-    """
-    target.parent.mkdir(exist_ok=True)
-    obs = run.obs()
-    keys = np.column_stack([run.array("order"), run.array("hash")])
-    writer = RunWriter(target, obs.schema)
-    first, n_out, pending = 0, 0, []
-    for block in run.blocks(0, run.n_rows):
-        stop = block.first_row + len(block.row_starts) - 1
-        lengths = np.diff(block.row_starts)
-        kept = keep[block.first_row : stop]
-        entries = np.repeat(kept, lengths)
-        cells -= np.bincount(block.indices[~entries], minlength=len(cells))
-        np.subtract.at(totals, block.indices[~entries], block.data[~entries].astype(np.int64))
-        n_out += int((~entries).sum())
-        pending.append((lengths[kept], block.indices[entries], block.data[entries].astype(np.uint32)))
-        if stop == run.n_rows or sum(len(part[1]) for part in pending) >= FLUSH_ENTRIES:
-            lengths, indices, data = (np.concatenate(parts) for parts in zip(*pending, strict=True))
-            rows = first + np.flatnonzero(keep[first:stop])
-            starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-            writer.append(keys[rows], starts, indices, data, obs.take(pa.array(rows)))
-            first, pending = stop, []
-    writer.close()
-    return n_out
-
-
-def compare(context: Context, files: Sequence[FileFacts], results: Sequence[ScanResult]) -> list[ScanResult]:
-    """Find cells that equal another one, and drop those that shall not be kept.
-
-    Raises
-    ------
-    ConfigError
-        No cell is left.
-    """
-    keep, work = context.keep_duplicates, context.work
-    names = {number: file.source_file for number, file in enumerate(files)}
-    np.save(work / "source_files.npy", np.array(list(names.values()), str))
-    numbers, parts = [result.number for result in results], n_parts(sum(result.n_kept for result in results))
-    tasks = [Task(find_copies, (work, numbers, part, parts, keep)) for part in range(parts)]
-    context.summary.duplicates = report_copies(context.collect("compare", tasks, unit="part"), names, keep)
-    if keep == "all" or not context.summary.duplicates["n_copies"]:
-        for number in numbers:
-            restore_scan(work, number)
-        return list(results)
-    return drop_copies(context, results, parts)
-
-
-def drop_copies(context: Context, results: Sequence[ScanResult], parts: int) -> list[ScanResult]:
-    """Make the runs of all files anew without the cells that shall not be kept."""
-    tasks = [Task(remove_copies, (context.work, result, parts, context.qc.metrics)) for result in results]
-    kept: list[ScanResult] = context.collect("drop copies", tasks, unit="file")
-    context.summary.lost = total_lost(kept)
-    if not any(result.n_kept for result in kept):
-        raise ConfigError(f"keep_duplicates={context.keep_duplicates} leaves no cell: every cell equals another one")
-    return kept
+    return together[np.argsort(together[:, 0])]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
@@ -12,7 +11,8 @@ from scvae_data.processing.decide.decision import Decision, load_decision
 from scvae_data.processing.engine.task import Task
 from scvae_data.processing.run.context import Context
 from scvae_data.processing.sort.gather import gather
-from scvae_data.processing.sort.sorted_run import Run, RunWriter
+from scvae_data.processing.sort.sorted_run import SortedRun, SortedRunWriter
+from scvae_data.processing.work import WorkFolder
 
 __all__ = ["MAX_RUNS", "merge", "merge_groups", "merge_runs"]
 
@@ -27,7 +27,7 @@ def merge(context: Context, decision: Decision) -> Decision:
     while groups := merge_groups(decision.runs):
         digest = decision.save(context.work)
         tasks = [
-            Task(merge_runs, (context.work, digest, group, f"merge/{digest}/{level}_{number:05d}"))
+            Task(merge_runs, (context.work, digest, group, context.work.merged_run(digest, level, number)))
             for number, group in enumerate(groups)
         ]
         decision = replace(decision, runs=context.collect("merge", tasks, unit="run"))
@@ -42,21 +42,21 @@ def merge_groups(runs: Sequence[str]) -> list[list[str]]:
     return [list(runs[start : start + MAX_RUNS]) for start in range(0, len(runs), MAX_RUNS)]
 
 
-def merge_runs(work: Path, digest: str, group: Sequence[str], target: str) -> str:
+def merge_runs(work: WorkFolder, digest: str, group: Sequence[str], target: str) -> str:
     """Merge a group of runs into one, in bounded memory; an existing whole target is kept.
 
     Rows come out in the directory's schema; genes keep the universe's numbering.
     """
-    path = work / target
+    path = work.path / target
     if path.with_suffix(".totals").exists():
         return target
     decision: Decision = load_decision(work, digest)
     path.parent.mkdir(parents=True, exist_ok=True)
-    runs = [Run(work / name) for name in group]
+    runs = [SortedRun(work.path / name) for name in group]
     identity = np.arange(decision.n_universe, dtype=np.int32)
     kept_only = np.where(decision.gene_map >= 0, identity, -1).astype(np.int32)
     order = np.sort(np.concatenate([run.array("order") for run in runs]))
-    entries = sum(int(run.array("row_starts")[-1]) for run in runs)
+    entries = sum(int(run.array("indptr")[-1]) for run in runs)
     step = max(1, int(len(order) * PIECE_ENTRIES / max(entries, 1)))
     bounds = [int(key) for key in np.unique(order[::step])]
     totals, lengths = [], []
@@ -68,16 +68,16 @@ def merge_runs(work: Path, digest: str, group: Sequence[str], target: str) -> st
         )  # fmt: skip
         if not len(rows.keys):
             continue
-        writer = writer or RunWriter(path, rows.obs.schema)
-        (x,) = rows.parts(int(rows.row_starts[-1]))
+        writer = writer or SortedRunWriter(path, rows.obs.schema, decision.n_universe)
+        (x,) = rows.parts(int(rows.indptr[-1]))
         writer.append(rows.keys, x.indptr, x.indices, x.data, rows.obs)
         totals.append(rows.totals)
-        lengths.append(np.diff(rows.row_starts).astype(np.int32))
+        lengths.append(np.diff(rows.indptr).astype(np.int32))
     for run in runs:
         run.close()
     if writer is None:
         raise ValueError(f"{target}: no row to merge")
     writer.close()
-    with Run(path) as merged:
+    with SortedRun(path) as merged:
         merged.write_totals(np.concatenate(totals), np.concatenate(lengths))
     return target

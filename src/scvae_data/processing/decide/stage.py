@@ -1,4 +1,4 @@
-"""The accounts of all scans in, everything that holds for the whole directory out.
+"""The scans of all files in; everything that holds for the whole directory out.
 
 Gene set, target sum, categories and the order of the cells depend on the
 corpus only: not on file order, chunk size, engine or number of workers.
@@ -6,156 +6,166 @@ corpus only: not on file order, chunk size, engine or number of workers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
 
 from scvae_data.errors import ConfigError
-from scvae_data.processing.decide.decision import Decision
+from scvae_data.processing.decide.decision import Decision, save_var
+from scvae_data.processing.decide.duplicates import Compared
 from scvae_data.processing.decide.merge import merge
-from scvae_data.processing.engine.task import Task
-from scvae_data.processing.facts import ScanResult
-from scvae_data.processing.genes.choose import Choice, choose_genes, save_statistics
+from scvae_data.processing.genes.choose import Choice, choose_genes, write_statistics
 from scvae_data.processing.genes.columns import var_table
-from scvae_data.processing.genes.sums import (
-    GeneSums,
-    dropped_genes,
-    gene_sets,
-    mapping_report,
-    sum_genes,
-    tell_unmatched,
-    warn_of_foreign_genes,
-)
-from scvae_data.processing.genes.universe import Universe
+from scvae_data.processing.genes.sums import GeneAccount, GeneSums, account_for_genes, gene_sets, sum_genes
 from scvae_data.processing.run.context import Context
 from scvae_data.processing.run.losses import few_cells
+from scvae_data.processing.scan.stage import Scanned
 from scvae_data.processing.settings.genes import ListRules
-from scvae_data.processing.sort.obs_schema import ObsSchema, choose_categories, decide_schema
-from scvae_data.processing.sort.sorted_run import Run
-from scvae_data.processing.sort.totals import RunTotals, median_total, total_run
-from scvae_data.processing.survey.stage import Headers
+from scvae_data.processing.sort.gather import ChunkRange, chunk_ranges
+from scvae_data.processing.sort.obs_schema import ObsSchema, choose_categories, decide_schema, our_columns
+from scvae_data.processing.sort.totals import RunTotals, SpooledRows, median_total
+from scvae_data.processing.survey.stage import Surveyed
 from scvae_data.store import GeneList
 
-__all__ = ["decide"]
+__all__ = ["LATE_RULE", "Decided", "WritePlan", "decide"]
+
+LATE_RULE = "zero_counts_in_kept_genes"
 
 
-def decide(
-    context: Context, headers: Headers, results: Sequence[ScanResult]
-) -> tuple[Decision, GeneList, pd.DataFrame]:
-    """Choose genes, target sum and columns over all files.
+@dataclass(frozen=True)
+class Decided:
+    """All that holds for the whole directory.
 
-    Returns
-    -------
-    The decision, with runs that are few enough to write chunks from; the
-    genes of the directory; the var of every chunk.
+    Parameters
+    ----------
+    decision, digest
+        What the writers of all chunks share, and the hash of its content.
+    genes
+        The genes of the directory.
+    ranges
+        The cells of every chunk.
+    choice
+        How the genes were chosen, where not by the base rules alone.
+    statistics
+        Name, size and checksum of the table that genes were ranked by; empty without one.
+    account
+        What became of the inputs' genes.
+    n_late
+        Kept cells without a count in a gene of the directory: they are not in it.
+    """
+
+    decision: Decision
+    digest: str
+    genes: GeneList
+    ranges: Sequence[ChunkRange]
+    choice: dict[str, Any]
+    statistics: dict[str, Any]
+    account: GeneAccount
+    n_late: int
+
+
+@dataclass(frozen=True)
+class WritePlan:
+    """All that is known before the first chunk is written, stage by stage."""
+
+    surveyed: Surveyed
+    scanned: Scanned
+    compared: Compared
+    decided: Decided
+
+
+def decide(context: Context, surveyed: Surveyed, compared: Compared) -> Decided:
+    """Choose genes, target sum, obs columns and the cells of every chunk over all files.
 
     Raises
     ------
     ConfigError
         No gene or no cell is left, or genes cannot be ranked.
     """
-    universe = headers.universe
-    sums = sum_genes(context.work, universe, results)
-    schema = decide_schema(metric_columns(context.work, results), [result.obs_kinds for result in results])
-    runs = [path for result in results for path in result.runs]
-    choice = choose(context, headers, sums, len(results), runs, schema.kinds)
-    columns, gene_map = choice.columns, choice.columns.gene_map(len(universe.keys))
-    kept = gene_map >= 0
-    account_for_genes(context, universe, sums, results, choice, kept)
-    text = ["SRX_accession", *(name for name, kind in schema.kinds.items() if kind.startswith("string"))]
-    totals = total_runs(context, kept, runs, text)
-    masks, codes = gene_sets(universe, columns, results, len(headers.files))
-    files = [file.source_file for file in headers.files]
+    settings, scans, universe = context.settings, compared.scans, surveyed.universe
+    files = [file.source_file for file in surveyed.files]
+    identity = context.processing_id(surveyed.files)
+    schema = decide_schema(settings.qc.metrics, [scan.obs_kinds for scan in scans])
+    runs = [run for scan in scans for run in scan.sorted_runs]
+    rows = SpooledRows(context.work, runs, schema.kinds, identity, context.collect)
+    sums = sum_genes(context.work, universe, scans)
+    choice = choose(context, surveyed, compared, rows, sums)
+    gene_map = choice.columns.gene_map(len(universe.keys))
+    account = account_for_genes(context.work, universe, sums, scans, gene_map >= 0)
+    statistics = write_statistics(context.directory, choice.statistics)
+    np.save(context.work.genes("kept"), gene_map >= 0)
+    text = text_columns(schema)
+    over_all = settings.normalization.size_factor_genes == "all"
+    totals = rows.totals("decide", context.work.genes("kept"), text, over_all_genes=over_all)
+    check_cells_left(context, compared, totals)
+    masks, codes = gene_sets(universe, choice.columns, scans, len(files))
     decision = Decision(
         gene_map=gene_map,
         gene_set=codes,
         files=files,
         schema=with_categories(schema, totals, text, files),
-        normalization=context.normalization,
-        target_sum=context.normalization.target_sum or median_total([total.totals for total in totals]),
+        normalization=settings.normalization,
+        target_sum=settings.normalization.target_sum or median_total([total.totals for total in totals]),
         max_count=max(total.max_count for total in totals),
-        processing_id=context.processing_id(headers.files),
-        n_vars=columns.n_vars,
+        processing_id=identity,
+        n_vars=choice.columns.n_vars,
         runs=[total.path for total in totals if total.n_staying],
     )
     decision = merge(context, decision)
-    names, symbols, ids = columns.names, columns.symbols, columns.ids
-    genes = GeneList.of(names.tolist(), [key or None for key in ids], [name or None for name in symbols], masks)
-    context.summary.n_genes_in, context.summary.n_vars = len(kept), columns.n_vars
-    return decision, genes, var_table(columns)
+    digest = decision.save(context.work)
+    save_var(context.work, digest, var_table(choice.columns))
+    return Decided(
+        decision=decision,
+        digest=digest,
+        genes=gene_list(choice, masks),
+        ranges=chunk_ranges(context.work, decision.runs, settings.chunking.chunk_size),
+        choice=choice.account,
+        statistics=statistics,
+        account=account,
+        n_late=sum(total.n_rows - total.n_staying for total in totals),
+    )
 
 
-def metric_columns(work: Path, results: Sequence[ScanResult]) -> list[str]:
-    """Return the names of the measured columns, as the first run has them."""
-    path = next(path for result in results for path in result.runs)
-    with Run(work / path) as run:
-        names: list[str] = run.obs().column_names
-    return names[names.index("total_counts") : names.index("split_hash")]
-
-
-def choose(
-    context: Context, headers: Headers, sums: GeneSums, n_files: int, runs: Sequence[str], kinds: Mapping[str, str]
-) -> Choice:
+def choose(context: Context, surveyed: Surveyed, compared: Compared, rows: SpooledRows, sums: GeneSums) -> Choice:
     """Choose the genes: those of a list, or by rule."""
-    if isinstance(context.genes, ListRules):
-        assert headers.listed is not None  # `read_headers` has found them
-        return headers.listed
+    settings = context.settings
+    if isinstance(settings.genes, ListRules):
+        assert surveyed.listed is not None  # the survey has found them
+        return surveyed.listed
     return choose_genes(
-        context.genes, headers.universe, sums, n_files=n_files, few_cells=why_few(context), work=context.work,
-        runs=runs, kinds=kinds, normalization=context.normalization,
-        identity=context.processing_id(headers.files), collect=context.collect,
+        settings.genes, surveyed.universe, sums, rows, settings.normalization,
+        n_files=len(compared.scans), few_cells=few_cells(compared.scans, settings.qc),
     )  # fmt: skip
 
 
-def why_few(context: Context) -> str:
-    """Say why hardly a cell is kept; empty where many are."""
-    return few_cells(context.summary.lost, context.summary.n_obs_in, context.qc)
+def check_cells_left(context: Context, compared: Compared, totals: Sequence[RunTotals]) -> None:
+    """Refuse to go on where no cell has a count in a kept gene."""
+    if any(total.n_staying for total in totals):
+        return
+    few = few_cells(compared.scans, context.settings.qc)
+    cause, remedy = (f"{few}: ", "qc, ") if few else ("", "")
+    raise ConfigError(f"{cause}no cell has a count in a kept gene; relax {remedy}genes.min_cells or genes.join")
 
 
-def account_for_genes(
-    context: Context,
-    universe: Universe,
-    sums: GeneSums,
-    results: Sequence[ScanResult],
-    choice: Choice,
-    kept: NDArray[np.bool_],
-) -> None:
-    """Record what became of the inputs' genes."""
-    summary = context.summary
-    summary.dropped_genes = dropped_genes(universe, sums, kept)
-    summary.gene_choice = choice.account
-    summary.gene_mapping = mapping_report(context.work, universe, results, sums.n_files, kept)
-    summary.gene_synonyms = universe.synonyms
-    tell_unmatched(summary.gene_mapping)
-    warn_of_foreign_genes(summary.gene_mapping)
-    summary.gene_statistics = save_statistics(context.directory, choice.statistics)
-
-
-def total_runs(
-    context: Context, kept: NDArray[np.bool_], runs: Sequence[str], text_columns: Sequence[str]
-) -> list[RunTotals]:
-    """Compute the totals of all rows over the kept genes; no row with a count in one is an error."""
-    np.save(context.work / "kept.npy", kept)
-    over_all = context.normalization.size_factor_genes == "all"
-    tasks = [Task(total_run, (context.work, path, "kept.npy", text_columns, over_all)) for path in runs]
-    totals: list[RunTotals] = context.collect("decide", tasks, unit="run")
-    if not any(total.n_staying for total in totals):
-        few = why_few(context)
-        cause, remedy = (f"{few}: ", "qc, ") if few else ("", "")
-        raise ConfigError(f"{cause}no cell has a count in a kept gene; relax {remedy}genes.min_cells or genes.join")
-    context.summary.lost["zero_counts_in_kept_genes"] = sum(total.n_rows - total.n_staying for total in totals)
-    return totals
+def text_columns(schema: ObsSchema) -> list[str]:
+    """Return the text columns of sorted runs: ours, then those of the inputs."""
+    ours = [column.name for column in our_columns("scan") if column.dtype == "category"]
+    return ours + [name for name, kind in schema.kinds.items() if kind.startswith("string")]
 
 
 def with_categories(
-    schema: ObsSchema, totals: Sequence[RunTotals], text_columns: Sequence[str], files: Sequence[str]
+    schema: ObsSchema, totals: Sequence[RunTotals], text: Sequence[str], files: Sequence[str]
 ) -> ObsSchema:
     """Return the schema with the categories of its text columns over all rows that stay."""
-    values = {name: set().union(*(total.values[name] for total in totals)) for name in text_columns}
+    values = {name: set().union(*(total.values[name] for total in totals)) for name in text}
     values["source_file"] = {files[number] for total in totals for number in total.files}
     n_obs = sum(total.n_staying for total in totals)
     return replace(schema, categories=choose_categories(values, n_obs))
+
+
+def gene_list(choice: Choice, gene_sets: Sequence[Any]) -> GeneList:
+    """Return the genes of the directory, with the distinct masks of those that a file measures."""
+    names, symbols, ids = choice.columns.names, choice.columns.symbols, choice.columns.ids
+    return GeneList.of(names.tolist(), [key or None for key in ids], [name or None for name in symbols], gene_sets)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from scvae_data.errors import ConfigError, DamagedFileError
-from scvae_data.processing.facts import FileFacts
+from scvae_data.processing.facts import InputFacts
 from scvae_data.processing.run.summary import Summary
 from scvae_data.store import DatasetIndex, open_index
 from scvae_data.store.files import expecting, read_json
@@ -26,7 +26,7 @@ MOST_NAMED = 3
 
 
 def check_finished(
-    directory: Path, files: Sequence[FileFacts], processing_id: str, config: Mapping[str, Any]
+    directory: Path, files: Sequence[InputFacts], processing_id: str, config: Mapping[str, Any]
 ) -> DatasetIndex | None:
     """Refuse settings or inputs that are not those the directory was made with.
 
@@ -69,7 +69,7 @@ def check_finished(
     return index
 
 
-def differences(record: Path, files: Sequence[FileFacts], processing_id: str, config: Mapping[str, Any]) -> str:
+def differences(record: Path, files: Sequence[InputFacts], processing_id: str, config: Mapping[str, Any]) -> str:
     """Say how inputs or settings differ from the recorded ones; empty where they do not."""
     recorded = read_json(record)
     with expecting(record):
@@ -79,7 +79,7 @@ def differences(record: Path, files: Sequence[FileFacts], processing_id: str, co
         return different
 
 
-def different_inputs(recorded: Mapping[str, Sequence[Any]], files: Sequence[FileFacts]) -> str:
+def different_inputs(recorded: Mapping[str, Sequence[Any]], files: Sequence[InputFacts]) -> str:
     """Say how the inputs differ from the recorded ones; empty where they do not."""
     wanted = any(file.sha256 for file in files)
     whole = wanted and all(recorded["sha256"])

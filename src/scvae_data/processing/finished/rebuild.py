@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 
 from scvae_data.errors import StoreError
-from scvae_data.processing.decide.decision import Plan, describe
+from scvae_data.processing.decide.decision import describe
+from scvae_data.processing.decide.stage import WritePlan
 from scvae_data.processing.engine.task import Task
 from scvae_data.processing.run.context import Context
-from scvae_data.processing.run.records import provenance, storage_statistics
+from scvae_data.processing.run.records import provenance
+from scvae_data.processing.write.account import storage_statistics, summarise
 from scvae_data.processing.write.chunks import write_chunks, write_obs_of_chunks
 from scvae_data.processing.write.dropped import DROPPED_FILE, write_dropped
 from scvae_data.processing.write.publish import write_obs
@@ -41,33 +43,42 @@ def find_damage(index: DatasetIndex, collect: Callable[[Any], list[Any]]) -> set
 
 
 def rebuild(
-    context: Context, index: DatasetIndex, plan: Plan, damaged: Collection[str], config: Mapping[str, Any]
+    context: Context,
+    index: DatasetIndex,
+    plan: WritePlan,
+    damaged: Collection[str],
+    seconds: Mapping[str, float],
 ) -> None:
     """Build the damaged files again; chunks, obs and genes come out with the bytes that the index lists.
+
+    Parameters
+    ----------
+    seconds
+        Wall time per stage.
 
     Raises
     ------
     StoreError
         They do not: this version, or a library, makes other ones.
     """
-    directory = index.path
-    same = (plan.genes.hash, describe(plan.decision), len(plan.ranges), plan.decision.processing_id)
+    directory, decided = index.path, plan.decided
+    same = (decided.genes.hash, describe(decided.decision), len(decided.ranges), decided.decision.processing_id)
     if same != (index.gene_list_hash, index.normalization, len(index.chunks), index.processing_id):
         raise StoreError(f"{directory}: the inputs give other genes or cells now; overwrite=true makes it anew")
     numbers = [number for number, chunk in enumerate(index.chunks) if chunk.file in damaged]
     for entry, number in zip(write_chunks(context, plan, numbers), numbers, strict=True):
         check_same(index, entry.file, entry.sha256, index.chunks[number].sha256)
     if GENE_LIST_FILE in damaged:
-        facts = write_gene_list(directory, plan.genes)
+        facts = write_gene_list(directory, decided.genes)
         check_same(index, GENE_LIST_FILE, facts.sha256, index.files[GENE_LIST_FILE].sha256)
     if OBS_FILE in damaged:
         write_obs_of_chunks(context, plan)
-        facts, _, _ = write_obs(directory / OBS_FILE, context.work, plan.decision, index.chunks)
+        facts, _, _ = write_obs(directory / OBS_FILE, context.work, decided.decision, index.chunks)
         check_same(index, OBS_FILE, facts.sha256, index.files[OBS_FILE].sha256)
     if {SUMMARY_FILE, DROPPED_FILE} & set(damaged):
-        summarise(context, plan, index)
+        write_statistics(context, index, plan, seconds)
     if CONFIG_FILE in damaged:
-        record = provenance(config, plan.files, plan.genes.hash, index.processing_id, context.overrides)
+        record = provenance(context, plan.surveyed.files, decided.genes.hash, index.processing_id)
         write_json(directory / CONFIG_FILE, record)
 
 
@@ -80,18 +91,16 @@ def check_same(index: DatasetIndex, name: str, sha256: str, wanted: str) -> None
         )
 
 
-def summarise(context: Context, plan: Plan, index: DatasetIndex) -> None:
+def write_statistics(context: Context, index: DatasetIndex, plan: WritePlan, seconds: Mapping[str, float]) -> None:
     """Write the table of dropped cells and the summary of the directory."""
-    summary = context.summary
-    summary.dropped_cells = write_dropped(index.path, context.work, plan.results, context.qc.metrics)
-    summary.n_obs, summary.n_vars, summary.nnz = index.n_obs, index.n_vars, index.nnz
-    summary.n_chunks = len(index.chunks)
-    summary.bytes = sum(facts[0] for facts in listed(index).values())
+    dropped_cells = write_dropped(context, plan.compared.scans)
     entries = [with_stored_bytes(index, number) for number in range(len(index.chunks))]
     names = index.obs_columns["SRX_accession"].categories or ()
     n_cells = np.bincount(index.codes("SRX_accession"), minlength=len(names)).tolist()
     accessions = dict(zip(names, n_cells, strict=False))
-    write_json(index.path / SUMMARY_FILE, storage_statistics(summary, entries, plan.results, accessions))
+    n_bytes = sum(facts[0] for facts in listed(index).values())
+    summary = summarise(context, plan, entries, n_bytes, seconds)
+    write_json(index.path / SUMMARY_FILE, storage_statistics(summary, plan, entries, dropped_cells, accessions))
 
 
 def with_stored_bytes(index: DatasetIndex, number: int) -> ChunkEntry:

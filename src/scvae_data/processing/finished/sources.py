@@ -27,7 +27,7 @@ from scvae_data.store import DatasetIndex, read_json
 from scvae_data.store.files import expecting
 from scvae_data.store.verify import CONFIG_FILE, SUMMARY_FILE
 
-__all__ = ["Source", "compare", "coverage", "find_sources"]
+__all__ = ["Source", "compare_rows", "coverage", "find_sources"]
 
 MAX_NAMED = 5
 
@@ -84,7 +84,7 @@ def check_below(name: str) -> str:
     return name
 
 
-def compare(index: DatasetIndex, sources: Sequence[Source]) -> Iterator[tuple[int, str]]:
+def compare_rows(index: DatasetIndex, sources: Sequence[Source]) -> Iterator[tuple[int, str]]:
     """Compare every row of the directory that is of one of the sources with its counts there.
 
     Yields
@@ -98,7 +98,7 @@ def compare(index: DatasetIndex, sources: Sequence[Source]) -> Iterator[tuple[in
     for source in progress(sources, total=len(sources), desc="against"):
         if source.source_file in names:
             rows = np.flatnonzero(codes == names.index(source.source_file)).astype(np.int64)
-            yield from compare_one(index, source, rows, maps[source.source_file], tolerance)
+            yield from compare_source(index, source, rows, maps[source.source_file], tolerance)
 
 
 def coverage(index: DatasetIndex, sources: Sequence[Source]) -> str:
@@ -113,7 +113,7 @@ def coverage(index: DatasetIndex, sources: Sequence[Source]) -> str:
     return f"{text}; not given: {', '.join(others[:MAX_NAMED])}{more}"
 
 
-def compare_one(
+def compare_source(
     index: DatasetIndex, source: Source, rows: NDArray[np.int64], columns: NDArray[np.int32], tolerance: float
 ) -> Iterator[tuple[int, str]]:
     """Compare the rows of one source, block by block of the source."""

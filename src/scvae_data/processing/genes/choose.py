@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +15,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from scvae_data.errors import ConfigError
-from scvae_data.processing.engine.task import Task
 from scvae_data.processing.genes.columns import Columns
-from scvae_data.processing.genes.hvg.rank import rank_genes
+from scvae_data.processing.genes.hvg.rank import Scaling, rank_genes
 from scvae_data.processing.genes.sums import GeneSums, select_genes
 from scvae_data.processing.genes.universe import Universe
 from scvae_data.processing.genes.wanted import WantedGenes
 from scvae_data.processing.settings.genes import GeneRules, HvgRules
 from scvae_data.processing.settings.normalization import Normalization
-from scvae_data.processing.sort.totals import median_total, total_run
+from scvae_data.processing.sort.totals import SpooledRows, median_total
 from scvae_data.store.files import write_atomic
 
-__all__ = ["STATISTICS_FILE", "Choice", "choose_genes", "list_choice", "save_statistics"]
+__all__ = ["STATISTICS_FILE", "Choice", "choose_genes", "list_choice", "write_statistics"]
 
 log = logging.getLogger(__name__)
 
@@ -65,31 +64,23 @@ def choose_genes(
     rules: GeneRules,
     universe: Universe,
     sums: GeneSums,
+    rows: SpooledRows,
+    normalization: Normalization,
     *,
     n_files: int,
     few_cells: str,
-    work: Path,
-    runs: Sequence[str],
-    kinds: Mapping[str, str],
-    normalization: Normalization,
-    identity: str,
-    collect: Callable[[str, Sequence[Task], str], list[Any]],
 ) -> Choice:
     """Choose the columns by rule.
 
     Parameters
     ----------
-    few_cells
-        Why hardly a cell is kept; empty where many are.
-    kinds
-        Kind of each input obs column, as in `ObsSchema`.
     normalization
         Log-normalised values are scaled as recorded here, by totals over the
         genes that pass the base rules: before the ranking there are no others.
-    identity
-        Hash of the settings and inputs.
-    collect
-        Runs tasks and returns their results in order.
+    n_files
+        How many files there are.
+    few_cells
+        Why hardly a cell is kept; empty where many are.
 
     Raises
     ------
@@ -99,19 +90,16 @@ def choose_genes(
     kept = select_genes(rules, sums, n_files, few_cells)
     if not isinstance(rules, HvgRules):
         return Choice(Columns.of(universe, kept))
-    kind = batch_kind(rules, kinds)
     over_all = normalization.size_factor_genes == "all"
     target_sum = normalization.target_sum
     if target_sum is None and not rules.on_counts:
-        np.save(work / "ranked.npy", kept)
-        tasks = [Task(total_run, (work, path, "ranked.npy", (), over_all)) for path in runs]
-        histograms = [total.totals for total in collect("total", tasks, "run")]
+        np.save(rows.work.genes("ranked"), kept)
+        found = rows.totals("total", rows.work.genes("ranked"), (), over_all_genes=over_all)
+        histograms = [total.totals for total in found]
         target_sum = median_total(histograms) if any(histograms) else None
-    content = hashlib.sha256(identity.encode() + sums.n_cells.tobytes() + sums.totals.tobytes()).hexdigest()
-    table, left_out = rank_genes(
-        work, runs, kept, rules, kind=kind, target_sum=target_sum or 1.0, over_all_genes=over_all, identity=content,
-        collect=collect,
-    )  # fmt: skip
+    content = hashlib.sha256(rows.identity.encode() + sums.n_cells.tobytes() + sums.totals.tobytes()).hexdigest()
+    scaling = Scaling(target_sum or 1.0, over_all)
+    table, left_out = rank_genes(replace(rows, identity=content), kept, rules, batch_kind(rules, rows.kinds), scaling)
     chosen = table["highly_variable"].to_numpy(bool)
     if rules.n_top_genes > len(table):
         log.warning("genes.n_top_genes=%d, but only %d genes pass the other rules", rules.n_top_genes, len(table))
@@ -130,7 +118,7 @@ def choose_genes(
     return Choice(Columns.of(universe, final), account, pd.concat([statistics, table], axis=1))
 
 
-def save_statistics(directory: Path, statistics: pd.DataFrame | None) -> dict[str, Any]:
+def write_statistics(directory: Path, statistics: pd.DataFrame | None) -> dict[str, Any]:
     """Write what genes were ranked by beside the chunks; return the file's name, size and checksum.
 
     Where none were ranked, an earlier table is removed and nothing returned.

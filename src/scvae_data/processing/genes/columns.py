@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from scvae_data.processing.genes.names import gene_class_flags
 from scvae_data.processing.genes.universe import Universe
-from scvae_data.processing.settings.qc import GENE_CLASSES
+from scvae_data.processing.settings.gene_classes import GENE_CLASSES
 
 __all__ = ["Columns", "var_table"]
 
@@ -72,6 +72,6 @@ def var_table(columns: Columns) -> pd.DataFrame:
     """Return the var of every chunk: id, symbol and gene classes by column."""
     flags = gene_class_flags(columns.symbols, columns.names)
     var: dict[str, Any] = {"gene_id": columns.ids, "gene_symbol": columns.symbols}
-    for bit, name in enumerate(GENE_CLASSES):
-        var[name] = (flags & (1 << bit)) > 0
+    for bit, gene_class in enumerate(GENE_CLASSES):
+        var[gene_class.name] = (flags & (1 << bit)) > 0
     return pd.DataFrame(var, index=pd.Index(columns.names, dtype=object))

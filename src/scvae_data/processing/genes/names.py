@@ -1,4 +1,4 @@
-"""TODO scvae_data.processing.genes.names."""
+"""Names of genes in; what they say of identity, species and class out."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections import Counter
 import numpy as np
 from numpy.typing import NDArray
 
+from scvae_data.processing.settings.gene_classes import GENE_CLASSES
 from scvae_data.readers.base import GeneTable
 
 __all__ = ["ENSEMBL", "gene_class_flags", "infer_species", "unversioned"]
@@ -62,61 +63,23 @@ def infer_species(table: GeneTable) -> list[str]:
     return ["human"] * human + ["mouse"] * mouse
 
 
-# An explicit list: the common pattern ^HB[^(P)] also counts HBEGF and HBS1L.
-HAEMOGLOBIN = frozenset(
-    [
-        "HBA1",
-        "HBA2",
-        "HBB",
-        "HBD",
-        "HBE1",
-        "HBG1",
-        "HBG2",
-        "HBM",
-        "HBQ1",
-        "HBZ",
-        "Hba-a1",
-        "Hba-a2",
-        "Hba-x",
-        "Hbb-b1",
-        "Hbb-b2",
-        "Hbb-bs",
-        "Hbb-bt",
-        "Hbb-bh1",
-        "Hbb-bh2",
-        "Hbb-y",
-        "Hbq1a",
-        "Hbq1b",
-    ]
-)
-# Mitochondrial genes, for files that carry ids without symbols: the 13 of proteins and, as the prefix MT- finds them
-# by symbol and scanpy's users count them, both of rRNA. The tRNAs, too short for the libraries, are left to symbols.
-MITOCHONDRIAL_IDS = frozenset(
-    [f"ENSG00000{n}" for n in (198888, 198763, 198804, 198712, 228253, 198899, 198938, 198840, 212907, 198886)]
-    + [f"ENSG00000{n}" for n in (198786, 198695, 198727, 211459, 210082)]
-    + [f"ENSMUSG000000{n}" for n in (64341, 64345, 64351, 64354, 64356, 64357, 64358, 64360, 65947, 64363)]
-    + [f"ENSMUSG000000{n}" for n in (64367, 64368, 64370, 64337, 64339)]
-)
+def without_genome(symbol: str) -> str:
+    """Strip the genome that references of several species put before a symbol, e.g. ``hg19_``."""
+    return symbol.split("_", 1)[1] if symbol.startswith(tuple(GENOME_PREFIX)) else symbol
 
 
-def gene_class_flags(symbols: NDArray[np.object_], keys: NDArray[np.object_]) -> NDArray[np.uint8]:
-    """Return a bit per gene class for each gene, uint8, shape (n_genes,).
+def gene_class_flags(symbols: NDArray[np.object_], keys: NDArray[np.object_]) -> NDArray[np.uint32]:
+    """Return a bit per entry of `GENE_CLASSES` for each gene, uint32, shape (n_genes,).
 
     Parameters
     ----------
     symbols
         Symbols; a genome prefix such as ``hg19_`` is ignored.
     keys
-        Gene ids without version, for mitochondrial genes that have no symbol.
+        Gene ids without version, for genes that have no symbol.
     """
-    flags = np.zeros(len(symbols), np.uint8)
-    for position, (symbol, key) in enumerate(zip(symbols, keys, strict=True)):
-        name = symbol.split("_", 1)[1] if symbol.startswith(("hg19_", "hg38_", "GRCh38_", "mm10_", "mm9_")) else symbol
-        upper = name.upper()
-        if upper.startswith("MT-") or key in MITOCHONDRIAL_IDS:
-            flags[position] |= 1
-        if upper.startswith(("RPS", "RPL")):
-            flags[position] |= 2
-        if name in HAEMOGLOBIN:
-            flags[position] |= 4
+    flags = np.zeros(len(symbols), np.uint32)
+    for position, (symbol, key) in enumerate(zip(map(without_genome, symbols), keys, strict=True)):
+        for bit, gene_class in enumerate(GENE_CLASSES):
+            flags[position] |= gene_class.has(symbol, key) << bit
     return flags

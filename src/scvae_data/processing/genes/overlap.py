@@ -9,7 +9,7 @@ from itertools import combinations
 
 import numpy as np
 
-from scvae_data.processing.facts import FileFacts
+from scvae_data.processing.facts import InputFacts
 from scvae_data.processing.genes.universe import Universe
 from scvae_data.readers.base import GeneTable
 from scvae_data.wording import counted
@@ -62,7 +62,7 @@ def why_apart(species: tuple[Sequence[str], Sequence[str]], kinds: tuple[str, st
     return "ids against symbols" if set(kinds) == {"ids", "symbols"} else ""
 
 
-def overlaps(files: Sequence[FileFacts], universe: Universe, kinds: Mapping[str, str]) -> list[Overlap]:
+def overlaps(files: Sequence[InputFacts], universe: Universe, kinds: Mapping[str, str]) -> list[Overlap]:
     """Return the genes that each pair of distinct gene tables shares, least first."""
     example: dict[str, str] = {}
     species: dict[str, Sequence[str]] = {}

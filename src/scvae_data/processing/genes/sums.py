@@ -13,21 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scvae_data.errors import ConfigError
-from scvae_data.processing.facts import ScanResult
+from scvae_data.processing.facts import FileScan
 from scvae_data.processing.genes.columns import Columns
 from scvae_data.processing.genes.universe import Universe
 from scvae_data.processing.settings.genes import GeneRules
+from scvae_data.processing.work import WorkFolder
 
-__all__ = [
-    "GeneSums",
-    "dropped_genes",
-    "gene_sets",
-    "mapping_report",
-    "select_genes",
-    "sum_genes",
-    "tell_unmatched",
-    "warn_of_foreign_genes",
-]
+__all__ = ["GeneAccount", "GeneSums", "account_for_genes", "gene_sets", "select_genes", "sum_genes"]
+
+
+log = logging.getLogger(__name__)
+
+# Files of one species and of any annotation share far more than this; other kinds of names share nothing.
+LEAST_SHARED = 0.8
 
 
 @dataclass(frozen=True)
@@ -47,17 +45,22 @@ class GeneSums:
     totals: NDArray[np.int64]
 
 
-def sum_genes(work: Path, universe: Universe, results: Sequence[ScanResult]) -> GeneSums:
+def sum_genes(work: WorkFolder, universe: Universe, scans: Sequence[FileScan]) -> GeneSums:
     """Add up the gene sums of all files; whole numbers, so the order does not matter."""
     n_genes = len(universe.keys)
     sums = GeneSums(*(np.zeros(n_genes, np.int64) for _ in range(3)))
-    for table, count in Counter(result.table for result in results).items():
+    for table, count in Counter(scan.table for scan in scans).items():
         sums.n_files[np.unique(universe.maps[table])] += count
-    for result in results:
-        with np.load(work / "scan" / f"{result.number:06d}" / "genes.npz") as arrays:
+    for scan in scans:
+        with np.load(sums_of(work, scan)) as arrays:
             sums.n_cells[:] += arrays["cells"]
             sums.totals[:] += arrays["totals"]
     return sums
+
+
+def sums_of(work: WorkFolder, scan: FileScan) -> Path:
+    """Return where the gene sums over a file's kept cells are."""
+    return work.scan(scan.number).gene_sums(without_copies=scan.n_copies > 0)
 
 
 def select_genes(rules: GeneRules, sums: GeneSums, n_files: int, few_cells: str = "") -> NDArray[np.bool_]:
@@ -83,31 +86,57 @@ def dropped_genes(universe: Universe, sums: GeneSums, kept: NDArray[np.bool_]) -
 
 
 def gene_sets(
-    universe: Universe, columns: Columns, results: Sequence[ScanResult], n_files: int
+    universe: Universe, columns: Columns, scans: Sequence[FileScan], n_files: int
 ) -> tuple[list[NDArray[np.bool_]], NDArray[np.int32]]:
     """Return the distinct measured-gene masks over the columns, and each file's code among them."""
-    masks = {table: columns.measured(universe.maps[table]).tobytes() for table in {result.table for result in results}}
+    masks = {table: columns.measured(universe.maps[table]).tobytes() for table in {scan.table for scan in scans}}
     distinct = sorted(set(masks.values()))
     codes = np.full(n_files, -1, np.int32)
-    for result in results:
-        codes[result.number] = distinct.index(masks[result.table])
+    for scan in scans:
+        codes[scan.number] = distinct.index(masks[scan.table])
     return [np.frombuffer(mask, bool) for mask in distinct], codes
 
 
-log = logging.getLogger(__name__)
+@dataclass(frozen=True)
+class GeneAccount:
+    """What became of the inputs' genes; all but the first for ``chunk_summary.json``.
 
-# Files of one species and of any annotation share far more than this; other kinds of names share nothing.
-LEAST_SHARED = 0.8
+    Parameters
+    ----------
+    n_genes
+        Distinct genes of the inputs.
+    dropped
+        Genes that are not in the directory, with their cells and counts, in columns.
+    files
+        How each file's genes were matched, see `account_of_files`.
+    synonyms
+        Symbols that stand for an id although its gene has another symbol here, or that genes.mapping decided on.
+    """
+
+    n_genes: int
+    dropped: dict[str, list[Any]]
+    files: dict[str, list[Any]]
+    synonyms: dict[str, str]
 
 
-def mapping_report(
-    work: Path,
+def account_for_genes(
+    work: WorkFolder, universe: Universe, sums: GeneSums, scans: Sequence[FileScan], kept: NDArray[np.bool_]
+) -> GeneAccount:
+    """Say what became of the inputs' genes; tell, and warn, of files whose genes are named differently."""
+    files = account_of_files(work, universe, scans, sums.n_files, kept)
+    tell_unmatched(files)
+    warn_of_foreign_genes(files)
+    return GeneAccount(len(kept), dropped_genes(universe, sums, kept), files, universe.synonyms)
+
+
+def account_of_files(
+    work: WorkFolder,
     universe: Universe,
-    results: Sequence[ScanResult],
+    scans: Sequence[FileScan],
     n_measuring: NDArray[np.int64],
     kept: NDArray[np.bool_],
 ) -> dict[str, list[Any]]:
-    """Return an account of every file's genes, in columns.
+    """Return how every file's genes were matched, in columns.
 
     Shares are shares of the UMIs of the file's kept cells; None for a file
     without any.
@@ -128,15 +157,15 @@ def mapping_report(
     ``umi_shared`` (in genes that at least half of the other files measure).
     """
     # Every file measures its own genes, so of the others it is one fewer.
-    shared = 2 * (n_measuring - 1) >= len(results) - 1
+    shared = 2 * (n_measuring - 1) >= len(scans) - 1
     without_id = universe.ids == ""
     report: defaultdict[str, list[Any]] = defaultdict(list)
-    for result in results:
-        match = universe.matches[result.table]
-        report["source_file"].append(result.source_file)
+    for scan in scans:
+        match = universe.matches[scan.table]
+        report["source_file"].append(scan.source_file)
         for name in ("n_features", "by_id", "by_symbol", "unmatched", "summed"):
             report[name].append(getattr(match, name))
-        with np.load(work / "scan" / f"{result.number:06d}" / "genes.npz") as arrays:
+        with np.load(sums_of(work, scan)) as arrays:
             totals = arrays["totals"]
         umis = int(totals.sum())
         for name, genes in (("unmatched", without_id), ("dropped", ~kept), ("shared", shared)):

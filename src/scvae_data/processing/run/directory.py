@@ -5,16 +5,16 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from scvae_data.errors import ConfigError, ScvaeDataError
+from scvae_data.processing.work import WorkFolder
+from scvae_data.store import INDEX_FILE
 from scvae_data.store.files import sweep_temporaries
 
 __all__ = [
-    "INDEX_FILE",
     "WORK_FOLDER",
     "check_target",
     "clear",
@@ -25,7 +25,6 @@ __all__ = [
     "remove_strays",
 ]
 
-INDEX_FILE = "chunk_index.json"
 WORK_FOLDER = ".work"
 DATASET = re.compile(
     r"chunk_\d{4,}\.h5|chunk_(index|summary)\.json|(gene_list|processing_config)\.json"
@@ -54,11 +53,11 @@ def check_target(directory: Path, *, overwrite: bool, resume: bool) -> None:
         return
     if is_complete(directory):
         raise ConfigError(f"{directory} already holds a dataset; overwrite=true replaces it")
-    if started(directory / WORK_FOLDER) or any(DATASET.fullmatch(path.name) for path in listing(directory)):
+    if WorkFolder(directory / WORK_FOLDER).started or any(DATASET.fullmatch(path.name) for path in listing(directory)):
         raise ConfigError(f"{directory} holds an unfinished run; resume=true continues it, overwrite=true starts anew")
 
 
-def prepare(directory: Path, *, overwrite: bool, resume: bool) -> Path:
+def prepare(directory: Path, *, overwrite: bool, resume: bool) -> WorkFolder:
     """Make the directory ready for a run; return its work folder.
 
     Raises
@@ -66,17 +65,15 @@ def prepare(directory: Path, *, overwrite: bool, resume: bool) -> Path:
     ConfigError
         As :func:`check_target`.
     """
-    work = directory / WORK_FOLDER
+    work = WorkFolder(directory / WORK_FOLDER)
     check_target(directory, overwrite=overwrite, resume=resume)
     if overwrite:
         # The dataset itself stays until the new one can be written: see `clear`.
-        shutil.rmtree(work, ignore_errors=True)
+        work.remove()
         for name in REPORTS:
             (directory / name).unlink(missing_ok=True)
-    for folder in ("tables", "maps", "scan", "chunks"):
-        (work / folder).mkdir(parents=True, exist_ok=True)
-    for path in (directory, work, work / "tables", work / "chunks"):
-        sweep_temporaries(path)
+    work.make()
+    sweep_temporaries(directory)
     return work
 
 
@@ -93,11 +90,6 @@ def remove_strays(directory: Path, chunks: Collection[str]) -> None:
     for path in listing(directory):
         if CHUNK.fullmatch(path.name) and path.name not in chunks:
             path.unlink()
-
-
-def started(work: Path) -> bool:
-    """Whether an earlier run got as far as scanning a file: before that there is nothing to continue."""
-    return bool(listing(work / "scan"))
 
 
 def listing(directory: Path) -> list[Path]:

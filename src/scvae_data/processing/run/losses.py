@@ -1,15 +1,16 @@
-"""Settings, and the files that stages fail on, in; what stops a run, and the report of failed files, out."""
+"""Cells and files that are lost in; words on them, what stops a run, and the report of failed files, out."""
 
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from scvae_data.errors import ScvaeDataError
+from scvae_data.processing.facts import FailedFile, FileScan
 from scvae_data.processing.run.context import Context
-from scvae_data.processing.run.summary import FailedFile
-from scvae_data.processing.settings.qc import GENE_CLASSES, QcRules
+from scvae_data.processing.settings.qc import QcRules
 from scvae_data.store.files import write_atomic, write_json
 from scvae_data.wording import counted
 
@@ -20,11 +21,17 @@ __all__ = [
     "few_cells",
     "lost_text",
     "tell_failures",
+    "total_lost",
     "warn_of_fractions",
     "warn_of_losses",
 ]
 
 log = logging.getLogger(__name__)
+
+MAY_FAIL = "leave them out or raise max_failed_fraction, then resume=true"
+"""What to do where too many files failed."""
+FEW = 0.1
+"""Share of the cells that is so small that a setting is likelier wrong than the cells."""
 
 
 def check_failures(
@@ -48,22 +55,33 @@ def check_failures(
     )
 
 
-def tell_failures(context: Context, found: Sequence[FailedFile]) -> None:
+def tell_failures(
+    context: Context, n_files: int, found: Sequence[FailedFile], earlier: Sequence[FailedFile] = ()
+) -> list[FailedFile]:
     """Tell of files that a stage has failed on; stop where too many have. The report stays for the next try.
+
+    Parameters
+    ----------
+    n_files
+        Number of inputs.
+    found, earlier
+        Those that this stage failed on, and those of the stages before.
+
+    Returns
+    -------
+    All of them, in order of their names.
 
     Raises
     ------
     ScvaeDataError
         As `check_failures`.
     """
-    failed = sorted([*context.summary.failed, *found], key=lambda file: file.source_file)
-    context.summary.failed[:] = failed
-    n_files = context.summary.n_files
+    failed = sorted([*earlier, *found], key=lambda file: file.source_file)
     report, quarantine = context.directory / "failure_report.json", context.directory / "quarantine.txt"
     if not failed:
-        for earlier in (report, quarantine):
-            earlier.unlink(missing_ok=True)
-        return
+        for left in (report, quarantine):
+            left.unlink(missing_ok=True)
+        return failed
     write_atomic(quarantine, "".join(f"{file.path}\n" for file in failed).encode())
     write_json(
         report,
@@ -71,11 +89,8 @@ def tell_failures(context: Context, found: Sequence[FailedFile]) -> None:
     )
     if found and n_files > 1:
         log.warning("%d of %s failed:\n%s", len(found), counted(n_files, "file"), failure_table(found))
-    check_failures(failed, n_files, context.max_failed_fraction, report)
-
-
-MAY_FAIL = "leave them out or raise max_failed_fraction, then resume=true"
-"""What to do where too many files failed."""
+    check_failures(failed, n_files, context.settings.max_failed_fraction, report)
+    return failed
 
 
 def failure_table(failed: Sequence[FailedFile], most: int = 20, indent: int = 2) -> str:
@@ -86,10 +101,6 @@ def failure_table(failed: Sequence[FailedFile], most: int = 20, indent: int = 2)
     return "\n".join(lines)
 
 
-FEW = 0.1
-"""Share of the cells that is so small that a setting is likelier wrong than the cells."""
-
-
 def lost_text(lost: Mapping[str, int]) -> str:
     """Return the rules that lost cells, e.g. ``"12 min_genes, 3 max_pct_counts_mt"``."""
     return ", ".join(f"{count:,} {rule}" for rule, count in lost.items() if count)
@@ -97,8 +108,8 @@ def lost_text(lost: Mapping[str, int]) -> str:
 
 def fractions(qc: QcRules) -> list[str]:
     """Return the percentage limits that are set as if they were shares of one."""
-    names = [f"max_pct_counts_{name}" for name in GENE_CLASSES]
-    return [name for name in names if getattr(qc, name) is not None and 0 < getattr(qc, name) <= 1]
+    limits = [(name, getattr(qc, name)) for name in qc.percentages]
+    return [name for name, limit in limits if limit is not None and 0 < limit <= 1]
 
 
 def warn_of_fractions(qc: QcRules) -> None:
@@ -112,18 +123,12 @@ def in_per_cent(value: float) -> str:
     return f"{value:g} per cent of the counts; a share of {value:g} is written {100 * value:g}"
 
 
-def few_cells(lost: Mapping[str, int], n_obs: int, qc: QcRules) -> str:
+def few_cells(scans: Sequence[FileScan], qc: QcRules) -> str:
     """Say how few cells are kept, and by which rule most are lost; empty where they are not few.
 
     Cells that are no controls and droplets without a count are not counted: they are lost as they should be.
-
-    Parameters
-    ----------
-    lost
-        Cells not kept, per rule.
-    n_obs
-        All cells.
     """
+    lost, n_obs = total_lost(scans), sum(scan.n_obs for scan in scans)
     by_rules = {rule: count for rule, count in lost.items() if rule not in ("not_control", "zero_counts")}
     n_kept = n_obs - sum(lost.values())
     n_judged = n_kept + sum(by_rules.values())
@@ -135,7 +140,15 @@ def few_cells(lost: Mapping[str, int], n_obs: int, qc: QcRules) -> str:
     return f"only {n_kept:,} of {counted(n_judged, 'cell')} are kept, {lost[rule]:,} are lost by {limit}{unit}"
 
 
-def warn_of_losses(lost: Mapping[str, int], n_obs: int, qc: QcRules) -> None:
+def warn_of_losses(scans: Sequence[FileScan], qc: QcRules) -> None:
     """Warn where hardly a cell is kept."""
-    if text := few_cells(lost, n_obs, qc):
+    if text := few_cells(scans, qc):
         log.warning("%s", text)
+
+
+def total_lost(scans: Sequence[FileScan]) -> dict[str, int]:
+    """Return the cells lost per rule over all files."""
+    lost: Counter[str] = Counter()
+    for scan in scans:
+        lost.update(scan.lost)
+    return dict(lost)

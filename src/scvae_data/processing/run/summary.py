@@ -1,4 +1,4 @@
-"""What a run did: a summary for people, and the two JSON accounts of a directory."""
+"""What a run did, in a few lines for people."""
 
 from __future__ import annotations
 
@@ -7,30 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scvae_data.processing.engine.task import Failure
+from scvae_data.processing.facts import FailedFile
 from scvae_data.wording import counted
 
-__all__ = ["FailedFile", "Summary", "human_bytes"]
+__all__ = ["Summary", "human_bytes"]
 
 
 @dataclass(frozen=True)
-class FailedFile:
-    """An input that is not in the directory, and why."""
-
-    source_file: str
-    stage: str
-    reason: str
-    message: str
-    details: str = ""
-    path: str = ""
-
-    @classmethod
-    def of(cls, source_file: str, stage: str, failure: Failure, path: str = "") -> FailedFile:
-        """Describe the failure of a file."""
-        return cls(source_file, stage, failure.reason, failure.message, failure.details, path)
-
-
-@dataclass
 class Summary:
     """What a run did.
 
@@ -42,18 +25,6 @@ class Summary:
         Wall time per stage.
     duplicates
         Cells that equal another one, see `report_copies`.
-    dropped_cells
-        Name, size and checksum of the table of cells that are not kept.
-    dropped_genes
-        Genes that are not in the directory, with their cells and counts, in columns.
-    gene_choice
-        How the genes were chosen, where not by the base rules alone.
-    gene_mapping
-        How each file's genes were matched, in columns.
-    gene_synonyms
-        Symbols that stand for an id although its gene has another symbol here, or that genes.mapping decided on.
-    gene_statistics
-        Name, size and checksum of the table that genes were ranked by, if there is one.
     left_alone
         The directory was finished before, and nothing was done but what ``rebuilt`` says.
     rebuilt
@@ -64,7 +35,7 @@ class Summary:
 
     processed_dir: Path
     n_files: int = 0
-    failed: list[FailedFile] = field(default_factory=list)
+    failed: Sequence[FailedFile] = ()
     n_obs_in: int = 0
     n_obs: int = 0
     lost: dict[str, int] = field(default_factory=dict)
@@ -80,12 +51,6 @@ class Summary:
     left_alone: bool = False
     rebuilt: Sequence[str] = ()
     duplicates: dict[str, Any] = field(default_factory=dict)
-    dropped_cells: dict[str, Any] = field(default_factory=dict)
-    dropped_genes: dict[str, list[Any]] = field(default_factory=dict)
-    gene_choice: dict[str, Any] = field(default_factory=dict)
-    gene_mapping: dict[str, list[Any]] = field(default_factory=dict)
-    gene_synonyms: dict[str, str] = field(default_factory=dict)
-    gene_statistics: dict[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """Lay the summary out as aligned lines."""

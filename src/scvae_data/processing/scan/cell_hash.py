@@ -7,8 +7,6 @@ other files a run has changes neither.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,16 +15,10 @@ from numpy.typing import NDArray
 
 from scvae_data.system.jit import compiled
 
-__all__ = ["HASHES", "LEAST_GENES", "hash_rows", "save_hashes"]
+__all__ = ["LEAST_GENES", "hash_rows"]
 
 LEAST_GENES = 50
-HASHES = "hashes.npy"
-
-
-def save_hashes(folder: Path, hashes: Sequence[NDArray[np.uint64]]) -> None:
-    """Store the hashes of a file's cells: two halves and the source row, uint64, shape (n, 3)."""
-    np.save(folder / HASHES, np.concatenate(hashes) if hashes else np.empty((0, 3), np.uint64))
-
+"""Cells of fewer genes are not compared: shallow ones are equal by chance."""
 
 # Odd constants of splitmix64 and of MurmurHash3, so that the two halves mix counts in different ways.
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -46,7 +38,7 @@ def mix(word: np.uint64) -> np.uint64:
 
 @compiled
 def hash_rows(
-    row_starts: NDArray[np.int64],
+    indptr: NDArray[np.int64],
     indices: NDArray[Any],
     data: NDArray[Any],
     key_hashes: NDArray[np.uint64],
@@ -56,16 +48,16 @@ def hash_rows(
 
     Parameters
     ----------
-    row_starts, indices, data
+    indptr, indices, data
         The rows; counts above zero, each gene once.
     key_hashes
         From `hash_keys`, shape (n_genes, 2).
     hashes
         Filled, uint64, shape (n_rows, 2).
     """
-    for row in range(row_starts.size - 1):
+    for row in range(indptr.size - 1):
         first, second = np.uint64(0), np.uint64(0)
-        for k in range(row_starts[row], row_starts[row + 1]):
+        for k in range(indptr[row], indptr[row + 1]):
             count = np.uint64(data[k])
             first += mix(key_hashes[indices[k], 0] + count * GOLDEN)
             second += mix(key_hashes[indices[k], 1] ^ (count * SECOND))

@@ -1,4 +1,4 @@
-"""The reader of one file in; what the file says of its cells, besides their counts, out."""
+"""The reader of one file in; its cells' names, accessions and obs, and what of them is kept in sorted runs, out."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from scvae_data.errors import InputError
-from scvae_data.processing.facts import ACCESSION_COLUMNS, FileFacts
+from scvae_data.processing.facts import ACCESSION_COLUMNS, InputFacts
 from scvae_data.processing.scan.job import ScanJob
 from scvae_data.processing.settings.control import ControlSubset
-from scvae_data.processing.sort.obs_schema import ARROW, RESERVED
+from scvae_data.processing.sort.obs_schema import ARROW, ScannedCells, is_ours, our_columns
 from scvae_data.readers.base import Reader
 
-__all__ = ["FileCells", "InputObs", "cell_names", "input_obs", "measured_obs", "read_cells", "unique_names"]
+__all__ = ["FileCells", "InputObs", "cell_names", "input_obs", "read_cells", "spooled_obs", "unique_names"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class FileCells:
         return groups
 
 
-def read_cells(job: ScanJob, file: FileFacts, reader: Reader, rank: int) -> FileCells:
+def read_cells(job: ScanJob, file: InputFacts, reader: Reader, rank: int) -> FileCells:
     """Read what a file says of its cells.
 
     Parameters
@@ -70,7 +70,7 @@ def read_cells(job: ScanJob, file: FileFacts, reader: Reader, rank: int) -> File
     return FileCells(obs, accessions, names, control_mask(job.control, file, reader))
 
 
-def control_mask(control: ControlSubset | None, file: FileFacts, reader: Reader) -> NDArray[np.bool_] | None:
+def control_mask(control: ControlSubset | None, file: InputFacts, reader: Reader) -> NDArray[np.bool_] | None:
     """Return which cells of the file are controls; None where all cells are wanted."""
     if control is None:
         return None
@@ -108,7 +108,7 @@ class InputObs:
         return pa.table(arrays) if arrays else pa.table({})
 
 
-def input_obs(reader: Reader, file: FileFacts, columns: Sequence[str] | None) -> InputObs:
+def input_obs(reader: Reader, file: InputFacts, columns: Sequence[str] | None) -> InputObs:
     """Read the wanted obs columns of a file; manifest values stand before columns of the file."""
     wanted = [name for name in file.obs_columns if columns is None or name in columns]
     wanted = [name for name in wanted if name != file.accession_column]
@@ -126,7 +126,7 @@ def input_obs(reader: Reader, file: FileFacts, columns: Sequence[str] | None) ->
 def free_name(name: str, taken: Mapping[str, Any]) -> str:
     """Return the column's name, with ``orig_`` before it while it is one of ours or taken; HDF5 forbids slashes."""
     name = name.replace("/", "_") or "unnamed"
-    while name in RESERVED or name in taken or (name.startswith("pct_counts_in_top_") and name.endswith("_genes")):
+    while is_ours(name) or name in taken:
         name = f"orig_{name}"
     return name
 
@@ -164,28 +164,19 @@ def to_arrow(series: pd.Series, kind: str) -> pa.Array:
     return pa.array(series, ARROW[kind], from_pandas=True)
 
 
-def measured_obs(
-    metrics: pd.DataFrame,
-    accessions: NDArray[np.object_],
-    names: NDArray[np.object_],
-    file_number: int,
-    hashes: NDArray[np.uint64],
-    own: pa.Table,
-) -> pa.Table:
-    """Return the obs of a run's rows: identity, metrics (indexed by source row), then the file's own columns."""
+def spooled_obs(cells: ScannedCells, names: NDArray[np.object_], file_number: int, own: pa.Table) -> pa.Table:
+    """Return the obs of a sorted run's rows: what is known after the scan, then the file's own columns."""
     columns: dict[str, pa.Array] = {
         "obs_name": pa.array(names, pa.string()),
-        "SRX_accession": pa.array(accessions, pa.string()),
-        "file_number": pa.array(np.full(len(metrics), file_number, np.int32)),
-        "source_row": pa.array(metrics.index.to_numpy(np.int64)),
-        **{name: pa.array(metrics[name].to_numpy()) for name in metrics.columns},
-        "split_hash": pa.array((hashes >> np.uint64(32)).astype(np.uint32)),
+        "file_number": pa.array(np.full(len(names), file_number, np.int32)),
+        **{column.name: pa.array(column.values(cells)).cast(column.arrow_type) for column in our_columns("scan")},
+        **{name: pa.array(cells.metrics[name].to_numpy()) for name in cells.metrics.columns},
         **{name: own.column(name) for name in own.column_names},
     }
     return pa.table(columns)
 
 
-def cell_names(reader: Reader, file: FileFacts, rank: int) -> tuple[NDArray[np.object_], Any]:
+def cell_names(reader: Reader, file: InputFacts, rank: int) -> tuple[NDArray[np.object_], Any]:
     """Return each row's accession, and a function from row numbers to names that are unique in the directory.
 
     A name is ``ACCESSION:barcode``; from the second file of an accession on,

@@ -1,8 +1,4 @@
-"""Cells that are not kept, each with the rule that dropped it: per file while scanning, then one table.
-
-The table lies beside the chunks, in order of source file and row; equal
-inputs and settings give equal bytes. One file's cells are in memory at a time.
-"""
+"""Cells of one file that are not kept, in; a table of them, each with the rule that dropped it, out."""
 
 from __future__ import annotations
 
@@ -15,10 +11,8 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-__all__ = ["COPIES", "SCANNED", "DroppedWriter", "dropped_schema", "dropped_table", "table_of_obs"]
+__all__ = ["DroppedWriter", "dropped_schema", "dropped_table", "table_of_obs"]
 
-SCANNED = "dropped.arrow"
-COPIES = "copies.arrow"
 INTEGERS = {"total_counts": pa.int64(), "n_genes_by_counts": pa.int32()}
 
 
@@ -80,8 +74,8 @@ def dropped_table(
 class DroppedWriter:
     """Append dropped cells to a file's table block by block; a file without any has no table."""
 
-    def __init__(self, folder: Path, name: str = SCANNED) -> None:
-        self._path = folder / name
+    def __init__(self, path: Path) -> None:
+        self._path = path
         # A slot that turned out to hold no counts may have left its own.
         self._path.unlink(missing_ok=True)
         self._writer: Any = None

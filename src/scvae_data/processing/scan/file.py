@@ -13,7 +13,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -22,12 +22,14 @@ import pandas as pd
 
 from scvae_data.errors import InputError
 from scvae_data.processing.engine.workers import release_memory
-from scvae_data.processing.facts import FileFacts, ScanResult, SlotFacts
+from scvae_data.processing.facts import FileScan, InputFacts, SlotFacts
 from scvae_data.processing.scan.cells import read_cells
-from scvae_data.processing.scan.job import ScanJob, TableGenes, table_genes
-from scvae_data.processing.scan.metrics import NotCounts, checked, measure
-from scvae_data.processing.scan.qc_filter import Judge, OutlierBounds, find_bounds
+from scvae_data.processing.scan.job import MappedGenes, ScanJob, table_genes
+from scvae_data.processing.scan.metrics import NotCounts, cell_metrics, checked
+from scvae_data.processing.scan.qc_filter import OutlierBounds, QcFilter, find_bounds
 from scvae_data.processing.scan.rows import SortedRuns
+from scvae_data.processing.settings.gene_classes import GENE_CLASSES
+from scvae_data.processing.sort.obs_schema import our_columns
 from scvae_data.readers.base import CsrBlock, Reader
 from scvae_data.readers.recognise import open_reader
 from scvae_data.store import FORMAT_VERSION
@@ -36,10 +38,10 @@ from scvae_data.store.files import read_json, write_json
 __all__ = ["SlotScan", "scan_file"]
 
 # Raised where what a scan leaves changes: results of another version are made again.
-SPOOL_VERSION = 2
+SPOOL_VERSION = 3
 
 
-def scan_file(job: ScanJob, file: FileFacts, number: int, rank: int, meanings: Sequence[str]) -> ScanResult:
+def scan_file(job: ScanJob, file: InputFacts, number: int, rank: int, meanings: Sequence[str]) -> FileScan:
     """Scan one file, or return the result of an earlier scan with the same key.
 
     Parameters
@@ -56,30 +58,28 @@ def scan_file(job: ScanJob, file: FileFacts, number: int, rank: int, meanings: S
     InputError
         No slot holds counts; names the first offending value of each.
     """
-    target = job.target(number)
+    folder = job.work.scan(number)
     key = scan_key(file, job, rank, meanings)
-    done = target / "done.json"
-    if done.exists():
-        earlier = read_json(done)
+    if folder.done.exists():
+        earlier = read_json(folder.done)
         if earlier.get("key") == key:
-            return ScanResult(**earlier["result"])
-    shutil.rmtree(target, ignore_errors=True)
-    target.mkdir(parents=True)
+            return FileScan(**earlier["result"])
+    shutil.rmtree(folder.path, ignore_errors=True)
+    folder.path.mkdir(parents=True)
     started = time.perf_counter()
     evidence: list[str] = []
     with open_reader(Path(file.path), job.limits) as reader:
         for slot in sorted(file.slots, key=lambda slot: slot != file.slot):
             genes = table_genes(job.work, slot.table, meanings[file.slots.index(slot)])
             try:
-                result = SlotScan(job, file, reader, slot, genes, number, rank).run()
+                scan = SlotScan(job, file, reader, slot, genes, number, rank).run()
             except NotCounts as fault:
                 evidence.append(f"{slot.name}: {fault}")
                 reason = fault.reason
                 continue
-            result.evidence = evidence
-            result.seconds = time.perf_counter() - started
-            write_json(done, {"key": key, "result": asdict(result)})
-            return result
+            scan = replace(scan, evidence=evidence, seconds=time.perf_counter() - started)
+            write_json(folder.done, {"key": key, "result": asdict(scan)})
+            return scan
     raise InputError(
         file.path,
         reason,
@@ -87,11 +87,12 @@ def scan_file(job: ScanJob, file: FileFacts, number: int, rank: int, meanings: S
     )
 
 
-def scan_key(file: FileFacts, job: ScanJob, rank: int, meanings: Sequence[str]) -> str:
+def scan_key(file: InputFacts, job: ScanJob, rank: int, meanings: Sequence[str]) -> str:
     """Hash everything a scan's result depends on."""
     parts = [
-        SPOOL_VERSION, FORMAT_VERSION, file.to_dict(), job.qc, job.control, job.order, job.obs_columns, job.run_entries,
-        job.count_tolerance, meanings, rank,
+        SPOOL_VERSION, FORMAT_VERSION, asdict(file), job.qc, job.control, job.order, job.obs_columns, job.run_entries,
+        job.count_tolerance, meanings, rank, [(column.name, column.dtype) for column in our_columns("scan")],
+        [(one.name, one.prefixes, sorted(one.symbols), sorted(one.ids)) for one in GENE_CLASSES],
     ]  # fmt: skip
     return hashlib.sha256(json.dumps([repr(part) for part in parts]).encode()).hexdigest()
 
@@ -112,43 +113,40 @@ class SlotScan:
     def __init__(
         self,
         job: ScanJob,
-        file: FileFacts,
+        file: InputFacts,
         reader: Reader,
         slot: SlotFacts,
-        genes: TableGenes,
+        genes: MappedGenes,
         number: int,
         rank: int,
     ) -> None:
         self.job, self.file, self.reader, self.slot, self.genes, self.number = job, file, reader, slot, genes, number
         self.tops = sorted(set(job.qc.percent_top))
         self.cells = read_cells(job, file, reader, rank)
-        self.judge = Judge(job.qc, self.cells, job.target(number))
+        self.filter = QcFilter(job.qc, self.cells, job.work.scan(number).dropped)
         self.runs = SortedRuns(job, self.cells, genes.gene_map, number, file.path)
         release_memory()  # what reading names and obs left, before the rows come on top
 
-    def run(self) -> ScanResult:
+    def run(self) -> FileScan:
         """Stream the slot's rows; raises `NotCounts` at the first value that is none."""
         if self.job.qc.outlier_metrics:
-            self.judge.bounds = self._find_bounds()
+            self.filter.bounds = self._find_bounds()
         for block in self._blocks():
-            metrics = measure(block, self.genes, self.tops)
-            self.runs.append(block, metrics, self.judge.keep(block.first_row, metrics))
+            metrics = cell_metrics(block, self.genes, self.tops)
+            self.runs.append(block, metrics, self.filter.keep(block.first_row, metrics))
         self.runs.close()
-        self.judge.close()
-        return ScanResult(
+        self.filter.close()
+        return FileScan(
             number=self.number,
             source_file=self.file.source_file,
             slot=self.slot.name,
             table=self.slot.table,
-            species=list(self.slot.species),
-            evidence=[],
             n_obs=self.reader.n_obs,
             n_kept=self.runs.n_kept,
-            nnz=self.runs.nnz,
-            lost=self.judge.lost,
+            lost=self.filter.lost,
             obs_kinds=self.cells.obs.kinds,
             runs=self.runs.paths,
-            bounds=[asdict(bound) for bound in self.judge.bounds],
+            bounds=[asdict(bound) for bound in self.filter.bounds],
         )
 
     def _blocks(self) -> Iterator[CsrBlock]:
@@ -160,7 +158,7 @@ class SlotScan:
         """Measure all rows before any is judged, and return the bounds of each accession."""
         qc, measured = self.job.qc, []
         for block in self._blocks():
-            metrics = measure(block, self.genes, self.tops).set_index(block.first_row + np.arange(block.n_rows))
+            metrics = cell_metrics(block, self.genes, self.tops).set_index(block.first_row + np.arange(block.n_rows))
             measured.append(metrics.loc[qc.passes_minima(metrics), list(qc.outlier_metrics)])
         together = pd.concat(measured)
         accessions = self.cells.accessions[together.index.to_numpy()]

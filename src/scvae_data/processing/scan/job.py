@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +12,13 @@ from numpy.typing import NDArray
 from scvae_data.processing.genes.names import gene_class_flags
 from scvae_data.processing.genes.universe import load_table
 from scvae_data.processing.settings.control import ControlSubset
-from scvae_data.processing.settings.qc import GENE_CLASSES, QcRules
+from scvae_data.processing.settings.gene_classes import GENE_CLASSES
+from scvae_data.processing.settings.qc import QcRules
 from scvae_data.processing.sort.key import OrderKey
+from scvae_data.processing.work import WorkFolder
 from scvae_data.system.hdf5_guard import DEFAULT_LIMITS, Limits
 
-__all__ = ["ScanJob", "TableGenes", "table_genes"]
+__all__ = ["MappedGenes", "ScanJob", "table_genes"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class ScanJob:
     Parameters
     ----------
     work
-        The run's work folder; holds gene tables and their maps.
+        Holds gene tables and their maps, and gets what the scan leaves.
     n_genes
         Size of the universe.
     obs_columns
@@ -42,7 +43,7 @@ class ScanJob:
         A file is read in blocks of at most this many entries.
     """
 
-    work: Path
+    work: WorkFolder
     n_genes: int
     qc: QcRules
     control: ControlSubset | None
@@ -53,13 +54,9 @@ class ScanJob:
     run_entries: int = 6_000_000
     block_entries: int = 1_500_000
 
-    def target(self, number: int) -> Path:
-        """Folder of the results for file ``number``."""
-        return self.work / "scan" / f"{number:06d}"
-
 
 @dataclass(frozen=True)
-class TableGenes:
+class MappedGenes:
     """What a scan knows about the columns of one gene table.
 
     Parameters
@@ -69,12 +66,12 @@ class TableGenes:
     gene_map
         Their positions in the universe, int32, shape (n_vars,).
     flags
-        Their gene classes, one bit each, uint8, shape (n_vars,).
+        Their gene classes, one bit each, uint32, shape (n_vars,).
     """
 
     names: NDArray[np.object_]
     gene_map: NDArray[np.int32]
-    flags: NDArray[np.uint8]
+    flags: NDArray[np.uint32]
 
     @cached_property
     def measured(self) -> list[bool]:
@@ -83,10 +80,10 @@ class TableGenes:
 
 
 @lru_cache(maxsize=8)
-def table_genes(work: Path, key: str, _meaning: str) -> TableGenes:
+def table_genes(work: WorkFolder, key: str, _meaning: str) -> MappedGenes:
     """Load what is known about a gene table, once per process: most files of a corpus share a few tables."""
-    table = load_table(work / "tables", key)
-    gene_map = np.load(work / "maps" / f"{key}.npy")
-    symbols, keys = (np.load(work / f"universe_{name}.npy", allow_pickle=False) for name in ("symbols", "keys"))
+    table = load_table(work.tables, key)
+    gene_map = np.load(work.gene_map(key))
+    symbols, keys = (np.load(work.universe(name), allow_pickle=False) for name in ("symbols", "keys"))
     named = table.symbols if table.symbols is not None else symbols[gene_map].astype(object)
-    return TableGenes(table.names, gene_map, gene_class_flags(named, keys[gene_map].astype(object)))
+    return MappedGenes(table.names, gene_map, gene_class_flags(named, keys[gene_map].astype(object)))

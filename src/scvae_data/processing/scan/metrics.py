@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from scvae_data.processing.scan.job import TableGenes
-from scvae_data.processing.settings.qc import GENE_CLASSES
+from scvae_data.processing.scan.job import MappedGenes
+from scvae_data.processing.settings.gene_classes import GENE_CLASSES
 from scvae_data.processing.survey.counts import FAULTS, fault_of
 from scvae_data.readers.base import CsrBlock
 from scvae_data.system.jit import compiled
 
-__all__ = ["NotCounts", "RowSums", "checked", "measure", "qc_metrics", "row_sums"]
+__all__ = ["NotCounts", "RowSums", "cell_metrics", "checked", "qc_metrics", "row_sums"]
 
 # Counts up to this value are ranked by a table instead of a sort.
 TABLE_SIZE = 1024
@@ -27,7 +27,7 @@ def row_sums(
     indptr: NDArray[np.int64],
     indices: NDArray[Any],
     data: NDArray[Any],
-    flags: NDArray[np.uint8],
+    flags: NDArray[np.uint32],
     tops: NDArray[np.int64],
     total: NDArray[np.int64],
     n_genes: NDArray[np.int64],
@@ -48,14 +48,13 @@ def row_sums(
                 continue
             row_total += value
             row_genes += 1
-            flag = flags[indices[k]]
-            if flag:
+            flag = np.int64(flags[indices[k]])
+            bit = 0
+            while flag:
                 if flag & 1:
-                    by_class[row, 0] += value
-                if flag & 2:
-                    by_class[row, 1] += value
-                if flag & 4:
-                    by_class[row, 2] += value
+                    by_class[row, bit] += value
+                flag >>= 1
+                bit += 1
             if value < TABLE_SIZE:
                 table[value] += 1
                 highest = value if value > highest else highest
@@ -107,7 +106,7 @@ class NotCounts(Exception):
         self.reason = reason
 
 
-def checked(block: CsrBlock, genes: TableGenes, tolerance: float) -> CsrBlock:
+def checked(block: CsrBlock, genes: MappedGenes, tolerance: float) -> CsrBlock:
     """Return the block, rounded where that is allowed.
 
     Parameters
@@ -136,7 +135,7 @@ def checked(block: CsrBlock, genes: TableGenes, tolerance: float) -> CsrBlock:
     return block
 
 
-def measure(block: CsrBlock, genes: TableGenes, tops: Sequence[int]) -> pd.DataFrame:
+def cell_metrics(block: CsrBlock, genes: MappedGenes, tops: Sequence[int]) -> pd.DataFrame:
     """Return the QC metrics of a block's rows.
 
     Parameters
@@ -167,7 +166,7 @@ class RowSums:
     total, n_genes
         Sum of counts and number of genes above zero, int64, shape (n,).
     by_class
-        Sum of counts over each gene class, int64, shape (n, 3), in the order of `GENE_CLASSES`.
+        Sum of counts over each gene class, int64, shape (n, n_classes), in the order of `GENE_CLASSES`.
     top
         Sum of the largest counts, int64, shape (n, len(percent_top)).
     """
@@ -200,10 +199,10 @@ def qc_metrics(sums: RowSums, measured: Sequence[bool], percent_top: Sequence[in
         "log1p_n_genes_by_counts": np.log1p(sums.n_genes.astype(np.float64)),
     }
     with np.errstate(invalid="ignore", divide="ignore"):
-        for number, name in enumerate(GENE_CLASSES):
+        for number, gene_class in enumerate(GENE_CLASSES):
             part = sums.by_class[:, number].astype(np.float32)
             percent = part / total * np.float32(100)
-            columns[f"pct_counts_{name}"] = percent if measured[number] else np.full_like(total, np.nan)
+            columns[f"pct_counts_{gene_class.name}"] = percent if measured[number] else np.full_like(total, np.nan)
         for number, top in enumerate(percent_top):
             columns[f"pct_counts_in_top_{top}_genes"] = sums.top[:, number] / sums.total * 100.0
     return pd.DataFrame(columns)

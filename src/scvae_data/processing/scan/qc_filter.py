@@ -15,31 +15,31 @@ from scvae_data.processing.scan.cells import FileCells
 from scvae_data.processing.scan.dropped import DroppedWriter, dropped_table
 from scvae_data.processing.settings.qc import Bounds, Judgement, QcRules
 
-__all__ = ["Judge", "OutlierBounds", "bounds_of_rows", "find_bounds"]
+__all__ = ["OutlierBounds", "QcFilter", "bounds_of_rows", "find_bounds"]
 
 
-class Judge:
+class QcFilter:
     """Keeps or drops the cells of one file, by the first rule that they break.
 
     Parameters
     ----------
-    folder
+    dropped
         Where the table of dropped cells goes.
     """
 
-    def __init__(self, qc: QcRules, cells: FileCells, folder: Path) -> None:
+    def __init__(self, qc: QcRules, cells: FileCells, dropped: Path) -> None:
         self.qc, self.cells = qc, cells
-        self.rules = (["not_control"] if cells.control is not None else []) + qc.rules
+        self.rules = (["not_control"] if cells.control is not None else []) + [rule.name for rule in qc.rules()]
         self.lost = dict.fromkeys(self.rules, 0)
         self.bounds: Sequence[OutlierBounds] = []
-        self.dropped = DroppedWriter(folder)
+        self.dropped = DroppedWriter(dropped)
 
     def keep(self, first_row: int, metrics: pd.DataFrame) -> NDArray[np.bool_]:
         """Return which rows are kept; count and list the others."""
         rows = slice(first_row, first_row + len(metrics))
         bounds = bounds_of_rows(self.bounds, self.cells.accessions[rows]) if self.bounds else None
         judged = self.qc.judge(metrics, bounds)
-        verdict = judged.verdict.astype(np.int64)
+        verdict = judged.verdict
         if self.cells.control is not None:
             other = ~self.cells.control[rows]
             verdict = np.where(verdict > 0, verdict + 1, 0)

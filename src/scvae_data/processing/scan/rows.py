@@ -10,11 +10,12 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from scvae_data.processing.scan.cell_hash import LEAST_GENES, hash_rows, save_hashes
-from scvae_data.processing.scan.cells import FileCells, measured_obs
+from scvae_data.processing.scan.cell_hash import LEAST_GENES, hash_rows
+from scvae_data.processing.scan.cells import FileCells, spooled_obs
 from scvae_data.processing.scan.job import ScanJob
 from scvae_data.processing.sort.buffer import RowBuffer
-from scvae_data.processing.sort.sorted_run import RunWriter
+from scvae_data.processing.sort.obs_schema import ScannedCells
+from scvae_data.processing.sort.sorted_run import SortedRunWriter
 from scvae_data.readers.base import CsrBlock
 
 __all__ = ["SortedRuns"]
@@ -41,8 +42,8 @@ class SortedRuns:
         self.job, self.cells, self.gene_map, self.number, self.source = job, cells, gene_map, number, source
         self.paths: list[str] = []
         self.n_kept = 0
-        self.nnz = 0
-        self._key_hashes = np.load(job.work / "universe_hashes.npy")
+        self._folder = job.work.scan(number)
+        self._key_hashes = np.load(job.work.universe("hashes"))
         self._hashes: list[NDArray[np.uint64]] = []
         self._buffer = RowBuffer(job.run_entries, job.n_genes)
         self._pending: list[pd.DataFrame] = []
@@ -55,9 +56,7 @@ class SortedRuns:
             if not self._buffer.fits(int(block.indptr[rows.stop] - block.indptr[rows.start])):
                 self._flush()
             part = keep[rows]
-            before = self._buffer.n_entries
             self._buffer.append(block, rows, part, self.gene_map, self._gene_cells, self._gene_totals, self.source)
-            self.nnz += self._buffer.n_entries - before
             kept = metrics.iloc[rows][part]
             self._pending.append(kept.set_index(block.first_row + rows.start + np.flatnonzero(part)))
             self.n_kept += len(kept)
@@ -65,9 +64,9 @@ class SortedRuns:
     def close(self) -> None:
         """Write the last run, the hashes and the gene sums."""
         self._flush()
-        folder = self.job.target(self.number)
-        save_hashes(folder, self._hashes)
-        np.savez_compressed(folder / "genes.npz", cells=self._gene_cells, totals=self._gene_totals)
+        np.save(self._folder.hashes, np.concatenate(self._hashes) if self._hashes else np.empty((0, 3), np.uint64))
+        sums = self._folder.gene_sums(without_copies=False)
+        np.savez_compressed(sums, cells=self._gene_cells, totals=self._gene_totals)
 
     def _flush(self) -> None:
         """Sort what is buffered by order key and write it as a run."""
@@ -80,7 +79,7 @@ class SortedRuns:
         self._buffer.clear()
 
     def _hash(self, rows: NDArray[np.int64]) -> NDArray[np.uint64]:
-        """Return hash and source row of those buffered cells that are deep enough to be compared."""
+        """Return both halves of the hash, and the source row, of those buffered cells that are compared; (n, 3)."""
         starts, indices, data = self._buffer.rows()
         hashes = np.empty((len(rows), 2), np.uint64)
         hash_rows(starts, indices, data, self._key_hashes, hashes)
@@ -94,13 +93,14 @@ class SortedRuns:
         hashes = order.hashes(accessions, rows, names)
         keys = order.keys(hashes, self.number, rows, self.cells.groups(order.group_column, rows))
         sorting = np.lexsort((hashes[:, 1], keys))
-        obs = measured_obs(metrics, accessions, names, self.number, hashes[:, 1], self.cells.obs.take(rows))
-        path = self.job.target(self.number) / f"run{len(self.paths):04d}"
-        writer = RunWriter(path, obs.schema)
+        cells = ScannedCells(metrics, accessions, hashes[:, 1])
+        obs = spooled_obs(cells, names, self.number, self.cells.obs.take(rows))
+        path = self._folder.sorted_run(len(self.paths))
+        writer = SortedRunWriter(path, obs.schema, self.job.n_genes)
         for part in np.array_split(sorting, max(1, -(-self._buffer.n_entries // PIECE_ENTRIES))):
             starts, indices, data = self._buffer.take(part)
             writer.append(
                 np.column_stack([keys[part], hashes[part, 1]]), starts, indices, data, obs.take(pa.array(part))
             )
         writer.close()
-        self.paths.append(path.relative_to(self.job.work).as_posix())
+        self.paths.append(path.relative_to(self.job.work.path).as_posix())

@@ -5,94 +5,109 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from scvae_data.errors import ConfigError
 from scvae_data.processing.engine.task import Failure, Task, stop_without_room
-from scvae_data.processing.facts import FileFacts, ScanResult
+from scvae_data.processing.facts import FailedFile, FileScan
 from scvae_data.processing.run.context import Context
-from scvae_data.processing.run.losses import lost_text, tell_failures, warn_of_losses
-from scvae_data.processing.run.records import total_lost
-from scvae_data.processing.run.summary import FailedFile
+from scvae_data.processing.run.losses import lost_text, tell_failures, total_lost, warn_of_losses
 from scvae_data.processing.scan.file import scan_file
 from scvae_data.processing.scan.job import ScanJob
 from scvae_data.processing.sort.key import OrderKey
-from scvae_data.processing.survey.stage import Headers
+from scvae_data.processing.survey.stage import Surveyed
 from scvae_data.progress import progress
 from scvae_data.wording import counted
 
-__all__ = ["scan_inputs"]
+__all__ = ["Scanned", "scan"]
 
 log = logging.getLogger(__name__)
 
 
-def scan_inputs(context: Context, headers: Headers) -> list[ScanResult]:
-    """Scan every file; the results come back in order of the files' names.
+@dataclass(frozen=True)
+class Scanned:
+    """All that is known once every count is read.
+
+    Parameters
+    ----------
+    scans
+        Of the files whose counts can be read, in order of the files' names.
+    failed
+        All inputs that are not in the directory, and why.
+    """
+
+    scans: list[FileScan]
+    failed: list[FailedFile]
+
+
+def scan(context: Context, surveyed: Surveyed) -> Scanned:
+    """Scan every file.
 
     Raises
     ------
     ScvaeDataError
         More files failed than may, or no cell is left.
     """
-    results = scan_all(context, headers.files, scan_tasks(context, headers))
-    context.summary.n_obs_in = sum(result.n_obs for result in results)
-    context.summary.lost = total_lost(results)
-    check_cells_left(context, results)
-    warn_of_empty_files(results)
-    warn_of_losses(context.summary.lost, context.summary.n_obs_in, context.qc)
-    return results
+    scanned = scan_all(context, surveyed, scan_tasks(context, surveyed))
+    check_cells_left(scanned.scans)
+    warn_of_empty_files(scanned.scans)
+    warn_of_losses(scanned.scans, context.settings.qc)
+    return scanned
 
 
-def scan_tasks(context: Context, headers: Headers) -> list[Task]:
+def scan_tasks(context: Context, surveyed: Surveyed) -> list[Task]:
     """Return the scan of every file as a task."""
-    order = OrderKey(context.seed, context.chunking.order, context.chunking.group_column)
+    settings, inputs = context.settings, context.settings.input
+    order = OrderKey(settings.seed, settings.chunking.order, settings.chunking.group_column)
     job = ScanJob(
-        context.work, len(headers.universe.keys), context.qc, context.control, order, context.inputs.obs_columns,
-        context.inputs.count_tolerance, context.inputs.limits,
+        context.work, len(surveyed.universe.keys), settings.qc, settings.control, order, inputs.obs_columns,
+        inputs.count_tolerance, inputs.limits,
     )  # fmt: skip
-    meanings = headers.universe.meanings()
+    meanings = surveyed.universe.meanings()
     seen: Counter[str] = Counter()
     tasks = []
-    for number, file in enumerate(headers.files):
+    for number, file in enumerate(surveyed.files):
         rank = max((seen[accession] for accession in file.accessions), default=0)
         seen.update(file.accessions)
         tasks.append(Task(scan_file, (job, file, number, rank, [meanings[slot.table] for slot in file.slots])))
     return tasks
 
 
-def scan_all(context: Context, files: Sequence[FileFacts], tasks: Sequence[Task]) -> list[ScanResult]:
+def scan_all(context: Context, surveyed: Surveyed, tasks: Sequence[Task]) -> Scanned:
     """Run the scans; tell of files that are left out, and stop where too many failed."""
-    results: dict[int, ScanResult] = {}
+    scans: dict[int, FileScan] = {}
     dropped: list[str] = []
     failed: list[FailedFile] = []
+    control = context.settings.control
     for number, outcome in progress(context.engine.run(tasks), total=len(tasks), desc="scan"):
         stop_without_room(outcome)
+        file = surveyed.files[number]
         if not isinstance(outcome, Failure):
-            results[number] = outcome
-        elif outcome.reason == "no_control_column" and context.control and context.control.missing == "drop_file":
-            dropped.append(files[number].source_file)
+            scans[number] = outcome
+        elif outcome.reason == "no_control_column" and control and control.missing == "drop_file":
+            dropped.append(file.source_file)
         else:
-            file = files[number]
             failed.append(FailedFile.of(file.source_file, "scan", outcome, file.path))
     if dropped:
         log.warning("left out, without a control column: %s, e.g. %s", counted(len(dropped), "file"), min(dropped))
-    tell_failures(context, failed)
-    return [results[number] for number in sorted(results)]
+    failed = tell_failures(context, surveyed.n_files, failed, surveyed.failed)
+    return Scanned([scans[number] for number in sorted(scans)], failed)
 
 
-def check_cells_left(context: Context, results: Sequence[ScanResult]) -> None:
+def check_cells_left(scans: Sequence[FileScan]) -> None:
     """Refuse to go on where every cell is lost."""
-    if any(result.n_kept for result in results):
+    if any(scan.n_kept for scan in scans):
         return
-    summary = context.summary
+    lost, n_obs = total_lost(scans), sum(scan.n_obs for scan in scans)
     remedy = "relax qc, e.g. qc=none"
-    if summary.lost.get("not_control") == summary.n_obs_in:
+    if lost.get("not_control") == n_obs:
         remedy = "set control.values to values that the control column has"
-    raise ConfigError(f"no cell of {summary.n_obs_in:,} is left ({lost_text(summary.lost)}); {remedy}")
+    raise ConfigError(f"no cell of {n_obs:,} is left ({lost_text(lost)}); {remedy}")
 
 
-def warn_of_empty_files(results: Sequence[ScanResult], most: int = 5) -> None:
+def warn_of_empty_files(scans: Sequence[FileScan], most: int = 5) -> None:
     """Warn of files that have cells and lose all of them."""
-    empty = [result for result in results if result.n_obs and not result.n_kept]
+    empty = [scan for scan in scans if scan.n_obs and not scan.n_kept]
     if empty:
-        named = ", ".join(f"{result.source_file} ({lost_text(result.lost)})" for result in empty[:most])
+        named = ", ".join(f"{scan.source_file} ({lost_text(scan.lost)})" for scan in empty[:most])
         log.warning("no cell is kept of %s: %s", counted(len(empty), "file"), named)

@@ -1,14 +1,10 @@
-"""Quality control of cells: integer row sums in, scanpy's metrics and a verdict per cell out.
-
-Metrics are those of ``scanpy.pp.calculate_qc_metrics`` on the float32 counts
-of one file, bit for bit, computed from exact integer sums.
-"""
+"""Quality control of cells: limits on their metrics in, a verdict on each cell out."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -16,10 +12,45 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from scvae_data.errors import ConfigError
+from scvae_data.processing.settings.gene_classes import GENE_CLASSES
 
-__all__ = ["GENE_CLASSES", "SCALES", "Bounds", "Judgement", "QcRules"]
+__all__ = ["SCALES", "Bounds", "Judgement", "QcRules", "Rule", "at_least", "at_most"]
 
-GENE_CLASSES = ("mt", "ribo", "hb")
+# As it is, or times 1 / Phi^-1(3/4): the standard deviation where values are normal.
+SCALES = (1.0, 1.4826)
+
+Bounds = Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
+"""Metric to the least and the most allowed, one of each per row, float64."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What cells must be.
+
+    Parameters
+    ----------
+    name
+        As in reports.
+    metric
+        The column of metrics it looks at.
+    least, most
+        What it allows, inclusive: a number, or one of each cell, shape (n,).
+    """
+
+    name: str
+    metric: str
+    least: Any = -np.inf
+    most: Any = np.inf
+
+
+def at_least(metric: str, default: float | None) -> Any:
+    """Make a setting of `QcRules` that is the least that a metric may be."""
+    return field(default=default, metadata={"metric": metric, "side": "least"})
+
+
+def at_most(metric: str, default: float | None) -> Any:
+    """Make a setting of `QcRules` that is the most that a metric may be."""
+    return field(default=default, metadata={"metric": metric, "side": "most"})
 
 
 @dataclass(frozen=True)
@@ -29,12 +60,12 @@ class Judgement:
     Parameters
     ----------
     verdict
-        0 for kept, or 1 + the position in `QcRules.rules` of the first rule broken, uint8, shape (n,).
+        0 for kept, or 1 + the position in `QcRules.rules` of the first rule broken, int64, shape (n,).
     value, threshold
         What the broken rule looked at and what it asked for, float64; NaN for kept cells.
     """
 
-    verdict: NDArray[np.uint8]
+    verdict: NDArray[np.int64]
     value: NDArray[np.float64]
     threshold: NDArray[np.float64]
 
@@ -62,58 +93,79 @@ class QcRules:
     mad_scale
         1.0: the deviation as it is, as in scanpy's tutorials; 1.4826: scaled
         to the standard deviation of a normal distribution, as in R.
+
+    A limit is a field made by `at_least` or `at_most`: a subclass with one
+    more has one more rule.
     """
 
-    min_genes: int | None = 200
-    max_genes: int | None = None
-    min_counts: int | None = 500
-    max_counts: int | None = None
-    max_pct_counts_mt: float | None = 20.0
-    max_pct_counts_ribo: float | None = None
-    max_pct_counts_hb: float | None = None
+    min_genes: int | None = at_least("n_genes_by_counts", 200)
+    max_genes: int | None = at_most("n_genes_by_counts", None)
+    min_counts: int | None = at_least("total_counts", 500)
+    max_counts: int | None = at_most("total_counts", None)
+    max_pct_counts_mt: float | None = at_most("pct_counts_mt", 20.0)
+    max_pct_counts_ribo: float | None = at_most("pct_counts_ribo", None)
+    max_pct_counts_hb: float | None = at_most("pct_counts_hb", None)
     percent_top: Sequence[int] = (50,)
     nmads: Mapping[str, float | None] | None = None
     mad_scale: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("min_genes", "max_genes", "min_counts", "max_counts"):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int | float) or value < 0):
-                raise ConfigError(f"qc.{name}={value} must be 0 or more, or null to leave the rule out")
-        for name in ("max_pct_counts_mt", "max_pct_counts_ribo", "max_pct_counts_hb"):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int | float) or not 0 <= value <= 100):
-                raise ConfigError(
-                    f"qc.{name}={value} must be a percentage from 0 to 100, or null to leave the rule out"
-                )
         if any(top < 1 for top in self.percent_top):
             raise ConfigError(f"qc.percent_top={list(self.percent_top)} must hold numbers of genes, 1 or more")
-        for low, high in (("min_genes", "max_genes"), ("min_counts", "max_counts")):
-            least, most = getattr(self, low), getattr(self, high)
-            if least is not None and most is not None and least > most:
-                raise ConfigError(f"qc.{low}={least} exceeds qc.{high}={most}; no cell could pass")
+        self._check_limits()
         if self.mad_scale not in SCALES:
             raise ConfigError(f"qc.mad_scale={self.mad_scale} must be 1.0 (unscaled) or 1.4826 (as a normal deviation)")
         for metric, n in self.outlier_metrics.items():
-            if metric not in self.metrics:
-                wanted = re.fullmatch(r"pct_counts_in_top_(\d+)_genes", metric)
-                remedy = f"add {wanted[1]} to qc.percent_top" if wanted else f"there are {', '.join(self.metrics)}"
-                raise ConfigError(f"qc.nmads.{metric}: no such metric is measured; {remedy}")
+            self._check_metric(f"nmads.{metric}", metric)
             if not n > 0:
                 raise ConfigError(f"qc.nmads.{metric}={n} must be above 0, or null to leave the rule out")
         # 20 and 20.0 are one setting, and make the same bytes.
-        for name in ("max_pct_counts_mt", "max_pct_counts_ribo", "max_pct_counts_hb", "mad_scale"):
+        for name in (*self.percentages, "mad_scale"):
             value = getattr(self, name)
             object.__setattr__(self, name, None if value is None else float(value))
         if self.nmads is not None:
             nmads = {metric: None if n is None else float(n) for metric, n in self.nmads.items()}
             object.__setattr__(self, "nmads", nmads)
 
+    def _check_limits(self) -> None:
+        """Refuse limits that are no numbers, out of range, or leave nothing between them."""
+        for name, metric in ((limit.name, limit.metadata["metric"]) for limit in self._limits()):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            self._check_metric(name, metric)
+            if not isinstance(value, int | float) or value < 0 or (name in self.percentages and value > 100):
+                kind = "a percentage from 0 to 100" if name in self.percentages else "0 or more"
+                raise ConfigError(f"qc.{name}={value} must be {kind}, or null to leave the rule out")
+        limits = self.fixed_rules[1:]
+        for low in limits:
+            for high in limits:
+                if low.metric == high.metric and low.least > high.most:
+                    raise ConfigError(
+                        f"qc.{low.name}={low.least} exceeds qc.{high.name}={high.most}; no cell could pass"
+                    )
+
+    def _check_metric(self, name: str, metric: str) -> None:
+        if metric not in self.metrics:
+            wanted = re.fullmatch(r"pct_counts_in_top_(\d+)_genes", metric)
+            remedy = f"add {wanted[1]} to qc.percent_top" if wanted else f"there are {', '.join(self.metrics)}"
+            raise ConfigError(f"qc.{name}: no such metric is measured; {remedy}")
+
+    @classmethod
+    def _limits(cls) -> list[Any]:
+        """Return the fields that are limits of one metric each."""
+        return [limit for limit in fields(cls) if "metric" in limit.metadata]
+
+    @property
+    def percentages(self) -> list[str]:
+        """Names of the limits that are percentages of counts."""
+        return [limit.name for limit in self._limits() if limit.metadata["metric"].startswith("pct_counts_")]
+
     @property
     def metrics(self) -> list[str]:
         """Names of the metrics that are measured."""
         names = ["total_counts", "n_genes_by_counts", "log1p_total_counts", "log1p_n_genes_by_counts"]
-        names += [f"pct_counts_{name}" for name in GENE_CLASSES]
+        names += [f"pct_counts_{gene_class.name}" for gene_class in GENE_CLASSES]
         return names + [f"pct_counts_in_top_{top}_genes" for top in sorted(set(self.percent_top))]
 
     @property
@@ -122,25 +174,36 @@ class QcRules:
         return {metric: n for metric, n in (self.nmads or {}).items() if n is not None}
 
     @property
-    def rules(self) -> list[str]:
-        """Names of the rules in force, in the order a cell meets them."""
-        names = ["min_genes", "min_counts", "max_genes", "max_counts"]
-        names += [f"max_pct_counts_{name}" for name in GENE_CLASSES]
-        fixed = ["zero_counts"] + [name for name in names if getattr(self, name) is not None]
-        return fixed + [f"mad_{metric}" for metric in self.outlier_metrics]
+    def fixed_rules(self) -> list[Rule]:
+        """The rules in force, without those of outliers: what a cell lacks comes before what it has too much of."""
+        rules = [Rule("zero_counts", "total_counts", least=1)]
+        for side in ("least", "most"):
+            for limit in self._limits():
+                value = getattr(self, limit.name)
+                if limit.metadata["side"] == side and value is not None:
+                    rules.append(Rule(limit.name, limit.metadata["metric"], **{side: value}))
+        return rules
+
+    def rules(self, bounds: Bounds | None = None) -> list[Rule]:
+        """Return the rules in force, in the order a cell meets them.
+
+        Parameters
+        ----------
+        bounds
+            Of some cells, for the outlier rules; without them those rules allow everything.
+        """
+        outliers = [
+            Rule(f"mad_{metric}", metric, *(() if bounds is None else bounds[metric]))
+            for metric in self.outlier_metrics
+        ]
+        return self.fixed_rules + outliers
 
     def passes_minima(self, metrics: pd.DataFrame) -> NDArray[np.bool_]:
         """Return which rows are cells at all by the minimum rules: empty droplets say nothing about outliers."""
-        rules = [rule for rule in self.rules if rule == "zero_counts" or rule.startswith("min_")]
         passes = np.ones(len(metrics), bool)
-        for rule in rules:
-            values, low, _ = self._limits(rule, metrics, None)
-            passes &= values >= low
-        return np.asarray(passes, dtype=bool)
-
-    def verdict(self, metrics: pd.DataFrame) -> NDArray[np.uint8]:
-        """Return per cell 0 for kept, or 1 + the position in `rules` of the first rule it breaks."""
-        return self.judge(metrics).verdict
+        for rule in self.fixed_rules:
+            passes &= ~(metrics[rule.metric].to_numpy() < rule.least)
+        return passes
 
     def judge(self, metrics: pd.DataFrame, bounds: Bounds | None = None) -> Judgement:
         """Hold the rules against some cells.
@@ -150,33 +213,15 @@ class QcRules:
         metrics
             Their metrics.
         bounds
-            Bounds of each of these cells for the outlier rules; without them those rules keep every cell.
+            As of `rules`.
         """
-        verdict = np.zeros(len(metrics), np.uint8)
+        verdict = np.zeros(len(metrics), np.int64)
         value, threshold = (np.full(len(metrics), np.nan) for _ in range(2))
-        for number, rule in enumerate(self.rules, start=1):
-            values, low, high = self._limits(rule, metrics, bounds)
-            below = values < low
-            broken = (below | (values > high)) & (verdict == 0)
+        for number, rule in enumerate(self.rules(bounds), start=1):
+            values = metrics[rule.metric].to_numpy()
+            below = values < rule.least
+            broken = (below | (values > rule.most)) & (verdict == 0)
             verdict[broken] = number
             value[broken] = values[broken]
-            threshold[broken] = np.where(below, low, high)[broken]
+            threshold[broken] = np.where(below, rule.least, rule.most)[broken]
         return Judgement(verdict, value, threshold)
-
-    def _limits(self, rule: str, metrics: pd.DataFrame, bounds: Bounds | None) -> tuple[NDArray[Any], Any, Any]:
-        """Return the values a rule looks at, and the least and most it allows."""
-        if rule == "zero_counts":
-            return metrics["total_counts"].to_numpy(), 1, np.inf
-        if rule.startswith("mad_"):
-            metric = rule[4:]
-            low, high = (-np.inf, np.inf) if bounds is None else bounds[metric]
-            return metrics[metric].to_numpy(np.float64), low, high
-        column = {"genes": "n_genes_by_counts", "counts": "total_counts"}.get(rule[4:], rule[4:])
-        limit = getattr(self, rule)
-        return metrics[column].to_numpy(), *((limit, np.inf) if rule.startswith("min_") else (-np.inf, limit))
-
-
-# As it is, or times 1 / Phi^-1(3/4): the standard deviation where values are normal.
-SCALES = (1.0, 1.4826)
-Bounds = Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
-"""Metric to the least and the most allowed, one of each per row, float64."""

@@ -1,34 +1,82 @@
-"""TODO scvae_data.processing.settings.run."""
+"""All settings of a run, checked together."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, is_dataclass
+from typing import Any
+
 from scvae_data.errors import ConfigError
 from scvae_data.processing.settings.control import ControlSubset
+from scvae_data.processing.settings.genes import AnyGeneRules
+from scvae_data.processing.settings.inputs import Inputs
+from scvae_data.processing.settings.normalization import Normalization
+from scvae_data.processing.settings.qc import QcRules
+from scvae_data.store import Chunking
 
-__all__ = ["KEEP", "check_settings"]
+__all__ = ["KEEP", "Settings"]
+
+KEEP = ("all", "first", "none")
 
 
-def check_settings(max_failed_fraction: float, keep_duplicates: str, control: ControlSubset | None) -> None:
-    """Refuse settings that no inputs can suit.
+@dataclass(frozen=True)
+class Settings:
+    """What a run shall do; not where, nor with which workers.
 
     Parameters
     ----------
-    max_failed_fraction, keep_duplicates
-        As of :func:`~scvae_data.processing.pipeline.run`.
     control
         None where all cells are wanted.
+    seed
+        Key of the shuffle.
+    max_failed_fraction
+        Share of files that may fail; above it nothing is written.
+    keep_duplicates
+        Of cells with equal counts keep ``"all"``, the ``"first"`` or ``"none"``.
 
     Raises
     ------
     ConfigError
-        With the key and what it may be.
+        What no inputs can suit, with the key and what it may be.
     """
-    if not 0 <= max_failed_fraction <= 1:
-        raise ConfigError(f"max_failed_fraction={max_failed_fraction} must be a share from 0 to 1")
-    if keep_duplicates not in KEEP:
-        raise ConfigError(f"keep_duplicates={keep_duplicates!r} must be one of {', '.join(KEEP)}")
-    if control is not None and not control.columns:
-        raise ConfigError("control.column is an empty list; name the obs column that tells controls")
 
+    input: Inputs
+    qc: QcRules
+    genes: AnyGeneRules
+    normalization: Normalization
+    chunking: Chunking
+    control: ControlSubset | None = None
+    seed: int = 0
+    max_failed_fraction: float = 0.0
+    keep_duplicates: str = "all"
 
-KEEP = ("all", "first", "none")
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_failed_fraction <= 1:
+            raise ConfigError(f"max_failed_fraction={self.max_failed_fraction} must be a share from 0 to 1")
+        if self.keep_duplicates not in KEEP:
+            raise ConfigError(f"keep_duplicates={self.keep_duplicates!r} must be one of {', '.join(KEEP)}")
+        if self.control is not None and not self.control.columns:
+            raise ConfigError("control.column is an empty list; name the obs column that tells controls")
+
+    def processing_id(self, genes: Mapping[str, Any], inputs: str) -> str:
+        """Hash what the chunks depend on: settings and input content, not where, when or on how many cores.
+
+        Every chunk holds it: a setting that is added to one of the parts, or
+        comes in another order, changes the bytes of all directories.
+
+        Parameters
+        ----------
+        genes
+            The rules for genes as plain values, with the content of the files they name.
+        inputs
+            Hash of the inputs.
+        """
+        parts = [
+            self.qc, genes, self.normalization, self.chunking, self.control,
+            self.input.obs_columns, self.input.count_tolerance,
+        ]  # fmt: skip
+        plain = [asdict(part) if is_dataclass(part) and not isinstance(part, type) else part for part in parts]
+        rules = json.dumps([self.seed, self.keep_duplicates, *plain], default=str)
+        return hashlib.sha256((rules + inputs).encode()).hexdigest()[:32]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -13,7 +12,8 @@ from numpy.typing import NDArray
 
 from scvae_data.processing.sort.kernels import place_rows
 from scvae_data.processing.sort.obs_schema import ObsSchema
-from scvae_data.processing.sort.sorted_run import Run
+from scvae_data.processing.sort.sorted_run import SortedRun
+from scvae_data.processing.work import WorkFolder
 from scvae_data.store import CompactCsr
 
 __all__ = ["ChunkRange", "Gathered", "chunk_ranges", "gather"]
@@ -23,7 +23,7 @@ __all__ = ["ChunkRange", "Gathered", "chunk_ranges", "gather"]
 class Slice:
     """The rows of one run inside a range of keys."""
 
-    run: Run
+    run: SortedRun
     start: int
     stop: int
     live: NDArray[np.bool_]
@@ -37,7 +37,7 @@ class Gathered:
     ----------
     keys
         Order key and second hash, uint64, shape (n, 2).
-    row_starts
+    indptr
         Where each row starts among the entries over the kept genes, int64, shape (n + 1,).
     obs
         Their obs in the directory's schema.
@@ -46,7 +46,7 @@ class Gathered:
     """
 
     keys: NDArray[np.uint64]
-    row_starts: NDArray[np.int64]
+    indptr: NDArray[np.int64]
     obs: pa.Table
     totals: NDArray[np.int64]
     _slices: Sequence[Slice]
@@ -62,14 +62,14 @@ class Gathered:
         """
         first, n_rows = 0, len(self.keys)
         while first < n_rows:
-            limit = self.row_starts[first] + max_entries
-            stop = max(int(np.searchsorted(self.row_starts, limit, side="right")) - 1, first + 1)
+            limit = self.indptr[first] + max_entries
+            stop = max(int(np.searchsorted(self.indptr, limit, side="right")) - 1, first + 1)
             yield self._part(first, min(stop, n_rows))
             first = stop
 
     def _part(self, first: int, stop: int) -> CompactCsr:
         """Collect the rows from ``first`` to ``stop``."""
-        starts = self.row_starts[first : stop + 1] - self.row_starts[first]
+        starts = self.indptr[first : stop + 1] - self.indptr[first]
         targets = np.full(len(self.keys), -1, np.int64)
         inside = (self._ranks >= first) & (self._ranks < stop)
         targets[inside] = starts[self._ranks[inside] - first]
@@ -84,7 +84,7 @@ class Gathered:
 
 
 def gather(
-    runs: Sequence[Run],
+    runs: Sequence[SortedRun],
     low: int,
     high: int | None,
     gene_map: NDArray[np.int32],
@@ -111,16 +111,16 @@ def gather(
     keys = np.concatenate([keys_of(part) for part in slices]) if slices else np.empty((0, 2), np.uint64)
     totals, lengths = (np.concatenate(parts) if slices else np.empty(0, np.int64) for parts in live_totals(slices))
     sorting = np.lexsort((keys[:, 1], keys[:, 0]) if sort_by == "key" else (keys[:, 0], keys[:, 1]))
-    row_starts = np.zeros(len(keys) + 1, np.int64)
-    np.cumsum(lengths[sorting], out=row_starts[1:])
+    indptr = np.zeros(len(keys) + 1, np.int64)
+    np.cumsum(lengths[sorting], out=indptr[1:])
     ranks = np.empty(len(keys), np.int64)
     ranks[sorting] = np.arange(len(keys))
     obs = pa.concat_tables([schema.slice(obs_of(part)) for part in slices]) if slices else pa.table({})
     obs = obs.take(pa.array(sorting)).combine_chunks()
-    return Gathered(keys[sorting], row_starts, obs, totals[sorting], slices, ranks, gene_map, n_genes, max_count)
+    return Gathered(keys[sorting], indptr, obs, totals[sorting], slices, ranks, gene_map, n_genes, max_count)
 
 
-def slice_run(run: Run, low: int, high: int | None) -> Slice:
+def slice_run(run: SortedRun, low: int, high: int | None) -> Slice:
     """Find the rows of a run inside a range of keys; rows with total 0 do not live."""
     order = run.array("order")
     start = int(np.searchsorted(order, np.uint64(low), side="left"))
@@ -161,11 +161,11 @@ def place_slice(
     places = np.full(part.stop - part.start, -1, np.int64)
     places[part.live] = targets
     for block in part.run.blocks(part.start, part.stop):
-        n_rows = len(block.row_starts) - 1
+        n_rows = len(block.indptr) - 1
         wanted = np.full(n_rows, -1, np.int64)
         first, last = max(block.first_row, part.start), min(block.first_row + n_rows, part.stop)
         wanted[first - block.first_row : last - block.first_row] = places[first - part.start : last - part.start]
-        place_rows(block.row_starts, block.indices, block.data, wanted, gene_map, indices, data)
+        place_rows(block.indptr, block.indices, block.data, wanted, gene_map, indices, data)
 
 
 @dataclass(frozen=True)
@@ -185,11 +185,11 @@ class ChunkRange:
     first_row: int
 
 
-def chunk_ranges(work: Path, runs: Sequence[str], chunk_size: int) -> list[ChunkRange]:
+def chunk_ranges(work: WorkFolder, runs: Sequence[str], chunk_size: int) -> list[ChunkRange]:
     """Cut the cells that stay into chunks of ``chunk_size``; cells of one key stay together."""
     parts = []
     for path in runs:
-        with Run(work / path) as run:
+        with SortedRun(work.path / path) as run:
             parts.append(run.array("order")[run.totals()[0] > 0])
     keys = np.concatenate(parts)
     keys.sort()

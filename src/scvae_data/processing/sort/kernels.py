@@ -96,19 +96,22 @@ def remap_rows(
 
 @compiled
 def row_totals(
-    row_starts: NDArray[np.int64],
+    indptr: NDArray[np.int64],
     indices: NDArray[Any],
     data: NDArray[Any],
+    alive: NDArray[np.bool_],
     kept: NDArray[np.bool_],
     totals: NDArray[np.int64],
     lengths: NDArray[np.int32],
 ) -> int:
-    """Fill each row's total and number of entries over the kept genes; return the largest kept value."""
+    """Fill each living row's total and number of entries over the kept genes; return the largest value of them."""
     largest = np.int64(0)
-    for row in range(row_starts.size - 1):
+    for row in range(indptr.size - 1):
+        if not alive[row]:
+            continue
         total = np.int64(0)
         length = 0
-        for k in range(row_starts[row], row_starts[row + 1]):
+        for k in range(indptr[row], indptr[row + 1]):
             if kept[indices[k]]:
                 value = np.int64(data[k])
                 total += value
@@ -121,7 +124,7 @@ def row_totals(
 
 @compiled
 def place_rows(
-    row_starts: NDArray[np.int64],
+    indptr: NDArray[np.int64],
     indices: NDArray[Any],
     data: NDArray[Any],
     targets: NDArray[np.int64],
@@ -130,11 +133,11 @@ def place_rows(
     out_data: NDArray[Any],
 ) -> None:
     """Copy each row to its place in the output, in the kept genes' numbering; target -1 leaves a row out."""
-    for row in range(row_starts.size - 1):
+    for row in range(indptr.size - 1):
         position = targets[row]
         if position < 0:
             continue
-        for k in range(row_starts[row], row_starts[row + 1]):
+        for k in range(indptr[row], indptr[row + 1]):
             gene = gene_map[indices[k]]
             if gene >= 0:
                 out_indices[position] = gene
@@ -144,7 +147,7 @@ def place_rows(
 
 @compiled
 def sort_rows(
-    row_starts: NDArray[np.int64],
+    indptr: NDArray[np.int64],
     indices: NDArray[Any],
     data: NDArray[Any],
     counts: NDArray[Any],
@@ -155,12 +158,12 @@ def sort_rows(
     ``counts`` (one per column) and ``bits`` (zeros, one bit per column) are
     scratch; the bits come back as zeros.
     """
-    for row in range(row_starts.size - 1):
-        for k in range(row_starts[row], row_starts[row + 1]):
+    for row in range(indptr.size - 1):
+        for k in range(indptr[row], indptr[row + 1]):
             column = np.int64(indices[k])
             counts[column] = data[k]
             bits[column >> 6] |= np.uint64(1) << np.uint64(column & 63)
-        position = row_starts[row]
+        position = indptr[row]
         for word in range(bits.size):
             left = bits[word]
             while left:
@@ -174,7 +177,7 @@ def sort_rows(
 
 @compiled
 def take_rows(
-    row_starts: NDArray[np.int64],
+    indptr: NDArray[np.int64],
     indices: NDArray[Any],
     data: NDArray[Any],
     rows: NDArray[np.int64],
@@ -185,7 +188,7 @@ def take_rows(
     """Copy rows by number, in the order asked, to where ``out_starts`` says."""
     for number in range(rows.size):
         position = out_starts[number]
-        for k in range(row_starts[rows[number]], row_starts[rows[number] + 1]):
+        for k in range(indptr[rows[number]], indptr[rows[number] + 1]):
             out_indices[position] = indices[k]
             out_data[position] = data[k]
             position += 1

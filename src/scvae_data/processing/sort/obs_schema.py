@@ -1,16 +1,15 @@
-"""Cell tables: one file's obs in, columns of one schema for the whole directory out.
+"""The obs columns of a directory: those that processing adds, and one kind for each column of the inputs.
 
-Three steps: `input_obs` reads a file's own columns into four kinds of values,
-`measured_obs` puts ours before them for a run, and an `ObsSchema`, decided
-over all files, turns slices of runs into the obs of a chunk.
+`OUR_COLUMNS` says what is added. An `ObsSchema`, decided over all files, turns
+slices of sorted runs into the obs of a chunk.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -18,19 +17,121 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-__all__ = ["ARROW", "RESERVED", "ObsSchema", "cast", "choose_categories", "decide_schema", "distinct_values"]
+from scvae_data.processing.settings.qc import QcRules
+from scvae_data.store.dataset_index import SRX_COLUMN
+
+__all__ = [
+    "ARROW",
+    "OUR_COLUMNS",
+    "ChunkCells",
+    "ObsSchema",
+    "OurColumn",
+    "ScannedCells",
+    "cast",
+    "choose_categories",
+    "decide_schema",
+    "distinct_values",
+    "is_ours",
+    "our_columns",
+]
 
 log = logging.getLogger(__name__)
 
 ARROW = {"bool": pa.bool_(), "int": pa.int64(), "float": pa.float64(), "string": pa.string()}
-RESERVED = (
-    "obs_name", "SRX_accession", "source_file", "source_row", "total_counts", "n_genes_by_counts", "log1p_total_counts",
-    "log1p_n_genes_by_counts", "pct_counts_mt", "pct_counts_ribo", "pct_counts_hb", "size_factor", "gene_set",
-    "split_hash", "file_number",
-)  # fmt: skip
 # A text column is categorical up to this many values, and unless most values are unique.
 MAX_CATEGORIES = 100_000
 FEW_CATEGORIES = 50
+
+
+@dataclass(frozen=True)
+class ScannedCells:
+    """Kept cells of one file.
+
+    Parameters
+    ----------
+    metrics
+        Their QC metrics, indexed by source row.
+    accessions
+        Their accessions, shape (n,).
+    hashes
+        Their second hash, uint64, shape (n,).
+    """
+
+    metrics: pd.DataFrame
+    accessions: NDArray[np.object_]
+    hashes: NDArray[np.uint64]
+
+
+@dataclass(frozen=True)
+class ChunkCells:
+    """The cells of one chunk, in its order, when everything about the directory is decided.
+
+    Parameters
+    ----------
+    table
+        Their obs in the directory's schema, without what is added after the decision.
+    source_files
+        The file of each, shape (n,).
+    size_factor
+        float64, shape (n,).
+    gene_set
+        Code of the measured genes of each, int32, shape (n,).
+    """
+
+    table: pa.Table
+    source_files: NDArray[np.object_]
+    size_factor: NDArray[np.float64]
+    gene_set: NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class OurColumn:
+    """An obs column that processing adds to those of the inputs.
+
+    Parameters
+    ----------
+    name
+        Its name; a column of the inputs that is called so becomes ``orig_…``.
+    dtype
+        A NumPy type, or ``"category"`` for text.
+    after
+        ``"scan"``: computed from `ScannedCells` of a file and kept in its sorted runs. ``"decide"``: computed from
+        `ChunkCells` when a chunk is written; text must be known after the scan, where its categories are collected.
+    values
+        Function from the cells to their values, shape (n,).
+    """
+
+    name: str
+    dtype: str
+    after: Literal["scan", "decide"]
+    values: Callable[[Any], Any]
+
+    @property
+    def arrow_type(self) -> pa.DataType:
+        """Type of the column in a sorted run."""
+        return pa.string() if self.dtype == "category" else pa.from_numpy_dtype(np.dtype(self.dtype))
+
+
+OUR_COLUMNS = [
+    OurColumn(SRX_COLUMN, "category", "scan", lambda cells: cells.accessions),
+    OurColumn("source_file", "category", "decide", lambda cells: cells.source_files),
+    OurColumn("source_row", "int64", "scan", lambda cells: cells.metrics.index),
+    OurColumn("size_factor", "float64", "decide", lambda cells: cells.size_factor),
+    OurColumn("gene_set", "int32", "decide", lambda cells: cells.gene_set),
+    OurColumn("split_hash", "uint32", "scan", lambda cells: cells.hashes >> np.uint64(32)),
+]
+"""In the order of the columns of a chunk, where the QC metrics stand behind ``source_row``."""
+
+
+def our_columns(after: Literal["scan", "decide"]) -> list[OurColumn]:
+    """Return the added columns that are computed after a stage."""
+    return [column for column in OUR_COLUMNS if column.after == after]
+
+
+def is_ours(name: str) -> bool:
+    """Whether a column of the inputs cannot keep its name, because one that processing adds may have it."""
+    taken = {"obs_name", "file_number", *(column.name for column in OUR_COLUMNS), *QcRules(percent_top=()).metrics}
+    return name in taken or (name.startswith("pct_counts_in_top_") and name.endswith("_genes"))
 
 
 @dataclass(frozen=True)
@@ -52,44 +153,27 @@ class ObsSchema:
     categories: dict[str, list[str]] = field(default_factory=dict)
 
     def slice(self, table: pa.Table) -> pa.Table:
-        """Return a run's obs in this schema: input columns cast to their kind, absent ones null."""
-        columns = {
-            name: table.column(name)
-            for name in ("obs_name", "SRX_accession", "file_number", "source_row", *self.metrics, "split_hash")
-        }
+        """Return a sorted run's obs in this schema: input columns cast to their kind, absent ones null."""
+        ours = ["obs_name", "file_number", *(column.name for column in our_columns("scan")), *self.metrics]
+        columns = {name: table.column(name) for name in ours}
         for name, kind in self.kinds.items():
             target = ARROW[kind.rstrip("?")]
             present = name in table.column_names
             columns[name] = cast(table.column(name), target) if present else pa.nulls(len(table), target)
         return pa.table(columns)
 
-    def frame(
-        self, table: pa.Table, files: Sequence[str], size_factor: Any, gene_set: NDArray[np.int32]
-    ) -> pd.DataFrame:
-        """Return the obs of a chunk.
-
-        Parameters
-        ----------
-        table
-            Rows in this schema, in the chunk's order.
-        files
-            ``source_file`` by file number.
-        size_factor, gene_set
-            Per row, float64; and per file number, int32.
-        """
-        numbers = table.column("file_number").to_numpy()
-        columns: dict[str, Any] = {
-            "SRX_accession": categorical(table.column("SRX_accession").to_numpy(zero_copy_only=False)),
-            "source_file": categorical(np.array(files, object)[numbers]),
-            "source_row": table.column("source_row").to_numpy(),
-            **{name: table.column(name).to_numpy() for name in self.metrics},
-            "size_factor": size_factor,
-            "gene_set": gene_set[numbers],
-            "split_hash": table.column("split_hash").to_numpy(),
-        }
+    def frame(self, cells: ChunkCells) -> pd.DataFrame:
+        """Return the obs of a chunk."""
+        columns: dict[str, Any] = {}
+        for column in OUR_COLUMNS:
+            scanned = column.after == "scan"
+            values = cells.table.column(column.name).to_numpy() if scanned else np.asarray(column.values(cells))
+            columns[column.name] = categorical(values) if column.dtype == "category" else values.astype(column.dtype)
+            if column.name == "source_row":
+                columns |= {name: cells.table.column(name).to_numpy() for name in self.metrics}
         for name, kind in self.kinds.items():
-            columns[name] = self._values(name, kind, table.column(name))
-        names = pd.Index(table.column("obs_name").to_numpy(zero_copy_only=False), name=None)
+            columns[name] = self._values(name, kind, cells.table.column(name))
+        names = pd.Index(cells.table.column("obs_name").to_numpy(zero_copy_only=False), name=None)
         return pd.DataFrame(columns, index=names)
 
     def _values(self, name: str, kind: str, column: pa.ChunkedArray) -> Any:
@@ -157,5 +241,5 @@ def distinct_values(obs: pa.Table, name: str) -> list[str]:
 def choose_categories(values: Mapping[str, set[str]], n_obs: int) -> dict[str, list[str]]:
     """Return the sorted categories of the text columns that are worth it: near-unique ones stay text."""
     limit = min(MAX_CATEGORIES, max(FEW_CATEGORIES, n_obs // 2))
-    always = ("SRX_accession", "source_file")
-    return {name: sorted(found) for name, found in values.items() if name in always or len(found) <= limit}
+    ours = {column.name for column in OUR_COLUMNS}
+    return {name: sorted(found) for name, found in values.items() if name in ours or len(found) <= limit}

@@ -1,6 +1,6 @@
 """Sorted runs of rows on disk between the stages.
 
-A *run* holds rows sorted by their order key, in a fast codec, so that a slow
+A *sorted run* holds rows sorted by their order key, in a fast codec, so that a slow
 input is decoded once and an output chunk is one slice of each run::
 
     NAME.run     blocks of whole rows (indices, then counts; each lz4 with byte shuffle),
@@ -19,7 +19,6 @@ import mmap
 import os
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -28,7 +27,9 @@ import pyarrow as pa
 from numcodecs import blosc
 from numpy.typing import NDArray
 
-__all__ = ["Run", "RunBlock", "RunWriter"]
+from scvae_data.readers.base import CsrBlock
+
+__all__ = ["SortedRun", "SortedRunWriter"]
 
 # Rows are packed into blocks of about this many entries: a slice that starts
 # inside a block wastes at most one of them.
@@ -38,27 +39,7 @@ MAGIC = b"scvaerun"
 blosc.use_threads = False
 
 
-@dataclass(frozen=True)
-class RunBlock:
-    """Consecutive rows of a run.
-
-    Parameters
-    ----------
-    first_row
-        Number of the first row in the run.
-    row_starts
-        Where each row starts in the arrays, int64, shape (n_rows + 1,), from 0.
-    indices, data
-        Gene positions in the universe (ascending in a row) and counts.
-    """
-
-    first_row: int
-    row_starts: NDArray[np.int64]
-    indices: NDArray[Any]
-    data: NDArray[Any]
-
-
-class RunWriter:
+class SortedRunWriter:
     """Write one run: rows come in order, the file appears whole on `close`.
 
     Parameters
@@ -67,10 +48,13 @@ class RunWriter:
         Path without suffix.
     schema
         Arrow schema of the rows' obs.
+    n_genes
+        Size of the universe.
     """
 
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
+    def __init__(self, path: Path, schema: pa.Schema, n_genes: int) -> None:
         self.path = path
+        self._n_genes = n_genes
         self._part = path.with_name(path.name + ".part")
         self._stream: BinaryIO = self._part.open("wb")
         self._obs_part = path.with_name(path.name + ".obs.part")
@@ -83,7 +67,7 @@ class RunWriter:
     def append(
         self,
         keys: NDArray[np.uint64],
-        row_starts: NDArray[np.int64],
+        indptr: NDArray[np.int64],
         indices: NDArray[Any],
         data: NDArray[Any],
         obs: pa.Table,
@@ -94,21 +78,21 @@ class RunWriter:
         ----------
         keys
             Order key and second hash of each row, uint64, shape (n, 2).
-        row_starts, indices, data
-            The rows, as in `RunBlock`.
+        indptr, indices, data
+            The rows: where each starts, int64, (n + 1,); gene positions in the universe, ascending in a row; counts.
         obs
             Their obs, n rows.
         """
         first = 0
         while first < len(keys):
-            limit = row_starts[first] + BLOCK_ENTRIES
-            stop = max(first + 1, int(np.searchsorted(row_starts, limit, side="right")) - 1)
+            limit = indptr[first] + BLOCK_ENTRIES
+            stop = max(first + 1, int(np.searchsorted(indptr, limit, side="right")) - 1)
             stop = min(stop, len(keys))
-            span = slice(int(row_starts[first]), int(row_starts[stop]))
-            self._append_block(self._n_rows + stop, indices[span], narrow(data[span]))
+            span = slice(int(indptr[first]), int(indptr[stop]))
+            self._append_block(self._n_rows + stop, indices[span], smallest(data[span]))
             first = stop
         self._keys.append(keys)
-        self._lengths.append(np.diff(row_starts))
+        self._lengths.append(np.diff(indptr))
         self._n_rows += len(keys)
         self._obs.write_table(obs)
 
@@ -127,10 +111,10 @@ class RunWriter:
         arrays = {
             "order": np.ascontiguousarray(keys[:, 0]),
             "hash": np.ascontiguousarray(keys[:, 1]),
-            "row_starts": np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+            "indptr": np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
             "blocks": np.array(self._blocks, np.int64).reshape(-1, 5),
         }
-        header: dict[str, Any] = {}
+        header: dict[str, Any] = {"n_genes": self._n_genes}
         self._stream.write(b"\0" * (-self._stream.tell() % 8))
         for name, array in arrays.items():
             header[name] = [self._stream.tell(), array.dtype.str, list(array.shape)]
@@ -144,7 +128,7 @@ class RunWriter:
         self._part.replace(self.path.with_suffix(".run"))
 
 
-class Run:
+class SortedRun:
     """Read one run.
 
     Parameters
@@ -167,7 +151,7 @@ class Run:
             os.close(self._fd)
             raise
 
-    def __enter__(self) -> Run:
+    def __enter__(self) -> SortedRun:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -178,7 +162,7 @@ class Run:
         os.close(self._fd)
 
     def array(self, name: str) -> NDArray[Any]:
-        """Return a per-row array, memory-mapped: ``order``, ``hash``, ``row_starts`` or ``blocks``."""
+        """Return a per-row array, memory-mapped: ``order``, ``hash``, ``indptr`` or ``blocks``."""
         offset, dtype, shape = self._header[name]
         return np.frombuffer(self._map, np.dtype(dtype), int(np.prod(shape)), offset).reshape(shape)
 
@@ -187,11 +171,11 @@ class Run:
         """Number of rows."""
         return int(self._header["order"][2][0])
 
-    def blocks(self, start: int, stop: int) -> Iterator[RunBlock]:
+    def blocks(self, start: int, stop: int) -> Iterator[CsrBlock]:
         """Decode the blocks that hold rows ``start`` to ``stop``; the first and last may reach beyond."""
         if start >= stop:
             return
-        table, row_starts = self.array("blocks"), self.array("row_starts")
+        table, indptr = self.array("blocks"), self.array("indptr")
         ends = table[:, 0]
         for number in range(int(np.searchsorted(ends, start, side="right")), len(table)):
             end, offset, n_indices, n_data, sizes = (int(value) for value in table[number])
@@ -199,9 +183,10 @@ class Run:
             if first >= stop:
                 return
             raw = os.pread(self._fd, n_indices + n_data, offset)
-            yield RunBlock(
+            yield CsrBlock(
+                n_vars=self._header["n_genes"],
                 first_row=first,
-                row_starts=row_starts[first : end + 1] - row_starts[first],
+                indptr=indptr[first : end + 1] - indptr[first],
                 indices=decompress(memoryview(raw)[:n_indices], sizes // 16),
                 data=decompress(memoryview(raw)[n_indices:], sizes % 16),
             )
@@ -222,13 +207,8 @@ class Run:
         cut = 8 * self.n_rows
         return raw[:cut].view(np.int64), raw[cut:].view(np.int32)
 
-    def remove(self) -> None:
-        """Delete the run's files."""
-        for suffix in (".run", ".arrow", ".totals"):
-            self.path.with_suffix(suffix).unlink(missing_ok=True)
 
-
-def narrow(data: NDArray[Any]) -> NDArray[Any]:
+def smallest(data: NDArray[Any]) -> NDArray[Any]:
     """Return counts in the smallest unsigned type that holds them."""
     largest = int(data.max(initial=0))
     return data.astype(np.uint8 if largest < 1 << 8 else np.uint16 if largest < 1 << 16 else np.uint32, copy=False)

@@ -1,30 +1,63 @@
-"""One run and the kept genes in; the total of every row beside the run, and sums over its rows out."""
+"""One sorted run and the kept genes in; the total of every row beside the run, and sums over its rows out."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
+from scvae_data.processing.engine.task import Task
+from scvae_data.processing.facts import SpooledRun
 from scvae_data.processing.sort.kernels import row_totals
 from scvae_data.processing.sort.obs_schema import distinct_values
-from scvae_data.processing.sort.sorted_run import Run
+from scvae_data.processing.sort.sorted_run import SortedRun
+from scvae_data.processing.work import WorkFolder
 
-__all__ = ["RunTotals", "median_total", "total_run"]
+__all__ = ["RunTotals", "SpooledRows", "copies_in", "median_total", "total_run"]
+
+
+@dataclass(frozen=True)
+class SpooledRows:
+    """The kept rows of all files, and who passes over them.
+
+    Parameters
+    ----------
+    kinds
+        Kind of each of the inputs' obs columns, as in `ObsSchema`.
+    identity
+        Hash of the settings and inputs.
+    collect
+        Runs tasks and returns their results in order.
+    """
+
+    work: WorkFolder
+    runs: Sequence[SpooledRun]
+    kinds: Mapping[str, str]
+    identity: str
+    collect: Callable[[str, Sequence[Task], str], list[Any]]
+
+    def totals(self, desc: str, genes: Path, text_columns: Sequence[str], *, over_all_genes: bool) -> list[RunTotals]:
+        """Compute the totals of all rows over some genes, see `total_run`."""
+        tasks = [Task(total_run, (self.work, run, genes, text_columns, over_all_genes)) for run in self.runs]
+        return self.collect(desc, tasks, "run")
 
 
 @dataclass(frozen=True)
 class RunTotals:
-    """What one pass over a run says about its rows and the kept genes.
+    """What one pass over a sorted run says about its rows and the kept genes; copies that are dropped do not count.
 
     Parameters
     ----------
-    n_rows, n_dropped
-        Rows; those without a count in a kept gene.
+    n_rows, n_staying
+        Rows; those with a count in a kept gene.
+    max_count
+        Largest count of a kept gene.
     totals
         How many rows have which total (over the genes that the size factor runs over).
     values
@@ -35,47 +68,50 @@ class RunTotals:
 
     path: str
     n_rows: int
-    nnz: int
-    n_dropped: dict[int, int]
+    n_staying: int
     max_count: int
     totals: dict[int, int]
     values: dict[str, list[str]]
     files: list[int]
 
-    @property
-    def n_staying(self) -> int:
-        """Number of rows with a count in a kept gene."""
-        return self.n_rows - sum(self.n_dropped.values())
 
+def total_run(
+    work: WorkFolder, spooled: SpooledRun, genes: Path, text_columns: Sequence[str], over_all_genes: bool
+) -> RunTotals:
+    """Compute every row's total over the kept genes, store it beside the run, and sum up.
 
-def total_run(work: Path, path: str, kept_file: str, text_columns: Sequence[str], over_all_genes: bool) -> RunTotals:
-    """Compute every row's total over the kept genes, store it beside the run, and sum up."""
-    kept = np.load(work / kept_file)
-    with Run(work / path) as run:
+    A row of total 0 is not written out: it has no count in a kept gene, or is a copy that is dropped.
+    """
+    kept = np.load(genes)
+    with SortedRun(work.path / spooled.path) as run:
+        obs = run.obs()
+        alive = ~copies_in(work, spooled, obs)
         totals, lengths = np.zeros(run.n_rows, np.int64), np.zeros(run.n_rows, np.int32)
         largest = 0
         for block in run.blocks(0, run.n_rows):
-            rows = slice(block.first_row, block.first_row + len(block.row_starts) - 1)
-            largest = max(
-                largest, row_totals(block.row_starts, block.indices, block.data, kept, totals[rows], lengths[rows])
-            )
+            rows = slice(block.first_row, block.first_row + block.n_rows)
+            found = row_totals(block.indptr, block.indices, block.data, alive[rows], kept, totals[rows], lengths[rows])
+            largest = max(largest, found)
         run.write_totals(totals, lengths)
-        obs = run.obs()
-        live = pa.array(totals > 0)
-        staying = obs.filter(live)
-        dropped = obs.column("file_number").to_numpy()[totals == 0]
-        basis = staying.column("total_counts").to_numpy() if over_all_genes else totals[totals > 0]
-        distinct, counts = np.unique(basis, return_counts=True)
-        return RunTotals(
-            path=path,
-            n_rows=run.n_rows,
-            nnz=int(lengths.sum()),
-            n_dropped=dict(Counter(dropped.tolist())),
-            max_count=largest,
-            totals=dict(zip(distinct.tolist(), counts.tolist(), strict=True)),
-            values={name: distinct_values(staying, name) for name in text_columns},
-            files=np.unique(staying.column("file_number").to_numpy()).tolist(),
-        )
+    staying = obs.filter(pa.array(totals > 0))
+    basis = staying.column("total_counts").to_numpy() if over_all_genes else totals[totals > 0]
+    distinct, counts = np.unique(basis, return_counts=True)
+    return RunTotals(
+        path=spooled.path,
+        n_rows=int(alive.sum()),
+        n_staying=len(staying),
+        max_count=largest,
+        totals=dict(zip(distinct.tolist(), counts.tolist(), strict=True)),
+        values={name: distinct_values(staying, name) for name in text_columns},
+        files=np.unique(staying.column("file_number").to_numpy()).tolist(),
+    )
+
+
+def copies_in(work: WorkFolder, spooled: SpooledRun, obs: pa.Table) -> NDArray[np.bool_]:
+    """Return which rows of a sorted run are copies that are dropped, shape (n_rows,)."""
+    if not spooled.has_copies:
+        return np.zeros(len(obs), bool)
+    return np.isin(obs.column("source_row").to_numpy(), np.load(work.scan(spooled.file).copies)[:, 0])
 
 
 def median_total(histograms: Sequence[Mapping[int, int]]) -> float:

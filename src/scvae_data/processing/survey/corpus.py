@@ -1,48 +1,32 @@
-"""Configured inputs in, the headers of all files out: what a run, a dry run and a finished directory start from."""
+"""Configured inputs in, the headers of all files out; and what the files must not be together."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from scvae_data.errors import ConfigError
 from scvae_data.processing.engine.base import Engine
 from scvae_data.processing.engine.task import Failure, Task, stop_without_room
-from scvae_data.processing.facts import ACCESSION_COLUMNS, FileFacts
-from scvae_data.processing.run.summary import FailedFile
+from scvae_data.processing.facts import ACCESSION_COLUMNS, FailedFile, InputFacts
 from scvae_data.processing.settings.inputs import Inputs, source_names
+from scvae_data.processing.settings.run import Settings
 from scvae_data.processing.survey.file import survey_file
 from scvae_data.progress import progress
 from scvae_data.wording import counted
 
-__all__ = ["Corpus", "check_corpus", "check_group_column", "survey_inputs"]
+__all__ = ["check_together", "survey_inputs"]
+
+MAX_OBS_COLUMNS = 50
 
 
-@dataclass(frozen=True)
-class Corpus:
-    """All inputs, in order of their names.
-
-    Parameters
-    ----------
-    files
-        The headers of those that can be read.
-    failed
-        The others, and why.
-    """
-
-    files: list[FileFacts]
-    failed: list[FailedFile] = field(default_factory=list)
-
-    @property
-    def n_files(self) -> int:
-        """Number of inputs."""
-        return len(self.files) + len(self.failed)
-
-
-def survey_inputs(inputs: Inputs, engine: Engine, tables: Path) -> Corpus:
+def survey_inputs(inputs: Inputs, engine: Engine, tables: Path) -> tuple[list[InputFacts], list[FailedFile]]:
     """Read all headers; gene tables go to ``tables``, a folder that exists.
+
+    Returns
+    -------
+    The headers of files that can be read, and the others with the reason; both in order of their names.
 
     Raises
     ------
@@ -54,7 +38,7 @@ def survey_inputs(inputs: Inputs, engine: Engine, tables: Path) -> Corpus:
     order = sorted(range(len(given)), key=lambda number: names[number])
     settings = (tables, inputs.full_hash, inputs.limits)
     tasks = [Task(survey_file, (given[number], names[number], *settings)) for number in order]
-    found: dict[int, FileFacts] = {}
+    found: dict[int, InputFacts] = {}
     failed = []
     for position, outcome in progress(engine.run(tasks), total=len(tasks), desc="survey"):
         stop_without_room(outcome)
@@ -63,25 +47,28 @@ def survey_inputs(inputs: Inputs, engine: Engine, tables: Path) -> Corpus:
             failed.append(FailedFile.of(names[number], "survey", outcome, str(given[number].path)))
         else:
             found[position] = outcome
-    return Corpus([found[position] for position in sorted(found)], sorted(failed, key=lambda file: file.source_file))
+    return [found[position] for position in sorted(found)], sorted(failed, key=lambda file: file.source_file)
 
 
-MAX_OBS_COLUMNS = 50
-
-
-def check_corpus(files: Sequence[FileFacts], inputs: Inputs, *, allow_mixed_species: bool) -> None:
+def check_together(files: Sequence[InputFacts], settings: Settings) -> None:
     """Refuse what the inputs must not be together.
 
     Raises
     ------
     ConfigError
-        Several species, one accession in several files, or too many obs
-        columns; the message names them and the key that allows it.
+        Several species, one accession in several files, too many obs columns, or none of a name that settings
+        want; the message names them and the key that allows it.
     """
-    if not allow_mixed_species:
+    if not settings.genes.allow_mixed_species:
         check_species(files)
-    if not inputs.merge_same_accession:
+    if not settings.input.merge_same_accession:
         check_accessions(files)
+    check_obs_columns(files, settings.input)
+    check_group_column(files, settings.input, settings.chunking.group_column)
+
+
+def check_obs_columns(files: Sequence[InputFacts], inputs: Inputs) -> None:
+    """Refuse too many obs columns, and wanted ones that no file has."""
     if inputs.obs_columns is None:
         columns = sorted({column for file in files for column in file.obs_columns})
         if len(columns) > MAX_OBS_COLUMNS:
@@ -98,7 +85,7 @@ def check_corpus(files: Sequence[FileFacts], inputs: Inputs, *, allow_mixed_spec
             )
 
 
-def check_species(files: Sequence[FileFacts]) -> None:
+def check_species(files: Sequence[InputFacts]) -> None:
     """Refuse several species."""
     example: dict[str, str] = {}
     count: Counter[str] = Counter()
@@ -115,7 +102,7 @@ def check_species(files: Sequence[FileFacts]) -> None:
         )
 
 
-def check_accessions(files: Sequence[FileFacts]) -> None:
+def check_accessions(files: Sequence[InputFacts]) -> None:
     """Refuse one accession in several files."""
     owners: defaultdict[str, list[str]] = defaultdict(list)
     for file in files:
@@ -131,7 +118,7 @@ def check_accessions(files: Sequence[FileFacts]) -> None:
         )
 
 
-def check_group_column(files: Sequence[FileFacts], inputs: Inputs, column: str | None) -> None:
+def check_group_column(files: Sequence[InputFacts], inputs: Inputs, column: str | None) -> None:
     """Refuse a column to group by that no file has; one that some lack makes those a group."""
     if column is None or column in ACCESSION_COLUMNS:
         return

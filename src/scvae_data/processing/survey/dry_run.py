@@ -13,17 +13,17 @@ import numpy as np
 
 from scvae_data.errors import ScvaeDataError
 from scvae_data.processing.engine.base import Engine
-from scvae_data.processing.facts import FileFacts
+from scvae_data.processing.facts import FailedFile, InputFacts
 from scvae_data.processing.genes.overlap import Overlap, kind_of_names, least_shared, overlaps
-from scvae_data.processing.genes.universe import Universe, align, load_table
+from scvae_data.processing.genes.universe import load_table
 from scvae_data.processing.genes.wanted import read_gene_files, resolve
 from scvae_data.processing.run.directory import check_target
 from scvae_data.processing.run.losses import check_failures, failure_table
-from scvae_data.processing.run.summary import FailedFile, human_bytes
-from scvae_data.processing.settings.genes import AnyGeneRules
-from scvae_data.processing.settings.inputs import Inputs, SimulatedInput
-from scvae_data.processing.survey.corpus import Corpus, check_corpus, check_group_column, survey_inputs
-from scvae_data.readers.base import GeneTable
+from scvae_data.processing.run.summary import human_bytes
+from scvae_data.processing.settings.inputs import SimulatedInput
+from scvae_data.processing.settings.run import Settings
+from scvae_data.processing.survey.corpus import check_together
+from scvae_data.processing.survey.stage import Surveyed, read_headers
 from scvae_data.store import Chunking
 from scvae_data.wording import counted
 
@@ -145,51 +145,33 @@ def laid_out(rows: Mapping[str, str]) -> list[str]:
 
 
 def dry_run(
-    inputs: Inputs,
-    genes: AnyGeneRules,
-    chunking: Chunking,
-    engine: Engine,
-    processed_dir: Path,
-    *,
-    max_failed_fraction: float = 0.0,
-    overwrite: bool = False,
-    resume: bool = False,
+    settings: Settings, engine: Engine, directory: Path, *, overwrite: bool = False, resume: bool = False
 ) -> DryRun:
-    """Read all headers and predict; the settings are those of :func:`~scvae_data.processing.pipeline.run`.
+    """Read all headers and predict; the arguments are those of :func:`~scvae_data.processing.pipeline.run`.
 
     Raises
     ------
     ConfigError
         The settings name no file.
     """
+    gene_files = read_gene_files(settings.genes)
     with tempfile.TemporaryDirectory(prefix="scvae-data-") as scratch:
-        if isinstance(inputs, SimulatedInput):
-            inputs = replace(inputs, directory=f"{scratch}/simulated")
         tables = Path(scratch) / "tables"
         tables.mkdir()
-        gene_files = read_gene_files(genes)
-        corpus = survey_inputs(inputs, engine, tables)
-        counted_tables = Counter(file.slot.table for file in corpus.files)
-        kinds: dict[str, str] = {}
+        if isinstance(settings.input, SimulatedInput):
+            settings = replace(settings, input=replace(settings.input, directory=f"{scratch}/simulated"))
+        surveyed = read_headers(settings, engine, tables, gene_files)
+        kinds = {table: kind_of_names(load_table(tables, table)) for table in surveyed.universe.maps}
 
-        def load(table: str) -> GeneTable:
-            """Load a gene table, and note which names it has."""
-            genes = load_table(tables, table)
-            kinds[table] = kind_of_names(genes)
-            return genes
+    def checks() -> None:
+        """All that a run checks before it reads counts, in its order."""
+        check_target(directory, overwrite=overwrite, resume=resume)
+        check_failures(surveyed.failed, surveyed.n_files, settings.max_failed_fraction)
+        check_together(surveyed.files, settings)
+        if gene_files.wanted:
+            resolve(gene_files.wanted, surveyed.universe)
 
-        universe = align(counted_tables, load, gene_files.pairs) if counted_tables else None
-
-        def checks() -> None:
-            """All that a run checks before it reads counts, in its order."""
-            check_target(processed_dir, overwrite=overwrite, resume=resume)
-            check_failures(corpus.failed, corpus.n_files, max_failed_fraction)
-            check_corpus(corpus.files, inputs, allow_mixed_species=genes.allow_mixed_species)
-            check_group_column(corpus.files, inputs, chunking.group_column)
-            if universe is not None and gene_files.wanted:
-                resolve(gene_files.wanted, universe)
-
-        return predict(corpus, universe, kinds, refusal(checks), chunking, engine.n_workers, processed_dir)
+    return predict(surveyed, kinds, refusal(checks), settings.chunking, engine.n_workers, directory)
 
 
 def refusal(checks: Callable[[], None]) -> str:
@@ -202,19 +184,18 @@ def refusal(checks: Callable[[], None]) -> str:
 
 
 def predict(
-    corpus: Corpus,
-    universe: Universe | None,
+    surveyed: Surveyed,
     kinds: Mapping[str, str],
     stops: str,
     chunking: Chunking,
     n_workers: int,
-    processed_dir: Path,
+    directory: Path,
 ) -> DryRun:
     """Add the headers up."""
-    files, codec = corpus.files, chunking.codec.name
+    files, maps, codec = surveyed.files, surveyed.universe.maps, chunking.codec.name
     n_obs = sum(file.n_obs for file in files)
-    widths = {} if universe is None else {table: len(positions) for table, positions in universe.maps.items()}
-    elements = {file.source_file: file.n_obs * widths[file.slot.table] for file in files}
+    tables = {file.slot.table for file in files}
+    elements = {file.source_file: file.n_obs * len(maps[file.slot.table]) for file in files}
     dense = [file for file in files if file.slot.storage["nnz"] is None]
     counts = {file.source_file: stored_counts(file, elements[file.source_file]) for file in files}
     nnz = sum(counts.values())
@@ -227,15 +208,15 @@ def predict(
     seconds = max([sum(scan) / n_workers, *scan], default=0.0) + later / n_workers
     in_chunk = min(chunking.chunk_size, n_obs) * nnz / max(n_obs, 1)
     return DryRun(
-        n_files=corpus.n_files,
+        n_files=surveyed.n_files,
         n_obs=n_obs,
         nnz=nnz,
         n_dense=len(dense),
-        n_genes=0 if universe is None else len(universe.keys),
-        n_tables=len(widths),
+        n_genes=len(set().union(*(maps[table].tolist() for table in tables))),
+        n_tables=len(tables),
         species=dict(sorted(Counter(name for file in files for name in file.slot.species).items())),
-        overlaps=[] if universe is None else overlaps(files, universe, kinds),
-        failed=corpus.failed,
+        overlaps=overlaps(files, surveyed.universe, kinds),
+        failed=surveyed.failed,
         stops=stops,
         n_chunks=-(-n_obs // chunking.chunk_size),
         chunk_size=chunking.chunk_size,
@@ -243,13 +224,13 @@ def predict(
         n_workers=n_workers,
         bytes=nnz * BYTES_PER_COUNT[codec] + n_obs * OBS_BYTES,
         spool_bytes=nnz * SPOOL_BYTES,
-        free_bytes=free_bytes(processed_dir),
+        free_bytes=free_bytes(directory),
         seconds=seconds,
         memory_bytes=n_workers * (WORKER_BYTES + in_chunk * WRITE_BYTES),
     )
 
 
-def stored_counts(file: FileFacts, n_elements: int) -> int:
+def stored_counts(file: InputFacts, n_elements: int) -> int:
     """Return how many counts a file stores, for a dense one a tenth of its elements."""
     nnz: int | None = file.slot.storage["nnz"]
     return int(DENSE_SHARE * n_elements) if nnz is None else nnz

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from scvae_data.errors import InputError
-from scvae_data.processing.facts import ACCESSION_COLUMNS, FileFacts, SlotFacts
+from scvae_data.processing.facts import ACCESSION_COLUMNS, InputFacts, SlotFacts
 from scvae_data.processing.genes.universe import species_of, store_table
 from scvae_data.processing.settings.inputs import InputFile, accession_from_path, check_accession
 from scvae_data.processing.survey.counts import looks_integral
@@ -28,7 +28,7 @@ SAMPLE_BYTES = 65_536
 
 def survey_file(
     file: InputFile, source_file: str, tables: Path, full_hash: bool = False, limits: Limits = DEFAULT_LIMITS
-) -> FileFacts:
+) -> InputFacts:
     """Read the headers of one input and store its gene tables under ``tables`` by hash.
 
     Raises
@@ -55,7 +55,7 @@ def survey_file(
         else:
             accession = accession_from_path(file.path)
             found = (accession,)
-        return FileFacts(
+        return InputFacts(
             path=str(file.path),
             source_file=source_file,
             format=reader.format,

@@ -1,87 +1,105 @@
-"""Configured inputs in; the headers of all files, and their genes in one order, out."""
+"""Configured inputs in; the headers of all files, and their genes in one order, out: no counts are read.
+
+The survey finds what must stop a run before hours of reading. A run, and a
+dry run, start from the same `read_headers` and the same checks.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
-from scvae_data.processing.facts import FileFacts
+from scvae_data.processing.engine.base import Engine
+from scvae_data.processing.facts import FailedFile, InputFacts
 from scvae_data.processing.genes.choose import Choice, list_choice
 from scvae_data.processing.genes.universe import Universe, align, hash_keys, load_table
-from scvae_data.processing.genes.wanted import resolve
+from scvae_data.processing.genes.wanted import GeneFiles, resolve
 from scvae_data.processing.run.context import Context
 from scvae_data.processing.run.losses import tell_failures
-from scvae_data.processing.survey.corpus import check_corpus, check_group_column, survey_inputs
+from scvae_data.processing.settings.run import Settings
+from scvae_data.processing.survey.corpus import check_together, survey_inputs
+from scvae_data.processing.work import WorkFolder
 
-__all__ = ["Headers", "read_headers"]
+__all__ = ["Surveyed", "read_headers", "survey"]
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Headers:
+class Surveyed:
     """All that is known before the first count is read.
 
     Parameters
     ----------
     files
-        Those that can be read, in order of their names.
+        The inputs that can be read, in order of their names.
+    failed
+        The others, and why.
     universe
-        The genes of all of them.
+        The genes of all files.
     listed
         The columns where a list names them, else None.
     """
 
-    files: list[FileFacts]
+    files: list[InputFacts]
+    failed: list[FailedFile]
     universe: Universe
-    listed: Choice | None
+    listed: Choice | None = None
+
+    @property
+    def n_files(self) -> int:
+        """Number of inputs."""
+        return len(self.files) + len(self.failed)
 
 
-def read_headers(context: Context) -> Headers:
-    """Read all headers, and bring the genes of all files into one order.
+def survey(context: Context) -> Surveyed:
+    """Read all headers, and refuse what the inputs must not be together.
 
     Raises
     ------
     ScvaeDataError
         More files failed than may, or the inputs are what they must not be together.
     """
-    files = survey(context)
+    surveyed = read_headers(context.settings, context.engine, context.work.tables, context.gene_files)
+    tell_failures(context, surveyed.n_files, surveyed.failed)
+    check_together(surveyed.files, context.settings)
+    tell_notes(surveyed.files)
+    save_universe(context.work, surveyed.universe)
+    if (wanted := context.gene_files.wanted) is None:
+        return surveyed
+    return replace(surveyed, listed=list_choice(resolve(wanted, surveyed.universe), wanted))
+
+
+def read_headers(settings: Settings, engine: Engine, tables: Path, gene_files: GeneFiles) -> Surveyed:
+    """Read all headers, and bring the genes of all files into one order; gene tables go to the folder ``tables``.
+
+    Raises
+    ------
+    ConfigError
+        The settings name no file.
+    """
+    files, failed = survey_inputs(settings.input, engine, tables)
     n_files = Counter(slot.table for file in files for slot in file.slots)
-    universe = align(n_files, partial(load_table, context.work / "tables"), context.gene_files.pairs)
-    wanted = context.gene_files.wanted
-    listed = list_choice(resolve(wanted, universe), wanted) if wanted else None
-    save_universe(context, universe)
-    return Headers(files, universe, listed)
+    return Surveyed(files, failed, align(n_files, partial(load_table, tables), gene_files.pairs))
 
 
-def survey(context: Context) -> list[FileFacts]:
-    """Read all headers; refuse what the inputs must not be together. Files come back in order of their names."""
-    corpus = survey_inputs(context.inputs, context.engine, context.work / "tables")
-    files, context.summary.n_files = corpus.files, corpus.n_files
-    tell_failures(context, corpus.failed)
-    if files:
-        check_corpus(files, context.inputs, allow_mixed_species=context.genes.allow_mixed_species)
-        check_group_column(files, context.inputs, context.chunking.group_column)
-    tell_notes(files)
-    return files
-
-
-def tell_notes(files: Sequence[FileFacts]) -> None:
+def tell_notes(files: Sequence[InputFacts]) -> None:
     """Tell what was noticed in each file."""
     for file in files:
         for note in file.notes:
             log.info("%s: %s", file.source_file, note)
 
 
-def save_universe(context: Context, universe: Universe) -> None:
+def save_universe(work: WorkFolder, universe: Universe) -> None:
     """Store the genes, and each table's map to them, for the workers."""
-    for key, positions in universe.maps.items():
-        np.save(context.work / "maps" / f"{key}.npy", positions)
-    np.save(context.work / "universe_keys.npy", universe.keys.astype(str))
-    np.save(context.work / "universe_symbols.npy", universe.symbols.astype(str))
-    np.save(context.work / "universe_hashes.npy", hash_keys(universe.keys))
+    for table, positions in universe.maps.items():
+        np.save(work.gene_map(table), positions)
+    np.save(work.universe("keys"), universe.keys.astype(str))
+    np.save(work.universe("symbols"), universe.symbols.astype(str))
+    np.save(work.universe("hashes"), hash_keys(universe.keys))

@@ -12,16 +12,19 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from scvae_data.processing.decide.decision import Decision, Plan, describe, load_decision, load_var, save_frame
+from scvae_data.processing.decide.decision import Decision, describe, load_decision, load_var, save_frame
+from scvae_data.processing.decide.stage import WritePlan
 from scvae_data.processing.engine.task import Task
 from scvae_data.processing.run.context import Context
 from scvae_data.processing.sort.gather import ChunkRange, Gathered, gather
 from scvae_data.processing.sort.kernels import sort_rows
-from scvae_data.processing.sort.sorted_run import Run
-from scvae_data.store import STREAM_MAX_COUNT, ChunkEntry, Codec, CompactCsr, CsrStream, write_chunk
+from scvae_data.processing.sort.obs_schema import ChunkCells
+from scvae_data.processing.sort.sorted_run import SortedRun
+from scvae_data.processing.work import WorkFolder
+from scvae_data.store import STREAM_MAX_COUNT, ChunkEntry, Codec, CompactCsr, CsrStream, chunk_file_name, write_chunk
 from scvae_data.store.files import read_json, sha256_file, write_json
 
-__all__ = ["WriteJob", "chunk_name", "write_chunks", "write_obs_of", "write_obs_of_chunks", "write_one"]
+__all__ = ["WriteJob", "write_chunks", "write_obs_of", "write_obs_of_chunks", "write_one"]
 
 # Entries of a chunk that are in memory at once, 4 bytes each.
 PART_ENTRIES = 16_000_000
@@ -43,7 +46,7 @@ class WriteJob:
         Hash of everything a chunk depends on besides its range.
     """
 
-    work: Path
+    work: WorkFolder
     target: Path
     digest: str
     codec: Codec
@@ -53,11 +56,6 @@ class WriteJob:
     key: str
 
 
-def chunk_name(number: int) -> str:
-    """Return a chunk's file name: ``chunk_0000.h5``."""
-    return f"chunk_{number:04d}.h5"
-
-
 def write_one(job: WriteJob, number: int, cells: ChunkRange) -> dict[str, Any]:
     """Write one chunk, or return the entry of one that stands already.
 
@@ -65,8 +63,8 @@ def write_one(job: WriteJob, number: int, cells: ChunkRange) -> dict[str, Any]:
     -------
     The chunk's entry in the index, as plain values.
     """
-    path = job.target / chunk_name(number)
-    note = job.work / "chunks" / f"{number:06d}.json"
+    path = job.target / chunk_file_name(number)
+    note = job.work.chunk_note(number)
     key = f"{job.key}:{cells.low}:{cells.high}:{cells.first_row}"
     if note.exists() and path.exists():
         earlier = read_json(note)
@@ -86,7 +84,7 @@ def write_one(job: WriteJob, number: int, cells: ChunkRange) -> dict[str, Any]:
             n_threads=job.n_threads,
             first_row=cells.first_row,
         )
-    save_obs(job.work / "chunks" / f"{number:06d}.feather", obs)
+    save_obs(job.work.chunk_obs(number), obs)
     plain = asdict(entry)
     write_json(note, {"key": key, "entry": plain})
     return plain
@@ -96,11 +94,11 @@ def write_obs_of(job: WriteJob, number: int, cells: ChunkRange) -> None:
     """Save the obs of a chunk that stands, without its counts."""
     decision = load_decision(job.work, job.digest)
     with open_runs(job.work, decision.runs) as runs:
-        save_obs(job.work / "chunks" / f"{number:06d}.feather", gathered(job, decision, runs, cells)[1])
+        save_obs(job.work.chunk_obs(number), gathered(job, decision, runs, cells)[1])
 
 
 def gathered(
-    job: WriteJob, decision: Decision, runs: Sequence[Run], cells: ChunkRange
+    job: WriteJob, decision: Decision, runs: Sequence[SortedRun], cells: ChunkRange
 ) -> tuple[Gathered, pd.DataFrame]:
     """Return the rows of a chunk, and their obs."""
     rows = gather(
@@ -110,14 +108,17 @@ def gathered(
     basis = rows.totals
     if decision.normalization.size_factor_genes == "all":
         basis = rows.obs.column("total_counts").to_numpy()
-    return rows, decision.schema.frame(rows.obs, decision.files, basis / decision.target_sum, decision.gene_set)
+    files = rows.obs.column("file_number").to_numpy()
+    names = np.array(decision.files, object)[files]
+    cells_of = ChunkCells(rows.obs, names, basis / decision.target_sum, decision.gene_set[files])
+    return rows, decision.schema.frame(cells_of)
 
 
 @contextmanager
-def open_runs(work: Path, names: Sequence[str]) -> Iterator[list[Run]]:
+def open_runs(work: WorkFolder, names: Sequence[str]) -> Iterator[list[SortedRun]]:
     """Open runs for the time of a block."""
     with ExitStack() as stack:
-        yield [stack.enter_context(Run(work / name)) for name in names]
+        yield [stack.enter_context(SortedRun(work.path / name)) for name in names]
 
 
 def matrix_of(rows: Gathered, decision: Decision) -> CompactCsr | CsrStream:
@@ -131,14 +132,14 @@ def matrix_of(rows: Gathered, decision: Decision) -> CompactCsr | CsrStream:
             del part  # before the next one is made
 
     if decision.max_count <= STREAM_MAX_COUNT:
-        return CsrStream(rows.row_starts, parts(PART_ENTRIES), decision.n_vars)
-    (whole,) = parts(int(rows.row_starts[-1]))
+        return CsrStream(rows.indptr, parts(PART_ENTRIES), decision.n_vars)
+    (whole,) = parts(int(rows.indptr[-1]))
     return whole
 
 
-def sort_columns(row_starts: NDArray[np.int64], indices: NDArray[Any], data: NDArray[Any], n_vars: int) -> None:
+def sort_columns(indptr: NDArray[np.int64], indices: NDArray[Any], data: NDArray[Any], n_vars: int) -> None:
     """Make the columns of every row ascend, in place."""
-    sort_rows(row_starts, indices, data, np.zeros(n_vars, data.dtype), np.zeros(-(-n_vars // 64), np.uint64))
+    sort_rows(indptr, indices, data, np.zeros(n_vars, data.dtype), np.zeros(-(-n_vars // 64), np.uint64))
 
 
 def chunk_uns(decision: Decision) -> dict[str, Any]:
@@ -158,26 +159,26 @@ def save_obs(path: Path, obs: pd.DataFrame) -> None:
     save_frame(path, frame)
 
 
-def write_chunks(context: Context, plan: Plan, numbers: Sequence[int] | None = None) -> list[ChunkEntry]:
+def write_chunks(context: Context, plan: WritePlan, numbers: Sequence[int] | None = None) -> list[ChunkEntry]:
     """Write all chunks, or those of some numbers; their entries come back in order."""
-    chosen = range(len(plan.ranges)) if numbers is None else numbers
+    chosen = range(len(plan.decided.ranges)) if numbers is None else numbers
     tasks = write_tasks(context, plan, write_one, chosen)
     return [ChunkEntry(**plain) for plain in context.collect("write", tasks, unit="chunk")]
 
 
-def write_obs_of_chunks(context: Context, plan: Plan) -> None:
+def write_obs_of_chunks(context: Context, plan: WritePlan) -> None:
     """Write nothing but the obs of all chunks, for the table of all cells."""
-    tasks = write_tasks(context, plan, write_obs_of, range(len(plan.ranges)))
+    tasks = write_tasks(context, plan, write_obs_of, range(len(plan.decided.ranges)))
     context.collect("obs", tasks, unit="chunk")
 
 
-def write_tasks(context: Context, plan: Plan, function: Any, numbers: Sequence[int]) -> list[Task]:
+def write_tasks(context: Context, plan: WritePlan, function: Any, numbers: Sequence[int]) -> list[Task]:
     """Return a call of the function for each chunk as a task."""
-    chunking = context.chunking
+    chunking, decided = context.settings.chunking, plan.decided
     # Threads help where processes leave cores idle; the bytes do not depend on them.
     n_threads = 2 if context.engine.n_workers == 1 else 1
     job = WriteJob(
-        context.work, context.directory, plan.digest, chunking.codec, chunking.block_elements,
-        "hash" if chunking.order == "hash" else "key", n_threads, f"{plan.digest}:{chunking}",
+        context.work, context.directory, decided.digest, chunking.codec, chunking.block_elements,
+        "hash" if chunking.order == "hash" else "key", n_threads, f"{decided.digest}:{chunking}",
     )  # fmt: skip
-    return [Task(function, (job, number, plan.ranges[number])) for number in numbers]
+    return [Task(function, (job, number, decided.ranges[number])) for number in numbers]

@@ -1,42 +1,48 @@
-"""TODO scvae_data.processing.write.dropped."""
+"""The scans of all files in; one table of the cells that are not kept, each with the rule that dropped it, out.
+
+The table lies beside the chunks, in order of source file and row; equal
+inputs and settings give equal bytes. One file's cells are in memory at a time.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from scvae_data.processing.facts import ScanResult
-from scvae_data.processing.scan.dropped import COPIES, SCANNED, dropped_schema, table_of_obs
-from scvae_data.processing.sort.sorted_run import Run
+from scvae_data.processing.decide.duplicates import DUPLICATE_RULE
+from scvae_data.processing.decide.stage import LATE_RULE
+from scvae_data.processing.facts import FileScan, SpooledRun
+from scvae_data.processing.run.context import Context
+from scvae_data.processing.scan.dropped import dropped_schema, table_of_obs
+from scvae_data.processing.sort.sorted_run import SortedRun
+from scvae_data.processing.sort.totals import copies_in
+from scvae_data.processing.work import WorkFolder
 from scvae_data.store.files import atomic_file, sha256_file
 
-__all__ = ["DROPPED_FILE", "LATE_RULE", "write_dropped"]
+__all__ = ["DROPPED_FILE", "write_dropped"]
 
 DROPPED_FILE = "dropped_cells.parquet"
-LATE_RULE = "zero_counts_in_kept_genes"
 ROW_GROUP = 65_536
 
 
-def write_dropped(directory: Path, work: Path, results: Sequence[ScanResult], metrics: Sequence[str]) -> dict[str, Any]:
+def write_dropped(context: Context, scans: Sequence[FileScan]) -> dict[str, Any]:
     """Write ``dropped_cells.parquet``; return its name, size, checksum and number of cells.
 
     Parameters
     ----------
-    results
-        All scanned files in order of their names, with the runs whose totals over the kept genes are known.
-    metrics
-        Names of the measured columns.
+    scans
+        Of all files in order of their names, with sorted runs whose totals over the kept genes are known.
     """
+    metrics = context.settings.qc.metrics
     schema = dropped_schema(metrics).insert(1, pa.field("source_file", pa.string()))
     n_obs = 0
-    with atomic_file(directory / DROPPED_FILE) as file:
+    with atomic_file(context.directory / DROPPED_FILE) as file:
         with pq.ParquetWriter(file, schema, compression="zstd") as writer:
-            for group in regrouped(of_files(work, results, schema, metrics)):
+            for group in regrouped(of_files(context.work, scans, schema, metrics)):
                 writer.write_table(group, row_group_size=ROW_GROUP)
                 n_obs += len(group)
         file.flush()
@@ -45,34 +51,41 @@ def write_dropped(directory: Path, work: Path, results: Sequence[ScanResult], me
 
 
 def of_files(
-    work: Path, results: Sequence[ScanResult], schema: pa.Schema, metrics: Sequence[str]
+    work: WorkFolder, scans: Sequence[FileScan], schema: pa.Schema, metrics: Sequence[str]
 ) -> Iterator[pa.Table]:
     """Yield each file's dropped cells in order of its rows."""
-    for result in results:
-        folder = work / "scan" / f"{result.number:06d}"
-        parts = [read(folder / name) for name in (SCANNED, COPIES) if (folder / name).exists()]
-        parts += [late for path in result.runs if (late := late_rows(work / path, metrics)) is not None]
+    names = {scan.number: scan.source_file for scan in scans}
+    for scan in scans:
+        scanned = work.scan(scan.number).dropped
+        parts = [pa.ipc.open_file(pa.memory_map(str(scanned))).read_all()] if scanned.exists() else []
+        for spooled in scan.sorted_runs:
+            parts += rows_left_out(work, spooled, names, metrics)
         if not parts:
             continue
         table = pa.concat_tables(parts).sort_by("source_row")
-        names = pa.array([result.source_file], pa.string()).take(pa.array(np.zeros(len(table), np.int32)))
-        yield table.add_column(1, "source_file", names).cast(schema)
+        file = pa.array([scan.source_file], pa.string()).take(pa.array(np.zeros(len(table), np.int32)))
+        yield table.add_column(1, "source_file", file).cast(schema)
 
 
-def read(path: Path) -> pa.Table:
-    """Read a table that `DroppedWriter` wrote."""
-    return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-
-
-def late_rows(path: Path, metrics: Sequence[str]) -> pa.Table | None:
-    """Return the cells of a run that have no count in a kept gene; None where there are none."""
-    with Run(path) as run:
+def rows_left_out(
+    work: WorkFolder, spooled: SpooledRun, names: Mapping[int, str], metrics: Sequence[str]
+) -> Iterator[pa.Table]:
+    """Yield the rows of a sorted run that are copies, and those that have no count in a kept gene."""
+    with SortedRun(work.path / spooled.path) as run:
         rows = np.flatnonzero(run.totals()[0] == 0)
         if not len(rows):
-            return None
+            return
         obs = run.obs().take(pa.array(rows))
-    n = len(rows)
-    return table_of_obs(obs, metrics, LATE_RULE, value=np.zeros(n), threshold=np.ones(n))
+    copies = copies_in(work, spooled, obs)
+    late = obs.filter(pa.array(~copies))
+    n_late = len(late)
+    yield table_of_obs(late, metrics, LATE_RULE, value=np.zeros(n_late), threshold=np.ones(n_late))
+    if copies.any():
+        dropped = obs.filter(pa.array(copies))
+        table = np.load(work.scan(spooled.file).copies)
+        place = np.searchsorted(table[:, 0], dropped.column("source_row").to_numpy())
+        copy_of = [f"{names[file]} row {row}" for file, row in table[place, 1:].tolist()]
+        yield table_of_obs(dropped, metrics, DUPLICATE_RULE, copy_of=copy_of)
 
 
 def regrouped(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:

@@ -11,18 +11,20 @@ import pandas as pd
 import pyarrow.feather as feather
 
 from scvae_data.processing.decide.decision import Decision, describe
-from scvae_data.processing.facts import FileFacts as InputFacts
-from scvae_data.processing.facts import ScanResult
+from scvae_data.processing.decide.stage import WritePlan
+from scvae_data.processing.engine.workers import peak_rss_bytes
+from scvae_data.processing.run.context import Context
 from scvae_data.processing.run.directory import remove_strays
-from scvae_data.processing.run.records import provenance, storage_statistics
+from scvae_data.processing.run.records import provenance
 from scvae_data.processing.run.summary import Summary
+from scvae_data.processing.work import WorkFolder
+from scvae_data.processing.write.account import storage_statistics, summarise
 from scvae_data.store import (
+    GENE_LIST_FILE,
     OBS_FILE,
     ChunkEntry,
-    Chunking,
     DatasetIndex,
     FileFacts,
-    GeneList,
     ObsColumn,
     ObsWriter,
     obs_columns,
@@ -36,35 +38,36 @@ __all__ = ["publish", "write_obs"]
 
 
 def publish(
-    directory: Path,
-    work: Path,
-    summary: Summary,
-    *,
-    decision: Decision,
-    genes: GeneList,
+    context: Context,
+    plan: WritePlan,
     entries: Sequence[ChunkEntry],
-    results: Sequence[ScanResult],
-    files: Sequence[InputFacts],
-    chunking: Chunking,
-    seed: int,
-    config: Mapping[str, Any],
-    overrides: Sequence[str] | None = None,
-) -> DatasetIndex:
-    """Write everything of a dataset directory but its chunks, and complete the summary.
+    dropped_cells: Mapping[str, Any],
+    seconds: Mapping[str, float],
+) -> Summary:
+    """Write everything of a dataset directory but its chunks; a directory with an index is complete, so it comes last.
 
-    A directory with an index is complete, so the index comes last.
+    Parameters
+    ----------
+    entries
+        Of all chunks.
+    dropped_cells
+        Of `write_dropped`.
+    seconds
+        Wall time per stage.
     """
+    directory, settings = context.directory, context.settings
+    decision, genes = plan.decided.decision, plan.decided.genes
     remove_strays(directory, {entry.file for entry in entries})
-    obs_facts, columns, accessions = write_obs(directory / OBS_FILE, work, decision, entries)
+    obs_facts, columns, accessions = write_obs(directory / OBS_FILE, context.work, decision, entries)
     gene_facts = write_gene_list(directory, genes)
-    summary.n_chunks = len(entries)
-    summary.n_obs = sum(entry.n_obs for entry in entries)
-    summary.nnz = sum(entry.nnz for entry in entries)
-    summary.bytes = sum(entry.bytes for entry in entries) + obs_facts.bytes + gene_facts.bytes
-    record = provenance(config, files, genes.hash, decision.processing_id, overrides)
-    write_json(directory / CONFIG_FILE, record)
-    write_json(directory / SUMMARY_FILE, storage_statistics(summary, entries, results, accessions))
-    return write_index(
+    n_bytes = sum(entry.bytes for entry in entries) + obs_facts.bytes + gene_facts.bytes
+    peak_rss = max(peak_rss_bytes(), context.engine.peak_rss)
+    summary = summarise(context, plan, entries, n_bytes, seconds, peak_rss)
+    write_json(directory / CONFIG_FILE, provenance(context, plan.surveyed.files, genes.hash, decision.processing_id))
+    statistics = storage_statistics(summary, plan, entries, dropped_cells, accessions)
+    write_json(directory / SUMMARY_FILE, statistics)
+    chunking = settings.chunking
+    write_index(
         directory,
         DatasetIndex(
             path=directory,
@@ -76,18 +79,19 @@ def publish(
             obs_columns=columns,
             codec=chunking.codec,
             block_elements=chunking.block_elements,
-            order={"kind": chunking.order, "seed": seed, "group_column": chunking.group_column},
+            order={"kind": chunking.order, "seed": settings.seed, "group_column": chunking.group_column},
             normalization=describe(decision),
             processing_id=decision.processing_id,
             gene_list_hash=genes.hash,
-            files={OBS_FILE: obs_facts, "gene_list.json": gene_facts},
+            files={OBS_FILE: obs_facts, GENE_LIST_FILE: gene_facts},
             simulated=summary.simulated,
         ),
     )
+    return summary
 
 
 def write_obs(
-    path: Path, work: Path, decision: Decision, entries: Sequence[ChunkEntry]
+    path: Path, work: WorkFolder, decision: Decision, entries: Sequence[ChunkEntry]
 ) -> tuple[FileFacts, dict[str, ObsColumn], dict[str, int]]:
     """Join the chunks' obs in order; return the file's facts, its columns and the cells per accession."""
     columns = global_columns(chunk_obs(work, 0), decision)
@@ -100,9 +104,9 @@ def write_obs(
     return writer.close(), columns, dict(sorted(accessions.items()))
 
 
-def chunk_obs(work: Path, number: int) -> pd.DataFrame:
+def chunk_obs(work: WorkFolder, number: int) -> pd.DataFrame:
     """Read the obs of a written chunk back, cells by name."""
-    frame: pd.DataFrame = feather.read_feather(work / "chunks" / f"{number:06d}.feather")
+    frame: pd.DataFrame = feather.read_feather(work.chunk_obs(number))
     return frame.set_index("obs_name").rename_axis(None)
 
 

@@ -14,7 +14,7 @@ __all__ = ["sum_clipped", "sum_counts", "sum_values"]
 
 @compiled
 def sum_counts(
-    row_starts: NDArray[np.int64],
+    indptr: NDArray[np.int64],
     indices: NDArray[Any],
     data: NDArray[Any],
     batch: NDArray[np.int64],
@@ -27,11 +27,11 @@ def sum_counts(
     Squares are whole numbers in float64: exact up to 2**53, where int64
     would wrap for the largest counts.
     """
-    for row in range(row_starts.size - 1):
+    for row in range(indptr.size - 1):
         group = batch[row]
         if group < 0:
             continue
-        for k in range(row_starts[row], row_starts[row + 1]):
+        for k in range(indptr[row], indptr[row + 1]):
             gene = gene_map[indices[k]]
             if gene >= 0:
                 value = np.float64(data[k])
@@ -41,7 +41,7 @@ def sum_counts(
 
 @compiled
 def sum_values(
-    row_starts: NDArray[np.int64],
+    indptr: NDArray[np.int64],
     indices: NDArray[Any],
     values: NDArray[np.float32],
     batch: NDArray[np.int64],
@@ -50,11 +50,11 @@ def sum_values(
     squares: NDArray[np.float64],
 ) -> None:
     """The same for normalised values; a square is rounded to float32 first, as scanpy's are."""
-    for row in range(row_starts.size - 1):
+    for row in range(indptr.size - 1):
         group = batch[row]
         if group < 0:
             continue
-        for k in range(row_starts[row], row_starts[row + 1]):
+        for k in range(indptr[row], indptr[row + 1]):
             gene = gene_map[indices[k]]
             if gene >= 0:
                 value = values[k]
@@ -64,7 +64,7 @@ def sum_values(
 
 @compiled
 def sum_clipped(
-    row_starts: NDArray[np.int64],
+    indptr: NDArray[np.int64],
     indices: NDArray[Any],
     data: NDArray[Any],
     batch: NDArray[np.int64],
@@ -75,11 +75,11 @@ def sum_clipped(
     squares: NDArray[np.float64],
 ) -> None:
     """Add the counts above their batch's limit for the gene: how many, their sum, their sum of squares."""
-    for row in range(row_starts.size - 1):
+    for row in range(indptr.size - 1):
         group = batch[row]
         if group < 0:
             continue
-        for k in range(row_starts[row], row_starts[row + 1]):
+        for k in range(indptr[row], indptr[row + 1]):
             gene = gene_map[indices[k]]
             if gene >= 0:
                 value = np.float64(data[k])

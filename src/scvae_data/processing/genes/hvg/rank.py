@@ -13,9 +13,8 @@ import hashlib
 import json
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,7 @@ from scvae_data.processing.engine.task import Task
 from scvae_data.processing.genes.hvg.passes import (
     Batch,
     HvgJob,
-    batch_file,
+    Scaling,
     batch_sums,
     batch_variances,
     clip_run,
@@ -36,23 +35,15 @@ from scvae_data.processing.genes.hvg.passes import (
 )
 from scvae_data.processing.genes.hvg.statistics import mean_variance
 from scvae_data.processing.settings.genes import HvgRules
+from scvae_data.processing.sort.totals import SpooledRows
 
-__all__ = ["DispersionRanking", "RunningMean", "VarianceRanking", "rank_genes"]
+__all__ = ["DispersionRanking", "RunningMean", "Scaling", "VarianceRanking", "rank_genes"]
 
 log = logging.getLogger(__name__)
 
 
 def rank_genes(
-    work: Path,
-    runs: Sequence[str],
-    ranked: NDArray[np.bool_],
-    rules: HvgRules,
-    *,
-    kind: str,
-    target_sum: float,
-    over_all_genes: bool,
-    identity: str,
-    collect: Callable[[str, Sequence[Task], str], list[Any]],
+    rows: SpooledRows, ranked: NDArray[np.bool_], rules: HvgRules, kind: str, scaling: Scaling
 ) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
     """Rank genes by how variable they are.
 
@@ -60,12 +51,8 @@ def rank_genes(
     ----------
     ranked
         Which genes of the universe take part.
-    kind, target_sum, over_all_genes
-        See `HvgJob`.
-    identity
-        Hash of everything the runs depend on.
-    collect
-        Runs tasks and returns their results in order.
+    kind
+        Kind of the batch column, as `ObsSchema.kinds` has it.
 
     Returns
     -------
@@ -76,13 +63,14 @@ def rank_genes(
     ConfigError
         No batch could be ranked, or a cell is in none.
     """
-    parts = [list(runs), asdict(rules), kind, target_sum, over_all_genes, identity]
+    runs, collect = rows.runs, rows.collect
+    parts = [list(runs), asdict(rules), kind, asdict(scaling), rows.identity]
     digest = hashlib.sha256(json.dumps(parts).encode() + ranked.tobytes()).hexdigest()[:16]
-    job = HvgJob(work, work / "hvg" / digest, rules, kind, target_sum, over_all_genes)
+    job = HvgJob(rows.work, rows.work.ranking(digest), rules, kind, scaling)
     job.folder.mkdir(parents=True, exist_ok=True)
     gene_map = np.where(ranked, np.cumsum(ranked) - 1, -1).astype(np.int32)
-    np.save(job.folder / "gene_map.npy", gene_map)
-    summed = collect("rank genes", [Task(sum_run, (job, path, number)) for number, path in enumerate(runs)], "run")
+    np.save(job.gene_map, gene_map)
+    summed = collect("rank genes", [Task(sum_run, (job, run, number)) for number, run in enumerate(runs)], "run")
     batches = gather_batches(summed)
     faults = collect("fit batches", [Task(fit_batch, (job, batch)) for batch in batches], "fit")
     left_out = [
@@ -103,29 +91,24 @@ def rank_genes(
         log.warning("%d of %d batches take no part in ranking genes: %s", len(left_out), len(batches), named)
     n_genes = int(ranked.sum())
     if rules.on_counts:
-        return rank_variances(job, runs, batches, fitted, n_genes, collect), left_out
+        return rank_variances(rows, job, batches, fitted, n_genes), left_out
     ranking = DispersionRanking(rules, n_genes)
     for batch in fitted:
-        with np.load(batch_file(job, batch)) as arrays:
+        with np.load(job.fit(batch.number)) as arrays:
             ranking.add({name: arrays[name] for name in arrays.files})
     return ranking.result(), left_out
 
 
 def rank_variances(
-    job: HvgJob,
-    runs: Sequence[str],
-    batches: Sequence[Batch],
-    fitted: Sequence[Batch],
-    n_genes: int,
-    collect: Callable[[str, Sequence[Task], str], list[Any]],
+    rows: SpooledRows, job: HvgJob, batches: Sequence[Batch], fitted: Sequence[Batch], n_genes: int
 ) -> pd.DataFrame:
     """Read the runs for clipped counts and rank the standardised variances."""
     of_run: defaultdict[int, list[tuple[int, Batch]]] = defaultdict(list)
     for batch in fitted:
         for run, position in batch.parts:
             of_run[run].append((position, batch))
-    tasks = [Task(clip_run, (job, runs[run], run, tuple(members))) for run, members in sorted(of_run.items())]
-    collect("clip counts", tasks, "run")
+    tasks = [Task(clip_run, (job, rows.runs[run], run, tuple(members))) for run, members in sorted(of_run.items())]
+    rows.collect("clip counts", tasks, "run")
     ranking = VarianceRanking(job.rules, n_genes)
     for batch in fitted:
         ranking.add(batch_variances(job, batch))

@@ -1,0 +1,56 @@
+"""Classes of genes whose share of a cell's counts is measured: an entry each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["GENE_CLASSES", "GeneClass"]
+
+
+@dataclass(frozen=True)
+class GeneClass:
+    """Genes that belong together.
+
+    Parameters
+    ----------
+    name
+        Of the column ``pct_counts_NAME`` of obs, and of a column of var.
+    prefixes
+        Beginnings of symbols, in upper case: case does not matter.
+    symbols
+        Whole symbols, as they are written.
+    ids
+        Ensembl ids without version, for genes that have no symbol.
+    """
+
+    name: str
+    prefixes: tuple[str, ...] = ()
+    symbols: frozenset[str] = frozenset()
+    ids: frozenset[str] = frozenset()
+
+    def has(self, symbol: str, gene_id: str) -> bool:
+        """Whether a gene belongs to the class."""
+        return symbol.upper().startswith(self.prefixes) or symbol in self.symbols or gene_id in self.ids
+
+
+# The 13 genes of proteins and, as the prefix MT- finds them by symbol and scanpy's users count them, both of rRNA.
+# The tRNAs, too short for the libraries, are left to symbols.
+MITOCHONDRIAL_IDS = frozenset(
+    [f"ENSG00000{n}" for n in (198888, 198763, 198804, 198712, 228253, 198899, 198938, 198840, 212907, 198886)]
+    + [f"ENSG00000{n}" for n in (198786, 198695, 198727, 211459, 210082)]
+    + [f"ENSMUSG000000{n}" for n in (64341, 64345, 64351, 64354, 64356, 64357, 64358, 64360, 65947, 64363)]
+    + [f"ENSMUSG000000{n}" for n in (64367, 64368, 64370, 64337, 64339)]
+)
+# An explicit list: the common pattern ^HB[^(P)] also counts HBEGF and HBS1L.
+HAEMOGLOBIN = frozenset(
+    ["HBA1", "HBA2", "HBB", "HBD", "HBE1", "HBG1", "HBG2", "HBM", "HBQ1", "HBZ"]
+    + ["Hba-a1", "Hba-a2", "Hba-x", "Hbq1a", "Hbq1b"]
+    + [f"Hbb-{name}" for name in ("b1", "b2", "bs", "bt", "bh1", "bh2", "y")]
+)
+
+GENE_CLASSES = [
+    GeneClass("mt", prefixes=("MT-",), ids=MITOCHONDRIAL_IDS),
+    GeneClass("ribo", prefixes=("RPS", "RPL")),
+    GeneClass("hb", symbols=HAEMOGLOBIN),
+]
+"""In the order of their columns; 32 at most, a bit each."""

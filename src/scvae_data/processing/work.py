@@ -1,0 +1,124 @@
+"""A run's work folder: the only place that names what its stages leave for each other."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from scvae_data.store.files import sweep_temporaries
+
+__all__ = ["FileFolder", "WorkFolder"]
+
+
+@dataclass(frozen=True)
+class FileFolder:
+    """What the scan of one file leaves."""
+
+    path: Path
+
+    @property
+    def done(self) -> Path:
+        """The account of the scan, written last."""
+        return self.path / "done.json"
+
+    @property
+    def dropped(self) -> Path:
+        """The cells that the scan dropped; absent if it dropped none."""
+        return self.path / "dropped.arrow"
+
+    @property
+    def hashes(self) -> Path:
+        """Hashes of the kept cells, for the search for copies."""
+        return self.path / "hashes.npy"
+
+    @property
+    def copies(self) -> Path:
+        """The kept cells that equal another one and shall be dropped."""
+        return self.path / "copies.npy"
+
+    def gene_sums(self, *, without_copies: bool) -> Path:
+        """Cells and counts of each gene, over all kept cells or without copies."""
+        return self.path / ("genes-without-copies.npz" if without_copies else "genes.npz")
+
+    def sorted_run(self, number: int) -> Path:
+        """A sorted run of kept cells, without suffix."""
+        return self.path / f"run{number:04d}"
+
+
+@dataclass(frozen=True)
+class WorkFolder:
+    """Where a run keeps what later stages, and a later try, need of it.
+
+    Sorted runs are known by their path below it, so that the folder may be
+    seen under different paths.
+    """
+
+    path: Path
+
+    def make(self) -> None:
+        """Make the folders, and remove what an interrupted write left in them."""
+        folders = [self.tables, self.path / "maps", self.path / "scan", self.path / "chunks"]
+        for folder in folders:
+            folder.mkdir(parents=True, exist_ok=True)
+        for folder in (self.path, *folders):
+            sweep_temporaries(folder)
+
+    def remove(self) -> None:
+        """Delete everything."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    @property
+    def started(self) -> bool:
+        """Whether an earlier run got as far as scanning a file: before that there is nothing to continue."""
+        scans = self.path / "scan"
+        return scans.is_dir() and any(scans.iterdir())
+
+    @property
+    def tables(self) -> Path:
+        """Folder of the distinct gene tables, by their hash."""
+        return self.path / "tables"
+
+    def gene_map(self, table: str) -> Path:
+        """Place of each column of a gene table in the universe."""
+        return self.path / "maps" / f"{table}.npy"
+
+    def universe(self, what: str) -> Path:
+        """``keys``, ``symbols`` or ``hashes`` of all genes."""
+        return self.path / f"universe_{what}.npy"
+
+    def scan(self, number: int) -> FileFolder:
+        """What the scan of input ``number`` leaves."""
+        return FileFolder(self.path / "scan" / f"{number:06d}")
+
+    def copies(self, part: int) -> Path:
+        """The cells to drop among those whose hash falls into one part."""
+        return self.path / f"copies-{part:04d}.npy"
+
+    def genes(self, what: str) -> Path:
+        """Which genes of the universe are ``kept`` or ``ranked``."""
+        return self.path / f"{what}.npy"
+
+    def ranking(self, digest: str) -> Path:
+        """Folder of the passes that rank genes."""
+        return self.path / "hvg" / digest
+
+    def decision(self, digest: str, suffix: str) -> Path:
+        """What holds for the whole directory: ``.json``, and its arrays, ``.npz``."""
+        return self.path / f"decision-{digest}{suffix}"
+
+    def var(self, digest: str) -> Path:
+        """The var table of every chunk."""
+        return self.path / f"var-{digest}.feather"
+
+    def merged_run(self, digest: str, level: int, number: int) -> str:
+        """A merged sorted run, as a path below the folder."""
+        return f"merge/{digest}/{level}_{number:05d}"
+
+    def chunk_note(self, number: int) -> Path:
+        """The index entry of a written chunk, and what it was made of."""
+        return self.path / "chunks" / f"{number:06d}.json"
+
+    def chunk_obs(self, number: int) -> Path:
+        """The obs of a chunk."""
+        return self.path / "chunks" / f"{number:06d}.feather"
