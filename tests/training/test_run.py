@@ -25,6 +25,7 @@ from tests.training.conftest import Compose
 
 from scvae_data import VAE, open_index
 from scvae_data.errors import ConfigError, ScvaeDataError, SelectionError
+from scvae_data.training.embed import embed
 from scvae_data.training.resume import continued
 from scvae_data.training.run import train
 
@@ -203,6 +204,27 @@ def test_loggers_are_optional(tmp_path: Path, train_config: Compose, logger: str
 def test_other_models_train(tmp_path: Path, train_config: Compose, model: str) -> None:
     metrics = train(train_config(tmp_path, f"model={model}", "logger=csv", "trainer.max_epochs=1", "outputs=none"))
     assert np.isfinite(metrics["val/loss"])
+
+
+def test_a_likelihood_of_ones_own_trains_resumes_and_embeds_where_it_is_named(
+    tmp_path: Path, train_config: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_likelihoods.py").write_text("from tests.support.poisson import Poisson\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    named = "model.likelihood=my_likelihoods.Poisson"
+    run_dir = tmp_path / "run"
+    train(train_config(run_dir, named, "logger=none", "trainer.max_epochs=1", "outputs.picture=none"))
+    embedding = ("mode=embed", f"ckpt={run_dir}/checkpoints/best.ckpt", "outputs.picture=none")
+    embed(train_config(tmp_path / "embedded", named, *embedding))
+    assert (tmp_path / "embedded" / "latents.h5ad").is_file()
+    resumed = train_config(tmp_path / "unused", named)
+    resumed.resume_from = str(run_dir)
+    assert continued(resumed, ["model.likelihood"]).model.likelihood == "my_likelihoods.Poisson"
+    with pytest.raises(ConfigError, match=r"model\.likelihood=my_likelihoods\.Poisson is not run"):
+        continued(resumed, [])
+    monkeypatch.delitem(sys.modules, "my_likelihoods")
+    with pytest.raises(ConfigError, match=r"my_likelihoods\.Poisson is not imported"):
+        embed(train_config(tmp_path / "refused", *embedding))
 
 
 @pytest.mark.parametrize("max_steps", [pytest.param(12, id="mid-epoch"), pytest.param(18, id="between epochs")])

@@ -91,6 +91,8 @@ def other_shape(content: dict[str, Any]) -> None:
         (set_setting("n_hidden", 2**40), "has shape"),
         (set_setting("n_latent", "many"), "do not fit"),
         (set_setting("batch_key", {}), "is no list of names"),
+        (set_setting("likelihood", "antigravity.fly"), "antigravity.fly is not imported; import antigravity first"),
+        (set_setting("likelihood", "os.abort"), "os.abort is not one of nb, zinb, gaussian, nor"),
         (set_setting("facts", {"n_vars": 3, "var_names": [[], "b", "c"], "categories": ["x"]}), "is no list of names"),
         (set_setting("facts", 3), "do not fit"),
         (expand_weights, "larger than the file"),
@@ -175,6 +177,15 @@ def test_what_the_command_line_names_is_the_users() -> None:
         check_targets(config, "config.yaml", skip=["callbacks.mine._target_"])
     with pytest.raises(ConfigError, match=r"callbacks\.mine\._target_"):
         check_targets(config, "config.yaml", skip=["callbacks.mine.inner", "callbacks.min"])
+
+
+def test_a_saved_likelihood_is_trusted_as_a_target_is() -> None:
+    for allowed in ("nb", "scvae_data.models.likelihoods.NB"):
+        check_targets({"model": {"likelihood": allowed}}, "config.yaml")
+    config = {"model": {"likelihood": "my.Poisson"}}
+    check_targets(config, "config.yaml", skip=["model.likelihood"])
+    with pytest.raises(ConfigError, match=r"name it on the command line: model\.likelihood=my\.Poisson$"):
+        check_targets(config, "config.yaml")
 
 
 @pytest.mark.parametrize("how", ["plain", "nested", "decoded"])

@@ -1,134 +1,147 @@
-"""Log-densities: observed values and distribution parameters in, nats per cell and gene out.
-
-Parameters come in logs (``log_mean``, ``log_theta``), because that is how the
-decoder produces them: nothing is exponentiated and logged again, so no
-epsilon is needed and float32 suffices. Half-precision parameters are widened
-first, since a count above 2,048 has no exact half-precision form.
-"""
+"""Likelihoods: a cell's values, what the decoder says of them and what is learned of each gene in, nats out."""
 
 from __future__ import annotations
 
-import math
+import importlib
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid, softplus
 
-__all__ = ["gaussian_log_prob", "log_rising_factorial", "nb_log_prob", "zinb_log_prob"]
+from scvae_data.errors import ConfigError
+from scvae_data.models.densities import gaussian_log_prob, nb_log_prob, zinb_log_prob
 
-# Stirling's series starts here: with z ≥ SHIFT its next term, 1 / (1680 z⁷), is below float32 resolution.
-SHIFT = 4
+__all__ = ["LIKELIHOODS", "NB", "ZINB", "Gaussian", "Likelihood", "import_likelihood", "likelihood_named", "log_rates"]
+
+# Equal for all genes: random starting values, as SCVI has them, have no symmetry to break and take thousands of steps
+# to forget.
+DISPERSION = {"log_dispersion": 0.0}
+UNMEASURED_LOGIT = -1e4  # softmax share of a gene that a file did not measure: zero, and finite in the log
+MIN_LOG_SCALE = -4.0  # a gene that is constant in the data must not buy an infinite density
 
 
-def nb_log_prob(x: Tensor, log_mean: Tensor, log_theta: Tensor) -> Tensor:
-    """Negative binomial with variance ``mean + mean² / theta``.
+class Likelihood(ABC):
+    """How likely the values of a cell are; made without arguments, holds no state."""
+
+    normalized: ClassVar[bool] = False
+    """Whether the values are log-normalised; counts if not."""
+    heads: ClassVar[tuple[str, ...]]
+    """Parameters that the decoder computes for each cell and gene: any real numbers."""
+    per_gene: ClassVar[Mapping[str, float]] = {}
+    """Parameters learned for each gene, with the value that all genes start from."""
+
+    @abstractmethod
+    def log_prob(self, x: Tensor, parameters: Mapping[str, Tensor], measured: Tensor | None) -> Tensor:
+        """Log-density of each cell in nats, (n,), at least float32.
+
+        Parameters
+        ----------
+        x
+            Counts or normalised values, (n, n_vars) float32.
+        parameters
+            Those of ``heads``, (n, n_vars) float32, and of ``per_gene``, (n_vars,) or (n, n_vars).
+        measured
+            Genes that count, (n, n_vars) bool; ``x`` is zero in the others. None: all.
+        """
+
+
+class NB(Likelihood):
+    """Negative binomial counts."""
+
+    heads: ClassVar[tuple[str, ...]] = ("scale",)
+    per_gene = DISPERSION
+
+    def log_prob(self, x: Tensor, parameters: Mapping[str, Tensor], measured: Tensor | None) -> Tensor:
+        """As of a :class:`Likelihood`; ``log_dispersion`` is the log of the inverse dispersion."""
+        log_mean = log_rates(x, parameters["scale"], measured)
+        return nb_log_prob(x, log_mean, parameters["log_dispersion"]).sum(dim=1)
+
+
+class ZINB(NB):
+    """Negative binomial counts with extra zeros."""
+
+    heads = ("scale", "zero_logit")
+
+    def log_prob(self, x: Tensor, parameters: Mapping[str, Tensor], measured: Tensor | None) -> Tensor:
+        """As of :class:`NB`; ``zero_logit`` is the logit of the share of extra zeros."""
+        log_mean = log_rates(x, parameters["scale"], measured)
+        return zinb_log_prob(x, log_mean, parameters["log_dispersion"], parameters["zero_logit"]).sum(dim=1)
+
+
+class Gaussian(Likelihood):
+    """Normal log-normalised values."""
+
+    normalized = True
+    heads = ("mean",)
+    per_gene = DISPERSION
+
+    def log_prob(self, x: Tensor, parameters: Mapping[str, Tensor], measured: Tensor | None) -> Tensor:
+        """As of a :class:`Likelihood`; ``log_dispersion`` is the log of the standard deviation."""
+        values = gaussian_log_prob(x, parameters["mean"], parameters["log_dispersion"].clamp(min=MIN_LOG_SCALE))
+        return (values if measured is None else values * measured).sum(dim=1)
+
+
+LIKELIHOODS = {"nb": NB, "zinb": ZINB, "gaussian": Gaussian}
+
+
+def log_rates(counts: Tensor, scale: Tensor, measured: Tensor | None) -> Tensor:
+    """Logs of the means of counts: a softmax over the measured genes times each cell's total.
 
     Parameters
     ----------
-    x
-        Counts, (n, n_vars), float.
-    log_mean
-        Log of the mean, (n, n_vars).
-    log_theta
-        Log of the inverse dispersion, (n_vars,) or (n, n_vars).
-
-    Returns
-    -------
-    Log-probabilities, (n, n_vars), at least float32.
+    counts
+        (n, n_vars). The total is theirs, not that over the whole directory: the softmax shares out exactly these.
+    scale
+        Logits of the shares, (n, n_vars).
+    measured
+        (n, n_vars) bool; None: all.
     """
-    x, log_mean, log_theta = _widened(x), _widened(log_mean), _widened(log_theta)
-    logit = log_mean - log_theta
-    log_1p_odds = softplus(logit)
-    log_success = logit - log_1p_odds  # log(mean / (mean + theta))
-    return x * log_success - log_theta.exp() * log_1p_odds + _count_terms(x, log_theta)
+    logits = scale if measured is None else scale.masked_fill(~measured, UNMEASURED_LOGIT)
+    log_library = counts.sum(dim=1, keepdim=True).clamp(min=1.0).log()
+    return torch.log_softmax(logits, dim=1) + log_library
 
 
-def zinb_log_prob(x: Tensor, log_mean: Tensor, log_theta: Tensor, zero_logit: Tensor) -> Tensor:
-    """Negative binomial mixed with extra zeros of probability ``sigmoid(zero_logit)``.
+def likelihood_named(name: str) -> Likelihood:
+    """The likelihood behind a key of ``LIKELIHOODS``, or behind the import path of a class or object.
 
-    Parameters
-    ----------
-    x, log_mean, log_theta
-        As for :func:`nb_log_prob`.
-    zero_logit
-        Logit of the share of extra zeros, (n, n_vars).
+    Its module must be imported already. A name may come from a checkpoint,
+    which is data: it must not choose what code is run.
 
-    Returns
-    -------
-    Log-probabilities, (n, n_vars), at least float32.
+    Raises
+    ------
+    ConfigError
+        If there is none.
     """
-    zero_logit = _widened(zero_logit)
-    log_not_extra = logsigmoid(-zero_logit)
-    count = log_not_extra + nb_log_prob(x, log_mean, log_theta)
-    return torch.where(x > 0, count, torch.logaddexp(logsigmoid(zero_logit), count))
+    module, _, own = str(name).rpartition(".")
+    if module and module not in sys.modules:
+        raise ConfigError(
+            f"likelihood={name} is not imported; import {module} first, or name it on the command line: "
+            f"model.likelihood={name}"
+        )
+    known: Mapping[str, Any] = vars(sys.modules[module]) if module else LIKELIHOODS
+    found = known.get(own)
+    if isinstance(found, type) and issubclass(found, Likelihood):
+        found = found()
+    if not isinstance(found, Likelihood):
+        raise ConfigError(
+            f"likelihood={name} is not one of {', '.join(LIKELIHOODS)}, nor the import path of a {__name__}.Likelihood"
+        )
+    return found
 
 
-def gaussian_log_prob(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
-    """Normal density.
+def import_likelihood(name: object) -> None:
+    """Import the module of a likelihood that the user's own configuration names by import path.
 
-    Parameters
-    ----------
-    x, mean
-        (n, n_vars).
-    log_scale
-        Log of the standard deviation, (n_vars,) or (n, n_vars).
-
-    Returns
-    -------
-    Log-densities, (n, n_vars), at least float32.
+    Raises
+    ------
+    ConfigError
+        If it cannot be found.
     """
-    x, mean, log_scale = _widened(x), _widened(mean), _widened(log_scale)
-    z = (x - mean) * torch.exp(-log_scale)
-    return -0.5 * z.square() - log_scale - 0.5 * math.log(2 * math.pi)
-
-
-def log_rising_factorial(theta: Tensor, x: Tensor) -> Tensor:
-    """``lgamma(theta + x) - lgamma(theta)`` without the cancellation that ruins it for large ``theta``.
-
-    The recurrence ``Γ(z + 1) = z Γ(z)`` moves both arguments up by ``SHIFT``,
-    where the difference of two Stirling series has a closed form in
-    ``log1p(x / z)``. At theta = 10⁶ and x = 1 the plain difference is off by
-    up to 1 in float32, this one by 10⁻⁶.
-
-    Parameters
-    ----------
-    theta
-        Positive, any shape that broadcasts with ``x``.
-    x
-        Non-negative.
-    """
-    z = theta + SHIFT
-    w = z + x
-    shifted = 1 + x / theta
-    for k in range(1, SHIFT):
-        shifted = shifted * (1 + x / (theta + k))
-    stirling = x * z.log() + (w - 0.5) * torch.log1p(x / z) - x
-    return stirling + _stirling_tail(w) - _stirling_tail(z) - shifted.log()
-
-
-def _stirling_tail(z: Tensor) -> Tensor:
-    """``lgamma(z)`` minus the leading terms of Stirling's series, for z ≥ SHIFT."""
-    inverse = z.reciprocal()
-    square = inverse.square()
-    return inverse * (1 / 12 - square * (1 / 360 - square / 1260))
-
-
-def _count_terms(x: Tensor, log_theta: Tensor) -> Tensor:
-    """``log Γ(x + theta) / (Γ(theta) x!)``, which is zero where x is.
-
-    Most entries of a count matrix are zero and gamma functions are the dearest
-    part of the density, so a CPU computes the others only. On a device the
-    search for them would wait for the queue; there the dense form is faster.
-    """
-    if x.device.type != "cpu":
-        return log_rising_factorial(log_theta.exp(), x) - torch.lgamma(x + 1)
-    where = x.nonzero(as_tuple=True)
-    counts = x[where]
-    theta = (log_theta.index_select(0, where[-1]) if log_theta.dim() == 1 else log_theta.expand_as(x)[where]).exp()
-    terms = log_rising_factorial(theta, counts) - torch.lgamma(counts + 1)
-    return torch.zeros_like(x).index_put(where, terms)
-
-
-def _widened(values: Tensor) -> Tensor:
-    """``values`` in float32, or float64 if they are already."""
-    return values if values.dtype == torch.float64 else values.float()
+    if isinstance(name, str) and "." in name:
+        try:
+            importlib.import_module(name.rpartition(".")[0])
+        except ImportError as error:
+            raise ConfigError(f"model.likelihood={name} cannot be imported: {error}") from error

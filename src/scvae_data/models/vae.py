@@ -23,7 +23,7 @@ from scvae_data.models.dataset_facts import (
     not_finite,
     same_genes,
 )
-from scvae_data.models.likelihoods import gaussian_log_prob, nb_log_prob, zinb_log_prob
+from scvae_data.models.likelihoods import likelihood_named
 from scvae_data.models.networks import Decoder, Encoder, MlpShape
 
 __all__ = ["CHECKPOINT_KEY", "CHECKPOINT_VERSION", "VAE"]
@@ -33,12 +33,9 @@ CHECKPOINT_VERSION = 1  # of what hparams and weights mean
 
 Batch = dict[str, Any]
 
-HEADS = {"nb": ("scale",), "zinb": ("scale", "zero_logit"), "gaussian": ("mean",)}
 NORMS = ("batch", "layer", "none")
 DISPERSIONS = ("gene", "gene-batch")
 ACTIVE_VARIANCE = 0.01  # a latent dimension is active if its mean varies more than this over cells (Burda et al. 2016)
-UNMEASURED_LOGIT = -1e4  # softmax share of a gene that a file did not measure: zero, and finite in the log
-MIN_LOG_SCALE = -4.0  # a gene that is constant in the data must not buy an infinite density
 
 
 class VAE(LightningModule):
@@ -57,7 +54,8 @@ class VAE(LightningModule):
     Parameters
     ----------
     likelihood
-        ``"nb"`` or ``"zinb"`` on counts, ``"gaussian"`` on normalised values.
+        ``"nb"`` or ``"zinb"`` on counts, ``"gaussian"`` on normalised values, or the import path of another
+        :class:`~scvae_data.models.likelihoods.Likelihood`, whose module must be imported before.
     normalized
         Whether the DataModule's ``x`` is log-normalised; follows from the
         likelihood if None. It is a parameter so that a config can hand it on
@@ -69,7 +67,8 @@ class VAE(LightningModule):
     norm
         ``"batch"``, ``"layer"`` or ``"none"``.
     dispersion
-        ``"gene"``: one per gene; ``"gene-batch"``: one per gene and category of ``batch_key``.
+        What the likelihood learns of genes: ``"gene"``: one per gene;
+        ``"gene-batch"``: one per gene and category of ``batch_key``.
     batch_key
         obs column to correct for; None: no correction.
     batch_dim
@@ -94,7 +93,7 @@ class VAE(LightningModule):
 
     def __init__(
         self,
-        likelihood: Literal["nb", "zinb", "gaussian"] = "nb",
+        likelihood: str = "nb",
         normalized: bool | None = None,
         n_latent: int = 10,
         n_hidden: int = 128,
@@ -113,7 +112,8 @@ class VAE(LightningModule):
         facts: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        check_choice("likelihood", likelihood, tuple(HEADS))
+        self.likelihood = likelihood_named(likelihood)
+        self.normalized = self.likelihood.normalized
         check_choice("norm", norm, NORMS)
         check_choice("dispersion", dispersion, DISPERSIONS)
         whole = {"n_latent": n_latent, "n_hidden": n_hidden, "n_layers": n_layers}
@@ -127,14 +127,12 @@ class VAE(LightningModule):
             check_number(name, number, low=0)
         if dispersion == "gene-batch" and batch_key is None:
             raise ConfigError("dispersion=gene-batch needs a batch_key; set model.batch_key or dispersion=gene")
-        if normalized is not None and normalized != (likelihood == "gaussian"):
+        if normalized is not None and normalized != self.normalized:
             raise ConfigError(
                 f"likelihood={likelihood} cannot use normalized={normalized}; "
                 f"set model.normalized={str(not normalized).lower()} or choose another model"
             )
         self.save_hyperparameters(logger=False)
-        self.likelihood = likelihood
-        self.normalized = likelihood == "gaussian"
         self.facts = facts
         self.encoder: Encoder | None = None
         self.decoder: Decoder | None = None
@@ -145,10 +143,11 @@ class VAE(LightningModule):
         """Check that the DataModule serves what the likelihood needs, from the genes the networks were built for."""
         data = datamodule_of(self)
         if not self._has_target(data):
+            wanted = "normalised values" if self.normalized else "counts"
             raise ConfigError(
-                f"likelihood={self.likelihood} needs {'normalised values' if self.normalized else 'counts'}, but the "
-                f"data are served with normalized={data.normalized}; set data.normalized={str(self.normalized).lower()}"
-                f" (in Python: normalized={self.normalized} of the DataModule)"
+                f"likelihood={self.hparams['likelihood']} needs {wanted}, but the data are served with "
+                f"normalized={data.normalized}; set data.normalized={str(self.normalized).lower()} "
+                f"(in Python: normalized={self.normalized} of the DataModule)"
             )
         if self.facts is not None and not same_genes(self.facts, facts_of(data, None)):
             raise SelectionError(
@@ -174,11 +173,10 @@ class VAE(LightningModule):
         decoder_shape = MlpShape(**sizes, n_codes=n_codes)
         encoder_shape = MlpShape(**sizes, n_codes=n_codes if options["encode_batch"] else 0)
         self.encoder = Encoder(n_vars, options["n_latent"], encoder_shape, options["dropout"])
-        self.decoder = Decoder(n_vars, options["n_latent"], decoder_shape, HEADS[self.likelihood])
+        self.decoder = Decoder(n_vars, options["n_latent"], decoder_shape, self.likelihood.heads)
         n_rows = n_codes if options["dispersion"] == "gene-batch" else 1
-        # Log inverse dispersion of counts, log standard deviation of normalised values. Equal for all genes: random
-        # starting values, as SCVI has them, have no symmetry to break and take thousands of steps to forget.
-        self.log_dispersion = nn.Parameter(torch.zeros(n_rows, n_vars))
+        for name, start in self.likelihood.per_gene.items():
+            self.register_parameter(name, nn.Parameter(torch.full((n_rows, n_vars), start)))
         self.register_buffer("seen", torch.zeros(n_categories + 1, dtype=torch.bool))  # the last code is "unknown"
         self.register_buffer("measured", gene_masks(self), persistent=False)
         self.register_buffer("epoch_sums", torch.zeros(3, dtype=torch.float64), persistent=False)
@@ -225,7 +223,7 @@ class VAE(LightningModule):
         noise = torch.randn(mean.shape, generator=stream, device=mean.device)
         z = mean + noise * torch.exp(0.5 * log_var)
         kl = 0.5 * (mean.square() + log_var.exp() - log_var - 1).sum(dim=1)
-        recon = self._log_prob(target, z, codes, self._measured(batch)).sum(dim=1)
+        recon = self._log_prob(target, z, codes, self._measured(batch))
         return {"recon": recon, "kl": kl, "latent": mean}
 
     def _encode(self, target: Tensor, codes: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -234,21 +232,13 @@ class VAE(LightningModule):
         return latent
 
     def _log_prob(self, target: Tensor, z: Tensor, codes: Tensor | None, measured: Tensor | None) -> Tensor:
-        """Log-density of each value, (n, n_vars); zero for genes that were not measured."""
+        """Log-density of each cell, (n,)."""
         assert self.decoder is not None
-        heads = self.decoder(z, codes)
-        dispersion = self.log_dispersion[0] if len(self.log_dispersion) == 1 else self.log_dispersion[codes]
-        if self.normalized:
-            values = gaussian_log_prob(target, heads["mean"], dispersion.clamp(min=MIN_LOG_SCALE))
-            return values if measured is None else values * measured
-        scale = heads["scale"] if measured is None else heads["scale"].masked_fill(~measured, UNMEASURED_LOGIT)
-        # The total over the genes at hand, not over the whole directory: the softmax shares out exactly these.
-        log_library = target.sum(dim=1, keepdim=True).clamp(min=1.0).log()
-        log_mean = torch.log_softmax(scale, dim=1) + log_library
-        if self.likelihood == "nb":
-            return nb_log_prob(target, log_mean, dispersion)
-        zero_logit = heads["zero_logit"]
-        return zinb_log_prob(target, log_mean, dispersion, zero_logit)
+        parameters = self.decoder(z, codes)
+        for name in self.likelihood.per_gene:
+            rows = self.get_parameter(name)
+            parameters[name] = rows[0] if len(rows) == 1 else rows[codes]
+        return self.likelihood.log_prob(target, parameters, measured)
 
     def _has_target(self, data: Any) -> bool:
         return bool(data.normalized) == self.normalized or (

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from scvae_data.config import instantiate, resolved
 from scvae_data.errors import ConfigError
+from scvae_data.models.likelihoods import import_likelihood
 from scvae_data.store import open_index
 from scvae_data.store.files import write_atomic
 from scvae_data.training.align import AlignedData
@@ -46,6 +47,7 @@ def embed(cfg: DictConfig) -> dict[str, Any]:
     if not cfg.get("ckpt"):
         raise ConfigError("mode=embed needs a checkpoint: ckpt=RUN_DIR/checkpoints/best.ckpt")
     ckpt = Path(cfg.ckpt).expanduser().absolute()
+    import_likelihood(cfg.model.get("likelihood"))
     model, facts = load_vae(ckpt)
     config = resolved(cfg)
     data = _served(config["data"], model.hparams["batch_key"])

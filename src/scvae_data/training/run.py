@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from scvae_data.config import instantiate, resolved
 from scvae_data.errors import ConfigError
+from scvae_data.models.likelihoods import import_likelihood
 from scvae_data.store.files import write_atomic
 from scvae_data.system.stopping import exit_code_of, sigterm_exits
 from scvae_data.tracking import finish_wandb, log_dataset, one_line_errors
@@ -82,6 +83,7 @@ class _Run:
         self.outputs: Outputs = instantiate(config["outputs"]) if config.get("outputs") else Outputs()
         lightning.seed_everything(config["seed"], workers=True, verbose=False)
         self.data = instantiate(config["data"])
+        import_likelihood(config["model"].get("likelihood"))
         self.model = instantiate(config["model"])
         self.callbacks: list[Callback] = [instantiate(node) for node in _nodes(config, "callbacks")]
         self.throughput = next((found for found in self.callbacks if isinstance(found, Throughput)), Throughput())

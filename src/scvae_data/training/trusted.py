@@ -130,7 +130,7 @@ def check_facts(settings: dict[str, Any], facts: Any) -> None:
 
 
 def check_targets(config: Any, source: str, skip: Collection[str] = ()) -> None:
-    """Refuse a configuration that would build anything but this package's, Lightning's and torch.optim's objects.
+    """Refuse a configuration that would build or import anything but this package's, Lightning's and torch.optim's.
 
     Parameters
     ----------
@@ -147,11 +147,11 @@ def check_targets(config: Any, source: str, skip: Collection[str] = ()) -> None:
         Naming the key and the target.
     """
     for key, target in _targets(config, ""):
-        chosen = any(f"{key}._target_.".startswith(f"{own}.") for own in skip)
+        chosen = any(f"{key}.".startswith(f"{own}.") for own in skip)
         if not chosen and not _is_allowed(target):
             raise ConfigError(
-                f"{source}: {key}._target_={target} is not run, because only {', '.join(ALLOWED)} are trusted in a "
-                f"saved configuration; if you trust it, name it on the command line: {key}._target_={target}"
+                f"{source}: {key}={target} is not run, because only {', '.join(ALLOWED)} are trusted in a saved "
+                f"configuration; if you trust it, name it on the command line: {key}={target}"
             )
 
 
@@ -160,10 +160,10 @@ def _reason(error: BaseException) -> str:
 
 
 def _targets(node: Any, key: str) -> Iterator[tuple[str, Any]]:
-    """Every ``_target_`` with the dotted key of its node."""
+    """Dotted key and value of every ``_target_``, and of a likelihood named by its import path."""
+    if key == "_target_" or key.endswith("._target_") or (key == "model.likelihood" and "." in str(node)):
+        yield key, node
     if isinstance(node, dict):
-        if "_target_" in node:
-            yield key, node["_target_"]
         items: Any = node.items()
     elif isinstance(node, list):
         items = enumerate(node)
