@@ -99,8 +99,7 @@ class Peers:
 def make_data(data: Path, n_cells: int, n_genes: int, chunk_size: int) -> dict[str, Path]:
     """Simulate, process with both codecs, and write the same cells as one uncompressed H5AD; once."""
     from scvae_data import ChunkedDataset
-    from scvae_data.simulate.files import simulate_files
-    from scvae_data.simulate.parameters import CellParameters
+    from scvae_data.simulate import simulate_files
 
     root = data / f"{n_cells}x{n_genes}x{chunk_size}"
     paths = {"root": root, "gzip": root / "gzip", "lz4": root / "lz4", "h5ad": root / "cells.h5ad"}
@@ -108,10 +107,9 @@ def make_data(data: Path, n_cells: int, n_genes: int, chunk_size: int) -> dict[s
         return paths
     print("making the data", file=sys.stderr)
     n_files = 20
-    cells = CellParameters(shared_genes=1.0, median_counts=5_850.0)  # 2,070 non-zeros a cell, on average
     files = simulate_files(
-        root / "raw", n_files=n_files, cells_per_file=n_cells // n_files, n_genes=n_genes, seed=1, parameters=cells,
-        compression=None,
+        root / "raw", n_files=n_files, cells_per_file=n_cells // n_files, n_genes=n_genes, seed=1, shared_genes=1.0,
+        median_counts=5_850.0, compression=None,  # 2,070 non-zeros a cell, on average
     )  # fmt: skip
     for compression in ("gzip", "lz4"):
         settings = [

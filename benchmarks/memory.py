@@ -86,7 +86,7 @@ def main() -> None:
 
 def whole_tree(scale: float) -> None:
     """Print the peak memory of all processes of a run with two workers."""
-    from scvae_data.simulate import CellParameters, simulate_files
+    from scvae_data.simulate import simulate_files
 
     print(f"{'files':>6} {'cells each':>11} {'RSS GB':>8} {'PSS GB':>8} {'s':>6}")
     peaks = []
@@ -95,8 +95,8 @@ def whole_tree(scale: float) -> None:
             raw, target = Path(folder, "raw"), Path(folder, "out")
             cells = int(n_cells * scale)
             simulate_files(
-                raw, n_files=n_files, cells_per_file=cells, n_genes=20_000, seed=1, compression=None,
-                parameters=CellParameters(shared_genes=1.0),
+                raw, n_files=n_files, cells_per_file=cells, n_genes=20_000, seed=1, shared_genes=1.0,
+                compression=None,
             )  # fmt: skip
             run = measure(
                 [sys.executable, str(ROOT / "process.py"), "input=files", f'input.paths="{raw}/*.h5ad"',

@@ -157,12 +157,11 @@ def simulate(path: Path, n_cells: int, n_genes: int) -> None:
     import h5py
     import numpy as np
 
-    from scvae_data.simulate import CellParameters, simulate_files
+    from scvae_data.simulate import simulate_files
 
     (made,) = simulate_files(
-        path.parent / "making", n_files=1, cells_per_file=n_cells, n_genes=n_genes, seed=1,
-        parameters=CellParameters(shared_genes=1.0),
-    )  # fmt: skip
+        path.parent / "making", n_files=1, cells_per_file=n_cells, n_genes=n_genes, seed=1, shared_genes=1.0
+    )
     with h5py.File(made, "r+") as file:
         obs = anndata.io.read_elem(file["obs"])
         obs["SRX_accession"] = np.array([f"SRX{1 + row % N_SRX}" for row in range(n_cells)])

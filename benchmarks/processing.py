@@ -91,14 +91,14 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", help="names of the commands to run")
     parser.add_argument("--json", type=Path, help="write the figures here")
     arguments = parser.parse_args()
-    from scvae_data.simulate import CellParameters, simulate_files
+    from scvae_data.simulate import simulate_files
 
     raw = arguments.data / f"{arguments.files}x{arguments.cells}x{arguments.genes}-{arguments.input_compression}"
     if not raw.exists():
         compression = "gzip" if arguments.input_compression == "gzip" else None
         simulate_files(
             raw, n_files=arguments.files, cells_per_file=arguments.cells, n_genes=arguments.genes, seed=1,
-            compression=compression, parameters=CellParameters(shared_genes=1.0),
+            compression=compression, shared_genes=1.0,
         )  # fmt: skip
     found: dict[str, list[Measured]] = {}
     sizes: dict[str, int] = {}

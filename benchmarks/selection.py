@@ -19,8 +19,7 @@ import numpy as np
 from scvae_data import open_index
 from scvae_data.loading.fetch.fetch import BlockSource, run_now
 from scvae_data.loading.select.rows import to_blocks
-from scvae_data.simulate.files import simulate_files
-from scvae_data.simulate.parameters import CellParameters
+from scvae_data.simulate import simulate_files
 from scvae_data.store import DatasetIndex
 
 ORDERS = {"hash": (), "group": ("chunking.order=group", "chunking.group_column=SRX_accession")}
@@ -33,10 +32,9 @@ def make_data(root: Path, n_cells: int, n_genes: int, chunk_size: int) -> dict[s
     paths = {order: root / order for order in ORDERS}
     if all((path / "chunk_index.json").exists() for path in paths.values()):
         return paths
-    cells = CellParameters(shared_genes=1.0, median_counts=5_850.0)
     files = simulate_files(
-        root / "raw", n_files=40, cells_per_file=n_cells // 40, n_genes=n_genes, seed=1, parameters=cells,
-        compression=None,
+        root / "raw", n_files=40, cells_per_file=n_cells // 40, n_genes=n_genes, seed=1, shared_genes=1.0,
+        median_counts=5_850.0, compression=None,
     )  # fmt: skip
     script = Path(__file__).parent.parent / "process.py"
     for order, settings in ORDERS.items():
