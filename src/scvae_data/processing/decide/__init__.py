@@ -1,1 +1,1 @@
-"""TODO decide."""
+"""All scans in; what holds for the whole directory, once and for all, out."""

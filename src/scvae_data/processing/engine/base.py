@@ -1,4 +1,4 @@
-"""TODO scvae_data.processing.engine.base."""
+"""What every engine is, and the one that works in this process."""
 
 from __future__ import annotations
 
@@ -11,20 +11,6 @@ from scvae_data.processing.engine.task import Outcome, Task, with_retries
 from scvae_data.system.cpus import n_cpus
 
 __all__ = ["Engine", "SerialEngine", "check_retries", "check_workers"]
-
-
-def check_retries(retries: int) -> int:
-    """Return a number of retries, or refuse it."""
-    if retries < 0:
-        raise ConfigError(f"engine.retries={retries} must be 0 or more")
-    return retries
-
-
-def check_workers(n_workers: int | None) -> int:
-    """Return a number of workers, one per available core for None, or refuse it."""
-    if n_workers is not None and n_workers < 1:
-        raise ConfigError(f"engine.n_workers={n_workers} must be 1 or more, or null for one per core")
-    return n_workers or n_cpus()
 
 
 class Engine(Protocol):
@@ -85,3 +71,17 @@ class SerialEngine:
 
     def close(self) -> None:
         """Do nothing: there is no worker."""
+
+
+def check_retries(retries: int) -> int:
+    """Return a number of retries, or refuse it."""
+    if retries < 0:
+        raise ConfigError(f"engine.retries={retries} must be 0 or more")
+    return retries
+
+
+def check_workers(n_workers: int | None) -> int:
+    """Return a number of workers, one per available core for None, or refuse it."""
+    if n_workers is not None and n_workers < 1:
+        raise ConfigError(f"engine.n_workers={n_workers} must be 1 or more, or null for one per core")
+    return n_workers or n_cpus()

@@ -1,4 +1,4 @@
-"""Nothing in; worker processes that start safely, and end with the process that uses them, out."""
+"""Worker processes that start safely, end with the process that uses them, and give freed memory back."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from multiprocessing.context import BaseContext
 from typing import Any
 
 __all__ = ["end_with_parent", "limit_heap", "peak_rss_bytes", "release_memory", "worker_context"]
+
+M_MMAP_THRESHOLD = -3
+LARGE_BYTES = 16 << 20
 
 
 @lru_cache(maxsize=1)
@@ -43,10 +46,6 @@ def end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, name="parent", daemon=True).start()
-
-
-M_MMAP_THRESHOLD = -3
-LARGE_BYTES = 16 << 20
 
 
 @lru_cache(maxsize=1)

@@ -1,1 +1,1 @@
-"""TODO genes."""
+"""Names and sums of genes in, the columns of the directory out."""

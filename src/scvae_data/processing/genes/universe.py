@@ -12,26 +12,18 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.feather as feather
 from numpy.typing import NDArray
 
-from scvae_data.processing.genes.names import ENSEMBL, infer_species, unversioned
+from scvae_data.processing.genes.names import ENSEMBL, unversioned
 from scvae_data.readers.base import GeneTable
-from scvae_data.store.files import write_atomic
 
 __all__ = [
     "TableMatch",
     "Universe",
     "align",
     "hash_keys",
-    "load_table",
-    "species_of",
-    "store_table",
     "symbol_to_id",
     "table_keys",
 ]
@@ -181,35 +173,3 @@ def hash_keys(keys: Iterable[str]) -> NDArray[np.uint64]:
     """Return two 64-bit hashes of each gene key, uint64, shape (n_genes, 2)."""
     digests = b"".join(hashlib.blake2b(key.encode(), digest_size=16).digest() for key in keys)
     return np.frombuffer(digests, "<u8").reshape(-1, 2)
-
-
-@lru_cache(maxsize=64)
-def species_of(tables: Path, key: str) -> tuple[str, ...]:
-    """Return the species of a stored gene table; most files of a corpus share a few tables."""
-    return tuple(infer_species(load_table(tables, key)))
-
-
-def store_table(table: GeneTable, folder: Path) -> str:
-    """Write a gene table under the hash of its content, once; return the hash."""
-    columns = {"names": table.names, "ids": table.ids, "symbols": table.symbols}
-    arrow = pa.table(
-        {name: pa.array(values.astype(str), pa.string()) for name, values in columns.items() if values is not None}
-    )
-    digest = hashlib.sha256()
-    for name in arrow.column_names:
-        digest.update(name.encode())
-        digest.update("\0".join(arrow.column(name).to_pylist()).encode())
-    key = digest.hexdigest()[:32]
-    target = folder / f"{key}.feather"
-    if not target.exists():
-        sink = pa.BufferOutputStream()
-        feather.write_feather(arrow, sink, compression="lz4")
-        write_atomic(target, sink.getvalue().to_pybytes())
-    return key
-
-
-def load_table(folder: Path, key: str) -> GeneTable:
-    """Read a gene table back."""
-    arrow = feather.read_table(folder / f"{key}.feather")
-    columns = {name: arrow.column(name).to_numpy(zero_copy_only=False).astype(object) for name in arrow.column_names}
-    return GeneTable(columns["names"], columns.get("ids"), columns.get("symbols"))

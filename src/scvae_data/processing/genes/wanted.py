@@ -30,6 +30,10 @@ from scvae_data.store import GENE_LIST_FILE, GeneList, read_gene_list
 
 __all__ = ["GeneFiles", "WantedGenes", "read_gene_files", "read_mapping", "read_wanted", "resolve"]
 
+log = logging.getLogger(__name__)
+ID_COLUMNS = ("id", "gene_id", "gene_ids", "ensembl_id", "feature_id")
+SYMBOL_COLUMNS = ("symbol", "gene_symbol", "gene_name", "feature_name", "gene", "name")
+
 
 @dataclass(frozen=True)
 class GeneFiles:
@@ -66,12 +70,6 @@ def read_gene_files(rules: AnyGeneRules) -> GeneFiles:
     if isinstance(rules, ListRules):
         settings["path"] = hashlib.sha256(rules.file.read_bytes()).hexdigest()
     return GeneFiles(wanted, pairs, settings)
-
-
-log = logging.getLogger(__name__)
-
-ID_COLUMNS = ("id", "gene_id", "gene_ids", "ensembl_id", "feature_id")
-SYMBOL_COLUMNS = ("symbol", "gene_symbol", "gene_name", "feature_name", "gene", "name")
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,28 @@ __all__ = ["FileCells", "InputObs", "cell_names", "input_obs", "read_cells", "sp
 
 
 @dataclass(frozen=True)
+class InputObs:
+    """A file's own obs columns, under names that ours do not take.
+
+    Parameters
+    ----------
+    frame
+        One row per cell of the file; columns of the kinds bool, int, float, string.
+    kinds
+        Kind of each column, with ``?`` appended where values are missing.
+    """
+
+    frame: pd.DataFrame
+    kinds: dict[str, str]
+
+    def take(self, rows: NDArray[np.int64]) -> pa.Table:
+        """Return some rows as an Arrow table."""
+        part = self.frame.iloc[rows]
+        arrays = {name: to_arrow(part[name], kind.rstrip("?")) for name, kind in self.kinds.items()}
+        return pa.table(arrays) if arrays else pa.table({})
+
+
+@dataclass(frozen=True)
 class FileCells:
     """All cells of a file.
 
@@ -84,28 +106,6 @@ def control_mask(control: ControlSubset | None, file: InputFacts, reader: Reader
     if column in file.obs_values:
         return control.mask(pd.Series([file.obs_values[column]] * reader.n_obs, dtype=object))
     return control.mask(reader.obs([column])[column].astype(object))
-
-
-@dataclass(frozen=True)
-class InputObs:
-    """A file's own obs columns, under names that ours do not take.
-
-    Parameters
-    ----------
-    frame
-        One row per cell of the file; columns of the kinds bool, int, float, string.
-    kinds
-        Kind of each column, with ``?`` appended where values are missing.
-    """
-
-    frame: pd.DataFrame
-    kinds: dict[str, str]
-
-    def take(self, rows: NDArray[np.int64]) -> pa.Table:
-        """Return some rows as an Arrow table."""
-        part = self.frame.iloc[rows]
-        arrays = {name: to_arrow(part[name], kind.rstrip("?")) for name, kind in self.kinds.items()}
-        return pa.table(arrays) if arrays else pa.table({})
 
 
 def input_obs(reader: Reader, file: InputFacts, columns: Sequence[str] | None) -> InputObs:

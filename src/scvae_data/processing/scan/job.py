@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scvae_data.processing.genes.names import gene_class_flags
-from scvae_data.processing.genes.universe import load_table
+from scvae_data.processing.genes.tables import load_table
 from scvae_data.processing.settings.control import ControlSubset
 from scvae_data.processing.settings.gene_classes import GENE_CLASSES
 from scvae_data.processing.settings.qc import QcRules

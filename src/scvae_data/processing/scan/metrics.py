@@ -22,6 +22,116 @@ __all__ = ["NotCounts", "RowSums", "cell_metrics", "checked", "qc_metrics", "row
 TABLE_SIZE = 1024
 
 
+class NotCounts(Exception):
+    """A slot holds a value that is no count."""
+
+    def __init__(self, reason: str, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class RowSums:
+    """Exact integer sums of some rows.
+
+    Parameters
+    ----------
+    total, n_genes
+        Sum of counts and number of genes above zero, int64, shape (n,).
+    by_class
+        Sum of counts over each gene class, int64, shape (n, n_classes), in the order of `GENE_CLASSES`.
+    top
+        Sum of the largest counts, int64, shape (n, len(percent_top)).
+    """
+
+    total: NDArray[np.int64]
+    n_genes: NDArray[np.int64]
+    by_class: NDArray[np.int64]
+    top: NDArray[np.int64]
+
+
+def checked(block: CsrBlock, genes: MappedGenes, tolerance: float) -> CsrBlock:
+    """Return the block, rounded where that is allowed.
+
+    Parameters
+    ----------
+    tolerance
+        How far a value may be from a whole number and still be rounded to it.
+
+    Raises
+    ------
+    NotCounts
+        Names the first value that is no count.
+    """
+    if tolerance and block.data.dtype.kind == "f":
+        whole = np.rint(block.data)
+        near = np.abs(block.data - whole) <= tolerance
+        block = replace(block, data=np.where(near, whole, block.data))
+    position, fault = fault_of(block.data)
+    if fault:
+        row = block.first_row + int(np.searchsorted(block.indptr, position, side="right")) - 1
+        column = int(block.indices[position])
+        raise NotCounts(
+            FAULTS[fault],
+            f"{FAULTS[fault].replace('_', ' ')} value {block.data[position]:g} in row {row}, column {column} "
+            f"({genes.names[column]})",
+        )
+    return block
+
+
+def cell_metrics(block: CsrBlock, genes: MappedGenes, tops: Sequence[int]) -> pd.DataFrame:
+    """Return the QC metrics of a block's rows.
+
+    Parameters
+    ----------
+    tops
+        Numbers of top genes whose share is measured, ascending.
+    """
+    n_rows = len(block.indptr) - 1
+    sums = RowSums(
+        np.zeros(n_rows, np.int64),
+        np.zeros(n_rows, np.int64),
+        np.zeros((n_rows, len(GENE_CLASSES)), np.int64),
+        np.zeros((n_rows, len(tops)), np.int64),
+    )
+    row_sums(
+        block.indptr, block.indices, block.data, genes.flags, np.array(tops, np.int64),
+        sums.total, sums.n_genes, sums.by_class, sums.top,
+    )  # fmt: skip
+    return qc_metrics(sums, genes.measured, tops)
+
+
+def qc_metrics(sums: RowSums, measured: Sequence[bool], percent_top: Sequence[int]) -> pd.DataFrame:
+    """Return scanpy's per-cell metrics.
+
+    Parameters
+    ----------
+    sums
+        Integer sums of n rows.
+    measured
+        Per gene class, whether the file has a gene of it; if not, the
+        percentage is NaN: not measured is not 0 %.
+    percent_top
+        The N behind ``sums.top``.
+    """
+    # scanpy divides float32 sums by float32 totals; sums below 2**24 are exact in float32.
+    total = sums.total.astype(np.float32)
+    columns: dict[str, NDArray[np.generic]] = {
+        "total_counts": sums.total,
+        "n_genes_by_counts": sums.n_genes.astype(np.int32),
+        "log1p_total_counts": np.log1p(total),
+        "log1p_n_genes_by_counts": np.log1p(sums.n_genes.astype(np.float64)),
+    }
+    with np.errstate(invalid="ignore", divide="ignore"):
+        for number, gene_class in enumerate(GENE_CLASSES):
+            part = sums.by_class[:, number].astype(np.float32)
+            percent = part / total * np.float32(100)
+            columns[f"pct_counts_{gene_class.name}"] = percent if measured[number] else np.full_like(total, np.nan)
+        for number, top in enumerate(percent_top):
+            columns[f"pct_counts_in_top_{top}_genes"] = sums.top[:, number] / sums.total * 100.0
+    return pd.DataFrame(columns)
+
+
 @compiled
 def row_sums(
     indptr: NDArray[np.int64],
@@ -96,113 +206,3 @@ def row_sums(
                 top[row, level] = sum_top
                 level += 1
         table[: highest + 1] = 0
-
-
-class NotCounts(Exception):
-    """A slot holds a value that is no count."""
-
-    def __init__(self, reason: str, text: str) -> None:
-        super().__init__(text)
-        self.reason = reason
-
-
-def checked(block: CsrBlock, genes: MappedGenes, tolerance: float) -> CsrBlock:
-    """Return the block, rounded where that is allowed.
-
-    Parameters
-    ----------
-    tolerance
-        How far a value may be from a whole number and still be rounded to it.
-
-    Raises
-    ------
-    NotCounts
-        Names the first value that is no count.
-    """
-    if tolerance and block.data.dtype.kind == "f":
-        whole = np.rint(block.data)
-        near = np.abs(block.data - whole) <= tolerance
-        block = replace(block, data=np.where(near, whole, block.data))
-    position, fault = fault_of(block.data)
-    if fault:
-        row = block.first_row + int(np.searchsorted(block.indptr, position, side="right")) - 1
-        column = int(block.indices[position])
-        raise NotCounts(
-            FAULTS[fault],
-            f"{FAULTS[fault].replace('_', ' ')} value {block.data[position]:g} in row {row}, column {column} "
-            f"({genes.names[column]})",
-        )
-    return block
-
-
-def cell_metrics(block: CsrBlock, genes: MappedGenes, tops: Sequence[int]) -> pd.DataFrame:
-    """Return the QC metrics of a block's rows.
-
-    Parameters
-    ----------
-    tops
-        Numbers of top genes whose share is measured, ascending.
-    """
-    n_rows = len(block.indptr) - 1
-    sums = RowSums(
-        np.zeros(n_rows, np.int64),
-        np.zeros(n_rows, np.int64),
-        np.zeros((n_rows, len(GENE_CLASSES)), np.int64),
-        np.zeros((n_rows, len(tops)), np.int64),
-    )
-    row_sums(
-        block.indptr, block.indices, block.data, genes.flags, np.array(tops, np.int64),
-        sums.total, sums.n_genes, sums.by_class, sums.top,
-    )  # fmt: skip
-    return qc_metrics(sums, genes.measured, tops)
-
-
-@dataclass(frozen=True)
-class RowSums:
-    """Exact integer sums of some rows.
-
-    Parameters
-    ----------
-    total, n_genes
-        Sum of counts and number of genes above zero, int64, shape (n,).
-    by_class
-        Sum of counts over each gene class, int64, shape (n, n_classes), in the order of `GENE_CLASSES`.
-    top
-        Sum of the largest counts, int64, shape (n, len(percent_top)).
-    """
-
-    total: NDArray[np.int64]
-    n_genes: NDArray[np.int64]
-    by_class: NDArray[np.int64]
-    top: NDArray[np.int64]
-
-
-def qc_metrics(sums: RowSums, measured: Sequence[bool], percent_top: Sequence[int]) -> pd.DataFrame:
-    """Return scanpy's per-cell metrics.
-
-    Parameters
-    ----------
-    sums
-        Integer sums of n rows.
-    measured
-        Per gene class, whether the file has a gene of it; if not, the
-        percentage is NaN: not measured is not 0 %.
-    percent_top
-        The N behind ``sums.top``.
-    """
-    # scanpy divides float32 sums by float32 totals; sums below 2**24 are exact in float32.
-    total = sums.total.astype(np.float32)
-    columns: dict[str, NDArray[np.generic]] = {
-        "total_counts": sums.total,
-        "n_genes_by_counts": sums.n_genes.astype(np.int32),
-        "log1p_total_counts": np.log1p(total),
-        "log1p_n_genes_by_counts": np.log1p(sums.n_genes.astype(np.float64)),
-    }
-    with np.errstate(invalid="ignore", divide="ignore"):
-        for number, gene_class in enumerate(GENE_CLASSES):
-            part = sums.by_class[:, number].astype(np.float32)
-            percent = part / total * np.float32(100)
-            columns[f"pct_counts_{gene_class.name}"] = percent if measured[number] else np.full_like(total, np.nan)
-        for number, top in enumerate(percent_top):
-            columns[f"pct_counts_in_top_{top}_genes"] = sums.top[:, number] / sums.total * 100.0
-    return pd.DataFrame(columns)

@@ -1,4 +1,4 @@
-"""TODO scvae_data.processing.settings.genes."""
+"""Which genes the directory holds: all, the most variable, or those of a list."""
 
 from __future__ import annotations
 
@@ -15,41 +15,7 @@ from scvae_data.store import GENE_LIST_FILE
 
 __all__ = ["AnyGeneRules", "GeneRules", "HvgRules", "ListRules"]
 
-
-@dataclass(frozen=True)
-class ListRules:
-    """The directory holds exactly the genes of a list, in its order.
-
-    Parameters
-    ----------
-    path
-        A text file of one id or symbol per line, a CSV or TSV with a column
-        ``id`` or ``symbol`` or both, a JSON list, or the ``gene_list.json``
-        of a dataset directory (or that directory).
-    mapping, allow_mixed_species
-        As in `GeneRules`; a list with ids and symbols is such a mapping too.
-    """
-
-    path: str | None = None
-    mapping: str | None = None
-    allow_mixed_species: bool = False
-
-    @property
-    def file(self) -> Path:
-        """The file.
-
-        Raises
-        ------
-        ConfigError
-            There is none.
-        """
-        if self.path is None:
-            raise ConfigError("genes=list needs genes.path: a file that lists genes, or another dataset directory")
-        path = Path(self.path).expanduser()
-        path = path / GENE_LIST_FILE if path.is_dir() else path
-        if not path.is_file():
-            raise ConfigError(f"genes.path: {path} does not exist")
-        return path
+FLAVORS = ("seurat", "cell_ranger", "seurat_v3")
 
 
 @dataclass(frozen=True)
@@ -104,7 +70,40 @@ class GeneRules:
         return np.asarray(kept)
 
 
-FLAVORS = ("seurat", "cell_ranger", "seurat_v3")
+@dataclass(frozen=True)
+class ListRules:
+    """The directory holds exactly the genes of a list, in its order.
+
+    Parameters
+    ----------
+    path
+        A text file of one id or symbol per line, a CSV or TSV with a column
+        ``id`` or ``symbol`` or both, a JSON list, or the ``gene_list.json``
+        of a dataset directory (or that directory).
+    mapping, allow_mixed_species
+        As in `GeneRules`; a list with ids and symbols is such a mapping too.
+    """
+
+    path: str | None = None
+    mapping: str | None = None
+    allow_mixed_species: bool = False
+
+    @property
+    def file(self) -> Path:
+        """The file.
+
+        Raises
+        ------
+        ConfigError
+            There is none.
+        """
+        if self.path is None:
+            raise ConfigError("genes=list needs genes.path: a file that lists genes, or another dataset directory")
+        path = Path(self.path).expanduser()
+        path = path / GENE_LIST_FILE if path.is_dir() else path
+        if not path.is_file():
+            raise ConfigError(f"genes.path: {path} does not exist")
+        return path
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,23 @@ class Slice:
 
 
 @dataclass(frozen=True)
+class ChunkRange:
+    """The cells of one chunk.
+
+    Parameters
+    ----------
+    low, high
+        Their order keys: from ``low`` to below ``high``, to the last for None.
+    first_row
+        Global row of the first.
+    """
+
+    low: int
+    high: int | None
+    first_row: int
+
+
+@dataclass(frozen=True)
 class Gathered:
     """Rows of several runs in one order.
 
@@ -166,23 +183,6 @@ def place_slice(
         first, last = max(block.first_row, part.start), min(block.first_row + n_rows, part.stop)
         wanted[first - block.first_row : last - block.first_row] = places[first - part.start : last - part.start]
         place_rows(block.indptr, block.indices, block.data, wanted, gene_map, indices, data)
-
-
-@dataclass(frozen=True)
-class ChunkRange:
-    """The cells of one chunk.
-
-    Parameters
-    ----------
-    low, high
-        Their order keys: from ``low`` to below ``high``, to the last for None.
-    first_row
-        Global row of the first.
-    """
-
-    low: int
-    high: int | None
-    first_row: int
 
 
 def chunk_ranges(work: WorkFolder, runs: Sequence[str], chunk_size: int) -> list[ChunkRange]:

@@ -1,4 +1,4 @@
-"""TODO scvae_data.processing.survey.counts."""
+"""Values in, whether they are counts out."""
 
 from __future__ import annotations
 

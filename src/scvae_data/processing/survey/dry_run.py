@@ -15,7 +15,7 @@ from scvae_data.errors import ScvaeDataError
 from scvae_data.processing.engine.base import Engine
 from scvae_data.processing.facts import FailedFile, InputFacts
 from scvae_data.processing.genes.overlap import Overlap, kind_of_names, least_shared, overlaps
-from scvae_data.processing.genes.universe import load_table
+from scvae_data.processing.genes.tables import load_table
 from scvae_data.processing.genes.wanted import read_gene_files, resolve
 from scvae_data.processing.run.directory import check_target
 from scvae_data.processing.run.losses import check_failures, failure_table

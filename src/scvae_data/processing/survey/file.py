@@ -13,7 +13,7 @@ import numpy as np
 
 from scvae_data.errors import InputError
 from scvae_data.processing.facts import ACCESSION_COLUMNS, InputFacts, SlotFacts
-from scvae_data.processing.genes.universe import species_of, store_table
+from scvae_data.processing.genes.tables import species_of, store_table
 from scvae_data.processing.settings.inputs import InputFile, accession_from_path, check_accession
 from scvae_data.processing.survey.counts import looks_integral
 from scvae_data.readers.base import Reader

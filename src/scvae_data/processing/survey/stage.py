@@ -18,7 +18,8 @@ import numpy as np
 from scvae_data.processing.engine.base import Engine
 from scvae_data.processing.facts import FailedFile, InputFacts
 from scvae_data.processing.genes.choose import Choice, list_choice
-from scvae_data.processing.genes.universe import Universe, align, hash_keys, load_table
+from scvae_data.processing.genes.tables import load_table
+from scvae_data.processing.genes.universe import Universe, align, hash_keys
 from scvae_data.processing.genes.wanted import GeneFiles, resolve
 from scvae_data.processing.run.context import Context
 from scvae_data.processing.run.losses import tell_failures

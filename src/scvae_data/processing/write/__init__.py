@@ -1,1 +1,1 @@
-"""TODO write."""
+"""A plan in, the files of the directory out, the index last."""

@@ -1,1 +1,1 @@
-"""TODO hvg."""
+"""Spooled counts in, highly variable genes out: scanpy's numbers, in streaming passes."""

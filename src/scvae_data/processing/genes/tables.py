@@ -1,0 +1,48 @@
+"""Gene tables in, one file for each distinct one out: most files of a corpus share a few."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.feather as feather
+
+from scvae_data.processing.genes.names import infer_species
+from scvae_data.readers.base import GeneTable
+from scvae_data.store.files import write_atomic
+
+__all__ = ["load_table", "species_of", "store_table"]
+
+
+@lru_cache(maxsize=64)
+def species_of(tables: Path, key: str) -> tuple[str, ...]:
+    """Return the species of a stored gene table; most files of a corpus share a few tables."""
+    return tuple(infer_species(load_table(tables, key)))
+
+
+def store_table(table: GeneTable, folder: Path) -> str:
+    """Write a gene table under the hash of its content, once; return the hash."""
+    columns = {"names": table.names, "ids": table.ids, "symbols": table.symbols}
+    arrow = pa.table(
+        {name: pa.array(values.astype(str), pa.string()) for name, values in columns.items() if values is not None}
+    )
+    digest = hashlib.sha256()
+    for name in arrow.column_names:
+        digest.update(name.encode())
+        digest.update("\0".join(arrow.column(name).to_pylist()).encode())
+    key = digest.hexdigest()[:32]
+    target = folder / f"{key}.feather"
+    if not target.exists():
+        sink = pa.BufferOutputStream()
+        feather.write_feather(arrow, sink, compression="lz4")
+        write_atomic(target, sink.getvalue().to_pybytes())
+    return key
+
+
+def load_table(folder: Path, key: str) -> GeneTable:
+    """Read a gene table back."""
+    arrow = feather.read_table(folder / f"{key}.feather")
+    columns = {name: arrow.column(name).to_numpy(zero_copy_only=False).astype(object) for name in arrow.column_names}
+    return GeneTable(columns["names"], columns.get("ids"), columns.get("symbols"))
