@@ -19,7 +19,6 @@ HAS_SCVI = importlib.util.find_spec("scvi") is not None
 @pytest.mark.parametrize(
     "guide",
     [
-        "models.md",
         "pytorch.md",
         pytest.param("scvi.md", marks=pytest.mark.skipif(not HAS_SCVI, reason="scvi-tools is not installed")),
     ],

@@ -33,12 +33,14 @@ SETTING = re.compile(r"(?!-)(?!.*_target_)[^=]+=.*|~[^=-]+", re.DOTALL)
 LEFT_OUT = ("paths.processed_dir=", "overwrite=", "resume=", "dry_run=", "engine", "logger", "hydra.")
 
 
-def verify(directory: Path, *, deep: bool = False, against: Sequence[Path] = ()) -> Faults:
+def verify(directory: Path, *, deep: bool = False, against: Sequence[Path] = (), readers: Sequence[str] = ()) -> Faults:
     """What :func:`examine` finds wrong, by file."""
-    return examine(directory, deep=deep, against=against)[0]
+    return examine(directory, deep=deep, against=against, readers=readers)[0]
 
 
-def examine(directory: Path, *, deep: bool = False, against: Sequence[Path] = ()) -> tuple[Faults, str]:
+def examine(
+    directory: Path, *, deep: bool = False, against: Sequence[Path] = (), readers: Sequence[str] = ()
+) -> tuple[Faults, str]:
     """Check every file of a dataset directory against its index and its own checksum.
 
     Parameters
@@ -47,6 +49,8 @@ def examine(directory: Path, *, deep: bool = False, against: Sequence[Path] = ()
         Also decode every row: canonical, within the bounds of the index, with the totals that obs.parquet has.
     against
         Inputs, or folders of them, whose rows are compared with the directory's, count by count.
+    readers
+        Import paths of readers of your own that the inputs need.
 
     Returns
     -------
@@ -78,7 +82,7 @@ def examine(directory: Path, *, deep: bool = False, against: Sequence[Path] = ()
         return faults, NOT_COMPARED if against else ""
     from scvae_data.processing.finished.sources import compare_rows, coverage, find_sources
 
-    sources = find_sources(index, against)
+    sources = find_sources(index, against, readers)
     faults |= {index.chunks[chunk_id].file: fault for chunk_id, fault in compare_rows(index, sources)}
     return faults, coverage(index, sources)
 
@@ -143,9 +147,14 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--against", nargs="+", type=Path, default=(), metavar="SOURCE", help="compare every row with these inputs"
     )
+    parser.add_argument(
+        "--reader", nargs="+", default=(), metavar="NAME", help="import paths of readers of your own, for --against"
+    )
     options = parser.parse_args(arguments)
     try:
-        faults, compared = examine(options.directory, deep=options.deep, against=options.against)
+        faults, compared = examine(
+            options.directory, deep=options.deep, against=options.against, readers=options.reader
+        )
     except ScvaeDataError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from scvae_data.errors import ConfigError
 from scvae_data.models.densities import gaussian_log_prob, nb_log_prob, zinb_log_prob
+from scvae_data.system.named import import_named
 
 __all__ = ["LIKELIHOODS", "NB", "ZINB", "Gaussian", "Likelihood", "import_likelihood", "likelihood_named", "log_rates"]
 
@@ -141,7 +141,4 @@ def import_likelihood(name: object) -> None:
         If it cannot be found.
     """
     if isinstance(name, str) and "." in name:
-        try:
-            importlib.import_module(name.rpartition(".")[0])
-        except ImportError as error:
-            raise ConfigError(f"model.likelihood={name} cannot be imported: {error}") from error
+        import_named(name, "model.likelihood")

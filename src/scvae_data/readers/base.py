@@ -12,7 +12,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-__all__ = ["DEFAULT_MAX_ELEMENTS", "CsrBlock", "GeneTable", "Layout", "Reader", "Storage", "row_spans"]
+from scvae_data.system.hdf5_guard import Limits
+
+__all__ = ["DEFAULT_MAX_ELEMENTS", "CsrBlock", "GeneTable", "Layout", "Reader", "ReaderClass", "Storage", "row_spans"]
 
 Layout = Literal["csr", "csc", "dense", "coo"]
 DEFAULT_MAX_ELEMENTS = 4_000_000
@@ -72,6 +74,16 @@ class CsrBlock:
         return len(self.indptr) - 1
 
 
+class ReaderClass(Protocol):
+    """A format of the user's own: what ``input.readers`` names by its import path."""
+
+    def __call__(self, path: Path, limits: Limits) -> Reader:
+        """Make the reader of a file or folder; it is opened on entry."""
+
+    def recognises(self, path: Path) -> bool:
+        """Whether a file or folder is of the format: by its content, quickly, without raising."""
+
+
 class Reader(Protocol):
     """One input file, read in row blocks; a context manager that opens on entry.
 
@@ -86,7 +98,7 @@ class Reader(Protocol):
 
     @property
     def format(self) -> str:
-        """``"h5ad"``, ``"10x_h5_v2"``, ``"10x_h5_v3"`` or ``"10x_mtx"``."""
+        """``"h5ad"``, ``"10x_h5_v2"``, ``"10x_h5_v3"``, ``"10x_mtx"``, or a name of the reader's own."""
 
     @property
     def n_obs(self) -> int:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import h5py
 
 from scvae_data.errors import InputError
-from scvae_data.readers.base import Reader
+from scvae_data.readers.base import Reader, ReaderClass
 from scvae_data.readers.h5ad import H5adReader
 from scvae_data.readers.hdf5 import open_file, reading
 from scvae_data.readers.mtx import MtxReader
 from scvae_data.readers.mtx_folder import find_triple
 from scvae_data.readers.tenx_h5 import TenxH5Reader, genome_groups, has_v3_matrix
 from scvae_data.system.hdf5_guard import DEFAULT_LIMITS, Limits
+from scvae_data.system.named import import_named
 
 __all__ = ["open_reader"]
 
@@ -26,7 +28,7 @@ SNIFFED_BYTES = 8192
 ACCEPTED = "give H5AD, 10x H5 or a 10x mtx folder"
 
 
-def open_reader(path: Path, limits: Limits = DEFAULT_LIMITS) -> Reader:
+def open_reader(path: Path, limits: Limits = DEFAULT_LIMITS, own: Sequence[str] = ()) -> Reader:
     """Choose the reader for a file or folder.
 
     The file is looked at and closed again; the reader opens it on entry and
@@ -39,6 +41,8 @@ def open_reader(path: Path, limits: Limits = DEFAULT_LIMITS) -> Reader:
         one matrix.mtx file beside its barcodes and features.
     limits
         What the file may ask for.
+    own
+        Import paths of readers of the user's own, see `ReaderClass`; they are asked before ours.
 
     Returns
     -------
@@ -46,6 +50,8 @@ def open_reader(path: Path, limits: Limits = DEFAULT_LIMITS) -> Reader:
 
     Raises
     ------
+    ConfigError
+        A reader of the user's own cannot be imported.
     InputError
         ``missing``, ``truncated``, ``unreadable``, ``no_counts``,
         ``not_single_cell``, ``unsupported`` (loom, Zarr), ``ambiguous``, ``unsafe``.
@@ -53,6 +59,10 @@ def open_reader(path: Path, limits: Limits = DEFAULT_LIMITS) -> Reader:
     path = Path(path)
     if not path.exists():
         raise InputError(path, "missing", "there is no such file or folder; check the path")
+    for name in own:
+        reader: ReaderClass = import_named(name, "input.readers")
+        if reader.recognises(path):
+            return reader(path, limits)
     if path.is_dir():
         _refuse_zarr(path)
         find_triple(path)

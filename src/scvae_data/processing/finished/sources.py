@@ -42,14 +42,17 @@ class Source:
         What obs calls it.
     slot
         The matrix its counts were taken from.
+    readers
+        Import paths of readers of the user's own that it may need.
     """
 
     path: Path
     source_file: str
     slot: str
+    readers: tuple[str, ...] = ()
 
 
-def find_sources(index: DatasetIndex, given: Sequence[Path]) -> list[Source]:
+def find_sources(index: DatasetIndex, given: Sequence[Path], readers: Sequence[str] = ()) -> list[Source]:
     """Find the inputs of a directory among files, and below folders, that the user names.
 
     Raises
@@ -73,7 +76,9 @@ def find_sources(index: DatasetIndex, given: Sequence[Path]) -> list[Source]:
         if not found:
             known = f"{len(slots):,} inputs of {index.path}, e.g. {next(iter(slots), None)}"
             raise ConfigError(f"--against {path}: there is none of the {known}; give them, or their folder")
-        sources |= {name: Source(place, name, slots[name]) for name, place in found.items() if name in slots}
+        sources |= {
+            name: Source(place, name, slots[name], tuple(readers)) for name, place in found.items() if name in slots
+        }
     return [sources[name] for name in sorted(sources)]
 
 
@@ -122,7 +127,7 @@ def compare_source(
     rows, source_rows = rows[order], source_rows[order]
     wrong: dict[int, str] = {}
     n_read = 0
-    with open_reader(source.path) as reader:
+    with open_reader(source.path, own=source.readers) as reader:
         for block in reader.blocks(source.slot):
             inside = slice(*np.searchsorted(source_rows, [block.first_row, block.first_row + block.n_rows]))
             n_read += inside.stop - inside.start
@@ -168,7 +173,7 @@ def gene_maps(index: DatasetIndex, sources: Sequence[Source]) -> dict[str, NDArr
     tables: dict[str, GeneTable] = {}
     table_of: dict[str, str] = {}
     for source in sources:
-        with open_reader(source.path) as reader:
+        with open_reader(source.path, own=source.readers) as reader:
             table = reader.genes(source.slot)
         texts = (repr(None if column is None else column.tolist()) for column in vars(table).values())
         key = table_of[source.source_file] = hashlib.sha256("".join(texts).encode()).hexdigest()

@@ -37,6 +37,8 @@ class ScanJob:
         How far a value may be from a whole number and still be rounded to it.
     limits
         What one file may ask for.
+    readers
+        Import paths of readers of the user's own.
     run_entries
         A run is flushed at this many entries: what a scan holds in memory.
     block_entries
@@ -51,6 +53,7 @@ class ScanJob:
     obs_columns: Sequence[str] | None
     count_tolerance: float = 0.0
     limits: Limits = DEFAULT_LIMITS
+    readers: tuple[str, ...] = ()
     run_entries: int = 6_000_000
     block_entries: int = 1_500_000
 

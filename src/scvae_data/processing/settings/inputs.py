@@ -93,6 +93,8 @@ class Inputs:
     max_inflation
         Bytes of an array for each byte that it takes in the file, beyond
         which the file is not read.
+    readers
+        Import paths of readers for formats of your own, see `ReaderClass`; they are asked before ours.
     """
 
     merge_same_accession: bool = False
@@ -101,6 +103,7 @@ class Inputs:
     count_tolerance: float = 0.0
     max_table_bytes: int = DEFAULT_LIMITS.max_table_bytes
     max_inflation: int = DEFAULT_LIMITS.max_inflation
+    readers: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.count_tolerance, int | float) or not 0 <= self.count_tolerance < 0.1:

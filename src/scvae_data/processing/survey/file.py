@@ -7,6 +7,7 @@ are not single-cell data, several species, one accession twice.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,12 @@ SAMPLE_BYTES = 65_536
 
 
 def survey_file(
-    file: InputFile, source_file: str, tables: Path, full_hash: bool = False, limits: Limits = DEFAULT_LIMITS
+    file: InputFile,
+    source_file: str,
+    tables: Path,
+    full_hash: bool = False,
+    limits: Limits = DEFAULT_LIMITS,
+    readers: Sequence[str] = (),
 ) -> InputFacts:
     """Read the headers of one input and store its gene tables under ``tables`` by hash.
 
@@ -36,7 +42,7 @@ def survey_file(
     InputError
         The file cannot be used.
     """
-    with open_reader(file.path, limits) as reader:
+    with open_reader(file.path, limits, readers) as reader:
         if reader.n_obs == 0:
             raise InputError(file.path, "empty", "holds no cell; leave it out")
         slots = tuple(survey_slot(reader, name, tables) for name in reader.slots)
