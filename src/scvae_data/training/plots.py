@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,9 @@ __all__ = ["Method", "curves_figure", "latent_picture", "new_figure", "png_bytes
 Method = str  # "umap" or "pca"
 DPI = 130
 MAX_LEGEND = 20  # categories; more would hide the picture
+# Cells whose neighbours are searched for exactly: seconds, where UMAP's approximate search is
+# compiled anew by every process, which takes the better part of a minute.
+MAX_EXACT = 20_000
 
 Series = tuple[str, str, str]  # column, label, colour
 
@@ -138,15 +142,28 @@ def latent_picture(
 def _embed(z: NDArray[np.float32], method: Method, seed: int) -> NDArray[np.float32]:
     """Two dimensions of each cell."""
     if method == "umap" and len(z) > 15:
-        from umap import UMAP
-
-        # One thread and a fixed seed: the same latents give the same picture.
-        embedded: NDArray[np.float32] = UMAP(random_state=seed, n_jobs=1).fit_transform(z)
-        return embedded
+        return _umap(z, seed)
     centred = z - z.mean(axis=0)
     _, _, axes = np.linalg.svd(np.cov(centred, rowvar=False).reshape(z.shape[1], -1))
     projected: NDArray[np.float32] = centred @ axes[:2].T
     return projected if projected.shape[1] == 2 else np.column_stack([projected, np.zeros_like(projected)])
+
+
+def _umap(z: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
+    """UMAP's two dimensions; one thread and a fixed seed, so that the same latents give the same picture."""
+    from sklearn.neighbors import NearestNeighbors
+    from umap import UMAP
+
+    neighbours: tuple[Any, ...] = (None, None, None)
+    if len(z) <= MAX_EXACT:
+        distances, rows = NearestNeighbors(n_neighbors=15, algorithm="brute").fit(z).kneighbors(z)
+        neighbours = rows.astype(np.int32), distances.astype(np.float32), None
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="precomputed_knn.*transform")  # no other cells are placed
+        embedded: NDArray[np.float32] = UMAP(
+            n_neighbors=15, random_state=seed, n_jobs=1, precomputed_knn=neighbours
+        ).fit_transform(z)
+    return embedded
 
 
 def _scatter(axis: Axes, xy: NDArray[np.float32], values: pd.Series[Any]) -> None:
