@@ -71,7 +71,10 @@ def join_planes(planes: NDArray[Any], out: NDArray[Any]) -> int:
 
 @compiled
 def _tally(plane: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Count how often each byte occurs, (256,); four tables, since equal neighbours would wait for each other."""
+    """Count how often each byte occurs, (4, 256) to be added: in one table, equal neighbours would wait for each other.
+
+    Added by the caller: a sum along an axis takes numba seconds to compile.
+    """
     tables = np.zeros((4, 256), np.int64)
     whole = plane.size // 4 * 4
     for i in range(0, whole, 4):
@@ -79,13 +82,12 @@ def _tally(plane: NDArray[np.uint8]) -> NDArray[np.int64]:
             tables[lane, plane[i + lane]] += 1
     for i in range(whole, plane.size):
         tables[0, plane[i]] += 1
-    counts: NDArray[np.int64] = tables.sum(axis=0)
-    return counts
+    return tables
 
 
 def byte_entropy(plane: NDArray[np.uint8]) -> float:
     """Shannon entropy of single bytes, in bits: 8 where all 256 values are equally frequent."""
-    share = _tally(plane) / max(1, plane.size)
+    share = _tally(plane).sum(axis=0) / max(1, plane.size)
     share = share[share > 0]
     return float(-(share * np.log2(share)).sum())
 

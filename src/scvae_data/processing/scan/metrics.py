@@ -133,6 +133,69 @@ def qc_metrics(sums: RowSums, measured: Sequence[bool], percent_top: Sequence[in
 
 
 @compiled
+def _sift(heap: NDArray[np.int64], n: np.int64, at: int | np.int64) -> None:
+    """Let the value at a place sink until none below it, within the first ``n`` of the heap, is larger.
+
+    The largest few of many values need no sort, and ``np.sort`` takes a second to compile.
+    """
+    value = heap[at]
+    while 2 * at + 1 < n:
+        child = 2 * at + 1
+        if child + 1 < n and heap[child + 1] > heap[child]:
+            child += 1
+        if heap[child] <= value:
+            break
+        heap[at] = heap[child]
+        at = child
+    heap[at] = value
+
+
+@compiled
+def _sum_tops(
+    table: NDArray[np.int64],
+    highest: np.int64,
+    large: NDArray[np.int64],
+    n_large: np.int64,
+    tops: NDArray[np.int64],
+    sums: NDArray[np.int64],
+) -> None:
+    """Fill the sums of the ``tops`` largest values of a row, which ``table`` counts and ``large`` begins with.
+
+    Both are used up: the table comes back as zeros.
+    """
+    for parent in range(n_large // 2 - 1, -1, -1):
+        _sift(large, n_large, parent)
+    root = np.int64(0)  # a literal 0 would be a type of its own, for which the heap is compiled once more
+    sum_top = np.int64(0)
+    taken = np.int64(0)
+    level = 0
+    while n_large and level < tops.size:
+        sum_top += large[root]
+        taken += 1
+        n_large -= 1
+        large[root] = large[n_large]
+        _sift(large, n_large, root)
+        while level < tops.size and taken == tops[level]:
+            sums[level] = sum_top
+            level += 1
+    for count in range(highest, 0, -1):
+        left = table[count]
+        while left and level < tops.size:
+            missing = tops[level] - taken
+            step = left if left < missing else missing
+            taken += step
+            left -= step
+            sum_top += step * count
+            if taken == tops[level]:
+                sums[level] = sum_top
+                level += 1
+        table[count] = 0
+    while level < tops.size:
+        sums[level] = sum_top
+        level += 1
+
+
+@compiled
 def row_sums(
     indptr: NDArray[np.int64],
     indices: NDArray[Any],
@@ -146,9 +209,13 @@ def row_sums(
 ) -> None:
     """Fill the exact sums of every row; ``tops`` is ascending, explicit zeros do not count."""
     table = np.zeros(TABLE_SIZE, np.int64)
-    large = np.empty(0, np.int64)
+    longest = np.int64(0)
     for row in range(indptr.size - 1):
-        n_large = 0
+        length = indptr[row + 1] - indptr[row]
+        longest = length if length > longest else longest
+    large = np.empty(longest, np.int64)
+    for row in range(indptr.size - 1):
+        n_large = np.int64(0)
         row_total = np.int64(0)
         row_genes = 0
         highest = np.int64(0)
@@ -169,40 +236,12 @@ def row_sums(
                 table[value] += 1
                 highest = value if value > highest else highest
             else:
-                if n_large == large.size:
-                    grown = np.empty(2 * large.size + 64, np.int64)
-                    grown[:n_large] = large
-                    large = grown
                 large[n_large] = value
                 n_large += 1
         total[row] = row_total
         n_genes[row] = row_genes
         if tops.size:
-            ranked = np.sort(large[:n_large])
-            sum_top = np.int64(0)
-            taken = np.int64(0)
-            level = 0
-            for k in range(n_large - 1, -1, -1):
-                if level == tops.size:
-                    break
-                sum_top += ranked[k]
-                taken += 1
-                while level < tops.size and taken == tops[level]:
-                    top[row, level] = sum_top
-                    level += 1
-            for count in range(highest, 0, -1):
-                left = table[count]
-                while left and level < tops.size:
-                    missing = tops[level] - taken
-                    step = left if left < missing else missing
-                    taken += step
-                    left -= step
-                    sum_top += step * count
-                    if taken == tops[level]:
-                        top[row, level] = sum_top
-                        level += 1
+            _sum_tops(table, highest, large, n_large, tops, top[row])
+        else:
+            for count in range(highest + 1):
                 table[count] = 0
-            while level < tops.size:
-                top[row, level] = sum_top
-                level += 1
-        table[: highest + 1] = 0
