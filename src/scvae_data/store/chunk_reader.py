@@ -222,9 +222,9 @@ class ChunkReader:
         return self._layout
 
     def _read_indptr(self, blocks: ArrayBlocks) -> NDArray[np.int64]:
-        stored = np.empty(blocks.n_elements, f"u{blocks.itemsize}")
-        self._fill("indptr", blocks, [(0, stored.size)], stored)
-        indptr = stored.astype(np.int64)
+        # Block by block, as fast for an array this short, so that `unpack` is not compiled for its type as well.
+        parts = [self._read_block("indptr", blocks, block) for block in range(blocks.offset.size)]
+        indptr = np.concatenate(parts)[: blocks.n_elements].astype(np.int64)
         if indptr[0] != 0 or indptr[-1] != self.entry.nnz or (np.diff(indptr) < 0).any():
             raise self._damaged(f"its row starts do not ascend from 0 to {self.entry.nnz}")
         indptr.flags.writeable = False

@@ -223,6 +223,9 @@ def compress(array: NDArray[Any]) -> bytes:
 
 
 def decompress(packed: memoryview, itemsize: int) -> NDArray[Any]:
-    """Undo `compress`."""
-    dtype = np.dtype(f"<u{itemsize}")
-    return np.frombuffer(blosc.decompress(packed), dtype) if len(packed) else np.empty(0, dtype)
+    """Undo `compress`, into memory that may be written: for other memory kernels would be compiled once more."""
+    n_bytes = int.from_bytes(packed[4:8], "little")  # as blosc's header has it; 0 of no bytes
+    values: NDArray[Any] = np.empty(n_bytes // itemsize, f"<u{itemsize}")
+    if n_bytes:
+        blosc.decompress(packed, values)
+    return values
