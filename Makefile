@@ -1,4 +1,4 @@
-# make setup   make .venv and install everything (a second run with nothing changed does nothing)
+# make setup   make .venv, install everything and compile kernels (a second run with nothing changed does nothing)
 # make demo    simulate raw files, process them, train three epochs; prints where everything is
 # make test    run the tests
 # make check   lint, formatting, types
@@ -24,6 +24,7 @@ $(STAMP): pyproject.toml constraints.txt
 # settings; a build that is already there satisfies the plain version and is kept by the second line.
 	$(BIN)/python -m pip install --quiet torch==2.13.0
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	$(BIN)/scvae-data compile
 	@touch $@
 
 demo: setup

@@ -24,7 +24,8 @@ def test_help_names_every_command(
 ) -> None:
     run(monkeypatch, *arguments)
     printed = capsys.readouterr().out
-    assert all(f"  {command} " in printed for command in ("process", "train", "info", "diversity", "verify", "why"))
+    commands = ("process", "train", "info", "diversity", "verify", "why", "compile")
+    assert all(f"  {command} " in printed for command in commands)
 
 
 def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -56,7 +57,7 @@ def test_mistakes(
 def test_a_command_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SystemExit) as caught:
         run(monkeypatch, "proces")
-    message = "error: 'proces' is not a command; there are process, train, info, diversity, verify, why"
+    message = "error: 'proces' is not a command; there are process, train, info, diversity, verify, why, compile"
     assert caught.value.code == message
 
 

@@ -25,8 +25,9 @@ FLOORS = {
         "loading processing",
         "simulate readers tracking",
         "store",
-        "config progress",
-        "system wording",
+        "config system",
+        "progress",
+        "wording",
         "errors",
     ],
     "scvae_data.processing": [

@@ -25,6 +25,7 @@ usage: scvae-data COMMAND …
   diversity DIR           how mixed the batches would be, by obs column, against a random order
   verify DIR              whether every file is what was written (--deep, --against SOURCE …)
   why DIR SRX BARCODE     where a cell of an experiment is, or which rule dropped it
+  compile                 compile ahead what the first runs of process and train would (make setup does it)
   --version               the version of this package
 
 scvae-data COMMAND --help says more of each."""
@@ -100,6 +101,12 @@ def _verify(arguments: Sequence[str]) -> None:
     sys.exit(verify.main(arguments))
 
 
+def _compile(arguments: Sequence[str]) -> None:
+    from scvae_data.commands import compile as command
+
+    command.main(arguments)
+
+
 def _diversity(arguments: Sequence[str]) -> None:
     parser = Parser("diversity", "How mixed the batches would be, by obs column, against a random order.")
     _add_directory(parser)
@@ -146,6 +153,7 @@ _COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "diversity": _diversity,
     "verify": _verify,
     "why": _why,
+    "compile": _compile,
 }
 
 if __name__ == "__main__":

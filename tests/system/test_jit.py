@@ -1,9 +1,19 @@
 from __future__ import annotations
 
+import logging
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import numba
 import numpy as np
 import pytest
 
+from scvae_data.system import jit
 from scvae_data.system.jit import compiled
 
 
@@ -31,3 +41,74 @@ def test_without_a_place_for_the_cache_each_process_compiles_anew(monkeypatch: p
     made = compiled(double)
     assert made(np.arange(7)) == 42
     assert made.targetoptions["nogil"]
+
+
+DEFAULT_RUNS = """
+import sys
+from numba.core import event
+from scvae_data import ChunkedDataModule, cli
+
+with event.install_recorder("numba:compile") as seen:
+    sys.argv = ["scvae-data", "process", "input.n_files=1", "input.cells_per_file=400", "input.n_genes=2000",
+                "qc=none", "paths.processed_dir=chunks", "paths.data_dir=data"]
+    cli.main()
+    data = ChunkedDataModule("chunks", num_threads=1)
+    data.setup("fit")
+    for batch in data.train_dataloader():
+        pass
+names = [record.data["dispatcher"].py_func.__module__ for _, record in seen.buffer]
+print("compiled:", *(name for name in names if name.startswith("scvae_data.")))
+"""
+
+
+def test_default_runs_find_all_that_was_compiled_ahead(tmp_path: Path) -> None:
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+
+    def run(*command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-W", "ignore", *command],
+            cwd=tmp_path, env=environment, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+
+    told = run("-m", "scvae_data", "compile").stderr
+    assert re.fullmatch(r"compiling kernels, once: takes about \d+ s\ncompile: \d+ kernels in [\d.]+ s\n", told)
+
+    runs = run("-c", DEFAULT_RUNS)
+    assert runs.stdout.splitlines()[-1] == "compiled:"
+    assert "compiling" not in runs.stderr
+
+
+def test_compiling_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    tell = jit._Teller()
+    ours, theirs = (SimpleNamespace(py_func=SimpleNamespace(__module__=name)) for name in ("scvae_data.x", "umap.x"))
+    with caplog.at_level(logging.INFO):
+        for dispatcher in (theirs, ours, ours):
+            tell.on_start(SimpleNamespace(data={"dispatcher": dispatcher}))
+    assert caplog.messages == ["compiling kernels, once: takes about 1 s"]
+    assert tell.n_compiled == 2
+
+
+def test_what_lacks_a_place_or_a_library_is_not_compiled_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    there, nowhere, lacking = (Kernel(path) for path in ("/cache", None, "/cache"))
+    monkeypatch.setattr(jit, "_wanted", [])
+    jit.ahead_of("train", "i8[::1]")(there)
+    jit.ahead_of("train", "i8[::1]")(nowhere)
+    jit.ahead_of("train", "i8[::1]", given=lambda: None)(lacking)
+    jit.ahead_of("process", "i8[::1]", "f4[::1]")(there)
+    jit.compile_ahead("train")
+    assert there.compiled == [(numba.int64[::1],)]
+    assert not nowhere.compiled
+    assert not lacking.compiled
+
+
+class Kernel:
+    """Stands for a compiled function whose code is kept at ``cache_path``."""
+
+    def __init__(self, cache_path: str | None) -> None:
+        self.stats = SimpleNamespace(cache_path=cache_path)
+        self.compiled: list[tuple[Any, ...]] = []
+
+    def __call__(self) -> None: ...
+
+    def compile(self, types: tuple[Any, ...]) -> None:
+        self.compiled.append(types)

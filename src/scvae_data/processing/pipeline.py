@@ -30,6 +30,7 @@ from scvae_data.processing.write.chunks import write_chunks
 from scvae_data.processing.write.dropped import write_dropped
 from scvae_data.processing.write.publish import publish
 from scvae_data.store import INDEX_FILE
+from scvae_data.system.jit import compile_ahead
 
 __all__ = ["run"]
 
@@ -76,6 +77,7 @@ def run(
 
 def make(context: Context) -> Summary:
     """Run all stages."""
+    compile_ahead("process")
     seconds: dict[str, float] = {}
     plan = make_plan(context, seconds)
     if is_complete(context.directory):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from scvae_data.simulate.experiment import Experiment
 from scvae_data.system.cpus import n_cpus
-from scvae_data.system.jit import compiled
+from scvae_data.system.jit import ahead_of, compiled
 
 __all__ = ["CountBlock", "count_blocks"]
 
@@ -83,6 +83,7 @@ def alias_tables(profiles: NDArray[np.float64]) -> NDArray[np.uint32]:
     return tables
 
 
+@ahead_of("process", "f8[::1], u4[::1]")
 @compiled
 def _fill_alias_table(probabilities: NDArray[np.float64], table: NDArray[np.uint32]) -> None:
     n = len(probabilities)
@@ -111,6 +112,7 @@ def _next(state: np.uint64) -> np.uint64:
     return state ^ (state >> SHIFT_3)
 
 
+@ahead_of("process", "u4[:, ::1], i4[:, ::1], i8[:, ::1], i8[::1], u8[::1], i4[::1], i4[::1], i8[::1]")
 @compiled
 def sample_rows(
     tables: NDArray[np.uint32],

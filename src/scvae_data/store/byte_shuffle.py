@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scvae_data.system.jit import compiled
+from scvae_data.system.jit import ahead_of, compiled
 
 __all__ = ["byte_entropy", "join_planes", "join_two", "narrow", "shuffle"]
 
@@ -33,6 +33,7 @@ def shuffle(values: NDArray[Any], length: int, itemsize: int) -> NDArray[np.uint
     return planes.reshape(-1)
 
 
+@ahead_of("process", "u2[::1], u1[:, ::1]", "u8[::1], u1[:, ::1]")
 @compiled
 def _split(values: NDArray[Any], planes: NDArray[np.uint8]) -> None:
     for plane in range(planes.shape[0]):
@@ -52,6 +53,7 @@ def join_two(low: NDArray[Any], high: NDArray[Any], out: NDArray[Any]) -> int:
     return int(largest)
 
 
+@ahead_of("train", "u1[:, ::1], u4[::1]")
 @compiled
 def join_planes(planes: NDArray[Any], out: NDArray[Any]) -> int:
     """Put values together from their byte planes, (bytes a value, n), lowest first; return the largest, 0 if none."""
@@ -69,6 +71,7 @@ def join_planes(planes: NDArray[Any], out: NDArray[Any]) -> int:
     return int(largest)
 
 
+@ahead_of("process", "u1[::1]")
 @compiled
 def _tally(plane: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Count how often each byte occurs, (4, 256) to be added: in one table, equal neighbours would wait for each other.

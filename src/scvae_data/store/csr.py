@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from numpy.typing import DTypeLike, NDArray
 
 from scvae_data.errors import StoreError
-from scvae_data.system.jit import compiled
+from scvae_data.system.jit import ahead_of, compiled
 
 __all__ = ["STREAM_MAX_COUNT", "CompactCsr", "CsrStream", "count_dtype", "index_dtype"]
 
@@ -140,6 +140,7 @@ class CsrStream:
         return int(self.indptr[-1])
 
 
+@ahead_of("process", "i8[::1], u2[::1], u2[::1], i8")
 @compiled
 def _scan(indptr: NDArray[Any], indices: NDArray[Any], data: NDArray[Any], n_vars: int) -> tuple[int, int]:
     largest = np.uint64(0)

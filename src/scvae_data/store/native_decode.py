@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from scvae_data.store.block_table import ArrayBlocks
 from scvae_data.store.byte_shuffle import join_planes, join_two
 from scvae_data.store.codec import BLOSC_HEADER, BLOSC_LZ4, BLOSC_SHUFFLED, Codec, CodecName, blosc_module
-from scvae_data.system.jit import compiled
+from scvae_data.system.jit import ahead_of, compiled
 
 __all__ = ["Unpacked", "unpack"]
 
@@ -148,6 +148,11 @@ def unpack(
     return None if largest < 0 else Unpacked(largest, n_bytes)
 
 
+@ahead_of(
+    "train",
+    "i8, i8, i8, i8[::1], i8[::1], u4[::1], u4[::1], i8[:, ::1], u1[::1], u1[:, ::1], u1[::1], u2[::1]",
+    given=_libdeflate,
+)
 @compiled
 def _unpack(
     fd: int,

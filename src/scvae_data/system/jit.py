@@ -1,15 +1,30 @@
-"""Loops in Python in, machine code out that releases the interpreter lock."""
+"""Loops in Python in, machine code out that releases the interpreter lock.
+
+The code is kept on disk. A program that does not find it there makes it and
+says so; ``scvae-data compile`` makes it ahead of them.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 import numba
+from numba.core import event
+from numba.core.sigutils import normalize_signature
 
-__all__ = ["compiled"]
+from scvae_data.progress import progress
+
+__all__ = ["Run", "ahead_of", "compile_ahead", "compiled"]
+
+log = logging.getLogger(__name__)
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+Run = Literal["process", "train"]
+
+SECONDS: dict[Run, float] = {"process": 0.3, "train": 1.5}
+"""What one of the functions that such a run calls takes to compile, about."""
 
 
 def compiled(function: Function) -> Function:
@@ -22,3 +37,81 @@ def compiled(function: Function) -> Function:
         return cast(Function, numba.njit(nogil=True, cache=True)(function))
     except RuntimeError:  # numba found no place for a cache
         return cast(Function, numba.njit(nogil=True)(function))
+
+
+class _Wanted(NamedTuple):
+    """A function, and types of arguments that a run calls it with."""
+
+    run: Run
+    function: Any
+    types: str
+    given: Callable[[], object]
+
+
+_wanted: list[_Wanted] = []
+
+
+def ahead_of(run: Run, *types: str, given: Callable[[], object] = lambda: True) -> Callable[[Function], Function]:
+    """Have a compiled function compiled ahead of a run.
+
+    Parameters
+    ----------
+    run
+        Program that calls the function in its default configuration.
+    types
+        Types of the arguments, in numba's words, one text for each combination that is called.
+    given
+        Makes ready what the function calls; where it returns None the function is left out.
+    """
+
+    def register(function: Function) -> Function:
+        _wanted.extend(_Wanted(run, function, each, given) for each in types)
+        return function
+
+    return register
+
+
+class _Teller(event.Listener):  # type: ignore[misc]
+    """Says once in a process that functions of this package are being compiled."""
+
+    def __init__(self) -> None:
+        self.n_compiled = 0
+        self.seconds = 1.0
+        """What it is likely to take."""
+
+    def on_start(self, event: Any) -> None:
+        if not event.data["dispatcher"].py_func.__module__.startswith("scvae_data."):
+            return
+        if not self.n_compiled:
+            log.info("compiling kernels, once: takes about %.0f s", self.seconds)
+        self.n_compiled += 1
+
+    def on_end(self, event: Any) -> None:
+        """Nothing is left to say."""
+
+
+_teller = _Teller()
+event.register("numba:compile", _teller)
+
+
+def compile_ahead(*runs: Run) -> None:
+    """Find or make the code that default runs of these programs call, as far as its modules are imported.
+
+    What is made here is not made by several worker processes at once, each of
+    them without a word. Does nothing where code cannot be kept for them.
+    """
+    wanted = [each for each in _wanted if each.run in runs and each.function.stats.cache_path and each.given()]
+    before = _teller.n_compiled
+    for number, each in enumerate(wanted):
+        _teller.seconds = max(1.0, sum(SECONDS[left.run] for left in wanted[number:]))
+        _load(each)
+        if _teller.n_compiled > before:
+            for missing in progress(wanted[number:], total=len(wanted) - number, desc="compile", unit="kernel"):
+                _load(missing)
+            break
+    _teller.seconds = 1.0
+
+
+def _load(wanted: _Wanted) -> None:
+    types, _ = normalize_signature(f"({wanted.types},)")  # a text would be looked up, and kept, as a text
+    wanted.function.compile(types)

@@ -25,6 +25,7 @@ from scvae_data.config import instantiate, resolved
 from scvae_data.errors import ConfigError
 from scvae_data.models.likelihoods import import_likelihood
 from scvae_data.store.files import write_atomic
+from scvae_data.system.jit import compile_ahead
 from scvae_data.system.stopping import exit_code_of, sigterm_exits
 from scvae_data.tracking import finish_wandb, log_dataset, one_line_errors
 from scvae_data.training.callbacks import RowPerEpoch, RunRecord
@@ -96,6 +97,7 @@ class _Run:
         wandb_id = check_same_dataset(self.run_dir, facts)["wandb_id"] if self.resuming else secrets.token_hex(4)
         self._record(facts, wandb_id)
         trainer = self._trainer(facts, wandb_id)
+        compile_ahead("train")
         trainer.fit(
             self.model, datamodule=self.data, ckpt_path=last_checkpoint(self.run_dir) if self.resuming else None
         )

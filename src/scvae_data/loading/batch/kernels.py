@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scvae_data.loading.batch.nontemporal import aligned_zeros, misplaced, move_row, settle
-from scvae_data.system.jit import compiled
+from scvae_data.system.jit import ahead_of, compiled
 
 __all__ = ["NO_FACTORS", "NO_GENES", "gather_dense", "gather_rows", "row_lengths", "scatter_rows"]
 
@@ -84,6 +84,7 @@ def _scatter_normalized(
             line[np.uint64(columns[j])] = _value(counts[j], factor)
 
 
+@ahead_of("train", "i8[::1], u2[::1], u2[::1], i8, i8[::1], i4[::1], f8[::1], b1, f4[:, ::1], f4[::1]")
 @compiled
 def gather_dense(
     indptr: NDArray[np.int64],

@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from scvae_data.system.jit import compiled
+from scvae_data.system.jit import ahead_of, compiled
 
 __all__ = ["LEAST_GENES", "hash_rows"]
 
@@ -36,6 +36,7 @@ def mix(word: np.uint64) -> np.uint64:
     return word ^ (word >> S31)
 
 
+@ahead_of("process", "i8[::1], u2[::1], u4[::1], u8[:, ::1], u8[:, ::1]")
 @compiled
 def hash_rows(
     indptr: NDArray[np.int64],

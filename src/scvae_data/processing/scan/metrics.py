@@ -14,7 +14,7 @@ from scvae_data.processing.scan.job import MappedGenes
 from scvae_data.processing.settings.gene_classes import GENE_CLASSES
 from scvae_data.processing.survey.counts import FAULTS, fault_of
 from scvae_data.readers.base import CsrBlock
-from scvae_data.system.jit import compiled
+from scvae_data.system.jit import ahead_of, compiled
 
 __all__ = ["NotCounts", "RowSums", "cell_metrics", "checked", "qc_metrics", "row_sums"]
 
@@ -195,6 +195,7 @@ def _sum_tops(
         level += 1
 
 
+@ahead_of("process", "i8[::1], i4[::1], f4[::1], u4[::1], i8[::1], i8[::1], i8[::1], i8[:, ::1], i8[:, ::1]")
 @compiled
 def row_sums(
     indptr: NDArray[np.int64],

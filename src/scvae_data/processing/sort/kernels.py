@@ -9,7 +9,7 @@ from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from scvae_data.system.jit import compiled
+from scvae_data.system.jit import ahead_of, compiled
 
 __all__ = ["place_rows", "remap_rows", "row_totals", "sort_rows", "take_rows"]
 
@@ -24,6 +24,10 @@ def trailing_zeros(_context: Any, _word: Any) -> Any:
     return types.uint64(types.uint64), generate
 
 
+@ahead_of(
+    "process",
+    "i8[::1], i4[::1], f4[::1], b1[::1], i4[::1], i8[::1], u8[::1], u2[::1], u4[::1], i8, i8[::1], i8[::1], i8[::1]",
+)
 @compiled
 def remap_rows(
     indptr: NDArray[np.int64],
@@ -94,6 +98,11 @@ def remap_rows(
     return position
 
 
+@ahead_of(
+    "process",
+    "i8[::1], u2[::1], u1[::1], b1[::1], b1[::1], i8[::1], i4[::1]",
+    "i8[::1], u2[::1], u2[::1], b1[::1], b1[::1], i8[::1], i4[::1]",
+)
 @compiled
 def row_totals(
     indptr: NDArray[np.int64],
@@ -122,6 +131,11 @@ def row_totals(
     return int(largest)
 
 
+@ahead_of(
+    "process",
+    "i8[::1], u2[::1], u1[::1], i8[::1], i4[::1], u2[::1], u2[::1]",
+    "i8[::1], u2[::1], u2[::1], i8[::1], i4[::1], u2[::1], u2[::1]",
+)
 @compiled
 def place_rows(
     indptr: NDArray[np.int64],
@@ -175,6 +189,7 @@ def sort_rows(
             bits[word] = 0
 
 
+@ahead_of("process", "i8[::1], u2[::1], u4[::1], i8[::1], i8[::1], u2[::1], u4[::1]")
 @compiled
 def take_rows(
     indptr: NDArray[np.int64],

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scvae_data.system.jit import compiled
+from scvae_data.system.jit import ahead_of, compiled
 
 __all__ = ["FAULTS", "fault_of", "first_fault", "looks_integral"]
 
 FAULTS = {1: "not_finite", 2: "negative", 3: "fractional", 4: "too_large"}
 
 
+@ahead_of("process", "f4[::1]")
 @compiled
 def first_fault(data: NDArray[np.floating[Any]]) -> tuple[int, int]:
     """Return (position, fault) of the first float that is no count, or (-1, 0).
@@ -48,4 +49,4 @@ def looks_integral(data: Any) -> bool:
     """Whether values are finite, non-negative and whole."""
     if data.dtype.kind == "i":
         return bool((data >= 0).all())
-    return bool(first_fault(data.astype(np.float64))[1] not in FAULTS)
+    return bool(first_fault(data if data.dtype == np.float32 else data.astype(np.float64))[1] not in FAULTS)
