@@ -112,7 +112,7 @@ def _next(state: np.uint64) -> np.uint64:
     return state ^ (state >> SHIFT_3)
 
 
-@ahead_of("process", "u4[:, ::1], i4[:, ::1], i8[:, ::1], i8[::1], u8[::1], i4[::1], i4[::1], i8[::1]")
+@ahead_of("process", "u4[:, ::1], i4[:, ::1], i8[:, ::1], i8[::1], u8[::1]")
 @compiled
 def sample_rows(
     tables: NDArray[np.uint32],
