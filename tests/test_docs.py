@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import pkgutil
 import re
 import subprocess
 import sys
@@ -12,7 +13,10 @@ from pathlib import Path
 import pytest
 from tests.support.datasets import make_dataset
 
+import scvae_data
+
 DOCS = Path(__file__).resolve().parents[1] / "docs"
+ABOVE = ("scvae_data", "scvae_data.processing")
 HAS_SCVI = importlib.util.find_spec("scvi") is not None
 
 
@@ -35,3 +39,24 @@ def test_python_of_a_guide_runs(guide: str, tmp_path: Path) -> None:
         text=True,
     )
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_what_the_architecture_names_is_there() -> None:
+    page = (DOCS / "architecture.md").read_text()
+    package = Path(scvae_data.__file__).parent
+    rooms = {f"{path.parent.relative_to(package)}/" for path in package.rglob("__init__.py")} - {"./"}
+    told = set(re.findall(r"`([\w/]+/)`", page)) | {"processing/", "loading/", "processing/genes/hvg/"}
+    assert rooms <= told
+    files = (".py", ".npy", ".npz", ".json", ".feather", ".arrow")
+    named = [name for name in re.findall(r"`([a-z_]+(?:\.\w+)+)`", page) if not name.endswith(files)]
+    assert len(named) > 20
+    missing = [name for name in named if not any(resolves(f"{above}.{name}") for above in ABOVE)]
+    assert missing == []
+
+
+def resolves(name: str) -> bool:
+    """Whether a dotted name is a module of the package, or something that one holds."""
+    try:
+        return pkgutil.resolve_name(name) is not None
+    except (ImportError, AttributeError):
+        return False
