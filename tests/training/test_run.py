@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -26,6 +27,8 @@ from tests.training.conftest import Compose
 from scvae_data import VAE, open_index
 from scvae_data.errors import ConfigError, ScvaeDataError, SelectionError
 from scvae_data.training.embed import embed
+from scvae_data.training.plots import latent_picture
+from scvae_data.training.report import next_lines
 from scvae_data.training.resume import continued
 from scvae_data.training.run import train
 
@@ -163,6 +166,26 @@ def test_latents_are_those_of_all_cells_in_order(finished: tuple[Path, dict[str,
     assert np.isfinite(adata.obsm["X_scvae"]).all()
     assert adata.obs["source_row"].tolist() == obs["source_row"].tolist()
     assert adata.obs["cell_type"].isna().sum() == obs["cell_type"].isna().sum() > 0
+
+
+def test_what_the_report_says_to_go_on_with_runs_as_it_stands(finished: tuple[Path, dict[str, Any]]) -> None:
+    run_dir, _ = finished
+    (lines,) = re.findall(r"^```python\n(.*?)^```", (run_dir / "report.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert lines.splitlines() == next_lines(run_dir / "latents.h5ad")
+    names: dict[str, Any] = {}
+    exec(compile(lines, "report.md", "exec"), names)
+    assert 1 < names["adata"].obs["leiden"].nunique() < 60
+    assert names["adata"].obsm["X_umap"].shape == (600, 2)
+
+
+def test_the_same_latents_and_seed_give_the_same_umap(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    pictures = [tmp_path / f"{name}.png" for name in ("first", "second", "other seed")]
+    for picture, seed in zip(pictures, (3, 3, 4), strict=True):
+        latents = finished[0] / "latents.h5ad"
+        drawn = latent_picture(latents, picture, colours=["cell_type", "none"], method="umap", max_cells=600, seed=seed)
+        assert drawn == ["cell_type"]
+    first, second, other = (picture.read_bytes() for picture in pictures)
+    assert first == second != other
 
 
 def test_a_disabled_wandb_leaves_no_record(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from scvae_data.store.files import write_atomic
+from scvae_data.training.latents import KEY
 from scvae_data.training.sample import sample_cells
 
 if TYPE_CHECKING:
@@ -24,9 +24,7 @@ __all__ = ["Method", "curves_figure", "latent_picture", "new_figure", "png_bytes
 Method = str  # "umap" or "pca"
 DPI = 130
 MAX_LEGEND = 20  # categories; more would hide the picture
-# Cells whose neighbours are searched for exactly: seconds, where UMAP's approximate search is
-# compiled anew by every process, which takes the better part of a minute.
-MAX_EXACT = 20_000
+MAX_PAIRWISE = 50_000  # cells, whose distances take some seconds
 
 Series = tuple[str, str, str]  # column, label, colour
 
@@ -150,19 +148,16 @@ def _embed(z: NDArray[np.float32], method: Method, seed: int) -> NDArray[np.floa
 
 
 def _umap(z: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
-    """UMAP's two dimensions; one thread and a fixed seed, so that the same latents give the same picture."""
-    from sklearn.neighbors import NearestNeighbors
-    from umap import UMAP
+    """UMAP of the graph of neighbours; the same latents and seed give the same picture."""
+    import scanpy as sc
+    from anndata import AnnData
 
-    neighbours: tuple[Any, ...] = (None, None, None)
-    if len(z) <= MAX_EXACT:
-        distances, rows = NearestNeighbors(n_neighbors=15, algorithm="brute").fit(z).kneighbors(z)
-        neighbours = rows.astype(np.int32), distances.astype(np.float32), None
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="precomputed_knn.*transform")  # no other cells are placed
-        embedded: NDArray[np.float32] = UMAP(
-            n_neighbors=15, random_state=seed, n_jobs=1, precomputed_knn=neighbours
-        ).fit_transform(z)
+    adata = AnnData(obsm={KEY: z})
+    # Few cells are compared pair by pair sooner than the search for approximate neighbours is compiled.
+    transformer = "sklearn" if len(z) <= MAX_PAIRWISE else None
+    sc.pp.neighbors(adata, use_rep=KEY, transformer=transformer, random_state=seed)
+    sc.tl.umap(adata, min_dist=0.1, random_state=seed)  # UMAP's own: scanpy's 0.5 draws groups into one another
+    embedded: NDArray[np.float32] = adata.obsm["X_umap"]
     return embedded
 
 
