@@ -10,7 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from tests.processing.conftest import position_counts, run_pipeline
+from tests.support.pipeline import position_counts, run_pipeline
 
 from scvae_data.commands import verify
 from scvae_data.processing.settings.inputs import FileInput

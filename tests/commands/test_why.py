@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
-from tests.processing.conftest import run_pipeline
+from tests.support.pipeline import run_pipeline
 
 from scvae_data import open_index
 from scvae_data.commands.why import why

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
-from tests.processing.conftest import run_pipeline
+from tests.support.pipeline import run_pipeline
 
 from scvae_data.processing.engine import task
 from scvae_data.processing.settings.qc import QcRules

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+from tests.support.pipeline import position_counts
 
 from scvae_data import open_index
 from scvae_data.errors import ScvaeDataError
@@ -24,8 +25,6 @@ from scvae_data.processing.settings.genes import GeneRules
 from scvae_data.processing.settings.inputs import FileInput
 from scvae_data.processing.settings.qc import QcRules
 from scvae_data.store import Chunking
-
-from .conftest import position_counts
 
 Process = Callable[..., Any]
 ROOT = Path(__file__).parents[2]

@@ -15,11 +15,10 @@ import pandas as pd
 import pytest
 import scipy.io
 import scipy.sparse as sp
+from tests.support.pipeline import position_counts
 
 from scvae_data.processing.settings.inputs import ManifestInput
 from scvae_data.store import Chunking
-
-from .conftest import position_counts
 
 N_OBS, N_VARS = 9, 7
 COUNTS = position_counts(N_OBS, N_VARS) % 251  # fits uint8

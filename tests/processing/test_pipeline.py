@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scanpy as sc
+from tests.support.pipeline import NO_QC, position_counts
 
 from scvae_data import open_index
 from scvae_data.errors import ConfigError, MissingIndexError, ScvaeDataError
@@ -24,8 +25,6 @@ from scvae_data.processing.settings.inputs import FileInput, ManifestInput
 from scvae_data.processing.settings.normalization import Normalization
 from scvae_data.processing.settings.qc import QcRules
 from scvae_data.store import Chunking
-
-from .conftest import NO_QC, position_counts
 
 CONTENT = ("obs.parquet", "gene_list.json", "chunk_index.json")
 Write = Callable[..., Path]

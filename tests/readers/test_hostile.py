@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+from tests.support.pipeline import run_pipeline
 
 from scvae_data.errors import ConfigError, InputError, ScvaeDataError
 from scvae_data.processing.settings.inputs import FileInput
@@ -233,8 +234,6 @@ def test_unsorted_and_repeated_columns_and_links_inside_a_file_are_read(tmp_path
 
 
 def test_values_that_are_no_number_are_no_counts(tmp_path: Path) -> None:
-    from tests.processing.conftest import run_pipeline
-
     x = COUNTS.copy()
     x[2, 1] = np.nan
     with pytest.raises(ScvaeDataError, match="not finite value nan in row 2, column 1"):
@@ -242,8 +241,6 @@ def test_values_that_are_no_number_are_no_counts(tmp_path: Path) -> None:
 
 
 def test_limits_are_settings(tmp_path: Path) -> None:
-    from tests.processing.conftest import run_pipeline
-
     path = str(write(tmp_path / "SRX1.h5ad"))
     with pytest.raises(ScvaeDataError, match=r"over input\.max_table_bytes=10; it is not read"):
         run_pipeline([], tmp_path / "out", input=FileInput(paths=[path], max_table_bytes=10))

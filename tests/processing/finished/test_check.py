@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.processing.conftest import NO_QC, position_counts
+from tests.support.pipeline import NO_QC, position_counts
 
 from scvae_data.errors import ConfigError, ScvaeDataError
 from scvae_data.processing.engine.local import LocalEngine

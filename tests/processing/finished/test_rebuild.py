@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.processing.conftest import position_counts, run_pipeline
+from tests.support.pipeline import position_counts, run_pipeline
 
 from scvae_data import open_index
 from scvae_data.commands.verify import verify

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 import scanpy as sc
 import scipy.sparse as sp
-from tests.processing.conftest import settings_for
+from tests.support.pipeline import settings_for
 
 from scvae_data.errors import ConfigError
 from scvae_data.processing.decide.stage import decide

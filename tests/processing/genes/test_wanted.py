@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from tests.processing.conftest import position_counts
+from tests.support.pipeline import position_counts
 
 from scvae_data.errors import ConfigError
 from scvae_data.processing.genes.universe import Universe

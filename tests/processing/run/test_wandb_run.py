@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.processing.conftest import NO_QC, position_counts
+from tests.support.pipeline import NO_QC, position_counts
 from tests.support.wandb_records import read_run
 
 from scvae_data.errors import ScvaeDataError

@@ -12,7 +12,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
-from tests.processing.conftest import position_counts, settings_for
+from tests.support.pipeline import position_counts, settings_for
 
 from scvae_data.processing.engine.base import SerialEngine
 from scvae_data.processing.settings.genes import GeneRules, ListRules
