@@ -123,7 +123,16 @@ def test_cells_of_one_key_stay_in_one_chunk(
 
 
 @pytest.mark.parametrize(
-    "variant", ["input order", "workers", "dask", "threads of runs", "location", "merged runs", "parts"]
+    "variant",
+    [
+        "input order",
+        "workers",
+        pytest.param("dask", marks=pytest.mark.services),
+        "threads of runs",
+        "location",
+        "merged runs",
+        "parts",
+    ],
 )
 def test_the_same_bytes_whatever_the_way(
     variant: str, two_files: list[Path], process: Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -50,7 +50,7 @@ def fail_at_first(mark: Path, error: OSError, wrapped: bool) -> str:
     raise error
 
 
-@pytest.fixture(scope="module", params=["serial", "local", "dask"])
+@pytest.fixture(scope="module", params=["serial", "local", pytest.param("dask", marks=pytest.mark.services)])
 def engine(request: pytest.FixtureRequest) -> Iterator[Any]:
     chosen = {"serial": SerialEngine, "local": lambda: LocalEngine(2), "dask": lambda: DaskEngine(2)}[request.param]()
     yield chosen
@@ -118,12 +118,14 @@ def test_faults_that_may_pass_are_tried_again(engine: Any, tmp_path: Path) -> No
     assert outcomes[3].reason == "unreadable"
 
 
+@pytest.mark.services
 def test_a_scheduler_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("scvae_data.processing.engine.dask.CONNECT_SECONDS", 0.5)
     with pytest.raises(ConfigError, match=r"engine.scheduler=tcp://127.0.0.1:9 does not answer; start `dask sched"):
         list(DaskEngine(1, scheduler="tcp://127.0.0.1:9").run([Task(square, (1,))]))
 
 
+@pytest.mark.services
 def test_a_scheduler_by_its_address() -> None:
     from distributed import LocalCluster
 
