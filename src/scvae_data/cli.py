@@ -129,9 +129,11 @@ def _add_directory(parser: Parser) -> None:
 
 def describe(index: DatasetIndex) -> str:
     """Say in a few lines what a dataset holds; chunk-level facts only, so it costs one small file."""
+    from scvae_data.store import SRX_COLUMN
+
     stored = sum(chunk.bytes for chunk in index.chunks)
     method = index.normalization["method"]
-    accessions = index.obs_columns["SRX_accession"].categories or ()
+    accessions = index.obs_columns[SRX_COLUMN].categories or ()
     facts = {
         "directory": f"{index.path}{' (simulated)' if index.simulated else ''}",
         "cells": f"{index.n_obs:,} from {counted(len(accessions), 'experiment')}",

@@ -18,7 +18,7 @@ import numpy as np
 
 from scvae_data.errors import DamagedFileError, InputError, MissingIndexError, ScvaeDataError
 from scvae_data.progress import progress
-from scvae_data.store import DatasetIndex, open_index, read_json
+from scvae_data.store import SRX_COLUMN, DatasetIndex, open_index, read_json
 from scvae_data.store.verify import file_fault, listed
 from scvae_data.wording import counted
 
@@ -81,10 +81,10 @@ def look_up(directory: Path) -> str:
     chunk_ids, local = index.locate(rows)
     if not np.array_equal(index.first_rows[chunk_ids] + local, rows):
         raise DamagedFileError(f"{directory}: chunk and row of a cell do not lead back to it")
-    obs = index.obs(["SRX_accession"], rows)
+    obs = index.obs([SRX_COLUMN], rows)
     if len(obs) != len(rows) or not obs.index.is_unique:
         raise DamagedFileError(f"{directory}: {len(rows)} cells have {obs.index.nunique()} names")
-    n_accessions = len(index.obs_columns["SRX_accession"].categories or ())
+    n_accessions = len(index.obs_columns[SRX_COLUMN].categories or ())
     return (
         f"{counted(index.n_obs, 'cell')} of {counted(n_accessions, 'experiment')}, "
         f"{counted(len(index.genes.names), 'gene')}, {counted(len(index.chunks), 'chunk')}"
@@ -94,8 +94,8 @@ def look_up(directory: Path) -> str:
 def filter_by_srx(directory: Path) -> str:
     """Ask for the smallest experiment, and get its cells and no others."""
     index = open_index(directory)
-    names = index.obs_columns["SRX_accession"].categories or ()
-    sizes = np.bincount(index.codes("SRX_accession"), minlength=len(names))[: len(names)]
+    names = index.obs_columns[SRX_COLUMN].categories or ()
+    sizes = np.bincount(index.codes(SRX_COLUMN), minlength=len(names))[: len(names)]
     accession = names[int(np.argmin(np.where(sizes > 0, sizes, np.iinfo(sizes.dtype).max)))]
     data = data_module(index, include_srx_accessions=[accession])
     served = np.concatenate([batch["index"].numpy() for batch in data.predict_dataloader()])

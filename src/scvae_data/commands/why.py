@@ -17,7 +17,7 @@ from scvae_data.errors import DamagedFileError, SelectionError
 from scvae_data.processing.decide.duplicates import DUPLICATE_RULE
 from scvae_data.processing.decide.stage import LATE_RULE
 from scvae_data.processing.write.dropped import DROPPED_FILE
-from scvae_data.store import DatasetIndex, open_index, read_json
+from scvae_data.store import SRX_COLUMN, DatasetIndex, open_index, read_json
 from scvae_data.store.files import expecting, open_plain
 from scvae_data.store.verify import SUMMARY_FILE, file_fault
 
@@ -66,7 +66,7 @@ def why(directory: Path, accession: str, barcode: str) -> str:
 
 def kept(index: DatasetIndex, accession: str, barcode: str, known: set[str]) -> Iterator[Found]:
     """Yield each kept cell of the name; ``known`` gets the barcodes of the accession."""
-    if accession not in (index.obs_columns["SRX_accession"].categories or ()):
+    if accession not in (index.obs_columns[SRX_COLUMN].categories or ()):
         return
     rows = index.rows([accession])
     for chunk_id in np.unique(index.locate(rows)[0]):
@@ -140,7 +140,7 @@ def unknown_accession(index: DatasetIndex, directory: Path, accession: str) -> s
         for file in summary["failed_files"]:
             if accession in file["source_file"]:
                 return f"no cell of {accession} was read: {' '.join(str(file['message']).split())}"
-    names = index.obs_columns["SRX_accession"].categories or ()
+    names = index.obs_columns[SRX_COLUMN].categories or ()
     close = get_close_matches(accession, names, n=3)
     hint = f"did you mean {', '.join(close)}?" if close else f"it has {len(names):,} experiments, e.g. {names[0]}"
     return f"experiment {accession} not in {directory}; {hint}"

@@ -25,9 +25,8 @@ from scvae_data.compat.json_config import pattern_of, to_override
 from scvae_data.errors import ConfigError, DamagedFileError, ScvaeDataError
 from scvae_data.processing.settings.inputs import FileInput, accession_from_path, source_names
 from scvae_data.progress import progress
-from scvae_data.store.dataset_index import FORMAT_VERSION
+from scvae_data.store import FORMAT_VERSION, INDEX_FILE
 from scvae_data.store.files import read_json, sha256_file, write_json
-from scvae_data.store.index_json import INDEX_FILE
 
 __all__ = ["CACHE_DIR", "chunked", "input_overrides", "is_raw", "process", "raw_files"]
 

@@ -29,7 +29,6 @@ from scvae_data.loading.plan.sampling import DEFAULT_SAMPLING, parse_sampling, w
 from scvae_data.loading.select.filter import Filter, check_filter
 from scvae_data.loading.select.genes import GeneColumns, as_genes, find_genes
 from scvae_data.loading.select.parts import (
-    SRX_COLUMN,
     Blocks,
     LoaderPart,
     check_parts,
@@ -51,7 +50,7 @@ from scvae_data.loading.settings import (
     check_x_format,
 )
 from scvae_data.loading.stream import StreamSpec, batches_in_memory, batches_together
-from scvae_data.store import DatasetIndex, open_index
+from scvae_data.store import SRX_COLUMN, DatasetIndex, open_index
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -21,7 +21,7 @@ from scvae_data.loading.fetch.cache import BlockCache, CacheCounters
 from scvae_data.loading.fetch.damage import check_totals
 from scvae_data.loading.fetch.window import DecodedBlock
 from scvae_data.loading.select.rows import as_names
-from scvae_data.store import CompactCsr, DatasetIndex, open_index
+from scvae_data.store import SRX_COLUMN, CompactCsr, DatasetIndex, open_index
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,7 +57,7 @@ class ChunkedDataset:
         *,
         chunk_cache_size: int = 4,
         normalized: bool = True,
-        obs_keys: str | Sequence[str] = ("SRX_accession",),
+        obs_keys: str | Sequence[str] = (SRX_COLUMN,),
         cache_bytes: int | None = None,
     ) -> None:
         self.index: DatasetIndex = open_index(data_path)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from scvae_data.store import INDEX_FILE
 from scvae_data.wording import counted
 
 __all__ = ["InputsBelow", "find_inputs", "in_words", "patterns"]
@@ -41,7 +42,7 @@ def find_inputs(folder: Path) -> InputsBelow:
         for name in names:
             if name.endswith(".h5ad"):
                 found.h5ad.append(Path(parent, name))
-            elif name.endswith(".h5") and "chunk_index.json" not in names:
+            elif name.endswith(".h5") and INDEX_FILE not in names:
                 found.h5.append(Path(parent, name))
             elif name.endswith(("matrix.mtx", "matrix.mtx.gz")):
                 found.matrices.append(Path(parent, name))

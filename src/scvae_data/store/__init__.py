@@ -5,7 +5,7 @@ from scvae_data.store.chunk_writer import ChunkEntry, write_chunk
 from scvae_data.store.chunking import Chunking
 from scvae_data.store.codec import Codec
 from scvae_data.store.csr import STREAM_MAX_COUNT, CompactCsr, CsrStream, count_dtype, index_dtype
-from scvae_data.store.dataset_index import FORMAT_VERSION, DatasetIndex
+from scvae_data.store.dataset_index import DatasetIndex
 from scvae_data.store.files import (
     FileFacts,
     read_json,
@@ -15,7 +15,8 @@ from scvae_data.store.files import (
     write_json,
 )
 from scvae_data.store.gene_list import GENE_LIST_FILE, GeneList, read_gene_list, write_gene_list
-from scvae_data.store.index_json import INDEX_FILE, chunk_file_name, open_index, write_index
+from scvae_data.store.index_json import open_index, write_index
+from scvae_data.store.names import FORMAT_VERSION, INDEX_FILE, SRX_COLUMN, chunk_file_name
 from scvae_data.store.obs_reader import ObsReader
 from scvae_data.store.obs_writer import OBS_FILE, ObsColumn, ObsWriter, obs_columns
 
@@ -24,6 +25,7 @@ __all__ = [
     "GENE_LIST_FILE",
     "INDEX_FILE",
     "OBS_FILE",
+    "SRX_COLUMN",
     "STREAM_MAX_COUNT",
     "ChunkEntry",
     "ChunkReader",

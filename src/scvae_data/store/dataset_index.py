@@ -18,16 +18,14 @@ from scvae_data.store.chunk_writer import ChunkEntry
 from scvae_data.store.codec import Codec
 from scvae_data.store.files import FileFacts
 from scvae_data.store.gene_list import GENE_LIST_FILE, GeneList, read_gene_list
+from scvae_data.store.names import FORMAT_VERSION, SRX_COLUMN
 from scvae_data.store.obs_reader import ObsReader
 from scvae_data.store.obs_writer import NAME_COLUMN, OBS_FILE, ObsColumn
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["FORMAT_VERSION", "DatasetIndex"]
-
-FORMAT_VERSION = 1
-SRX_COLUMN = "SRX_accession"
+__all__ = ["DatasetIndex"]
 
 
 @dataclass(frozen=True, eq=False)

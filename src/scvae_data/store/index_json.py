@@ -13,30 +13,25 @@ from typing import Any, TypeVar
 from scvae_data.errors import DamagedFileError, FormatVersionError, MissingIndexError, ScvaeDataError
 from scvae_data.store.chunk_writer import ChunkEntry
 from scvae_data.store.codec import Codec
-from scvae_data.store.dataset_index import FORMAT_VERSION, DatasetIndex
+from scvae_data.store.dataset_index import DatasetIndex
 from scvae_data.store.files import FileFacts, check_plain_name, parse_json, read_bytes, verify_checksum, write_json
 from scvae_data.store.gene_list import GENE_LIST_FILE
+from scvae_data.store.names import FORMAT_VERSION, INDEX_FILE, SRX_COLUMN
 from scvae_data.store.obs_writer import OBS_FILE, ObsColumn
 
-__all__ = ["INDEX_FILE", "chunk_file_name", "open_index", "write_index"]
+__all__ = ["open_index", "write_index"]
 
-INDEX_FILE = "chunk_index.json"
 FORMAT = "scvae-data"
 CHUNK_COLUMNS = tuple(item.name for item in fields(ChunkEntry) if item.name != "stored_bytes")
 TEXT_COLUMNS = ("file", "sha256")
 SHA256 = re.compile(r"[0-9a-f]{64}")
-OBS_NEEDED = ("SRX_accession", "source_file", "source_row", "total_counts", "size_factor", "gene_set", "split_hash")
+OBS_NEEDED = (SRX_COLUMN, "source_file", "source_row", "total_counts", "size_factor", "gene_set", "split_hash")
 ORDERS = ("hash", "source", "group")
 # Deflate packs 1,032 bytes into one at most, lz4 fewer: a chunk cannot hold more than that of what it stores.
 MAX_INFLATION = 1032
 # A name, an id and a symbol, each of at least a letter or null, with quotes and commas.
 LEAST_GENE_BYTES = 9
 T = TypeVar("T")
-
-
-def chunk_file_name(chunk_id: int) -> str:
-    """Name of a chunk file: ``chunk_0000.h5``, with more digits from 10,000 on."""
-    return f"chunk_{chunk_id:04d}.h5"
 
 
 def write_index(directory: Path, index: DatasetIndex) -> DatasetIndex:
@@ -226,7 +221,7 @@ def _check(index: DatasetIndex) -> None:
     _require({GENE_LIST_FILE, OBS_FILE} <= set(index.files), f"files lacks {GENE_LIST_FILE} or {OBS_FILE}")
     if missing := [name for name in OBS_NEEDED if name not in index.obs_columns]:
         raise ValueError(f"obs has no column {missing[0]}")
-    _require(index.obs_columns["SRX_accession"].categories is not None, "SRX_accession is not categorical")
+    _require(index.obs_columns[SRX_COLUMN].categories is not None, "SRX_accession is not categorical")
     room = index.files[GENE_LIST_FILE].bytes // LEAST_GENE_BYTES
     _require(index.n_vars <= room, f"n_vars is {index.n_vars}, {GENE_LIST_FILE} has room for {room}")
     _require(all(SHA256.fullmatch(facts.sha256) is not None for facts in index.files.values()), "a sha256 is none")

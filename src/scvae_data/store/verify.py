@@ -17,6 +17,9 @@ from scvae_data.store.chunk_reader import ChunkReader
 from scvae_data.store.csr import CompactCsr
 from scvae_data.store.dataset_index import DatasetIndex
 from scvae_data.store.files import check_plain_name, open_plain, read_bytes, read_json, sha256_file
+from scvae_data.store.gene_list import GENE_LIST_FILE
+from scvae_data.store.names import INDEX_FILE
+from scvae_data.store.obs_writer import OBS_FILE
 from scvae_data.system.hdf5_guard import foreign_storage
 
 __all__ = [
@@ -99,7 +102,7 @@ def _record(path: Path, facts: dict[str, Any]) -> tuple[dict[str, Any] | None, s
     except StoreError as error:
         return None, str(error).removeprefix(f"{path}: ").split(";")[0]
     if wrong := [name for name, value in facts.items() if content.get(name) != value]:
-        return None, f"its {wrong[0]} is not that of chunk_index.json"
+        return None, f"its {wrong[0]} is not that of {INDEX_FILE}"
     return content, None
 
 
@@ -155,7 +158,7 @@ def _obs_disagrees(index: DatasetIndex, totals: NDArray[np.int64], obs: pd.DataF
         row = int(np.argmax(wrong))
         return f"row {row} has {totals[row]:,} counts, which obs.parquet contradicts (cell {obs.index[row]})"
     if (obs["gene_set"].to_numpy() >= len(index.genes.gene_sets)).any():
-        return "obs.parquet names a gene set that gene_list.json does not have"
+        return f"{OBS_FILE} names a gene set that {GENE_LIST_FILE} does not have"
     if index.order["kind"] == "hash" and (np.diff(obs["split_hash"].to_numpy().astype(np.int64)) < 0).any():
         return "its rows are not in the order of split_hash"
     return None
@@ -187,6 +190,6 @@ def obs_fault(index: DatasetIndex) -> str | None:
             if not (frame["size_factor"] > 0).all():
                 return f"a size_factor of row group {chunk_id} is not above 0"
     except StoreError as error:
-        return str(error).removeprefix(f"{index.path / 'obs.parquet'}: ").split(";")[0]
+        return str(error).removeprefix(f"{index.path / OBS_FILE}: ").split(";")[0]
     names.sort()
     return "two cells have one name" if (names[1:] == names[:-1]).any() else None

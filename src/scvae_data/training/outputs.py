@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from scvae_data.errors import ConfigError
 from scvae_data.progress import progress
-from scvae_data.store import OBS_FILE
+from scvae_data.store import OBS_FILE, SRX_COLUMN
 
 __all__ = ["Outputs", "latent_batches"]
 
@@ -139,7 +139,7 @@ class Outputs:
 
 def _batch_column(model: Any) -> str:
     """What the model corrects for, else the experiment."""
-    return str(model.hparams.get("batch_key") or "SRX_accession")
+    return str(model.hparams.get("batch_key") or SRX_COLUMN)
 
 
 def latent_batches(

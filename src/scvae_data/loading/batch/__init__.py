@@ -1,1 +1,1 @@
-"""TODO batch."""
+"""Making batches: decoded rows in, tensors out."""

@@ -1,1 +1,1 @@
-"""TODO fetch."""
+"""Reading ahead: wanted rows in, decoded rows out, from disk or from a cache, by threads."""

@@ -1,4 +1,4 @@
-"""TODO scvae_data.loading.fetch.readers."""
+"""What is decoded together in, readers of its rows out: those of one chunk, or of ranges from many."""
 
 from __future__ import annotations
 

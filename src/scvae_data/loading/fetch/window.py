@@ -1,4 +1,4 @@
-"""TODO scvae_data.loading.fetch.window."""
+"""Decoded rows in, a window of them out, in which each row has a number of its own."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Cells that were stored in hash order are a random sample wherever one reads: a
 block is the selected rows of a chunk. In any other order, blocks are made of
-ranges from all over the directory (see :mod:`scvae_data.loading.scatter`), as
+ranges from all over the directory (see :mod:`scvae_data.loading.plan.scatter`), as
 long as batches allow that are nearly as diverse as in random order: long ranges
 read little that is not used, short ones mix better.
 """
@@ -22,9 +22,9 @@ from scvae_data.loading.plan.diversity import ENOUGH, Diversity, label_counts, m
 from scvae_data.loading.plan.epoch import Plan
 from scvae_data.loading.plan.sampling import Draws
 from scvae_data.loading.plan.scatter import Selected, scatter
-from scvae_data.loading.select.parts import SRX_COLUMN, decoded_bytes
+from scvae_data.loading.select.parts import decoded_bytes
 from scvae_data.loading.select.rows import BlockRows, Rows, to_blocks
-from scvae_data.store import DatasetIndex
+from scvae_data.store import SRX_COLUMN, DatasetIndex
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -32,37 +32,6 @@ from scvae_data.store import DatasetIndex
 __all__ = ["DEFAULT_SAMPLING", "Draws", "Sampling", "parse_sampling", "weighted"]
 
 
-def weighted(
-    index: DatasetIndex, blocks: Blocks, sampling: Sampling, batch_size: int
-) -> tuple[Blocks, tuple[NDArray[np.int32], NDArray[np.float64]]]:
-    """Leave out training cells that are never drawn.
-
-    Returns
-    -------
-    The blocks; and of every cell of the directory its value of the sampling's
-    column, with the expected draws in an epoch by value.
-
-    Raises
-    ------
-    SelectionError
-        If the sampling does not fit the cells, or an epoch has less than a batch.
-    """
-    codes = index.codes(sampling.column)
-    names = index.obs_columns[sampling.column].categories or ()
-    rows = np.concatenate([np.zeros(0, np.int64), *(block.global_rows(slice(None)) for block in blocks["train"])])
-    sizes = np.bincount(codes[rows], minlength=len(names) + 1)
-    rates = sampling.rates(sizes, names)
-    n_draws = round(float(rates @ sizes))
-    if batch_size > n_draws:
-        raise SelectionError(
-            f"batch_size={batch_size} exceeds the {n_draws:,} cells that sampling draws in an epoch; "
-            "lower batch_size or raise sampling.n_obs"
-        )
-    drawn = np.zeros(index.n_obs, np.bool_)
-    drawn[rows[rates[codes[rows]] > 0]] = True
-    return {**blocks, "train": to_blocks(drawn, index.first_rows)}, (codes, rates)
-
-
 DEFAULT_SAMPLING: Mapping[str, Any] = MappingProxyType(
     {"column": None, "alpha": 0.0, "weights": None, "replacement": True, "n_obs": None}
 )
@@ -227,6 +196,37 @@ class Draws:
         """Units by which everything is shifted, within what leaves the number of draws as it is."""
         over = int(self.borders[-1]) - (self.n_draws << UNIT_BITS)
         return int(np.random.default_rng([self.seed, SHIFT, epoch]).integers(max(0, -over), UNIT - max(0, over)))
+
+
+def weighted(
+    index: DatasetIndex, blocks: Blocks, sampling: Sampling, batch_size: int
+) -> tuple[Blocks, tuple[NDArray[np.int32], NDArray[np.float64]]]:
+    """Leave out training cells that are never drawn.
+
+    Returns
+    -------
+    The blocks; and of every cell of the directory its value of the sampling's
+    column, with the expected draws in an epoch by value.
+
+    Raises
+    ------
+    SelectionError
+        If the sampling does not fit the cells, or an epoch has less than a batch.
+    """
+    codes = index.codes(sampling.column)
+    names = index.obs_columns[sampling.column].categories or ()
+    rows = np.concatenate([np.zeros(0, np.int64), *(block.global_rows(slice(None)) for block in blocks["train"])])
+    sizes = np.bincount(codes[rows], minlength=len(names) + 1)
+    rates = sampling.rates(sizes, names)
+    n_draws = round(float(rates @ sizes))
+    if batch_size > n_draws:
+        raise SelectionError(
+            f"batch_size={batch_size} exceeds the {n_draws:,} cells that sampling draws in an epoch; "
+            "lower batch_size or raise sampling.n_obs"
+        )
+    drawn = np.zeros(index.n_obs, np.bool_)
+    drawn[rows[rates[codes[rows]] > 0]] = True
+    return {**blocks, "train": to_blocks(drawn, index.first_rows)}, (codes, rates)
 
 
 def parse_sampling(given: Mapping[str, Any] | None) -> Sampling | None:

@@ -12,13 +12,12 @@ from scvae_data.errors import SelectionError
 from scvae_data.loading.select.filter import Filter, filter_mask
 from scvae_data.loading.select.rows import BlockRows, select_codes, to_blocks
 from scvae_data.loading.select.split import PARTS, GroupSplit, HashSplit, Part, Split
-from scvae_data.store import DatasetIndex, count_dtype, index_dtype
+from scvae_data.store import SRX_COLUMN, DatasetIndex, count_dtype, index_dtype
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
-    "SRX_COLUMN",
     "Blocks",
     "LoaderPart",
     "check_parts",
@@ -30,7 +29,6 @@ __all__ = [
 
 LoaderPart = Literal["train", "val", "test", "predict"]
 Blocks = Mapping[LoaderPart, tuple[BlockRows, ...]]
-SRX_COLUMN = "SRX_accession"
 
 
 def select_parts(

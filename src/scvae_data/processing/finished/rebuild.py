@@ -22,7 +22,7 @@ from scvae_data.processing.write.account import storage_statistics, summarise
 from scvae_data.processing.write.chunks import write_chunks, write_obs_of_chunks
 from scvae_data.processing.write.dropped import DROPPED_FILE, write_dropped
 from scvae_data.processing.write.publish import write_obs
-from scvae_data.store import GENE_LIST_FILE, OBS_FILE, ChunkEntry, DatasetIndex, write_gene_list, write_json
+from scvae_data.store import GENE_LIST_FILE, OBS_FILE, SRX_COLUMN, ChunkEntry, DatasetIndex, write_gene_list, write_json
 from scvae_data.store.verify import CONFIG_FILE, SUMMARY_FILE, file_fault, listed, record_faults
 
 __all__ = ["find_damage", "rebuild"]
@@ -95,8 +95,8 @@ def write_statistics(context: Context, index: DatasetIndex, plan: WritePlan, sec
     """Write the table of dropped cells and the summary of the directory."""
     dropped_cells = write_dropped(context, plan.compared.scans)
     entries = [with_stored_bytes(index, number) for number in range(len(index.chunks))]
-    names = index.obs_columns["SRX_accession"].categories or ()
-    n_cells = np.bincount(index.codes("SRX_accession"), minlength=len(names)).tolist()
+    names = index.obs_columns[SRX_COLUMN].categories or ()
+    n_cells = np.bincount(index.codes(SRX_COLUMN), minlength=len(names)).tolist()
     accessions = dict(zip(names, n_cells, strict=False))
     n_bytes = sum(facts[0] for facts in listed(index).values())
     summary = summarise(context, plan, entries, n_bytes, seconds)

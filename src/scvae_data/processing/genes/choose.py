@@ -23,6 +23,7 @@ from scvae_data.processing.genes.wanted import WantedGenes
 from scvae_data.processing.settings.genes import GeneRules, HvgRules
 from scvae_data.processing.settings.normalization import Normalization
 from scvae_data.processing.sort.totals import SpooledRows, median_total
+from scvae_data.store import SRX_COLUMN
 from scvae_data.store.files import write_atomic
 
 __all__ = ["STATISTICS_FILE", "Choice", "choose_genes", "list_choice", "write_statistics"]
@@ -136,11 +137,11 @@ def write_statistics(directory: Path, statistics: pd.DataFrame | None) -> dict[s
 
 def batch_kind(rules: HvgRules, kinds: Mapping[str, str]) -> str:
     """Return the kind of the batch column; one that does not exist or holds fractions is an error."""
-    if rules.batch_key is None or rules.batch_key == "SRX_accession":
+    if rules.batch_key is None or rules.batch_key == SRX_COLUMN:
         return "string"
     kind = kinds.get(rules.batch_key)
     if kind is None:
-        names = ", ".join(["SRX_accession", *sorted(kinds)])
+        names = ", ".join([SRX_COLUMN, *sorted(kinds)])
         raise ConfigError(
             f"genes.batch_key={rules.batch_key}: no such obs column, there are: {names}; "
             "input.obs_columns may leave it out"

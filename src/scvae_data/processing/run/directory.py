@@ -13,6 +13,7 @@ from scvae_data.errors import ConfigError, ScvaeDataError
 from scvae_data.processing.work import WorkFolder
 from scvae_data.store import INDEX_FILE
 from scvae_data.store.files import sweep_temporaries
+from scvae_data.store.names import CHUNK_FILE
 
 __all__ = [
     "WORK_FOLDER",
@@ -27,10 +28,9 @@ __all__ = [
 
 WORK_FOLDER = ".work"
 DATASET = re.compile(
-    r"chunk_\d{4,}\.h5|chunk_(index|summary)\.json|(gene_list|processing_config)\.json"
+    CHUNK_FILE.pattern + r"|chunk_(index|summary)\.json|(gene_list|processing_config)\.json"
     r"|(obs|dropped_cells)\.parquet"  # gene_statistics.parquet is replaced or removed when genes are chosen
 )
-CHUNK = re.compile(r"chunk_\d{4,}\.h5")
 REPORTS = ("failure_report.json", "quarantine.txt")
 
 
@@ -88,7 +88,7 @@ def clear(directory: Path) -> None:
 def remove_strays(directory: Path, chunks: Collection[str]) -> None:
     """Remove chunk files that are none of ``chunks``: an interrupted run had cut the cells in another way."""
     for path in listing(directory):
-        if CHUNK.fullmatch(path.name) and path.name not in chunks:
+        if CHUNK_FILE.fullmatch(path.name) and path.name not in chunks:
             path.unlink()
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from scvae_data.processing.facts import FailedFile
+from scvae_data.store import INDEX_FILE
 from scvae_data.wording import counted
 
 __all__ = ["Summary", "human_bytes"]
@@ -74,7 +75,7 @@ class Summary:
             ("size", f"{human_bytes(self.bytes)}, {self.bytes / max(self.nnz, 1):.2f} bytes per stored count"),
             ("time", f"processing took {total:.1f} s, {self.n_obs_in / max(total, 1e-9):,.0f} cells/s ({stages})"),
             ("memory", f"{human_bytes(self.peak_rss)} at most in one process"),
-            ("index", str(self.processed_dir / "chunk_index.json")),
+            ("index", str(self.processed_dir / INDEX_FILE)),
             ("next", f"python train.py data=chunked paths.processed_dir={shown(self.processed_dir)}"),
         ]  # fmt: skip
         return "\n".join(f"{name:<9} {text}" for name, text in rows)

@@ -11,6 +11,8 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from scvae_data.store import SRX_COLUMN
+
 __all__ = ["DroppedWriter", "dropped_schema", "dropped_table", "table_of_obs"]
 
 INTEGERS = {"total_counts": pa.int64(), "n_genes_by_counts": pa.int32()}
@@ -97,6 +99,6 @@ def table_of_obs(obs: pa.Table, metrics: Sequence[str], rule: str, **columns: An
     """Lay out cells of a run as dropped by one rule."""
     return dropped_table(
         obs.column("source_row").to_numpy(), obs.column("obs_name").to_pylist(),
-        obs.column("SRX_accession").to_pylist(), [rule] * len(obs),
+        obs.column(SRX_COLUMN).to_pylist(), [rule] * len(obs),
         pd.DataFrame({name: obs.column(name).to_numpy() for name in metrics}), **columns,
     )  # fmt: skip

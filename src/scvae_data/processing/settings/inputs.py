@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from scvae_data.errors import ConfigError
 from scvae_data.readers.folders import InputsBelow, find_inputs, in_words, patterns
+from scvae_data.store import SRX_COLUMN
 from scvae_data.system.hdf5_guard import DEFAULT_LIMITS, Limits
 from scvae_data.wording import counted
 
@@ -179,12 +180,12 @@ class ManifestInput(Inputs):
             raise ConfigError("input.manifest is not set; give a CSV or Parquet file with a column 'path'")
         path = Path(self.manifest).absolute()
         table = read_manifest(path)
-        known = {"path", "srx_accession", "SRX_accession"}
+        known = {"path", "srx_accession", SRX_COLUMN}
         files = []
         for number, row in enumerate(table.to_dict("records"), start=1):
             if not isinstance(row["path"], str) or not row["path"]:
                 raise ConfigError(f"{path}: row {number} has no path; every row names one file")
-            accession = row.get("srx_accession", row.get("SRX_accession"))
+            accession = row.get("srx_accession", row.get(SRX_COLUMN))
             target = path.parent / row["path"]
             if not target.exists():
                 raise ConfigError(f"{path}: row {number} names {target}, which does not exist")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scvae_data.errors import InputError
 from scvae_data.processing.sort.kernels import remap_rows, take_rows
 from scvae_data.readers.base import CsrBlock
+from scvae_data.store import index_dtype
 
 __all__ = ["RowBuffer"]
 
@@ -27,7 +28,7 @@ class RowBuffer:
     """
 
     def __init__(self, capacity: int, n_genes: int) -> None:
-        self._index_dtype = np.uint16 if n_genes <= 1 << 16 else np.uint32
+        self._index_dtype = index_dtype(n_genes)
         self._indices = np.empty(capacity, self._index_dtype)
         self._data = np.empty(capacity, np.uint32)
         self._counts = np.zeros(n_genes, np.int64)

@@ -14,7 +14,7 @@ from scvae_data.processing.sort.kernels import place_rows
 from scvae_data.processing.sort.obs_schema import ObsSchema
 from scvae_data.processing.sort.sorted_run import SortedRun
 from scvae_data.processing.work import WorkFolder
-from scvae_data.store import CompactCsr
+from scvae_data.store import CompactCsr, count_dtype, index_dtype
 
 __all__ = ["ChunkRange", "Gathered", "chunk_ranges", "gather"]
 
@@ -90,8 +90,8 @@ class Gathered:
         targets = np.full(len(self.keys), -1, np.int64)
         inside = (self._ranks >= first) & (self._ranks < stop)
         targets[inside] = starts[self._ranks[inside] - first]
-        indices = np.empty(starts[-1], np.uint16 if self._n_genes <= 1 << 16 else np.uint32)
-        data = np.empty(starts[-1], np.uint16 if self._max_count < 1 << 16 else np.uint32)
+        indices = np.empty(starts[-1], index_dtype(self._n_genes))
+        data = np.empty(starts[-1], count_dtype(self._max_count))
         n_before = 0
         for part in self._slices:
             n_live = int(part.live.sum())

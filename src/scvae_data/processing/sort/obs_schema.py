@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from scvae_data.processing.settings.qc import QcRules
-from scvae_data.store.dataset_index import SRX_COLUMN
+from scvae_data.store import SRX_COLUMN
 
 __all__ = [
     "ARROW",

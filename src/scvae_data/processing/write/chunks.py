@@ -21,7 +21,16 @@ from scvae_data.processing.sort.kernels import sort_rows
 from scvae_data.processing.sort.obs_schema import ChunkCells
 from scvae_data.processing.sort.sorted_run import SortedRun
 from scvae_data.processing.work import WorkFolder
-from scvae_data.store import STREAM_MAX_COUNT, ChunkEntry, Codec, CompactCsr, CsrStream, chunk_file_name, write_chunk
+from scvae_data.store import (
+    FORMAT_VERSION,
+    STREAM_MAX_COUNT,
+    ChunkEntry,
+    Codec,
+    CompactCsr,
+    CsrStream,
+    chunk_file_name,
+    write_chunk,
+)
 from scvae_data.store.files import read_json, sha256_file, write_json
 
 __all__ = ["WriteJob", "write_chunks", "write_obs_of", "write_obs_of_chunks", "write_one"]
@@ -146,7 +155,7 @@ def chunk_uns(decision: Decision) -> dict[str, Any]:
     """Return what every chunk says about itself; nothing that differs between equal runs."""
     return {
         "scvae_data": {
-            "format_version": 1,
+            "format_version": FORMAT_VERSION,
             "processing_id": decision.processing_id,
             "normalization": describe(decision),
         }

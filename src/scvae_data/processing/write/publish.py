@@ -22,6 +22,7 @@ from scvae_data.processing.write.account import storage_statistics, summarise
 from scvae_data.store import (
     GENE_LIST_FILE,
     OBS_FILE,
+    SRX_COLUMN,
     ChunkEntry,
     DatasetIndex,
     FileFacts,
@@ -100,7 +101,7 @@ def write_obs(
         for number in range(len(entries)):
             obs = chunk_obs(work, number)
             writer.append(obs)
-            accessions.update(obs["SRX_accession"].tolist())
+            accessions.update(obs[SRX_COLUMN].tolist())
     return writer.close(), columns, dict(sorted(accessions.items()))
 
 

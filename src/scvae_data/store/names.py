@@ -1,0 +1,19 @@
+"""What the files and columns of a dataset directory are called, and the version of their format."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["CHUNK_FILE", "FORMAT_VERSION", "INDEX_FILE", "SRX_COLUMN", "chunk_file_name"]
+
+FORMAT_VERSION = 1
+INDEX_FILE = "chunk_index.json"
+SRX_COLUMN = "SRX_accession"
+"""The obs column that holds each cell's experiment."""
+CHUNK_FILE = re.compile(r"chunk_\d{4,}\.h5")
+"""What :func:`chunk_file_name` gives."""
+
+
+def chunk_file_name(chunk_id: int) -> str:
+    """Name of a chunk file: ``chunk_0000.h5``, with more digits from 10,000 on."""
+    return f"chunk_{chunk_id:04d}.h5"
