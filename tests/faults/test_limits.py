@@ -24,7 +24,7 @@ from tests.support.fault_points import CLEAN_ERROR, Points, in_child
 from scvae_data import ChunkedDataModule, open_index
 from scvae_data.commands.verify import verify
 from scvae_data.errors import DamagedFileError, ScvaeDataError
-from scvae_data.store import ChunkReader, Codec, CompactCsr, write_chunk
+from scvae_data.store import ChunkContent, ChunkReader, Codec, CompactCsr, write_chunk
 
 from .conftest import LONG, content, make, many
 
@@ -179,9 +179,8 @@ def test_what_is_written_is_read(
                 for name, n in zip("cg", x.shape, strict=True))  # fmt: skip
     form = Codec(codec)
     entry = write_chunk(
-        path, x=CompactCsr.from_scipy(sp.csr_matrix(x)), obs=obs, var=var, uns={}, codec=form,
-        block_elements=block_elements,
-    )  # fmt: skip
+        path, ChunkContent(CompactCsr.from_scipy(sp.csr_matrix(x)), obs, var, {}), form, block_elements=block_elements
+    )
     reader = ChunkReader(path, entry, n_vars=x.shape[1], codec=form, block_elements=block_elements)
     np.testing.assert_array_equal(reader.read_rows(0, len(x)).to_scipy(np.int64).toarray(), x)
     half = len(x) // 2

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from tests.support.datasets import positional_counts
 
 from scvae_data.errors import StoreError
-from scvae_data.store import ChunkReader, Codec, CompactCsr, CsrStream, write_chunk
+from scvae_data.store import ChunkContent, ChunkReader, Codec, CompactCsr, CsrStream, write_chunk
 
 UNS = {"scvae_data": {"format_version": 1, "processing_id": "p", "normalization": {"target_sum": 1e4, "on": True}}}
 
@@ -49,8 +49,9 @@ def tables(n_obs: int, n_vars: int) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def write(path: Path, matrix: sp.csr_matrix, codec: str = "gzip", **changes):
     obs, var = tables(*matrix.shape)
-    arguments = {"x": CompactCsr.from_scipy(matrix), "obs": obs, "var": var, "uns": UNS, "codec": Codec(codec)}
-    return write_chunk(path, **arguments | {"block_elements": 16} | changes)
+    parts = {"x": CompactCsr.from_scipy(matrix), "obs": obs, "var": var, "uns": UNS}
+    content = ChunkContent(**parts | {name: changes.pop(name) for name in parts.keys() & changes.keys()})
+    return write_chunk(path, content, Codec(codec), **{"block_elements": 16} | changes)
 
 
 def read_back(path: Path, entry, n_vars: int, codec: str, block_elements: int = 16) -> sp.csr_matrix:
@@ -168,8 +169,9 @@ for codec in ("gzip", "lz4", "none"):
 
 def test_bytes_do_not_depend_on_process_time_place_or_plugin(tmp_path):
     printed = []
+    paths = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
     for number, plugin in enumerate(["plugin", "none"]):
-        environment = os.environ | {"PYTHONHASHSEED": str(number + 1), "PYTHONPATH": str(Path(__file__).parents[2])}
+        environment = os.environ | {"PYTHONHASHSEED": str(number + 1), "PYTHONPATH": paths}
         command = [sys.executable, "-c", SCRIPT, str(tmp_path / f"run{number}"), plugin]
         # Started one after the other, seconds apart: a time stamp in a file would differ.
         printed.append(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout)

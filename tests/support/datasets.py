@@ -14,6 +14,7 @@ import scipy.sparse as sp
 from scvae_data.store import (
     GENE_LIST_FILE,
     OBS_FILE,
+    ChunkContent,
     ChunkEntry,
     Chunking,
     CompactCsr,
@@ -134,11 +135,8 @@ def make_dataset(
             chunks.append(
                 write_chunk(
                     path / chunk_file_name(chunk_id),
-                    x=CompactCsr.from_scipy(x[part]),
-                    obs=obs.iloc[part],
-                    var=var,
-                    uns=uns,
-                    codec=chunking.codec,
+                    ChunkContent(CompactCsr.from_scipy(x[part]), obs.iloc[part], var, uns),
+                    chunking.codec,
                     block_elements=block_elements,
                     first_row=first,
                 )

@@ -1,7 +1,7 @@
 """The dataset format: the only thing that processing and loading share. ``docs/format.md`` is its specification."""
 
 from scvae_data.store.chunk_reader import ChunkReader
-from scvae_data.store.chunk_writer import ChunkEntry, write_chunk
+from scvae_data.store.chunk_writer import ChunkContent, ChunkEntry, write_chunk
 from scvae_data.store.chunking import Chunking
 from scvae_data.store.codec import Codec
 from scvae_data.store.csr import STREAM_MAX_COUNT, CompactCsr, CsrStream, count_dtype, index_dtype
@@ -27,6 +27,7 @@ __all__ = [
     "OBS_FILE",
     "SRX_COLUMN",
     "STREAM_MAX_COUNT",
+    "ChunkContent",
     "ChunkEntry",
     "ChunkReader",
     "Chunking",

@@ -26,7 +26,7 @@ from scvae_data.store.files import check_plain_name, write_atomic
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["ChunkEntry", "write_chunk"]
+__all__ = ["ChunkContent", "ChunkEntry", "write_chunk"]
 
 # Pinned: the newest format of an HDF5 library would change the bytes with its
 # version. This one checksums its metadata and is read by HDF5 1.10 and later.
@@ -75,34 +75,43 @@ class _Stored:
     crc32: int
 
 
-def write_chunk(
-    path: Path,
-    *,
-    x: CompactCsr | CsrStream,
-    obs: pd.DataFrame,
-    var: pd.DataFrame,
-    uns: Mapping[str, Any],
-    codec: Codec,
-    block_elements: int = 131_072,
-    n_threads: int = 1,
-    first_row: int = 0,
-) -> ChunkEntry:
-    """Write one chunk file atomically; equal arguments give equal bytes.
-
-    The file is built in memory, because a disk that fills up under HDF5 takes
-    the interpreter with it; beside ``x``, or a part of it, that takes about
-    the compressed size.
+@dataclass(frozen=True, eq=False)
+class ChunkContent:
+    """What a chunk file holds.
 
     Parameters
     ----------
-    path
-        The file; replaced when it exists.
     x
         Canonical rows (:meth:`CompactCsr.check_canonical`), whole or part by part.
     obs, var
         Tables whose index holds the names of cells and genes, in the order of ``x``.
     uns
         Nested mappings of strings and numbers.
+    """
+
+    x: CompactCsr | CsrStream
+    obs: pd.DataFrame
+    var: pd.DataFrame
+    uns: Mapping[str, Any]
+
+
+def write_chunk(
+    path: Path, content: ChunkContent, codec: Codec, *, block_elements: int, n_threads: int = 1, first_row: int = 0
+) -> ChunkEntry:
+    """Write one chunk file atomically; equal arguments give equal bytes.
+
+    The file is built in memory, because a disk that fills up under HDF5 takes
+    the interpreter with it; beside ``content.x``, or a part of it, that takes
+    about the compressed size.
+
+    Parameters
+    ----------
+    path
+        The file; replaced when it exists.
+    content
+        What it holds.
+    codec
+        How blocks are compressed.
     block_elements
         Elements of an HDF5 chunk of indptr, indices and data.
     n_threads
@@ -113,11 +122,12 @@ def write_chunk(
     Raises
     ------
     StoreError
-        If ``x`` is not canonical, or lengths or column types do not fit.
+        If ``content.x`` is not canonical, or lengths or column types do not fit.
     OSError
         If the file cannot be written; nothing is left behind then.
     """
     check_plain_name(path.name)
+    x, obs, var = content.x, content.obs, content.var
     if len(obs) != x.n_obs or len(var) != x.n_vars:
         raise StoreError(f"obs and var have {len(obs)} and {len(var)} rows for a {x.n_obs} × {x.n_vars} matrix")
     image = io.BytesIO()
@@ -129,13 +139,13 @@ def write_chunk(
         table.attrs["crc32"] = np.uint32(deflate.crc32(table[()].tobytes()))
         write_frame(file, "obs", obs)
         write_frame(file, "var", var)
-        write_mapping(file, "uns", uns)
+        write_mapping(file, "uns", content.uns)
         place = (int(table.id.get_offset()), int(table.nbytes), int(table.attrs["crc32"]))
-    with image.getbuffer() as content:
-        write_atomic(path, content)
+    with image.getbuffer() as whole:
+        write_atomic(path, whole)
         stored = {name: sum(block.size for block in blocks if block.array == code) for code, name in enumerate(ARRAYS)}
-        digest = hashlib.sha256(content).hexdigest()
-        return ChunkEntry(path.name, x.n_obs, x.nnz, first_row, content.nbytes, digest, max_count, *place, stored)
+        digest = hashlib.sha256(whole).hexdigest()
+        return ChunkEntry(path.name, x.n_obs, x.nnz, first_row, whole.nbytes, digest, max_count, *place, stored)
 
 
 def _write_matrix(

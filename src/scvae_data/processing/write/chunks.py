@@ -24,6 +24,7 @@ from scvae_data.processing.work import WorkFolder
 from scvae_data.store import (
     FORMAT_VERSION,
     STREAM_MAX_COUNT,
+    ChunkContent,
     ChunkEntry,
     Codec,
     CompactCsr,
@@ -84,11 +85,8 @@ def write_one(job: WriteJob, number: int, cells: ChunkRange) -> dict[str, Any]:
         rows, obs = gathered(job, decision, runs, cells)
         entry = write_chunk(
             path,
-            x=matrix_of(rows, decision),
-            obs=obs,
-            var=load_var(job.work, job.digest),
-            uns=chunk_uns(decision),
-            codec=job.codec,
+            ChunkContent(matrix_of(rows, decision), obs, load_var(job.work, job.digest), chunk_uns(decision)),
+            job.codec,
             block_elements=job.block_elements,
             n_threads=job.n_threads,
             first_row=cells.first_row,
