@@ -14,6 +14,7 @@ from tests.support.datasets import make_dataset, positional_counts
 from scvae_data.errors import DamagedFileError
 from scvae_data.store import ChunkContent, ChunkReader, Codec, CompactCsr, DatasetIndex, open_index, write_chunk
 from scvae_data.store.block_table import COLUMNS
+from scvae_data.store.source import LocalFile
 
 CODECS = ["gzip", "lz4", "none"]
 
@@ -134,14 +135,16 @@ def test_closing_frees_the_descriptor_and_reading_opens_again(tmp_path):
 
 def test_a_forked_child_opens_its_own(tmp_path):
     index, x = opened(tmp_path / "data")
-    reader = index.reader(0)
+    openers = []
+    reader = replace(index, open_source=lambda path: openers.append(os.getpid()) or LocalFile(path)).reader(0)
     reader.read_rows(0, 3)
-    pid = os.fork()
+    parent, pid = os.getpid(), os.fork()
     if pid == 0:
-        fine = same(reader.read_rows(5, 9), x[5:9]) and list(reader._handles) == [os.getpid()]
+        fine = same(reader.read_rows(5, 9), x[5:9]) and openers == [parent, os.getpid()]
         os._exit(0 if fine else 1)
     assert os.waitpid(pid, 0)[1] == 0
     assert same(reader.read_rows(5, 9), x[5:9])
+    assert openers == [parent]
 
 
 # --- damage --------------------------------------------------------------------------------------

@@ -1,9 +1,7 @@
-"""Row numbers in, compact rows out: the read side of a chunk, by ``pread`` and without HDF5."""
+"""Row numbers in, compact rows out: the read side of a chunk, by ranges of bytes and without HDF5."""
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,28 +10,15 @@ import deflate
 import numpy as np
 from numpy.typing import NDArray
 
-from scvae_data.errors import DamagedFileError
 from scvae_data.store.block_table import ArrayBlocks, TableError, parse_table
 from scvae_data.store.byte_shuffle import narrow
 from scvae_data.store.chunk_writer import ChunkEntry
 from scvae_data.store.codec import Codec, CodecError
 from scvae_data.store.csr import CompactCsr, count_dtype, index_dtype
-from scvae_data.store.files import open_plain
 from scvae_data.store.native_decode import unpack
+from scvae_data.store.source import ListedFile, LocalFile, OpenSource, damaged
 
 __all__ = ["ChunkReader"]
-
-
-class _Handle:
-    """An open file descriptor, closed when the last reference goes: a reader in another thread keeps it open."""
-
-    def __init__(self, path: Path) -> None:
-        self.fd = open_plain(path)
-
-    def __del__(self) -> None:
-        fd, self.fd = getattr(self, "fd", -1), -1
-        if fd >= 0:
-            os.close(fd)
 
 
 class ChunkReader:
@@ -52,9 +37,20 @@ class ChunkReader:
         Its entry in the index.
     n_vars, codec, block_elements
         Facts of the directory, from the index.
+    open_source
+        Opens the file.
     """
 
-    def __init__(self, path: Path, entry: ChunkEntry, *, n_vars: int, codec: Codec, block_elements: int) -> None:
+    def __init__(
+        self,
+        path: Path,
+        entry: ChunkEntry,
+        *,
+        n_vars: int,
+        codec: Codec,
+        block_elements: int,
+        open_source: OpenSource = LocalFile,
+    ) -> None:
         self.path = path
         self.entry = entry
         self.n_vars = n_vars
@@ -62,23 +58,11 @@ class ChunkReader:
         self.block_elements = block_elements
         self.index_dtype = index_dtype(n_vars)
         self.count_dtype = count_dtype(entry.max_count)
-        self._reset()
-
-    def _reset(self) -> None:
-        self._handles: dict[int, _Handle] = {}
+        self._file = ListedFile(path, entry.bytes, open_source)
         self._layout: tuple[dict[str, ArrayBlocks], NDArray[np.int64]] | None = None
-        # One count per thread: additions from two threads to one number could be lost.
-        self._bytes_by_thread: dict[int, int] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__.copy()
-        for name in ("_handles", "_layout", "_bytes_by_thread"):
-            del state[name]
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._reset()
+        return {**self.__dict__, "_layout": None}
 
     def __enter__(self) -> ChunkReader:
         return self
@@ -87,27 +71,23 @@ class ChunkReader:
         self.close()
 
     def check_size(self) -> None:
-        """Raise DamagedFileError unless the file is there with the size that the index says; does not open it."""
-        try:
-            size = self.path.stat().st_size
-        except OSError as error:
-            raise self._damaged(f"cannot be opened ({error.strerror})") from None
-        if size != self.entry.bytes:
-            raise self._damaged(f"has {size} bytes, the index says {self.entry.bytes}")
+        """Raise DamagedFileError unless the file is there with the size that the index says; leaves it closed."""
+        self._file.source()
+        self.close()
 
     def close(self) -> None:
         """Close the file; the next read opens it again."""
-        self._handles.clear()
+        self._file.close()
 
     @property
     def bytes_read(self) -> int:
         """Bytes read from the file so far, in this process."""
-        return sum(list(self._bytes_by_thread.values()))
+        return self._file.bytes_read
 
     @property
     def bytes_read_here(self) -> int:
         """Bytes that the calling thread has read from the file so far."""
-        return self._bytes_by_thread.get(threading.get_ident(), 0)
+        return self._file.bytes_read_here
 
     @property
     def indptr(self) -> NDArray[np.int64]:
@@ -157,10 +137,12 @@ class ChunkReader:
         ranges = [(int(indptr[start]), int(indptr[stop])) for start, stop in spans]
         highest = self._fill("indices", blocks["indices"], ranges, indices)
         if highest >= self.n_vars and n_elements:
-            raise self._damaged(f"refers to gene {highest} of {self.n_vars}")
+            raise damaged(self.path, f"refers to gene {highest} of {self.n_vars}")
         largest = self._fill("data", blocks["data"], ranges, data)
         if largest > self.entry.max_count:
-            raise self._damaged(f"holds a count of {largest} where the index knows of {self.entry.max_count} at most")
+            raise damaged(
+                self.path, f"holds a count of {largest} where the index knows of {self.entry.max_count} at most"
+            )
         return n_elements
 
     def _spans_indptr(self, spans: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
@@ -173,11 +155,11 @@ class ChunkReader:
     def _fill(self, name: str, blocks: ArrayBlocks, ranges: list[tuple[int, int]], out: NDArray[Any]) -> int:
         """Copy element ranges of an array into ``out``; return the largest value seen."""
         total = sum(stop - start for start, stop in ranges)
-        handle = self._handle()  # referred to, and so open, until all is read
-        done = unpack(handle.fd, self.codec.name, blocks, np.array(ranges, np.int64), out[:total])
+        source = self._file.source()  # referred to, and so open, until all is read
+        done = unpack(source.fileno(), self.codec.name, blocks, np.array(ranges, np.int64), out[:total])
         if done is None:
             return self._fill_by_blocks(name, blocks, ranges, out)
-        self._count(done.n_bytes)
+        self._file.count(done.n_bytes)
         return done.largest
 
     def _fill_by_blocks(self, name: str, blocks: ArrayBlocks, ranges: list[tuple[int, int]], out: NDArray[Any]) -> int:
@@ -192,20 +174,20 @@ class ChunkReader:
         return largest
 
     def _read_block(self, name: str, blocks: ArrayBlocks, block: int) -> NDArray[Any]:
-        stored = self._pread(int(blocks.offset[block]), int(blocks.size[block]))
+        stored = self._file.read(int(blocks.offset[block]), int(blocks.size[block]))
         if deflate.crc32(stored) != int(blocks.crc32[block]):
-            raise self._damaged(f"block {block} of {name} does not match its checksum")
+            raise damaged(self.path, f"block {block} of {name} does not match its checksum")
         mask = int(blocks.filter_mask[block])
         try:
             return self.codec.decode(stored, filter_mask=mask, length=blocks.length, itemsize=blocks.itemsize)
         except CodecError as error:
-            raise self._damaged(f"block {block} of {name} {error}") from None
+            raise damaged(self.path, f"block {block} of {name} {error}") from None
 
     def _load(self) -> tuple[dict[str, ArrayBlocks], NDArray[np.int64]]:
         """Table and indptr; threads that come first together both read them, and agree."""
         if self._layout is None:
             entry = self.entry
-            stored = self._pread(entry.blocks_offset, entry.blocks_size)
+            stored = self._file.read(entry.blocks_offset, entry.blocks_size)
             try:
                 blocks = parse_table(
                     stored,
@@ -217,7 +199,7 @@ class ChunkReader:
                     file_bytes=entry.bytes,
                 )
             except TableError as error:
-                raise self._damaged(str(error)) from None
+                raise damaged(self.path, str(error)) from None
             self._layout = blocks, self._read_indptr(blocks["indptr"])
         return self._layout
 
@@ -226,49 +208,9 @@ class ChunkReader:
         parts = [self._read_block("indptr", blocks, block) for block in range(blocks.offset.size)]
         indptr = np.concatenate(parts)[: blocks.n_elements].astype(np.int64)
         if indptr[0] != 0 or indptr[-1] != self.entry.nnz or (np.diff(indptr) < 0).any():
-            raise self._damaged(f"its row starts do not ascend from 0 to {self.entry.nnz}")
+            raise damaged(self.path, f"its row starts do not ascend from 0 to {self.entry.nnz}")
         indptr.flags.writeable = False
         return indptr
-
-    def _handle(self) -> _Handle:
-        pid = os.getpid()
-        handle = self._handles.get(pid)
-        if handle is None:
-            try:
-                opened = _Handle(self.path)
-            except OSError as error:
-                raise self._damaged(f"cannot be opened ({error.strerror})") from None
-            if os.fstat(opened.fd).st_size != self.entry.bytes:
-                size = os.fstat(opened.fd).st_size
-                raise self._damaged(f"has {size} bytes, the index says {self.entry.bytes}")
-            # No lock, which a fork could copy in its locked state: whoever stores first wins.
-            handle = self._handles.setdefault(pid, opened)
-            for parent in [other for other in self._handles if other != pid]:
-                self._handles.pop(parent, None)
-        return handle
-
-    def _pread(self, offset: int, size: int) -> bytearray:
-        """The ``size`` bytes of the file from ``offset`` on."""
-        handle = self._handle()  # a file of another size than the index says is refused before memory for it is taken
-        content = bytearray(size)
-        target = memoryview(content)
-        done = 0
-        try:
-            while done < size and (more := os.preadv(handle.fd, [target[done:]], offset + done)):
-                done += more
-        except OSError as error:
-            raise self._damaged(f"cannot be read ({error.strerror})") from None
-        self._count(done)
-        if done != size:
-            raise self._damaged(f"ends at byte {offset + done}, before the end of a block")
-        return content
-
-    def _count(self, n_bytes: int) -> None:
-        thread = threading.get_ident()
-        self._bytes_by_thread[thread] = self._bytes_by_thread.get(thread, 0) + n_bytes
-
-    def _damaged(self, fault: str) -> DamagedFileError:
-        return DamagedFileError(f"{self.path}: {fault}; run process.py again with resume=true")
 
 
 def _segments(ranges: Sequence[tuple[int, int]], length: int) -> Iterator[tuple[int, int, int]]:

@@ -21,6 +21,7 @@ from scvae_data.store.gene_list import GENE_LIST_FILE, GeneList, read_gene_list
 from scvae_data.store.names import FORMAT_VERSION, SRX_COLUMN
 from scvae_data.store.obs_reader import ObsReader
 from scvae_data.store.obs_writer import NAME_COLUMN, OBS_FILE, ObsColumn
+from scvae_data.store.source import LocalFile, OpenSource
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,6 +65,8 @@ class DatasetIndex:
         Whether the counts come from the simulator.
     content_hash
         SHA-256 over the checksums of all content; set when written.
+    open_source
+        Opens chunk files and obs.parquet; see :class:`~scvae_data.store.source.ByteSource`.
     """
 
     path: Path
@@ -83,6 +86,7 @@ class DatasetIndex:
     simulated: bool = False
     content_hash: str = ""
     format_version: int = FORMAT_VERSION
+    open_source: OpenSource = field(default=LocalFile, repr=False)
     _codes: dict[str, NDArray[np.int32]] = field(default_factory=dict, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -118,7 +122,9 @@ class DatasetIndex:
     @cached_property
     def obs_reader(self) -> ObsReader:
         """Reader of obs.parquet."""
-        return ObsReader(self.path / OBS_FILE, self.files[OBS_FILE], self.obs_columns, self.first_rows)
+        return ObsReader(
+            self.path / OBS_FILE, self.files[OBS_FILE], self.obs_columns, self.first_rows, self.open_source
+        )
 
     def reader(self, chunk_id: int) -> ChunkReader:
         """Return a new reader of one chunk's counts."""
@@ -129,6 +135,7 @@ class DatasetIndex:
             n_vars=self.n_vars,
             codec=self.codec,
             block_elements=self.block_elements,
+            open_source=self.open_source,
         )
 
     def locate(self, rows: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -18,6 +18,7 @@ from scvae_data.store.files import FileFacts, check_plain_name, parse_json, read
 from scvae_data.store.gene_list import GENE_LIST_FILE
 from scvae_data.store.names import FORMAT_VERSION, INDEX_FILE, SRX_COLUMN
 from scvae_data.store.obs_writer import OBS_FILE, ObsColumn
+from scvae_data.store.source import LocalFile, OpenSource
 
 __all__ = ["open_index", "write_index"]
 
@@ -47,8 +48,15 @@ def write_index(directory: Path, index: DatasetIndex) -> DatasetIndex:
     return index
 
 
-def open_index(path: Path | str) -> DatasetIndex:
+def open_index(path: Path | str, open_source: OpenSource = LocalFile) -> DatasetIndex:
     """Open a dataset directory; reads its index only.
+
+    Parameters
+    ----------
+    path
+        The directory; its JSON files are read from there.
+    open_source
+        Opens its chunk files and obs.parquet, by their paths.
 
     Raises
     ------
@@ -73,7 +81,7 @@ def open_index(path: Path | str) -> DatasetIndex:
         )
     verify_checksum(file, encoded)
     try:
-        index = _from_json(directory, content)
+        index = replace(_from_json(directory, content), open_source=open_source)
         _check(index)
         if index.content_hash != _content_hash(index):
             raise ValueError("content_hash is not that of the files listed")

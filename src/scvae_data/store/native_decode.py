@@ -115,14 +115,14 @@ class Unpacked(NamedTuple):
 
 
 def unpack(
-    fd: int, name: CodecName, blocks: ArrayBlocks, ranges: NDArray[np.int64], out: NDArray[Any]
+    fd: int | None, name: CodecName, blocks: ArrayBlocks, ranges: NDArray[np.int64], out: NDArray[Any]
 ) -> Unpacked | None:
     """Read ranges of elements of one array.
 
     Parameters
     ----------
     fd
-        The open chunk file.
+        The open chunk file; None if it lies elsewhere.
     name
         Its codec.
     blocks
@@ -134,10 +134,10 @@ def unpack(
 
     Returns
     -------
-    What was seen on the way; None if a block is not of the common case, or not sound.
+    What was seen on the way; None if there is nothing to read from, or a block is not of the common case or not sound.
     """
     code, library = CODES.get(name), _libdeflate()
-    if code is None or library is None or not out.size:
+    if fd is None or code is None or library is None or not out.size:
         return None
     stored = _scratch("stored", int(blocks.size.max()) + PADDING)
     planes = _scratch("planes", blocks.itemsize * blocks.length).reshape(blocks.itemsize, blocks.length)

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from scvae_data.errors import DamagedFileError
-from scvae_data.store.files import FileFacts, open_plain
+from scvae_data.store.files import FileFacts
 from scvae_data.store.obs_writer import NAME_COLUMN, ObsColumn
 from scvae_data.store.parquet_checksums import Tail, TailError, read_tail
+from scvae_data.store.source import ListedFile, LocalFile, OpenSource, damaged
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,12 +36,20 @@ class ObsReader:
         Its columns, from the index.
     first_rows
         Global first row of every row group and, last, the number of rows; int64.
+    open_source
+        Opens the file, for each read anew.
     """
 
     def __init__(
-        self, path: Path, facts: FileFacts, columns: Mapping[str, ObsColumn], first_rows: NDArray[np.int64]
+        self,
+        path: Path,
+        facts: FileFacts,
+        columns: Mapping[str, ObsColumn],
+        first_rows: NDArray[np.int64],
+        open_source: OpenSource = LocalFile,
     ) -> None:
         self.path = path
+        self.open_source = open_source
         self.facts = facts
         self.columns = {NAME_COLUMN: ObsColumn("string"), **columns}
         self.first_rows = first_rows
@@ -76,9 +84,9 @@ class ObsReader:
             table = self._read_table(list(columns), groups)
         except (OSError, pa.ArrowException, ValueError) as error:
             fault = getattr(error, "strerror", None) or str(error).splitlines()[0]
-            raise self._damaged(fault) from None
+            raise damaged(self.path, fault) from None
         if table.num_rows != int(sum(self.first_rows[group + 1] - self.first_rows[group] for group in groups)):
-            raise self._damaged(f"its row groups hold {table.num_rows} rows, which is not what the index says")
+            raise damaged(self.path, f"its row groups hold {table.num_rows} rows, which is not what the index says")
         return table
 
     def _to_pandas(self, name: str, values: pa.ChunkedArray) -> Any:
@@ -107,38 +115,64 @@ class ObsReader:
         for part in values.chunks:
             local = part.dictionary.to_pylist()
             if unknown := [item for item in local if item not in place]:
-                raise self._damaged(f"{name} holds {unknown[0]!r}, which the index does not list")
+                raise damaged(self.path, f"{name} holds {unknown[0]!r}, which the index does not list")
             to_global = np.array([*(place[item] for item in local), -1], dtype=np.int32)
             indices = part.indices.fill_null(len(local)) if part.null_count else part.indices
             parts.append(to_global[joined([indices])])
         return np.concatenate([np.zeros(0, np.int32), *parts])
 
     def _read_table(self, columns: list[str], groups: list[int]) -> pa.Table:
-        with os.fdopen(open_plain(self.path), "rb") as file:
-            tail = self._load_tail(file.fileno())
-            place = {name: number for number, name in enumerate(self.columns)}
-            for group in groups:
-                for name in columns:
-                    tail.verify(file.fileno(), group, place[name])
-            parquet = pq.ParquetFile(file, metadata=tail.metadata)
-            return parquet.read_row_groups(groups, columns=columns, use_threads=False)
+        file = ListedFile(self.path, self.facts.bytes, self.open_source)
+        tail = self._load_tail(file)
+        place = {name: number for number, name in enumerate(self.columns)}
+        proved = dict(tail.column_chunk(file.read, group, place[name]) for group in groups for name in columns)
+        # Without pre_buffer each column chunk is asked for as it is.
+        parquet = pq.ParquetFile(Proved(proved, self.facts.bytes), metadata=tail.metadata, pre_buffer=False)
+        return parquet.read_row_groups(groups, columns=columns, use_threads=False)
 
-    def _load_tail(self, fd: int) -> Tail:
+    def _load_tail(self, file: ListedFile) -> Tail:
         """The end of the file, read and checked once."""
         if self._tail is None:
             facts = self.facts
-            tail = read_tail(
-                fd, file_bytes=facts.bytes, tail_bytes=facts.tail_bytes or 0, tail_crc32=facts.tail_crc32 or 0
-            )
+            tail = read_tail(file.read, facts.bytes, facts.tail_bytes or 0, facts.tail_crc32 or 0)
             if tail.crc32.shape[0] != self.first_rows.size - 1 or tail.metadata.schema.names != list(self.columns):
                 raise TailError("its row groups or columns are not those of the index")
             self._tail = tail
-        elif os.fstat(fd).st_size != self.facts.bytes:
-            raise TailError("its size has changed")
         return self._tail
 
-    def _damaged(self, fault: str) -> DamagedFileError:
-        return DamagedFileError(f"{self.path}: {fault}; run process.py again with resume=true")
+
+class Proved:
+    """A file object of those bytes of a file that were proved to be right, by their first one.
+
+    What is parsed is what was checked, whatever happens to the file meanwhile.
+    """
+
+    closed = False
+
+    def __init__(self, parts: Mapping[int, bytes], n_bytes: int) -> None:
+        self._parts = parts
+        self._n_bytes = n_bytes
+        self._at = 0
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a byte, counted as files do; return which it is."""
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._n_bytes}[whence]
+        return self._at
+
+    def tell(self) -> int:
+        """Which byte is read next."""
+        return self._at
+
+    def read(self, n_bytes: int) -> bytes:
+        """The next ``n_bytes``."""
+        part = self._parts.get(self._at, b"")
+        if len(part) != n_bytes:
+            raise OSError(f"asked for {n_bytes} bytes at {self._at}, where {len(part)} are known")
+        self._at += n_bytes
+        return part
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 def joined(parts: Sequence[pa.Array]) -> NDArray[Any]:

@@ -8,6 +8,7 @@ every Parquet reader, so the file stays an ordinary one.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -20,6 +21,8 @@ from numpy.typing import NDArray
 __all__ = ["Tail", "TailError", "read_tail", "seal"]
 
 MAGIC = b"PAR1"
+Read = Callable[[int, int], bytes]
+"""Gives the bytes of a file from an offset on, as many as asked for."""
 
 
 class TailError(ValueError):
@@ -33,13 +36,14 @@ class Tail:
     metadata: pq.FileMetaData
     crc32: NDArray[np.uint32]
 
-    def verify(self, fd: int, row_group: int, column: int) -> int:
-        """Check the bytes of one column chunk of an open file; return how many they are."""
+    def column_chunk(self, read: Read, row_group: int, column: int) -> tuple[int, bytes]:
+        """Where one column chunk begins in the file, and its bytes, checked."""
         offset, size = _extent(self.metadata, row_group, column)
-        if deflate.crc32(os.pread(fd, size, offset)) != int(self.crc32[row_group, column]):
+        content = read(offset, size)
+        if deflate.crc32(content) != int(self.crc32[row_group, column]):
             name = self.metadata.schema.column(column).path
             raise TailError(f"column {name} of row group {row_group} does not match its checksum")
-        return size
+        return offset, content
 
 
 def seal(file: BinaryIO) -> tuple[int, int]:
@@ -61,18 +65,17 @@ def seal(file: BinaryIO) -> tuple[int, int]:
     return len(tail), int(deflate.crc32(tail))
 
 
-def read_tail(fd: int, *, file_bytes: int, tail_bytes: int, tail_crc32: int) -> Tail:
-    """Read and check the end of an open file.
+def read_tail(read: Read, file_bytes: int, tail_bytes: int, tail_crc32: int) -> Tail:
+    """Read and check the end of a file of ``file_bytes``.
 
     Raises
     ------
     TailError
-        If size or bytes are not those given.
+        If its last ``tail_bytes`` are not those that the checksum is of.
     """
-    size = os.fstat(fd).st_size
-    if size != file_bytes or not 0 < tail_bytes <= size:
-        raise TailError(f"has {size} bytes, the index says {file_bytes}")
-    tail = os.pread(fd, tail_bytes, size - tail_bytes)
+    if not 0 < tail_bytes <= file_bytes:
+        raise TailError(f"has no footer of {tail_bytes} bytes among its {file_bytes}")
+    tail = read(file_bytes - tail_bytes, tail_bytes)
     if deflate.crc32(tail) != tail_crc32:
         raise TailError("its footer does not match its checksum")
     n_footer = int.from_bytes(tail[-8:-4], "little") + 8
