@@ -249,7 +249,7 @@ def block_stages(reader: Any, n_blocks: int) -> dict[str, float]:
                 times.append(time.process_time())
                 deflate.crc32(buffer[:size])
                 times.append(time.process_time())
-                assert unpack(fd, reader.codec.name, blocks, place, out) is not None
+                assert unpack(fd, reader.codec.native, blocks, place, out) is not None
                 times.append(time.process_time())
                 for stage, seconds in zip(now, np.diff(times), strict=True):
                     now[stage] += seconds / len(numbers)

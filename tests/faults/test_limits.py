@@ -24,7 +24,7 @@ from tests.support.fault_points import CLEAN_ERROR, Points, in_child
 from scvae_data import ChunkedDataModule, open_index
 from scvae_data.commands.verify import verify
 from scvae_data.errors import DamagedFileError, ScvaeDataError
-from scvae_data.store import ChunkContent, ChunkReader, Codec, CompactCsr, write_chunk
+from scvae_data.store import ChunkContent, ChunkReader, CompactCsr, codec_of, write_chunk
 
 from .conftest import LONG, content, make, many
 
@@ -96,9 +96,9 @@ def test_a_full_disk_is_no_fault_of_an_input(
 @pytest.mark.parametrize(
     ("read", "message"),
     [
-        (lambda real: lambda fd, buffers, offset: real(fd, [memoryview(buffers[0])[:7]], offset), None),
-        (lambda real: lambda fd, buffers, offset: (_ for _ in ()).throw(OSError(errno.EIO, "gone")), "cannot be read"),
-        (lambda real: lambda fd, buffers, offset: 0, "ends at byte"),
+        (lambda real: lambda fd, n_bytes, offset: real(fd, min(7, n_bytes), offset), None),
+        (lambda real: lambda *_: (_ for _ in ()).throw(OSError(errno.EIO, "gone")), "cannot be read"),
+        (lambda real: lambda *_: b"", "ends at byte"),
     ],
     ids=["short", "failing", "empty"],
 )
@@ -107,7 +107,7 @@ def test_reads_that_are_short_or_fail(
 ) -> None:
     reader = open_index(clean).reader(0)
     expected = open_index(clean).reader(0).read_rows(0, 8).to_scipy()
-    monkeypatch.setattr(os, "preadv", read(os.preadv))
+    monkeypatch.setattr(os, "pread", read(os.pread))
     if message is None:
         assert (reader.read_rows(0, 8).to_scipy() != expected).nnz == 0
     else:
@@ -177,7 +177,7 @@ def test_what_is_written_is_read(
     path = tmp_path_factory.mktemp("round") / "chunk_0000.h5"
     obs, var = (pd.DataFrame(index=pd.Index([f"{name}{k}" for k in range(n)], dtype=object))
                 for name, n in zip("cg", x.shape, strict=True))  # fmt: skip
-    form = Codec(codec)
+    form = codec_of(codec)
     entry = write_chunk(
         path, ChunkContent(CompactCsr.from_scipy(sp.csr_matrix(x)), obs, var, {}), form, block_elements=block_elements
     )

@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from tests.support.datasets import make_dataset, positional_counts
 
 from scvae_data.errors import DamagedFileError
-from scvae_data.store import ChunkContent, ChunkReader, Codec, CompactCsr, DatasetIndex, open_index, write_chunk
+from scvae_data.store import ChunkContent, ChunkReader, CompactCsr, DatasetIndex, codec_of, open_index, write_chunk
 from scvae_data.store.block_table import COLUMNS
 from scvae_data.store.source import LocalFile
 
@@ -69,8 +69,9 @@ def test_read_into_fills_the_callers_arrays(tmp_path):
 def test_types_in_memory_are_the_narrowest(tmp_path, largest, n_vars, kinds):
     x = sp.csr_matrix(([1, largest], ([0, 2], [0, n_vars - 1])), shape=(3, n_vars), dtype=np.int64)
     content = ChunkContent(CompactCsr.from_scipy(x), _names(3), _names(n_vars), {})
-    entry = write_chunk(tmp_path / "c.h5", content, Codec(), block_elements=2)
-    rows = ChunkReader(tmp_path / "c.h5", entry, n_vars=n_vars, codec=Codec(), block_elements=2).read_rows(0, 3)
+    gzip = codec_of("gzip")
+    entry = write_chunk(tmp_path / "c.h5", content, gzip, block_elements=2)
+    rows = ChunkReader(tmp_path / "c.h5", entry, n_vars=n_vars, codec=gzip, block_elements=2).read_rows(0, 3)
     assert f"{rows.indices.dtype.str[1:]} {rows.data.dtype.str[1:]}" == kinds
     assert (rows.to_scipy(np.int64) != x).nnz == 0
 

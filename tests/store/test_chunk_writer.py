@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from tests.support.datasets import positional_counts
 
 from scvae_data.errors import StoreError
-from scvae_data.store import ChunkContent, ChunkReader, Codec, CompactCsr, CsrStream, write_chunk
+from scvae_data.store import ChunkContent, ChunkReader, CompactCsr, CsrStream, codec_of, write_chunk
 
 UNS = {"scvae_data": {"format_version": 1, "processing_id": "p", "normalization": {"target_sum": 1e4, "on": True}}}
 
@@ -51,11 +51,11 @@ def write(path: Path, matrix: sp.csr_matrix, codec: str = "gzip", **changes):
     obs, var = tables(*matrix.shape)
     parts = {"x": CompactCsr.from_scipy(matrix), "obs": obs, "var": var, "uns": UNS}
     content = ChunkContent(**parts | {name: changes.pop(name) for name in parts.keys() & changes.keys()})
-    return write_chunk(path, content, Codec(codec), **{"block_elements": 16} | changes)
+    return write_chunk(path, content, codec_of(codec), **{"block_elements": 16} | changes)
 
 
 def read_back(path: Path, entry, n_vars: int, codec: str, block_elements: int = 16) -> sp.csr_matrix:
-    reader = ChunkReader(path, entry, n_vars=n_vars, codec=Codec(codec), block_elements=block_elements)
+    reader = ChunkReader(path, entry, n_vars=n_vars, codec=codec_of(codec), block_elements=block_elements)
     return reader.read_rows(0, entry.n_obs).to_scipy(np.int64)
 
 

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from scvae_data.errors import ConfigError
-from scvae_data.store import Chunking, Codec
+from scvae_data.store import Chunking, codec_of
 
 
 def test_defaults_and_codec():
     chunking = Chunking(25_000)
     assert (chunking.chunk_size, chunking.compression_level, chunking.block_elements) == (25_000, 4, 131_072)
-    assert Chunking(10, "lz4", 9).codec == Codec("lz4", 9)
+    assert Chunking(10, "lz4", 9).codec == codec_of("lz4", 9)
     assert Chunking(np.int64(7)).chunk_size == 7
     assert Chunking(7, order="group", group_column="donor").group_column == "donor"
 
@@ -26,6 +26,11 @@ def test_defaults_and_codec():
         pytest.param({"block_elements": 0}, "block_elements=0 is out of range", id="block"),
         pytest.param({"block_elements": 1 << 30}, "block_elements=1073741824 is out of range", id="large block"),
         pytest.param({"compression": "zstd"}, "compression='zstd' is not one of", id="codec"),
+        pytest.param(
+            {"compression": "no_such.Codec"}, "compression='no_such.Codec' cannot be imported", id="no module"
+        ),
+        pytest.param({"compression": "os.path.Codec"}, "compression='os.path.Codec' cannot be imported", id="no name"),
+        pytest.param({"compression": "os.path"}, "compression='os.path' is no subclass of Codec", id="no codec"),
         pytest.param({"compression_level": 99}, "compression_level=99 does not fit", id="level"),
         pytest.param({"order": "random"}, "chunking.order='random' is not one of hash, source, group", id="order"),
         pytest.param({"order": "group"}, "order=group needs a group_column", id="group without column"),

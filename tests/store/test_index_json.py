@@ -136,6 +136,16 @@ def test_a_newer_version_is_refused_by_name(dataset, tmp_path):
         open_index(tmp_path)
 
 
+def test_a_codec_is_not_imported_because_an_index_names_it(dataset, tmp_path, monkeypatch):
+    (tmp_path / "their_codecs.py").write_text("raise SystemExit('it runs')")
+    monkeypatch.syspath_prepend(tmp_path)
+    encoded = encode_json(changed(content_of(dataset[0]), ("codec", "name"), "their_codecs.Codec"))
+    (tmp_path / INDEX_FILE).write_bytes(encoded)
+    with pytest.raises(StoreError, match=r"compressed by their_codecs\.Codec, .* import their_codecs first") as caught:
+        open_index(tmp_path)
+    assert not isinstance(caught.value, DamagedFileError)
+
+
 def test_flipped_bits_are_found(dataset, tmp_path):
     content = (dataset[0] / INDEX_FILE).read_bytes()
     for place in range(0, len(content), 5):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from scvae_data.store import native_decode as unpack_module
 from scvae_data.store.block_table import ArrayBlocks
-from scvae_data.store.codec import Codec
+from scvae_data.store.codec import Codec, codec_of
 from scvae_data.store.native_decode import unpack
 
 LENGTH = 280  # lz4 keeps the planes of smaller blocks together
@@ -49,7 +49,7 @@ def values_of(n: int, kind: str) -> np.ndarray:
 def test_ranges_hold_what_was_stored(tmp_path_factory, name, kind, itemsize):
     values = values_of(N, kind)
     path = tmp_path_factory.mktemp("blocks") / "array"
-    blocks = store(path, Codec(name), values, itemsize)
+    blocks = store(path, codec_of(name), values, itemsize)
 
     @settings(max_examples=30, deadline=None)
     @given(st.lists(st.integers(0, N), min_size=2, max_size=8).map(sorted))
@@ -69,7 +69,7 @@ def test_ranges_hold_what_was_stored(tmp_path_factory, name, kind, itemsize):
 
 def test_descending_ranges_are_read_in_their_order(tmp_path):
     values = values_of(N, "u2")
-    blocks = store(tmp_path / "array", Codec("gzip"), values)
+    blocks = store(tmp_path / "array", codec_of("gzip"), values)
     _, out = read(tmp_path / "array", "gzip", blocks, [(200, 250), (30, 90)], "u2")
     assert out.tolist() == [*values[200:250], *values[30:90]]
 
@@ -83,7 +83,7 @@ def test_large_blocks(tmp_path, name, kind):
         "small": rng.poisson(1.5, 300_000),
         "ascending": np.arange(300_000) * 11 % 20_000,
     }[kind].astype(np.uint16)
-    blocks = store(tmp_path / "array", Codec(name), values, length=131_072)
+    blocks = store(tmp_path / "array", codec_of(name), values, length=131_072)
     done, out = read(tmp_path / "array", name, blocks, [(5, 300_000)], "u2")
     assert np.array_equal(out, values[5:])
     assert done.largest == values[5:].max()
@@ -106,7 +106,7 @@ def damage(path, blocks: ArrayBlocks, at: int, value: bytes, honest: bool) -> Ar
 @pytest.mark.parametrize("name", ["gzip", "lz4"])
 def test_a_block_of_another_checksum_is_left(tmp_path, name):
     values = values_of(N, "u2")
-    blocks = store(tmp_path / "array", Codec(name), values)
+    blocks = store(tmp_path / "array", codec_of(name), values)
     changed = damage(tmp_path / "array", blocks, 3, b"?", honest=False)
     assert read(tmp_path / "array", name, changed, [(0, N)], "u2")[0] is None
     assert read(tmp_path / "array", name, changed, [(0, 50), (600, N)], "u2")[0] is not None
@@ -127,7 +127,7 @@ def test_a_block_of_another_checksum_is_left(tmp_path, name):
     ],
 )
 def test_a_block_that_does_not_decode_is_left(tmp_path, name, at, value):
-    blocks = store(tmp_path / "array", Codec(name), values_of(N, "u2"))
+    blocks = store(tmp_path / "array", codec_of(name), values_of(N, "u2"))
     changed = damage(tmp_path / "array", blocks, at, value, honest=True)
     assert read(tmp_path / "array", name, changed, [(0, N)], "u2")[0] is None
 
@@ -137,7 +137,7 @@ def test_a_block_that_does_not_decode_is_left(tmp_path, name, at, value):
 def test_values_too_large_for_where_they_go_are_left(tmp_path, name, length):
     values = np.zeros(3 * length, np.uint32)
     values[length + 5] = 65_539  # 3 in its lowest two bytes
-    blocks = store(tmp_path / "array", Codec(name), values, length=length)
+    blocks = store(tmp_path / "array", codec_of(name), values, length=length)
     assert read(tmp_path / "array", name, blocks, [(0, values.size)], "u2")[0] is None
     done, out = read(tmp_path / "array", name, blocks, [(0, values.size)], "u4")
     assert done.largest == 65_539 and np.array_equal(out, values)
@@ -148,7 +148,7 @@ def test_values_too_large_for_where_they_go_are_left(tmp_path, name, length):
 @pytest.mark.parametrize("name", ["gzip", "lz4"])
 def test_what_is_not_the_common_case_is_left(tmp_path, name):
     values = values_of(N, "u2")
-    blocks = store(tmp_path / "array", Codec(name), values)
+    blocks = store(tmp_path / "array", codec_of(name), values)
     skipped = np.ones_like(blocks.filter_mask)
     other = ArrayBlocks(N, LENGTH, 4, blocks.offset, blocks.size, skipped, blocks.crc32)
     assert read(tmp_path / "array", name, other, [(0, N)], "u2")[0] is None
@@ -157,12 +157,12 @@ def test_what_is_not_the_common_case_is_left(tmp_path, name):
 
 
 def test_uncompressed_blocks_are_left(tmp_path):
-    blocks = store(tmp_path / "array", Codec("none"), values_of(N, "u2"))
-    assert read(tmp_path / "array", "none", blocks, [(0, N)], "u2")[0] is None
+    blocks = store(tmp_path / "array", codec_of("none"), values_of(N, "u2"))
+    assert read(tmp_path / "array", codec_of("none").native, blocks, [(0, N)], "u2")[0] is None
 
 
 def test_nothing_is_taken_without_the_libraries(tmp_path, monkeypatch):
-    blocks = store(tmp_path / "array", Codec("gzip"), values_of(N, "u2"))
+    blocks = store(tmp_path / "array", codec_of("gzip"), values_of(N, "u2"))
     monkeypatch.setattr(unpack_module, "_libdeflate", lambda: None)
     assert read(tmp_path / "array", "gzip", blocks, [(0, N)], "u2")[0] is None
 
@@ -170,7 +170,7 @@ def test_nothing_is_taken_without_the_libraries(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["gzip", "lz4"])
 def test_threads_unpack_side_by_side(tmp_path, name):
     values = values_of(30_000, "u2")
-    blocks = store(tmp_path / "array", Codec(name), values, length=1000)
+    blocks = store(tmp_path / "array", codec_of(name), values, length=1000)
 
     def right(k: int) -> bool:
         _, out = read(tmp_path / "array", name, blocks, [(k * 700, k * 700 + 900)], "u2")

@@ -21,6 +21,10 @@ __all__ = ["main", "train"]
 
 def train(cfg: DictConfig) -> Any:
     """Train, or embed, what ``cfg`` describes; returns what a sweeper minimises."""
+    if "chunking.compression" in task_overrides():
+        from scvae_data.store.codec import imported_codec
+
+        imported_codec(cfg.chunking.compression)  # so that a directory may be opened that it compresses
     if {"chunk_size", "chunking"} & task_overrides().keys():
         check_against_index(cfg.chunk_size, cfg.data.data_path)
 

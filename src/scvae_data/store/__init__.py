@@ -3,7 +3,7 @@
 from scvae_data.store.chunk_reader import ChunkReader
 from scvae_data.store.chunk_writer import ChunkContent, ChunkEntry, write_chunk
 from scvae_data.store.chunking import Chunking
-from scvae_data.store.codec import Codec
+from scvae_data.store.codec import Codec, codec_of
 from scvae_data.store.csr import STREAM_MAX_COUNT, CompactCsr, CsrStream, count_dtype, index_dtype
 from scvae_data.store.dataset_index import DatasetIndex
 from scvae_data.store.files import (
@@ -41,6 +41,7 @@ __all__ = [
     "ObsReader",
     "ObsWriter",
     "chunk_file_name",
+    "codec_of",
     "count_dtype",
     "index_dtype",
     "obs_columns",

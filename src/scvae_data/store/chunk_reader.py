@@ -156,7 +156,7 @@ class ChunkReader:
         """Copy element ranges of an array into ``out``; return the largest value seen."""
         total = sum(stop - start for start, stop in ranges)
         source = self._file.source()  # referred to, and so open, until all is read
-        done = unpack(source.fileno(), self.codec.name, blocks, np.array(ranges, np.int64), out[:total])
+        done = unpack(source.fileno(), self.codec.native, blocks, np.array(ranges, np.int64), out[:total])
         if done is None:
             return self._fill_by_blocks(name, blocks, ranges, out)
         self._file.count(done.n_bytes)

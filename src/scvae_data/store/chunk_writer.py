@@ -223,9 +223,6 @@ def _create(group: h5py.Group, name: str, size: int, length: int, itemsize: int,
     if size:
         properties.set_chunk((length,))
         properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-        if codec.name == "lz4":
-            # HDF5 stores the name of a filter it knows: it must always know this one, or the bytes would differ.
-            import hdf5plugin  # noqa: F401
         for filter_id, values in codec.filters(length, itemsize):
             properties.set_filter(filter_id, h5py.h5z.FLAG_OPTIONAL, values)
     kind = h5py.h5t.STD_I32LE if itemsize == 4 else h5py.h5t.STD_I64LE

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from scvae_data.errors import ConfigError
-from scvae_data.store.codec import Codec, CodecName
+from scvae_data.store.codec import Codec, imported_codec
 
 __all__ = ["Chunking", "Order"]
 
@@ -24,7 +24,8 @@ class Chunking:
     chunk_size
         Cells of a chunk file; the last one may hold fewer.
     compression, compression_level
-        See :class:`~scvae_data.store.codec.Codec`; a level of None takes the codec's default.
+        ``"gzip"``, ``"lz4"``, ``"none"``, or the import path of a :class:`~scvae_data.store.codec.Codec`;
+        a level of None takes the codec's default.
     order
         ``"hash"`` shuffles the cells of all inputs, the same for any order of
         inputs and any chunk size; ``"source"`` keeps them by accession and
@@ -41,7 +42,7 @@ class Chunking:
     """
 
     chunk_size: int = 50_000
-    compression: CodecName = "gzip"
+    compression: str = "gzip"
     compression_level: int | None = None
     order: Order = "hash"
     group_column: str | None = None
@@ -64,7 +65,7 @@ class Chunking:
     @property
     def codec(self) -> Codec:
         """The codec with its level."""
-        return Codec(self.compression, self.compression_level)
+        return imported_codec(self.compression, self.compression_level)
 
 
 def _whole(name: str, value: object, unit: str, example: int, largest: int | None = None) -> int:

@@ -1,4 +1,4 @@
-"""One block of integers to stored bytes and back, as HDF5's own filters would do it.
+"""One block of integers to stored bytes and back, as HDF5's own filters would do it, by codecs known by name.
 
 Nothing here touches HDF5: blocks are written with ``write_direct_chunk`` and
 read with ``pread``, so that both run in threads, outside HDF5's global lock.
@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import functools
 import struct
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 import deflate
 import numpy as np
@@ -18,14 +19,29 @@ from numpy.typing import NDArray
 
 from scvae_data.errors import ConfigError
 from scvae_data.store.byte_shuffle import byte_entropy, join_planes, shuffle
+from scvae_data.system.import_path import imported
 
-__all__ = ["BLOSC_HEADER", "BLOSC_LZ4", "BLOSC_SHUFFLED", "Codec", "CodecError", "CodecName", "blosc_module"]
+__all__ = [
+    "BLOSC_HEADER",
+    "BLOSC_LZ4",
+    "BLOSC_SHUFFLED",
+    "CODECS",
+    "Codec",
+    "CodecError",
+    "Gzip",
+    "Lz4",
+    "Native",
+    "Uncompressed",
+    "as_values",
+    "blosc_module",
+    "codec_of",
+    "imported_codec",
+    "padded",
+]
 
-CodecName = Literal["gzip", "lz4", "none"]
-
-# First and last allowed level, and the default. Small counts decode fastest from libdeflate's
-# level 4; above it files shrink by 3 % and take longer to write.
-LEVELS: dict[str, tuple[int, int, int]] = {"gzip": (1, 12, 4), "lz4": (1, 9, 5), "none": (0, 0, 0)}
+Native = Literal["gzip", "lz4"]
+CODECS: dict[str, type[Codec]] = {}
+"""Every codec that this process knows, by name."""
 
 DEFLATE_FILTER, SHUFFLE_FILTER, BLOSC_FILTER = 1, 2, 32001
 
@@ -54,54 +70,65 @@ def blosc_module() -> ModuleType:
     return blosc  # type: ignore[no-any-return]
 
 
-@dataclass(frozen=True)
-class Codec:
+@dataclass(frozen=True, init=False)
+class Codec(ABC):
     """How blocks are compressed.
+
+    A codec of your own is a subclass, known from when its module is imported
+    by its import path, which the index of a directory records. Where a
+    directory is written, ``chunking.compression=my_codecs.Zstd`` imports it.
+    An index is data, and opening a directory imports nothing: whoever reads
+    it imports ``my_codecs`` before, or is told to. Worker processes get the
+    codec from the process that starts them.
 
     Parameters
     ----------
-    name
-        ``"gzip"``: HDF5's shuffle and deflate filters, which every HDF5 reads.
-        ``"lz4"``: the blosc filter (32001) with lz4 and byte shuffle; faster,
-        and readable only where hdf5plugin is imported. ``"none"``: as they are.
     level
-        gzip 1-12, lz4 1-9, none 0; None takes the codec's default.
+        How hard to compress; None takes the codec's default.
+
+    Raises
+    ------
+    ConfigError
+        If the codec has no such level.
     """
 
-    name: CodecName = "gzip"
-    level: int | None = None
+    name: ClassVar[str]
+    """What the index and ``chunking.compression`` call it: the import path unless the class says otherwise."""
+    levels: ClassVar[tuple[int, int, int]] = (0, 0, 0)
+    """First and last allowed level, and the default."""
+    native: ClassVar[Native | None] = None
+    """How :mod:`~scvae_data.store.native_decode` decodes the blocks; None for :meth:`decode` alone."""
+    level: int
 
-    def __post_init__(self) -> None:
-        if self.name not in LEVELS:
-            raise ConfigError(f"compression={self.name!r} is not one of {', '.join(get_args(CodecName))}")
-        first, last, default = LEVELS[self.name]
-        level = default if self.level is None else self.level
+    def __init_subclass__(cls, name: str | None = None) -> None:
+        cls.name = f"{cls.__module__}.{cls.__qualname__}" if name is None else name
+        if "__main__" not in cls.name and "<locals>" not in cls.name:  # whoever reads could not import those
+            CODECS[cls.name] = cls
+
+    def __init__(self, level: int | None = None) -> None:
+        first, last, default = self.levels
+        level = default if level is None else level
         if isinstance(level, bool) or not isinstance(level, int) or not first <= level <= last:
             allowed = f"{first} to {last}" if last else "null"
             raise ConfigError(f"compression_level={level!r} does not fit compression={self.name}: it takes {allowed}")
         object.__setattr__(self, "level", level)
 
+    @abstractmethod
     def filters(self, length: int, itemsize: int) -> list[tuple[int, tuple[int, ...]]]:
-        """HDF5 filter ids and client values for blocks of ``length`` values, in pipeline order."""
-        assert self.level is not None
-        if self.name == "gzip":
-            return [(SHUFFLE_FILTER, (itemsize,)), (DEFLATE_FILTER, (min(self.level, 9),))]
-        if self.name == "lz4":
-            # filter revision, blosc format, bytes a value, bytes a block, level, byte shuffle, lz4
-            return [(BLOSC_FILTER, (2, 2, itemsize, length * itemsize, self.level, 1, 1))]
-        return []
+        """HDF5 filter ids and client values for blocks of ``length`` values, in pipeline order.
 
+        HDF5 writes the name of a filter that it knows into the file, so a
+        plugin that brings one must be imported here, for equal bytes anywhere.
+        """
+
+    @abstractmethod
     def encode(self, values: NDArray[Any], length: int, itemsize: int) -> bytes | bytearray:
-        """Store unsigned ``values`` as a block of ``length`` values of ``itemsize`` bytes, zeros after the last."""
-        if self.name == "gzip":
-            return _deflate(shuffle(values, length, itemsize), length, self.level or 1)
-        wide = np.zeros(length, dtype=f"<u{itemsize}")
-        wide[: values.size] = values
-        if self.name == "lz4":
-            blosc = blosc_module()
-            return blosc.compress(wide, b"lz4", self.level, blosc.SHUFFLE)  # type: ignore[no-any-return]
-        return wide.tobytes()
+        """Store unsigned ``values`` as a block of ``length`` values of ``itemsize`` bytes, zeros after the last.
 
+        Called by several threads at once, as is :meth:`decode`.
+        """
+
+    @abstractmethod
     def decode(
         self, stored: bytes | bytearray | memoryview, *, filter_mask: int, length: int, itemsize: int
     ) -> NDArray[Any]:
@@ -125,22 +152,125 @@ class Codec:
         CodecError
             If the bytes do not decode to exactly ``length * itemsize`` bytes.
         """
-        n_bytes = length * itemsize
-        content: Any = stored
-        if self.name == "lz4" and not filter_mask & 1:
-            content = _unblosc(stored, n_bytes)
-        elif self.name == "gzip" and not filter_mask & 2:
+
+
+class Gzip(Codec, name="gzip"):
+    """HDF5's shuffle and deflate filters, which every HDF5 reads."""
+
+    # Small counts decode fastest from libdeflate's level 4; above it files shrink by 3 % and take longer to write.
+    levels = (1, 12, 4)
+    native = "gzip"
+
+    def filters(self, length: int, itemsize: int) -> list[tuple[int, tuple[int, ...]]]:
+        """Shuffle, then deflate."""
+        return [(SHUFFLE_FILTER, (itemsize,)), (DEFLATE_FILTER, (min(self.level, 9),))]
+
+    def encode(self, values: NDArray[Any], length: int, itemsize: int) -> bytes | bytearray:
+        """Byte planes as a zlib stream."""
+        return _deflate(shuffle(values, length, itemsize), length, self.level)
+
+    def decode(
+        self, stored: bytes | bytearray | memoryview, *, filter_mask: int, length: int, itemsize: int
+    ) -> NDArray[Any]:
+        """See :meth:`Codec.decode`."""
+        content = stored
+        if not filter_mask & 2:
             try:
-                content = deflate.zlib_decompress(stored, n_bytes)
+                content = deflate.zlib_decompress(stored, length * itemsize)
             except deflate.DeflateError:
-                raise CodecError(f"is not valid deflate data of {n_bytes} bytes") from None
-        if len(content) != n_bytes:
-            raise CodecError(f"decodes to {len(content)} bytes instead of {n_bytes}")
-        if self.name == "gzip" and not filter_mask & 1:
-            values = np.empty(length, f"<u{itemsize}")
-            join_planes(np.frombuffer(bytearray(content), np.uint8).reshape(itemsize, length), values)
+                raise CodecError(f"is not valid deflate data of {length * itemsize} bytes") from None
+        values = as_values(content, length, itemsize)
+        if filter_mask & 1:
             return values
-        return np.frombuffer(content, f"<u{itemsize}")
+        joined = np.empty(length, f"<u{itemsize}")
+        join_planes(np.frombuffer(bytearray(content), np.uint8).reshape(itemsize, length), joined)
+        return joined
+
+
+class Lz4(Codec, name="lz4"):
+    """The blosc filter (32001) with lz4 and byte shuffle: faster, and readable only where hdf5plugin is imported."""
+
+    levels = (1, 9, 5)
+    native = "lz4"
+
+    def filters(self, length: int, itemsize: int) -> list[tuple[int, tuple[int, ...]]]:
+        """Blosc: filter revision, its format, bytes a value, bytes a block, level, byte shuffle, lz4."""
+        import hdf5plugin  # noqa: F401
+
+        return [(BLOSC_FILTER, (2, 2, itemsize, length * itemsize, self.level, 1, 1))]
+
+    def encode(self, values: NDArray[Any], length: int, itemsize: int) -> bytes | bytearray:
+        """A blosc buffer."""
+        blosc, block = blosc_module(), padded(values, length, itemsize)
+        return blosc.compress(block, b"lz4", self.level, blosc.SHUFFLE)  # type: ignore[no-any-return]
+
+    def decode(
+        self, stored: bytes | bytearray | memoryview, *, filter_mask: int, length: int, itemsize: int
+    ) -> NDArray[Any]:
+        """See :meth:`Codec.decode`."""
+        content = stored if filter_mask & 1 else _unblosc(stored, length * itemsize)
+        return as_values(content, length, itemsize)
+
+
+class Uncompressed(Codec, name="none"):
+    """Blocks as they are."""
+
+    def filters(self, length: int, itemsize: int) -> list[tuple[int, tuple[int, ...]]]:
+        """None."""
+        return []
+
+    def encode(self, values: NDArray[Any], length: int, itemsize: int) -> bytes | bytearray:
+        """The block."""
+        return padded(values, length, itemsize).tobytes()
+
+    def decode(
+        self, stored: bytes | bytearray | memoryview, *, filter_mask: int, length: int, itemsize: int
+    ) -> NDArray[Any]:
+        """See :meth:`Codec.decode`."""
+        return as_values(stored, length, itemsize)
+
+
+def codec_of(name: str, level: int | None = None) -> Codec:
+    """The codec of a name that an index gives; imports nothing.
+
+    Raises
+    ------
+    ConfigError
+        If this process knows no such codec, or it has no such level.
+    """
+    if name not in CODECS:
+        raise ConfigError(f"compression={name!r} is not one of {', '.join(CODECS)}, nor the import path of a Codec")
+    return CODECS[name](level)
+
+
+def imported_codec(name: str, level: int | None = None) -> Codec:
+    """The codec of a name or import path that the user gives; what it names is imported.
+
+    Raises
+    ------
+    ConfigError
+        As :func:`codec_of`; also where nothing is found, or something that no reader could import.
+    """
+    if name in CODECS or "." not in name:
+        return codec_of(name, level)
+    found = imported(name, "compression")
+    if not isinstance(found, type) or not issubclass(found, Codec) or found.name not in CODECS:
+        raise ConfigError(f"compression={name!r} is no subclass of Codec at the top of a module; write one there")
+    return found(level)
+
+
+def padded(values: NDArray[Any], length: int, itemsize: int) -> NDArray[Any]:
+    """A block as it is before it is compressed: little-endian integers, (length,), zeros after ``values``."""
+    block = np.zeros(length, dtype=f"<u{itemsize}")
+    block[: values.size] = values
+    return block
+
+
+def as_values(content: bytes | bytearray | memoryview, length: int, itemsize: int) -> NDArray[Any]:
+    """Decompressed bytes as the values of a block, over the same memory; CodecError unless they are as many."""
+    if len(content) != length * itemsize:
+        raise CodecError(f"decodes to {len(content)} bytes instead of {length * itemsize}")
+    return np.frombuffer(content, f"<u{itemsize}")
 
 
 def _deflate(planes: NDArray[np.uint8], length: int, level: int) -> bytes | bytearray:

@@ -10,9 +10,9 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from scvae_data.errors import DamagedFileError, FormatVersionError, MissingIndexError, ScvaeDataError
+from scvae_data.errors import DamagedFileError, FormatVersionError, MissingIndexError, ScvaeDataError, StoreError
 from scvae_data.store.chunk_writer import ChunkEntry
-from scvae_data.store.codec import Codec
+from scvae_data.store.codec import CODECS, codec_of
 from scvae_data.store.dataset_index import DatasetIndex
 from scvae_data.store.files import FileFacts, check_plain_name, parse_json, read_bytes, verify_checksum, write_json
 from scvae_data.store.gene_list import GENE_LIST_FILE
@@ -66,6 +66,8 @@ def open_index(path: Path | str, open_source: OpenSource = LocalFile) -> Dataset
         If it was written by a newer version.
     DamagedFileError
         If the index is not what was written.
+    StoreError
+        If the chunks are compressed by a :class:`~scvae_data.store.codec.Codec` that this process has not imported.
     """
     directory = Path(path)
     file = directory / INDEX_FILE
@@ -80,6 +82,7 @@ def open_index(path: Path | str, open_source: OpenSource = LocalFile) -> Dataset
             f"{file}: has format version {version}, this scvae-data reads up to {FORMAT_VERSION}; upgrade scvae-data"
         )
     verify_checksum(file, encoded)
+    _check_codec(file, content.get("codec"))
     try:
         index = replace(_from_json(directory, content), open_source=open_source)
         _check(index)
@@ -89,6 +92,16 @@ def open_index(path: Path | str, open_source: OpenSource = LocalFile) -> Dataset
         fault = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
         raise DamagedFileError(f"{file}: malformed, {fault}; run process.py again with resume=true") from None
     return index
+
+
+def _check_codec(file: Path, codec: object) -> None:
+    """Refuse a codec that somebody wrote and nobody imported: an index is data, and must not choose what code runs."""
+    name = codec.get("name") if isinstance(codec, dict) else None
+    if isinstance(name, str) and "." in name and name not in CODECS:
+        raise StoreError(
+            f"{file}: its chunks are compressed by {name}, which is not imported just because a file says so; if you "
+            f"trust it, import {name.rpartition('.')[0]} first, or give train.py chunking.compression={name}"
+        )
 
 
 def _missing(directory: Path) -> str:
@@ -164,7 +177,7 @@ def _from_json(directory: Path, content: Mapping[str, Any]) -> DatasetIndex:
         chunk_size=_get(content, "chunk_size", int),
         chunks=_chunks(_get(content, "chunks", dict)),
         obs_columns={name: _column(value) for name, value in _get(content, "obs_columns", dict).items()},
-        codec=Codec(codec["name"], codec["level"]),
+        codec=codec_of(codec["name"], codec["level"]),
         block_elements=_get(content, "block_elements", int),
         order=_get(content, "order", dict),
         normalization=_get(content, "normalization", dict),

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from scvae_data.store.block_table import ArrayBlocks
 from scvae_data.store.byte_shuffle import join_planes, join_two
-from scvae_data.store.codec import BLOSC_HEADER, BLOSC_LZ4, BLOSC_SHUFFLED, Codec, CodecName, blosc_module
+from scvae_data.store.codec import BLOSC_HEADER, BLOSC_LZ4, BLOSC_SHUFFLED, Lz4, Native, blosc_module
 from scvae_data.system.jit import ahead_of, compiled
 
 __all__ = ["Unpacked", "unpack"]
@@ -42,7 +42,7 @@ _inflate = types.ExternalFunction(
 )
 _unlz4 = types.ExternalFunction("scvae_data_unlz4", types.intc(types.uintp, types.uintp, types.intc, types.intc))
 GZIP, LZ4 = 0, 1
-CODES: dict[CodecName, int] = {"gzip": GZIP, "lz4": LZ4}
+CODES: dict[Native, int] = {"gzip": GZIP, "lz4": LZ4}
 HEADER_BYTES = BLOSC_HEADER.size
 PLANES = BLOSC_SHUFFLED | BLOSC_LZ4
 _of_thread = threading.local()
@@ -100,7 +100,7 @@ def _decompressor(library: ctypes.CDLL) -> int:
 @functools.lru_cache(8)
 def _zeros(length: int) -> NDArray[np.uint8]:
     """How blosc stores a plane of zeros: by this, planes above the values in use are known without decoding them."""
-    stored = Codec("lz4").encode(np.zeros(length, np.uint8), length, 4)
+    stored = Lz4().encode(np.zeros(length, np.uint8), length, 4)
     begin = BLOSC_HEADER.size + 8
     return np.frombuffer(stored, np.uint8)[begin : begin + int.from_bytes(stored[begin - 4 : begin], "little")].copy()
 
@@ -115,7 +115,7 @@ class Unpacked(NamedTuple):
 
 
 def unpack(
-    fd: int | None, name: CodecName, blocks: ArrayBlocks, ranges: NDArray[np.int64], out: NDArray[Any]
+    fd: int | None, kind: Native | None, blocks: ArrayBlocks, ranges: NDArray[np.int64], out: NDArray[Any]
 ) -> Unpacked | None:
     """Read ranges of elements of one array.
 
@@ -123,8 +123,8 @@ def unpack(
     ----------
     fd
         The open chunk file; None if it lies elsewhere.
-    name
-        Its codec.
+    kind
+        Of its codec; None for one that is not known here.
     blocks
         The array's part of the block table.
     ranges
@@ -136,13 +136,13 @@ def unpack(
     -------
     What was seen on the way; None if there is nothing to read from, or a block is not of the common case or not sound.
     """
-    code, library = CODES.get(name), _libdeflate()
-    if fd is None or code is None or library is None or not out.size:
+    library = _libdeflate()
+    if fd is None or kind is None or library is None or not out.size:
         return None
     stored = _scratch("stored", int(blocks.size.max()) + PADDING)
     planes = _scratch("planes", blocks.itemsize * blocks.length).reshape(blocks.itemsize, blocks.length)
     largest, n_bytes = _unpack(
-        fd, code, _decompressor(library), blocks.offset, blocks.size, blocks.filter_mask, blocks.crc32,
+        fd, CODES[kind], _decompressor(library), blocks.offset, blocks.size, blocks.filter_mask, blocks.crc32,
         ranges, stored, planes, _zeros(blocks.length), out,
     )  # fmt: skip
     return None if largest < 0 else Unpacked(largest, n_bytes)
