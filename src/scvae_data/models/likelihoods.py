@@ -12,7 +12,7 @@ from torch import Tensor
 
 from scvae_data.errors import ConfigError
 from scvae_data.models.densities import gaussian_log_prob, nb_log_prob, zinb_log_prob
-from scvae_data.system.named import import_named
+from scvae_data.system.import_path import imported
 
 __all__ = ["LIKELIHOODS", "NB", "ZINB", "Gaussian", "Likelihood", "import_likelihood", "likelihood_named", "log_rates"]
 
@@ -141,4 +141,4 @@ def import_likelihood(name: object) -> None:
         If it cannot be found.
     """
     if isinstance(name, str) and "." in name:
-        import_named(name, "model.likelihood")
+        imported(name, "model.likelihood")

@@ -17,7 +17,7 @@ from scvae_data.readers.mtx import MtxReader
 from scvae_data.readers.mtx_folder import find_triple
 from scvae_data.readers.tenx_h5 import TenxH5Reader, genome_groups, has_v3_matrix
 from scvae_data.system.hdf5_guard import DEFAULT_LIMITS, Limits
-from scvae_data.system.named import import_named
+from scvae_data.system.import_path import imported
 
 __all__ = ["open_reader"]
 
@@ -60,7 +60,7 @@ def open_reader(path: Path, limits: Limits = DEFAULT_LIMITS, own: Sequence[str] 
     if not path.exists():
         raise InputError(path, "missing", "there is no such file or folder; check the path")
     for name in own:
-        reader: ReaderClass = import_named(name, "input.readers")
+        reader: ReaderClass = imported(name, "input.readers")
         if reader.recognises(path):
             return reader(path, limits)
     if path.is_dir():
