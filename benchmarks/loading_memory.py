@@ -53,7 +53,7 @@ def measure(settings: dict[str, object]) -> None:
                 pass
     stop.set()
     watcher.join()
-    chunks = module.train_dataloader().spec.cache_blocks
+    chunks = module.train_dataloader().spec.cache_groups
     counters = module.counters()["train"]
     module.teardown()
     answer = {"said": need.total(chunks, window), "before": need.resident, "chunks": chunks, **found}

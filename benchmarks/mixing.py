@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scvae_data.loading.plan.mixing import mix
-from scvae_data.loading.select.rows import to_blocks
+from scvae_data.loading.select.rows import to_row_groups
 
 NNZ = 2_000  # non-zeros a cell
 # Cells, cells of a chunk, experiments, cells of a batch.
@@ -49,7 +49,7 @@ def main() -> None:
         ends = np.rint(np.cumsum(sizes) / sizes.sum() * n_obs).astype(np.int64)
         index = directory(n_obs, chunk_size, np.repeat(np.arange(n_sources, dtype=np.int32), np.diff(ends, prepend=0)))
         started = time.perf_counter()
-        made = mix(index, to_blocks(None, index.first_rows), ["source"], batch_size=batch_size)
+        made = mix(index, to_row_groups(None, index.first_rows), ["source"], batch_size=batch_size)
         print(
             f"| {n_obs:,} | {chunk_size:,} | {n_sources:,} | {batch_size:,} | {100 * made.share:.1f} "
             f"| {made.range_rows or 'whole chunks'} | {made.decoded_per_used:.2f} "

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from scvae_data import open_index
-from scvae_data.loading.fetch.fetch import BlockSource, run_now
-from scvae_data.loading.select.rows import to_blocks
+from scvae_data.loading.fetch.fetch import RowGroupSource, run_now
+from scvae_data.loading.select.rows import to_row_groups
 from scvae_data.simulate import simulate_files
 from scvae_data.store import DatasetIndex
 
@@ -63,7 +63,7 @@ def chosen(index: DatasetIndex, choice: str, share: float) -> np.ndarray:
 
 def bytes_read(index: DatasetIndex, mask: np.ndarray | None) -> int:
     """Bytes of the chunk files that are read for the cells of a mask, None for all; tables and row starts included."""
-    source = BlockSource(to_blocks(mask, index.first_rows), index.reader)
+    source = RowGroupSource(to_row_groups(mask, index.first_rows), index.reader)
     for block in range(len(source.blocks)):
         source.start(block, run_now, 1).result()
     return source.bytes_read

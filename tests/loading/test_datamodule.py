@@ -51,9 +51,9 @@ def test_parts_follow_the_hash_of_each_cell(order: str, request: pytest.FixtureR
 
 
 def test_a_hash_ordered_part_is_one_range_in_every_chunk(hashed: Directory, by_source: Directory) -> None:
-    blocks = module_of(hashed, split=PARTS)._blocks
-    assert all(block.rows is None for part in ("train", "val", "test") for block in blocks[part])
-    assert any(block.rows is not None for block in module_of(by_source, split=PARTS)._blocks["val"])
+    row_groups = module_of(hashed, split=PARTS)._row_groups
+    assert all(group.rows is None for part in ("train", "val", "test") for group in row_groups[part])
+    assert any(group.rows is not None for group in module_of(by_source, split=PARTS)._row_groups["val"])
 
 
 def test_validation_reads_little_of_a_chunk(tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def test_selections_that_cannot_be(hashed: Directory, selection: dict[str, Any],
 
 
 def test_blocks_pass_in_order(hashed: Directory) -> None:
-    seen = [(first, block.n_obs) for first, block in ChunkedDataset(hashed.path).blocks()]
+    seen = [(first, group.n_obs) for first, group in ChunkedDataset(hashed.path).blocks()]
     assert seen == [(30 * number, 30) for number in range(10)]
 
 

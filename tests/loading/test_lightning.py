@@ -132,13 +132,13 @@ def test_a_checkpoint_of_two_ranks_goes_on_with_one(hashed: Directory, tmp_path:
     reference = data_of(hashed)
     reference.setup()
     plan = reference.train_dataloader().spec.plan
-    blocks = reference.train_dataloader().spec.blocks
+    row_groups = reference.train_dataloader().spec.row_groups
     done = []
     for rank in range(2):
         share = replace(plan, world_size=2, rank=rank).epoch(0)
         for batch in islice(share.batches(), 3):
             for segment in batch.segments:
-                rows = [blocks[block].global_rows(slice(None)) for block in share.windows[segment.window]]
+                rows = [row_groups[group].global_rows(slice(None)) for group in share.windows[segment.window]]
                 done += np.concatenate(rows)[segment.slots].tolist()
     model = Linear()
     resumed = trainer_of(tmp_path, max_epochs=2, **saving)

@@ -8,15 +8,15 @@ import pytest
 from tests.loading.conftest import Directory
 
 from scvae_data import ChunkedDataModule, ConfigError
-from scvae_data.loading.memory import KERNEL_BYTES, MemoryNeed, block_sizes, resident_bytes, worker_bytes
-from scvae_data.loading.select.rows import to_blocks
+from scvae_data.loading.memory import KERNEL_BYTES, MemoryNeed, group_sizes, resident_bytes, worker_bytes
+from scvae_data.loading.select.rows import to_row_groups
 from scvae_data.store import open_index
 
 MB = 1_000_000
 
 
 def need(**changes: Any) -> MemoryNeed:
-    """Ten blocks of 100 MB and ten of 10 MB for validation; batches of 5 MB."""
+    """Ten row groups of 100 MB and ten of 10 MB for validation; batches of 5 MB."""
     sizes: dict[str, Any] = {"train": (100 * MB,) * 10, "val": (10 * MB,) * 10}
     return MemoryNeed(**{"resident": 500 * MB, "worker": 50 * MB, "batches": 5 * MB, **sizes, **changes})
 
@@ -65,7 +65,7 @@ def test_a_budget_that_does_not_suffice_is_refused_with_what_would() -> None:
 
 def test_blocks_are_weighed_by_the_index(hashed: Directory) -> None:
     index = open_index(hashed.path)
-    sizes = block_sizes(index, to_blocks(None, index.first_rows))
+    sizes = group_sizes(index, to_row_groups(None, index.first_rows))
     assert sum(sizes) == 4 * np.count_nonzero(hashed.counts) + 8 * 300
     assert list(sizes) == sorted(sizes, reverse=True)
 
@@ -91,7 +91,7 @@ def test_chunks_kept(hashed: Directory, caplog: pytest.LogCaptureFixture, settin
     module = module_of(hashed, **settings)
     with caplog.at_level(logging.INFO):
         module.setup()
-    assert module.train_dataloader().spec.cache_blocks == kept
+    assert module.train_dataloader().spec.cache_groups == kept
     assert f"1 × {kept} decoded chunks" in caplog.text
 
 

@@ -77,5 +77,5 @@ def test_what_the_user_names_is_imported(tmp_path: Path, monkeypatch: pytest.Mon
     assert type(likelihood_named("named_by_user.Poisson")) is Poisson
     for other in ("nb", None, {"_target_": "a.b"}):
         import_likelihood(other)
-    with pytest.raises(ConfigError, match=r"model\.likelihood=named_by_none\.P cannot be imported: No module named"):
+    with pytest.raises(ConfigError, match=r"model\.likelihood='named_by_none\.P' cannot be imported \(No module named"):
         import_likelihood("named_by_none.P")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from scvae_data.errors import ConfigError
-from scvae_data.store.byte_shuffle import byte_entropy, join_planes, join_two, narrow, shuffle
+from scvae_data.store.byte_shuffle import byte_entropy, join_planes, join_two, narrow_into, shuffle
 from scvae_data.store.codec import Codec, CodecError, codec_of
 
 CODECS = ["gzip", "lz4", "none"]
@@ -58,9 +58,9 @@ def test_join_planes_of_eight_bytes():
 def test_narrow_equals_astype():
     values = np.array([5, 0, 65_535], np.uint32)
     out = np.empty(3, np.uint16)
-    assert narrow(values, out) == 65_535
+    assert narrow_into(values, out) == 65_535
     assert np.array_equal(out, values.astype(np.uint16))
-    assert narrow(values[:0], out[:0]) == 0
+    assert narrow_into(values[:0], out[:0]) == 0
 
 
 @pytest.mark.parametrize("name", CODECS)

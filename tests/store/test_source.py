@@ -15,17 +15,17 @@ from scvae_data.loading.batch.assemble import Form
 from scvae_data.loading.dataset import read_row_facts
 from scvae_data.loading.loader import BatchLoader
 from scvae_data.loading.plan.epoch import Plan
-from scvae_data.loading.select.rows import to_blocks
+from scvae_data.loading.select.rows import to_row_groups
 from scvae_data.loading.stream import StreamSpec
 from scvae_data.store import DatasetIndex, open_index
 from scvae_data.store.source import ListedFile, LocalFile
 
 
 def batches(index: DatasetIndex, num_workers: int = 0) -> list[dict]:
-    blocks = to_blocks(None, index.first_rows)
-    plan = Plan(tuple(block.n_rows for block in blocks), batch_size=16, seed=1, window=2)
+    row_groups = to_row_groups(None, index.first_rows)
+    plan = Plan(tuple(group.n_rows for group in row_groups), batch_size=16, seed=1, window=2)
     form = Form(index, read_row_facts(index, ["cell_type"]), normalized=True, counts=True)
-    loader = BatchLoader(StreamSpec(form, blocks, plan, 2, None, 2), num_workers, "spawn" if num_workers else None)
+    loader = BatchLoader(StreamSpec(form, row_groups, plan, 2, None, 2), num_workers, "spawn" if num_workers else None)
     made = list(loader)
     loader.close()
     return made

@@ -22,15 +22,15 @@ from scvae_data.loading.batch.sparse import make_dense
 from scvae_data.loading.dataset import check_normalized, read_row_facts
 from scvae_data.loading.fetch.damage import check_sizes
 from scvae_data.loading.loader import BatchLoader, check_order, shift_progress
-from scvae_data.loading.memory import DEFAULT_CHUNKS, MemoryNeed, block_sizes, resident_bytes, worker_bytes
+from scvae_data.loading.memory import DEFAULT_CHUNKS, MemoryNeed, group_sizes, resident_bytes, worker_bytes
 from scvae_data.loading.plan.epoch import Plan
 from scvae_data.loading.plan.mixing import Mixing, mix, tell_of_mixing
 from scvae_data.loading.plan.sampling import DEFAULT_SAMPLING, parse_sampling, weighted
 from scvae_data.loading.select.filter import Filter, check_filter
 from scvae_data.loading.select.genes import GeneColumns, as_genes, find_genes
 from scvae_data.loading.select.parts import (
-    Blocks,
     LoaderPart,
+    RowGroups,
     check_parts,
     decoded_bytes,
     leakage,
@@ -212,7 +212,7 @@ class ChunkedDataModule(LightningDataModule):
         self._columns: GeneColumns | None = None
         self._index: DatasetIndex | None = None
         self._facts: RowFacts
-        self._blocks: Blocks = {}
+        self._row_groups: RowGroups = {}
         self._mixing: Mixing
         self._chunks = DEFAULT_CHUNKS
         self._loaders: dict[LoaderPart, BatchLoader] = {}
@@ -248,7 +248,7 @@ class ChunkedDataModule(LightningDataModule):
 
     def n_cells(self, part: LoaderPart) -> int:
         """Cells of one part; ``predict`` is all that are selected."""
-        return sum(block.n_rows for block in self._blocks.get(part, ()))
+        return sum(group.n_rows for group in self._row_groups.get(part, ()))
 
     def gene_mask(self, codes: ArrayLike) -> NDArray[np.bool_]:
         """Which genes were measured, by gene-set code: shape (len(codes), n_vars)."""
@@ -274,16 +274,16 @@ class ChunkedDataModule(LightningDataModule):
         columns = None if self.genes is None else find_genes(index, self.genes)
         facts = read_row_facts(index, self.obs_keys)
         accessions = self.include_srx_accessions, self.exclude_srx_accessions
-        blocks = select_parts(index, *accessions, self.split, self.filter)
+        row_groups = select_parts(index, *accessions, self.split, self.filter)
         rates = None
         if self.sampling is not None:
-            blocks, rates = weighted(index, blocks, self.sampling, self.batch_size)
-        check_parts(blocks, self.split, self.batch_size)
+            row_groups, rates = weighted(index, row_groups, self.sampling, self.batch_size)
+        check_parts(row_groups, self.split, self.batch_size)
         if self.on_bad_chunk == "raise":
-            check_sizes(index, [block.chunk_id for block in blocks["predict"]])
+            check_sizes(index, [group.chunk_id for group in row_groups["predict"]])
         self._mixing = mix(
             index,
-            blocks["train"],
+            row_groups["train"],
             self.obs_keys or (SRX_COLUMN,),
             batch_size=self.batch_size,
             seed=self.seed,
@@ -291,7 +291,7 @@ class ChunkedDataModule(LightningDataModule):
             range_rows=self.range_rows,
             rates=rates,
         )
-        self._index, self._facts, self._blocks, self._columns = index, facts, blocks, columns
+        self._index, self._facts, self._row_groups, self._columns = index, facts, row_groups, columns
         try:
             self._share_memory()
         except ConfigError:
@@ -301,7 +301,7 @@ class ChunkedDataModule(LightningDataModule):
 
     def leakage(self) -> pd.DataFrame:
         """How far validation and test share groups with training, by obs column; see ``split``'s ``by``."""
-        return leakage(self.index, self._blocks)
+        return leakage(self.index, self._row_groups)
 
     def train_dataloader(self) -> BatchLoader:
         """Shuffled batches of training cells; every iteration is a new epoch in a new order."""
@@ -355,7 +355,7 @@ class ChunkedDataModule(LightningDataModule):
         index = self.index
         plan = self._plan("train")
         capacity = max(1, self._chunks // max(1, self.num_workers))
-        decoded = decoded_bytes(index, self._blocks["train"])
+        decoded = decoded_bytes(index, self._row_groups["train"])
         return {
             "data_path": str(index.path),
             "content_hash": index.content_hash,
@@ -371,11 +371,11 @@ class ChunkedDataModule(LightningDataModule):
             "n_val": self.n_cells("val"),
             "n_test": self.n_cells("test"),
             "n_chunks": len(index.chunks),
-            "n_train_blocks": len(plan.block_rows),
+            "n_train_blocks": len(plan.group_rows),
             "batches_per_epoch": plan.n_batches,
             "decoded_bytes_train": decoded,
             "predicted_hit_rate_per_epoch": plan.expected_hit_rate(capacity),
-            "holds_everything": capacity >= len(plan.block_rows) and decoded <= (self.cache_bytes or decoded),
+            "holds_everything": capacity >= len(plan.group_rows) and decoded <= (self.cache_bytes or decoded),
             "normalization": dict(index.normalization),
         }
 
@@ -400,8 +400,8 @@ class ChunkedDataModule(LightningDataModule):
             resident=resident,
             worker=worker_bytes(resident, self.multiprocessing_context),
             batches=batches_in_memory(self._spec("train"), self.num_workers),
-            train=block_sizes(self.index, self._mixing.blocks),
-            val=block_sizes(self.index, self._blocks["val"]),
+            train=group_sizes(self.index, self._mixing.row_groups),
+            val=group_sizes(self.index, self._row_groups["val"]),
             n_workers=self.num_workers,
             n_ranks=1 if self.trainer is None else max(1, self.trainer.world_size // self.trainer.num_nodes),
             cache_bytes=self.cache_bytes,
@@ -428,7 +428,7 @@ class ChunkedDataModule(LightningDataModule):
         world_size, rank = self._ranks()
         if part == "train":
             return replace(self._mixing.plan, world_size=world_size, rank=rank)
-        rows = tuple(block.n_rows for block in self._blocks[part])
+        rows = tuple(group.n_rows for group in self._row_groups[part])
         return Plan(rows, self.batch_size, self.seed, shuffle=False, world_size=world_size, rank=rank)
 
     def _loader(self, part: LoaderPart) -> BatchLoader:
@@ -452,10 +452,10 @@ class ChunkedDataModule(LightningDataModule):
         )
         return StreamSpec(
             form=form,
-            blocks=self._mixing.blocks if part == "train" else self._blocks[part],
+            row_groups=self._mixing.row_groups if part == "train" else self._row_groups[part],
             plan=self._plan(part),
             # Prediction passes over the cells once: keeping chunks would only cost memory.
-            cache_blocks=1 if part == "predict" else self._chunks,
+            cache_groups=1 if part == "predict" else self._chunks,
             cache_bytes=self.cache_bytes,
             n_threads=self.num_threads,
             # Who predicts wants every cell.

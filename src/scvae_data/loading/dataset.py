@@ -17,9 +17,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from scvae_data.errors import SelectionError
 from scvae_data.loading.batch.fill import RowFacts, fill_rows
-from scvae_data.loading.fetch.cache import BlockCache, CacheCounters
+from scvae_data.loading.fetch.cache import CacheCounters, RowGroupCache
 from scvae_data.loading.fetch.damage import check_totals
-from scvae_data.loading.fetch.window import DecodedBlock
+from scvae_data.loading.fetch.window import DecodedRowGroup
 from scvae_data.loading.select.rows import as_names
 from scvae_data.store import SRX_COLUMN, CompactCsr, DatasetIndex, open_index
 
@@ -65,7 +65,7 @@ class ChunkedDataset:
         self.normalized = normalized
         self._obs_keys = (as_names("obs_keys", obs_keys) or ()) if obs_keys else ()
         self._bounds = (chunk_cache_size, cache_bytes)
-        self._cache: BlockCache[DecodedBlock] = BlockCache(*self._bounds)
+        self._cache: RowGroupCache[DecodedRowGroup] = RowGroupCache(*self._bounds)
 
     def __getstate__(self) -> dict[str, Any]:
         kept = {name: value for name, value in self.__dict__.items() if name not in ("_cache", "_facts")}
@@ -73,7 +73,7 @@ class ChunkedDataset:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._cache = BlockCache(*self._bounds)
+        self._cache = RowGroupCache(*self._bounds)
 
     def __len__(self) -> int:
         """Number of cells."""
@@ -95,9 +95,9 @@ class ChunkedDataset:
         x = np.empty((1, self.index.n_vars), np.float32)
         library_size = np.empty(1, np.float32)
         chunk_id, local = self.locate(int(rows[0]))
-        block = self._chunk(chunk_id)
+        group = self._chunk(chunk_id)
         factors = self._facts.size_factor[rows] if self.normalized else None
-        fill_rows([(0, part) for part in block.parts], np.array([local]), factors, x, library_size)
+        fill_rows([(0, part) for part in group.parts], np.array([local]), factors, x, library_size)
         obs = {column: codes[0] for column, codes in facts.pop("obs").items()}
         return {"x": x[0], "library_size": library_size[0], "obs": obs, **{key: one[0] for key, one in facts.items()}}
 
@@ -186,15 +186,15 @@ class ChunkedDataset:
             raise IndexError(f"row {row} is not within the {len(self)} cells of {self.index.path}")
         return position + len(self) if position < 0 else position
 
-    def _chunk(self, chunk_id: int) -> DecodedBlock:
-        def read() -> DecodedBlock:
+    def _chunk(self, chunk_id: int) -> DecodedRowGroup:
+        def read() -> DecodedRowGroup:
             with self.index.reader(chunk_id) as reader:
                 counts = reader.read_rows(0, reader.entry.n_obs)
-            return DecodedBlock((self._checked(counts, chunk_id, np.arange(counts.n_obs)),))
+            return DecodedRowGroup((self._checked(counts, chunk_id, np.arange(counts.n_obs)),))
 
-        block = self._cache.acquire(chunk_id, read)
-        self._cache.release(chunk_id, block)
-        return block
+        group = self._cache.acquire(chunk_id, read)
+        self._cache.release(chunk_id, group)
+        return group
 
     def _checked(self, counts: CompactCsr, chunk_id: int, local: NDArray[np.int64]) -> CompactCsr:
         """Counts of rows of a chunk, if obs.parquet knows of their sums."""

@@ -216,7 +216,7 @@ class BatchLoader:
         return now if self._stream is None else now + self._stream.counters()
 
     def close(self) -> None:
-        """End worker processes and drop cached blocks; counters and position stay."""
+        """End worker processes and drop cached row groups; counters and position stay."""
         self._past = replace(self.counters(), cached_blocks=0, cached_bytes=0)
         self._worker_counters.clear()
         # Left to the garbage collector, ending the workers can wait for a timeout.

@@ -16,15 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scvae_data.errors import ConfigError
-from scvae_data.loading.select.rows import BlockRows, Rows
+from scvae_data.loading.select.rows import ChunkRows, RowGroup
 from scvae_data.store import DatasetIndex, count_dtype, index_dtype
 
-__all__ = ["DEFAULT_CHUNKS", "MemoryNeed", "block_sizes", "decoded_elements", "resident_bytes", "worker_bytes"]
+__all__ = ["DEFAULT_CHUNKS", "MemoryNeed", "decoded_elements", "group_sizes", "resident_bytes", "worker_bytes"]
 
 DEFAULT_CHUNKS = 4
 """Decoded chunks that are kept where neither their number nor a budget is given."""
 
-# Compiled kernels, and what threads keep for the blocks they decode.
+# Compiled kernels, and what threads keep for the row groups they decode.
 KERNEL_BYTES = 60_000_000
 # What a forked worker writes to, and so does not share with its parent.
 FORKED_BYTES = 60_000_000
@@ -41,7 +41,7 @@ class MemoryNeed:
     batches: int
     """Bytes of the batches that one stream of batches has in memory."""
     train: tuple[int, ...]
-    """Decoded bytes of every block of training cells, largest first."""
+    """Decoded bytes of every row group of training cells, largest first."""
     val: tuple[int, ...] = ()
     """The same of validation cells; empty without validation."""
     n_workers: int = 0
@@ -57,7 +57,7 @@ class MemoryNeed:
         return 2 if self.val else 1
 
     def held(self, sizes: tuple[int, ...], chunks: int, window: int) -> int:
-        """How many of the blocks of given sizes one process keeps, of ``chunks`` on the machine."""
+        """How many of the row groups of given sizes one process keeps, of ``chunks`` on the machine."""
         processes = max(1, self.n_workers)
         kept = max(1, chunks // processes)
         if self.cache_bytes is not None and sizes:
@@ -68,7 +68,7 @@ class MemoryNeed:
         """Bytes of all processes if ``chunks`` are kept and ``window`` of them mixed."""
         decoded = 0
         for sizes, mixed in ((self.train, window), (self.val, 1)):
-            # A block may have the memory of a larger one.
+            # A row group may have the memory of a larger one.
             held = self.held(sizes, chunks, mixed)
             decoded += sum(sizes) if held == len(sizes) else held * sizes[0]
         made = max(1, self.n_workers) * (decoded + self.streams * self.batches)
@@ -99,19 +99,19 @@ class MemoryNeed:
         )
 
 
-def decoded_elements(index: DatasetIndex, block: Rows) -> int:
-    """Estimate the counts in a block from the mean of its chunk, or of the directory if it is made of many chunks."""
-    chunk = index.chunks[block.chunk_id] if isinstance(block, BlockRows) else None
+def decoded_elements(index: DatasetIndex, group: RowGroup) -> int:
+    """Estimate the counts of a row group from the mean of its chunk, or of the directory where it is of many chunks."""
+    chunk = index.chunks[group.chunk_id] if isinstance(group, ChunkRows) else None
     nnz, n_obs = (index.nnz, index.n_obs) if chunk is None else (chunk.nnz, chunk.n_obs)
-    return -(-block.n_rows * nnz // max(1, n_obs))
+    return -(-group.n_rows * nnz // max(1, n_obs))
 
 
-def block_sizes(index: DatasetIndex, blocks: Sequence[Rows]) -> tuple[int, ...]:
-    """Estimate the bytes of each block once decoded, largest first."""
+def group_sizes(index: DatasetIndex, row_groups: Sequence[RowGroup]) -> tuple[int, ...]:
+    """Estimate the bytes of each row group once decoded, largest first."""
     largest = max((chunk.max_count for chunk in index.chunks), default=0)
     itemsize = index_dtype(index.n_vars).itemsize + count_dtype(largest).itemsize
     return tuple(
-        sorted((decoded_elements(index, block) * itemsize + 8 * block.n_rows for block in blocks), reverse=True)
+        sorted((decoded_elements(index, group) * itemsize + 8 * group.n_rows for group in row_groups), reverse=True)
     )
 
 

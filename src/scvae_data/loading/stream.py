@@ -1,4 +1,4 @@
-"""Blocks, a plan and what batches look like in, batches of tensors out: what one process does.
+"""Row groups, a plan and what batches look like in, batches of tensors out: what one process does.
 
 Threads decode ahead and as many more assemble ahead; the cache lasts over epochs.
 """
@@ -12,19 +12,19 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from scvae_data.loading.batch.assemble import Assembler, Batch, Form
-from scvae_data.loading.fetch.cache import BlockCache
+from scvae_data.loading.fetch.cache import RowGroupCache
 from scvae_data.loading.fetch.damage import DamagePolicy
-from scvae_data.loading.fetch.fetch import BlockSource, PendingBlock, WindowFetcher
+from scvae_data.loading.fetch.fetch import PendingRowGroup, RowGroupSource, WindowFetcher
 from scvae_data.loading.fetch.readers import reader_of
 from scvae_data.loading.memory import decoded_elements
 from scvae_data.loading.plan.epoch import Plan, ReuseModel
-from scvae_data.loading.select.rows import Rows
+from scvae_data.loading.select.rows import RowGroup
 from scvae_data.loading.settings import OnBadChunk
 
 __all__ = ["BatchStream", "StreamCounters", "StreamSpec", "batches_in_memory"]
 
 # Tasks that have made batches while the consumer is at those of another; more would only cost memory,
-# blocks are decoded further ahead.
+# row groups are decoded further ahead.
 READY_TASKS = 2
 # Sparse batches are made together up to so many rows: filling a batch of 256 takes no longer
 # than what the interpreter does around it.
@@ -36,9 +36,9 @@ class StreamSpec:
     """All that a process needs to make batches; sent to worker processes."""
 
     form: Form
-    blocks: tuple[Rows, ...]
+    row_groups: tuple[RowGroup, ...]
     plan: Plan
-    cache_blocks: int
+    cache_groups: int
     cache_bytes: int | None
     n_threads: int
     on_bad_chunk: OnBadChunk = "raise"
@@ -52,7 +52,7 @@ class StreamSpec:
         return replace(
             self,
             form=replace(self.form, pin_memory=False),
-            cache_blocks=max(1, self.cache_blocks // n_workers),
+            cache_groups=max(1, self.cache_groups // n_workers),
             cache_bytes=n_bytes,
             together=1,  # a tensor goes to another process with all the memory that it is a part of
         )
@@ -92,15 +92,15 @@ class BatchStream:
     def __init__(self, spec: StreamSpec) -> None:
         self.spec = spec
         index = spec.form.index
-        self._cache: BlockCache[PendingBlock] = BlockCache(spec.cache_blocks, spec.cache_bytes)
-        room = max((decoded_elements(index, block) for block in spec.blocks), default=0)
+        self._cache: RowGroupCache[PendingRowGroup] = RowGroupCache(spec.cache_groups, spec.cache_bytes)
+        room = max((decoded_elements(index, group) for group in spec.row_groups), default=0)
         damage = DamagePolicy(spec.on_bad_chunk)
-        readers = reader_of(index, spec.blocks, damage.leave_out)
-        self._source = BlockSource(spec.blocks, readers, room + room // 50, damage)
+        readers = reader_of(index, spec.row_groups, damage.leave_out)
+        self._source = RowGroupSource(spec.row_groups, readers, room + room // 50, damage)
         self._assembler = Assembler(spec.form)
-        # A window needs its blocks at once, however small the cache.
-        self._reuse = ReuseModel(max(spec.cache_blocks, spec.plan.window))
-        self._cache.max_blocks = self._reuse.capacity
+        # A window needs its row groups at once, however small the cache.
+        self._reuse = ReuseModel(max(spec.cache_groups, spec.plan.window))
+        self._cache.max_groups = self._reuse.capacity
         self._batches = self._cells = 0
 
     def batches(self, epoch: int, start: int = 0, step: int = 1) -> Generator[Batch | None]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from scvae_data.system.jit import ahead_of, compiled
 
-__all__ = ["byte_entropy", "join_planes", "join_two", "narrow", "shuffle"]
+__all__ = ["byte_entropy", "join_planes", "join_two", "narrow_into", "shuffle"]
 
 
 def shuffle(values: NDArray[Any], length: int, itemsize: int) -> NDArray[np.uint8]:
@@ -96,7 +96,7 @@ def byte_entropy(plane: NDArray[np.uint8]) -> float:
 
 
 @compiled
-def _narrow(values: NDArray[Any], out: NDArray[Any]) -> int:
+def _narrow_into(values: NDArray[Any], out: NDArray[Any]) -> int:
     largest = values[0]
     for i in range(out.size):
         out[i] = values[i]
@@ -104,6 +104,6 @@ def _narrow(values: NDArray[Any], out: NDArray[Any]) -> int:
     return int(largest)
 
 
-def narrow(values: NDArray[Any], out: NDArray[Any]) -> int:
+def narrow_into(values: NDArray[Any], out: NDArray[Any]) -> int:
     """Copy unsigned integers into a narrower array of the same length; return the largest, 0 if there are none."""
-    return int(_narrow(values, out)) if out.size else 0
+    return int(_narrow_into(values, out)) if out.size else 0

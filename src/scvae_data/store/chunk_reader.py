@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scvae_data.store.block_table import ArrayBlocks, TableError, parse_table
-from scvae_data.store.byte_shuffle import narrow
+from scvae_data.store.byte_shuffle import narrow_into
 from scvae_data.store.chunk_writer import ChunkEntry
 from scvae_data.store.codec import Codec, CodecError
 from scvae_data.store.csr import CompactCsr, count_dtype, index_dtype
@@ -169,7 +169,7 @@ class ChunkReader:
         for block, first, n in _segments(ranges, blocks.length):
             if block != held or values is None:
                 held, values = block, self._read_block(name, blocks, block)
-            largest = max(largest, narrow(values[first : first + n], out[done : done + n]))
+            largest = max(largest, narrow_into(values[first : first + n], out[done : done + n]))
             done += n
         return largest
 
@@ -208,7 +208,7 @@ class ChunkReader:
         parts = [self._read_block("indptr", blocks, block) for block in range(blocks.offset.size)]
         indptr = np.concatenate(parts)[: blocks.n_elements].astype(np.int64)
         if indptr[0] != 0 or indptr[-1] != self.entry.nnz or (np.diff(indptr) < 0).any():
-            raise damaged(self.path, f"its row starts do not ascend from 0 to {self.entry.nnz}")
+            raise damaged(self.path, f"its indptr does not ascend from 0 to {self.entry.nnz}")
         indptr.flags.writeable = False
         return indptr
 

@@ -9,8 +9,8 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from scvae_data.loading.batch.fill import RowFacts, fill_rows
-from scvae_data.loading.fetch.window import DecodedBlock, Window
-from scvae_data.loading.select.rows import BlockRows
+from scvae_data.loading.fetch.window import DecodedRowGroup, Window
+from scvae_data.loading.select.rows import ChunkRows
 from scvae_data.store import CompactCsr
 
 N_OBS, N_VARS = 12, 9
@@ -67,11 +67,11 @@ def test_normalised_rows_equal_scanpy(target_sum: float) -> None:
 def test_a_window_counts_through_its_blocks() -> None:
     x = counts()
     scattered = np.array([0, 2, 3], np.int32)
-    blocks = [
-        (BlockRows(1, 100, 2, 4, None), DecodedBlock((parts_of(x[2:4])[0][1],))),
-        (BlockRows(0, 20, 0, 4, scattered), DecodedBlock(tuple(part for _, part in parts_of(x[scattered], 2)))),
+    row_groups = [
+        (ChunkRows(1, 100, 2, 4, None), DecodedRowGroup((parts_of(x[2:4])[0][1],))),
+        (ChunkRows(0, 20, 0, 4, scattered), DecodedRowGroup(tuple(part for _, part in parts_of(x[scattered], 2)))),
     ]
-    window = Window(blocks)
+    window = Window(row_groups)
     slots = np.array([4, 0, 2, 1, 3])
     assert window.global_rows(slots).tolist() == [23, 102, 20, 103, 22]
     made, library_size = np.empty((5, N_VARS), np.float32), np.empty(5, np.float32)

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from scvae_data.errors import ConfigError
-from scvae_data.loading.fetch.cache import BlockCache
+from scvae_data.loading.fetch.cache import RowGroupCache
 
 
 class Value:
@@ -16,7 +16,7 @@ class Value:
         self.failed = False
 
 
-def use(cache: BlockCache[Value], *keys: int) -> None:
+def use(cache: RowGroupCache[Value], *keys: int) -> None:
     for key in keys:
         value = cache.acquire(key, lambda key=key: Value(key))
         assert value.key == key
@@ -24,7 +24,7 @@ def use(cache: BlockCache[Value], *keys: int) -> None:
 
 
 def test_keeps_the_most_recent() -> None:
-    cache = BlockCache[Value](2)
+    cache = RowGroupCache[Value](2)
     use(cache, 1, 2, 1, 3, 1, 2)  # 3 drives out 2, the last 2 drives out 3
     counters = cache.counters()
     assert (counters.hits, counters.misses, counters.evictions, counters.blocks) == (2, 4, 2, 2)
@@ -32,7 +32,7 @@ def test_keeps_the_most_recent() -> None:
 
 
 def test_bytes_bound_what_is_kept() -> None:
-    cache = BlockCache[Value](10, max_bytes=25)
+    cache = RowGroupCache[Value](10, max_bytes=25)
     use(cache, 1, 2, 3)
     assert cache.counters().blocks == 2
     assert cache.counters().nbytes == 20
@@ -40,7 +40,7 @@ def test_bytes_bound_what_is_kept() -> None:
 
 
 def test_pinned_blocks_stay_beyond_the_bounds() -> None:
-    cache = BlockCache[Value](1)
+    cache = RowGroupCache[Value](1)
     held = [cache.acquire(key, lambda key=key: Value(key)) for key in range(3)]
     assert cache.counters().blocks == 3
     assert cache.acquire(0, lambda: Value(99)) is held[0]
@@ -50,7 +50,7 @@ def test_pinned_blocks_stay_beyond_the_bounds() -> None:
 
 
 def test_a_failed_block_is_asked_for_again() -> None:
-    cache = BlockCache[Value](2)
+    cache = RowGroupCache[Value](2)
     broken = cache.acquire(1, lambda: Value(1))
     broken.failed = True
     again = cache.acquire(1, lambda: Value(1))
@@ -62,7 +62,7 @@ def test_a_failed_block_is_asked_for_again() -> None:
 
 
 def test_a_block_that_failed_does_not_stay() -> None:
-    cache = BlockCache[Value](2)
+    cache = RowGroupCache[Value](2)
     broken = cache.acquire(1, lambda: Value(1, nbytes=0))
     broken.failed = True
     cache.release(1, broken)
@@ -70,7 +70,7 @@ def test_a_block_that_failed_does_not_stay() -> None:
 
 
 def test_bytes_of_a_block_given_back_before_it_was_decoded() -> None:
-    cache = BlockCache[Value](5, max_bytes=25)
+    cache = RowGroupCache[Value](5, max_bytes=25)
     early = cache.acquire(1, lambda: Value(1, nbytes=0))
     cache.release(1, early)
     assert cache.counters().nbytes == 0
@@ -81,7 +81,7 @@ def test_bytes_of_a_block_given_back_before_it_was_decoded() -> None:
 
 
 def test_clear_forgets_blocks_and_keeps_counts() -> None:
-    cache = BlockCache[Value](2)
+    cache = RowGroupCache[Value](2)
     use(cache, 1, 2)
     cache.clear()
     counters = cache.counters()
@@ -89,7 +89,7 @@ def test_clear_forgets_blocks_and_keeps_counts() -> None:
 
 
 def test_many_threads_start_a_block_once() -> None:
-    cache = BlockCache[Value](4)
+    cache = RowGroupCache[Value](4)
     started: list[int] = []
     ready = threading.Barrier(8)
 
@@ -106,4 +106,4 @@ def test_many_threads_start_a_block_once() -> None:
 @pytest.mark.parametrize(("bounds", "message"), [((0, None), "chunk_cache_size=0"), ((1, 0), "cache_bytes=0")])
 def test_a_cache_holds_something(bounds: tuple[int, int | None], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        BlockCache(*bounds)
+        RowGroupCache(*bounds)

@@ -10,10 +10,10 @@ from tests.loading.conftest import Directory
 
 from scvae_data.errors import DamagedFileError
 from scvae_data.loading.fetch import fetch
-from scvae_data.loading.fetch.cache import BlockCache
-from scvae_data.loading.fetch.fetch import BlockSource, PendingBlock, WindowFetcher, part_borders, run_now
+from scvae_data.loading.fetch.cache import RowGroupCache
+from scvae_data.loading.fetch.fetch import PendingRowGroup, RowGroupSource, WindowFetcher, part_borders, run_now
 from scvae_data.loading.plan.epoch import Plan, ReuseModel
-from scvae_data.loading.select.rows import BlockRows, to_blocks
+from scvae_data.loading.select.rows import ChunkRows, to_row_groups
 from scvae_data.store import DatasetIndex, open_index
 
 
@@ -21,12 +21,12 @@ def decode_threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("scvae-")]
 
 
-def source_of(index: DatasetIndex, mask: np.ndarray | None = None) -> BlockSource:
-    return BlockSource(to_blocks(mask, index.first_rows), index.reader)
+def source_of(index: DatasetIndex, mask: np.ndarray | None = None) -> RowGroupSource:
+    return RowGroupSource(to_row_groups(mask, index.first_rows), index.reader)
 
 
-def plan_of(source: BlockSource, window: int = 1) -> Plan:
-    return Plan(tuple(block.n_rows for block in source.blocks), batch_size=7, seed=2, window=window)
+def plan_of(source: RowGroupSource, window: int = 1) -> Plan:
+    return Plan(tuple(group.n_rows for group in source.row_groups), batch_size=7, seed=2, window=window)
 
 
 @pytest.mark.parametrize("n_threads", [1, 3])
@@ -36,7 +36,7 @@ def test_scattered_rows_of_a_block_in_many_parts(
     monkeypatch.setattr(fetch, "PART_NNZ", 20)
     mask = np.arange(300) % 3 != 0
     source = source_of(open_index(hashed.path), mask)
-    for number, rows in enumerate(source.blocks):
+    for number, rows in enumerate(source.row_groups):
         pending = source.start(number, run_now, n_threads)
         assert len(pending._parts) > 2
         (rows_read,) = pending.result().parts
@@ -47,11 +47,11 @@ def test_windows_arrive_whatever_the_number_of_threads(hashed: Directory) -> Non
     source = source_of(open_index(hashed.path))
     epoch = plan_of(source, window=2).epoch(1)
     for n_threads in (1, 2, 5):
-        with WindowFetcher(epoch, source, BlockCache[PendingBlock](2), ReuseModel(2), n_threads) as fetcher:
-            for number, blocks in enumerate(epoch.windows):
+        with WindowFetcher(epoch, source, RowGroupCache[PendingRowGroup](2), ReuseModel(2), n_threads) as fetcher:
+            for number, row_groups in enumerate(epoch.windows):
                 fetcher.advance(number, number)
                 window = fetcher.handle(number)()
-                rows = np.concatenate([source.blocks[block].global_rows(slice(None)) for block in blocks])
+                rows = np.concatenate([source.row_groups[group].global_rows(slice(None)) for group in row_groups])
                 found = np.concatenate([part.to_scipy().toarray() for _, part in window.parts])
                 np.testing.assert_array_equal(found, hashed.counts[rows])
                 np.testing.assert_array_equal(window.global_rows(np.arange(rows.size)), rows)
@@ -64,7 +64,7 @@ def test_measured_hits_equal_the_prediction(hashed: Directory, capacity: int, wi
     source = source_of(open_index(hashed.path))
     plan = plan_of(source, window)
     room = max(capacity, window)
-    cache, reuse = BlockCache[PendingBlock](room), ReuseModel(room)
+    cache, reuse = RowGroupCache[PendingRowGroup](room), ReuseModel(room)
     for number in range(3):
         epoch = plan.epoch(number)
         with WindowFetcher(epoch, source, cache, reuse, 2) as fetcher:
@@ -81,7 +81,7 @@ def test_measured_hits_equal_the_prediction(hashed: Directory, capacity: int, wi
 def test_looks_one_window_ahead_and_no_further(hashed: Directory) -> None:
     source = source_of(open_index(hashed.path))
     epoch = plan_of(source).epoch(0)
-    cache = BlockCache[PendingBlock](10)
+    cache = RowGroupCache[PendingRowGroup](10)
     with WindowFetcher(epoch, source, cache, ReuseModel(10), 2) as fetcher:
         fetcher.advance(0, 0)
         assert cache.counters().misses == 2
@@ -95,7 +95,7 @@ def test_bytes_read_are_those_of_the_blocks_wanted(hashed: Directory) -> None:
     index = open_index(hashed.path)
     everything, little = source_of(index), source_of(index, np.arange(300) % 30 < 3)
     for source in (everything, little):
-        for number in range(len(source.blocks)):
+        for number in range(len(source.row_groups)):
             source.start(number, run_now, 1).result()
     assert 0 < little.bytes_read < 0.8 * everything.bytes_read  # a table and row starts are read with any row
 
@@ -109,7 +109,7 @@ def test_a_damaged_file_is_named_where_the_window_is_used(hashed: Directory, tmp
     victim.write_bytes(content)
     source = source_of(open_index(tmp_path / "copy"))
     epoch = Plan((30,) * 10, batch_size=30, shuffle=False).epoch(0)
-    cache = BlockCache[PendingBlock](10)
+    cache = RowGroupCache[PendingRowGroup](10)
     with WindowFetcher(epoch, source, cache, ReuseModel(10), 2) as fetcher:
         fetcher.advance(2, 2)
         fetcher.handle(2)()
@@ -117,7 +117,7 @@ def test_a_damaged_file_is_named_where_the_window_is_used(hashed: Directory, tmp
         with pytest.raises(DamagedFileError, match=r"chunk_0003\.h5.*resume=true"):
             fetcher.handle(3)()
     assert decode_threads() == []
-    assert cache.counters().blocks in (1, 2)  # the block before; the one after, if it was begun
+    assert cache.counters().blocks in (1, 2)  # the row group before; the one after, if it was begun
 
 
 def test_closing_early_leaves_no_thread_and_no_half_block(hashed: Directory) -> None:
@@ -135,12 +135,12 @@ def test_closing_early_leaves_no_thread_and_no_half_block(hashed: Directory) -> 
             reader.read_into = wait  # type: ignore[method-assign]
             return reader
 
-    blocks = [BlockRows(number, 30 * number, 0, 30, None) for number in range(10)]
-    source = BlockSource(blocks, SlowIndex().reader)  # type: ignore[arg-type]
-    cache = BlockCache[PendingBlock](10)
+    row_groups = [ChunkRows(number, 30 * number, 0, 30, None) for number in range(10)]
+    source = RowGroupSource(row_groups, SlowIndex().reader)  # type: ignore[arg-type]
+    cache = RowGroupCache[PendingRowGroup](10)
     epoch = Plan((30,) * 10, batch_size=30, window=4, shuffle=False).epoch(0)
     fetcher = WindowFetcher(epoch, source, cache, ReuseModel(10), 1)
-    fetcher.advance(0, 0)  # eight blocks asked for, one being read
+    fetcher.advance(0, 0)  # eight row groups asked for, one being read
     threading.Timer(0.05, gate.set).start()
     fetcher.close()
     assert decode_threads() == []
@@ -149,7 +149,7 @@ def test_closing_early_leaves_no_thread_and_no_half_block(hashed: Directory) -> 
 
 def test_a_block_another_iterator_gave_up_is_read_after_all(hashed: Directory) -> None:
     source = source_of(open_index(hashed.path))
-    cache = BlockCache[PendingBlock](10)
+    cache = RowGroupCache[PendingRowGroup](10)
     epoch = Plan((30,) * 10, batch_size=30, shuffle=False).epoch(0)
     first = WindowFetcher(epoch, source, cache, ReuseModel(10), 1)
     blocker = threading.Event()
@@ -166,7 +166,7 @@ def test_a_block_another_iterator_gave_up_is_read_after_all(hashed: Directory) -
 @pytest.mark.parametrize(
     ("n_rows", "nnz_per_row", "n_threads", "n_parts"),
     [
-        pytest.param(10, 2_000, 4, 1, id="small block, one part"),
+        pytest.param(10, 2_000, 4, 1, id="small row group, one part"),
         pytest.param(2_500, 2_000, 4, 4, id="a part a thread"),
         pytest.param(50_000, 2_000, 2, 25, id="parts of bounded size"),
         pytest.param(1, 10**9, 2, 1, id="a row is not cut"),

@@ -3,15 +3,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scvae_data.loading.plan.diversity import label_counts, measure
+from scvae_data.loading.plan.diversity import label_counts, measure_diversity
 from scvae_data.loading.plan.epoch import Plan
-from scvae_data.loading.select.rows import to_blocks
+from scvae_data.loading.select.rows import to_row_groups
 
 
 def measured(codes: np.ndarray, chunk: int, batch_size: int, window: int = 1):
-    blocks = to_blocks(None, np.arange(0, codes.size + 1, chunk))
-    plan, codes = Plan((chunk,) * len(blocks), batch_size, window=window), codes.astype(np.int32)
-    return measure(plan, blocks, codes, label_counts(plan, blocks, codes))
+    row_groups = to_row_groups(None, np.arange(0, codes.size + 1, chunk))
+    plan, codes = Plan((chunk,) * len(row_groups), batch_size, window=window), codes.astype(np.int32)
+    return measure_diversity(plan, row_groups, codes, label_counts(plan, row_groups, codes))
 
 
 def test_random_order_is_as_diverse_as_random_draws() -> None:

@@ -14,7 +14,7 @@ from scvae_data.loading.plan.epoch import Plan, ReuseModel, Served
 
 plans = st.builds(
     Plan,
-    block_rows=st.lists(st.integers(1, 40), min_size=1, max_size=9).map(tuple),
+    group_rows=st.lists(st.integers(1, 40), min_size=1, max_size=9).map(tuple),
     batch_size=st.integers(2, 50),
     seed=st.integers(0, 2**40),
     window=st.integers(1, 4),
@@ -22,14 +22,14 @@ plans = st.builds(
 
 
 def cells_of(plan: Plan, epoch: int, start: int = 0) -> list[list[tuple[int, int]]]:
-    """Batches of an epoch as lists of (block, row within it)."""
+    """Batches of an epoch as lists of (row group, row within it)."""
     share = plan.epoch(epoch)
     batches = []
     for batch in share.batches(start):
         cells = []
         for segment in batch.segments:
             of_window = [
-                (block, row) for block in share.windows[segment.window] for row in range(plan.block_rows[block])
+                (group, row) for group in share.windows[segment.window] for row in range(plan.group_rows[group])
             ]
             cells += [of_window[slot] for slot in segment.slots]
         batches.append(cells)
@@ -37,11 +37,11 @@ def cells_of(plan: Plan, epoch: int, start: int = 0) -> list[list[tuple[int, int
 
 
 def every_cell(plan: Plan) -> list[tuple[int, int]]:
-    return [(block, row) for block, rows in enumerate(plan.block_rows) for row in range(rows)]
+    return [(group, row) for group, rows in enumerate(plan.group_rows) for row in range(rows)]
 
 
 def over_ranks(plan: Plan, world_size: int) -> list[Plan]:
-    shared = (plan.block_rows, plan.batch_size, plan.seed, plan.window, plan.shuffle)
+    shared = (plan.group_rows, plan.batch_size, plan.seed, plan.window, plan.shuffle)
     return [Plan(*shared, world_size, rank) for rank in range(world_size)]
 
 
@@ -89,15 +89,15 @@ def test_a_rank_sees_every_cell_over_two_epochs_per_rank(plan: Plan, world_size:
     rank = over_ranks(plan, world_size)[1]
     seen = {cell for epoch in range(2 * world_size) for batch in cells_of(rank, epoch) for cell in batch}
     # A cell near a border may fall to the neighbour in every pass; windows of permuted rows blur the borders.
-    assert len(seen) >= plan.n_rows - max(plan.block_rows) * plan.window * world_size
+    assert len(seen) >= plan.n_rows - max(plan.group_rows) * plan.window * world_size
 
 
 def test_ranks_move_over_all_blocks() -> None:
     plans_of_ranks = over_ranks(Plan((10,) * 8, batch_size=5, seed=3), 2)
     for plan in plans_of_ranks:
-        blocks = [{block for batch in cells_of(plan, epoch) for block, _ in batch} for epoch in range(4)]
-        assert blocks[0] == blocks[1] and blocks[2] == blocks[3]  # forth and back: the cache stays warm
-        assert blocks[0] | blocks[2] == set(range(8)) and not blocks[0] & blocks[2]
+        row_groups = [{group for batch in cells_of(plan, epoch) for group, _ in batch} for epoch in range(4)]
+        assert row_groups[0] == row_groups[1] and row_groups[2] == row_groups[3]  # forth and back: the cache stays warm
+        assert row_groups[0] | row_groups[2] == set(range(8)) and not row_groups[0] & row_groups[2]
 
 
 @given(plans, st.integers(0, 3))
@@ -118,15 +118,15 @@ def test_order_is_new_each_epoch_and_the_same_for_a_seed() -> None:
 
 def test_odd_epochs_walk_the_blocks_backwards() -> None:
     plan = Plan((3,) * 7, batch_size=4, seed=5)
-    forth = plan.block_order(0).tolist()
+    forth = plan.group_order(0).tolist()
     assert sorted(forth) == list(range(7)) and forth != list(range(7))
-    assert plan.block_order(1).tolist() == forth[::-1]
-    assert plan.block_order(2).tolist() == forth
+    assert plan.group_order(1).tolist() == forth[::-1]
+    assert plan.group_order(2).tolist() == forth
 
 
 def test_windows_mix_their_blocks_and_their_borders_move() -> None:
     plan = Plan((20,) * 8, batch_size=10, seed=0, window=2)
-    mixed = [len({block for block, _ in batch}) for batch in cells_of(plan, 0)]
+    mixed = [len({group for group, _ in batch}) for batch in cells_of(plan, 0)]
     assert np.mean(mixed) > 1.5
     first_windows = {len(plan.epoch(epoch).windows[0]) for epoch in range(20)}
     assert first_windows == {1, 2}
@@ -143,18 +143,18 @@ def test_unshuffled_rows_keep_their_order_in_every_epoch() -> None:
 @pytest.mark.parametrize("capacity", [1, 2, 5, 9])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_hit_rate_is_min_cache_blocks_over_blocks(capacity: int, window: int, seed: int) -> None:
-    """A plain LRU, walked block by block, against the closed form."""
+    """A plain LRU, walked row group by row group, against the closed form."""
     plan = Plan((4,) * 9, batch_size=5, seed=seed, window=window)
     room = max(capacity, window)
     recent: OrderedDict[int, None] = OrderedDict()
     model = ReuseModel(room)
     for epoch in range(3):
         hits = 0
-        for block in (block for blocks in plan.epoch(epoch).windows for block in blocks):
-            hits += block in recent
-            model.request(block)
-            recent[block] = None
-            recent.move_to_end(block)
+        for group in (group for row_groups in plan.epoch(epoch).windows for group in row_groups):
+            hits += group in recent
+            model.request(group)
+            recent[group] = None
+            recent.move_to_end(group)
             if len(recent) > room:
                 recent.popitem(last=False)
         assert hits == (0 if epoch == 0 else min(room, 9))
@@ -178,7 +178,7 @@ def test_a_tiny_batch_size_never_leaves_a_rank_an_empty_batch() -> None:
 )
 def test_impossible_settings_are_refused(wrong: dict[str, int], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        Plan(**{"block_rows": (10,), "batch_size": 2, **wrong})
+        Plan(**{"group_rows": (10,), "batch_size": 2, **wrong})
 
 
 def test_more_ranks_than_cells_are_refused() -> None:

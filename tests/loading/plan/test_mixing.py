@@ -9,7 +9,7 @@ from tests.loading.conftest import Directory, flat
 
 from scvae_data import ChunkedDataModule
 from scvae_data.loading.plan.mixing import diversity_table, mix
-from scvae_data.loading.select.rows import to_blocks
+from scvae_data.loading.select.rows import to_row_groups
 from scvae_data.store import open_index
 
 
@@ -53,7 +53,7 @@ def test_cells_in_source_order_are_mixed_at_default_settings(
     index: Any = FakeIndex(n_obs, chunk_size)
     sizes = np.random.default_rng(0).lognormal(0, 0.7, n_sources)
     index.source = np.searchsorted(np.cumsum(sizes / sizes.sum()), np.linspace(0, 1 - 1e-9, n_obs)).astype(np.int32)
-    mixing = mix(index, to_blocks(None, index.first_rows), ["source"], batch_size=256)
+    mixing = mix(index, to_row_groups(None, index.first_rows), ["source"], batch_size=256)
     assert mixing.share >= 0.99
     assert mixing.decoded_per_used <= decoded
     # The window in use and the next: four chunks, or 128 MB.
@@ -63,11 +63,11 @@ def test_cells_in_source_order_are_mixed_at_default_settings(
 def test_what_memory_cannot_mix_is_measured_and_said() -> None:
     index: Any = FakeIndex(500_000, 5_000)
     index.source = (np.arange(500_000) // 500).astype(np.int32)
-    blocks = to_blocks(None, index.first_rows)
-    small = mix(index, blocks, ["source"], batch_size=4_096, window=1)
+    row_groups = to_row_groups(None, index.first_rows)
+    small = mix(index, row_groups, ["source"], batch_size=4_096, window=1)
     assert 0.5 < small.share < 0.99 and small.decoded_per_used > 4
     assert small.worst is not None and small.worst[0] == "source"
-    assert mix(index, blocks, ["source"], batch_size=4_096, window=20).share > small.share
+    assert mix(index, row_groups, ["source"], batch_size=4_096, window=20).share > small.share
 
 
 def test_hash_order_needs_neither_ranges_nor_a_measurement(hashed: Directory) -> None:

@@ -11,7 +11,7 @@ from tests.loading.conftest import Directory, flat
 from scvae_data import ChunkedDataModule, ConfigError, SelectionError
 from scvae_data.loading.plan.epoch import Plan
 from scvae_data.loading.plan.sampling import Draws, Sampling, parse_sampling
-from scvae_data.loading.select.rows import to_blocks
+from scvae_data.loading.select.rows import to_row_groups
 
 NAMES = ("a", "b", "c")
 
@@ -42,10 +42,10 @@ def test_cells_without_a_value_are_one_more_value_or_left_out() -> None:
 
 
 def draws_of(sizes: list[int], rates: list[float], seed: int) -> tuple[Draws, np.ndarray]:
-    """Draws from blocks of these sizes, whose cells have the values 0, 1, 2, 0, …"""
+    """Draws from row groups of these sizes, whose cells have the values 0, 1, 2, 0, …"""
     firsts = np.cumsum([0, *sizes])
     codes = (np.arange(firsts[-1]) % len(rates)).astype(np.int32)
-    return Draws(to_blocks(None, firsts), codes, np.array(rates), seed), codes
+    return Draws(to_row_groups(None, firsts), codes, np.array(rates), seed), codes
 
 
 made = st.builds(
@@ -59,8 +59,8 @@ made = st.builds(
 @given(made, st.integers(0, 20))
 def test_every_epoch_has_the_expected_draws_rounded(made: tuple[Draws, np.ndarray], epoch: int) -> None:
     draws, codes = made
-    rows = [draws.of_rows(epoch, block) for block in range(len(draws.blocks))]
-    assert [int(of_block.sum()) for of_block in rows] == draws.of_blocks(epoch).tolist()
+    rows = [draws.of_rows(epoch, group) for group in range(len(draws.row_groups))]
+    assert [int(of_group.sum()) for of_group in rows] == draws.of_groups(epoch).tolist()
     assert sum(map(np.sum, rows)) == draws.n_draws == pytest.approx(draws.rates[codes].sum(), abs=0.5001)
     expected = draws.rates[codes]
     times = np.concatenate(rows)
@@ -70,14 +70,14 @@ def test_every_epoch_has_the_expected_draws_rounded(made: tuple[Draws, np.ndarra
 def test_over_epochs_cells_are_drawn_as_often_as_expected() -> None:
     draws, codes = draws_of([20, 30, 10], [0.1, 0.5, 2.25], seed=1)
     times = np.mean(
-        [np.concatenate([draws.of_rows(epoch, block) for block in range(3)]) for epoch in range(600)], axis=0
+        [np.concatenate([draws.of_rows(epoch, group) for group in range(3)]) for epoch in range(600)], axis=0
     )
     np.testing.assert_allclose(times, draws.rates[codes], atol=0.09)  # 4 standard deviations of a coin
 
 
 weighted_plans = st.builds(
     lambda made, batch_size, window, seed: Plan(
-        tuple(block.n_rows for block in made[0].blocks), batch_size, seed, window, draws=made[0]
+        tuple(group.n_rows for group in made[0].row_groups), batch_size, seed, window, draws=made[0]
     ),
     made.filter(lambda made: made[0].n_draws >= 4),
     st.integers(1, 20),
@@ -87,13 +87,13 @@ weighted_plans = st.builds(
 
 
 def drawn(plan: Plan, epoch: int, start: int = 0) -> list[list[tuple[int, int]]]:
-    """Batches of an epoch as lists of (block, row within it)."""
+    """Batches of an epoch as lists of (row group, row within it)."""
     share = plan.epoch(epoch)
     batches = []
     for batch in share.batches(start):
         cells = []
         for segment in batch.segments:
-            rows = [(block, row) for block in share.windows[segment.window] for row in range(plan.block_rows[block])]
+            rows = [(group, row) for group in share.windows[segment.window] for row in range(plan.group_rows[group])]
             cells += [rows[slot] for slot in segment.slots]
         batches.append(cells)
     return batches
@@ -103,18 +103,18 @@ def drawn(plan: Plan, epoch: int, start: int = 0) -> list[list[tuple[int, int]]]
 def test_ranks_share_the_draws_of_an_epoch(plan: Plan, epoch: int, data: st.DataObject) -> None:
     world_size = data.draw(st.integers(1, 4))
     shares = [
-        drawn(Plan(plan.block_rows, plan.batch_size, plan.seed, plan.window, True, world_size, rank, plan.draws), epoch)
+        drawn(Plan(plan.group_rows, plan.batch_size, plan.seed, plan.window, True, world_size, rank, plan.draws), epoch)
         for rank in range(world_size)
     ]
     assert plan.draws is not None
-    times = np.concatenate([plan.draws.of_rows(epoch, block) for block in range(len(plan.block_rows))])
-    rows = [(block, row) for block, n_rows in enumerate(plan.block_rows) for row in range(n_rows)]
+    times = np.concatenate([plan.draws.of_rows(epoch, group) for group in range(len(plan.group_rows))])
+    rows = [(group, row) for group, n_rows in enumerate(plan.group_rows) for row in range(n_rows)]
     expected = [row for row, n in zip(rows, times.tolist(), strict=True) for _ in range(n)]
     assert sorted(flat(flat(batches) for batches in shares)) == expected
     sizes = [len(batch) for batches in shares for batch in batches]
     assert len({len(batches) for batches in shares}) == 1 and max(sizes) - min(sizes) <= 1 <= min(sizes)
     start = data.draw(st.integers(0, len(shares[0])))
-    rest = Plan(plan.block_rows, plan.batch_size, plan.seed, plan.window, True, world_size, 0, plan.draws)
+    rest = Plan(plan.group_rows, plan.batch_size, plan.seed, plan.window, True, world_size, 0, plan.draws)
     assert drawn(rest, epoch, start) == shares[0][start:]
 
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from tests.loading.conftest import Directory, flat
 from tests.support.datasets import make_dataset, positional_counts
 
-from scvae_data.loading.fetch.fetch import BlockSource, run_now
+from scvae_data.loading.fetch.fetch import RowGroupSource, run_now
 from scvae_data.loading.fetch.readers import ReaderPool, ScatteredReader, reader_of
 from scvae_data.loading.plan.scatter import Selected, scatter
-from scvae_data.loading.select.rows import to_blocks
+from scvae_data.loading.select.rows import to_row_groups
 from scvae_data.store import open_index
 
 
@@ -25,49 +25,49 @@ def first_rows(*sizes: int) -> np.ndarray:
 def test_every_selected_row_is_in_one_block(sizes: list[int], range_rows: int, seed: int, every: int) -> None:
     firsts = first_rows(*sizes)
     mask = np.arange(firsts[-1]) % 7 < every  # some rows of most chunks, or all
-    pieces = to_blocks(mask, firsts)
-    blocks = scatter(Selected.of(pieces), range_rows, seed)
-    assert len(blocks) == len(pieces)
-    rows = [block.global_rows(slice(None)).tolist() for block in blocks]
+    pieces = to_row_groups(mask, firsts)
+    row_groups = scatter(Selected.of(pieces), range_rows, seed)
+    assert len(row_groups) == len(pieces)
+    rows = [group.global_rows(slice(None)).tolist() for group in row_groups]
     assert sorted(flat(rows)) == np.flatnonzero(mask).tolist()
-    assert [len(of_block) for of_block in rows] == [block.n_rows for block in blocks]
-    for block, of_block in zip(blocks, rows, strict=True):
-        assert of_block == sorted(of_block)
-        some = np.arange(block.n_rows)[::3][::-1]
-        assert block.global_rows(some).tolist() == np.array(of_block)[some].tolist()
+    assert [len(of_group) for of_group in rows] == [group.n_rows for group in row_groups]
+    for group, of_group in zip(row_groups, rows, strict=True):
+        assert of_group == sorted(of_group)
+        some = np.arange(group.n_rows)[::3][::-1]
+        assert group.global_rows(some).tolist() == np.array(of_group)[some].tolist()
 
 
 def test_a_block_has_one_range_of_every_stretch_as_long_as_there_are_blocks() -> None:
-    pieces = to_blocks(None, first_rows(20, 20, 20, 20))
-    blocks = scatter(Selected.of(pieces), 5, seed=3)  # 16 ranges of 5 rows, 4 blocks
-    for block in blocks:
-        ranges = block.global_rows(slice(None)).reshape(-1, 5)
+    pieces = to_row_groups(None, first_rows(20, 20, 20, 20))
+    row_groups = scatter(Selected.of(pieces), 5, seed=3)  # 16 ranges of 5 rows, 4 row groups
+    for group in row_groups:
+        ranges = group.global_rows(slice(None)).reshape(-1, 5)
         assert (np.diff(ranges) == 1).all()
         assert (ranges[:, 0] // 20).tolist() == [0, 1, 2, 3]
-    assert scatter(Selected.of(pieces), 5, seed=4)[0].low.tolist() != blocks[0].low.tolist()
+    assert scatter(Selected.of(pieces), 5, seed=4)[0].low.tolist() != row_groups[0].low.tolist()
 
 
 @pytest.mark.parametrize("n_threads", [1, 3])
 @pytest.mark.parametrize("max_open", [1, 256])
 def test_blocks_are_read_as_they_were_stored(by_source: Directory, n_threads: int, max_open: int) -> None:
     index = open_index(by_source.path)
-    pieces = to_blocks(np.arange(300) % 4 != 1, index.first_rows)
-    blocks = scatter(Selected.of(pieces), 4, seed=0)
+    pieces = to_row_groups(np.arange(300) % 4 != 1, index.first_rows)
+    row_groups = scatter(Selected.of(pieces), 4, seed=0)
     pool = ReaderPool(index, max_open=max_open)
-    source = BlockSource(blocks, lambda number: ScatteredReader(blocks[number], pool))  # type: ignore[arg-type]
-    for number, block in enumerate(blocks):
+    source = RowGroupSource(row_groups, lambda number: ScatteredReader(row_groups[number], pool))  # type: ignore[arg-type]
+    for number, group in enumerate(row_groups):
         (rows,) = source.start(number, run_now, n_threads).result().parts
-        np.testing.assert_array_equal(rows.to_scipy().toarray(), by_source.counts[block.global_rows(slice(None))])
+        np.testing.assert_array_equal(rows.to_scipy().toarray(), by_source.counts[group.global_rows(slice(None))])
     assert source.bytes_read > 0
 
 
 def test_threads_share_a_reader_and_its_count_of_bytes(by_source: Directory) -> None:
     index = open_index(by_source.path)
-    blocks = scatter(Selected.of(to_blocks(None, index.first_rows)), 3, seed=0)
+    row_groups = scatter(Selected.of(to_row_groups(None, index.first_rows)), 3, seed=0)
 
     def read(threads: int) -> list[int]:
         pool = ReaderPool(index)
-        readers = [ScatteredReader(block, pool) for block in blocks]
+        readers = [ScatteredReader(group, pool) for group in row_groups]
 
         def one(reader: ScatteredReader) -> None:
             indices, data = (np.empty(reader.indptr[-1], kind) for kind in (reader.index_dtype, reader.count_dtype))
@@ -87,9 +87,9 @@ def test_counts_of_a_wider_type_share_a_block_with_narrow_ones(tmp_path: Path) -
     path, counts, _ = make_dataset(tmp_path / "data", x=x, order="source", chunk_size=20)
     index = open_index(path)
     assert {reader.count_dtype.itemsize for reader in map(index.reader, range(3))} == {2, 4}
-    blocks = scatter(Selected.of(to_blocks(None, index.first_rows)), 5, seed=0)
-    source = BlockSource(blocks, reader_of(index, blocks))
-    for number, block in enumerate(blocks):
+    row_groups = scatter(Selected.of(to_row_groups(None, index.first_rows)), 5, seed=0)
+    source = RowGroupSource(row_groups, reader_of(index, row_groups))
+    for number, group in enumerate(row_groups):
         (rows,) = source.start(number, run_now, 1).result().parts
-        expected = counts[block.global_rows(slice(None))].toarray()
+        expected = counts[group.global_rows(slice(None))].toarray()
         np.testing.assert_array_equal(rows.to_scipy().toarray(), expected)

@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 
 from scvae_data.errors import ConfigError
-from scvae_data.loading.select.rows import as_names, select_codes, to_blocks
+from scvae_data.loading.select.rows import as_names, select_codes, to_row_groups
 
 FIRST_ROWS = np.array([0, 4, 4, 9])
 
 
 def rows_of(mask: np.ndarray | None) -> list[list[int]]:
-    return [block.global_rows(np.arange(block.n_rows)).tolist() for block in to_blocks(mask, FIRST_ROWS)]
+    return [group.global_rows(np.arange(group.n_rows)).tolist() for group in to_row_groups(mask, FIRST_ROWS)]
 
 
 def test_no_filter_selects_every_chunk_that_has_cells() -> None:
-    blocks = to_blocks(None, FIRST_ROWS)
-    assert [(block.chunk_id, block.start, block.stop, block.rows) for block in blocks] == [
+    row_groups = to_row_groups(None, FIRST_ROWS)
+    assert [(group.chunk_id, group.start, group.stop, group.rows) for group in row_groups] == [
         (0, 0, 4, None),
         (2, 0, 5, None),
     ]
@@ -29,7 +29,7 @@ def test_chunks_without_selected_cells_make_no_block() -> None:
 
 def test_gapless_rows_are_kept_as_a_range_and_others_as_rows() -> None:
     mask = np.array([0, 1, 1, 0, 1, 0, 1, 1, 1], bool)
-    first, second = to_blocks(mask, FIRST_ROWS)
+    first, second = to_row_groups(mask, FIRST_ROWS)
     assert (first.start, first.stop, first.rows) == (1, 3, None)
     assert first.spans(0, 2) == [(1, 3)] and first.spans(1, 2) == [(2, 3)]
     assert second.rows is not None and second.rows.tolist() == [0, 2, 3, 4]

@@ -142,12 +142,12 @@ class Assembler:
         self, pieces: list[Piece], factors: NDArray[np.float64] | None, library_size: NDArray[np.float32]
     ) -> SparseRows:
         width = self.form.width
-        starts = count_elements(pieces, self._genes, width)
-        nnz = int(starts[-1])
+        indptr = count_elements(pieces, self._genes, width)
+        nnz = int(indptr[-1])
         columns, values = (self._buffer((nnz + 1,), kind) for kind in self._row_types)
         kept = None if self.form.x_format == "compact" else factors
-        fill_csr(pieces, self._genes, width, kept, starts, columns.numpy(), values.numpy(), library_size)
-        return SparseRows(torch.from_numpy(starts), columns[:nnz], values[:nnz], width)
+        fill_csr(pieces, self._genes, width, kept, indptr, columns.numpy(), values.numpy(), library_size)
+        return SparseRows(torch.from_numpy(indptr), columns[:nnz], values[:nnz], width)
 
     def _buffer(self, shape: tuple[int, ...], kind: DTypeLike) -> torch.Tensor:
         if self.form.pin_memory:

@@ -91,18 +91,18 @@ def fill_csr(
     genes: NDArray[np.int32],
     n_columns: int,
     size_factor: NDArray[np.float64] | None,
-    starts: NDArray[np.int64],
+    indptr: NDArray[np.int64],
     columns: NDArray[Any],
     values: NDArray[Any],
     library_size: NDArray[np.float32],
 ) -> None:
-    """Fill CSR rows; like :func:`fill_dense`, with ``starts`` from :func:`count_elements`.
+    """Fill CSR rows; like :func:`fill_dense`, with ``indptr`` from :func:`count_elements`.
 
-    ``columns`` and ``values`` have room for one element more than ``starts[-1]``.
+    ``columns`` and ``values`` have room for one element more than ``indptr[-1]``.
     """
     for span, slots, low, part in _spans(pieces):
         factors = NO_FACTORS if size_factor is None else size_factor[span]
-        borders = starts[span.start : span.stop + 1]
+        borders = indptr[span.start : span.stop + 1]
         gather_rows(
             part.indptr, part.indices, part.data, low, slots, genes, n_columns, factors,
             borders, columns, values, library_size[span],

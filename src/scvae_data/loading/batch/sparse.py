@@ -52,8 +52,8 @@ class SparseRows(NamedTuple):
     def rows(self, low: int, high: int) -> SparseRows:
         """Rows ``low`` to ``high``, over the same memory but for ``indptr``."""
         first, last = int(self.indptr[low]), int(self.indptr[high])
-        starts = self.indptr[low : high + 1] - first
-        return SparseRows(starts, self.indices[first:last], self.data[first:last], self.n_columns)
+        indptr = self.indptr[low : high + 1] - first
+        return SparseRows(indptr, self.indices[first:last], self.data[first:last], self.n_columns)
 
     def _shape(self) -> tuple[int, int]:
         return self.indptr.numel() - 1, self.n_columns

@@ -1,8 +1,8 @@
-"""Requests for blocks in, decoded blocks out, each decoded once while it stays: a counted LRU.
+"""Requests for row groups in, decoded row groups out, each decoded once while it stays: a counted LRU.
 
-Entries are asked for with :meth:`BlockCache.acquire` and given back with
-:meth:`BlockCache.release`. Between the two they are pinned: counted, never
-evicted. So the blocks of the windows in use may exceed the bounds for a while;
+Entries are asked for with :meth:`RowGroupCache.acquire` and given back with
+:meth:`RowGroupCache.release`. Between the two they are pinned: counted, never
+evicted. So the row groups of the windows in use may exceed the bounds for a while;
 what stays after they are released does not.
 """
 
@@ -16,11 +16,11 @@ from typing import Generic, Protocol, TypeVar
 
 from scvae_data.errors import ConfigError
 
-__all__ = ["BlockCache", "CacheCounters", "Loadable"]
+__all__ = ["CacheCounters", "Loadable", "RowGroupCache"]
 
 
 class Loadable(Protocol):
-    """A block that is decoded, being decoded, or failed to decode."""
+    """A row group that is decoded, being decoded, or failed to decode."""
 
     @property
     def nbytes(self) -> int:
@@ -28,7 +28,7 @@ class Loadable(Protocol):
 
     @property
     def failed(self) -> bool:
-        """True if decoding ended without a block."""
+        """True if decoding ended without a row group."""
 
 
 Value = TypeVar("Value", bound=Loadable)
@@ -42,7 +42,7 @@ class CacheCounters:
     misses: int
     evictions: int
     blocks: int
-    """Blocks held now."""
+    """Row groups held now."""
     nbytes: int
     """Bytes held now."""
 
@@ -62,23 +62,23 @@ class Entry(Generic[Value]):
     nbytes: int = 0
 
 
-class BlockCache(Generic[Value]):
-    """Least recently used blocks, bounded in number and in bytes; safe for threads.
+class RowGroupCache(Generic[Value]):
+    """Least recently used row groups, bounded in number and in bytes; safe for threads.
 
     Parameters
     ----------
-    max_blocks
-        Blocks to keep.
+    max_groups
+        Row groups to keep.
     max_bytes
         Bytes to keep; None for no bound.
     """
 
-    def __init__(self, max_blocks: int, max_bytes: int | None = None) -> None:
-        if max_blocks < 1:
-            raise ConfigError(f"chunk_cache_size={max_blocks} must be at least 1")
+    def __init__(self, max_groups: int, max_bytes: int | None = None) -> None:
+        if max_groups < 1:
+            raise ConfigError(f"chunk_cache_size={max_groups} must be at least 1")
         if max_bytes is not None and max_bytes < 1:
             raise ConfigError(f"cache_bytes={max_bytes} must be at least 1, or null for no bound")
-        self.max_blocks = max_blocks
+        self.max_groups = max_groups
         self.max_bytes = max_bytes
         self._entries: OrderedDict[Hashable, Entry[Value]] = OrderedDict()
         self._lock = threading.Lock()
@@ -88,7 +88,7 @@ class BlockCache(Generic[Value]):
         """The value of ``key``, pinned; on a miss ``start()`` begins to decode it.
 
         ``start`` must return at once (it runs under the lock, so that nobody
-        else starts the same block): what it returns may still be decoding.
+        else starts the same row group): what it returns may still be decoding.
         """
         with self._lock:
             entry = self._entries.get(key)
@@ -97,7 +97,7 @@ class BlockCache(Generic[Value]):
                 entry = None
             if entry is None:
                 self._misses += 1
-                self._shrink(coming=1)  # before the block begins, so that it can have the memory of one that goes
+                self._shrink(coming=1)  # before the row group begins, so that it can have the memory of one that goes
                 entry = self._entries[key] = Entry(start())
             else:
                 self._hits += 1
@@ -107,7 +107,7 @@ class BlockCache(Generic[Value]):
             return entry.value
 
     def release(self, key: Hashable, value: Value) -> None:
-        """Give back one pin of ``value``; the block stays as long as the bounds allow."""
+        """Give back one pin of ``value``; the row group stays as long as the bounds allow."""
         with self._lock:
             entry = self._entries.get(key)
             if entry is None or entry.value is not value:
@@ -116,7 +116,7 @@ class BlockCache(Generic[Value]):
             self._shrink()
 
     def clear(self) -> None:
-        """Forget every block; the counters stay."""
+        """Forget every row group; the counters stay."""
         with self._lock:
             self._entries.clear()
             self._nbytes = 0
@@ -131,7 +131,7 @@ class BlockCache(Generic[Value]):
         self._nbytes -= self._entries.pop(key).nbytes
 
     def _weigh(self) -> None:
-        """Add the bytes of blocks decoded meanwhile; drop those that failed and nobody waits for."""
+        """Add the bytes of row groups decoded meanwhile; drop those that failed and nobody waits for."""
         for key, entry in [item for item in self._entries.items() if item[1].nbytes == 0]:
             if entry.value.failed and entry.pins == 0:
                 self._remove(key)
@@ -143,8 +143,8 @@ class BlockCache(Generic[Value]):
         self._weigh()
         # Pinned entries are the most recent requests, so skipping them keeps the order of an exact LRU.
         for key in [key for key, entry in self._entries.items() if entry.pins == 0]:
-            n_blocks = len(self._entries) + coming
-            if n_blocks <= self.max_blocks and (self.max_bytes is None or self._nbytes <= self.max_bytes):
+            n_groups = len(self._entries) + coming
+            if n_groups <= self.max_groups and (self.max_bytes is None or self._nbytes <= self.max_bytes):
                 return
             self._remove(key)
             self._evictions += 1

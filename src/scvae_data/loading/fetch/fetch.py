@@ -1,8 +1,8 @@
 """Wanted windows in, decoded windows out: threads that read and decode ahead of their use.
 
 Reading (``pread``), checksums and decompression release the interpreter lock,
-so the threads run while the model trains. One block is cut into parts that are
-decoded side by side, straight into their place in the block, whose memory comes
+so the threads run while the model trains. One row group is cut into parts that are
+decoded side by side, straight into their place in the row group, whose memory comes
 from a pool. Look-ahead is one window: memory holds the window in use and the
 next, however small the cache.
 """
@@ -20,28 +20,28 @@ from typing import Any
 import numpy as np
 
 from scvae_data.errors import DamagedFileError
-from scvae_data.loading.fetch.cache import BlockCache
+from scvae_data.loading.fetch.cache import RowGroupCache
 from scvae_data.loading.fetch.damage import DamagePolicy
 from scvae_data.loading.fetch.pool import BufferPool
 from scvae_data.loading.fetch.readers import Reader, ScatteredReader
-from scvae_data.loading.fetch.window import DecodedBlock, Window
+from scvae_data.loading.fetch.window import DecodedRowGroup, Window
 from scvae_data.loading.plan.epoch import EpochPlan, ReuseModel
-from scvae_data.loading.select.rows import Rows
+from scvae_data.loading.select.rows import RowGroup
 from scvae_data.store.csr import CompactCsr
 
-__all__ = ["BlockSource", "PendingBlock", "WindowFetcher", "part_borders", "run_now"]
+__all__ = ["PendingRowGroup", "RowGroupSource", "WindowFetcher", "part_borders", "run_now"]
 
 # Parts are large enough that re-decoding the HDF5 chunk at their border costs little,
-# and small enough that the threads finish a block together.
+# and small enough that the threads finish a row group together.
 PART_NNZ = 4_000_000
 MIN_PART_NNZ = 500_000
 Submit = Callable[..., "Future[None]"]
 
 
-class BlockMemory:
-    """Where the rows of a block go: made by the thread that needs it first, in the size that the row starts tell."""
+class RowGroupMemory:
+    """Where a row group is decoded to: made by the thread that needs it first, in the size that indptr tells."""
 
-    def __init__(self, reader: Reader, rows: Rows, pool: BufferPool, room: int) -> None:
+    def __init__(self, reader: Reader, rows: RowGroup, pool: BufferPool, room: int) -> None:
         self._reader: Reader | None = reader
         self._rows = rows
         self._pool = pool
@@ -52,7 +52,7 @@ class BlockMemory:
         """Rows that could not be read, once all parts are done."""
 
     def made(self) -> CompactCsr:
-        """The block, filled or not."""
+        """The row group, filled or not."""
         with self._lock:
             if self._made is None:
                 reader = self._reader
@@ -69,24 +69,24 @@ class BlockMemory:
             return self._made
 
     def read(self, low: int, high: int) -> None:
-        """Decode the block's rows number ``low`` to ``high``."""
-        block, reader = self.made(), self._reader
+        """Decode the row group's rows number ``low`` to ``high``."""
+        group, reader = self.made(), self._reader
         assert reader is not None
-        place = slice(int(block.indptr[low]), int(block.indptr[high]))
-        reader.read_into(self._rows.spans(low, high), block.indices[place], block.data[place])
+        place = slice(int(group.indptr[low]), int(group.indptr[high]))
+        reader.read_into(self._rows.spans(low, high), group.indices[place], group.data[place])
 
     def finish(self) -> None:
         """Let the reader and its open file go: nothing is left to read."""
         self._reader = None
 
 
-class PendingBlock:
-    """A block whose parts are decoded, being decoded, or failed."""
+class PendingRowGroup:
+    """A row group whose parts are decoded, being decoded, or failed."""
 
-    def __init__(self, memory: BlockMemory, parts: Sequence[Future[None]]) -> None:
-        self._memory: BlockMemory | None = memory
+    def __init__(self, memory: RowGroupMemory, parts: Sequence[Future[None]]) -> None:
+        self._memory: RowGroupMemory | None = memory
         self._parts = parts
-        self._block: DecodedBlock | None = None
+        self._group: DecodedRowGroup | None = None
 
     @property
     def failed(self) -> bool:
@@ -95,50 +95,50 @@ class PendingBlock:
 
     @property
     def nbytes(self) -> int:
-        """Bytes in memory, 0 until the block is complete."""
+        """Bytes in memory, 0 until the row group is complete."""
         if self.failed or not all(part.done() for part in self._parts):
             return 0
         return self.result().nbytes
 
-    def result(self) -> DecodedBlock:
-        """Wait for the block; raises what decoding it raised."""
+    def result(self) -> DecodedRowGroup:
+        """Wait for the row group; raises what decoding it raised."""
         for part in self._parts:
             part.result()
         memory = self._memory
-        if self._block is None and memory is not None:
-            self._block = DecodedBlock((memory.made(),), memory.missing)
+        if self._group is None and memory is not None:
+            self._group = DecodedRowGroup((memory.made(),), memory.missing)
             self._memory = None
-        assert self._block is not None
-        return self._block
+        assert self._group is not None
+        return self._group
 
 
-class BlockSource:
-    """Starts to read blocks, and counts the bytes read from disk; safe for threads.
+class RowGroupSource:
+    """Starts to read row groups, and counts the bytes read from disk; safe for threads.
 
-    A reader lives as long as its block is being decoded, so that neither open
+    A reader lives as long as its row group is being decoded, so that neither open
     files nor row tables add up over many chunks.
 
     Parameters
     ----------
-    blocks
-        The blocks, known by their position.
+    row_groups
+        The row groups, known by their position.
     open_reader
         Makes a reader of a chunk, by chunk id.
     room
-        Elements that memory for a block has room for at least: if that is those
-        of the largest, any block can have the memory of any other.
+        Elements that memory for a row group has room for at least: if that is those
+        of the largest, any row group can have the memory of any other.
     damage
-        What is done with a block that cannot be read.
+        What is done with a row group that cannot be read.
     """
 
     def __init__(
         self,
-        blocks: Sequence[Rows],
+        row_groups: Sequence[RowGroup],
         open_reader: Callable[[int], Reader],
         room: int = 0,
         damage: DamagePolicy | None = None,
     ) -> None:
-        self.blocks = blocks
+        self.row_groups = row_groups
         self.damage = DamagePolicy() if damage is None else damage
         self._room = room
         self._pool = BufferPool()
@@ -154,9 +154,9 @@ class BlockSource:
         with self._lock:
             return self._bytes_done + sum(reader.bytes_read for reader in self._readers.values())
 
-    def start(self, block: int, submit: Submit, n_threads: int) -> PendingBlock:
-        """Hand the parts of block number ``block`` to ``submit``, in order."""
-        rows = self.blocks[block]
+    def start(self, group: int, submit: Submit, n_threads: int) -> PendingRowGroup:
+        """Hand the parts of row group number ``group`` to ``submit``, in order."""
+        rows = self.row_groups[group]
         reader = self._open_reader(rows.chunk_id)
         with self._lock:
             self._loads += 1
@@ -173,13 +173,13 @@ class BlockSource:
                     self._bytes_done += self._readers.pop(load).bytes_read
                     memory.finish()
 
-        memory = BlockMemory(reader, rows, self._pool, self._room)
+        memory = RowGroupMemory(reader, rows, self._pool, self._room)
         parts = []
         for low, high in pairwise(borders):
             part = submit(memory.read, low, high)
             part.add_done_callback(finish)
             parts.append(part)
-        return PendingBlock(memory, parts)
+        return PendingRowGroup(memory, parts)
 
 
 def part_borders(n_rows: int, nnz_per_row: float, n_threads: int) -> list[int]:
@@ -212,7 +212,7 @@ class WindowFetcher:
     epoch
         The windows.
     source, cache
-        Where blocks come from and where they stay.
+        Where row groups come from and where they stay.
     reuse
         Is told every request, to predict hits.
     n_threads
@@ -220,7 +220,12 @@ class WindowFetcher:
     """
 
     def __init__(
-        self, epoch: EpochPlan, source: BlockSource, cache: BlockCache[PendingBlock], reuse: ReuseModel, n_threads: int
+        self,
+        epoch: EpochPlan,
+        source: RowGroupSource,
+        cache: RowGroupCache[PendingRowGroup],
+        reuse: ReuseModel,
+        n_threads: int,
     ) -> None:
         self._windows = epoch.windows
         self._needed = epoch.needed_windows()
@@ -228,7 +233,7 @@ class WindowFetcher:
         self._cache = cache
         self._reuse = reuse
         self._n_threads = n_threads
-        self._held: dict[int, list[tuple[int, PendingBlock]]] = {}
+        self._held: dict[int, list[tuple[int, PendingRowGroup]]] = {}
         self._closed = False
         self._pool = ThreadPoolExecutor(n_threads, thread_name_prefix="scvae-decode")
 
@@ -247,15 +252,15 @@ class WindowFetcher:
         begin = bisect_left(self._needed, first)
         for window in self._needed[begin : max(bisect_right(self._needed, last), begin + 2)]:
             if window not in self._held:
-                self._held[window] = [(block, self._request(block)) for block in self._windows[window]]
+                self._held[window] = [(group, self._request(group)) for group in self._windows[window]]
 
     def handle(self, window: int) -> Callable[[], Window]:
         """A function that waits for ``window`` and returns it, or raises what decoding raised."""
         held = self._held[window]
-        blocks = self._source.blocks
+        row_groups = self._source.row_groups
 
         def resolve() -> Window:
-            return Window([(blocks[block], self._result(block, pending)) for block, pending in held])
+            return Window([(row_groups[group], self._result(group, pending)) for group, pending in held])
 
         return resolve
 
@@ -266,27 +271,27 @@ class WindowFetcher:
         for window in list(self._held):
             self._release(window)
 
-    def _result(self, block: int, pending: PendingBlock) -> DecodedBlock | None:
-        """The block; None if it is damaged and to be left out."""
+    def _result(self, group: int, pending: PendingRowGroup) -> DecodedRowGroup | None:
+        """The row group; None if it is damaged and to be left out."""
         try:
             try:
                 return pending.result()
             except CancelledError:
                 if self._closed:
                     raise
-                # Another iterator over the same cache began this block and was closed before it was done.
-                return self._source.start(block, run_now, 1).result()
+                # Another iterator over the same cache began this row group and was closed before it was done.
+                return self._source.start(group, run_now, 1).result()
         except DamagedFileError as error:
             self._source.damage.leave_out(error)
             return None
 
-    def _request(self, block: int) -> PendingBlock:
-        self._reuse.request(block)
-        return self._cache.acquire(block, lambda: self._source.start(block, self._submit, self._n_threads))
+    def _request(self, group: int) -> PendingRowGroup:
+        self._reuse.request(group)
+        return self._cache.acquire(group, lambda: self._source.start(group, self._submit, self._n_threads))
 
     def _submit(self, read: Callable[..., None], *args: Any) -> Future[None]:
         return self._pool.submit(read, *args)
 
     def _release(self, window: int) -> None:
-        for block, pending in self._held.pop(window):
-            self._cache.release(block, pending)
+        for group, pending in self._held.pop(window):
+            self._cache.release(group, pending)

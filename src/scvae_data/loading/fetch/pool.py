@@ -1,4 +1,4 @@
-"""Sizes in, memory out that was used before: batches and decoded blocks without a page fault per 4 KiB."""
+"""Sizes in, memory out that was used before: batches and decoded row groups without a page fault per 4 KiB."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from scvae_data.errors import DamagedFileError
 from scvae_data.loading.plan.scatter import Extent, ScatteredRows
-from scvae_data.loading.select.rows import Rows, to_spans
+from scvae_data.loading.select.rows import RowGroup, to_spans
 from scvae_data.store.chunk_reader import ChunkReader
 from scvae_data.store.csr import count_dtype, index_dtype
 from scvae_data.store.dataset_index import DatasetIndex
@@ -24,7 +24,7 @@ __all__ = ["Reader", "ReaderPool", "ScatteredReader", "reader_of"]
 
 
 class ReaderPool:
-    """Readers of chunks that many blocks have rows of, so that the tables of a chunk are read once while it stays.
+    """Readers of chunks that many row groups have rows of, so that the tables of a chunk are read once while it stays.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ class ScatteredReader:
 
     @cached_property
     def indptr(self) -> NDArray[np.int64]:
-        """Where each row starts among the block's elements: int64, (n_rows + 1,)."""
+        """Where each row starts among the row group's elements: int64, (n_rows + 1,)."""
         lengths = np.zeros(self._rows.n_rows + 1, np.int64)
         for reader, rows, place in self._by_chunk(0, self._rows.n_rows):
             before = reader.bytes_read_here
@@ -120,7 +120,7 @@ class ScatteredReader:
         return lengths.cumsum()
 
     def read_into(self, spans: Sequence[tuple[int, int]], indices: NDArray[Any], data: NDArray[Any]) -> int:
-        """Read ranges of the block's rows; see :meth:`ChunkReader.read_into`."""
+        """Read ranges of the row group's rows; see :meth:`ChunkReader.read_into`."""
         done = 0
         for low, high in spans:
             for reader, rows, place in self._by_chunk(low, high):
@@ -139,7 +139,7 @@ class ScatteredReader:
         data: NDArray[Any],
     ) -> None:
         before = reader.bytes_read_here
-        # Another chunk of the block may have counts that need a wider type.
+        # Another chunk of the row group may have counts that need a wider type.
         same = reader.count_dtype == data.dtype
         taken = data if same else np.empty(data.size, reader.count_dtype)
         try:
@@ -153,7 +153,7 @@ class ScatteredReader:
         self._count(reader.bytes_read_here - before)
 
     def _by_chunk(self, low: int, high: int) -> Iterator[tuple[ChunkReader, NDArray[np.int32], slice]]:
-        """The block's rows number ``low`` to ``high``: each chunk's reader, its rows, and where these are in it."""
+        """The row group's rows number ``low`` to ``high``: each chunk's reader, its rows, and where they go."""
         piece, rows = self._rows.locate(np.arange(low, high))
         borders = [0, *(np.flatnonzero(np.diff(piece)) + 1).tolist(), rows.size]
         for begin, end in pairwise(borders if rows.size else [0]):
@@ -169,10 +169,10 @@ Reader = ChunkReader | ScatteredReader
 
 
 def reader_of(
-    index: DatasetIndex, blocks: Sequence[Rows], leave_out: Callable[[DamagedFileError], None] = raise_it
+    index: DatasetIndex, row_groups: Sequence[RowGroup], leave_out: Callable[[DamagedFileError], None] = raise_it
 ) -> Callable[[int], Reader]:
-    """A function that makes the reader of a block, given the block's ``chunk_id``; see :class:`ScatteredReader`."""
-    scattered = [block for block in blocks if isinstance(block, ScatteredRows)]
+    """A function that makes the reader of a row group, given its ``chunk_id``; see :class:`ScatteredReader`."""
+    scattered = [group for group in row_groups if isinstance(group, ScatteredRows)]
     if not scattered:
         return index.reader
     readers = ReaderPool(index)

@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from scvae_data.loading.select.rows import Rows
+from scvae_data.loading.select.rows import RowGroup
 from scvae_data.store.csr import CompactCsr
 
-__all__ = ["DecodedBlock", "Window"]
+__all__ = ["DecodedRowGroup", "Window"]
 
 
 @dataclass(frozen=True, eq=False)
-class DecodedBlock:
-    """The rows of a block in memory, in parts that were decoded independently."""
+class DecodedRowGroup:
+    """The rows of a row group in memory, in parts that were decoded independently."""
 
     parts: tuple[CompactCsr, ...]
     missing: NDArray[np.bool_] | None = None
@@ -30,44 +30,44 @@ class DecodedBlock:
 
 
 class Window:
-    """Blocks whose rows are mixed; a *slot* is a row's number counting through them in order."""
+    """Row groups whose rows are mixed; a *slot* is a row's number counting through them in order."""
 
-    def __init__(self, blocks: Sequence[tuple[Rows, DecodedBlock | None]]) -> None:
-        self._blocks = [rows for rows, _ in blocks]
-        self._first_slots = np.cumsum([0, *(rows.n_rows for rows in self._blocks)])
+    def __init__(self, row_groups: Sequence[tuple[RowGroup, DecodedRowGroup | None]]) -> None:
+        self._row_groups = [rows for rows, _ in row_groups]
+        self._first_slots = np.cumsum([0, *(rows.n_rows for rows in self._row_groups)])
         self.parts: list[tuple[int, CompactCsr]] = []
-        self._missing = [None if block is None else block.missing for _, block in blocks]
-        self._whole = all(block is not None and not _any(block.missing) for _, block in blocks)
-        self._absent = np.array([block is None for _, block in blocks])
-        for first, (_, block) in zip(self._first_slots.tolist(), blocks, strict=False):
-            if block is None:
+        self._missing = [None if group is None else group.missing for _, group in row_groups]
+        self._whole = all(group is not None and not _any(group.missing) for _, group in row_groups)
+        self._absent = np.array([group is None for _, group in row_groups])
+        for first, (_, group) in zip(self._first_slots.tolist(), row_groups, strict=False):
+            if group is None:
                 continue
             low = first
-            for part in block.parts:
+            for part in group.parts:
                 self.parts.append((low, part))
                 low += part.n_obs
 
     def present(self, slots: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Those of ``slots`` whose block, and row in it, could be read."""
+        """Those of ``slots`` whose row group, and row in it, could be read."""
         if self._whole:
             return slots
-        block_of = np.searchsorted(self._first_slots, slots, side="right") - 1
-        kept: NDArray[np.bool_] = ~self._absent[block_of]
+        group_of = np.searchsorted(self._first_slots, slots, side="right") - 1
+        kept: NDArray[np.bool_] = ~self._absent[group_of]
         for position, missing in enumerate(self._missing):
             if missing is not None:
-                mine = block_of == position
+                mine = group_of == position
                 kept[mine] &= ~missing[slots[mine] - self._first_slots[position]]
         return slots.compress(kept)
 
     def global_rows(self, slots: NDArray[np.int64]) -> NDArray[np.int64]:
         """Global rows of ``slots``, same shape."""
-        if len(self._blocks) == 1:
-            return self._blocks[0].global_rows(slots)
+        if len(self._row_groups) == 1:
+            return self._row_groups[0].global_rows(slots)
         rows = np.empty(slots.shape, np.int64)
-        block_of = np.searchsorted(self._first_slots, slots, side="right") - 1
-        for position in np.unique(block_of).tolist():
-            mine = block_of == position
-            rows[mine] = self._blocks[position].global_rows(slots[mine] - self._first_slots[position])
+        group_of = np.searchsorted(self._first_slots, slots, side="right") - 1
+        for position in np.unique(group_of).tolist():
+            mine = group_of == position
+            rows[mine] = self._row_groups[position].global_rows(slots[mine] - self._first_slots[position])
         return rows
 
 

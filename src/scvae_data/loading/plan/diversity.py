@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scvae_data.loading.plan.epoch import Plan
-from scvae_data.loading.select.rows import Rows
+from scvae_data.loading.select.rows import RowGroup
 
-__all__ = ["ENOUGH", "Diversity", "label_counts", "measure"]
+__all__ = ["ENOUGH", "Diversity", "label_counts", "measure_diversity"]
 
 # Below this share of the entropy of a random order, training is known to suffer.
 ENOUGH = 0.99
@@ -41,23 +41,25 @@ class Diversity:
         return min(1.0, self.entropy / self.random_entropy) if self.random_entropy > 0 else 1.0
 
 
-def label_counts(plan: Plan, blocks: Sequence[Rows], codes: NDArray[np.int32]) -> NDArray[np.int64]:
+def label_counts(plan: Plan, row_groups: Sequence[RowGroup], codes: NDArray[np.int32]) -> NDArray[np.int64]:
     """Cells of every label that the first epoch serves, (n_labels,)."""
     counts = np.zeros(int(codes.max()) + 1, np.int64)
-    for number, block in enumerate(blocks):
-        labels = codes[block.global_rows(slice(None))]
+    for number, group in enumerate(row_groups):
+        labels = codes[group.global_rows(slice(None))]
         if plan.draws is not None:
             labels = np.repeat(labels, plan.draws.of_rows(0, number))
         counts += np.bincount(labels, minlength=counts.size)
     return counts
 
 
-def measure(plan: Plan, blocks: Sequence[Rows], codes: NDArray[np.int32], counts: NDArray[np.int64]) -> Diversity:
+def measure_diversity(
+    plan: Plan, row_groups: Sequence[RowGroup], codes: NDArray[np.int32], counts: NDArray[np.int64]
+) -> Diversity:
     """Compare batches of the first epoch with as many draws of its cells in random order.
 
     Parameters
     ----------
-    plan, blocks
+    plan, row_groups
         What is served, and in which order.
     codes
         Label of every cell of the directory, (n_obs,).
@@ -71,7 +73,7 @@ def measure(plan: Plan, blocks: Sequence[Rows], codes: NDArray[np.int32], counts
     for start in range(0, epoch.n_batches, max(RUN, epoch.n_batches // N_RUNS)):
         for batch in islice(epoch.batches(start), RUN):
             labels = np.concatenate(
-                [_labels(epoch.windows[segment.window], blocks, segment.slots, codes) for segment in batch.segments]
+                [_labels(epoch.windows[segment.window], row_groups, segment.slots, codes) for segment in batch.segments]
             )
             planned.append(_figures(np.bincount(labels, minlength=counts.size), overall))
             random.append(_figures(rng.multivariate_hypergeometric(counts, labels.size, method="marginals"), overall))
@@ -82,15 +84,15 @@ def measure(plan: Plan, blocks: Sequence[Rows], codes: NDArray[np.int32], counts
 
 
 def _labels(
-    window: Sequence[int], blocks: Sequence[Rows], slots: NDArray[np.int64], codes: NDArray[np.int32]
+    window: Sequence[int], row_groups: Sequence[RowGroup], slots: NDArray[np.int64], codes: NDArray[np.int32]
 ) -> NDArray[np.int32]:
     """Labels of the rows ``slots`` of a window."""
-    first = np.cumsum([0, *(blocks[block].n_rows for block in window)])
+    first = np.cumsum([0, *(row_groups[group].n_rows for group in window)])
     place = np.searchsorted(first, slots, side="right") - 1
     rows = np.empty(slots.size, np.int64)
     for k in np.unique(place).tolist():
         mine = place == k
-        rows[mine] = blocks[window[k]].global_rows(slots[mine] - first[k])
+        rows[mine] = row_groups[window[k]].global_rows(slots[mine] - first[k])
     return codes[rows]
 
 

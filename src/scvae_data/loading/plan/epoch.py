@@ -1,18 +1,18 @@
-"""Row counts of blocks in, the order of every batch out: pure integers, no data.
+"""Sizes of row groups in, the order of every batch out: pure integers, no data.
 
-A *block* is what is decoded at once: the selected rows of one chunk. A
-*window* is the run of blocks whose rows are mixed. An epoch is a stream of
+A *row group* is what is decoded at once: the selected rows of one chunk. A
+*window* is the run of row groups whose rows are mixed. An epoch is a stream of
 rows, cut into batches::
 
-    blocks    3 0 2 1            a seeded order; odd epochs walk it backwards
-    windows  [3 0][2 1]          `window` blocks each; the borders move by epoch
+    groups    3 0 2 1            a seeded order; odd epochs walk it backwards
+    windows  [3 0][2 1]          `window` groups each; the borders move by epoch
     stream    rrrrrrrrr|rrrrrr   rows of a window permuted with (seed, epoch, window)
     batches   bb bb bb bb bb     near-equal cuts; a batch may straddle two windows
 
-Because odd epochs go back over the same blocks, the first c blocks of an epoch
-are the last c of the one before, for any c. A cache of c blocks therefore
-finds min(c, n) of n blocks from the second epoch on, and the order of cells
-does not depend on the size of the cache, nor on threads or workers.
+Because odd epochs go back over the same row groups, the first c of an epoch are
+the last c of the one before, for any c. A cache of c row groups therefore finds
+min(c, n) of n from the second epoch on, and the order of cells does not depend
+on the size of the cache, nor on threads or workers.
 
 The stream of an epoch does not depend on the number of ranks either: each gets
 one of equal shares of it. What the shares of one number of ranks have left can
@@ -39,7 +39,7 @@ from scvae_data.loading.plan.sampling import Draws
 __all__ = ["BatchPlan", "EpochPlan", "Plan", "ReuseModel", "Segment", "Served"]
 
 # Separate the random streams drawn from one seed.
-BLOCK_ORDER, WINDOW_BORDERS, ROW_ORDER = range(3)
+GROUP_ORDER, WINDOW_BORDERS, ROW_ORDER = range(3)
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Segment:
     window: int
     """Number of the window in its epoch."""
     slots: NDArray[np.int64]
-    """Rows within the window, counting through its blocks in order; with weights, a row may come again."""
+    """Rows within the window, counting through its row groups in order; with weights, a row may come again."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class EpochPlan:
     epoch: int
     shuffle: bool
     windows: tuple[tuple[int, ...], ...]
-    """Blocks of every window of the whole epoch, over all ranks."""
+    """Row groups of every window of the whole epoch, over all ranks."""
     borders: NDArray[np.int64]
     """Where windows begin in the stream of rows, shape (n_windows + 1,)."""
     cuts: NDArray[np.int64]
@@ -98,7 +98,7 @@ class EpochPlan:
         order = np.random.default_rng([self.seed, ROW_ORDER, self.epoch, window]).permutation(n_rows)
         if self.draws is None:
             return order
-        times = np.concatenate([self.draws.of_rows(self.epoch, block) for block in self.windows[window]])
+        times = np.concatenate([self.draws.of_rows(self.epoch, group) for group in self.windows[window]])
         return np.repeat(np.arange(times.size), times)[order]
 
     def batches(self, start: int = 0, step: int = 1) -> Iterator[BatchPlan]:
@@ -143,15 +143,15 @@ class Plan:
 
     Parameters
     ----------
-    block_rows
-        Rows of every block.
+    group_rows
+        Rows of every row group.
     batch_size
         Cells per batch and rank. Batches of an epoch differ by at most one
         cell, so that none is left with a single cell.
     seed
         Together with the epoch it decides the order.
     window
-        Blocks whose rows are mixed.
+        Row groups whose rows are mixed.
     shuffle
         False: rows in their stored order, in every epoch alike.
     world_size, rank
@@ -162,7 +162,7 @@ class Plan:
         An epoch of which other numbers of ranks have served a part.
     """
 
-    block_rows: tuple[int, ...]
+    group_rows: tuple[int, ...]
     batch_size: int
     seed: int = 0
     window: int = 1
@@ -187,7 +187,7 @@ class Plan:
     @cached_property
     def n_rows(self) -> int:
         """Cells per epoch over all ranks."""
-        return sum(self.block_rows) if self.draws is None else self.draws.n_draws
+        return sum(self.group_rows) if self.draws is None else self.draws.n_draws
 
     @property
     def n_batches(self) -> int:
@@ -195,16 +195,16 @@ class Plan:
         return self._n_batches(self.n_rows, self.world_size)
 
     def expected_hit_rate(self, capacity: int) -> float:
-        """Share of block requests that a cache of ``capacity`` blocks serves from the second epoch on."""
-        n_blocks = len(self.block_rows)
-        return min(max(capacity, self.window), n_blocks) / n_blocks
+        """Share of requests that a cache of ``capacity`` row groups serves from the second epoch on."""
+        n_groups = len(self.group_rows)
+        return min(max(capacity, self.window), n_groups) / n_groups
 
-    def block_order(self, epoch: int) -> NDArray[np.int64]:
-        """Blocks in the order in which ``epoch`` visits them, shape (n_blocks,)."""
-        n_blocks = len(self.block_rows)
+    def group_order(self, epoch: int) -> NDArray[np.int64]:
+        """Row groups in the order in which ``epoch`` visits them, shape (n_groups,)."""
+        n_groups = len(self.group_rows)
         if not self.shuffle:
-            return np.arange(n_blocks)
-        order = np.random.default_rng([self.seed, BLOCK_ORDER]).permutation(n_blocks)
+            return np.arange(n_groups)
+        order = np.random.default_rng([self.seed, GROUP_ORDER]).permutation(n_groups)
         return order[::-1] if epoch % 2 else order
 
     def epoch(self, epoch: int) -> EpochPlan:
@@ -212,8 +212,8 @@ class Plan:
         if not self.shuffle:
             epoch = 0
         windows = self._windows(epoch)
-        rows = self.block_rows if self.draws is None else self.draws.of_blocks(epoch).tolist()
-        of_windows = [sum(rows[block] for block in window) for window in windows]
+        rows = self.group_rows if self.draws is None else self.draws.of_groups(epoch).tolist()
+        of_windows = [sum(rows[group] for group in window) for window in windows]
         borders = np.concatenate([[0], np.cumsum(of_windows, dtype=np.int64)])
         left = self._left(epoch)
         n_left = sum(end - begin for begin, end in left)
@@ -246,9 +246,9 @@ class Plan:
         return left
 
     def _windows(self, epoch: int) -> tuple[tuple[int, ...], ...]:
-        order = [int(block) for block in self.block_order(epoch)]
+        order = [int(group) for group in self.group_order(epoch)]
         first = self.window
-        # With room for all blocks there is one window, and nothing to gain from borders that move.
+        # With room for all row groups there is one window, and nothing to gain from borders that move.
         if self.shuffle and self.window < len(order):
             first -= int(np.random.default_rng([self.seed, WINDOW_BORDERS, epoch]).integers(self.window))
         starts = [0, *range(first, len(order), self.window), len(order)]
@@ -283,7 +283,7 @@ def cut_stretches(stretches: tuple[tuple[int, int], ...], low: int, high: int) -
 
 
 class ReuseModel:
-    """Predicts from block numbers alone which requests a cache of ``capacity`` blocks serves."""
+    """Predicts from the numbers of row groups alone which requests a cache of ``capacity`` row groups serves."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
@@ -291,11 +291,11 @@ class ReuseModel:
         self.hits = 0
         self._recent: OrderedDict[int, None] = OrderedDict()
 
-    def request(self, block: int) -> bool:
-        """Record that ``block`` is asked for; true if it is among the last ``capacity`` distinct blocks."""
-        hit = block in self._recent
-        self._recent[block] = None
-        self._recent.move_to_end(block)
+    def request(self, group: int) -> bool:
+        """Record that ``group`` is asked for; true if it is among the last ``capacity`` distinct row groups."""
+        hit = group in self._recent
+        self._recent[group] = None
+        self._recent.move_to_end(group)
         if len(self._recent) > self.capacity:
             self._recent.popitem(last=False)
         self.requests += 1

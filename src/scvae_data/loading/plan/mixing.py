@@ -1,10 +1,11 @@
 """How the directory orders its cells in, what is decoded together and how much of it is mixed out.
 
 Cells that were stored in hash order are a random sample wherever one reads: a
-block is the selected rows of a chunk. In any other order, blocks are made of
-ranges from all over the directory (see :mod:`scvae_data.loading.plan.scatter`), as
-long as batches allow that are nearly as diverse as in random order: long ranges
-read little that is not used, short ones mix better.
+row group is the selected rows of a chunk. In any other order, row groups are
+made of ranges from all over the directory (see
+:mod:`scvae_data.loading.plan.scatter`), as long as batches allow that are nearly
+as diverse as in random order: long ranges read little that is not used, short
+ones mix better.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scvae_data.errors import SelectionError
-from scvae_data.loading.plan.diversity import ENOUGH, Diversity, label_counts, measure
+from scvae_data.loading.plan.diversity import ENOUGH, Diversity, label_counts, measure_diversity
 from scvae_data.loading.plan.epoch import Plan
 from scvae_data.loading.plan.sampling import Draws
 from scvae_data.loading.plan.scatter import Selected, scatter
 from scvae_data.loading.select.parts import decoded_bytes
-from scvae_data.loading.select.rows import BlockRows, Rows, to_blocks
+from scvae_data.loading.select.rows import ChunkRows, RowGroup, to_row_groups
 from scvae_data.store import SRX_COLUMN, DatasetIndex
 
 if TYPE_CHECKING:
@@ -44,11 +45,11 @@ log = logging.getLogger(__name__)
 class Mixing:
     """What is decoded together, how it is mixed, and what that does to batches."""
 
-    blocks: tuple[Rows, ...]
+    row_groups: tuple[RowGroup, ...]
     plan: Plan
     """Of one rank."""
     range_rows: int | None = None
-    """Rows of a range; None where a block is the rows of a chunk."""
+    """Rows of a range; None where a row group is the rows of a chunk."""
     decoded_per_used: float = 1.0
     """Elements decoded for each one that is used."""
     diversity: Mapping[str, Diversity] | None = None
@@ -67,7 +68,7 @@ class Mixing:
 
     def describe(self) -> str:
         """What is read together and mixed."""
-        mixed = f"{self.plan.window} of {len(self.blocks)} mixed at a time"
+        mixed = f"{self.plan.window} of {len(self.row_groups)} mixed at a time"
         if self.range_rows is None:
             return f"whole chunks, {mixed}"
         return (
@@ -78,7 +79,7 @@ class Mixing:
 
 def mix(
     index: DatasetIndex,
-    blocks: tuple[BlockRows, ...],
+    row_groups: tuple[ChunkRows, ...],
     columns: Sequence[str],
     *,
     batch_size: int,
@@ -87,20 +88,20 @@ def mix(
     range_rows: int | None = None,
     rates: tuple[NDArray[np.int32], NDArray[np.float64]] | None = None,
 ) -> Mixing:
-    """Choose blocks and window.
+    """Choose row groups and window.
 
     Parameters
     ----------
     index
         The directory.
-    blocks
+    row_groups
         Selected rows of each chunk.
     columns
         Categorical obs columns whose values batches should mix.
     batch_size, seed
         Of the plan.
     window
-        Blocks to mix. None: one in hash order, else two, but at least 64 MB. The
+        Row groups to mix. None: one in hash order, else two, but at least 64 MB. The
         window in use and the next are both in memory.
     range_rows
         Rows of a range; None to choose.
@@ -109,18 +110,18 @@ def mix(
     """
     hashed = index.order["kind"] == "hash"
     if window is None:
-        least = LEAST_WINDOW_BYTES * len(blocks) / max(1, decoded_bytes(index, blocks))
-        window = 1 if hashed else min(len(blocks), max(2, int(np.ceil(least))))
+        least = LEAST_WINDOW_BYTES * len(row_groups) / max(1, decoded_bytes(index, row_groups))
+        window = 1 if hashed else min(len(row_groups), max(2, int(np.ceil(least))))
     best: Mixing | None = None
     counts: dict[str, NDArray[np.int64]] = {}
-    for made, n_rows, decoded_per_used in _candidates(index, blocks, seed, range_rows):
+    for made, n_rows, decoded_per_used in _candidates(index, row_groups, seed, range_rows):
         draws = None if rates is None else Draws(made, *rates, seed)
-        plan = Plan(tuple(block.n_rows for block in made), batch_size, seed, window, draws=draws)
+        plan = Plan(tuple(group.n_rows for group in made), batch_size, seed, window, draws=draws)
         mixing = Mixing(made, plan, n_rows, decoded_per_used)
         if hashed:
             return mixing
         counts = counts or {column: label_counts(plan, made, index.codes(column)) for column in columns}
-        found = {column: measure(plan, made, index.codes(column), counts[column]) for column in columns}
+        found = {column: measure_diversity(plan, made, index.codes(column), counts[column]) for column in columns}
         mixing = replace(mixing, diversity=found)
         if best is None or mixing.share > best.share:
             best = mixing
@@ -139,14 +140,14 @@ def tell_of_mixing(mixing: Mixing, order: str, chunk_cache_size: int | None) -> 
         return
     column, found = mixing.worst
     share = 100 * found.share
-    if found.share >= ENOUGH or mixing.plan.window >= len(mixing.blocks):  # more than all cannot be mixed
+    if found.share >= ENOUGH or mixing.plan.window >= len(mixing.row_groups):  # more than all cannot be mixed
         log.info(
             "cells are stored in %s order: %s; batches have %.1f %% of the entropy of a random order by %s",
             order, mixing.describe(), share, column,
         )  # fmt: skip
         return
     # The entropy that is missing falls as the window grows.
-    wanted = min(len(mixing.blocks), int(np.ceil(mixing.plan.window * (1 - found.share) / (1 - ENOUGH))))
+    wanted = min(len(mixing.row_groups), int(np.ceil(mixing.plan.window * (1 - found.share) / (1 - ENOUGH))))
     log.warning(
         "batches have %.1f %% of the entropy of a random order by %s (%.2f of %.2f bits, %.1f of %.1f values), and "
         "training suffers: cells are stored in %s order (%s); process the data with chunking.order=hash, or set "
@@ -181,29 +182,30 @@ def diversity_table(
         raise SelectionError(f"{index.path} has no categorical obs column with more than one value")
     mixing = mix(
         index,
-        to_blocks(None, index.first_rows),
+        to_row_groups(None, index.first_rows),
         [SRX_COLUMN],
         batch_size=min(batch_size, index.n_obs),
         window=max_chunks_in_memory,
     )
     rows = []
+    plan, row_groups = mixing.plan, mixing.row_groups
     for column in columns:
         codes = index.codes(column)
-        found = measure(mixing.plan, mixing.blocks, codes, label_counts(mixing.plan, mixing.blocks, codes))
+        found = measure_diversity(plan, row_groups, codes, label_counts(plan, row_groups, codes))
         rows.append({"column": column, **vars(found), "share": found.share})
     return mixing, pd.DataFrame(rows)
 
 
 def _candidates(
-    index: DatasetIndex, blocks: tuple[BlockRows, ...], seed: int, range_rows: int | None
-) -> Iterator[tuple[tuple[Rows, ...], int | None, float]]:
-    """Blocks, rows of a range and elements decoded for each one used: from the cheapest to the best mixed."""
+    index: DatasetIndex, row_groups: tuple[ChunkRows, ...], seed: int, range_rows: int | None
+) -> Iterator[tuple[tuple[RowGroup, ...], int | None, float]]:
+    """Row groups, rows of a range and elements decoded for each one used: from the cheapest to the best mixed."""
     stored = index.block_elements / max(1.0, index.nnz / index.n_obs)
     if range_rows is not None:
-        yield scatter(Selected.of(blocks), range_rows, seed), range_rows, 1 + stored / range_rows
+        yield scatter(Selected.of(row_groups), range_rows, seed), range_rows, 1 + stored / range_rows
         return
-    yield blocks, None, 1.0
-    longest, selected = max(block.n_rows for block in blocks), Selected.of(blocks)
+    yield row_groups, None, 1.0
+    longest, selected = max(group.n_rows for group in row_groups), Selected.of(row_groups)
     for n_rows in dict.fromkeys(max(1, round(stored * size)) for size in RANGES):
         if n_rows < longest:
             yield scatter(selected, n_rows, seed), n_rows, 1 + stored / n_rows

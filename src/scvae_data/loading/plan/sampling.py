@@ -1,9 +1,9 @@
-"""Weights of groups of cells in, how often each row of a block is drawn in an epoch out.
+"""Weights of values of an obs column in, how often each cell is drawn in an epoch out.
 
-A weight changes how often the rows of a block enter the stream, never which
-blocks are read or in which order: reading stays chunk by chunk. Expected draws
-are fractions; they are laid end to end, in units of 2**-32, and a row is drawn
-once for every whole number that its stretch covers::
+A weight changes how often the rows of a row group enter the stream, never which
+are read or in which order: reading stays chunk by chunk. Expected draws are
+fractions; they are laid end to end, in units of 2**-32, and a row is drawn once
+for every whole number that its stretch covers::
 
     rows      a    b       c          d           c drawn 2 times, b not
     stretch  |0.8 |0.4 |   1.9        | 1.1   |
@@ -25,8 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scvae_data.errors import ConfigError, SelectionError
-from scvae_data.loading.select.parts import Blocks
-from scvae_data.loading.select.rows import Rows, to_blocks
+from scvae_data.loading.select.parts import RowGroups
+from scvae_data.loading.select.rows import RowGroup, to_row_groups
 from scvae_data.store import DatasetIndex
 
 __all__ = ["DEFAULT_SAMPLING", "Draws", "Sampling", "parse_sampling", "weighted"]
@@ -139,21 +139,21 @@ def _capped(rates: NDArray[np.float64], sizes: NDArray[np.int64], n_obs: int) ->
 
 @dataclass(frozen=True, eq=False)
 class Draws:
-    """How often each row of each block is drawn, epoch by epoch.
+    """How often each row of each row group is drawn, epoch by epoch.
 
     Parameters
     ----------
-    blocks
+    row_groups
         What is decoded at once.
     codes
         Value of every cell of the directory, (n_obs,).
     rates
-        Expected draws of a cell by value, all above 0 for rows of ``blocks``; see :meth:`Sampling.rates`.
+        Expected draws of a cell by value, all above 0 for rows of ``row_groups``; see :meth:`Sampling.rates`.
     seed
         Decides what is drawn, together with the epoch.
     """
 
-    blocks: Sequence[Rows]
+    row_groups: Sequence[RowGroup]
     codes: NDArray[np.int32]
     rates: NDArray[np.float64]
     seed: int
@@ -165,32 +165,32 @@ class Draws:
 
     @cached_property
     def borders(self) -> NDArray[np.int64]:
-        """Where the stretch of each block begins, in units; (n_blocks + 1,)."""
-        return np.cumsum([0, *(int(self.units[self._values(block)].sum()) for block in self.blocks)])
+        """Where the stretch of each row group begins, in units; (n_groups + 1,)."""
+        return np.cumsum([0, *(int(self.units[self._values(group)].sum()) for group in self.row_groups)])
 
     @property
     def n_draws(self) -> int:
         """Draws in every epoch."""
         return (int(self.borders[-1]) + UNIT // 2) >> UNIT_BITS
 
-    def of_blocks(self, epoch: int) -> NDArray[np.int64]:
-        """Draws from each block, (n_blocks,)."""
+    def of_groups(self, epoch: int) -> NDArray[np.int64]:
+        """Draws from each row group, (n_groups,)."""
         return np.diff((self.borders + self._shift(epoch)) >> UNIT_BITS)
 
-    def of_rows(self, epoch: int, block: int) -> NDArray[np.int64]:
-        """Draws of each row of a block, (n_rows,)."""
-        values = self._values(self.blocks[block])
+    def of_rows(self, epoch: int, group: int) -> NDArray[np.int64]:
+        """Draws of each row of a row group, (n_rows,)."""
+        values = self._values(self.row_groups[group])
         # Value after value, so that each gets its share; in a new order each time, so that all cells get their turn.
-        order = np.random.default_rng([self.seed, SHUFFLE, epoch, block]).permutation(values.size)
+        order = np.random.default_rng([self.seed, SHUFFLE, epoch, group]).permutation(values.size)
         order = order[np.argsort(values[order], kind="stable")]
-        start = int(self.borders[block]) + self._shift(epoch)
+        start = int(self.borders[group]) + self._shift(epoch)
         ends = np.cumsum(self.units[values[order]]) + start
         draws = np.empty(values.size, np.int64)
         draws[order] = np.diff(ends >> UNIT_BITS, prepend=start >> UNIT_BITS)
         return draws
 
-    def _values(self, block: Rows) -> NDArray[np.int32]:
-        return self.codes[block.global_rows(slice(None))]
+    def _values(self, group: RowGroup) -> NDArray[np.int32]:
+        return self.codes[group.global_rows(slice(None))]
 
     def _shift(self, epoch: int) -> int:
         """Units by which everything is shifted, within what leaves the number of draws as it is."""
@@ -199,13 +199,13 @@ class Draws:
 
 
 def weighted(
-    index: DatasetIndex, blocks: Blocks, sampling: Sampling, batch_size: int
-) -> tuple[Blocks, tuple[NDArray[np.int32], NDArray[np.float64]]]:
+    index: DatasetIndex, row_groups: RowGroups, sampling: Sampling, batch_size: int
+) -> tuple[RowGroups, tuple[NDArray[np.int32], NDArray[np.float64]]]:
     """Leave out training cells that are never drawn.
 
     Returns
     -------
-    The blocks; and of every cell of the directory its value of the sampling's
+    The row groups; and of every cell of the directory its value of the sampling's
     column, with the expected draws in an epoch by value.
 
     Raises
@@ -215,7 +215,7 @@ def weighted(
     """
     codes = index.codes(sampling.column)
     names = index.obs_columns[sampling.column].categories or ()
-    rows = np.concatenate([np.zeros(0, np.int64), *(block.global_rows(slice(None)) for block in blocks["train"])])
+    rows = np.concatenate([np.zeros(0, np.int64), *(group.global_rows(slice(None)) for group in row_groups["train"])])
     sizes = np.bincount(codes[rows], minlength=len(names) + 1)
     rates = sampling.rates(sizes, names)
     n_draws = round(float(rates @ sizes))
@@ -226,7 +226,7 @@ def weighted(
         )
     drawn = np.zeros(index.n_obs, np.bool_)
     drawn[rows[rates[codes[rows]] > 0]] = True
-    return {**blocks, "train": to_blocks(drawn, index.first_rows)}, (codes, rates)
+    return {**row_groups, "train": to_row_groups(drawn, index.first_rows)}, (codes, rates)
 
 
 def parse_sampling(given: Mapping[str, Any] | None) -> Sampling | None:

@@ -1,9 +1,9 @@
-"""Selected rows of every chunk in, blocks of short ranges from all over the directory out.
+"""Selected rows of every chunk in, row groups of short ranges from all over the directory out.
 
 Where cells of one experiment lie together, the rows of a chunk are no sample of
 the whole. Such rows are cut into ranges, and every V neighbouring ranges are
-dealt to V blocks, one each in a random order. So each block holds nearly the
-same share of every stretch of the directory, is as large as a chunk, and is
+dealt to V row groups, one each in a random order. So each row group holds nearly
+the same share of every stretch of the directory, is as large as a chunk, and is
 decoded, cached and mixed like one.
 
 A range begins and ends somewhere within a stored block, and decoding is by
@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from scvae_data.loading.select.rows import BlockRows
+from scvae_data.loading.select.rows import ChunkRows
 
 __all__ = ["Extent", "ScatteredRows", "Selected", "scatter"]
 
@@ -30,7 +30,7 @@ DEAL = 100
 
 
 class Extent(NamedTuple):
-    """Size of a block, as far as the index tells."""
+    """Size of a row group, as far as the index tells."""
 
     n_obs: int
     nnz: int
@@ -43,30 +43,32 @@ class Selected:
     rows: NDArray[np.int32]
     """Row within its chunk, of every selected row."""
     starts: NDArray[np.int64]
-    """Where the rows of each block begin, and their number; (n_blocks + 1,)."""
+    """Where the rows of each row group begin, and their number; (n_groups + 1,)."""
     chunk_ids: NDArray[np.int32]
     first_rows: NDArray[np.int64]
-    """Global row of the first cell of each block's chunk."""
+    """Global row of the first cell of each row group's chunk."""
 
     @classmethod
-    def of(cls, blocks: Sequence[BlockRows]) -> Selected:
-        """Rows of blocks that lie in different chunks."""
+    def of(cls, row_groups: Sequence[ChunkRows]) -> Selected:
+        """Rows of row groups that lie in different chunks."""
         return cls(
-            np.concatenate([(block.global_rows(slice(None)) - block.first_row).astype(np.int32) for block in blocks]),
-            np.cumsum([0, *(block.n_rows for block in blocks)]),
-            np.array([block.chunk_id for block in blocks], np.int32),
-            np.array([block.first_row for block in blocks], np.int64),
+            np.concatenate(
+                [(group.global_rows(slice(None)) - group.first_row).astype(np.int32) for group in row_groups]
+            ),
+            np.cumsum([0, *(group.n_rows for group in row_groups)]),
+            np.array([group.chunk_id for group in row_groups], np.int32),
+            np.array([group.first_row for group in row_groups], np.int64),
         )
 
 
 @dataclass(frozen=True, eq=False)
 class ScatteredRows:
-    """Ranges of rows of many chunks: what is decoded and cached as one block."""
+    """Ranges of rows of many chunks."""
 
     chunk_id: int
-    """Number of the block; by it the reader of its rows is found."""
+    """Number of the row group; by it the reader of its rows is found."""
     selected: Selected
-    """The same object for all blocks."""
+    """The same object for all row groups."""
     piece: NDArray[np.int32]
     """Position of the chunk that each range is of, ascending."""
     low: NDArray[np.int64]
@@ -85,37 +87,37 @@ class ScatteredRows:
         return int(self.borders[-1])
 
     def locate(self, slots: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """Position of the chunk, and row within it, of the block's rows number ``slots``."""
+        """Position of the chunk, and row within it, of its rows number ``slots``."""
         of_range = np.searchsorted(self.borders, slots, side="right") - 1
         rows = self.selected.rows[self.low[of_range] + slots - self.borders[of_range]]
         return self.piece[of_range], rows
 
     def global_rows(self, slots: NDArray[np.int64] | slice) -> NDArray[np.int64]:
-        """Global rows of the block's rows number ``slots``."""
+        """Global rows of its rows number ``slots``."""
         wanted = np.arange(self.n_rows)[slots] if isinstance(slots, slice) else slots
         piece, rows = self.locate(wanted)
         return self.selected.first_rows[piece] + rows
 
     def within_chunk(self) -> slice:
-        """The block's rows as an index into the rows of its reader."""
+        """Its rows as an index into the rows of its reader."""
         return slice(0, self.n_rows)
 
     def spans(self, low: int, high: int) -> list[tuple[int, int]]:
-        """The block's rows number ``low`` to ``high``, as its reader numbers them."""
+        """Its rows number ``low`` to ``high``, as its reader numbers them."""
         return [(low, high)]
 
 
 def scatter(selected: Selected, range_rows: int, seed: int) -> tuple[ScatteredRows, ...]:
-    """Deal ranges of about ``range_rows`` rows to as many blocks as there are chunks; every row is in one of them."""
-    n_blocks, rows = selected.chunk_ids.size, np.diff(selected.starts)
+    """Deal ranges of about ``range_rows`` rows to as many row groups as there are chunks; each row is in one."""
+    n_groups, rows = selected.chunk_ids.size, np.diff(selected.starts)
     n_ranges = np.maximum(1, np.rint(rows / range_rows).astype(np.int64))
-    piece = np.repeat(np.arange(n_blocks, dtype=np.int32), n_ranges)
+    piece = np.repeat(np.arange(n_groups, dtype=np.int32), n_ranges)
     within = np.arange(piece.size) - np.repeat(np.cumsum(n_ranges) - n_ranges, n_ranges)
     low, high = (selected.starts[piece] + rows[piece] * (within + end) // n_ranges[piece] for end in (0, 1))
-    rounds = np.random.default_rng([seed, DEAL]).random((-(-piece.size // n_blocks), n_blocks))
-    block_of = rounds.argsort(axis=1).ravel()[: piece.size]
-    order = np.argsort(block_of, kind="stable")
-    ends = np.searchsorted(block_of[order], np.arange(1, n_blocks))
+    rounds = np.random.default_rng([seed, DEAL]).random((-(-piece.size // n_groups), n_groups))
+    group_of = rounds.argsort(axis=1).ravel()[: piece.size]
+    order = np.argsort(group_of, kind="stable")
+    ends = np.searchsorted(group_of[order], np.arange(1, n_groups))
     return tuple(
         ScatteredRows(number, selected, piece[mine], low[mine], high[mine])
         for number, mine in enumerate(np.split(order, ends))

@@ -1,4 +1,4 @@
-"""A directory's index, a filter and a split in, the blocks of every part out."""
+"""A directory's index, a filter and a split in, the row groups of every part out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from scvae_data.errors import SelectionError
 from scvae_data.loading.select.filter import Filter, filter_mask
-from scvae_data.loading.select.rows import BlockRows, select_codes, to_blocks
+from scvae_data.loading.select.rows import ChunkRows, select_codes, to_row_groups
 from scvae_data.loading.select.split import PARTS, GroupSplit, HashSplit, Part, Split
 from scvae_data.store import SRX_COLUMN, DatasetIndex, count_dtype, index_dtype
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
-    "Blocks",
     "LoaderPart",
+    "RowGroups",
     "check_parts",
     "decoded_bytes",
     "leakage",
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 LoaderPart = Literal["train", "val", "test", "predict"]
-Blocks = Mapping[LoaderPart, tuple[BlockRows, ...]]
+RowGroups = Mapping[LoaderPart, tuple[ChunkRows, ...]]
 
 
 def select_parts(
@@ -37,8 +37,8 @@ def select_parts(
     exclude: Sequence[str] | None,
     split: Split,
     given: Filter | None = None,
-) -> Blocks:
-    """Blocks of the three parts of the split and, as ``predict``, of every selected cell.
+) -> RowGroups:
+    """Row groups of the three parts of the split and, as ``predict``, of every selected cell.
 
     Raises
     ------
@@ -53,15 +53,15 @@ def select_parts(
     if given is not None:
         kept = filter_mask(index, given)
         chosen = kept if chosen is None else chosen & kept
-    blocks: dict[LoaderPart, tuple[BlockRows, ...]] = {"predict": to_blocks(chosen, index.first_rows)}
-    if not blocks["predict"]:
+    row_groups: dict[LoaderPart, tuple[ChunkRows, ...]] = {"predict": to_row_groups(chosen, index.first_rows)}
+    if not row_groups["predict"]:
         raise SelectionError(
             f"no cell is left of {index.n_obs:,}: include_srx_accessions={_short(include)}, "
             f"exclude_srx_accessions={_short(exclude)}, filter={given or 'null'}; relax one of them"
         )
     for part, mask in part_masks(index, split, chosen).items():
-        blocks[part] = to_blocks(mask, index.first_rows)
-    return blocks
+        row_groups[part] = to_row_groups(mask, index.first_rows)
+    return row_groups
 
 
 def part_masks(index: DatasetIndex, split: Split, chosen: NDArray[np.bool_] | None) -> dict[Part, NDArray[np.bool_]]:
@@ -80,7 +80,7 @@ def part_masks(index: DatasetIndex, split: Split, chosen: NDArray[np.bool_] | No
     return masks
 
 
-def leakage(index: DatasetIndex, blocks: Blocks) -> pd.DataFrame:
+def leakage(index: DatasetIndex, row_groups: RowGroups) -> pd.DataFrame:
     """How far validation and test share the groups of training, for every categorical obs column.
 
     Returns
@@ -92,7 +92,7 @@ def leakage(index: DatasetIndex, blocks: Blocks) -> pd.DataFrame:
     import pandas as pd  # here: a start of training needs none of it
 
     rows = {
-        part: np.concatenate([np.zeros(0, np.int64), *(block.global_rows(slice(None)) for block in blocks[part])])
+        part: np.concatenate([np.zeros(0, np.int64), *(group.global_rows(slice(None)) for group in row_groups[part])])
         for part in PARTS
     }
     report = []
@@ -112,9 +112,9 @@ def leakage(index: DatasetIndex, blocks: Blocks) -> pd.DataFrame:
     return pd.DataFrame(report, columns=["column", "part", "groups", "groups_in_train", "cells_in_train"])
 
 
-def check_parts(blocks: Blocks, split: Split, batch_size: int) -> None:
+def check_parts(row_groups: RowGroups, split: Split, batch_size: int) -> None:
     """Raise SelectionError if a part is empty that should not be, or training has less than a batch."""
-    cells = {part: sum(block.n_rows for block in selected) for part, selected in blocks.items()}
+    cells = {part: sum(group.n_rows for group in selected) for part, selected in row_groups.items()}
     for part in PARTS:
         if cells[part] == 0 and split.fraction(part) > 0:
             raise SelectionError(
@@ -128,13 +128,13 @@ def check_parts(blocks: Blocks, split: Split, batch_size: int) -> None:
         )
 
 
-def decoded_bytes(index: DatasetIndex, blocks: Sequence[BlockRows]) -> int:
-    """Estimate the bytes of all ``blocks`` once decoded, from the mean number of counts per cell of each chunk."""
+def decoded_bytes(index: DatasetIndex, row_groups: Sequence[ChunkRows]) -> int:
+    """Estimate the bytes of all ``row_groups`` once decoded, from the mean number of counts per cell of each chunk."""
     total = 0.0
-    for block in blocks:
-        chunk = index.chunks[block.chunk_id]
+    for group in row_groups:
+        chunk = index.chunks[group.chunk_id]
         itemsize = index_dtype(index.n_vars).itemsize + count_dtype(chunk.max_count).itemsize
-        total += block.n_rows * (chunk.nnz / chunk.n_obs * itemsize + 8)
+        total += group.n_rows * (chunk.nnz / chunk.n_obs * itemsize + 8)
     return round(total)
 
 

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from scvae_data.errors import ConfigError
 
-__all__ = ["BlockRows", "Rows", "as_names", "select_codes", "to_blocks", "to_spans"]
+__all__ = ["ChunkRows", "RowGroup", "as_names", "select_codes", "to_row_groups", "to_spans"]
 
 
-class Rows(Protocol):
-    """Rows that are decoded and cached as one block."""
+class RowGroup(Protocol):
+    """Rows that are decoded and cached together."""
 
     @property
     def chunk_id(self) -> int:
@@ -26,18 +26,18 @@ class Rows(Protocol):
         """Number of rows."""
 
     def global_rows(self, slots: NDArray[np.int64] | slice) -> NDArray[np.int64]:
-        """Global rows of the block's rows number ``slots``."""
+        """Global rows of its rows number ``slots``."""
 
     def within_chunk(self) -> NDArray[np.int32] | slice:
-        """The block's rows as an index into the rows of its reader."""
+        """Its rows as an index into the rows of its reader."""
 
     def spans(self, low: int, high: int) -> list[tuple[int, int]]:
-        """Runs [start, stop) of its reader's rows that make up the block's rows number ``low`` to ``high``."""
+        """Runs [start, stop) of its reader's rows that make up its rows number ``low`` to ``high``."""
 
 
 @dataclass(frozen=True, eq=False)
-class BlockRows:
-    """Selected rows of one chunk: what is decoded and cached as one block."""
+class ChunkRows:
+    """Selected rows of one chunk."""
 
     chunk_id: int
     first_row: int
@@ -55,7 +55,7 @@ class BlockRows:
         return self.stop - self.start if self.rows is None else self.rows.size
 
     def global_rows(self, slots: NDArray[np.int64] | slice) -> NDArray[np.int64]:
-        """Global rows of the block's rows number ``slots``."""
+        """Global rows of its rows number ``slots``."""
         if self.rows is not None:
             return self.first_row + self.rows[slots].astype(np.int64)
         if isinstance(slots, slice):
@@ -63,11 +63,11 @@ class BlockRows:
         return self.first_row + self.start + slots
 
     def within_chunk(self) -> NDArray[np.int32] | slice:
-        """The block's rows as an index into the rows of the chunk."""
+        """Its rows as an index into the rows of the chunk."""
         return slice(self.start, self.stop) if self.rows is None else self.rows
 
     def spans(self, low: int, high: int) -> list[tuple[int, int]]:
-        """Runs [start, stop) within the chunk that make up the block's rows number ``low`` to ``high``."""
+        """Runs [start, stop) within the chunk that make up its rows number ``low`` to ``high``."""
         if self.rows is None:
             return [(self.start + low, self.start + high)]
         return to_spans(self.rows[low:high])
@@ -126,8 +126,8 @@ def select_codes(
     return wanted[codes]
 
 
-def to_blocks(mask: NDArray[np.bool_] | None, first_rows: NDArray[np.int64]) -> tuple[BlockRows, ...]:
-    """One block per chunk that has selected rows.
+def to_row_groups(mask: NDArray[np.bool_] | None, first_rows: NDArray[np.int64]) -> tuple[ChunkRows, ...]:
+    """One row group per chunk that has selected rows.
 
     Parameters
     ----------
@@ -136,15 +136,15 @@ def to_blocks(mask: NDArray[np.bool_] | None, first_rows: NDArray[np.int64]) -> 
     first_rows
         Global row of every chunk's first cell, and n_obs; shape (n_chunks + 1,).
     """
-    blocks = []
+    row_groups = []
     for chunk_id, (first, end) in enumerate(zip(first_rows[:-1].tolist(), first_rows[1:].tolist(), strict=True)):
         if mask is None:
             if end > first:
-                blocks.append(BlockRows(chunk_id, first, 0, end - first, None))
+                row_groups.append(ChunkRows(chunk_id, first, 0, end - first, None))
             continue
         rows = np.flatnonzero(mask[first:end])
         if rows.size:
             start, stop = int(rows[0]), int(rows[-1]) + 1
             gapless = stop - start == rows.size
-            blocks.append(BlockRows(chunk_id, first, start, stop, None if gapless else rows.astype(np.int32)))
-    return tuple(blocks)
+            row_groups.append(ChunkRows(chunk_id, first, start, stop, None if gapless else rows.astype(np.int32)))
+    return tuple(row_groups)
