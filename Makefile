@@ -28,6 +28,8 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet torch==2.13.0
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
 	$(BIN)/scvae-data compile
+# umap compiles too, when it is first imported.
+	$(BIN)/python -W ignore -c 'import umap'
 	@touch $@
 
 demo: setup

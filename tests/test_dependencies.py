@@ -26,7 +26,6 @@ NOT_INSTALLED = {"scvi": "scvi-tools"}
 DISTRIBUTIONS = packages_distributions() | {name: [found] for name, found in NOT_INSTALLED.items()}
 NOT_IMPORTED = {
     "igraph": "imported by scanpy's leiden",
-    "pynndescent": "imported by scanpy's neighbours",
     "scvi-tools": "imported by whoever trains its models",
     "mypy": "make check",
     "pandas-stubs": "make check",

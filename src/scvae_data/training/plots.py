@@ -24,7 +24,6 @@ __all__ = ["Method", "curves_figure", "latent_picture", "new_figure", "png_bytes
 Method = str  # "umap" or "pca"
 DPI = 130
 MAX_LEGEND = 20  # categories; more would hide the picture
-MAX_PAIRWISE = 50_000  # cells, whose distances take some seconds
 
 Series = tuple[str, str, str]  # column, label, colour
 
@@ -153,9 +152,9 @@ def _umap(z: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
     from anndata import AnnData
 
     adata = AnnData(obsm={KEY: z})
-    # Few cells are compared pair by pair sooner than the search for approximate neighbours is compiled.
-    transformer = "sklearn" if len(z) <= MAX_PAIRWISE else None
-    sc.pp.neighbors(adata, use_rep=KEY, transformer=transformer, random_state=seed)
+    # In ten dimensions exact neighbours are found sooner than the search for approximate ones is compiled, which
+    # every process does anew.
+    sc.pp.neighbors(adata, use_rep=KEY, transformer="sklearn", random_state=seed)
     sc.tl.umap(adata, min_dist=0.1, random_state=seed)  # UMAP's own: scanpy's 0.5 draws groups into one another
     embedded: NDArray[np.float32] = adata.obsm["X_umap"]
     return embedded
