@@ -43,7 +43,7 @@ def measure(settings: dict[str, object]) -> None:
     epochs = 2
     module = ChunkedDataModule(**settings)  # type: ignore[arg-type]
     module.setup()
-    need, window = module.memory_need(), module.train_dataloader().spec.plan.window
+    need, window = module.memory_need(), module.train_dataloader().spec.sampler.window
     found, stop = {"peak": 0}, threading.Event()
     watcher = threading.Thread(target=watch, args=(found, stop))
     watcher.start()

@@ -131,7 +131,7 @@ def test_a_checkpoint_of_two_ranks_goes_on_with_one(hashed: Directory, tmp_path:
     torch.save(checkpoint, tmp_path / "two.ckpt")
     reference = data_of(hashed)
     reference.setup()
-    plan = reference.train_dataloader().spec.plan
+    plan = reference.train_dataloader().spec.sampler
     row_groups = reference.train_dataloader().spec.row_groups
     done = []
     for rank in range(2):

@@ -188,6 +188,21 @@ def test_a_saved_likelihood_is_trusted_as_a_target_is() -> None:
         check_targets(config, "config.yaml")
 
 
+@pytest.mark.parametrize(
+    ("node", "key"),
+    [
+        ({"data": {"_target_": "scvae_data.ChunkedDataModule", "sampler": "my.Sampler"}}, r"data\.sampler=my\.Sampler"),
+        ({"a": [{"_target_": "scvae_data.store.Chunking", "compression": "my.Zip"}]}, r"a\.0\.compression=my\.Zip"),
+    ],
+    ids=["sampler", "codec"],
+)
+def test_what_our_own_objects_would_import_is_refused(node: dict[str, Any], key: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^config\.yaml: {key} is not run"):
+        check_targets(node, "config.yaml")
+    check_targets({"data": {"sampler": None}, "chunking": {"compression": "gzip"}}, "config.yaml")
+    check_targets(node, "config.yaml", skip=["data.sampler", "a"])
+
+
 @pytest.mark.parametrize("how", ["plain", "nested", "decoded"])
 def test_a_run_directory_cannot_smuggle_a_target(tmp_path: Path, train_config: Compose, how: str) -> None:
     saved = OmegaConf.to_container(train_config(tmp_path), resolve=True)

@@ -25,6 +25,14 @@ from scvae_data.loading.loader import BatchLoader, check_order, shift_progress
 from scvae_data.loading.memory import DEFAULT_CHUNKS, MemoryNeed, group_sizes, resident_bytes, worker_bytes
 from scvae_data.loading.plan.epoch import Plan
 from scvae_data.loading.plan.mixing import Mixing, mix, tell_of_mixing
+from scvae_data.loading.plan.sampler import (
+    MakeSampler,
+    Sampler,
+    TrainingCells,
+    as_make_sampler,
+    make_sampler,
+    name_of,
+)
 from scvae_data.loading.plan.sampling import DEFAULT_SAMPLING, parse_sampling, weighted
 from scvae_data.loading.select.filter import Filter, check_filter
 from scvae_data.loading.select.genes import GeneColumns, as_genes, find_genes
@@ -36,7 +44,7 @@ from scvae_data.loading.select.parts import (
     leakage,
     select_parts,
 )
-from scvae_data.loading.select.rows import as_names
+from scvae_data.loading.select.rows import RowGroup, as_names
 from scvae_data.loading.select.split import parse_split
 from scvae_data.loading.settings import (
     OnBadChunk,
@@ -135,6 +143,11 @@ class ChunkedDataModule(LightningDataModule):
         :class:`~scvae_data.loading.plan.sampling.Sampling`. None, or no column, for each cell once an epoch.
     multiprocessing_context
         How workers are started; None for torch's default.
+    sampler
+        What makes the order of training cells, or its import path: a class or function that is called with
+        :class:`~scvae_data.loading.plan.sampler.TrainingCells` and gives a
+        :class:`~scvae_data.loading.plan.sampler.Sampler`. None: shuffled, every cell once an epoch or as
+        ``sampling`` says. Not beside ``sampling``, ``max_chunks_in_memory`` and ``range_rows``, which it decides.
     on_bad_chunk
         What is done in training, validation and test with a chunk that is missing or damaged: ``"raise"``
         :class:`~scvae_data.errors.DamagedFileError`, or ``"skip"``: batches go on without its cells,
@@ -171,6 +184,7 @@ class ChunkedDataModule(LightningDataModule):
         sampling: Mapping[str, Any] | None = DEFAULT_SAMPLING,
         memory_gb: float | None = None,
         on_bad_chunk: OnBadChunk = "raise",
+        sampler: str | MakeSampler | None = None,
     ) -> None:
         super().__init__()
         check_numbers(1, batch_size=batch_size, num_threads=num_threads)
@@ -209,13 +223,19 @@ class ChunkedDataModule(LightningDataModule):
         self.sampling = parse_sampling(sampling)
         self.memory_gb = memory_gb
         self.on_bad_chunk = check_on_bad_chunk(on_bad_chunk)
+        self.sampler = as_make_sampler(sampler)
+        if self.sampler is not None and (self.sampling or max_chunks_in_memory or range_rows):
+            raise ConfigError(
+                "sampler decides the order by itself; leave out sampling, max_chunks_in_memory and range_rows"
+            )
         self._columns: GeneColumns | None = None
         self._index: DatasetIndex | None = None
         self._facts: RowFacts
         self._row_groups: RowGroups = {}
-        self._mixing: Mixing
+        self._mixing: Mixing | None = None
+        self._samplers: dict[tuple[int, int], Sampler] = {}
         self._chunks = DEFAULT_CHUNKS
-        self._loaders: dict[LoaderPart, BatchLoader] = {}
+        self._loaders: dict[LoaderPart, tuple[tuple[int, ...], BatchLoader]] = {}
         self._state_to_load: dict[str, Any] | None = None
 
     @property
@@ -281,23 +301,25 @@ class ChunkedDataModule(LightningDataModule):
         check_parts(row_groups, self.split, self.batch_size)
         if self.on_bad_chunk == "raise":
             check_sizes(index, [group.chunk_id for group in row_groups["predict"]])
-        self._mixing = mix(
-            index,
-            row_groups["train"],
-            self.obs_keys or (SRX_COLUMN,),
-            batch_size=self.batch_size,
-            seed=self.seed,
-            window=self.max_chunks_in_memory,
-            range_rows=self.range_rows,
-            rates=rates,
-        )
+        if self.sampler is None:
+            self._mixing = mix(
+                index,
+                row_groups["train"],
+                self.obs_keys or (SRX_COLUMN,),
+                batch_size=self.batch_size,
+                seed=self.seed,
+                window=self.max_chunks_in_memory,
+                range_rows=self.range_rows,
+                rates=rates,
+            )
         self._index, self._facts, self._row_groups, self._columns = index, facts, row_groups, columns
         try:
             self._share_memory()
         except ConfigError:
             self._index = None
             raise
-        tell_of_mixing(self._mixing, index.order["kind"], self.chunk_cache_size)
+        if self._mixing is not None:
+            tell_of_mixing(self._mixing, index.order["kind"], self.chunk_cache_size)
 
     def leakage(self) -> pd.DataFrame:
         """How far validation and test share groups with training, by obs column; see ``split``'s ``by``."""
@@ -308,7 +330,7 @@ class ChunkedDataModule(LightningDataModule):
         loader = self._loader("train")
         if self._state_to_load:
             state, self._state_to_load = self._state_to_load, None
-            check_order(state, self._order_facts(loader))
+            check_order(state, self._order_facts())
             loader.load_state_dict(state)
             if self.trainer is not None and loader.next_batch != state["next_batch"]:
                 # Of another number of ranks, whose batches the trainer has counted.
@@ -341,7 +363,7 @@ class ChunkedDataModule(LightningDataModule):
         ``skipped_cells`` (see ``on_bad_chunk``).
         """
         counters: dict[str, dict[str, float]] = {}
-        for part, loader in self._loaders.items():
+        for part, (_, loader) in self._loaders.items():
             now = loader.counters()
             requests = max(1, now.hits + now.misses)
             values: dict[str, float] = {**vars(now), "wait_seconds": loader.wait_seconds}
@@ -353,7 +375,8 @@ class ChunkedDataModule(LightningDataModule):
     def facts(self) -> dict[str, Any]:
         """Plain values worth logging: what is loaded, and how."""
         index = self.index
-        plan = self._plan("train")
+        sampler = self._sampler("train")
+        n_groups = len(self._groups("train"))
         capacity = max(1, self._chunks // max(1, self.num_workers))
         decoded = decoded_bytes(index, self._row_groups["train"])
         return {
@@ -367,22 +390,23 @@ class ChunkedDataModule(LightningDataModule):
             "n_obs": self.n_obs,
             "n_vars": index.n_vars,
             "n_train": self.n_cells("train"),
-            "cells_per_epoch": plan.n_rows,
+            "cells_per_epoch": sampler.n_rows,
             "n_val": self.n_cells("val"),
             "n_test": self.n_cells("test"),
             "n_chunks": len(index.chunks),
-            "n_train_blocks": len(plan.group_rows),
-            "batches_per_epoch": plan.n_batches,
+            "n_train_blocks": n_groups,
+            "batches_per_epoch": sampler.n_batches,
             "decoded_bytes_train": decoded,
-            "predicted_hit_rate_per_epoch": plan.expected_hit_rate(capacity),
-            "holds_everything": capacity >= len(plan.group_rows) and decoded <= (self.cache_bytes or decoded),
+            "predicted_hit_rate_per_epoch": sampler.expected_hit_rate(capacity) if isinstance(sampler, Plan) else None,
+            "holds_everything": capacity >= n_groups and decoded <= (self.cache_bytes or decoded),
             "normalization": dict(index.normalization),
         }
 
     def state_dict(self) -> dict[str, Any]:
         """Position in training after the last batch handed out; empty before training."""
-        loader = self._loaders.get("train")
-        return {} if loader is None else {**loader.state_dict(), **self._order_facts(loader)}
+        if "train" not in self._loaders:
+            return {}
+        return {**self._loaders["train"][1].state_dict(), **self._order_facts()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue training at a position; checked when training cells are next asked for."""
@@ -390,7 +414,7 @@ class ChunkedDataModule(LightningDataModule):
 
     def teardown(self, stage: str | None = None) -> None:
         """End worker processes and free decoded chunks; counters and position stay."""
-        for loader in self._loaders.values():
+        for _, loader in self._loaders.values():
             loader.close()
 
     def memory_need(self) -> MemoryNeed:
@@ -400,7 +424,7 @@ class ChunkedDataModule(LightningDataModule):
             resident=resident,
             worker=worker_bytes(resident, self.multiprocessing_context),
             batches=batches_in_memory(self._spec("train"), self.num_workers),
-            train=group_sizes(self.index, self._mixing.row_groups),
+            train=group_sizes(self.index, self._groups("train")),
             val=group_sizes(self.index, self._row_groups["val"]),
             n_workers=self.num_workers,
             n_ranks=1 if self.trainer is None else max(1, self.trainer.world_size // self.trainer.num_nodes),
@@ -409,7 +433,7 @@ class ChunkedDataModule(LightningDataModule):
 
     def _share_memory(self) -> None:
         """Decide how many chunks are kept, say what loading will take, and refuse more than the budget."""
-        need, window = self.memory_need(), self._mixing.plan.window
+        need, window = self.memory_need(), self._sampler("train").window
         room = DEFAULT_CHUNKS if self.memory_gb is None else max(1, need.room(self.memory_gb, window))
         self._chunks = self.chunk_cache_size or room
         if self.memory_gb is not None:
@@ -424,20 +448,30 @@ class ChunkedDataModule(LightningDataModule):
             return distributed.get_world_size(), distributed.get_rank()
         return 1, 0
 
-    def _plan(self, part: LoaderPart) -> Plan:
-        world_size, rank = self._ranks()
-        if part == "train":
+    def _groups(self, part: LoaderPart) -> tuple[RowGroup, ...]:
+        """What is read together."""
+        return self._row_groups[part] if part != "train" or self._mixing is None else self._mixing.row_groups
+
+    def _sampler(self, part: LoaderPart) -> Sampler:
+        """The order of a part's cells."""
+        ranks = world_size, rank = self._ranks()
+        if part != "train":
+            rows = tuple(group.n_rows for group in self._row_groups[part])
+            return Plan(rows, self.batch_size, self.seed, shuffle=False, world_size=world_size, rank=rank)
+        if self._mixing is not None:
             return replace(self._mixing.plan, world_size=world_size, rank=rank)
-        rows = tuple(group.n_rows for group in self._row_groups[part])
-        return Plan(rows, self.batch_size, self.seed, shuffle=False, world_size=world_size, rank=rank)
+        assert self.sampler is not None
+        if ranks not in self._samplers:
+            cells = TrainingCells(self.index, self._groups("train"), self.batch_size, self.seed, world_size, rank)
+            self._samplers[ranks] = make_sampler(self.sampler, cells)
+        return self._samplers[ranks]
 
     def _loader(self, part: LoaderPart) -> BatchLoader:
-        known = self._loaders.get(part)
-        spec = self._spec(part)
-        if known is not None and replace(known.spec.plan, served=None) == spec.plan:
-            return known
-        self._loaders[part] = BatchLoader(spec, self.num_workers, self.multiprocessing_context)
-        return self._loaders[part]
+        made_for = (*self._ranks(), self.batch_size)
+        if part not in self._loaders or self._loaders[part][0] != made_for:
+            loader = BatchLoader(self._spec(part), self.num_workers, self.multiprocessing_context)
+            self._loaders[part] = made_for, loader
+        return self._loaders[part][1]
 
     def _spec(self, part: LoaderPart) -> StreamSpec:
         form = Form(
@@ -452,8 +486,8 @@ class ChunkedDataModule(LightningDataModule):
         )
         return StreamSpec(
             form=form,
-            row_groups=self._mixing.row_groups if part == "train" else self._row_groups[part],
-            plan=self._plan(part),
+            row_groups=self._groups(part),
+            sampler=self._sampler(part),
             # Prediction passes over the cells once: keeping chunks would only cost memory.
             cache_groups=1 if part == "predict" else self._chunks,
             cache_bytes=self.cache_bytes,
@@ -463,13 +497,13 @@ class ChunkedDataModule(LightningDataModule):
             together=batches_together(form, self.batch_size),
         )
 
-    def _order_facts(self, loader: BatchLoader) -> dict[str, Any]:
+    def _order_facts(self) -> dict[str, Any]:
         """What the order of training cells depends on, beside the position."""
-        plan = loader.spec.plan
         return {
             "content_hash": self.index.content_hash,
-            "seed": plan.seed,
-            "max_chunks_in_memory": plan.window,
-            "range_rows": self._mixing.range_rows,
+            "seed": self.seed,
+            "max_chunks_in_memory": self._sampler("train").window,
+            "range_rows": None if self._mixing is None else self._mixing.range_rows,
             "sampling": None if self.sampling is None else str(self.sampling),
+            "sampler": None if self.sampler is None else name_of(self.sampler),
         }

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from scvae_data.errors import DamagedFileError, ScvaeDataError, SelectionError
+from scvae_data.errors import ConfigError, DamagedFileError, ScvaeDataError, SelectionError
 from scvae_data.loading.batch.assemble import Batch
-from scvae_data.loading.plan.epoch import Served
+from scvae_data.loading.plan.sampler import Resharing, Served
 from scvae_data.loading.settings import StartMethod
 from scvae_data.loading.stream import BatchStream, StreamCounters, StreamSpec
 
@@ -114,7 +114,7 @@ def worker_fault(error: RuntimeError | OSError | EOFError) -> Exception:
 class BatchLoader:
     """Iterable of batches for one part of the cells; each iteration is one epoch.
 
-    The order depends on the plan alone. Position and counters are those of
+    The order depends on the sampler alone. Position and counters are those of
     the batches handed out, whatever is decoded or assembled ahead.
 
     Parameters
@@ -133,6 +133,8 @@ class BatchLoader:
         self.wait_seconds = 0.0
         self.epoch = 0
         self.next_batch = 0
+        self._served: tuple[tuple[int, int], ...] = ()
+        self._whole = spec.sampler  # of an epoch of which no other number of ranks has served a part
         self._resumed = False
         self._start_method = start_method
         self._stream: BatchStream | None = None
@@ -143,7 +145,7 @@ class BatchLoader:
 
     def __len__(self) -> int:
         """Batches per epoch and rank."""
-        return self.spec.plan.n_batches
+        return self.spec.sampler.n_batches
 
     def __iter__(self) -> Iterator[Batch]:
         """The next epoch, or the rest of the one that was loaded; decided when the first batch is asked for."""
@@ -152,12 +154,17 @@ class BatchLoader:
         with closing(source):
             for number in range(self.next_batch, len(self)):
                 started = time.perf_counter()
-                batch = next(source)
+                try:
+                    batch = next(source)
+                except StopIteration:
+                    raise ConfigError(
+                        f"the sampler ends epoch {self.epoch} after {number} of its n_batches={len(self)} batches"
+                    ) from None
                 self.wait_seconds += time.perf_counter() - started
                 self.next_batch = number + 1
                 if batch is not None:
                     yield batch
-                elif self.spec.plan.world_size > 1:
+                elif self.spec.sampler.world_size > 1:
                     raise DamagedFileError(
                         f"{self.spec.form.index.path}: damaged chunks leave a batch of this rank without cells, and "
                         "the ranks out of step; scvae-data verify names them, and the command that builds them again"
@@ -168,15 +175,14 @@ class BatchLoader:
 
         ``served`` holds pairs of them after a change of the number of ranks within the epoch; see :class:`Served`.
         """
-        plan = self.spec.plan
-        served = () if plan.served is None or plan.served.epoch != self.epoch else plan.served.by
+        sampler = self.spec.sampler
         return {
             "epoch": self.epoch,
             "next_batch": self.next_batch,
-            "n_rows": plan.n_rows,
-            "batch_size": plan.batch_size,
-            "world_size": plan.world_size,
-            "served": [list(pair) for pair in served],
+            "n_rows": sampler.n_rows,
+            "batch_size": sampler.batch_size,
+            "world_size": sampler.world_size,
+            "served": [list(pair) for pair in self._served],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -188,10 +194,10 @@ class BatchLoader:
         Raises
         ------
         SelectionError
-            If the position belongs to other cells or other batches, or what is left is too little for all ranks.
+            If the position belongs to other cells or other batches, or what is left cannot be shared by all ranks.
         """
-        plan = self.spec.plan
-        for name, mine in (("n_rows", plan.n_rows), ("batch_size", plan.batch_size)):
+        sampler = self._whole
+        for name, mine in (("n_rows", sampler.n_rows), ("batch_size", sampler.batch_size)):
             if state.get(name) != mine:
                 raise SelectionError(
                     f"cannot resume: the saved position has {name}={state.get(name)}, this run has {mine}; "
@@ -199,15 +205,20 @@ class BatchLoader:
                 )
         epoch, next_batch = state["epoch"], state["next_batch"]
         served = tuple((world_size, stopped) for world_size, stopped in state["served"])
-        other_ranks = state["world_size"] != plan.world_size
-        if other_ranks and next_batch > 0:
-            served = (*served, (state["world_size"], next_batch))
-        plan = replace(plan, served=Served(epoch, served) if served else None)
-        first_batch = plan.epoch(epoch).first_batch
-        if plan != self.spec.plan:
+        if state["world_size"] != sampler.world_size and next_batch > 0:
+            served, next_batch = (*served, (state["world_size"], next_batch)), 0
+        if served:
+            if not isinstance(sampler, Resharing):
+                raise SelectionError(
+                    f"cannot resume: the saved run had {served[-1][0]} rank(s) and this one {sampler.world_size}, and "
+                    "the sampler cannot share the rest of the epoch anew; resume with as many as before"
+                )
+            sampler, first_batch = sampler.after(Served(epoch, served))
+            next_batch = next_batch or first_batch
+        if sampler != self.spec.sampler:
             self.close()
-            self.spec = replace(self.spec, plan=plan)
-        self.epoch, self.next_batch = epoch, first_batch if other_ranks else next_batch
+            self.spec = replace(self.spec, sampler=sampler)
+        self.epoch, self.next_batch, self._served = epoch, next_batch, served
         self._resumed = True
 
     def counters(self) -> StreamCounters:
@@ -232,7 +243,7 @@ class BatchLoader:
         finished = self.next_batch >= len(self)
         abandoned = self.next_batch > 0 and not self._resumed
         if finished or abandoned:
-            self.epoch, self.next_batch = self.epoch + 1, 0
+            self.epoch, self.next_batch, self._served = self.epoch + 1, 0, ()
         self._resumed = False
 
     def _from_threads(self) -> Generator[Batch | None]:

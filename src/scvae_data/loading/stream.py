@@ -1,4 +1,4 @@
-"""Row groups, a plan and what batches look like in, batches of tensors out: what one process does.
+"""Row groups, a sampler and what batches look like in, batches of tensors out: what one process does.
 
 Threads decode ahead and as many more assemble ahead; the cache lasts over epochs.
 """
@@ -17,7 +17,8 @@ from scvae_data.loading.fetch.damage import DamagePolicy
 from scvae_data.loading.fetch.fetch import PendingRowGroup, RowGroupSource, WindowFetcher
 from scvae_data.loading.fetch.readers import reader_of
 from scvae_data.loading.memory import decoded_elements
-from scvae_data.loading.plan.epoch import Plan, ReuseModel
+from scvae_data.loading.plan.reuse import ReuseModel
+from scvae_data.loading.plan.sampler import Sampler
 from scvae_data.loading.select.rows import RowGroup
 from scvae_data.loading.settings import OnBadChunk
 
@@ -37,7 +38,7 @@ class StreamSpec:
 
     form: Form
     row_groups: tuple[RowGroup, ...]
-    plan: Plan
+    sampler: Sampler
     cache_groups: int
     cache_bytes: int | None
     n_threads: int
@@ -99,7 +100,7 @@ class BatchStream:
         self._source = RowGroupSource(spec.row_groups, readers, room + room // 50, damage)
         self._assembler = Assembler(spec.form)
         # A window needs its row groups at once, however small the cache.
-        self._reuse = ReuseModel(max(spec.cache_groups, spec.plan.window))
+        self._reuse = ReuseModel(max(spec.cache_groups, spec.sampler.window))
         self._cache.max_groups = self._reuse.capacity
         self._batches = self._cells = 0
 
@@ -110,7 +111,7 @@ class BatchStream:
         last batch, when it is closed, and when it raises.
         """
         spec = self.spec
-        plan = spec.plan.epoch(epoch)
+        plan = spec.sampler.epoch(epoch)
         plans = plan.batches(start, step)
         ready: deque[tuple[int, Future[list[Batch | None]]]] = deque()
         workers = ThreadPoolExecutor(spec.n_threads, thread_name_prefix="scvae-assemble")
@@ -161,4 +162,4 @@ def batches_in_memory(spec: StreamSpec, n_workers: int) -> int:
     """Estimate the bytes of batches on their way: ready, being made, and those that the consumer has and had before."""
     # A worker hands batches over through shared memory.
     n_tasks = READY_TASKS + spec.n_threads + 1 + (n_workers > 0)
-    return n_tasks * spec.form.n_bytes(spec.plan.batch_size * (1 if n_workers else spec.together))
+    return n_tasks * spec.form.n_bytes(spec.sampler.batch_size * (1 if n_workers else spec.together))

@@ -3,7 +3,7 @@
 from scvae_data.store.chunk_reader import ChunkReader
 from scvae_data.store.chunk_writer import ChunkContent, ChunkEntry, write_chunk
 from scvae_data.store.chunking import Chunking
-from scvae_data.store.codec import Codec, codec_of
+from scvae_data.store.codec import Codec, CodecError, as_values, codec_of, padded
 from scvae_data.store.csr import STREAM_MAX_COUNT, CompactCsr, CsrStream, count_dtype, index_dtype
 from scvae_data.store.dataset_index import DatasetIndex
 from scvae_data.store.files import (
@@ -32,6 +32,7 @@ __all__ = [
     "ChunkReader",
     "Chunking",
     "Codec",
+    "CodecError",
     "CompactCsr",
     "CsrStream",
     "DatasetIndex",
@@ -40,12 +41,14 @@ __all__ = [
     "ObsColumn",
     "ObsReader",
     "ObsWriter",
+    "as_values",
     "chunk_file_name",
     "codec_of",
     "count_dtype",
     "index_dtype",
     "obs_columns",
     "open_index",
+    "padded",
     "read_gene_list",
     "read_json",
     "sha256_file",

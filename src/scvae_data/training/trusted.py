@@ -19,6 +19,8 @@ __all__ = ["ALLOWED", "check_targets", "load_vae", "read_checkpoint", "read_plai
 
 # What a configuration found in a run directory may build. The command line may name anything.
 ALLOWED = ("scvae_data.", "lightning.", "torch.optim")
+# Settings of this package's own objects that may be import paths: of a ChunkedDataModule, a Chunking, a VAE.
+IMPORTED = {"sampler", "compression", "likelihood"}
 
 
 def read_plain(path: Path, what: str) -> Any:
@@ -160,10 +162,13 @@ def _reason(error: BaseException) -> str:
 
 
 def _targets(node: Any, key: str) -> Iterator[tuple[str, Any]]:
-    """Dotted key and value of every ``_target_``, and of a likelihood named by its import path."""
-    if key == "_target_" or key.endswith("._target_") or (key == "model.likelihood" and "." in str(node)):
-        yield key, node
+    """Every import path with its dotted key."""
     if isinstance(node, dict):
+        if "_target_" in node:
+            yield f"{key}._target_".lstrip("."), node["_target_"]
+        for name in IMPORTED & node.keys():
+            if isinstance(node[name], str) and "." in node[name]:
+                yield f"{key}.{name}".lstrip("."), node[name]
         items: Any = node.items()
     elif isinstance(node, list):
         items = enumerate(node)

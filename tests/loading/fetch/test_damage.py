@@ -161,7 +161,7 @@ def test_ranks_out_of_step_are_an_error(directory: Path) -> None:
 
     delete(directory)
     spec = set_up(directory, on_bad_chunk="skip", max_chunks_in_memory=1, batch_size=2).train_dataloader().spec
-    loader = BatchLoader(replace(spec, plan=replace(spec.plan, world_size=2, rank=1)))
+    loader = BatchLoader(replace(spec, sampler=replace(spec.sampler, world_size=2, rank=1)))
     with pytest.raises(DamagedFileError, match="out of step; scvae-data verify"):
         list(loader)
 

@@ -12,7 +12,8 @@ from scvae_data.errors import DamagedFileError
 from scvae_data.loading.fetch import fetch
 from scvae_data.loading.fetch.cache import RowGroupCache
 from scvae_data.loading.fetch.fetch import PendingRowGroup, RowGroupSource, WindowFetcher, part_borders, run_now
-from scvae_data.loading.plan.epoch import Plan, ReuseModel
+from scvae_data.loading.plan.epoch import Plan
+from scvae_data.loading.plan.reuse import ReuseModel
 from scvae_data.loading.select.rows import ChunkRows, to_row_groups
 from scvae_data.store import DatasetIndex, open_index
 

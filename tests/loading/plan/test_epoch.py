@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from tests.loading.conftest import flat
 
 from scvae_data.errors import ConfigError, SelectionError
-from scvae_data.loading.plan.epoch import Plan, ReuseModel, Served
+from scvae_data.loading.plan.epoch import Plan, Served
+from scvae_data.loading.plan.reuse import ReuseModel
 
 plans = st.builds(
     Plan,

@@ -18,7 +18,7 @@ from scvae_data.loading.batch.sparse import SparseRows
 from scvae_data.loading.fetch.damage import check_totals
 from scvae_data.loading.fetch.pool import BufferPool
 from scvae_data.loading.fetch.window import Window
-from scvae_data.loading.plan.epoch import BatchPlan
+from scvae_data.loading.plan.sampler import BatchPlan
 from scvae_data.loading.settings import XFormat
 from scvae_data.store.csr import count_dtype
 from scvae_data.store.dataset_index import DatasetIndex

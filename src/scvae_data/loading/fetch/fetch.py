@@ -25,7 +25,8 @@ from scvae_data.loading.fetch.damage import DamagePolicy
 from scvae_data.loading.fetch.pool import BufferPool
 from scvae_data.loading.fetch.readers import Reader, ScatteredReader
 from scvae_data.loading.fetch.window import DecodedRowGroup, Window
-from scvae_data.loading.plan.epoch import EpochPlan, ReuseModel
+from scvae_data.loading.plan.reuse import ReuseModel
+from scvae_data.loading.plan.sampler import Epoch
 from scvae_data.loading.select.rows import RowGroup
 from scvae_data.store.csr import CompactCsr
 
@@ -221,7 +222,7 @@ class WindowFetcher:
 
     def __init__(
         self,
-        epoch: EpochPlan,
+        epoch: Epoch,
         source: RowGroupSource,
         cache: RowGroupCache[PendingRowGroup],
         reuse: ReuseModel,

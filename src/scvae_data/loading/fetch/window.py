@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from scvae_data.errors import ConfigError
 from scvae_data.loading.select.rows import RowGroup
 from scvae_data.store.csr import CompactCsr
 
@@ -48,7 +49,16 @@ class Window:
                 low += part.n_obs
 
     def present(self, slots: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Those of ``slots`` whose row group, and row in it, could be read."""
+        """Those of ``slots`` whose row group, and row in it, could be read.
+
+        Raises
+        ------
+        ConfigError
+            If there is no such row: only a sampler of the user's own asks for one.
+        """
+        n_rows = int(self._first_slots[-1])
+        if slots.size and not (slots.min() >= 0 and slots.max() < n_rows):
+            raise ConfigError(f"the sampler asks for rows {slots.min()} to {slots.max()} of a window of {n_rows}")
         if self._whole:
             return slots
         group_of = np.searchsorted(self._first_slots, slots, side="right") - 1

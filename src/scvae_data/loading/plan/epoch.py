@@ -24,9 +24,8 @@ therefore be shared anew by another::
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
@@ -34,32 +33,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scvae_data.errors import ConfigError, SelectionError
+from scvae_data.loading.plan.sampler import BatchPlan, Segment, Served
 from scvae_data.loading.plan.sampling import Draws
 
-__all__ = ["BatchPlan", "EpochPlan", "Plan", "ReuseModel", "Segment", "Served"]
+__all__ = ["EpochPlan", "Plan"]
 
 # Separate the random streams drawn from one seed.
 GROUP_ORDER, WINDOW_BORDERS, ROW_ORDER = range(3)
-
-
-@dataclass(frozen=True)
-class Segment:
-    """Rows of a batch that come from one window."""
-
-    window: int
-    """Number of the window in its epoch."""
-    slots: NDArray[np.int64]
-    """Rows within the window, counting through its row groups in order; with weights, a row may come again."""
-
-
-@dataclass(frozen=True)
-class BatchPlan:
-    """What one batch is made of."""
-
-    number: int
-    """Position in this rank's epoch, from 0."""
-    segments: tuple[Segment, ...]
-    """One segment, or several where the batch straddles windows."""
 
 
 @dataclass(frozen=True)
@@ -126,17 +106,8 @@ class EpochPlan:
 
 
 @dataclass(frozen=True)
-class Served:
-    """What other numbers of ranks have served of an epoch."""
-
-    epoch: int
-    by: tuple[tuple[int, int], ...]
-    """One after the other: the number of ranks, and the number of the batch at which each of them stopped."""
-
-
-@dataclass(frozen=True)
 class Plan:
-    """The order of cells for every epoch.
+    """The :class:`~scvae_data.loading.plan.sampler.Sampler` of a data module, and the one that reads least.
 
     Every row is visited once per epoch over all ranks. All ranks have the same
     number of batches; over ``2 * world_size`` epochs each rank sees every row.
@@ -226,6 +197,17 @@ class Plan:
         first_batch = self.n_batches - n_batches
         return EpochPlan(self.seed, epoch, self.shuffle, windows, borders, cuts, left, first_batch, self.draws)
 
+    def after(self, served: Served) -> tuple[Plan, int]:
+        """The order of which other numbers of ranks have served a part, and our first batch of what is left.
+
+        Raises
+        ------
+        SelectionError
+            If what is left is too little for all ranks.
+        """
+        plan = replace(self, served=served)
+        return plan, plan.epoch(served.epoch).first_batch
+
     def _n_batches(self, n_rows: int, world_size: int) -> int:
         """Batches of each of ``world_size`` ranks that share ``n_rows`` cells."""
         wanted = -(-n_rows // (self.batch_size * world_size))
@@ -280,29 +262,3 @@ def cut_stretches(stretches: tuple[tuple[int, int], ...], low: int, high: int) -
         if cut[0] < cut[1]:
             yield begin + cut[0], begin + cut[1]
         first += end - begin
-
-
-class ReuseModel:
-    """Predicts from the numbers of row groups alone which requests a cache of ``capacity`` row groups serves."""
-
-    def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
-        self.requests = 0
-        self.hits = 0
-        self._recent: OrderedDict[int, None] = OrderedDict()
-
-    def request(self, group: int) -> bool:
-        """Record that ``group`` is asked for; true if it is among the last ``capacity`` distinct row groups."""
-        hit = group in self._recent
-        self._recent[group] = None
-        self._recent.move_to_end(group)
-        if len(self._recent) > self.capacity:
-            self._recent.popitem(last=False)
-        self.requests += 1
-        self.hits += hit
-        return hit
-
-    @property
-    def hit_rate(self) -> float:
-        """Predicted hits per request so far; 0 before the first request."""
-        return self.hits / self.requests if self.requests else 0.0

@@ -24,8 +24,8 @@ from scvae_data.processing import pipeline
 from scvae_data.processing.settings.gene_classes import GENE_CLASSES
 from scvae_data.processing.sort.obs_schema import OUR_COLUMNS
 
-PAGE = (Path(__file__).resolve().parents[1] / "docs" / "extending.md").read_text()
-DIRECTORY = Path(__file__).resolve().parent / "data" / "version1" / "gzip"
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "extending.md").read_text()
+DIRECTORY = Path(__file__).resolve().parents[1] / "data" / "version1" / "gzip"
 # Cells x genes: 4 cells of which the last has few ribosomal counts; HSPA1A is of the class that the page adds.
 GENES = ["RPS18", "HSPA1A", "ACTB"]
 COUNTS = np.array([[10, 0, 10], [10, 10, 20], [10, 30, 0], [1, 0, 99]])
