@@ -223,8 +223,8 @@ class ScviDataModule(LightningDataModule):
         """Categories of a column by code."""
         if column is None:
             return np.array([unknown], dtype=object)
-        names = self.data.categories[column]
-        any_unknown = bool((self.data.index.codes(column) == len(names)).any())
+        codes, names = self.data.index.codes(column), self.data.categories[column]
+        any_unknown = bool((codes == len(names)).any())
         return np.array([*names, *([unknown] if any_unknown else [])], dtype=object)
 
 

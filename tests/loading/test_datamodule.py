@@ -6,12 +6,21 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 from omegaconf import OmegaConf
 from tests.loading.conftest import Directory
 from tests.support.datasets import make_dataset
 
-from scvae_data import ChunkedDataModule, ConfigError, FormatVersionError, MissingIndexError, SelectionError
+from scvae_data import (
+    ChunkedDataModule,
+    ChunkedDataset,
+    ConfigError,
+    FormatVersionError,
+    MissingIndexError,
+    SelectionError,
+)
 
 PARTS = {"val": 0.2, "test": 0.1}
 
@@ -285,3 +294,48 @@ def test_a_newer_format_is_refused(tmp_path: Path) -> None:
 def test_a_window_beyond_the_cache_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"chunk_cache_size=1 is smaller than max_chunks_in_memory=3.*=3 or more"):
         ChunkedDataModule("nowhere", chunk_cache_size=1, max_chunks_in_memory=3)
+
+
+NUMBERS = ["donor_age", "pct_counts_hb", "size_factor", "flag", "maybe"]
+
+
+@pytest.fixture(scope="module")
+def with_numbers(tmp_path_factory: pytest.TempPathFactory) -> Directory:
+    """Integers, floats with and without values, booleans, and integers some of which are missing."""
+
+    def more(obs: pd.DataFrame) -> pd.DataFrame:
+        flags = np.arange(len(obs)) % 3 == 0
+        return obs.assign(flag=flags, maybe=obs["donor_age"].astype("Int64").mask(flags), note="text")
+
+    return Directory(*make_dataset(tmp_path_factory.mktemp("numbers") / "data", n_obs=120, more_obs=more))
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_numbers_are_served_beside_codes(with_numbers: Directory, num_workers: int) -> None:
+    module = module_of(with_numbers, label_keys=["cell_type", *NUMBERS], num_workers=num_workers)
+    assert set(module.categories) == {"SRX_accession", "cell_type"}
+    for batch in module.train_dataloader():
+        rows = batch["index"].numpy()
+        assert batch["obs"]["cell_type"].dtype == torch.int64
+        for column in NUMBERS:
+            assert batch["obs"][column].dtype == torch.float32
+            wanted = with_numbers.obs[column].iloc[rows].to_numpy(np.float32, na_value=np.nan)
+            np.testing.assert_array_equal(batch["obs"][column].numpy(), wanted)
+    module.teardown()
+    cell = ChunkedDataset(with_numbers.path, obs_keys=["donor_age", "cell_type"])[7]
+    assert cell["obs"]["donor_age"] == with_numbers.obs["donor_age"].iloc[7]
+    assert (cell["obs"]["donor_age"].dtype, cell["obs"]["cell_type"].dtype) == (np.float32, np.int64)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"batch_key": "donor_age"}, r"'donor_age' is int64, not categorical; categorical are SRX_accession, "),
+        ({"label_keys": ["note"]}, r"'note' is string, not numbers; numbers are source_row, "),
+        ({"label_keys": ["donor_agee"]}, r"donor_agee not in .*did you mean donor_age"),
+    ],
+    ids=["batch_key", "text", "absent"],
+)
+def test_columns_that_cannot_be_served(with_numbers: Directory, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(SelectionError, match=message):
+        module_of(with_numbers, **settings)

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
-from tests.support import datasets
 from tests.support.datasets import make_dataset
 
-from scvae_data.store import open_index
+from scvae_data.store import DatasetIndex, open_index
 from scvae_data.store.index_json import write_index
 from scvae_data.store.verify import chunk_fault, file_fault, listed, obs_fault, piecewise
 
@@ -48,16 +48,15 @@ def test_files_that_are_not_what_is_listed(tmp_path: Path) -> None:
     assert file_fault(path, *facts) == "cannot be read: is a symbolic link; put the file itself there"
 
 
-def wrong_obs(monkeypatch: pytest.MonkeyPatch, column: str, value: Any) -> None:
-    """Let the next dataset claim ``value`` for its cell 7."""
-    cell_obs = datasets.cell_obs
+def claiming(path: Path, column: str, value: Any) -> DatasetIndex:
+    """A dataset that claims ``value`` for its cell 7."""
 
-    def claimed(*arguments: Any) -> Any:
-        obs, hashes = cell_obs(*arguments)
+    def claim(obs: pd.DataFrame) -> pd.DataFrame:
+        obs = obs.copy()
         obs.loc["cell00007", column] = value
-        return obs, hashes
+        return obs
 
-    monkeypatch.setattr(datasets, "cell_obs", claimed)
+    return open_index(make_dataset(path, more_obs=claim)[0])
 
 
 @pytest.mark.parametrize(
@@ -69,28 +68,22 @@ def wrong_obs(monkeypatch: pytest.MonkeyPatch, column: str, value: Any) -> None:
         ("split_hash", np.uint32(2**32 - 1), "its rows are not in the order of split_hash"),
     ],
 )
-def test_cells_that_contradict_their_counts(
-    column: str, value: Any, fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    wrong_obs(monkeypatch, column, value)
-    index = open_index(make_dataset(tmp_path / "data")[0])
+def test_cells_that_contradict_their_counts(column: str, value: Any, fault: str, tmp_path: Path) -> None:
+    index = claiming(tmp_path / "data", column, value)
     found = [chunk_fault(index, number) for number in range(4)]
     assert sum(item is not None for item in found) == 1
     assert fault in "".join(filter(None, found))
 
 
-def test_a_size_factor_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    wrong_obs(monkeypatch, "size_factor", np.nan)
-    fault = obs_fault(open_index(make_dataset(tmp_path / "data")[0]))
+def test_a_size_factor_that_is_none(tmp_path: Path) -> None:
+    fault = obs_fault(claiming(tmp_path / "data", "size_factor", np.nan))
     assert fault is not None
     assert "size_factor" in fault
 
 
-def test_equal_cell_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cell_obs = datasets.cell_obs
-    rename = {"cell00011": "cell00012"}
-    monkeypatch.setattr(datasets, "cell_obs", lambda *a: (cell_obs(*a)[0].rename(index=rename), cell_obs(*a)[1]))
-    assert obs_fault(open_index(make_dataset(tmp_path / "data")[0])) == "two cells have one name"
+def test_equal_cell_names(tmp_path: Path) -> None:
+    path, *_ = make_dataset(tmp_path / "data", more_obs=lambda obs: obs.rename(index={"cell00011": "cell00012"}))
+    assert obs_fault(open_index(path)) == "two cells have one name"
 
 
 def test_an_index_that_points_at_another_valid_chunk(tmp_path: Path) -> None:

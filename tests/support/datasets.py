@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -101,12 +101,14 @@ def make_dataset(
     x: sp.csr_matrix | None = None,
     order: Any = "hash",
     gene_names: Sequence[str] | None = None,
+    more_obs: Callable[[pd.DataFrame], pd.DataFrame] = lambda obs: obs,
 ) -> tuple[Path, sp.csr_matrix, pd.DataFrame]:
     """Write a complete, hash-ordered dataset directory.
 
     Returns the directory, all counts (int32 CSR) and all obs (indexed by cell
     name) in global row order. Cell ``cell00042`` is source cell 42, whose
     counts are row 42 of :func:`positional_counts`, or of ``x`` if given.
+    ``more_obs`` changes obs in global row order before it is written.
     ``order="source"`` leaves the cells in source order instead, experiment by experiment.
     """
     path.mkdir(parents=True, exist_ok=True)
@@ -120,7 +122,7 @@ def make_dataset(
         if order == "hash"
         else np.argsort(np.arange(n_obs) % len(accessions), kind="stable")
     )
-    x, obs = x[place].astype(np.int32), obs.iloc[place]
+    x, obs = x[place].astype(np.int32), more_obs(obs.iloc[place])
     names = [f"ENSG{j:011d}" for j in range(n_vars)] if gene_names is None else gene_names
     genes = GeneList.of(names, None, [f"GENE{j}" for j in range(n_vars)])
     var = pd.DataFrame({"gene_symbol": genes.symbols}, index=pd.Index(genes.names, dtype=object))

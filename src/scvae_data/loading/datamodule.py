@@ -77,9 +77,10 @@ class ChunkedDataModule(LightningDataModule):
     :meth:`setup`. A batch is a dict: ``x`` float32 (n, n_vars), dense once it
     is on the device (see ``x_format``); ``counts`` likewise on request;
     ``library_size`` float32 (n,), the sum of counts over all genes of the
-    directory; ``size_factor`` float32 (n,); ``obs``, by column int64 (n,)
-    category codes, ``len(categories[column])`` where unknown; ``index`` int64
-    (n,), global rows; ``gene_set`` int64 (n,).
+    directory; ``size_factor`` float32 (n,); ``obs``, by column: int64 (n,)
+    category codes, ``len(categories[column])`` where unknown, or float32 (n,)
+    numbers, NaN where missing; ``index`` int64 (n,), global rows; ``gene_set``
+    int64 (n,).
 
     Memory for decoded chunks (see ``memory_gb``): the larger of ``chunk_cache_size`` and
     ``2 * max_chunks_in_memory`` chunks for training (the window in use and the
@@ -101,7 +102,7 @@ class ChunkedDataModule(LightningDataModule):
     batch_key
         Categorical obs column the model corrects for; delivered in ``obs``.
     label_keys
-        Further categorical obs columns to deliver.
+        Further obs columns to deliver: categorical ones as codes, numbers and booleans as float32.
     split
         Fractions ``val`` and ``test`` of cells, chosen by a hash of each cell;
         with ``by``, an obs column, of whole groups of cells; or ``column`` with
@@ -263,8 +264,9 @@ class ChunkedDataModule(LightningDataModule):
 
     @property
     def categories(self) -> dict[str, list[str]]:
-        """Categories of every delivered obs column: code i is ``categories[column][i]``."""
-        return {column: list(self.index.obs_columns[column].categories or ()) for column in self.obs_keys}
+        """Categories of every delivered obs column that has some: code i is ``categories[column][i]``."""
+        known = ((column, self.index.obs_columns[column].categories) for column in self.obs_keys)
+        return {column: list(names) for column, names in known if names is not None}
 
     def n_cells(self, part: LoaderPart) -> int:
         """Cells of one part; ``predict`` is all that are selected."""
@@ -292,6 +294,8 @@ class ChunkedDataModule(LightningDataModule):
         index = open_index(self.data_path)
         check_normalized(index, self.normalized)
         columns = None if self.genes is None else find_genes(index, self.genes)
+        if self.batch_key is not None:
+            index.codes(self.batch_key)  # a model corrects for categories, not for numbers
         facts = read_row_facts(index, self.obs_keys)
         accessions = self.include_srx_accessions, self.exclude_srx_accessions
         row_groups = select_parts(index, *accessions, self.split, self.filter)
@@ -305,7 +309,7 @@ class ChunkedDataModule(LightningDataModule):
             self._mixing = mix(
                 index,
                 row_groups["train"],
-                self.obs_keys or (SRX_COLUMN,),
+                [key for key in self.obs_keys if index.obs_columns[key].categories is not None] or [SRX_COLUMN],
                 batch_size=self.batch_size,
                 seed=self.seed,
                 window=self.max_chunks_in_memory,

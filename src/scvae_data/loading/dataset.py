@@ -46,7 +46,7 @@ class ChunkedDataset:
     normalized
         ``x`` is log1p(count / size_factor); false: counts.
     obs_keys
-        Categorical obs columns delivered with a cell, as codes.
+        obs columns delivered with a cell: categorical ones as codes, numbers as they are.
     cache_bytes
         Bound on the bytes of decoded chunks kept; None for none.
     """
@@ -83,7 +83,7 @@ class ChunkedDataset:
         """One cell: the entries of a training batch without their first axis, as NumPy values.
 
         ``x`` float32 (n_vars,), ``library_size`` and ``size_factor`` float32,
-        ``obs`` a dict of int64 codes, ``index`` and ``gene_set`` int64.
+        ``obs`` a dict of int64 codes and float32 numbers, ``index`` and ``gene_set`` int64.
 
         Raises
         ------
@@ -98,7 +98,7 @@ class ChunkedDataset:
         group = self._chunk(chunk_id)
         factors = self._facts.size_factor[rows] if self.normalized else None
         fill_rows([(0, part) for part in group.parts], np.array([local]), factors, x, library_size)
-        obs = {column: codes[0] for column, codes in facts.pop("obs").items()}
+        obs = {column: values[0] for column, values in facts.pop("obs").items()}
         return {"x": x[0], "library_size": library_size[0], "obs": obs, **{key: one[0] for key, one in facts.items()}}
 
     def locate(self, row: int) -> tuple[int, int]:
@@ -231,9 +231,21 @@ def check_normalized(index: DatasetIndex, normalized: bool) -> None:
 
 
 def read_row_facts(index: DatasetIndex, columns: Sequence[str]) -> RowFacts:
-    """Per-cell facts of the whole directory: 12 bytes a cell, and 4 for each obs column."""
+    """Per-cell facts of the whole directory: 12 bytes a cell, and 4 for each obs column.
+
+    Raises
+    ------
+    SelectionError
+        If a column does not exist, or holds text that is not categorical.
+    """
     return RowFacts(
         size_factor=index.obs_reader.numbers("size_factor").astype(np.float64),
         gene_set=index.obs_reader.numbers("gene_set").astype(np.int32),
-        codes={column: index.codes(column) for column in columns},
+        obs={column: codes_or_numbers(index, column) for column in columns},
     )
+
+
+def codes_or_numbers(index: DatasetIndex, column: str) -> NDArray[np.int32] | NDArray[np.float32]:
+    """What batches carry of an obs column: category codes, or else numbers; of all cells, (n_obs,)."""
+    known = index.obs_columns.get(column)
+    return index.codes(column) if known is None or known.categories is not None else index.numbers(column)

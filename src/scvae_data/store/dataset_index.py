@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DatasetIndex"]
 
+TEXT = ("categorical", "string")
+
 
 @dataclass(frozen=True, eq=False)
 class DatasetIndex:
@@ -207,6 +209,21 @@ class DatasetIndex:
             codes.flags.writeable = False
             self._codes[column] = codes
         return self._codes[column]
+
+    def numbers(self, column: str) -> NDArray[np.float32]:
+        """Values of a column of numbers or booleans for all cells, NaN where missing; float32, (n_obs,).
+
+        Raises
+        ------
+        SelectionError
+            If the column does not exist or holds text.
+        """
+        self._check_columns([column])
+        dtype = self.obs_columns[column].dtype
+        if dtype in TEXT:
+            possible = [name for name, other in self.obs_columns.items() if other.dtype not in TEXT]
+            raise SelectionError(f"obs column {column!r} is {dtype}, not numbers; numbers are {', '.join(possible)}")
+        return self.obs_reader.floats(column)
 
     def rows(self, srx: Sequence[str]) -> NDArray[np.int64]:
         """Global rows of the cells of some experiments, ascending; int64.

@@ -69,6 +69,11 @@ class ObsReader:
         """Every value of a column of plain numbers, in its type; (n_obs,)."""
         return joined(self._table([column])[column].chunks)
 
+    def floats(self, column: str) -> NDArray[np.float32]:
+        """Every value of a column of numbers or booleans, NaN where it is missing; (n_obs,)."""
+        values = self._table([column])[column].cast(pa.float32(), safe=False)
+        return joined(values.fill_null(np.nan).chunks)
+
     def codes(self, column: str) -> NDArray[np.int32]:
         """Codes of every row against the sorted categories; a missing value has the number of categories."""
         categories = self.columns[column].categories

@@ -22,17 +22,22 @@ class RowFacts:
 
     size_factor: NDArray[np.float64]
     gene_set: NDArray[np.int32]
-    codes: Mapping[str, NDArray[np.int32]]
-    """Category code of every cell by obs column."""
+    obs: Mapping[str, NDArray[np.int32] | NDArray[np.float32]]
+    """Category code, or number, of every cell by obs column."""
 
     def take(self, rows: NDArray[np.int64]) -> dict[str, Any]:
         """The facts of ``rows`` under their names in a batch."""
         return {
             "size_factor": self.size_factor[rows].astype(np.float32),
-            "obs": {column: codes[rows].astype(np.int64) for column, codes in self.codes.items()},
+            "obs": {column: as_served(values[rows]) for column, values in self.obs.items()},
             "index": rows,
             "gene_set": self.gene_set[rows].astype(np.int64),
         }
+
+
+def as_served(values: NDArray[Any]) -> NDArray[Any]:
+    """Category codes as int64, numbers as they are."""
+    return values.astype(np.int64) if values.dtype.kind == "i" else values
 
 
 Piece = tuple[Sequence[tuple[int, CompactCsr]], NDArray[np.int64]]
