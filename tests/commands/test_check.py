@@ -17,8 +17,6 @@ from scvae_data.commands.check import Result
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = ["imports", "process", "verify", "index", "SRX filter", "loader", "training step"]
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*")
-
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:

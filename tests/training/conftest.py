@@ -1,8 +1,13 @@
+"""A small dataset, and runs on it that tests share."""
+
 from __future__ import annotations
 
+import functools
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -13,6 +18,23 @@ from tests.support.datasets import make_dataset
 from scvae_data.config import conf_dir
 
 Compose = Callable[..., DictConfig]
+# Options of runs that several tests look at.
+GAUSSIAN = ("model=vae_gaussian", "logger=none", "trainer.max_epochs=1", "outputs.picture=none")
+ZINB = ("model=vae_zinb", "logger=csv", "trainer.max_epochs=1", "outputs=none")
+N_STEPS, EVERY = 36, 4  # 4 epochs of 9 steps; steps between checkpoints
+# Everything that draws random numbers or depends on the epoch.
+STEPWISE = (
+    "logger=csv", "outputs=none", "trainer.max_epochs=4", "model.dropout=0.3", "model.unknown_dropout=0.3",
+    "model.kl_warmup_epochs=3", "callbacks.checkpoint.monitor=null", "callbacks.early_stopping=null",
+    f"+callbacks.checkpoint.every_n_train_steps={EVERY}", "callbacks.progress_bar=null",
+)  # fmt: skip
+
+
+class Run(NamedTuple):
+    """A finished run: its directory, and what it returned."""
+
+    path: Path
+    metrics: dict[str, Any]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -51,3 +73,30 @@ def train_config(dataset: Path) -> Compose:
         return cfg
 
     return make
+
+
+@pytest.fixture(scope="session")
+def trained(train_config: Compose, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Run]:
+    """Train, once with the same options; tests that change the directory copy it."""
+    from scvae_data.training.run import train  # here: tests of plots or reports start without Lightning
+
+    @functools.cache
+    def run(*options: str) -> Run:
+        run_dir = tmp_path_factory.mktemp("run")
+        return Run(run_dir, train(train_config(run_dir, *options)))
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def finished(trained: Callable[..., Run]) -> Run:
+    """A run of two epochs with W&B offline."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WANDB_MODE", "offline")
+        return trained("logger=wandb", "model.encode_batch=true")
+
+
+def bare_environment(home: Path) -> dict[str, str]:
+    """What a program of its own is started with: nothing that is the user's, no threads that take the cores."""
+    passed_on = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "NUMBA_CACHE_DIR") if name in os.environ}
+    return {"HOME": str(home), "OMP_NUM_THREADS": "1", "WANDB_MODE": "offline", **passed_on}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +13,18 @@ import pytest
 import torch
 from omegaconf import DictConfig
 from tests.support.datasets import make_dataset
-from tests.training.conftest import Compose
+from tests.training.conftest import GAUSSIAN, Compose, Run
 
 from scvae_data import VAE, ConfigError, SelectionError
 from scvae_data.training.align import match_genes
 from scvae_data.training.embed import embed
-from scvae_data.training.run import train
-
-pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*")
 
 NAMES = [f"ENSG{j:011d}" for j in range(40)]
 
 
-@pytest.fixture(scope="module")
-def run_dir(tmp_path_factory: pytest.TempPathFactory, train_config: Compose) -> Path:
-    """A run of one epoch."""
-    path = tmp_path_factory.mktemp("run")
-    train(train_config(path, "logger=csv", "trainer.max_epochs=1", "model.encode_batch=true", "outputs.picture=none"))
-    return path
+@pytest.fixture
+def run_dir(finished: Run) -> Path:
+    return finished.path
 
 
 def config(make: Compose, run_dir: Path, out: Path, data: Path, *more: str) -> DictConfig:
@@ -61,11 +56,12 @@ def test_the_directory_of_the_run_gives_the_latents_of_the_run(
     np.testing.assert_allclose(ours.obsm["X_scvae"], theirs.obsm["X_scvae"], atol=1e-5)
 
 
-def test_normalised_values_are_those_of_training(tmp_path: Path, train_config: Compose, dataset: Path) -> None:
-    run = tmp_path / "run"
-    train(train_config(run, "model=vae_gaussian", "logger=none", "trainer.max_epochs=1", "outputs.picture=none"))
-    embed(config(train_config, run, tmp_path / "out", dataset))
-    ours, theirs = latents(tmp_path / "out").obsm["X_scvae"], latents(run).obsm["X_scvae"]
+def test_normalised_values_are_those_of_training(
+    tmp_path: Path, trained: Callable[..., Run], train_config: Compose, dataset: Path
+) -> None:
+    run = trained(*GAUSSIAN).path
+    embed(config(train_config, run, tmp_path, dataset))
+    ours, theirs = latents(tmp_path).obsm["X_scvae"], latents(run).obsm["X_scvae"]
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 

@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-import textwrap
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +17,12 @@ import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
-from tests.training.conftest import Compose
+from tests.training.conftest import EVERY, N_STEPS, STEPWISE, Compose, Run, bare_environment
 
 from scvae_data.training.run import train
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*")
-
 N_KILLS = int(os.environ.get("SCVAE_DATA_KILLS", "1"))
-N_STEPS, EVERY = 36, 4  # 4 epochs of 9 steps; steps between checkpoints
 STEPS = np.random.default_rng(7).choice(np.arange(EVERY + 1, N_STEPS), size=(2, N_KILLS), replace=False)
-# Everything that draws random numbers or depends on the epoch.
-OPTIONS = (
-    "logger=csv", "outputs=none", "trainer.max_epochs=4", "model.dropout=0.3", "model.unknown_dropout=0.3",
-    "model.kl_warmup_epochs=3", "callbacks.checkpoint.monitor=null", "callbacks.early_stopping=null",
-    f"+callbacks.checkpoint.every_n_train_steps={EVERY}", "callbacks.progress_bar=null",
-)  # fmt: skip
 
 PROGRAM = """
 import os, signal, sys
@@ -50,14 +41,6 @@ if __name__ == "__main__":
 """
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory, train_config: Compose) -> dict[str, Any]:
-    """Last checkpoint of the run that nothing interrupts."""
-    run_dir = tmp_path_factory.mktemp("whole")
-    train(train_config(run_dir, *OPTIONS))
-    return last(run_dir)
-
-
 def last(run_dir: Path) -> dict[str, Any]:
     found: dict[str, Any] = torch.load(run_dir / "checkpoints" / "last.ckpt", weights_only=True)
     return found
@@ -68,16 +51,15 @@ def last(run_dir: Path) -> dict[str, Any]:
     [(workers, int(step)) for workers, steps in zip((0, 2), STEPS, strict=True) for step in steps],
 )
 def test_killed_at_a_random_step(
-    tmp_path: Path, train_config: Compose, whole: dict[str, Any], num_workers: int, step: int
+    tmp_path: Path, train_config: Compose, trained: Callable[..., Run], num_workers: int, step: int
 ) -> None:
     run_dir = tmp_path / "run"
-    OmegaConf.save(train_config(run_dir, *OPTIONS, f"data.num_workers={num_workers}"), tmp_path / "cfg.yaml", True)
-    (tmp_path / "program.py").write_text(textwrap.dedent(PROGRAM))
-    passed_on = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "NUMBA_CACHE_DIR") if name in os.environ}
+    OmegaConf.save(train_config(run_dir, *STEPWISE, f"data.num_workers={num_workers}"), tmp_path / "cfg.yaml", True)
+    (tmp_path / "program.py").write_text(PROGRAM)
     with (tmp_path / "stderr").open("w") as stderr:  # a pipe would stay open in the workers that it leaves behind
         killed = subprocess.run(
             [sys.executable, str(tmp_path / "program.py"), str(tmp_path / "cfg.yaml"), str(step)],
-            env={"HOME": str(tmp_path), "OMP_NUM_THREADS": "1", **passed_on},
+            env=bare_environment(tmp_path),
             stdout=subprocess.DEVNULL,
             stderr=stderr,
         )
@@ -86,7 +68,7 @@ def test_killed_at_a_random_step(
     cfg = train_config(tmp_path / "unused")
     cfg.resume_from = str(run_dir)
     train(cfg)
-    ours = last(run_dir)
+    ours, whole = last(run_dir), last(trained(*STEPWISE).path)
     assert ours["global_step"] == whole["global_step"] == N_STEPS
     for name, weights in whole["state_dict"].items():
         assert torch.equal(ours["state_dict"][name], weights), name

@@ -1,16 +1,17 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from tests.support.wandb_records import read_runs
+from tests.training.conftest import bare_environment
 
 from scvae_data.errors import SelectionError
 from scvae_data.training.sweep import SweepTable, read_table, table_text
@@ -122,33 +123,42 @@ def test_jobs_that_all_failed_are_drawn(tmp_path: Path) -> None:
     assert (tmp_path / "plot.png").stat().st_size > 1000
 
 
-SWEEP = (
-    "-m",
-    "data.chunk_cache_size=1,0,4",
-    "trainer=quick",
-    "trainer.max_epochs=1",
-    "outputs=none",
-    "data.batch_size=64",
-)
+class Swept(NamedTuple):
+    """A sweep that has ended: its directory, and what the program printed."""
+
+    path: Path
+    done: subprocess.CompletedProcess[str]
 
 
-def test_a_sweep_with_a_failing_job_ends_with_table_picture_and_summary_run(tmp_path: Path, dataset: Path) -> None:
-    own = [f"paths.processed_dir={dataset}", f"hydra.sweep.dir={tmp_path}/sweep", "model.n_hidden=16"]
-    program = "from scvae_data.commands.train import main; main()"
-    environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"}
-    environment |= {name: os.environ[name] for name in ("PYTHONPATH", "NUMBA_CACHE_DIR") if name in os.environ}
-    done = subprocess.run(
-        [sys.executable, "-c", program, *SWEEP, *own], env=environment, cwd=tmp_path, capture_output=True, text=True
-    )
-    assert done.returncode == 1
-    table = read_table(tmp_path / "sweep" / "sweep_table.csv")
+@pytest.fixture(scope="module")
+def swept(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Swept:
+    """Three jobs, of which the second fails."""
+    folder = tmp_path_factory.mktemp("sweep")
+    settings = [
+        "-m", "data.chunk_cache_size=1,0,4", "trainer=quick", "trainer.max_epochs=1", "outputs=none",
+        "data.batch_size=64", "model.n_hidden=16", f"paths.processed_dir={dataset}", f"hydra.sweep.dir={folder}/sweep",
+    ]  # fmt: skip
+    command = [sys.executable, "-c", "from scvae_data.commands.train import main; main()", *settings]
+    done = subprocess.run(command, env=bare_environment(folder), cwd=folder, capture_output=True, text=True)
+    return Swept(folder / "sweep", done)
+
+
+def test_a_sweep_goes_on_after_a_failing_job_and_fails(swept: Swept) -> None:
+    assert swept.done.returncode == 1
+    table = read_table(swept.path / "sweep_table.csv")
     assert [row["status"] for row in table] == ["completed", "failed", "completed"]
     assert table[1]["error"] == "chunk_cache_size=0 must be a whole number of at least 1"
     assert all(float(row["cells_per_s"]) > 0 for row in (table[0], table[2]))
-    assert done.stdout.count("data.chunk_cache_size=0") == 2  # Hydra's line about the job, and one table at the end
-    assert "must be a whole number of at least 1" in done.stdout
-    assert (tmp_path / "sweep" / "sweep_plot.png").is_file()
-    runs = {run.name: run for run in read_runs(tmp_path / "sweep")}
+
+
+def test_a_sweep_prints_its_table_once_and_draws_it(swept: Swept) -> None:
+    assert swept.done.stdout.count("data.chunk_cache_size=0") == 2  # Hydra's line about the job, and the table
+    assert "must be a whole number of at least 1" in swept.done.stdout
+    assert (swept.path / "sweep_plot.png").is_file()
+
+
+def test_the_runs_of_a_sweep_share_a_group_with_its_summary(swept: Swept) -> None:
+    runs = {run.name: run for run in read_runs(swept.path)}
     assert set(runs) == {"sweep_0", "sweep_2", "sweep_summary"}
     assert {run.group for run in runs.values()} == {"sweep"}
     summary = runs["sweep_summary"]

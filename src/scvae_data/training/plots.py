@@ -149,13 +149,16 @@ def _embed(z: NDArray[np.float32], method: Method, seed: int) -> NDArray[np.floa
 def _umap(z: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
     """UMAP of the graph of neighbours; the same latents and seed give the same picture."""
     import scanpy as sc
+    import torch
     from anndata import AnnData
 
+    n_threads = torch.get_num_threads()
     adata = AnnData(obsm={KEY: z})
     # In ten dimensions exact neighbours are found sooner than the search for approximate ones is compiled, which
     # every process does anew.
     sc.pp.neighbors(adata, use_rep=KEY, transformer="sklearn", random_state=seed)
     sc.tl.umap(adata, min_dist=0.1, random_state=seed)  # UMAP's own: scanpy's 0.5 draws groups into one another
+    torch.set_num_threads(n_threads)  # numba has set them for the whole process, in which a sweep goes on training
     embedded: NDArray[np.float32] = adata.obsm["X_umap"]
     return embedded
 
