@@ -29,9 +29,12 @@ def data_module(path: Path, **more: Any) -> ChunkedDataModule:
 
 
 @pytest.fixture
-def any_version(monkeypatch: pytest.MonkeyPatch) -> None:
+def any_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the adapter be made without scvi-tools."""
-    monkeypatch.setattr("scvae_data.scvi._scvi_version", lambda: "1.4.2")
+    metadata = tmp_path / "scvi_tools-1.4.2.dist-info" / "METADATA"
+    metadata.parent.mkdir()
+    metadata.write_text("Metadata-Version: 2.1\nName: scvi-tools\nVersion: 1.4.2\n")
+    monkeypatch.syspath_prepend(tmp_path)
 
 
 @pytest.mark.usefixtures("any_version")

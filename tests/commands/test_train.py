@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
+from tests.support.datasets import make_dataset
 
 from scvae_data.commands.train import check_against_index, summary
 from scvae_data.errors import ConfigError
 
 
-def test_chunk_size_is_compared_with_the_index(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scvae_data.store.open_index", lambda path: SimpleNamespace(chunk_size=400))
-    check_against_index(400, "chunks")
-    with pytest.raises(ConfigError, match="chunk_size=25000 disagrees with chunks, processed with chunk_size=400"):
-        check_against_index(25_000, "chunks")
+def test_chunk_size_is_compared_with_the_index(tmp_path: Path) -> None:
+    path = str(make_dataset(tmp_path / "chunks", chunk_size=40)[0])
+    check_against_index(40, path)
+    with pytest.raises(ConfigError, match=r"chunk_size=25000 disagrees with .*/chunks, processed with chunk_size=40;"):
+        check_against_index(25_000, path)
 
 
 def test_summary_names_the_files_that_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
