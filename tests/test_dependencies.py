@@ -21,7 +21,8 @@ EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 PROGRAM = [*(ROOT / "src").rglob("*.py"), ROOT / "process.py", ROOT / "train.py", ROOT / "test_chunked_system.py"]
 # loading_peers runs in an environment of its own, with the packages that it compares.
 AROUND = [*(ROOT / "tests").rglob("*.py"), *(ROOT / "benchmarks").glob("*.py")]
-OWN = {"tests", *(path.stem for folder in ("src", "benchmarks") for path in (ROOT / folder).iterdir())}
+# my_samplers is a file that a recipe of docs/extending.md makes.
+OWN = {"tests", "my_samplers", *(path.stem for folder in ("src", "benchmarks") for path in (ROOT / folder).iterdir())}
 NOT_INSTALLED = {"scvi": "scvi-tools"}
 DISTRIBUTIONS = packages_distributions() | {name: [found] for name, found in NOT_INSTALLED.items()}
 NOT_IMPORTED = {
@@ -30,6 +31,7 @@ NOT_IMPORTED = {
     "mypy": "make check",
     "pandas-stubs": "make check",
     "pre-commit": "make check before every commit",
+    "pytest-xdist": "make test",
     "ruff": "make check",
     "types-tqdm": "make check",
 }
