@@ -8,8 +8,9 @@ import pytest
 from tests.loading.conftest import Directory
 
 from scvae_data import ChunkedDataModule, ConfigError
-from scvae_data.loading.memory import KERNEL_BYTES, MemoryNeed, group_sizes, resident_bytes, worker_bytes
+from scvae_data.loading.memory import KERNEL_BYTES, MemoryNeed, resident_bytes, worker_bytes
 from scvae_data.loading.select.rows import to_row_groups
+from scvae_data.loading.select.sizes import group_sizes
 from scvae_data.store import open_index
 
 MB = 1_000_000

@@ -22,7 +22,7 @@ from scvae_data.loading.batch.sparse import make_dense
 from scvae_data.loading.dataset import check_normalized, read_row_facts
 from scvae_data.loading.fetch.damage import check_sizes
 from scvae_data.loading.loader import BatchLoader, check_order, shift_progress
-from scvae_data.loading.memory import DEFAULT_CHUNKS, MemoryNeed, group_sizes, resident_bytes, worker_bytes
+from scvae_data.loading.memory import DEFAULT_CHUNKS, MemoryNeed, need_of
 from scvae_data.loading.plan.epoch import Plan
 from scvae_data.loading.plan.mixing import Mixing, mix, tell_of_mixing
 from scvae_data.loading.plan.sampler import (
@@ -40,24 +40,19 @@ from scvae_data.loading.select.parts import (
     LoaderPart,
     RowGroups,
     check_parts,
-    decoded_bytes,
     leakage,
     select_parts,
 )
 from scvae_data.loading.select.rows import RowGroup, as_names
+from scvae_data.loading.select.sizes import decoded_bytes
 from scvae_data.loading.select.split import parse_split
 from scvae_data.loading.settings import (
     OnBadChunk,
     StartMethod,
     XFormat,
-    check_cache,
-    check_memory,
-    check_numbers,
-    check_on_bad_chunk,
-    check_start_method,
-    check_x_format,
+    check_settings,
 )
-from scvae_data.loading.stream import StreamSpec, batches_in_memory, batches_together
+from scvae_data.loading.stream import StreamSpec, batches_together
 from scvae_data.store import SRX_COLUMN, DatasetIndex, open_index
 
 if TYPE_CHECKING:
@@ -188,18 +183,7 @@ class ChunkedDataModule(LightningDataModule):
         sampler: str | MakeSampler | None = None,
     ) -> None:
         super().__init__()
-        check_numbers(1, batch_size=batch_size, num_threads=num_threads)
-        check_numbers(
-            1,
-            or_none=True,
-            chunk_cache_size=chunk_cache_size,
-            max_chunks_in_memory=max_chunks_in_memory,
-            cache_bytes=cache_bytes,
-            range_rows=range_rows,
-        )
-        check_numbers(0, num_workers=num_workers, seed=seed)
-        check_memory(memory_gb)
-        check_cache(chunk_cache_size, max_chunks_in_memory)
+        check_settings(locals())
         self.data_path = Path(data_path)
         self.batch_size = batch_size
         self.chunk_cache_size = chunk_cache_size
@@ -216,19 +200,15 @@ class ChunkedDataModule(LightningDataModule):
         self.num_threads = num_threads
         self.seed = seed
         self.cache_bytes = cache_bytes
-        self.multiprocessing_context = check_start_method(multiprocessing_context)
-        self.x_format = check_x_format(x_format)
+        self.multiprocessing_context = multiprocessing_context
+        self.x_format = x_format
         self.genes = as_genes(genes)
         self.filter = check_filter(filter)
         self.range_rows = range_rows
         self.sampling = parse_sampling(sampling)
         self.memory_gb = memory_gb
-        self.on_bad_chunk = check_on_bad_chunk(on_bad_chunk)
+        self.on_bad_chunk = on_bad_chunk
         self.sampler = as_make_sampler(sampler)
-        if self.sampler is not None and (self.sampling or max_chunks_in_memory or range_rows):
-            raise ConfigError(
-                "sampler decides the order by itself; leave out sampling, max_chunks_in_memory and range_rows"
-            )
         self._columns: GeneColumns | None = None
         self._index: DatasetIndex | None = None
         self._facts: RowFacts
@@ -423,16 +403,12 @@ class ChunkedDataModule(LightningDataModule):
 
     def memory_need(self) -> MemoryNeed:
         """What loading takes, for any number of chunks; after :meth:`setup`."""
-        resident = resident_bytes()
-        return MemoryNeed(
-            resident=resident,
-            worker=worker_bytes(resident, self.multiprocessing_context),
-            batches=batches_in_memory(self._spec("train"), self.num_workers),
-            train=group_sizes(self.index, self._groups("train")),
-            val=group_sizes(self.index, self._row_groups["val"]),
+        return need_of(
+            self._spec("train"),
+            self._row_groups["val"],
             n_workers=self.num_workers,
+            start_method=self.multiprocessing_context,
             n_ranks=1 if self.trainer is None else max(1, self.trainer.world_size // self.trainer.num_nodes),
-            cache_bytes=self.cache_bytes,
         )
 
     def _share_memory(self) -> None:

@@ -16,10 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scvae_data.errors import ConfigError
-from scvae_data.loading.select.rows import ChunkRows, RowGroup
-from scvae_data.store import DatasetIndex, count_dtype, index_dtype
+from scvae_data.loading.select.rows import RowGroup
+from scvae_data.loading.select.sizes import group_sizes
+from scvae_data.loading.settings import StartMethod
+from scvae_data.loading.stream import StreamSpec, batches_in_memory
 
-__all__ = ["DEFAULT_CHUNKS", "MemoryNeed", "decoded_elements", "group_sizes", "resident_bytes", "worker_bytes"]
+__all__ = ["DEFAULT_CHUNKS", "MemoryNeed", "need_of", "resident_bytes", "worker_bytes"]
 
 DEFAULT_CHUNKS = 4
 """Decoded chunks that are kept where neither their number nor a budget is given."""
@@ -99,23 +101,41 @@ class MemoryNeed:
         )
 
 
-def decoded_elements(index: DatasetIndex, group: RowGroup) -> int:
-    """Estimate the counts of a row group from the mean of its chunk, or of the directory where it is of many chunks."""
-    chunk = index.chunks[group.chunk_id] if isinstance(group, ChunkRows) else None
-    nnz, n_obs = (index.nnz, index.n_obs) if chunk is None else (chunk.nnz, chunk.n_obs)
-    return -(-group.n_rows * nnz // max(1, n_obs))
+def need_of(
+    spec: StreamSpec,
+    val: Sequence[RowGroup],
+    *,
+    n_workers: int = 0,
+    start_method: StartMethod | None = None,
+    n_ranks: int = 1,
+) -> MemoryNeed:
+    """What loading takes, for any number of chunks.
 
-
-def group_sizes(index: DatasetIndex, row_groups: Sequence[RowGroup]) -> tuple[int, ...]:
-    """Estimate the bytes of each row group once decoded, largest first."""
-    largest = max((chunk.max_count for chunk in index.chunks), default=0)
-    itemsize = index_dtype(index.n_vars).itemsize + count_dtype(largest).itemsize
-    return tuple(
-        sorted((decoded_elements(index, group) * itemsize + 8 * group.n_rows for group in row_groups), reverse=True)
+    Parameters
+    ----------
+    spec
+        Of training.
+    val
+        Validation cells.
+    n_workers, start_method
+        Worker processes of each loader, and how they are started.
+    n_ranks
+        Ranks on this machine.
+    """
+    resident, index = resident_bytes(), spec.form.index
+    return MemoryNeed(
+        resident=resident,
+        worker=worker_bytes(resident, start_method),
+        batches=batches_in_memory(spec, n_workers),
+        train=group_sizes(index, spec.row_groups),
+        val=group_sizes(index, val),
+        n_workers=n_workers,
+        n_ranks=n_ranks,
+        cache_bytes=spec.cache_bytes,
     )
 
 
-def worker_bytes(resident: int, start_method: str | None) -> int:
+def worker_bytes(resident: int, start_method: StartMethod | None) -> int:
     """Bytes of a worker process before it decodes: a forked one shares what its parent has, others load it again."""
     return FORKED_BYTES if start_method in (None, "fork") and sys.platform == "linux" else resident
 

@@ -1,72 +1,57 @@
-"""Arguments of the data module in, the same out or one line about what they must be."""
+"""Arguments of the data module in, nothing out, or one line about the first that cannot be."""
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
 
 from scvae_data.errors import ConfigError
 
-__all__ = [
-    "OnBadChunk",
-    "StartMethod",
-    "XFormat",
-    "check_cache",
-    "check_memory",
-    "check_numbers",
-    "check_on_bad_chunk",
-    "check_start_method",
-    "check_x_format",
-]
+__all__ = ["OnBadChunk", "StartMethod", "XFormat", "check_settings"]
 
 XFormat = Literal["dense", "csr", "compact"]
-
 OnBadChunk = Literal["raise", "skip"]
-
-
-def check_on_bad_chunk(value: str) -> OnBadChunk:
-    """Return what to do with a damaged chunk, or refuse it."""
-    for known in get_args(OnBadChunk):
-        if value == known:
-            return known  # type: ignore[no-any-return]
-    raise ConfigError(f"on_bad_chunk={value!r} must be one of {', '.join(get_args(OnBadChunk))}")
-
-
 StartMethod = Literal["fork", "spawn", "forkserver"]
 
+# Least whole number of each setting; those of the second table may be None.
+NUMBERS = {"batch_size": 1, "num_threads": 1, "num_workers": 0, "seed": 0}
+NUMBERS_OR_NONE = dict.fromkeys(("chunk_cache_size", "max_chunks_in_memory", "cache_bytes", "range_rows"), 1)
+CHOICES: Mapping[str, tuple[str | None, ...]] = {
+    "x_format": get_args(XFormat),
+    "on_bad_chunk": get_args(OnBadChunk),
+    "multiprocessing_context": (*get_args(StartMethod), None),
+}
 
-def check_numbers(least: int, *, or_none: bool = False, **values: object) -> None:
-    """Refuse the first value that is no whole number of at least ``least``."""
-    for name, value in values.items():
-        if or_none and value is None:
+
+def check_settings(given: Mapping[str, Any]) -> None:
+    """Check the arguments of a :class:`~scvae_data.ChunkedDataModule`, by name, that nothing but themselves decides.
+
+    Raises
+    ------
+    ConfigError
+        Naming the setting, its value and what is possible.
+    """
+    for name, least in {**NUMBERS, **NUMBERS_OR_NONE}.items():
+        value = given[name]
+        if value is None and name in NUMBERS_OR_NONE:
             continue
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ConfigError(f"{name}={value!r} must be a whole number of at least {least}")
-
-
-def check_memory(memory_gb: float | None) -> None:
-    """Refuse a budget that is no positive number."""
+    for name, choices in CHOICES.items():
+        if given[name] not in choices:
+            possible = ", ".join("null" if choice is None else choice for choice in choices)
+            raise ConfigError(f"{name}={given[name]!r} must be one of {possible}")
+    memory_gb, size, window = given["memory_gb"], given["chunk_cache_size"], given["max_chunks_in_memory"]
     if memory_gb is not None and (isinstance(memory_gb, bool) or not memory_gb > 0):
         raise ConfigError(f"memory_gb={memory_gb!r} must be a positive number of GB, or null for no limit")
-
-
-def check_cache(chunk_cache_size: int | None, max_chunks_in_memory: int | None) -> None:
-    """Refuse a cache that is smaller than the window."""
-    if chunk_cache_size is not None and chunk_cache_size < (max_chunks_in_memory or 1):
+    if size is not None and size < (window or 1):
         raise ConfigError(
-            f"chunk_cache_size={chunk_cache_size} is smaller than max_chunks_in_memory={max_chunks_in_memory}, "
-            f"whose cells are mixed at once; set chunk_cache_size={max_chunks_in_memory} or more"
+            f"chunk_cache_size={size} is smaller than max_chunks_in_memory={window}, whose cells are mixed at once; "
+            f"set chunk_cache_size={window} or more"
         )
-
-
-def check_start_method(method: StartMethod | None) -> StartMethod | None:
-    """Return how workers are started, or refuse it."""
-    if method is not None and method not in get_args(StartMethod):
-        raise ConfigError(f"multiprocessing_context={method!r} must be fork, spawn, forkserver or null")
-    return method
-
-
-def check_x_format(x_format: XFormat) -> XFormat:
-    """Return how ``x`` leaves the loader, or refuse it."""
-    if x_format not in get_args(XFormat):
-        raise ConfigError(f"x_format={x_format!r} must be one of {', '.join(get_args(XFormat))}")
-    return x_format
+    sampling = given["sampling"]
+    weighted = isinstance(sampling, Mapping) and sampling.get("column") is not None
+    if given["sampler"] is not None and (weighted or window or given["range_rows"]):
+        raise ConfigError(
+            "sampler decides the order by itself; leave out sampling, max_chunks_in_memory and range_rows"
+        )

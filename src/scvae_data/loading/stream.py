@@ -16,10 +16,10 @@ from scvae_data.loading.fetch.cache import RowGroupCache
 from scvae_data.loading.fetch.damage import DamagePolicy
 from scvae_data.loading.fetch.fetch import PendingRowGroup, RowGroupSource, WindowFetcher
 from scvae_data.loading.fetch.readers import reader_of
-from scvae_data.loading.memory import decoded_elements
 from scvae_data.loading.plan.reuse import ReuseModel
 from scvae_data.loading.plan.sampler import Sampler
 from scvae_data.loading.select.rows import RowGroup
+from scvae_data.loading.select.sizes import decoded_elements
 from scvae_data.loading.settings import OnBadChunk
 
 __all__ = ["BatchStream", "StreamCounters", "StreamSpec", "batches_in_memory"]

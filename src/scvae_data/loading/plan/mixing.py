@@ -23,8 +23,8 @@ from scvae_data.loading.plan.diversity import ENOUGH, Diversity, label_counts, m
 from scvae_data.loading.plan.epoch import Plan
 from scvae_data.loading.plan.sampling import Draws
 from scvae_data.loading.plan.scatter import Selected, scatter
-from scvae_data.loading.select.parts import decoded_bytes
 from scvae_data.loading.select.rows import ChunkRows, RowGroup, to_row_groups
+from scvae_data.loading.select.sizes import decoded_bytes
 from scvae_data.store import SRX_COLUMN, DatasetIndex
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from scvae_data.errors import SelectionError
 from scvae_data.loading.select.filter import Filter, filter_mask
 from scvae_data.loading.select.rows import ChunkRows, select_codes, to_row_groups
 from scvae_data.loading.select.split import PARTS, GroupSplit, HashSplit, Part, Split
-from scvae_data.store import SRX_COLUMN, DatasetIndex, count_dtype, index_dtype
+from scvae_data.store import SRX_COLUMN, DatasetIndex
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,7 +21,6 @@ __all__ = [
     "LoaderPart",
     "RowGroups",
     "check_parts",
-    "decoded_bytes",
     "leakage",
     "part_masks",
     "select_parts",
@@ -126,16 +125,6 @@ def check_parts(row_groups: RowGroups, split: Split, batch_size: int) -> None:
             f"batch_size={batch_size} exceeds the {cells['train']:,} cells to train on; "
             "lower batch_size or select more cells"
         )
-
-
-def decoded_bytes(index: DatasetIndex, row_groups: Sequence[ChunkRows]) -> int:
-    """Estimate the bytes of all ``row_groups`` once decoded, from the mean number of counts per cell of each chunk."""
-    total = 0.0
-    for group in row_groups:
-        chunk = index.chunks[group.chunk_id]
-        itemsize = index_dtype(index.n_vars).itemsize + count_dtype(chunk.max_count).itemsize
-        total += group.n_rows * (chunk.nnz / chunk.n_obs * itemsize + 8)
-    return round(total)
 
 
 def _short(names: Sequence[str] | None, limit: int = 5) -> str:
