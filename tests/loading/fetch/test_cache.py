@@ -61,7 +61,7 @@ def test_a_failed_block_is_asked_for_again() -> None:
     assert cache.acquire(1, lambda: Value(2)) is again
 
 
-def test_a_block_that_failed_does_not_stay() -> None:
+def test_a_row_group_that_failed_does_not_stay() -> None:
     cache = RowGroupCache[Value](2)
     broken = cache.acquire(1, lambda: Value(1, nbytes=0))
     broken.failed = True
@@ -69,7 +69,7 @@ def test_a_block_that_failed_does_not_stay() -> None:
     assert cache.counters().blocks == 0
 
 
-def test_bytes_of_a_block_given_back_before_it_was_decoded() -> None:
+def test_bytes_of_a_row_group_given_back_before_it_was_decoded() -> None:
     cache = RowGroupCache[Value](5, max_bytes=25)
     early = cache.acquire(1, lambda: Value(1, nbytes=0))
     cache.release(1, early)
@@ -88,7 +88,7 @@ def test_clear_forgets_blocks_and_keeps_counts() -> None:
     assert (counters.blocks, counters.nbytes, counters.misses) == (0, 0, 2)
 
 
-def test_many_threads_start_a_block_once() -> None:
+def test_many_threads_start_a_row_group_once() -> None:
     cache = RowGroupCache[Value](4)
     started: list[int] = []
     ready = threading.Barrier(8)

@@ -9,7 +9,6 @@ import pytest
 from tests.loading.conftest import Directory
 
 from scvae_data.errors import DamagedFileError
-from scvae_data.loading.fetch import fetch
 from scvae_data.loading.fetch.cache import RowGroupCache
 from scvae_data.loading.fetch.fetch import PendingRowGroup, RowGroupSource, WindowFetcher, part_borders, run_now
 from scvae_data.loading.plan.epoch import Plan
@@ -31,12 +30,10 @@ def plan_of(source: RowGroupSource, window: int = 1) -> Plan:
 
 
 @pytest.mark.parametrize("n_threads", [1, 3])
-def test_scattered_rows_of_a_block_in_many_parts(
-    hashed: Directory, monkeypatch: pytest.MonkeyPatch, n_threads: int
-) -> None:
-    monkeypatch.setattr(fetch, "PART_NNZ", 20)
-    mask = np.arange(300) % 3 != 0
-    source = source_of(open_index(hashed.path), mask)
+def test_scattered_rows_of_a_row_group_in_many_parts(hashed: Directory, n_threads: int) -> None:
+    index = open_index(hashed.path)
+    row_groups = to_row_groups(np.arange(300) % 3 != 0, index.first_rows)
+    source = RowGroupSource(row_groups, index.reader, part_nnz=20)
     for number, rows in enumerate(source.row_groups):
         pending = source.start(number, run_now, n_threads)
         assert len(pending._parts) > 2
@@ -121,7 +118,7 @@ def test_a_damaged_file_is_named_where_the_window_is_used(hashed: Directory, tmp
     assert cache.counters().blocks in (1, 2)  # the row group before; the one after, if it was begun
 
 
-def test_closing_early_leaves_no_thread_and_no_half_block(hashed: Directory) -> None:
+def test_closing_early_leaves_no_thread_and_no_half_row_group(hashed: Directory) -> None:
     gate = threading.Event()
 
     class SlowIndex:
@@ -148,7 +145,7 @@ def test_closing_early_leaves_no_thread_and_no_half_block(hashed: Directory) -> 
     assert cache.counters().blocks == 1  # the one that was being read is whole
 
 
-def test_a_block_another_iterator_gave_up_is_read_after_all(hashed: Directory) -> None:
+def test_a_row_group_another_iterator_gave_up_is_read_after_all(hashed: Directory) -> None:
     source = source_of(open_index(hashed.path))
     cache = RowGroupCache[PendingRowGroup](10)
     epoch = Plan((30,) * 10, batch_size=30, shuffle=False).epoch(0)

@@ -93,7 +93,7 @@ def test_a_rank_sees_every_cell_over_two_epochs_per_rank(plan: Plan, world_size:
     assert len(seen) >= plan.n_rows - max(plan.group_rows) * plan.window * world_size
 
 
-def test_ranks_move_over_all_blocks() -> None:
+def test_ranks_move_over_all_row_groups() -> None:
     plans_of_ranks = over_ranks(Plan((10,) * 8, batch_size=5, seed=3), 2)
     for plan in plans_of_ranks:
         row_groups = [{group for batch in cells_of(plan, epoch) for group, _ in batch} for epoch in range(4)]
@@ -143,7 +143,7 @@ def test_unshuffled_rows_keep_their_order_in_every_epoch() -> None:
 @pytest.mark.parametrize("window", [1, 2, 3])
 @pytest.mark.parametrize("capacity", [1, 2, 5, 9])
 @pytest.mark.parametrize("seed", [0, 1])
-def test_hit_rate_is_min_cache_blocks_over_blocks(capacity: int, window: int, seed: int) -> None:
+def test_hit_rate_is_min_cache_over_row_groups(capacity: int, window: int, seed: int) -> None:
     """A plain LRU, walked row group by row group, against the closed form."""
     plan = Plan((4,) * 9, batch_size=5, seed=seed, window=window)
     room = max(capacity, window)

@@ -37,7 +37,7 @@ def test_every_selected_row_is_in_one_block(sizes: list[int], range_rows: int, s
         assert group.global_rows(some).tolist() == np.array(of_group)[some].tolist()
 
 
-def test_a_block_has_one_range_of_every_stretch_as_long_as_there_are_blocks() -> None:
+def test_a_row_group_has_one_range_of_every_stretch_as_long_as_there_are_row_groups() -> None:
     pieces = to_row_groups(None, first_rows(20, 20, 20, 20))
     row_groups = scatter(Selected.of(pieces), 5, seed=3)  # 16 ranges of 5 rows, 4 row groups
     for group in row_groups:
@@ -81,7 +81,7 @@ def test_threads_share_a_reader_and_its_count_of_bytes(by_source: Directory) -> 
     assert sum(read(1)) <= sum(read(4)) < 1.5 * sum(read(1))
 
 
-def test_counts_of_a_wider_type_share_a_block_with_narrow_ones(tmp_path: Path) -> None:
+def test_counts_of_a_wider_type_share_a_row_group_with_narrow_ones(tmp_path: Path) -> None:
     x = positional_counts(60, 20)
     x.data[-3:] = 70_000
     path, counts, _ = make_dataset(tmp_path / "data", x=x, order="source", chunk_size=20)

@@ -130,6 +130,8 @@ class RowGroupSource:
         of the largest, any row group can have the memory of any other.
     damage
         What is done with a row group that cannot be read.
+    part_nnz
+        Elements that one thread decodes at a time, about.
     """
 
     def __init__(
@@ -138,10 +140,12 @@ class RowGroupSource:
         open_reader: Callable[[int], Reader],
         room: int = 0,
         damage: DamagePolicy | None = None,
+        part_nnz: int = PART_NNZ,
     ) -> None:
         self.row_groups = row_groups
         self.damage = DamagePolicy() if damage is None else damage
         self._room = room
+        self._part_nnz = part_nnz
         self._pool = BufferPool()
         self._open_reader = open_reader
         self._lock = threading.Lock()
@@ -163,7 +167,8 @@ class RowGroupSource:
             self._loads += 1
             load = self._loads
             self._readers[load] = reader
-        borders = part_borders(rows.n_rows, reader.entry.nnz / max(1, reader.entry.n_obs), n_threads)
+        nnz_per_row = reader.entry.nnz / max(1, reader.entry.n_obs)
+        borders = part_borders(rows.n_rows, nnz_per_row, n_threads, self._part_nnz)
         left = len(borders) - 1
 
         def finish(_: Future[None]) -> None:
@@ -183,10 +188,10 @@ class RowGroupSource:
         return PendingRowGroup(memory, parts)
 
 
-def part_borders(n_rows: int, nnz_per_row: float, n_threads: int) -> list[int]:
+def part_borders(n_rows: int, nnz_per_row: float, n_threads: int, part_nnz: int = PART_NNZ) -> list[int]:
     """Where to cut ``n_rows`` rows into parts of near-equal size."""
     nnz = n_rows * nnz_per_row
-    n_parts = max(nnz / PART_NNZ, min(n_threads, nnz / MIN_PART_NNZ))
+    n_parts = max(nnz / part_nnz, min(n_threads, nnz / MIN_PART_NNZ))
     n_parts = min(max(1, round(n_parts)), n_rows)
     return [n_rows * part // n_parts for part in range(n_parts + 1)]
 
