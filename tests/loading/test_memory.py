@@ -64,7 +64,7 @@ def test_a_budget_that_does_not_suffice_is_refused_with_what_would() -> None:
     need().check(1.67, 10, 1)
 
 
-def test_blocks_are_weighed_by_the_index(hashed: Directory) -> None:
+def test_row_groups_are_weighed_by_the_index(hashed: Directory) -> None:
     index = open_index(hashed.path)
     sizes = group_sizes(index, to_row_groups(None, index.first_rows))
     assert sum(sizes) == 4 * np.count_nonzero(hashed.counts) + 8 * 300

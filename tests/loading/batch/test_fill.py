@@ -64,7 +64,7 @@ def test_normalised_rows_equal_scanpy(target_sum: float) -> None:
     np.testing.assert_allclose(made, adata.X.toarray(), rtol=1e-6)
 
 
-def test_a_window_counts_through_its_blocks() -> None:
+def test_a_window_counts_through_its_row_groups() -> None:
     x = counts()
     scattered = np.array([0, 2, 3], np.int32)
     row_groups = [

@@ -39,7 +39,7 @@ def test_bytes_bound_what_is_kept() -> None:
     assert cache.counters().evictions == 1
 
 
-def test_pinned_blocks_stay_beyond_the_bounds() -> None:
+def test_pinned_row_groups_stay_beyond_the_bounds() -> None:
     cache = RowGroupCache[Value](1)
     held = [cache.acquire(key, lambda key=key: Value(key)) for key in range(3)]
     assert cache.counters().blocks == 3
@@ -49,7 +49,7 @@ def test_pinned_blocks_stay_beyond_the_bounds() -> None:
     assert cache.counters().blocks == 1
 
 
-def test_a_failed_block_is_asked_for_again() -> None:
+def test_a_failed_row_group_is_asked_for_again() -> None:
     cache = RowGroupCache[Value](2)
     broken = cache.acquire(1, lambda: Value(1))
     broken.failed = True
@@ -80,7 +80,7 @@ def test_bytes_of_a_row_group_given_back_before_it_was_decoded() -> None:
     assert (cache.counters().blocks, cache.counters().nbytes) == (1, 10)
 
 
-def test_clear_forgets_blocks_and_keeps_counts() -> None:
+def test_clear_forgets_row_groups_and_keeps_counts() -> None:
     cache = RowGroupCache[Value](2)
     use(cache, 1, 2)
     cache.clear()

@@ -120,7 +120,7 @@ def test_skip_serves_every_other_cell_and_says_so_once(
 
 @pytest.mark.parametrize("damage", [flip, flip_table, delete])
 @pytest.mark.parametrize("range_rows", [3, 10])
-def test_skip_leaves_out_the_cells_of_the_chunk_alone_where_blocks_have_ranges_of_many(
+def test_skip_leaves_out_the_cells_of_the_chunk_alone_where_row_groups_have_ranges_of_many(
     damage: Callable[[Path], None], range_rows: int, tmp_path: Path
 ) -> None:
     path, counts, _ = make_dataset(tmp_path / "data", n_obs=120, chunk_size=30, order="source")

@@ -89,7 +89,7 @@ def test_looks_one_window_ahead_and_no_further(hashed: Directory) -> None:
         assert cache.counters().misses == 3
 
 
-def test_bytes_read_are_those_of_the_blocks_wanted(hashed: Directory) -> None:
+def test_bytes_read_are_those_of_the_rows_wanted(hashed: Directory) -> None:
     index = open_index(hashed.path)
     everything, little = source_of(index), source_of(index, np.arange(300) % 30 < 3)
     for source in (everything, little):

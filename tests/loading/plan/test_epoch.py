@@ -117,7 +117,7 @@ def test_order_is_new_each_epoch_and_the_same_for_a_seed() -> None:
     assert orders[0] != flat(cells_of(Plan((50, 50, 50), batch_size=16, seed=2), 0))
 
 
-def test_odd_epochs_walk_the_blocks_backwards() -> None:
+def test_odd_epochs_walk_the_row_groups_backwards() -> None:
     plan = Plan((3,) * 7, batch_size=4, seed=5)
     forth = plan.group_order(0).tolist()
     assert sorted(forth) == list(range(7)) and forth != list(range(7))
@@ -125,7 +125,7 @@ def test_odd_epochs_walk_the_blocks_backwards() -> None:
     assert plan.group_order(2).tolist() == forth
 
 
-def test_windows_mix_their_blocks_and_their_borders_move() -> None:
+def test_windows_mix_their_row_groups_and_their_borders_move() -> None:
     plan = Plan((20,) * 8, batch_size=10, seed=0, window=2)
     mixed = [len({group for group, _ in batch}) for batch in cells_of(plan, 0)]
     assert np.mean(mixed) > 1.5

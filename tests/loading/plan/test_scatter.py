@@ -22,7 +22,7 @@ def first_rows(*sizes: int) -> np.ndarray:
 
 
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=7), st.integers(1, 30), st.integers(0, 5), st.integers(1, 100))
-def test_every_selected_row_is_in_one_block(sizes: list[int], range_rows: int, seed: int, every: int) -> None:
+def test_every_selected_row_is_in_one_row_group(sizes: list[int], range_rows: int, seed: int, every: int) -> None:
     firsts = first_rows(*sizes)
     mask = np.arange(firsts[-1]) % 7 < every  # some rows of most chunks, or all
     pieces = to_row_groups(mask, firsts)
@@ -49,7 +49,7 @@ def test_a_row_group_has_one_range_of_every_stretch_as_long_as_there_are_row_gro
 
 @pytest.mark.parametrize("n_threads", [1, 3])
 @pytest.mark.parametrize("max_open", [1, 256])
-def test_blocks_are_read_as_they_were_stored(by_source: Directory, n_threads: int, max_open: int) -> None:
+def test_row_groups_are_read_as_they_were_stored(by_source: Directory, n_threads: int, max_open: int) -> None:
     index = open_index(by_source.path)
     pieces = to_row_groups(np.arange(300) % 4 != 1, index.first_rows)
     row_groups = scatter(Selected.of(pieces), 4, seed=0)

@@ -21,7 +21,7 @@ def test_no_filter_selects_every_chunk_that_has_cells() -> None:
     ]
 
 
-def test_chunks_without_selected_cells_make_no_block() -> None:
+def test_chunks_without_selected_cells_make_no_row_group() -> None:
     mask = np.zeros(9, bool)
     mask[5] = True
     assert rows_of(mask) == [[5]]
