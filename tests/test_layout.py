@@ -42,6 +42,7 @@ FLOORS = {
         "sort",
         "facts",
         "settings engine work",
+        "labels",
     ],
     "scvae_data.loading": [
         "datamodule",

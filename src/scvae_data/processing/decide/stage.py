@@ -6,7 +6,7 @@ corpus only: not on file order, chunk size, engine or number of workers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,7 +24,7 @@ from scvae_data.processing.run.losses import few_cells
 from scvae_data.processing.scan.stage import Scanned
 from scvae_data.processing.settings.genes import ListRules
 from scvae_data.processing.sort.gather import ChunkRange, chunk_ranges
-from scvae_data.processing.sort.obs_schema import ObsSchema, choose_categories, decide_schema, our_columns
+from scvae_data.processing.sort.obs_schema import ObsSchema, choose_categories, decide_schema, is_text, our_columns
 from scvae_data.processing.sort.totals import RunTotals, SpooledRows, median_total
 from scvae_data.processing.survey.stage import Surveyed
 from scvae_data.store import GeneList
@@ -149,14 +149,14 @@ def check_cells_left(context: Context, compared: Compared, totals: Sequence[RunT
     raise ConfigError(f"{cause}no cell has a count in a kept gene; relax {remedy}genes.min_cells or genes.join")
 
 
-def text_columns(schema: ObsSchema) -> list[str]:
-    """Return the text columns of sorted runs: ours, then those of the inputs."""
-    ours = [column.name for column in our_columns("scan") if column.dtype == "category"]
-    return ours + [name for name, kind in schema.kinds.items() if kind.startswith("string")]
+def text_columns(schema: ObsSchema) -> dict[str, str]:
+    """Return the kinds of the text columns of sorted runs: ours, then those of the inputs."""
+    ours = {column.name: "string" for column in our_columns("scan") if column.dtype == "category"}
+    return ours | {name: kind for name, kind in schema.kinds.items() if is_text(kind)}
 
 
 def with_categories(
-    schema: ObsSchema, totals: Sequence[RunTotals], text: Sequence[str], files: Sequence[str]
+    schema: ObsSchema, totals: Sequence[RunTotals], text: Iterable[str], files: Sequence[str]
 ) -> ObsSchema:
     """Return the schema with the categories of its text columns over all rows that stay."""
     values = {name: set().union(*(total.values[name] for total in totals)) for name in text}

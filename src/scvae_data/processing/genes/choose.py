@@ -95,7 +95,7 @@ def choose_genes(
     target_sum = normalization.target_sum
     if target_sum is None and not rules.on_counts:
         np.save(rows.work.genes("ranked"), kept)
-        found = rows.totals("total", rows.work.genes("ranked"), (), over_all_genes=over_all)
+        found = rows.totals("total", rows.work.genes("ranked"), {}, over_all_genes=over_all)
         histograms = [total.totals for total in found]
         target_sum = median_total(histograms) if any(histograms) else None
     content = hashlib.sha256(rows.identity.encode() + sums.n_cells.tobytes() + sums.totals.tobytes()).hexdigest()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Number
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,10 @@ from numpy.typing import NDArray
 
 from scvae_data.errors import InputError
 from scvae_data.processing.facts import ACCESSION_COLUMNS, InputFacts
+from scvae_data.processing.labels import EXACT, label
 from scvae_data.processing.scan.job import ScanJob
 from scvae_data.processing.settings.control import ControlSubset
-from scvae_data.processing.sort.obs_schema import ARROW, ScannedCells, is_ours, our_columns
+from scvae_data.processing.sort.obs_schema import ARROW, ScannedCells, is_ours, is_text, our_columns
 from scvae_data.readers.base import Reader
 
 __all__ = ["FileCells", "InputObs", "cell_names", "input_obs", "read_cells", "spooled_obs", "unique_names"]
@@ -28,9 +30,9 @@ class InputObs:
     Parameters
     ----------
     frame
-        One row per cell of the file; columns of the kinds bool, int, float, string.
+        One row per cell of the file.
     kinds
-        Kind of each column, with ``?`` appended where values are missing.
+        Kind of each column, see `kind_of`.
     """
 
     frame: pd.DataFrame
@@ -70,7 +72,10 @@ class FileCells:
             return self.accessions[rows]
         if column not in self.obs.frame:
             return np.full(len(rows), "", object)
-        groups: NDArray[np.object_] = self.obs.frame[column].iloc[rows].astype(str).to_numpy(object)
+        values = self.obs.frame[column].iloc[rows]
+        if pd.api.types.is_float_dtype(values):  # a number is one group, whether a file stores 1 or 1.0
+            values = values.map(label, na_action="ignore")
+        groups: NDArray[np.object_] = values.astype(str).to_numpy(object)
         return groups
 
 
@@ -132,35 +137,58 @@ def free_name(name: str, taken: Mapping[str, Any]) -> str:
 
 
 def kind_of(series: pd.Series) -> str:
-    """Return the kind of a column: bool, int, float, string, or none without a value; ``?`` marks missing values."""
+    """Return the kind of a file's column; ``?`` marks missing values.
+
+    It is bool, int, long (whole numbers, some too large for a float), float,
+    string, label (text that was made of numbers: categories, whole numbers
+    beyond 64 bits), or none without a value.
+    """
     if series.isna().all():
         return "none?"
+    categorical = isinstance(series.dtype, pd.CategoricalDtype)
+    values = pd.Series(series.cat.categories) if categorical else series
     missing = "?" if series.isna().any() else ""
-    values = series.dtype.categories if isinstance(series.dtype, pd.CategoricalDtype) else series
-    if isinstance(series.dtype, pd.CategoricalDtype) or pd.api.types.is_object_dtype(values):
-        distinct = {type(value) for value in pd.Series(values).dropna().unique()}
-        kind = "bool" if distinct <= {bool, np.bool_} else "string"
-    elif pd.api.types.is_bool_dtype(values):
-        kind = "bool"
-    elif pd.api.types.is_integer_dtype(values):
-        kind = "int" if values.max() <= np.iinfo(np.int64).max else "string"
-    elif pd.api.types.is_float_dtype(values):
+    if pd.api.types.is_bool_dtype(values):
+        return "bool" + missing
+    if pd.api.types.is_object_dtype(values):
+        return kind_of_objects(values) + missing
+    if categorical and pd.api.types.is_numeric_dtype(values):
+        return "label" + missing
+    if pd.api.types.is_integer_dtype(values):
+        return kind_of_integers(int(values.min()), int(values.max())) + missing
+    if pd.api.types.is_float_dtype(values):
         return "float"
-    else:
-        kind = "string"
-    return kind + missing
+    return "string" + missing
+
+
+def kind_of_objects(values: pd.Series) -> str:
+    """Return the kind of a column of Python objects."""
+    types = {type(value) for value in values.dropna().unique()}
+    if types <= {bool, np.bool_}:
+        return "bool"
+    return "label" if any(issubclass(one, bool | np.bool_ | Number) for one in types) else "string"
+
+
+def kind_of_integers(least: int, largest: int) -> str:
+    """Return the kind of whole numbers in a range."""
+    if largest > np.iinfo(np.int64).max:
+        return "label"
+    return "int" if max(-least, largest) <= EXACT else "long"
 
 
 def to_arrow(series: pd.Series, kind: str) -> pa.Array:
     """Return a column as an Arrow array of its kind; missing values become null."""
     if kind == "none":
         return pa.nulls(len(series), pa.float64())
-    if kind == "string":
+    if is_text(kind):
         codes, distinct = pd.factorize(series)
-        names = pa.array([str(value) for value in distinct], pa.string())
+        names = pa.array([label(value) for value in distinct], pa.string())
         return names.take(pa.array(codes, mask=codes < 0))
     if kind == "bool":
         return pa.array([None if pd.isna(value) else bool(value) for value in series.tolist()], pa.bool_())
+    if kind == "float":
+        single = series.dtype in ("float32", "Float32")
+        return pa.array(series if single else series.astype("float64"), from_pandas=True)
     return pa.array(series, ARROW[kind], from_pandas=True)
 
 
@@ -187,7 +215,7 @@ def cell_names(reader: Reader, file: InputFacts, rank: int) -> tuple[NDArray[np.
     if file.accession is not None:
         accessions = np.broadcast_to(np.array(file.accession, object), (reader.n_obs,))
     else:
-        accessions = reader.obs([str(file.accession_column)])[file.accession_column].astype(str).to_numpy(object)
+        accessions = reader.obs([str(file.accession_column)])[file.accession_column].map(label).to_numpy(object)
     tag = f"#{rank + 1}" if rank else ""
 
     def names(rows: NDArray[np.int64]) -> NDArray[np.object_]:

@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from scvae_data.errors import ConfigError
+from scvae_data.processing.labels import as_label
 
 __all__ = ["ControlSubset"]
 
@@ -24,7 +25,7 @@ class ControlSubset:
     column
         Input obs column, or several of which a file has one.
     values
-        Values that mean control.
+        Values that mean control: text, numbers or booleans, of which 1, 1.0 and "1" are one, and true and "TRUE".
     strip, ignore_case
         Compare without surrounding spaces, without case.
     missing
@@ -33,7 +34,7 @@ class ControlSubset:
     """
 
     column: str | Sequence[str] | None = None
-    values: Sequence[str] = ("non-targeting", "control", "ctrl", "DMSO", "DMSO_TF", "vehicle")
+    values: Sequence[str | float] = ("non-targeting", "control", "ctrl", "DMSO", "DMSO_TF", "vehicle")
     strip: bool = True
     ignore_case: bool = True
     missing: Literal["error", "drop_file"] = "error"
@@ -43,6 +44,8 @@ class ControlSubset:
             raise ConfigError(f"control.missing={self.missing!r} must be error or drop_file")
         if isinstance(self.values, str) or not self.values:
             raise ConfigError(f"control.values={self.values!r} must be a list with at least one value")
+        if odd := [value for value in self.values if not isinstance(value, str | int | float)]:
+            raise ConfigError(f"control.values holds {odd[0]!r}; each must be a text, a number, true or false")
 
     @property
     def columns(self) -> list[str]:
@@ -56,12 +59,13 @@ class ControlSubset:
         return next((column for column in self.columns if column in available), None)
 
     def mask(self, labels: pd.Series) -> NDArray[np.bool_]:
-        """Return which cells are controls, shape (n_obs,)."""
+        """Return which cells are controls, shape (n_obs,); values are compared as `as_label` writes them."""
         wanted = {self._clean(value) for value in self.values}
-        names = pd.Index(labels.unique())
-        controls = [name for name in names if not pd.isna(name) and self._clean(str(name)) in wanted]
-        return np.asarray(labels.isin(controls), dtype=bool)
+        codes, distinct = pd.factorize(labels)
+        controls = np.array([self._clean(value) in wanted for value in distinct], bool)
+        return np.append(controls, False)[codes]  # a missing value has the code -1
 
-    def _clean(self, value: str) -> str:
-        value = value.strip() if self.strip else value
-        return value.casefold() if self.ignore_case else value
+    def _clean(self, value: str | float) -> str:
+        text = as_label(value)
+        text = as_label(text.strip()) if self.strip else text
+        return text.casefold() if self.ignore_case else text

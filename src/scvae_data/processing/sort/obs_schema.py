@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from scvae_data.processing.labels import as_label
 from scvae_data.processing.settings.qc import QcRules
 from scvae_data.store import SRX_COLUMN
 
@@ -32,12 +33,22 @@ __all__ = [
     "decide_schema",
     "distinct_values",
     "is_ours",
+    "is_text",
     "our_columns",
 ]
 
 log = logging.getLogger(__name__)
 
-ARROW = {"bool": pa.bool_(), "int": pa.int64(), "float": pa.float64(), "string": pa.string()}
+ARROW = {
+    "bool": pa.bool_(),
+    "int": pa.int64(),
+    "long": pa.int64(),
+    "float": pa.float64(),
+    "string": pa.string(),
+    "label": pa.string(),
+}
+"""Type of each kind of column: ``long`` has whole numbers that a float cannot hold, ``label`` text beside numbers."""
+IN_WORDS = {"long": "int beyond 2^53", "label": "categories of numbers"}
 # A text column is categorical up to this many values, and unless most values are unique.
 MAX_CATEGORIES = 100_000
 FEW_CATEGORIES = 50
@@ -157,9 +168,8 @@ class ObsSchema:
         ours = ["obs_name", "file_number", *(column.name for column in our_columns("scan")), *self.metrics]
         columns = {name: table.column(name) for name in ours}
         for name, kind in self.kinds.items():
-            target = ARROW[kind.rstrip("?")]
             present = name in table.column_names
-            columns[name] = cast(table.column(name), target) if present else pa.nulls(len(table), target)
+            columns[name] = cast(table.column(name), kind) if present else pa.nulls(len(table), ARROW[kind.rstrip("?")])
         return pa.table(columns)
 
     def frame(self, cells: ChunkCells) -> pd.DataFrame:
@@ -182,7 +192,7 @@ class ObsSchema:
         if kind == "bool?":
             return pd.array(column.to_pylist(), dtype="boolean")
         values = column.to_numpy(zero_copy_only=False)
-        if kind.startswith("string"):
+        if is_text(kind):
             return categorical(values) if name in self.categories else values.astype(object)
         return values.astype(bool) if kind == "bool" else values
 
@@ -193,48 +203,68 @@ def categorical(values: NDArray[np.object_]) -> pd.Categorical:
     return pd.Categorical.from_codes(codes, categories=pd.Index(distinct, dtype=object))
 
 
-def cast(column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
-    """Cast a column; booleans become ``True`` and ``False`` as text."""
-    if column.type == target:
-        return column
-    if target == pa.string() and column.type == pa.bool_():
-        return pc.if_else(column, "True", "False")
-    return column.cast(target)
+def is_text(kind: str) -> bool:
+    """Whether a column of this kind is stored as text."""
+    return kind.rstrip("?") in ("string", "label")
+
+
+def cast(column: pa.ChunkedArray, kind: str) -> pa.ChunkedArray:
+    """Cast a column of a sorted run to its kind in the directory."""
+    if kind.rstrip("?") == "label":
+        return as_labels(column)
+    target = ARROW[kind.rstrip("?")]
+    return column if column.type == target else column.cast(target)
+
+
+def as_labels(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return a column of any type as text, each value as `as_label` writes it; NaN becomes null."""
+    if pa.types.is_null(column.type):
+        return column.cast(pa.string())
+    parts = []
+    for chunk in column.chunks:
+        values = chunk.dictionary_encode()
+        distinct = values.dictionary.to_numpy(zero_copy_only=False)  # a float32 stays one: 0.1, not 0.10000000149
+        texts = [None if pd.isna(value) else as_label(value) for value in distinct]
+        parts.append(pa.array(texts, pa.string()).take(values.indices))
+    return pa.chunked_array(parts, pa.string())
 
 
 def decide_schema(metrics: Sequence[str], kinds_of_files: Sequence[Mapping[str, str]]) -> ObsSchema:
     """Choose one kind for every input column over all files.
 
     Whole and fractional numbers together are float, and so is a column
-    without any value; any other mixture becomes text, with a warning.
+    without any value. Any other mixture becomes text, with a warning; so does
+    float beside whole numbers that it cannot hold. In such a column a label
+    is one text however a file stores it, see `as_label`.
     """
     names = sorted({name for kinds in kinds_of_files for name in kinds})
     unified: dict[str, str] = {}
     for name in names:
         present = [kinds[name] for kinds in kinds_of_files if name in kinds]
-        bases = {kind.rstrip("?") for kind in present} - {"none"}
-        if len(bases) == 1:
-            base = bases.pop()
-        elif bases <= {"int", "float"}:
-            base = "float"
-        else:
-            base = "string"
-            log.warning(
-                "obs column %s is %s in different files; it is stored as text", name, " and ".join(sorted(bases))
-            )
+        base = unify(name, {kind.rstrip("?") for kind in present} - {"none"})
         missing = len(present) < len(kinds_of_files) or any(kind.endswith("?") for kind in present)
         unified[name] = base + ("?" if missing and base != "float" else "")
     return ObsSchema(tuple(metrics), unified)
 
 
-def distinct_values(obs: pa.Table, name: str) -> list[str]:
+def unify(name: str, kinds: set[str]) -> str:
+    """Return the kind of a column that has these kinds in the files."""
+    if len(kinds) == 1:
+        return "int" if kinds == {"long"} else next(iter(kinds))
+    if kinds == {"int", "long"}:
+        return "int"
+    if kinds <= {"int", "float"}:
+        return "float"
+    words = " and ".join(sorted(IN_WORDS.get(kind, kind) for kind in kinds))
+    log.warning("obs column %s is %s in different files; it is stored as text", name, words)
+    return "label"
+
+
+def distinct_values(obs: pa.Table, name: str, kind: str) -> list[str]:
     """Return the distinct texts of a column, at most one more than `MAX_CATEGORIES`."""
     if name not in obs.column_names:
         return []
-    column = obs.column(name)
-    if column.type == pa.bool_():
-        column = pc.if_else(column, "True", "False")
-    values = pc.drop_null(pc.unique(column.cast(pa.string()))).to_pylist()
+    values = pc.drop_null(pc.unique(cast(obs.column(name), kind))).to_pylist()
     return sorted(values)[: MAX_CATEGORIES + 1]
 
 

@@ -42,7 +42,9 @@ class SpooledRows:
     identity: str
     collect: Callable[[str, Sequence[Task], str], list[Any]]
 
-    def totals(self, desc: str, genes: Path, text_columns: Sequence[str], *, over_all_genes: bool) -> list[RunTotals]:
+    def totals(
+        self, desc: str, genes: Path, text_columns: Mapping[str, str], *, over_all_genes: bool
+    ) -> list[RunTotals]:
         """Compute the totals of all rows over some genes, see `total_run`."""
         tasks = [Task(total_run, (self.work, run, genes, text_columns, over_all_genes)) for run in self.runs]
         return self.collect(desc, tasks, "run")
@@ -76,11 +78,16 @@ class RunTotals:
 
 
 def total_run(
-    work: WorkFolder, spooled: SpooledRun, genes: Path, text_columns: Sequence[str], over_all_genes: bool
+    work: WorkFolder, spooled: SpooledRun, genes: Path, text_columns: Mapping[str, str], over_all_genes: bool
 ) -> RunTotals:
     """Compute every row's total over the kept genes, store it beside the run, and sum up.
 
     A row of total 0 is not written out: it has no count in a kept gene, or is a copy that is dropped.
+
+    Parameters
+    ----------
+    text_columns
+        The columns whose distinct texts are wanted, and their kinds in the directory.
     """
     kept = np.load(genes)
     with SortedRun(work.path / spooled.path) as run:
@@ -102,7 +109,7 @@ def total_run(
         n_staying=len(staying),
         max_count=largest,
         totals=dict(zip(distinct.tolist(), counts.tolist(), strict=True)),
-        values={name: distinct_values(staying, name) for name in text_columns},
+        values={name: distinct_values(staying, name, kind) for name, kind in text_columns.items()},
         files=np.unique(staying.column("file_number").to_numpy()).tolist(),
     )
 

@@ -15,6 +15,7 @@ import numpy as np
 from scvae_data.errors import InputError
 from scvae_data.processing.facts import ACCESSION_COLUMNS, InputFacts, SlotFacts
 from scvae_data.processing.genes.tables import species_of, store_table
+from scvae_data.processing.labels import label
 from scvae_data.processing.settings.inputs import InputFile, accession_from_path, check_accession
 from scvae_data.processing.survey.counts import looks_integral
 from scvae_data.readers.base import Reader
@@ -57,7 +58,7 @@ def survey_file(
             if labels.isna().any():
                 row = int(np.flatnonzero(labels.isna())[0])
                 raise InputError(file.path, "no_accession", f"obs column {column} has no value in row {row}")
-            found = tuple(sorted(check_accession(str(label), file.path) for label in labels.unique()))
+            found = tuple(sorted(check_accession(label(value), file.path) for value in labels.unique()))
         else:
             accession = accession_from_path(file.path)
             found = (accession,)

@@ -22,7 +22,7 @@ from scvae_data.processing.genes.hvg.kernels import sum_clipped, sum_counts, sum
 from scvae_data.processing.genes.hvg.statistics import Unfit, dispersions, fit_variance, normalized_variance
 from scvae_data.processing.settings.genes import HvgRules
 from scvae_data.processing.sort.kernels import row_totals
-from scvae_data.processing.sort.obs_schema import ARROW, cast
+from scvae_data.processing.sort.obs_schema import cast, is_text
 from scvae_data.processing.sort.sorted_run import SortedRun
 from scvae_data.processing.sort.totals import copies_in
 from scvae_data.processing.work import WorkFolder
@@ -143,8 +143,9 @@ def batch_codes(job: HvgJob, obs: pa.Table, copies: NDArray[np.bool_]) -> tuple[
     key = job.rules.batch_key
     if key is None:
         return np.where(copies, -1, 0), [""]
-    column = obs.column(key) if key in obs.column_names else pa.nulls(len(obs), pa.string())
-    labels = cast(cast(column, ARROW[job.kind.rstrip("?")]), pa.string()).to_numpy(zero_copy_only=False)
+    column = obs.column(key) if key in obs.column_names else pa.chunked_array([pa.nulls(len(obs), pa.string())])
+    column = cast(column, job.kind)
+    labels = (column if is_text(job.kind) else cast(column, "label")).to_numpy(zero_copy_only=False)
     labels[copies] = None
     missing = pd.isna(labels) & ~copies
     if missing.any():

@@ -1,0 +1,58 @@
+"""A value of any type in, the text that it is as a label out: one label is one text, however a file stores it."""
+
+from __future__ import annotations
+
+import re
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+
+__all__ = ["EXACT", "as_label", "label"]
+
+EXACT = 2**53
+"""Whole numbers up to here are exact as floats."""
+LONGEST = 2.0**63
+WHOLE = re.compile(r"(-?[1-9][0-9]*|0)\.0")
+
+
+def label(value: Any) -> str:
+    """Return a value, not a missing one, as text.
+
+    Whole numbers are written with their digits alone, whether they are
+    integers or floats; booleans as ``True`` and ``False``; text stays as it is.
+
+    Examples
+    --------
+    >>> [label(value) for value in (1, 1.0, "1", "1.10", 1.5, True, 2**60 + 1)]
+    ['1', '1', '1', '1.10', '1.5', 'True', '1152921504606846977']
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    if isinstance(value, bool | np.bool_):
+        return str(bool(value))
+    if isinstance(value, Integral):
+        return str(int(value))
+    if isinstance(value, Real) and float(value).is_integer() and abs(float(value)) < LONGEST:
+        return str(int(float(value)))
+    return str(value)
+
+
+def as_label(value: Any) -> str:
+    """Return a value as text where text stands beside numbers or booleans.
+
+    A text that spells a whole number as a float is written (``1.0``) is that
+    number, and ``true`` and ``false`` in any case are the booleans. Any other
+    text stays as it is.
+
+    Examples
+    --------
+    >>> [as_label(value) for value in ("1.0", "TRUE", "1.10", "007", "1E2", "1.00")]
+    ['1', 'True', '1.10', '007', '1E2', '1.00']
+    """
+    text = label(value)
+    if WHOLE.fullmatch(text):
+        return text[:-2]
+    return text.capitalize() if text.lower() in ("true", "false") else text

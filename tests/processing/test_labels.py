@@ -1,0 +1,177 @@
+"""One label is one text, and nothing of it is lost, however the files store it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from tests.support.pipeline import position_counts
+
+from scvae_data import ConfigError, open_index
+from scvae_data.processing.labels import as_label, label
+from scvae_data.processing.settings.control import ControlSubset
+from scvae_data.processing.settings.genes import HvgRules
+from scvae_data.processing.settings.inputs import FileInput
+from scvae_data.store import Chunking
+
+Process = Callable[..., Any]
+Write = Callable[..., Path]
+BIG = 2**60 + 1
+
+
+@pytest.fixture
+def labels(write_raw: Write, process: Process, tmp_path: Path) -> Callable[..., list[Any]]:
+    """Return a function from the columns of files, four cells each, to the column of the directory, in their order."""
+
+    def run(*columns: Any, **chosen: Any) -> list[Any]:
+        paths = [
+            write_raw(f"SRX{number}.h5ad", position_counts(4, 3, offset=9 * number), list("ABC"), {"donor": column})
+            for number, column in enumerate(columns)
+        ]
+        process(paths, **chosen)
+        obs = open_index(tmp_path / "out").obs(["source_file", "source_row", "donor"])
+        donor = obs.sort_values(["source_file", "source_row"])["donor"]
+        return [None if pd.isna(value) else value for value in donor]
+
+    return run
+
+
+TEXT = ["1", "2", "2", "1"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param([1, 2, 2, 1], id="int"),
+        pytest.param([1.0, 2.0, 2.0, 1.0], id="float"),
+        pytest.param(np.array([1, 2, 2, 1], np.uint8), id="uint8"),
+        pytest.param(np.array([1, 2, 2, 1], np.float32), id="float32"),
+        pytest.param(pd.array([1, 2, 2, 1], dtype="Int64"), id="Int64"),
+        pytest.param(pd.Categorical([1, 2, 2, 1]), id="categories of int"),
+        pytest.param(pd.Categorical([1.0, 2.0, 2.0, 1.0]), id="categories of float"),
+        pytest.param(pd.Categorical(["1", "2", "2", "1"]), id="categories of text"),
+        pytest.param(["1.0", "2.0", "2.0", "1.0"], id="floats as text"),
+    ],
+)
+def test_a_donor_is_one_however_it_is_stored(labels: Callable[..., list[Any]], other: Any) -> None:
+    assert labels(TEXT, other, [1, 2, 2, 1]) == TEXT * 3
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        pytest.param([[1.0, 2.0, np.nan, 1.5], TEXT], ["1", "2", None, "1.5", *TEXT], id="a gap made floats"),
+        pytest.param(
+            [["1.10", "1.1", "007", "1E2"], [1.1] * 4], ["1.10", "1.1", "007", "1E2"] + ["1.1"] * 4, id="text"
+        ),
+        pytest.param([["1.0", "1", "x", "x"], ["2.0"] * 4], ["1.0", "1", "x", "x"] + ["2.0"] * 4, id="text alone"),
+        pytest.param([["TRUE", "false"] * 2, [True, False] * 2], ["True", "False"] * 4, id="booleans and text"),
+        pytest.param(
+            [[True, False] * 2, [1, 0] * 2], ["True", "False"] * 2 + ["1", "0"] * 2, id="booleans and numbers"
+        ),
+        pytest.param([np.array([0.1] * 4, np.float32), ["0.1"] * 4], ["0.1"] * 8, id="float32"),
+        pytest.param([[1, 2, 3, 4], [0.5, 1, 2, 3]], [1, 2, 3, 4, 0.5, 1, 2, 3], id="numbers stay numbers"),
+        pytest.param(
+            [[BIG] * 4, [7.0, np.nan, 7.5, 7.0]], [str(BIG)] * 4 + ["7", None, "7.5", "7"], id="beyond floats"
+        ),
+        pytest.param([[BIG] * 4, [1, 2, 3, 4]], [BIG] * 4 + [1, 2, 3, 4], id="beyond floats beside int"),
+        pytest.param([[-BIG] * 4, ["x"] * 4], [str(-BIG)] * 4 + ["x"] * 4, id="beyond floats beside text"),
+        pytest.param(
+            [pd.array([BIG, None, 3, 4], dtype="Int64"), pd.array([None] * 4, dtype="Int64")],
+            [BIG, None, 3, 4] + [None] * 4,
+            id="beyond floats with gaps",
+        ),
+        pytest.param(
+            [np.array([2**64 - 1] * 4, np.uint64), [1.0, 2.0, 3.0, np.nan]],
+            [str(2**64 - 1)] * 4 + ["1", "2", "3", None],
+            id="beyond 64 bits",
+        ),
+        pytest.param([[np.nan] * 4, TEXT], [None] * 4 + TEXT, id="no value"),
+    ],
+)
+def test_columns_of_several_types(labels: Callable[..., list[Any]], columns: list[Any], expected: list[Any]) -> None:
+    assert labels(*columns) == expected
+
+
+def test_what_became_text_is_told_once(labels: Callable[..., list[Any]], caplog: pytest.LogCaptureFixture) -> None:
+    labels([BIG] * 4, [0.5] * 4, [1] * 4)
+    assert (
+        caplog.messages.count(
+            "obs column donor is float and int and int beyond 2^53 in different files; it is stored as text"
+        )
+        == 1
+    )
+
+
+def test_types_in_conflict_rank_genes_and_merge_as_one(
+    labels: Callable[..., list[Any]], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("scvae_data.processing.decide.merge.MAX_RUNS", 2)
+    rules = HvgRules(flavor="seurat", n_top_genes=2, batch_key="donor", min_cells=1)
+    assert labels(TEXT, [1, 2, 2, 1], [1.0, 2.0, 2.0, 1.0], genes=rules) == TEXT * 3
+
+
+def test_groups_do_not_depend_on_the_type(labels: Callable[..., list[Any]], tmp_path: Path) -> None:
+    labels([1, 1, 2, 2], [1.0, 1.0, 2.0, 2.0], chunking=Chunking(chunk_size=4, order="group", group_column="donor"))
+    index = open_index(tmp_path / "out")
+    assert [set(index.obs(["donor"], rows=range(start, start + 4))["donor"]) for start in (0, 4)] in (
+        [{1}, {2}],
+        [{2}, {1}],
+    )
+
+
+def test_an_accession_that_is_a_number(write_raw: Write, process: Process, tmp_path: Path) -> None:
+    for name, column in {"a": [1.0, 2.0], "b": [3, 4]}.items():
+        write_raw(f"{name}.h5ad", position_counts(2, 3), list("ABC"), {"srx_accession": column})
+    process([], input=FileInput(paths=str(tmp_path / "raw" / "*.h5ad")))
+    assert sorted(open_index(tmp_path / "out").obs(["SRX_accession"])["SRX_accession"]) == ["1", "2", "3", "4"]
+
+
+# --- controls -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("values", [[1], [1.0], ["1"], ["1.0"], [" 1 "]], ids=str)
+@pytest.mark.parametrize("column", [[0, 1], [0.0, 1.0], ["0", "1"], ["0.0", "1.0 "], pd.Categorical([0, 1])], ids=str)
+def test_controls_marked_with_numbers(column: Any, values: list[Any]) -> None:
+    assert ControlSubset("is_ctrl", values).mask(pd.Series(column).astype(object)).tolist() == [False, True]
+
+
+@pytest.mark.parametrize("values", [[True], ["true"], ["True"], ["TRUE"]], ids=str)
+@pytest.mark.parametrize(
+    "column",
+    [[False, True], ["FALSE", "true"], pd.array([False, True], dtype="boolean")],
+    ids=["bool", "text", "nullable"],
+)
+@pytest.mark.parametrize("ignore_case", [True, False])
+def test_controls_marked_with_booleans(column: Any, values: list[Any], ignore_case: bool) -> None:
+    control = ControlSubset("nt", values, ignore_case=ignore_case)
+    assert control.mask(pd.Series(column).astype(object)).tolist() == [False, True]
+
+
+def test_a_missing_value_is_no_control() -> None:
+    labels = pd.Series([None, np.nan, pd.NA, "nan", "ctrl"], dtype=object)
+    assert ControlSubset("c").mask(labels).tolist() == [False, False, False, False, True]
+
+
+def test_text_of_controls_stays_as_it_is() -> None:
+    control = ControlSubset("c", ["1.10"])
+    assert control.mask(pd.Series(["1.1", "1.10", 1.1], dtype=object)).tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("value", [None, [1], {"a": 1}], ids=str)
+def test_control_values_of_no_type(value: Any) -> None:
+    with pytest.raises(ConfigError, match=r"control\.values holds .*; each must be a text, a number, true or false"):
+        ControlSubset("c", [value])
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(np.int8(-3), "-3"), (1e15, "1000000000000000"), (-0.0, "0"), (1e300, "1e+300"), (np.inf, "inf"), (b"x", "x")],
+    ids=str,
+)
+def test_label(value: Any, text: str) -> None:
+    assert label(value) == as_label(value) == text
