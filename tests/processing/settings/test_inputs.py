@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tests.support.pipeline import position_counts
 
 from scvae_data.errors import ConfigError
 from scvae_data.processing.settings.inputs import FileInput, ManifestInput, accession_from_path, source_names
@@ -19,6 +22,37 @@ from scvae_data.processing.settings.inputs import FileInput, ManifestInput, acce
         ("/data/a/filtered_gene_bc_matrices/hg19", "a"),
         ("/data/pbmc3k_2700.h5ad", "pbmc3k_2700"),
         ("/matrix.mtx", "unnamed"),
+        # STARsolo
+        ("/d/SRX1/Solo.out/Gene/filtered/matrix.mtx", "SRX1"),
+        ("/d/donor_1/Solo.out/GeneFull/raw", "donor_1"),
+        ("/d/donor_1/Solo.out/GeneFull_Ex50pAS/raw/UniqueAndMult-EM.mtx", "donor_1"),
+        ("/d/STAR/S2_Solo.out/Gene/filtered/matrix.mtx.gz", "S2"),
+        ("/d/donor_1/STARsolo/Solo.out/Velocyto/filtered/spliced.mtx", "donor_1"),
+        # kallisto and bustools
+        ("/d/donor_1/counts_unfiltered/cells_x_genes.mtx", "donor_1"),
+        ("/d/donor_1/counts_unfiltered/adata.h5ad", "donor_1"),
+        ("/d/donor_1/kb_out/counts_filtered/cells_x_genes.total.mtx", "donor_1"),
+        ("/d/donor_1/genecount/genes.mtx", "donor_1"),
+        # alevin and alevin-fry
+        ("/d/donor_1/alevin/quants_mat.mtx.gz", "donor_1"),
+        ("/d/donor_1/af_quant/alevin/quants_mat.mtx", "donor_1"),
+        ("/d/donor_1/quant/alevin", "donor_1"),
+        # Parse
+        ("/d/donor_1/DGE_filtered/count_matrix.mtx", "donor_1"),
+        ("/d/run_7/all-sample/DGE_unfiltered/DGE.mtx", "run_7"),
+        ("/d/donor_1/DGE_filtered/anndata.h5ad", "donor_1"),
+        # BD
+        ("/d/donor_1_RSEC_MolsPerCell_MEX/matrix.mtx.gz", "donor_1"),
+        ("/d/donor_1_DBEC_MolsPerCell_Unfiltered_MEX", "donor_1"),
+        # Cell Ranger
+        ("/d/donor_1/outs/per_sample_outs/S3/count/sample_filtered_feature_bc_matrix", "S3"),
+        ("/d/outs/per_sample_outs/S3/count/sample_feature_bc_matrix.h5", "S3"),
+        ("/d/donor_1/outs/multi/count/raw_feature_bc_matrix.h5", "donor_1"),
+        ("/d/donor_1/outs/filtered_gene_bc_matrices/GRCh38-2020-A/matrix.mtx", "donor_1"),
+        # further up only where nothing below tells
+        ("/SRX1/x/donor_1/outs/filtered_feature_bc_matrix.h5", "donor_1"),
+        ("/d/pbmc_raw.h5ad", "pbmc_raw"),
+        ("/Solo.out/Gene/filtered/matrix.mtx", "unnamed"),
     ],
 )
 def test_accession_from_path(path: str, accession: str) -> None:
@@ -54,6 +88,18 @@ def test_10x_files_that_a_folder_leaves_out_are_named(tmp_path: Path, caplog: py
     caplog.clear()
     assert [file.path.name for file in FileInput(paths=globs).files()] == ["a.h5ad", "x.h5", "y.h5", "matrix.mtx.gz"]
     assert not caplog.messages
+
+
+def test_folders_of_one_name_are_told_apart_or_named(
+    write_raw: Callable[..., Path], process: Callable[..., Any]
+) -> None:
+    names = [f"{sample}/counts_{kind}/adata.h5ad" for sample in ("donor_1", "donor_2") for kind in ("filtered",)]
+    first, second = (write_raw(name, position_counts(3, 3, offset=9 * n), list("ABC")) for n, name in enumerate(names))
+    process([first, second])
+    third = write_raw("donor_1/counts_unfiltered/adata.h5ad", position_counts(3, 3, offset=50), list("ABC"))
+    shared = r"donor_1 belongs to 2 files: donor_1/counts_filtered/adata\.h5ad, donor_1/counts_unfiltered/adata\.h5ad"
+    with pytest.raises(ConfigError, match=shared):
+        process([first, second, third], first.parents[3] / "other")
 
 
 @pytest.mark.parametrize("name", ["matrix.mtx", "x_matrix.mtx.gz"])

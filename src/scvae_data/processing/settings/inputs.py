@@ -45,10 +45,23 @@ ObsValue = str | int | float | bool | None
 ACCESSION = re.compile(r"(?<![A-Za-z])[SEDN]RX\d+")
 FORBIDDEN = re.compile(r"[:#\s\x00-\x1f]")
 SUFFIXES = (".gz", ".h5ad", ".h5", ".hdf5", ".mtx")
-# Names that say what kind of matrix a file is, not which experiment it came from.
+# Endings of names that say what kind of matrix a file is, not which experiment it came from.
 GENERIC = re.compile(
-    r"(^|[._-]+)((filtered|raw|sample_filtered|sample_raw)_(feature|gene)_bc_matri(x|ces)(_mex|_h5)?"
-    r"|matrix|matrices|counts?|adata|data|outs|count|hg19|hg38|grch3[78]|mm10|mm9|grcm3[89]|genome)$",
+    r"(^|[._-]+)((filtered|raw|sample_filtered|sample_raw|sample)_(feature|gene)_bc_matri(x|ces)(_mex|_h5)?"
+    r"|matrix|matrices|counts?|adata|anndata|data|outs|count|solo\.out|(rsec|dbec)_molspercell(_unfiltered)?(_mex)?"
+    r"|(refdata-gex-)?(hg19|hg38|grch3[78]|mm10|mm9|grcm3[89])(-20\d\d-[a-z])?|genome)$",
+    re.IGNORECASE,
+)
+# Whole names of files and folders that programs give whatever the sample is called.
+OF_PROGRAMS = re.compile(
+    r"filter(ed)?|raw|unfiltered|(filter|filtered|raw)_matrix"
+    r"|per_sample_outs|multi|aggr|cellranger|cell_ranger"  # Cell Ranger
+    r"|gene|genefull(_ex50pas|_exonoverintron)?|velocyto|sj|transcript3p|uniqueandmult-\w+|star|starsolo"  # STARsolo
+    r"|counts_(un)?filtered(_modified)?|cells_x_(genes|tcc)(\.\w+)?|(un)?spliced|genes|tcc|genecount|eqcount"  # kb
+    r"|kb|kallisto|bustools|(kb|bus|kallisto)_out(put)?"
+    r"|alevin([_-]fry)?|alevin_out(put)?|simpleaf|simpleaf_(quant|out(put)?)|(af_)?quants?|quants_mat|af_map|quant_res"
+    r"|dge|dge_(un)?filtered|all[_-](samples?|wells?)"  # Parse
+    r"|samples?|results?|out(puts?)?",
     re.IGNORECASE,
 )
 
@@ -316,20 +329,31 @@ def accession_from_path(path: Path) -> str:
     'donor_1'
     >>> accession_from_path(Path("/data/pbmc3k_2700.h5ad"))
     'pbmc3k_2700'
+    >>> accession_from_path(Path("/data/donor_1/Solo.out/Gene/filtered/matrix.mtx"))
+    'donor_1'
     """
     parts = [path, *path.parents]
-    for part in parts[:4]:
+    names = [telling_part(part.name) for part in parts]
+    first = next((number for number, name in enumerate(names) if name), len(names))
+    for part in parts[: max(4, first + 1)]:
         match = ACCESSION.search(part.name)
         if match:
             return match.group()
-    for part in parts:
-        name = part.name
-        while name.lower().endswith(SUFFIXES):
-            name = name[: name.rindex(".")]
-        name = FORBIDDEN.sub("_", GENERIC.sub("", name)).strip("_")
-        if name:
-            return name
-    return "unnamed"
+    return names[first] if first < len(names) else "unnamed"
+
+
+def telling_part(name: str) -> str:
+    """Return what of a file's or folder's name tells the experiment; empty where it is the same for any.
+
+    Examples
+    --------
+    >>> [telling_part(name) for name in ("donor 1_matrix.mtx.gz", "S2_Solo.out", "counts_unfiltered")]
+    ['donor_1', 'S2', '']
+    """
+    while name.lower().endswith(SUFFIXES):
+        name = name[: name.rindex(".")]
+    name = GENERIC.sub("", name)
+    return "" if OF_PROGRAMS.fullmatch(name) or GENERIC.fullmatch(name) else FORBIDDEN.sub("_", name).strip("_")
 
 
 def source_names(paths: Sequence[Path]) -> list[str]:
