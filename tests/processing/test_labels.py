@@ -12,6 +12,7 @@ import pytest
 from tests.support.pipeline import position_counts
 
 from scvae_data import ConfigError, open_index
+from scvae_data.errors import ScvaeDataError
 from scvae_data.processing.labels import as_label, label
 from scvae_data.processing.settings.control import ControlSubset
 from scvae_data.processing.settings.genes import HvgRules
@@ -175,3 +176,45 @@ def test_control_values_of_no_type(value: Any) -> None:
 )
 def test_label(value: Any, text: str) -> None:
     assert label(value) == as_label(value) == text
+
+
+# --- columns that are wanted as numbers -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        pytest.param([["1", "02", "", "4"], [1, 2, 3, 4]], [1, 2, None, 4, 1, 2, 3, 4], id="integers"),
+        pytest.param([["1", "2.50", "3", "4"], [1, 2, 3, 4]], [1, 2.5, 3, 4, 1, 2, 3, 4], id="fractions"),
+        pytest.param([pd.Categorical([1, 2, None, 4])], [1, 2, None, 4], id="categories"),
+        pytest.param([[str(BIG), "1", "2", "3"]], [BIG, 1, 2, 3], id="beyond floats"),
+    ],
+)
+def test_text_that_is_wanted_as_numbers(
+    labels: Callable[..., list[Any]], tmp_path: Path, columns: list[Any], expected: list[Any]
+) -> None:
+    paths = str(tmp_path / "raw" / "*.h5ad")
+    assert labels(*columns, input=FileInput(paths=paths, numeric_columns=["donor"])) == expected
+    assert open_index(tmp_path / "out").obs_columns["donor"].dtype in ("int64", "Int64", "float64")
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        pytest.param(["1", "x", "2", "x"], "row 1: 'x' is not a number", id="text"),
+        pytest.param(["1", "2", "3", "nan"], "row 3: 'nan' is not a number", id="nan"),
+        pytest.param([True, False, True, True], "row 0: 'True' is not a number", id="booleans"),
+        pytest.param(["0.5", "1", str(BIG), "2"], f"row 2: {BIG} cannot stay exact beside fractions", id="mixture"),
+        pytest.param(np.array([2**64 - 1] * 4, np.uint64), f"row 0: '{2**64 - 1}' is larger than 64 bits", id="uint64"),
+    ],
+)
+def test_what_is_no_number(labels: Callable[..., list[Any]], tmp_path: Path, column: Any, message: str) -> None:
+    chosen = FileInput(paths=str(tmp_path / "raw" / "*.h5ad"), numeric_columns=["donor"])
+    with pytest.raises(ScvaeDataError, match=rf"SRX0\.h5ad: obs column donor, {message}.*; correct it, or leave"):
+        labels(column, input=chosen)
+
+
+def test_numeric_columns_that_no_file_has(labels: Callable[..., list[Any]], tmp_path: Path) -> None:
+    chosen = FileInput(paths=str(tmp_path / "raw" / "*.h5ad"), numeric_columns=["age"])
+    with pytest.raises(ConfigError, match=r"input\.numeric_columns: no file has age; there are: donor"):
+        labels(TEXT, input=chosen)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import re
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 
-__all__ = ["EXACT", "as_label", "label"]
+__all__ = ["EXACT", "as_label", "label", "number"]
 
 EXACT = 2**53
 """Whole numbers up to here are exact as floats."""
 LONGEST = 2.0**63
+NUMBER = re.compile(r"[+-]?([0-9]+|([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][+-]?[0-9]+)?)")
 WHOLE = re.compile(r"(-?[1-9][0-9]*|0)\.0")
 
 
@@ -56,3 +58,24 @@ def as_label(value: Any) -> str:
     if WHOLE.fullmatch(text):
         return text[:-2]
     return text.capitalize() if text.lower() in ("true", "false") else text
+
+
+def number(text: str) -> int | float:
+    """Return the number that a text spells, as an integer where it is written as one.
+
+    Raises
+    ------
+    ValueError
+        It spells none, or one that 64 bits cannot hold.
+
+    Examples
+    --------
+    >>> [number(text) for text in ("007", "-1.50", "1e3", "9007199254740993")]
+    [7, -1.5, 1000.0, 9007199254740993]
+    """
+    if not NUMBER.fullmatch(text):
+        raise ValueError(f"{text!r} is not a number")
+    value = float(text) if set(text) & set(".eE") else int(text)
+    if math.isinf(value) or (isinstance(value, int) and not -(2**63) <= value < 2**63):
+        raise ValueError(f"{text!r} is larger than 64 bits hold")
+    return value

@@ -4,11 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 from tests.support.pipeline import position_counts
 
 from scvae_data.errors import ConfigError
-from scvae_data.processing.settings.inputs import FileInput, ManifestInput, accession_from_path, source_names
+from scvae_data.processing.settings.inputs import FileInput, InputFile, ManifestInput, accession_from_path, source_names
 
 
 @pytest.mark.parametrize(
@@ -93,7 +95,7 @@ def test_10x_files_that_a_folder_leaves_out_are_named(tmp_path: Path, caplog: py
 def test_folders_of_one_name_are_told_apart_or_named(
     write_raw: Callable[..., Path], process: Callable[..., Any]
 ) -> None:
-    names = [f"{sample}/counts_{kind}/adata.h5ad" for sample in ("donor_1", "donor_2") for kind in ("filtered",)]
+    names = [f"{sample}/counts_filtered/adata.h5ad" for sample in ("donor_1", "donor_2")]
     first, second = (write_raw(name, position_counts(3, 3, offset=9 * n), list("ABC")) for n, name in enumerate(names))
     process([first, second])
     third = write_raw("donor_1/counts_unfiltered/adata.h5ad", position_counts(3, 3, offset=50), list("ABC"))
@@ -127,7 +129,7 @@ def test_manifest(tmp_path: Path) -> None:
     manifest = tmp_path / "m.csv"
     manifest.write_text("path,srx_accession,tissue,age\na.h5ad,SRX1,lung,3\n")
     (file,) = ManifestInput(manifest=str(manifest)).files()
-    assert (file.path, file.accession, file.obs_values) == (tmp_path / "a.h5ad", "SRX1", {"tissue": "lung", "age": 3})
+    assert (file.path, file.accession, file.obs_values) == (tmp_path / "a.h5ad", "SRX1", {"tissue": "lung", "age": "3"})
 
 
 @pytest.mark.parametrize(
@@ -151,3 +153,94 @@ def test_bad_manifest(tmp_path: Path, text: str, message: str) -> None:
 def test_source_names_do_not_depend_on_where_the_inputs_lie() -> None:
     for root in ("/x", "/y/z"):
         assert source_names([Path(root, "a/1.h5"), Path(root, "b/1.h5")]) == ["a/1.h5", "b/1.h5"]
+
+
+# --- what a manifest says -------------------------------------------------------------------------------------------
+
+
+def manifest(folder: Path, text: str, name: str = "m.csv", **settings: Any) -> list[InputFile]:
+    for file in ("a.h5ad", "b.h5ad"):
+        (folder / file).touch()
+    (folder / name).write_text(text)
+    return ManifestInput(manifest=str(folder / name), **settings).files()
+
+
+def test_manifest_text_is_text(tmp_path: Path) -> None:
+    text = "path, srx_accession, donor, group, day\na.h5ad, SRX1, 1.10, None, 2024-01-02\nb.h5ad, SRX2, 007, NA,\n"
+    first, second = manifest(tmp_path, text)
+    assert (first.accession, second.accession) == ("SRX1", "SRX2")
+    assert first.obs_values == {"donor": "1.10", "group": "None", "day": "2024-01-02"}
+    assert second.obs_values == {"donor": "007", "group": "NA", "day": None}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("7", 7), ("007", 7), ("1.50", 1.5), ("-1e3", -1000.0), ("9007199254740993", 2**53 + 1), ("", None)],
+)
+def test_numbers_are_parsed_where_they_are_wanted(tmp_path: Path, text: str, value: float | None) -> None:
+    first, _ = manifest(tmp_path, f"path,age,sex\na.h5ad,{text},1\nb.h5ad,3,2\n", numeric_columns=["age"])
+    assert first.obs_values == {"age": value, "sex": "1"}
+    assert type(first.obs_values["age"]) is type(value)
+
+
+@pytest.mark.parametrize("text", ["abc", "1 000", "NA", "0x1f", "TRUE", "1_000", "nan", "inf", "1e999", "9" * 20])
+def test_what_is_no_number_is_refused_with_its_cell(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match=rf"m\.csv: row 2, column age: '{text}' is .*; correct it, or leave age out"):
+        manifest(tmp_path, f"path,age\na.h5ad,1\nb.h5ad,{text}\n", numeric_columns=["age"])
+
+
+def test_numeric_columns_is_a_list() -> None:
+    with pytest.raises(ConfigError, match=r"input\.numeric_columns=age must be a list, \[age\]"):
+        ManifestInput(numeric_columns="age")
+
+
+def test_parquet_keeps_its_types(tmp_path: Path) -> None:
+    for name in ("a.h5ad", "b.h5ad"):
+        (tmp_path / name).touch()
+    table = pd.DataFrame(
+        {
+            "path": ["a.h5ad", "b.h5ad"],
+            "srx_accession": [1, 2],
+            "cell_id": pd.array([2**60 + 1, None], dtype="Int64"),
+            "age": [1.5, np.nan],
+            "smoker": [True, False],
+            "donor": ["None", None],
+            "day": pd.to_datetime(["2024-01-02", None]),
+            "stage": pd.Categorical(["I", "II"]),
+        },
+        index=[5, 7],
+    )
+    table.to_parquet(tmp_path / "m.parquet")
+    first, second = ManifestInput(manifest=str(tmp_path / "m.parquet")).files()
+    assert (first.accession, second.accession) == ("1", "2")
+    assert first.obs_values == {
+        "cell_id": 2**60 + 1, "age": 1.5, "smoker": True, "donor": "None", "day": "2024-01-02 00:00:00", "stage": "I",
+    }  # fmt: skip
+    assert second.obs_values == {
+        "cell_id": None, "age": None, "smoker": False, "donor": None, "day": None, "stage": "II",
+    }  # fmt: skip
+    table.set_index("path").to_parquet(tmp_path / "m.parquet")
+    assert ManifestInput(manifest=str(tmp_path / "m.parquet")).files() == [first, second]
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        pytest.param(pd.DataFrame({"file": ["a.h5ad"]}), "no column 'path' among file", id="no path"),
+        pytest.param(
+            pd.DataFrame({"path": ["a.h5ad"], "x": [[1, 2]]}), "column x holds lists or structures", id="nested"
+        ),
+        pytest.param(None, "cannot be read as Parquet", id="damaged"),
+    ],
+)
+def test_bad_parquet(tmp_path: Path, table: pd.DataFrame | None, message: str) -> None:
+    path = tmp_path / "m.parquet"
+    path.write_bytes(b"PAR1") if table is None else table.to_parquet(path)
+    with pytest.raises(ConfigError, match=message) as caught:
+        ManifestInput(manifest=str(path)).files()
+    assert "\n" not in str(caught.value)
+
+
+def test_two_accession_columns(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="has both srx_accession and SRX_accession; leave one out"):
+        manifest(tmp_path, "path,srx_accession,SRX_accession\na.h5ad,SRX1,SRX2\n")

@@ -26,6 +26,7 @@ from scvae_data.processing.genes.columns import Columns
 from scvae_data.processing.genes.names import ENSEMBL, unversioned
 from scvae_data.processing.genes.universe import Universe
 from scvae_data.processing.settings.genes import AnyGeneRules, ListRules
+from scvae_data.processing.settings.text_table import read_text_table
 from scvae_data.store import GENE_LIST_FILE, GeneList, read_gene_list
 
 __all__ = ["GeneFiles", "WantedGenes", "read_gene_files", "read_mapping", "read_wanted", "resolve"]
@@ -247,8 +248,6 @@ def read_mapping(path: str | None) -> dict[str, str]:
         return {}
     if not Path(path).is_file():
         raise ConfigError(f"genes.mapping: {path} does not exist")
-    table = pd.read_csv(path, sep=None, engine="python", dtype=str)
-    if not {"id", "symbol"} <= set(table.columns):
-        raise ConfigError(f"{path}: needs columns 'id' and 'symbol', has {', '.join(map(str, table.columns))}")
-    table = table.dropna(subset=["id", "symbol"])
-    return {symbol: unversioned(key) for symbol, key in zip(table["symbol"], table["id"], strict=True)}
+    table = read_text_table(Path(path), ["id", "symbol"])
+    pairs = zip(table.column("symbol"), table.column("id"), strict=True)
+    return {symbol: unversioned(key) for symbol, key in pairs if symbol and key}

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from scvae_data.errors import InputError
 from scvae_data.processing.facts import ACCESSION_COLUMNS, InputFacts
-from scvae_data.processing.labels import EXACT, label
+from scvae_data.processing.labels import EXACT, label, number
 from scvae_data.processing.scan.job import ScanJob
 from scvae_data.processing.settings.control import ControlSubset
 from scvae_data.processing.sort.obs_schema import ARROW, ScannedCells, is_ours, is_text, our_columns
@@ -92,7 +92,7 @@ def read_cells(job: ScanJob, file: InputFacts, reader: Reader, rank: int) -> Fil
     InputError
         Controls are wanted, and the file has no column that tells them.
     """
-    obs = input_obs(reader, file, job.obs_columns)
+    obs = input_obs(reader, file, job.obs_columns, job.numeric_columns)
     accessions, names = cell_names(reader, file, rank)
     return FileCells(obs, accessions, names, control_mask(job.control, file, reader))
 
@@ -113,8 +113,14 @@ def control_mask(control: ControlSubset | None, file: InputFacts, reader: Reader
     return control.mask(reader.obs([column])[column].astype(object))
 
 
-def input_obs(reader: Reader, file: InputFacts, columns: Sequence[str] | None) -> InputObs:
-    """Read the wanted obs columns of a file; manifest values stand before columns of the file."""
+def input_obs(reader: Reader, file: InputFacts, columns: Sequence[str] | None, numeric: Sequence[str] = ()) -> InputObs:
+    """Read the wanted obs columns of a file; manifest values stand before columns of the file.
+
+    Raises
+    ------
+    InputError
+        A column that is wanted as numbers holds something else.
+    """
     wanted = [name for name in file.obs_columns if columns is None or name in columns]
     wanted = [name for name in wanted if name != file.accession_column]
     frame = reader.obs(wanted)
@@ -123,9 +129,44 @@ def input_obs(reader: Reader, file: InputFacts, columns: Sequence[str] | None) -
     for name, value in extra.items():
         taken[free_name(name, taken)] = pd.Series([value] * reader.n_obs)
     for name in wanted:
-        taken[free_name(name, taken)] = frame[name].reset_index(drop=True)
+        series = frame[name].reset_index(drop=True)
+        taken[free_name(name, taken)] = numbers(series, file.path, name) if name in numeric else series
     kinds = {name: kind_of(series) for name, series in taken.items()}
     return InputObs(pd.DataFrame(taken, index=pd.RangeIndex(reader.n_obs)), kinds)
+
+
+def numbers(series: pd.Series, path: str, name: str) -> pd.Series:
+    """Return a column as numbers: integers where all are written so; text is parsed, ``""`` is missing.
+
+    Raises
+    ------
+    InputError
+        Names the first cell that is no number, or that could not stay exact beside the others.
+    """
+    if kind_of(series).rstrip("?") in ("int", "long", "float", "none"):
+        return series
+    codes, distinct = pd.factorize(series)
+    values = [read_number(value) for value in distinct]
+    whole = all(value is None or isinstance(value, int) for value in values)
+    for place, value in enumerate(values):
+        if isinstance(value, str) or (not whole and isinstance(value, int) and abs(value) > EXACT):
+            why = value if isinstance(value, str) else f"{value} cannot stay exact beside fractions"
+            raise InputError(
+                path, "not_a_number",
+                f"obs column {name}, row {int(np.flatnonzero(codes == place)[0])}: {why}; correct it, or leave {name} "
+                "out of input.numeric_columns",
+            )  # fmt: skip
+    table = pd.Series([*values, None], dtype="Int64" if whole else "Float64")
+    return table.take(codes % len(table)).reset_index(drop=True)  # a missing value has the code -1
+
+
+def read_number(value: Any) -> int | float | str | None:
+    """Return the number that a value spells, None for an empty text, or what is wrong with it."""
+    text = label(value).strip()
+    try:
+        return number(text) if text else None
+    except ValueError as error:
+        return str(error)
 
 
 def free_name(name: str, taken: Mapping[str, Any]) -> str:

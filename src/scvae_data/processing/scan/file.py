@@ -91,7 +91,8 @@ def scan_key(file: InputFacts, job: ScanJob, rank: int, meanings: Sequence[str])
     """Hash everything a scan's result depends on."""
     parts = [
         SPOOL_VERSION, FORMAT_VERSION, asdict(file), job.qc, job.control, job.order, job.obs_columns, job.run_entries,
-        job.count_tolerance, meanings, rank, [(column.name, column.dtype) for column in our_columns("scan")],
+        job.count_tolerance, job.numeric_columns, meanings, rank,
+        [(column.name, column.dtype) for column in our_columns("scan")],
         [(one.name, one.prefixes, sorted(one.symbols), sorted(one.ids)) for one in GENE_CLASSES],
     ]  # fmt: skip
     return hashlib.sha256(json.dumps([repr(part) for part in parts]).encode()).hexdigest()

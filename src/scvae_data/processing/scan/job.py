@@ -35,6 +35,8 @@ class ScanJob:
         Input obs columns to keep; None keeps all.
     count_tolerance
         How far a value may be from a whole number and still be rounded to it.
+    numeric_columns
+        Columns of text that are wanted as numbers.
     limits
         What one file may ask for.
     readers
@@ -52,6 +54,7 @@ class ScanJob:
     order: OrderKey
     obs_columns: Sequence[str] | None
     count_tolerance: float = 0.0
+    numeric_columns: tuple[str, ...] = ()
     limits: Limits = DEFAULT_LIMITS
     readers: tuple[str, ...] = ()
     run_entries: int = 6_000_000

@@ -61,7 +61,7 @@ def scan_tasks(context: Context, surveyed: Surveyed) -> list[Task]:
     order = OrderKey(settings.seed, settings.chunking.order, settings.chunking.group_column)
     job = ScanJob(
         context.work, len(surveyed.universe.keys), settings.qc, settings.control, order, inputs.obs_columns,
-        inputs.count_tolerance, inputs.limits, tuple(inputs.readers),
+        inputs.count_tolerance, tuple(inputs.numeric_columns), inputs.limits, tuple(inputs.readers),
     )  # fmt: skip
     meanings = surveyed.universe.meanings()
     seen: Counter[str] = Counter()

@@ -12,19 +12,18 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from scvae_data.errors import ConfigError
+from scvae_data.processing.labels import label, number
+from scvae_data.processing.settings.text_table import read_text_table
 from scvae_data.readers.folders import InputsBelow, find_inputs, in_words, patterns
 from scvae_data.store import SRX_COLUMN
 from scvae_data.system.hdf5_guard import DEFAULT_LIMITS, Limits
 from scvae_data.wording import counted
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 __all__ = [
     "SUFFIXES",
@@ -37,6 +36,7 @@ __all__ = [
     "accession_from_path",
     "check_accession",
     "source_names",
+    "wanted_number",
 ]
 
 log = logging.getLogger(__name__)
@@ -95,6 +95,9 @@ class Inputs:
         Accept several files of one accession.
     obs_columns
         Input obs columns to keep; None keeps all (an error beyond 50).
+    numeric_columns
+        Columns of text, of the manifest or of the files' obs, that are wanted
+        as numbers; one that holds anything else is refused.
     full_hash
         Hash whole files instead of samples of them: sure to see every
         change, and as much reading again as the run itself.
@@ -113,6 +116,7 @@ class Inputs:
 
     merge_same_accession: bool = False
     obs_columns: Sequence[str] | None = None
+    numeric_columns: Sequence[str] = ()
     full_hash: bool = False
     count_tolerance: float = 0.0
     max_table_bytes: int = DEFAULT_LIMITS.max_table_bytes
@@ -125,11 +129,18 @@ class Inputs:
         for name in ("max_table_bytes", "max_inflation"):
             if not isinstance(value := getattr(self, name), int) or value < 1:
                 raise ConfigError(f"input.{name}={value!r} must be a whole number of at least 1")
+        if isinstance(self.numeric_columns, str):
+            raise ConfigError(f"input.numeric_columns={self.numeric_columns} must be a list, [{self.numeric_columns}]")
 
     @property
     def limits(self) -> Limits:
         """What one input may ask for."""
         return Limits(self.max_table_bytes, self.max_inflation)
+
+    @property
+    def of_content(self) -> dict[str, Any]:
+        """Settings that change the content of chunks and are set; with none, chunks are as if there were no such."""
+        return {"numeric_columns": sorted(self.numeric_columns)} if self.numeric_columns else {}
 
     simulated = False
 
@@ -180,37 +191,38 @@ class ManifestInput(Inputs):
     manifest
         CSV, TSV or Parquet with a column ``path`` (relative paths start at
         the manifest's folder), optionally ``srx_accession``; any further
-        column becomes an obs column.
+        column becomes an obs column: of text, as it is written, unless
+        `numeric_columns` names it. Parquet keeps its types.
     """
 
     manifest: str | None = None
 
     def files(self) -> list[InputFile]:
         """Read the manifest."""
-        import pandas as pd  # here: training on raw files, by the older names, starts without it
-
         if not self.manifest:
             raise ConfigError("input.manifest is not set; give a CSV or Parquet file with a column 'path'")
         path = Path(self.manifest).absolute()
-        table = read_manifest(path)
-        known = {"path", "srx_accession", SRX_COLUMN}
-        files = []
-        for number, row in enumerate(table.to_dict("records"), start=1):
-            if not isinstance(row["path"], str) or not row["path"]:
-                raise ConfigError(f"{path}: row {number} has no path; every row names one file")
-            accession = row.get("srx_accession", row.get(SRX_COLUMN))
-            target = path.parent / row["path"]
-            if not target.exists():
-                raise ConfigError(f"{path}: row {number} names {target}, which does not exist")
-            values = {str(k): None if pd.isna(v) else v for k, v in row.items() if k not in known}
-            named = None if accession is None or pd.isna(accession) else check_accession(str(accession), path)
-            files.append(InputFile(target.absolute(), named, values))
+        files = [self._file(path, number, row) for number, row in enumerate(read_manifest(path), start=1)]
         if not files:
             raise ConfigError(f"{path}: the manifest lists no file")
         twice = [str(name) for name, n in Counter(file.path for file in files).items() if n > 1]
         if twice:
             raise ConfigError(f"{path}: the manifest lists {min(twice)} more than once")
         return files
+
+    def _file(self, path: Path, number: int, row: Mapping[str, ObsValue]) -> InputFile:
+        """Return the file that a row names."""
+        if not isinstance(row["path"], str) or not row["path"]:
+            raise ConfigError(f"{path}: row {number} has no path; every row names one file")
+        target = path.parent / row["path"]
+        if not target.exists():
+            raise ConfigError(f"{path}: row {number} names {target}, which does not exist")
+        accession = row.get("srx_accession", row.get(SRX_COLUMN))
+        named = None if accession is None else check_accession(label(accession), path)
+        values = {name: value for name, value in row.items() if name not in ("path", "srx_accession", SRX_COLUMN)}
+        for name in [name for name in values if name in self.numeric_columns]:
+            values[name] = wanted_number(values[name], f"{path}: row {number}", name)
+        return InputFile(target.absolute(), named, values)
 
 
 @dataclass(frozen=True)
@@ -281,31 +293,54 @@ def warn_of_others(folder: Path, found: InputsBelow, taken: Collection[Path]) ->
         )  # fmt: skip
 
 
-def read_manifest(path: Path) -> pd.DataFrame:
-    """Read a manifest table and check that it has a column ``path``."""
-    import pandas as pd
-
+def read_manifest(path: Path) -> list[dict[str, ObsValue]]:
+    """Read the rows of a manifest, a table with a column ``path``; a text file's fields are text, or None if empty."""
     if not path.is_file():
         raise ConfigError(f"input.manifest: {path} does not exist")
-    if path.suffix in {".parquet", ".pq"}:
-        table = pd.read_parquet(path)
+    if path.suffix.lower() in {".parquet", ".pq"}:
+        rows = read_parquet_rows(path, "path")
     else:
-        table = read_text_table(path, sep="\t" if ".tsv" in path.suffixes else ",")
-    if "path" not in table.columns:
+        table = read_text_table(path, ["path"])
+        rows = [dict(zip(table.columns, [field or None for field in row], strict=True)) for row in table.rows]
+    if rows and {"srx_accession", "SRX_accession"} <= rows[0].keys():
+        raise ConfigError(f"{path}: has both srx_accession and SRX_accession; leave one out")
+    return rows
+
+
+def read_parquet_rows(path: Path, needed: str) -> list[dict[str, ObsValue]]:
+    """Read the rows of a Parquet table; numbers and booleans stay, all else becomes text."""
+    import pyarrow as pa  # here: training on raw files, by the older names, starts without it
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise ConfigError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}; write it again") from error
+    names = [name for name in table.column_names if not re.fullmatch(r"__index_level_\d+__", name)]
+    if needed not in names:
+        raise ConfigError(f"{path}: no column {needed!r} among {', '.join(names)}")
+    if nested := [field.name for field in table.schema if pa.types.is_nested(field.type)]:
+        raise ConfigError(f"{path}: column {nested[0]} holds lists or structures; store text, numbers or booleans")
+    return [{name: plain(value) for name, value in row.items()} for row in table.select(names).to_pylist()]
+
+
+def plain(value: Any) -> ObsValue:
+    """Return a value of a Parquet table as text, number, boolean, or None where it is missing."""
+    if value is None or value != value:  # NaN, and missing times
+        return None
+    return value if isinstance(value, bool | int | float) else label(value)
+
+
+def wanted_number(value: ObsValue, where: str, column: str) -> int | float | None:
+    """Return a value of one of ``input.numeric_columns`` as a number; None where it is missing."""
+    if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
+        return value
+    try:
+        return number(label(value))
+    except ValueError as error:
         raise ConfigError(
-            f"{path}: no column 'path' among {', '.join(map(str, table.columns))}; columns are separated by commas, "
-            "or by tabs in a .tsv"
-        )
-    return table
-
-
-def read_text_table(path: Path, sep: str) -> pd.DataFrame:
-    """Read a CSV or TSV; columns of codes such as ``007`` stay text."""
-    import pandas as pd
-
-    text = pd.read_csv(path, sep=sep, dtype=str)
-    codes = [name for name in text.columns if text[name].str.fullmatch(r"0\d+", na=False).any()]
-    return pd.read_csv(path, sep=sep, dtype=dict.fromkeys(codes, str))
+            f"{where}, column {column}: {error}; correct it, or leave {column} out of input.numeric_columns"
+        ) from error
 
 
 def check_accession(accession: str, origin: Path) -> str:

@@ -77,6 +77,7 @@ class Settings:
             self.qc, genes, self.normalization, self.chunking, self.control,
             self.input.obs_columns, self.input.count_tolerance,
         ]  # fmt: skip
+        parts += [self.input.of_content] if self.input.of_content else []
         plain = [asdict(part) if is_dataclass(part) and not isinstance(part, type) else part for part in parts]
         rules = json.dumps([self.seed, self.keep_duplicates, *plain], default=str)
         return hashlib.sha256((rules + inputs).encode()).hexdigest()[:32]

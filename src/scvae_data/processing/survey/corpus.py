@@ -69,19 +69,16 @@ def check_together(files: Sequence[InputFacts], settings: Settings) -> None:
 
 def check_obs_columns(files: Sequence[InputFacts], inputs: Inputs) -> None:
     """Refuse too many obs columns, and wanted ones that no file has."""
+    known = {column for file in files for column in (*file.obs_columns, *file.obs_values)}
+    for key in ("obs_columns", "numeric_columns"):
+        if unknown := sorted(set(getattr(inputs, key) or ()) - known):
+            raise ConfigError(f"input.{key}: no file has {', '.join(unknown)}; there are: {', '.join(sorted(known))}")
     if inputs.obs_columns is None:
         columns = sorted({column for file in files for column in file.obs_columns})
         if len(columns) > MAX_OBS_COLUMNS:
             raise ConfigError(
                 f"the inputs have {len(columns)} obs columns together, more than {MAX_OBS_COLUMNS}; choose with "
                 f"input.obs_columns='[{columns[0]},{columns[1]},…]' ([] keeps none); there are: {', '.join(columns)}"
-            )
-    else:
-        known = {column for file in files for column in (*file.obs_columns, *file.obs_values)}
-        unknown = sorted(set(inputs.obs_columns) - known)
-        if unknown:
-            raise ConfigError(
-                f"input.obs_columns: no file has {', '.join(unknown)}; there are: {', '.join(sorted(known))}"
             )
 
 
