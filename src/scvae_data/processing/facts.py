@@ -121,6 +121,9 @@ class FileScan:
         Cells lost per rule, in the order of the rules.
     obs_kinds
         Kind of each of the file's own obs columns.
+    unmatched
+        Its cells that the table of cells has no row for, that table's rows of the file without a cell, and an
+        example of either; empty without a table.
     runs
         Paths of its sorted runs below the work folder, without suffix.
     bounds
@@ -142,6 +145,7 @@ class FileScan:
     evidence: list[str] = field(default_factory=list)
     seconds: float = 0.0
     n_copies: int = 0
+    unmatched: dict[str, Any] = field(default_factory=dict)
 
     @property
     def sorted_runs(self) -> list[SpooledRun]:

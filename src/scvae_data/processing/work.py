@@ -79,6 +79,10 @@ class WorkFolder:
         """Folder of the distinct gene tables, by their hash."""
         return self.path / "tables"
 
+    def obs_rows(self, number: int) -> Path:
+        """What the table of cells says of input ``number``."""
+        return self.path / "obs_table" / f"{number:06d}.arrow"
+
     def gene_map(self, table: str) -> Path:
         """Place of each column of a gene table in the universe."""
         return self.path / "maps" / f"{table}.npy"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Number
 from typing import Any
 
 import numpy as np
@@ -14,10 +13,12 @@ from numpy.typing import NDArray
 
 from scvae_data.errors import InputError
 from scvae_data.processing.facts import ACCESSION_COLUMNS, InputFacts
-from scvae_data.processing.labels import EXACT, label, number
+from scvae_data.processing.labels import label
 from scvae_data.processing.scan.job import ScanJob
+from scvae_data.processing.scan.joined import Joined, join
 from scvae_data.processing.settings.control import ControlSubset
-from scvae_data.processing.sort.obs_schema import ARROW, ScannedCells, is_ours, is_text, our_columns
+from scvae_data.processing.sort.obs_kinds import kind_of, numbers, to_arrow
+from scvae_data.processing.sort.obs_schema import ScannedCells, is_ours, our_columns
 from scvae_data.readers.base import Reader
 
 __all__ = ["FileCells", "InputObs", "cell_names", "input_obs", "read_cells", "spooled_obs", "unique_names"]
@@ -59,12 +60,15 @@ class FileCells:
         Function from row numbers to names that are unique in the directory.
     control
         Which cells are controls, shape (n_obs,); None where all cells are wanted.
+    unmatched
+        Between the file and the table of cells, see `Joined`; empty without a table.
     """
 
     obs: InputObs
     accessions: NDArray[np.object_]
     names: Any
     control: NDArray[np.bool_] | None
+    unmatched: dict[str, Any]
 
     def groups(self, column: str | None, rows: NDArray[np.int64]) -> NDArray[np.object_]:
         """Return what cells are grouped by in group order; a file without the column is a group."""
@@ -79,29 +83,38 @@ class FileCells:
         return groups
 
 
-def read_cells(job: ScanJob, file: InputFacts, reader: Reader, rank: int) -> FileCells:
-    """Read what a file says of its cells.
+def read_cells(job: ScanJob, file: InputFacts, reader: Reader, number: int, rank: int) -> FileCells:
+    """Read what a file says of its cells, and the table of cells of them.
 
     Parameters
     ----------
+    number
+        Position of the file among the inputs.
     rank
         Position among the files of its accession: tells their cells' names apart.
 
     Raises
     ------
     InputError
-        Controls are wanted, and the file has no column that tells them.
+        Controls are wanted, and the file has no column that tells them; or a column that is wanted as numbers
+        holds something else.
     """
-    obs = input_obs(reader, file, job.obs_columns, job.numeric_columns)
     accessions, names = cell_names(reader, file, rank)
-    return FileCells(obs, accessions, names, control_mask(job.control, file, reader))
+    joined = Joined()
+    if job.obs_table:
+        of_cells = accessions if file.accession is None else None
+        joined = join(file.path, job.work.obs_rows(number), of_cells, reader.barcodes())
+    obs = input_obs(reader, file, job.obs_columns, job.numeric_columns, joined.frame)
+    return FileCells(obs, accessions, names, control_mask(job.control, file, reader, joined.frame), joined.unmatched)
 
 
-def control_mask(control: ControlSubset | None, file: InputFacts, reader: Reader) -> NDArray[np.bool_] | None:
+def control_mask(
+    control: ControlSubset | None, file: InputFacts, reader: Reader, joined: pd.DataFrame
+) -> NDArray[np.bool_] | None:
     """Return which cells of the file are controls; None where all cells are wanted."""
     if control is None:
         return None
-    column = control.find_column((*file.obs_columns, *file.obs_values))
+    column = control.find_column((*file.obs_columns, *file.obs_values, *joined.columns))
     if column is None:
         raise InputError(
             file.path, "no_control_column",
@@ -110,17 +123,19 @@ def control_mask(control: ControlSubset | None, file: InputFacts, reader: Reader
         )  # fmt: skip
     if column in file.obs_values:
         return control.mask(pd.Series([file.obs_values[column]] * reader.n_obs, dtype=object))
+    if column in joined:
+        return control.mask(joined[column].astype(object))
     return control.mask(reader.obs([column])[column].astype(object))
 
 
-def input_obs(reader: Reader, file: InputFacts, columns: Sequence[str] | None, numeric: Sequence[str] = ()) -> InputObs:
-    """Read the wanted obs columns of a file; manifest values stand before columns of the file.
-
-    Raises
-    ------
-    InputError
-        A column that is wanted as numbers holds something else.
-    """
+def input_obs(
+    reader: Reader,
+    file: InputFacts,
+    columns: Sequence[str] | None,
+    numeric: Sequence[str],
+    joined: pd.DataFrame,
+) -> InputObs:
+    """Read the wanted obs columns of a file: the manifest's values, then the table's of cells, then the file's own."""
     wanted = [name for name in file.obs_columns if columns is None or name in columns]
     wanted = [name for name in wanted if name != file.accession_column]
     frame = reader.obs(wanted)
@@ -128,45 +143,14 @@ def input_obs(reader: Reader, file: InputFacts, columns: Sequence[str] | None, n
     taken: dict[str, pd.Series] = {}
     for name, value in extra.items():
         taken[free_name(name, taken)] = pd.Series([value] * reader.n_obs)
+    for name in joined.columns:
+        if columns is None or name in columns:
+            taken[free_name(name, taken)] = joined[name]
     for name in wanted:
         series = frame[name].reset_index(drop=True)
         taken[free_name(name, taken)] = numbers(series, file.path, name) if name in numeric else series
     kinds = {name: kind_of(series) for name, series in taken.items()}
     return InputObs(pd.DataFrame(taken, index=pd.RangeIndex(reader.n_obs)), kinds)
-
-
-def numbers(series: pd.Series, path: str, name: str) -> pd.Series:
-    """Return a column as numbers: integers where all are written so; text is parsed, ``""`` is missing.
-
-    Raises
-    ------
-    InputError
-        Names the first cell that is no number, or that could not stay exact beside the others.
-    """
-    if kind_of(series).rstrip("?") in ("int", "long", "float", "none"):
-        return series
-    codes, distinct = pd.factorize(series)
-    values = [read_number(value) for value in distinct]
-    whole = all(value is None or isinstance(value, int) for value in values)
-    for place, value in enumerate(values):
-        if isinstance(value, str) or (not whole and isinstance(value, int) and abs(value) > EXACT):
-            why = value if isinstance(value, str) else f"{value} cannot stay exact beside fractions"
-            raise InputError(
-                path, "not_a_number",
-                f"obs column {name}, row {int(np.flatnonzero(codes == place)[0])}: {why}; correct it, or leave {name} "
-                "out of input.numeric_columns",
-            )  # fmt: skip
-    table = pd.Series([*values, None], dtype="Int64" if whole else "Float64")
-    return table.take(codes % len(table)).reset_index(drop=True)  # a missing value has the code -1
-
-
-def read_number(value: Any) -> int | float | str | None:
-    """Return the number that a value spells, None for an empty text, or what is wrong with it."""
-    text = label(value).strip()
-    try:
-        return number(text) if text else None
-    except ValueError as error:
-        return str(error)
 
 
 def free_name(name: str, taken: Mapping[str, Any]) -> str:
@@ -175,62 +159,6 @@ def free_name(name: str, taken: Mapping[str, Any]) -> str:
     while is_ours(name) or name in taken:
         name = f"orig_{name}"
     return name
-
-
-def kind_of(series: pd.Series) -> str:
-    """Return the kind of a file's column; ``?`` marks missing values.
-
-    It is bool, int, long (whole numbers, some too large for a float), float,
-    string, label (text that was made of numbers: categories, whole numbers
-    beyond 64 bits), or none without a value.
-    """
-    if series.isna().all():
-        return "none?"
-    categorical = isinstance(series.dtype, pd.CategoricalDtype)
-    values = pd.Series(series.cat.categories) if categorical else series
-    missing = "?" if series.isna().any() else ""
-    if pd.api.types.is_bool_dtype(values):
-        return "bool" + missing
-    if pd.api.types.is_object_dtype(values):
-        return kind_of_objects(values) + missing
-    if categorical and pd.api.types.is_numeric_dtype(values):
-        return "label" + missing
-    if pd.api.types.is_integer_dtype(values):
-        return kind_of_integers(int(values.min()), int(values.max())) + missing
-    if pd.api.types.is_float_dtype(values):
-        return "float"
-    return "string" + missing
-
-
-def kind_of_objects(values: pd.Series) -> str:
-    """Return the kind of a column of Python objects."""
-    types = {type(value) for value in values.dropna().unique()}
-    if types <= {bool, np.bool_}:
-        return "bool"
-    return "label" if any(issubclass(one, bool | np.bool_ | Number) for one in types) else "string"
-
-
-def kind_of_integers(least: int, largest: int) -> str:
-    """Return the kind of whole numbers in a range."""
-    if largest > np.iinfo(np.int64).max:
-        return "label"
-    return "int" if max(-least, largest) <= EXACT else "long"
-
-
-def to_arrow(series: pd.Series, kind: str) -> pa.Array:
-    """Return a column as an Arrow array of its kind; missing values become null."""
-    if kind == "none":
-        return pa.nulls(len(series), pa.float64())
-    if is_text(kind):
-        codes, distinct = pd.factorize(series)
-        names = pa.array([label(value) for value in distinct], pa.string())
-        return names.take(pa.array(codes, mask=codes < 0))
-    if kind == "bool":
-        return pa.array([None if pd.isna(value) else bool(value) for value in series.tolist()], pa.bool_())
-    if kind == "float":
-        single = series.dtype in ("float32", "Float32")
-        return pa.array(series if single else series.astype("float64"), from_pandas=True)
-    return pa.array(series, ARROW[kind], from_pandas=True)
 
 
 def spooled_obs(cells: ScannedCells, names: NDArray[np.object_], file_number: int, own: pa.Table) -> pa.Table:

@@ -91,7 +91,7 @@ def scan_key(file: InputFacts, job: ScanJob, rank: int, meanings: Sequence[str])
     """Hash everything a scan's result depends on."""
     parts = [
         SPOOL_VERSION, FORMAT_VERSION, asdict(file), job.qc, job.control, job.order, job.obs_columns, job.run_entries,
-        job.count_tolerance, job.numeric_columns, meanings, rank,
+        job.count_tolerance, job.numeric_columns, job.obs_table, meanings, rank,
         [(column.name, column.dtype) for column in our_columns("scan")],
         [(one.name, one.prefixes, sorted(one.symbols), sorted(one.ids)) for one in GENE_CLASSES],
     ]  # fmt: skip
@@ -123,7 +123,7 @@ class SlotScan:
     ) -> None:
         self.job, self.file, self.reader, self.slot, self.genes, self.number = job, file, reader, slot, genes, number
         self.tops = sorted(set(job.qc.percent_top))
-        self.cells = read_cells(job, file, reader, rank)
+        self.cells = read_cells(job, file, reader, number, rank)
         self.filter = QcFilter(job.qc, self.cells, job.work.scan(number).dropped)
         self.runs = SortedRuns(job, self.cells, genes.gene_map, number, file.path)
         release_memory()  # what reading names and obs left, before the rows come on top
@@ -146,6 +146,7 @@ class SlotScan:
             n_kept=self.runs.n_kept,
             lost=self.filter.lost,
             obs_kinds=self.cells.obs.kinds,
+            unmatched=self.cells.unmatched,
             runs=self.runs.paths,
             bounds=[asdict(bound) for bound in self.filter.bounds],
         )

@@ -37,6 +37,8 @@ class ScanJob:
         How far a value may be from a whole number and still be rounded to it.
     numeric_columns
         Columns of text that are wanted as numbers.
+    obs_table
+        Hash of the table of cells, whose rows of each file lie in the work folder; empty without one.
     limits
         What one file may ask for.
     readers
@@ -55,6 +57,7 @@ class ScanJob:
     obs_columns: Sequence[str] | None
     count_tolerance: float = 0.0
     numeric_columns: tuple[str, ...] = ()
+    obs_table: str = ""
     limits: Limits = DEFAULT_LIMITS
     readers: tuple[str, ...] = ()
     run_entries: int = 6_000_000

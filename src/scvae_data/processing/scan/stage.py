@@ -51,6 +51,7 @@ def scan(context: Context, surveyed: Surveyed) -> Scanned:
     scanned = scan_all(context, surveyed, scan_tasks(context, surveyed))
     check_cells_left(scanned.scans)
     warn_of_empty_files(scanned.scans)
+    tell_unmatched(scanned.scans)
     warn_of_losses(scanned.scans, context.settings.qc)
     return scanned
 
@@ -60,9 +61,18 @@ def scan_tasks(context: Context, surveyed: Surveyed) -> list[Task]:
     settings, inputs = context.settings, context.settings.input
     order = OrderKey(settings.seed, settings.chunking.order, settings.chunking.group_column)
     job = ScanJob(
-        context.work, len(surveyed.universe.keys), settings.qc, settings.control, order, inputs.obs_columns,
-        inputs.count_tolerance, tuple(inputs.numeric_columns), inputs.limits, tuple(inputs.readers),
-    )  # fmt: skip
+        work=context.work,
+        n_genes=len(surveyed.universe.keys),
+        qc=settings.qc,
+        control=settings.control,
+        order=order,
+        obs_columns=inputs.obs_columns,
+        count_tolerance=inputs.count_tolerance,
+        numeric_columns=tuple(inputs.numeric_columns),
+        obs_table=str(inputs.of_content.get("obs_table", "")),
+        limits=inputs.limits,
+        readers=tuple(inputs.readers),
+    )
     meanings = surveyed.universe.meanings()
     seen: Counter[str] = Counter()
     tasks = []
@@ -111,3 +121,23 @@ def warn_of_empty_files(scans: Sequence[FileScan], most: int = 5) -> None:
     if empty:
         named = ", ".join(f"{scan.source_file} ({lost_text(scan.lost)})" for scan in empty[:most])
         log.warning("no cell is kept of %s: %s", counted(len(empty), "file"), named)
+
+
+def tell_unmatched(scans: Sequence[FileScan], most: int = 5) -> None:
+    """Warn of cells that the table of cells has no row for, and of its rows that are of no cell, file by file."""
+    apart = [scan for scan in scans if scan.unmatched.get("cells") or scan.unmatched.get("rows")]
+    for scan in apart[:most]:
+        found = scan.unmatched
+        examples = ", ".join(
+            f"e.g. {where} {found[one]}" for one, where in (("cell", "cell"), ("row", "row")) if found[one] is not None
+        )
+        log.warning(
+            "input.obs_table: %s: %d of %s without a row, %s without a cell, %s",
+            scan.source_file, found["cells"], counted(scan.n_obs, "cell"), counted(found["rows"], "row"), examples,
+        )  # fmt: skip
+    if len(apart) > most:
+        n_cells, n_rows = (sum(scan.unmatched[what] for scan in apart) for what in ("cells", "rows"))
+        log.warning(
+            "input.obs_table: %s in all, %s without a row, %s without a cell; chunk_summary.json lists them",
+            counted(len(apart), "such file"), counted(n_cells, "cell"), counted(n_rows, "row"),
+        )  # fmt: skip

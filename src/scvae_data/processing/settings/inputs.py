@@ -22,6 +22,7 @@ from scvae_data.processing.labels import label, number
 from scvae_data.processing.settings.text_table import read_text_table
 from scvae_data.readers.folders import InputsBelow, find_inputs, in_words, patterns
 from scvae_data.store import SRX_COLUMN
+from scvae_data.store.files import sha256_file
 from scvae_data.system.hdf5_guard import DEFAULT_LIMITS, Limits
 from scvae_data.wording import counted
 
@@ -98,6 +99,11 @@ class Inputs:
     numeric_columns
         Columns of text, of the manifest or of the files' obs, that are wanted
         as numbers; one that holds anything else is refused.
+    obs_table
+        CSV, TSV or Parquet with a row per cell: a column ``barcode``, and
+        ``srx_accession`` or ``file`` (what obs calls ``source_file``, or a
+        path: relative ones start at the table's folder). Any further column
+        becomes an obs column, as those of a manifest do.
     full_hash
         Hash whole files instead of samples of them: sure to see every
         change, and as much reading again as the run itself.
@@ -117,6 +123,7 @@ class Inputs:
     merge_same_accession: bool = False
     obs_columns: Sequence[str] | None = None
     numeric_columns: Sequence[str] = ()
+    obs_table: str | None = None
     full_hash: bool = False
     count_tolerance: float = 0.0
     max_table_bytes: int = DEFAULT_LIMITS.max_table_bytes
@@ -140,7 +147,18 @@ class Inputs:
     @property
     def of_content(self) -> dict[str, Any]:
         """Settings that change the content of chunks and are set; with none, chunks are as if there were no such."""
-        return {"numeric_columns": sorted(self.numeric_columns)} if self.numeric_columns else {}
+        found: dict[str, Any] = {"numeric_columns": sorted(self.numeric_columns)} if self.numeric_columns else {}
+        if self.obs_table is not None:
+            found["obs_table"] = sha256_file(self.obs_table_path)
+        return found
+
+    @property
+    def obs_table_path(self) -> Path:
+        """The table of cells, which must exist."""
+        path = Path(str(self.obs_table)).expanduser().absolute()
+        if not path.is_file():
+            raise ConfigError(f"input.obs_table: {path} does not exist")
+        return path
 
     simulated = False
 

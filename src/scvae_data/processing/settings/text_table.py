@@ -24,6 +24,7 @@ __all__ = ["TextTable", "read_text", "read_text_table"]
 log = logging.getLogger(__name__)
 
 SEPARATORS = {",": "comma", "\t": "tab", ";": "semicolon"}
+MOST_KNOWN = 100_000
 # The mark of UTF-32 begins with that of UTF-16.
 MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
@@ -121,6 +122,7 @@ def table_of(path: Path, text: str, mark: str, n_before: int, needed: Sequence[s
         columns.pop()
     check_names(path, columns)
     table = TextTable(columns, [], [])
+    known: dict[str, str] = {}  # words that recur are held once: a table of cells has millions of fields
     for line, fields in rows:
         if not any(fields):
             continue
@@ -131,7 +133,8 @@ def table_of(path: Path, text: str, mark: str, n_before: int, needed: Sequence[s
                 f"{path}: line {n_before + line} has {len(fields)} fields and the header {len(columns)}; "
                 "quote fields that hold the separator, and write empty fields too"
             )
-        table.rows.append(fields)
+        keep = known.setdefault if len(known) < MOST_KNOWN else known.get
+        table.rows.append([keep(field, field) for field in fields])
         table.lines.append(n_before + line)
     return table
 

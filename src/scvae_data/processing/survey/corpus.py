@@ -50,8 +50,13 @@ def survey_inputs(inputs: Inputs, engine: Engine, tables: Path) -> tuple[list[In
     return [found[position] for position in sorted(found)], sorted(failed, key=lambda file: file.source_file)
 
 
-def check_together(files: Sequence[InputFacts], settings: Settings) -> None:
+def check_together(files: Sequence[InputFacts], settings: Settings, added: Sequence[str] = ()) -> None:
     """Refuse what the inputs must not be together.
+
+    Parameters
+    ----------
+    added
+        Obs columns that a table of cells adds.
 
     Raises
     ------
@@ -63,13 +68,13 @@ def check_together(files: Sequence[InputFacts], settings: Settings) -> None:
         check_species(files)
     if not settings.input.merge_same_accession:
         check_accessions(files)
-    check_obs_columns(files, settings.input)
-    check_group_column(files, settings.input, settings.chunking.group_column)
+    check_obs_columns(files, settings.input, added)
+    check_group_column(files, settings.input, settings.chunking.group_column, added)
 
 
-def check_obs_columns(files: Sequence[InputFacts], inputs: Inputs) -> None:
+def check_obs_columns(files: Sequence[InputFacts], inputs: Inputs, added: Sequence[str] = ()) -> None:
     """Refuse too many obs columns, and wanted ones that no file has."""
-    known = {column for file in files for column in (*file.obs_columns, *file.obs_values)}
+    known = {*added, *(column for file in files for column in (*file.obs_columns, *file.obs_values))}
     for key in ("obs_columns", "numeric_columns"):
         if unknown := sorted(set(getattr(inputs, key) or ()) - known):
             raise ConfigError(f"input.{key}: no file has {', '.join(unknown)}; there are: {', '.join(sorted(known))}")
@@ -115,12 +120,14 @@ def check_accessions(files: Sequence[InputFacts]) -> None:
         )
 
 
-def check_group_column(files: Sequence[InputFacts], inputs: Inputs, column: str | None) -> None:
+def check_group_column(
+    files: Sequence[InputFacts], inputs: Inputs, column: str | None, added: Sequence[str] = ()
+) -> None:
     """Refuse a column to group by that no file has; one that some lack makes those a group."""
     if column is None or column in ACCESSION_COLUMNS:
         return
     wanted = inputs.obs_columns
-    known = {name for file in files for name in (*file.obs_columns, *file.obs_values)}
+    known = {*added, *(name for file in files for name in (*file.obs_columns, *file.obs_values))}
     known = {name for name in known if wanted is None or name in wanted}
     if column not in known:
         raise ConfigError(

@@ -23,7 +23,7 @@ from scvae_data.processing.run.summary import human_bytes
 from scvae_data.processing.settings.inputs import SimulatedInput
 from scvae_data.processing.settings.run import Settings
 from scvae_data.processing.survey.corpus import check_together
-from scvae_data.processing.survey.stage import Surveyed, read_headers
+from scvae_data.processing.survey.stage import Surveyed, read_headers, table_columns
 from scvae_data.store import Chunking
 from scvae_data.wording import counted
 
@@ -167,7 +167,9 @@ def dry_run(
         """All that a run checks before it reads counts, in its order."""
         check_target(directory, overwrite=overwrite, resume=resume)
         check_failures(surveyed.failed, surveyed.n_files, settings.max_failed_fraction)
-        check_together(surveyed.files, settings)
+        check_together(surveyed.files, settings, table_columns(surveyed))
+        if surveyed.obs_table is not None:
+            surveyed.obs_table.rows_of(surveyed.files)
         if gene_files.wanted:
             resolve(gene_files.wanted, surveyed.universe)
 

@@ -25,9 +25,10 @@ from scvae_data.processing.run.context import Context
 from scvae_data.processing.run.losses import tell_failures
 from scvae_data.processing.settings.run import Settings
 from scvae_data.processing.survey.corpus import check_together, survey_inputs
+from scvae_data.processing.survey.obs_table import ObsTable, read_obs_table
 from scvae_data.processing.work import WorkFolder
 
-__all__ = ["Surveyed", "read_headers", "survey"]
+__all__ = ["Surveyed", "read_headers", "survey", "table_columns"]
 
 log = logging.getLogger(__name__)
 
@@ -46,12 +47,15 @@ class Surveyed:
         The genes of all files.
     listed
         The columns where a list names them, else None.
+    obs_table
+        What a table says of cells; None without one.
     """
 
     files: list[InputFacts]
     failed: list[FailedFile]
     universe: Universe
     listed: Choice | None = None
+    obs_table: ObsTable | None = None
 
     @property
     def n_files(self) -> int:
@@ -69,8 +73,10 @@ def survey(context: Context) -> Surveyed:
     """
     surveyed = read_headers(context.settings, context.engine, context.work.tables, context.gene_files)
     tell_failures(context, surveyed.n_files, surveyed.failed)
-    check_together(surveyed.files, context.settings)
+    check_together(surveyed.files, context.settings, table_columns(surveyed))
     tell_notes(surveyed.files)
+    if surveyed.obs_table is not None:
+        surveyed.obs_table.save(context.work, surveyed.files)
     save_universe(context.work, surveyed.universe)
     if (wanted := context.gene_files.wanted) is None:
         return surveyed
@@ -85,9 +91,15 @@ def read_headers(settings: Settings, engine: Engine, tables: Path, gene_files: G
     ConfigError
         The settings name no file.
     """
+    obs_table = read_obs_table(settings.input)
     files, failed = survey_inputs(settings.input, engine, tables)
     n_files = Counter(slot.table for file in files for slot in file.slots)
-    return Surveyed(files, failed, align(n_files, partial(load_table, tables), gene_files.pairs))
+    return Surveyed(files, failed, align(n_files, partial(load_table, tables), gene_files.pairs), obs_table=obs_table)
+
+
+def table_columns(surveyed: Surveyed) -> Sequence[str]:
+    """Return the obs columns that a table of cells adds."""
+    return () if surveyed.obs_table is None else surveyed.obs_table.columns
 
 
 def tell_notes(files: Sequence[InputFacts]) -> None:

@@ -97,6 +97,7 @@ def storage_statistics(
             "lost": {rule: [scan.lost.get(rule, 0) for scan in scans] for rule in rules},
             "seconds": [round(scan.seconds, 3) for scan in scans],
         },
+        **obs_table_account(scans),
         "dropped_cells": dict(dropped_cells),
         "duplicates": plan.compared.account,
         "outlier_bounds": outlier_bounds(scans),
@@ -108,6 +109,20 @@ def storage_statistics(
         "failed_files": [vars(file) for file in summary.failed],
         "seconds": {name: round(seconds, 3) for name, seconds in summary.seconds.items()},
         "peak_rss_bytes": summary.peak_rss,
+    }
+
+
+def obs_table_account(scans: Sequence[FileScan]) -> dict[str, Any]:
+    """Return, per file, what did not match between its cells and the table of cells; empty without a table."""
+    joined = [scan for scan in scans if scan.unmatched]
+    if not joined:
+        return {}
+    return {
+        "obs_table": {
+            "source_file": [scan.source_file for scan in joined],
+            "cells_without_row": [scan.unmatched["cells"] for scan in joined],
+            "rows_without_cell": [scan.unmatched["rows"] for scan in joined],
+        }
     }
 
 
