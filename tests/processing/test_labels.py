@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,7 +17,7 @@ from scvae_data.errors import ScvaeDataError
 from scvae_data.processing.labels import as_label, label
 from scvae_data.processing.settings.control import ControlSubset
 from scvae_data.processing.settings.genes import HvgRules
-from scvae_data.processing.settings.inputs import FileInput
+from scvae_data.processing.settings.inputs import FileInput, ManifestInput
 from scvae_data.store import Chunking
 
 Process = Callable[..., Any]
@@ -132,6 +133,25 @@ def test_an_accession_that_is_a_number(write_raw: Write, process: Process, tmp_p
     assert sorted(open_index(tmp_path / "out").obs(["SRX_accession"])["SRX_accession"]) == ["1", "2", "3", "4"]
 
 
+def test_the_words_of_a_manifest_reach_the_cells(write_raw: Write, process: Process, tmp_path: Path) -> None:
+    words = {"treatment": ["None", "IFNb"], "region": ["NA", ""], "donor": ["1.1", "1.10"], "well": ["1E2", "007"]}
+    lines = [", ".join(["path", "srx_accession", *words])]
+    for number in range(2):
+        write_raw(f"f{number}.h5ad", position_counts(2, 3, offset=9 * number), list("ABC"))
+        lines.append(", ".join([f"raw/f{number}.h5ad", f"SRX{number}", *(word[number] for word in words.values())]))
+    (tmp_path / "m.csv").write_bytes("\r\n".join(lines).encode("utf-16"))
+    process([], input=ManifestInput(manifest=str(tmp_path / "m.csv")))
+    index = open_index(tmp_path / "out")
+    chunk = ad.read_h5ad(tmp_path / "out" / index.chunks[0].file).obs
+    for obs in (index.obs(), chunk):
+        for name, (first, second) in words.items():
+            found = {
+                (srx, None if pd.isna(word) else word)
+                for srx, word in zip(obs["SRX_accession"], obs[name], strict=True)
+            }
+            assert found == {("SRX0", first), ("SRX1", second or None)}
+
+
 # --- controls -------------------------------------------------------------------------------------------------------
 
 
@@ -151,6 +171,11 @@ def test_controls_marked_with_numbers(column: Any, values: list[Any]) -> None:
 def test_controls_marked_with_booleans(column: Any, values: list[Any], ignore_case: bool) -> None:
     control = ControlSubset("nt", values, ignore_case=ignore_case)
     assert control.mask(pd.Series(column).astype(object)).tolist() == [False, True]
+
+
+def test_controls_are_found_in_files_that_mark_them_differently(labels: Callable[..., list[Any]]) -> None:
+    control = ControlSubset("donor", [1])
+    assert labels([0, 1, 0, 1], ["0", "1", "x", "0"], [0.0, 1.0, np.nan, 0.0], control=control) == ["1"] * 4
 
 
 def test_a_missing_value_is_no_control() -> None:

@@ -18,7 +18,7 @@ from tests.support.pipeline import position_counts
 
 from scvae_data.errors import ConfigError
 from scvae_data.processing.genes.universe import Universe
-from scvae_data.processing.genes.wanted import read_wanted, resolve
+from scvae_data.processing.genes.wanted import read_mapping, read_wanted, resolve
 from scvae_data.processing.settings.genes import ListRules
 from scvae_data.processing.sort.kernels import sort_rows
 from scvae_data.store import Chunking, open_index, read_gene_list
@@ -189,6 +189,15 @@ def test_a_directory_can_be_overwritten_with_its_own_genes(
     process(paths[1:], genes=ListRules(path=str(tmp_path / "out")), overwrite=True)
     assert read_gene_list(tmp_path / "out").hash == before
     assert open_index(tmp_path / "out").genes.gene_sets.tolist() == [[True, False]]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+@pytest.mark.parametrize("mark", [",", ";", "\t"], ids=["comma", "semicolon", "tab"])
+def test_a_mapping_that_a_spreadsheet_wrote(tmp_path: Path, encoding: str, mark: str) -> None:
+    rows = [["id", "symbol"], ["ENSG00000141510.16", "TP53"], ["ENSG00000075624", " ACTB "], ["", "NA"], ["g1", "NA"]]
+    path = tmp_path / "map.csv"
+    path.write_bytes("\r\n".join(mark.join(row) for row in rows).encode(encoding))
+    assert read_mapping(str(path)) == {"TP53": "ENSG00000141510", "ACTB": "ENSG00000075624", "NA": "g1"}
 
 
 # --- kernel -----------------------------------------------------------------------------------------------------------
