@@ -79,6 +79,8 @@ def test_how_people_write_tables(tmp_path: Path, text: str, rows: list[list[str]
         pytest.param(b"path\n\x81\n", r"not text in an encoding that is known \(byte 5", id="no encoding"),
         pytest.param("path\nü".encode() + b"\xfc\n", "is UTF-8 in part and something else in part", id="two encodings"),
         pytest.param(b"\xff\xfep\0a\0t\0h\0\n", "not text in an encoding that is known", id="cut UTF-16"),
+        pytest.param("x" * 300_000, r"no column 'path' among x{60}…; columns are", id="one long line"),
+        pytest.param("[" + "1," * 99_999, r"among \[1, 1, .* and \d+,\d+ more; columns are", id="JSON"),
         pytest.param(b"\x1f\x8b\x00", "cannot be read", id="damaged gzip"),
     ],
 )

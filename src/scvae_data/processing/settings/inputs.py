@@ -37,7 +37,6 @@ __all__ = [
     "accession_from_path",
     "check_accession",
     "source_names",
-    "wanted_number",
 ]
 
 log = logging.getLogger(__name__)

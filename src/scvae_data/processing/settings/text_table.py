@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 SEPARATORS = {",": "comma", "\t": "tab", ";": "semicolon"}
 MOST_KNOWN = 100_000
+LONGEST_HEADER = 100_000
+"""Characters: a header line that is longer is none."""
 # The mark of UTF-32 begins with that of UTF-16.
 MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
@@ -95,7 +97,7 @@ def read_text_table(path: Path, needed: Sequence[str]) -> TextTable:
 
 def separator_of(path: Path, header: str, needed: Sequence[str]) -> str:
     """Return the separator by which a header line has the needed columns."""
-    fields = {mark: next(parsed(header, mark, strict=False))[1] for mark in SEPARATORS}
+    fields = {mark: next(parsed(header[:LONGEST_HEADER], mark, strict=False))[1] for mark in SEPARATORS}
     fitting = [mark for mark, names in fields.items() if set(needed) <= set(names)]
     if fitting and all(len(fields[mark]) == len(needed) == 1 for mark in fitting):
         return fitting[0]
@@ -107,9 +109,15 @@ def separator_of(path: Path, header: str, needed: Sequence[str]) -> str:
         raise ConfigError(f"{path}: the header line may be separated by {marks}; use one of them")
     absent = " and ".join(repr(name) for name in needed if name not in names) or repr(needed[0])
     raise ConfigError(
-        f"{path}: no column {absent} among {', '.join(names)}; columns are separated by commas, semicolons or tabs, "
+        f"{path}: no column {absent} among {shortened(names)}; columns are separated by commas, semicolons or tabs, "
         "and named in the first line"
     )
+
+
+def shortened(names: Sequence[str], most: int = 20, width: int = 60) -> str:
+    """Join the first names, each cut where it is long."""
+    words = [name if len(name) <= width else f"{name[:width]}…" for name in names[:most]]
+    return ", ".join(words) + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
 def table_of(path: Path, text: str, mark: str, n_before: int, needed: Sequence[str]) -> TextTable:
@@ -117,7 +125,7 @@ def table_of(path: Path, text: str, mark: str, n_before: int, needed: Sequence[s
     rows = parsed(text, mark, strict=True)
     _, columns = next(rows)
     if absent := [name for name in needed if name not in columns]:
-        raise ConfigError(f"{path}: no column {absent[0]!r} among {', '.join(columns)}")
+        raise ConfigError(f"{path}: no column {absent[0]!r} among {shortened(columns)}")
     while columns and not columns[-1]:  # what a spreadsheet leaves of a column that was cleared
         columns.pop()
     check_names(path, columns)
