@@ -1,23 +1,62 @@
-"""Which features of a 10x matrix are genes: feature types in, columns to keep out."""
+"""Which features of a matrix are genes: types, ids and names of features in, columns to keep out."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from scvae_data.errors import InputError
-from scvae_data.readers.base import CsrBlock
+from scvae_data.readers.base import CsrBlock, GeneTable
+from scvae_data.readers.gene_names import ENSEMBL_GENE, looks_ensembl
 from scvae_data.wording import counted
 
-__all__ = ["GENE_EXPRESSION", "FeatureFilter", "empty_cell_table", "keep_gene_expression"]
+__all__ = ["GENE_EXPRESSION", "FeatureFilter", "empty_cell_table", "keep_gene_expression", "kind_of_type", "says_types"]
 
 GENE_EXPRESSION = "Gene Expression"
+Kind = Literal["gene", "other", "biotype", "unknown"]
+Strings = NDArray[np.object_]
+
+GENES = {"gene expression", "expression", "gene", "genes", "gex", "rna", "mrna", "transcriptome", "gbm"}
+OTHERS = re.compile(
+    r"antibod|\badts?\b|\bhtos?\b|hash|\bprotein\b(?! coding)|\bcite|crispr|guide|\bs?grna|multiplex|cell ?plex"
+    r"|\bcmos?\b|\bcustom\b|\bpeaks?\b|\batac|chromatin|accessib|\bv ?d ?j\b|\b[tb]cr\b|antigen|dextramer"
+)
+# Ensembl's classes of genes, which some files have in a column of the same name: all of them are genes.
+BIOTYPES = re.compile(
+    r"protein coding.*|.*rna|.*pseudogene|(ig|tr) [cdjv][a-z]* gene|tec|processed transcript|ribozyme|antisense"
+    r"|sense (intronic|overlapping)|nonsense mediated decay|retained intron|artifact|vault|non coding|3prime .*"
+)
+PEAK = re.compile(
+    r"(?:\w+?_)??(?:chr[\w.]+?|\d{1,2}|[XYM]|MT|(?:GL|KI|JH)\d+[.v]\d)[:_-](?P<start>\d+)[_-](?P<end>\d+)"
+)
+TOTALSEQ = re.compile(r".+[_-]TotalSeq[_-]?[A-D]?", re.IGNORECASE)
+
+
+def kind_of_type(text: str) -> Kind:
+    """What a feature type says, in the words of Cell Ranger, muon, Seurat or a lab.
+
+    >>> [kind_of_type(text) for text in ("Gene Expression", "antibody_capture", "Peaks", "protein_coding", "GRCh38")]
+    ['gene', 'other', 'other', 'biotype', 'unknown']
+    """
+    words = " ".join(re.split(r"[\W_]+", text.lower())).strip()
+    if words in GENES:
+        return "gene"
+    if OTHERS.search(words):
+        return "other"
+    return "biotype" if BIOTYPES.fullmatch(words) else "unknown"
+
+
+def says_types(types: Iterable[str]) -> bool:
+    """Whether any value names genes, or another kind of features that is measured beside them."""
+    return any(kind_of_type(text) in ("gene", "other") for text in set(types))
 
 
 @dataclass(frozen=True)
@@ -51,24 +90,68 @@ class FeatureFilter:
             n_vars=int(self.keep.sum()),
         )
 
+    def genes(self, table: GeneTable) -> GeneTable:
+        """The kept rows of a table of all features."""
+        if self.keep.all():
+            return table
+        columns = (table.names, table.ids, table.symbols)
+        names, ids, symbols = (None if column is None else column[self.keep] for column in columns)
+        return GeneTable(table.names[self.keep] if names is None else names, ids, symbols)
 
-def keep_gene_expression(path: Path, types: NDArray[np.object_] | None, n_features: int) -> FeatureFilter:
-    """Keep features of type "Gene Expression"; files without types hold genes only.
+
+def keep_gene_expression(path: Path, types: Strings | None, names: Strings) -> FeatureFilter:
+    """Keep the features that are genes, by their types, or, where there are none, by their names.
+
+    A feature without a type is a gene if it is called as the genes are: by an
+    Ensembl id where those are. A feature that is called by an interval of a
+    chromosome is a peak, and one called ``…_TotalSeqB`` an antibody, whatever
+    the file says of types.
+
+    Parameters
+    ----------
+    types
+        Type of each feature, ``""`` where it has none; None if the file has no types.
+    names
+        Id of each feature, shape (n_features,).
 
     Raises
     ------
     InputError
-        ``no_counts`` if no feature is of that type.
+        ``no_counts`` if no feature is a gene.
     """
-    if types is None:
-        return FeatureFilter(np.ones(n_features, dtype=bool), ())
-    keep = np.asarray(types == GENE_EXPRESSION, dtype=bool)
-    counts = Counter(str(kind) for kind in types[~keep])
-    if n_features and not keep.any():
-        found = ", ".join(f"{kind} ({n:,})" for kind, n in sorted(counts.items()))
+    given = np.full(len(names), "", dtype=object) if types is None else types.copy()
+    for position in np.flatnonzero(given == ""):
+        given[position] = type_by_name(names[position])
+    genes, untyped = gene_types(set(given) - {""}), given == ""
+    keep = np.isin(given.astype(str), sorted(genes))
+    if untyped.any():
+        only_ensembl = looks_ensembl(names[keep]) if genes else types is not None and bool((types != "").any())
+        keep |= untyped & np.array([not only_ensembl or bool(ENSEMBL_GENE.fullmatch(name)) for name in names])
+    counts = Counter(str(kind) for kind in given[~keep])
+    if len(names) and not keep.any():
+        found = ", ".join(f"{kind or 'no type'} ({n:,})" for kind, n in sorted(counts.items()))
         raise InputError(path, "no_counts", f"no feature of type {GENE_EXPRESSION}, found {found}; leave the file out")
     notes = tuple(f"dropped {counted(n, 'feature')} of type {kind or '(none)'}" for kind, n in sorted(counts.items()))
     return FeatureFilter(keep, notes)
+
+
+def gene_types(types: set[str]) -> set[str]:
+    """Those of the types of a file that genes have."""
+    kinds = {text: kind_of_type(text) for text in types}
+    if "biotype" in kinds.values() and "gene" not in kinds.values():
+        return {text for text, kind in kinds.items() if kind != "other"}  # spike-ins stand among biotypes
+    return {text for text, kind in kinds.items() if kind in ("gene", "biotype")}
+
+
+def type_by_name(name: str) -> str:
+    """Type of a feature whose name can be no gene's; else ``""``.
+
+    >>> [type_by_name(name) for name in ("chr1:9772-10660", "2-500-1200", "CD3_TotalSeqB", "HLA-A", "RP11-206L10.2")]
+    ['Peaks', 'Peaks', 'Antibody Capture', '', '']
+    """
+    if (peak := PEAK.fullmatch(name)) and int(peak["start"]) < int(peak["end"]):
+        return "Peaks"
+    return "Antibody Capture" if TOTALSEQ.fullmatch(name) else ""
 
 
 def empty_cell_table(path: Path, n_obs: int, columns: Sequence[str] | None) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from scvae_data.errors import InputError
 from scvae_data.readers.base import DEFAULT_MAX_ELEMENTS, CsrBlock, GeneTable, Storage
+from scvae_data.readers.features import FeatureFilter, keep_gene_expression, says_types
 from scvae_data.readers.frames import StoredFrame
 from scvae_data.readers.gene_names import ID_COLUMNS, SYMBOL_COLUMNS, genes_from_var
 from scvae_data.readers.hdf5 import open_file, reading
@@ -21,8 +23,15 @@ from scvae_data.system.hdf5_guard import DEFAULT_LIMITS, Limits
 
 __all__ = ["COUNT_LAYERS", "H5adReader"]
 
+Strings = NDArray[np.object_]
+
 COUNT_LAYERS = ("counts", "raw_counts", "count")
 """Layers that hold counts by their name, in order of preference."""
+TYPE_COLUMN = re.compile(r"(feature[._ ]?types?|gbm|modality|type)([-._].*)?", re.IGNORECASE)
+"""Columns that tell genes from other features, with what anndata adds to their names where it joins files."""
+
+MISSING = ("nan", "NaN", "None", "NA", "<NA>")
+"""How missing values are spelt where they became text."""
 
 
 class H5adReader:
@@ -35,7 +44,7 @@ class H5adReader:
         self._limits = limits
         self._file: Any = None
         self._matrices: dict[str, StoredMatrix] = {}
-        self._notes: list[str] = []
+        self._filters: dict[StoredFrame, FeatureFilter] = {}
 
     def __enter__(self) -> Self:
         self._file = open_file(self.path, self._limits)
@@ -53,6 +62,7 @@ class H5adReader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._matrices = {}
+        self._filters = {}
         self._file.close()
 
     @property
@@ -67,8 +77,8 @@ class H5adReader:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was left out."""
-        return tuple(self._notes)
+        """What was left out: of the matrix with the most genes, where they differ."""
+        return self._filter_of(self.slots[0]).notes if self.slots else ()
 
     @property
     def obs_columns(self) -> tuple[str, ...]:
@@ -76,11 +86,8 @@ class H5adReader:
         return self._obs.columns
 
     def genes(self, slot: str) -> GeneTable:
-        """Columns of ``slot``; ``raw/X`` has its own."""
-        frame = self._var_of(slot)
-        with reading(self.path):
-            known = [name for name in (*ID_COLUMNS, *SYMBOL_COLUMNS) if name in frame.columns]
-            return genes_from_var(frame.index(), {name: frame.strings(name) for name in known})
+        """Columns of ``slot`` that are genes; ``raw/X`` has its own."""
+        return self._filter_of(slot).genes(self._features_of(slot))
 
     def barcodes(self) -> NDArray[np.object_]:
         """Cell names as stored."""
@@ -100,7 +107,8 @@ class H5adReader:
         """Rows of ``slot`` in order."""
         matrix = self._matrices[slot]
         with reading(self.path):
-            yield from matrix.blocks(max_elements)
+            for block in matrix.blocks(max_elements):
+                yield self._filter_of(slot).apply(block)
 
     def _open_tables(self) -> None:
         uns = self._file.get("uns")
@@ -135,5 +143,45 @@ class H5adReader:
                     f"{n_vars:,} genes; write the file again",
                 )
 
+    def _features_of(self, slot: str) -> GeneTable:
+        frame = self._var_of(slot)
+        with reading(self.path):
+            known = [name for name in (*ID_COLUMNS, *SYMBOL_COLUMNS) if name in frame.columns]
+            return genes_from_var(frame.index(), {name: frame.strings(name) for name in known})
+
+    def _filter_of(self, slot: str) -> FeatureFilter:
+        """Which columns of ``slot`` are genes; ``var`` and ``raw/var`` share one table of types by the names."""
+        frame = self._var_of(slot)
+        if frame not in self._filters:
+            table = self._features_of(slot)
+            ids = table.names if table.ids is None else np.where(table.ids == "", table.names, table.ids)
+            self._filters[frame] = keep_gene_expression(self.path, self._types_of(frame), ids)
+        return self._filters[frame]
+
+    def _types_of(self, frame: StoredFrame) -> Strings | None:
+        with reading(self.path):
+            if (types := stored_types(frame)) is not None:
+                return types
+            other = self._var if frame is self._raw_var else self._raw_var
+            if other is None or (types := stored_types(other)) is None:
+                return None
+            type_of = dict(zip(other.index(), types, strict=True))
+            return np.array([type_of.get(name, "") for name in frame.index()], dtype=object)
+
     def _var_of(self, slot: str) -> StoredFrame:
         return self._raw_var if slot == "raw/X" and self._raw_var is not None else self._var
+
+
+def stored_types(frame: StoredFrame) -> Strings | None:
+    """Type of each feature, the first that any column of types gives it; None where no column says any."""
+    types: Strings | None = None
+    for name in frame.columns:
+        if not (match := TYPE_COLUMN.fullmatch(name)):
+            continue
+        values = frame.strings(name)
+        values[np.isin(values.astype(str), MISSING)] = ""
+        # Only by its values: a column of this name may hold anything.
+        if match[1].lower() in ("type", "modality", "gbm") and not says_types(values):
+            continue
+        types = values if types is None else np.where(types == "", values, types)
+    return types

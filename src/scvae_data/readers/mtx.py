@@ -71,7 +71,7 @@ class MtxReader:
         n_headers, self._cells_are_columns = self._orient(len(feature_lines), len(barcode_lines))
         features = make_features(feature_lines[n_headers[0] :])
         self._barcodes: NDArray[np.object_] = split_columns(barcode_lines[n_headers[1] :])[0]
-        self._filter: FeatureFilter = keep_gene_expression(self.path, features.types, len(features))
+        self._filter: FeatureFilter = keep_gene_expression(self.path, features.types, features.ids)
         self._genes = features.genes(self._filter.keep)
         return self
 

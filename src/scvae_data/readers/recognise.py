@@ -115,6 +115,9 @@ def _open_hdf5(path: Path, limits: Limits) -> Reader:
             return TenxH5Reader(path, "10x_h5_v3", limits)
         if genome_groups(file):
             return TenxH5Reader(path, "10x_h5_v2", limits)
+        if "mod" in names:
+            held = ", ".join(file["mod"]) or "none"
+            raise InputError(path, "unsupported", f"a MuData file (modalities: {held}); write its RNA as H5AD")
         if {"obs", "var"} <= names:
             return H5adReader(path, limits)
         if {"row_attrs", "col_attrs"} <= names and isinstance(file.get("matrix"), h5py.Dataset):
