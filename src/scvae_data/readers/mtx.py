@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from scvae_data.errors import InputError
 from scvae_data.readers.base import DEFAULT_MAX_ELEMENTS, CsrBlock, GeneTable, Storage, row_spans
+from scvae_data.readers.feature_table import first_column, make_features
 from scvae_data.readers.features import FeatureFilter, empty_cell_table, keep_gene_expression
-from scvae_data.readers.mtx_folder import find_triple, make_features, read_lines, split_columns
+from scvae_data.readers.mtx_folder import find_triple, read_lines
 from scvae_data.readers.mtx_text import MtxHeader, open_text, read_entries, read_header, reading_text
 from scvae_data.readers.transpose import CompactRows, Entries, compress_rows
 from scvae_data.system.hdf5_guard import DEFAULT_LIMITS, Limits
@@ -69,8 +70,8 @@ class MtxReader:
             read_lines(part, self._limits.max_table_bytes) for part in (triple.features, triple.barcodes)
         )
         n_headers, self._cells_are_columns = self._orient(len(feature_lines), len(barcode_lines))
-        features = make_features(feature_lines[n_headers[0] :])
-        self._barcodes: NDArray[np.object_] = split_columns(barcode_lines[n_headers[1] :])[0]
+        features = make_features(triple.features, feature_lines, n_headers[0])
+        self._barcodes: NDArray[np.object_] = first_column(triple.barcodes, barcode_lines[n_headers[1] :])
         self._filter: FeatureFilter = keep_gene_expression(self.path, features.types, features.ids)
         self._genes = features.genes(self._filter.keep)
         return self

@@ -1,25 +1,19 @@
-"""Which files of a folder make a 10x matrix, and what its text tables say."""
+"""A folder, or a matrix file, in; the three files that make a 10x matrix, and their lines, out."""
 
 from __future__ import annotations
 
+import codecs
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from scvae_data.errors import InputError
-from scvae_data.readers.base import GeneTable
 from scvae_data.readers.folders import find_inputs, in_words, patterns
-from scvae_data.readers.gene_names import genes_from_features
 from scvae_data.readers.mtx_text import open_text, reading_text
 
-__all__ = ["FeatureTable", "MtxTriple", "find_triple", "make_features", "read_lines", "split_columns"]
+__all__ = ["MtxTriple", "find_triple", "read_lines"]
 
 PART = re.compile(r"(?P<prefix>.*?)(?P<part>matrix\.mtx|barcodes?\.tsv|(?:features|genes?)\.tsv)(?:\.gz)?", re.DOTALL)
-
-Strings = NDArray[np.object_]
 
 
 @dataclass(frozen=True)
@@ -94,55 +88,12 @@ def read_lines(path: Path, max_bytes: int) -> list[str]:
         data = file.read(max_bytes + 1)
     if len(data) > max_bytes:
         raise InputError(path, "unsafe", f"holds more text than input.max_table_bytes={max_bytes}; it is not read")
+    utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        text = data.decode("utf-8")
+        text = data.decode("utf-16" if utf16 else "utf-8-sig")
     except UnicodeDecodeError:  # names from before UTF-8 was the rule
         text = data.decode("latin-1")
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     while lines and not lines[-1].strip():
         lines.pop()
     return lines
-
-
-def split_columns(lines: list[str]) -> list[Strings]:
-    r"""Columns of tab-separated lines, without quotes and without a leading running number.
-
-    >>> [column.tolist() for column in split_columns(["1\tA\tx", "2\tB\ty"])]
-    [['A', 'B'], ['x', 'y']]
-    """
-    n_columns = min((line.count("\t") + 1 for line in lines), default=1)
-    columns = [np.empty(len(lines), dtype=object) for _ in range(n_columns)]
-    fields = [line.split("\t", n_columns) for line in lines]
-    for i, column in enumerate(columns):
-        column[:] = [row[i].strip().strip('"') for row in fields]
-    return columns[1:] if n_columns > 1 and _is_running_number(columns[0]) else columns
-
-
-def _is_running_number(column: Strings) -> bool:
-    """Whether a column is only 0, 1, 2, … or 1, 2, 3, …, as table writers put first."""
-    if not len(column) or column[0] not in ("0", "1"):
-        return False
-    first = int(column[0])
-    return bool(column.tolist() == [str(i) for i in range(first, first + len(column))])
-
-
-@dataclass(frozen=True)
-class FeatureTable:
-    """Rows of features.tsv or genes.tsv."""
-
-    ids: Strings
-    symbols: Strings | None
-    types: Strings | None
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def genes(self, keep: NDArray[np.bool_]) -> GeneTable:
-        """The kept rows as genes."""
-        return genes_from_features(self.ids[keep], None if self.symbols is None else self.symbols[keep])
-
-
-def make_features(lines: list[str]) -> FeatureTable:
-    """One to three columns: id, symbol, type; further ones are left out."""
-    columns = split_columns(lines)
-    return FeatureTable(columns[0], columns[1] if len(columns) > 1 else None, columns[2] if len(columns) > 2 else None)
