@@ -27,6 +27,8 @@ class SlotFacts:
         ``"X"``, ``"raw/X"``, ``"layers/counts"`` or ``"matrix"``.
     table
         Hash of its gene table.
+    n_genes
+        Number of its genes.
     species
         What its genes speak of.
     looks_like_counts
@@ -37,6 +39,7 @@ class SlotFacts:
 
     name: str
     table: str
+    n_genes: int
     species: tuple[str, ...]
     looks_like_counts: bool
     storage: dict[str, Any]
@@ -54,6 +57,10 @@ class InputFacts:
         The accession of all its cells; None where `accession_column` of its obs says.
     fingerprint
         Hash of size and sampled content; the same wherever the file lies.
+    notes, warnings
+        What was noticed, to be told.
+    others
+        What is said of matrices that were not looked at for counts, if those that were hold none.
     sha256
         Hash of the whole content, where asked for.
     """
@@ -72,6 +79,8 @@ class InputFacts:
     notes: tuple[str, ...]
     obs_values: dict[str, ObsValue] = field(default_factory=dict)
     sha256: str | None = None
+    warnings: tuple[str, ...] = ()
+    others: str = ""
 
     @property
     def slot(self) -> SlotFacts:

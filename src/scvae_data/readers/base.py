@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Protocol, Self, TypedDict
+from typing import Any, Literal, Protocol, Self, TypedDict, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,18 @@ from numpy.typing import NDArray
 
 from scvae_data.system.hdf5_guard import Limits
 
-__all__ = ["DEFAULT_MAX_ELEMENTS", "CsrBlock", "GeneTable", "Layout", "Reader", "ReaderClass", "Storage", "row_spans"]
+__all__ = [
+    "DEFAULT_MAX_ELEMENTS",
+    "CsrBlock",
+    "GeneTable",
+    "LayeredReader",
+    "Layout",
+    "Reader",
+    "ReaderClass",
+    "Sample",
+    "Storage",
+    "row_spans",
+]
 
 Layout = Literal["csr", "csc", "dense", "coo"]
 DEFAULT_MAX_ELEMENTS = 4_000_000
@@ -140,6 +151,44 @@ class Reader(Protocol):
         A single row with more elements is a block of its own. For dense
         storage rows × columns counts.
         """
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Some of the values that a matrix stores."""
+
+    values: NDArray[Any]
+    """From the beginning, the middle and the end; all where there are few."""
+    n_stored: int
+    """How many there are in all."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether these are all values."""
+        return len(self.values) == self.n_stored
+
+    @property
+    def total(self) -> float:
+        """Sum of all values, estimated unless the sample is whole."""
+        return float(self.values.sum(dtype=np.float64)) * self.n_stored / max(len(self.values), 1)
+
+
+@runtime_checkable
+class LayeredReader(Protocol):
+    """What a reader has besides those of `Reader` if its files hold several matrices of the same cells."""
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """Matrices that may be named, but are no counts of all molecules by their names, e.g. ``"layers/spliced"``."""
+
+    def find_slot(self, name: str) -> str:
+        """The slot that ``input.counts`` names, a matrix or a sum of layers; refused if there is none."""
+
+    def notes_of(self, slot: str) -> tuple[str, ...]:
+        """What of a matrix is left out."""
+
+    def sample(self, slot: str) -> Sample:
+        """Look at a matrix without reading it."""
 
 
 def row_spans(indptr: NDArray[np.int64], max_elements: int) -> Iterator[tuple[int, int]]:

@@ -152,8 +152,8 @@ class Layout:
             raise InputError(
                 self.path,
                 "unreadable",
-                f"line {line} of {self.path.name} has {counted(len(row), 'column')} ({', '.join(map(repr, row[:4]))}), the "
-                f"others {self.width}, and which are missing cannot be told; write the line like the others",
+                f"line {line} of {self.path.name} has {counted(len(row), 'column')} ({', '.join(map(repr, row[:4]))}), "
+                f"the others {self.width}, and which are missing cannot be told; write the line like the others",
             )
         for name, found in (("id", names[:1]), ("symbol", names[1:2]), ("type", types)):
             if found and name in self.place:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -13,12 +14,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from scvae_data.errors import InputError
-from scvae_data.readers.base import DEFAULT_MAX_ELEMENTS, CsrBlock, GeneTable, Storage
+from scvae_data.readers.base import DEFAULT_MAX_ELEMENTS, CsrBlock, GeneTable, Sample, Storage
 from scvae_data.readers.features import FeatureFilter, keep_gene_expression, says_types
 from scvae_data.readers.frames import StoredFrame
 from scvae_data.readers.gene_names import ID_COLUMNS, SYMBOL_COLUMNS, genes_from_var
 from scvae_data.readers.hdf5 import open_file, reading
 from scvae_data.readers.matrices import StoredMatrix, find_matrix
+from scvae_data.readers.sums import added
 from scvae_data.system.hdf5_guard import DEFAULT_LIMITS, Limits
 
 __all__ = ["COUNT_LAYERS", "H5adReader"]
@@ -73,12 +75,22 @@ class H5adReader:
     @property
     def slots(self) -> tuple[str, ...]:
         """Matrices that may hold the counts, most likely first."""
-        return tuple(self._matrices)
+        return tuple(slot for slot in self._matrices if slot not in self.others)
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """Layers that are no counts by their name."""
+        usual = {f"layers/{name}" for name in COUNT_LAYERS}
+        return tuple(slot for slot in self._matrices if slot.startswith("layers/") and slot not in usual)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was left out: of the matrix with the most genes, where they differ."""
-        return self._filter_of(self.slots[0]).notes if self.slots else ()
+        """What is left out of the first matrix."""
+        return self.notes_of(self.slots[0]) if self.slots else ()
+
+    def notes_of(self, slot: str) -> tuple[str, ...]:
+        """What is left out of a matrix."""
+        return self._filter_of(slot).notes
 
     @property
     def obs_columns(self) -> tuple[str, ...]:
@@ -101,13 +113,35 @@ class H5adReader:
 
     def storage(self, slot: str) -> Storage:
         """How the matrix in ``slot`` is stored."""
-        return self._matrices[slot].storage
+        parts = [self._matrices[name].storage for name in parts_of(slot)]
+        if len(parts) == 1:
+            return parts[0]
+        sizes = [part["nnz"] for part in parts]
+        nnz = None if None in sizes else sum(size or 0 for size in sizes)
+        return Storage(layout=max(part["layout"] for part in parts), dtype="float64", nnz=nnz)
+
+    def sample(self, slot: str) -> Sample:
+        """Some of the values that a matrix stores."""
+        with reading(self.path):
+            return self._matrices[slot].sample()
+
+    def find_slot(self, name: str) -> str:
+        """The slot that ``X``, ``raw``, ``layers/NAME`` or ``sum:NAME+NAME`` names."""
+        slot = "raw/X" if name == "raw" else name
+        for part in parts_of(slot):
+            if part not in self._matrices:
+                held = ", ".join(self._matrices) or "no matrix"
+                raise InputError(
+                    self.path, "no_counts", f"input.counts={name}: there is no {part}; the file has {held}; name these"
+                )
+        return slot
 
     def blocks(self, slot: str, *, max_elements: int = DEFAULT_MAX_ELEMENTS) -> Iterator[CsrBlock]:
         """Rows of ``slot`` in order."""
-        matrix = self._matrices[slot]
+        names = parts_of(slot)
         with reading(self.path):
-            for block in matrix.blocks(max_elements):
+            parts = {name: self._matrices[name].blocks(max(max_elements // len(names), 1)) for name in names}
+            for block in added(self.path, parts) if len(parts) > 1 else parts[slot]:
                 yield self._filter_of(slot).apply(block)
 
     def _open_tables(self) -> None:
@@ -122,20 +156,25 @@ class H5adReader:
         nodes["raw/X"] = self._file.get("raw/X", self._file.get("raw.X"))  # "raw.X": anndata before 0.7
         nodes["X"] = self._file.get("X")
         found = {slot: find_matrix(self.path, node) for slot, node in nodes.items() if node is not None}
+        for name, node in self._file.get("layers", {}).items():
+            if f"layers/{name}" not in found:
+                with suppress(InputError):  # no matrix of numbers, and none of those that counts are looked for in
+                    found[f"layers/{name}"] = find_matrix(self.path, node)
         matrices = {slot: matrix for slot, matrix in found.items() if matrix is not None}
         if not matrices:
-            layers = ", ".join(self._file.get("layers", {})) or "none"
             raise InputError(
                 self.path,
                 "no_counts",
-                f"neither X nor raw.X nor a layer named {' or '.join(COUNT_LAYERS)} (layers: {layers}); leave it out",
+                f"neither X nor raw.X nor a layer named {' or '.join(COUNT_LAYERS)} (layers: none); leave it out",
             )
         return matrices
 
     def _check_sizes(self) -> None:
         for slot, matrix in list(self._matrices.items()):
             n_vars = len(self._var_of(slot))
-            if matrix.shape != (self.n_obs, n_vars):
+            if matrix.shape != (self.n_obs, n_vars) and slot in self.others:
+                del self._matrices[slot]
+            elif matrix.shape != (self.n_obs, n_vars):
                 raise InputError(
                     self.path,
                     "size_mismatch",
@@ -170,6 +209,17 @@ class H5adReader:
 
     def _var_of(self, slot: str) -> StoredFrame:
         return self._raw_var if slot == "raw/X" and self._raw_var is not None else self._var
+
+
+def parts_of(slot: str) -> list[str]:
+    """The matrices that a slot is made of: itself, or the layers of a sum.
+
+    >>> parts_of("raw/X"), parts_of("sum:spliced+unspliced")
+    (['raw/X'], ['layers/spliced', 'layers/unspliced'])
+    """
+    if not slot.startswith("sum:"):
+        return [slot]
+    return [name if name == "X" else f"layers/{name}" for name in slot.removeprefix("sum:").split("+")]
 
 
 def stored_types(frame: StoredFrame) -> Strings | None:

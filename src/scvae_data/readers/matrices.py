@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scvae_data.errors import InputError
-from scvae_data.readers.base import CsrBlock, Layout, Storage, row_spans
+from scvae_data.readers.base import CsrBlock, Layout, Sample, Storage, row_spans
 from scvae_data.readers.hdf5 import ensure_filters, read_attribute_strings
 from scvae_data.readers.transpose import CompactRows, Entries, compress_rows
 
@@ -71,6 +71,19 @@ class StoredMatrix:
             if self._rows is None:
                 self._rows = self._converted(max_elements)
             yield from self._rows.blocks(max_elements)
+
+    def sample(self, n_values: int = 30_000) -> Sample:
+        """Values from the beginning, the middle and the end, a third of ``n_values`` each."""
+        ensure_filters(self.path, self.data)
+        n_rows = int(self.data.shape[0])
+        width = 1 if self.data.ndim == 1 else max(self.shape[1], 1)
+        size = max(1, n_values // 3 // width)
+        if n_rows <= 3 * size:
+            parts = [self.data[:]]
+        else:
+            parts = [self.data[start : start + size] for start in (0, (n_rows - size) // 2, n_rows - size)]
+        values = np.concatenate([_numeric(part).ravel() for part in parts])
+        return Sample(values, n_rows * (1 if self.data.ndim == 1 else self.shape[1]))
 
     def _csr_blocks(self, max_elements: int) -> Iterator[CsrBlock]:
         indptr = self.row_borders()

@@ -83,7 +83,8 @@ def scan_file(job: ScanJob, file: InputFacts, number: int, rank: int, meanings: 
     raise InputError(
         file.path,
         reason,
-        f"no raw counts: {'; '.join(evidence)}. Give a file with counts in X, raw.X or layers['counts']",
+        f"no raw counts: {'; '.join([*evidence, *filter(None, [file.others])])}. "
+        "Give a file with counts in X, raw.X or layers['counts']",
     )
 
 

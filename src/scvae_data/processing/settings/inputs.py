@@ -44,6 +44,7 @@ log = logging.getLogger(__name__)
 ObsValue = str | int | float | bool | None
 ACCESSION = re.compile(r"(?<![A-Za-z])[SEDN]RX\d+")
 FORBIDDEN = re.compile(r"[:#\s\x00-\x1f]")
+COUNTS = re.compile(r"X|raw|layers/.+|sum:[^+]+(\+[^+]+)+", re.DOTALL)
 SUFFIXES = (".gz", ".h5ad", ".h5", ".hdf5", ".mtx")
 # Endings of names that say what kind of matrix a file is, not which experiment it came from.
 GENERIC = re.compile(
@@ -109,6 +110,10 @@ class Inputs:
     count_tolerance
         Round values that are at most so far from a whole number: for counts
         with the noise of float arithmetic, never for normalised values.
+    counts
+        The matrix of H5AD files that holds the counts: ``X``, ``raw``,
+        ``layers/NAME``, or ``sum:NAME+NAME`` for layers that are added. None
+        finds it by its values and the genes it covers. Formats with one matrix are not concerned.
     max_table_bytes
         Bytes of one array that is read whole from an input: names, obs
         columns, row borders; or of one HDF5 chunk. One that declares more is not read.
@@ -125,6 +130,7 @@ class Inputs:
     obs_table: str | None = None
     full_hash: bool = False
     count_tolerance: float = 0.0
+    counts: str | None = None
     max_table_bytes: int = DEFAULT_LIMITS.max_table_bytes
     max_inflation: int = DEFAULT_LIMITS.max_inflation
     readers: Sequence[str] = ()
@@ -132,6 +138,10 @@ class Inputs:
     def __post_init__(self) -> None:
         if not isinstance(self.count_tolerance, int | float) or not 0 <= self.count_tolerance < 0.1:
             raise ConfigError(f"input.count_tolerance={self.count_tolerance} must be from 0 to below 0.1")
+        if self.counts is not None and not COUNTS.fullmatch(str(self.counts)):
+            raise ConfigError(
+                f"input.counts={self.counts} must be X, raw, layers/NAME or sum:NAME+NAME (layers that are added)"
+            )
         for name in ("max_table_bytes", "max_inflation"):
             if not isinstance(value := getattr(self, name), int) or value < 1:
                 raise ConfigError(f"input.{name}={value!r} must be a whole number of at least 1")

@@ -79,5 +79,7 @@ class Settings:
         ]  # fmt: skip
         parts += [self.input.of_content] if self.input.of_content else []
         plain = [asdict(part) if is_dataclass(part) and not isinstance(part, type) else part for part in parts]
+        if self.input.counts is not None:  # not there when null, as in directories from before there was the key
+            plain.append({"input.counts": self.input.counts})
         rules = json.dumps([self.seed, self.keep_duplicates, *plain], default=str)
         return hashlib.sha256((rules + inputs).encode()).hexdigest()[:32]

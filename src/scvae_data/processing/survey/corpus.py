@@ -36,7 +36,7 @@ def survey_inputs(inputs: Inputs, engine: Engine, tables: Path) -> tuple[list[In
     given = inputs.files()
     names = source_names([file.path for file in given])
     order = sorted(range(len(given)), key=lambda number: names[number])
-    settings = (tables, inputs.full_hash, inputs.limits, tuple(inputs.readers))
+    settings = (tables, inputs.full_hash, inputs.limits, tuple(inputs.readers), inputs.counts)
     tasks = [Task(survey_file, (given[number], names[number], *settings)) for number in order]
     found: dict[int, InputFacts] = {}
     failed = []

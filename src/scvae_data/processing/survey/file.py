@@ -13,12 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from scvae_data.errors import InputError
-from scvae_data.processing.facts import ACCESSION_COLUMNS, InputFacts, SlotFacts
-from scvae_data.processing.genes.tables import species_of, store_table
+from scvae_data.processing.facts import ACCESSION_COLUMNS, InputFacts
 from scvae_data.processing.labels import label
 from scvae_data.processing.settings.inputs import InputFile, accession_from_path, check_accession
-from scvae_data.processing.survey.counts import looks_integral
-from scvae_data.readers.base import Reader
+from scvae_data.processing.survey.matrices import survey_matrices
 from scvae_data.readers.recognise import open_reader
 from scvae_data.store.files import sha256_file
 from scvae_data.system.hdf5_guard import DEFAULT_LIMITS, Limits
@@ -35,8 +33,14 @@ def survey_file(
     full_hash: bool = False,
     limits: Limits = DEFAULT_LIMITS,
     readers: Sequence[str] = (),
+    counts: str | None = None,
 ) -> InputFacts:
     """Read the headers of one input and store its gene tables under ``tables`` by hash.
+
+    Parameters
+    ----------
+    counts
+        The matrix that ``input.counts`` names.
 
     Raises
     ------
@@ -46,7 +50,7 @@ def survey_file(
     with open_reader(file.path, limits, readers) as reader:
         if reader.n_obs == 0:
             raise InputError(file.path, "empty", "holds no cell; leave it out")
-        slots = tuple(survey_slot(reader, name, tables) for name in reader.slots)
+        matrices = survey_matrices(reader, tables, counts)
         columns = tuple(str(column) for column in reader.obs_columns)
         column = next((name for name in ACCESSION_COLUMNS if name in columns), None)
         accession = file.accession
@@ -72,26 +76,14 @@ def survey_file(
             accession=accession,
             accession_column=column,
             accessions=found,
-            slots=slots,
+            slots=matrices.slots,
             obs_columns=columns,
-            notes=tuple(reader.notes),
+            notes=tuple(matrices.notes),
+            warnings=tuple(matrices.warnings),
+            others=matrices.others,
             obs_values=file.obs_values,
             sha256=full_sha256(file.path) if full_hash else None,
         )
-
-
-def survey_slot(reader: Reader, name: str, tables: Path) -> SlotFacts:
-    """Read one slot's gene table and look at its first rows."""
-    key = store_table(reader.genes(name), tables)
-    head = next(iter(reader.blocks(name, max_elements=50_000)), None)
-    faultless = head is None or head.data.dtype.kind in "ub" or looks_integral(head.data)
-    return SlotFacts(
-        name=name,
-        table=key,
-        species=species_of(tables, key),
-        looks_like_counts=faultless,
-        storage=dict(reader.storage(name)),
-    )
 
 
 def parts_of(path: Path) -> list[Path]:

@@ -107,6 +107,8 @@ def tell_notes(files: Sequence[InputFacts]) -> None:
     for file in files:
         for note in file.notes:
             log.info("%s: %s", file.source_file, note)
+        for warning in file.warnings:
+            log.warning("%s: %s", file.source_file, warning)
 
 
 def save_universe(work: WorkFolder, universe: Universe) -> None:
