@@ -74,8 +74,17 @@ class H5adReader:
 
     @property
     def slots(self) -> tuple[str, ...]:
-        """Matrices that may hold the counts, most likely first."""
-        return tuple(slot for slot in self._matrices if slot not in self.others)
+        """Matrices that may hold the counts, most likely first; refused where all are layers of other names."""
+        others = self.others
+        if len(others) == len(self._matrices):
+            named = " or ".join(COUNT_LAYERS)
+            raise InputError(
+                self.path,
+                "no_counts",
+                f"neither X nor raw.X nor a layer named {named}; there are {', '.join(others) or 'no layers'}; say "
+                "with input.counts=layers/NAME or sum:NAME+NAME if one is meant",
+            )
+        return tuple(slot for slot in self._matrices if slot not in others)
 
     @property
     def others(self) -> tuple[str, ...]:
@@ -86,7 +95,7 @@ class H5adReader:
     @property
     def notes(self) -> tuple[str, ...]:
         """What is left out of the first matrix."""
-        return self.notes_of(self.slots[0]) if self.slots else ()
+        return self.notes_of(self.slots[0])
 
     def notes_of(self, slot: str) -> tuple[str, ...]:
         """What is left out of a matrix."""
@@ -160,14 +169,7 @@ class H5adReader:
             if f"layers/{name}" not in found:
                 with suppress(InputError):  # no matrix of numbers, and none of those that counts are looked for in
                     found[f"layers/{name}"] = find_matrix(self.path, node)
-        matrices = {slot: matrix for slot, matrix in found.items() if matrix is not None}
-        if not matrices:
-            raise InputError(
-                self.path,
-                "no_counts",
-                f"neither X nor raw.X nor a layer named {' or '.join(COUNT_LAYERS)} (layers: none); leave it out",
-            )
-        return matrices
+        return {slot: matrix for slot, matrix in found.items() if matrix is not None}
 
     def _check_sizes(self) -> None:
         for slot, matrix in list(self._matrices.items()):

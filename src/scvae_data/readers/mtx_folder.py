@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scvae_data.errors import InputError
-from scvae_data.readers.folders import find_inputs, in_words, patterns
+from scvae_data.readers.folders import find_inputs, in_words, left_out, patterns
 from scvae_data.readers.mtx_text import open_text, reading_text
 
 __all__ = ["MtxTriple", "find_triple", "read_lines"]
@@ -61,7 +61,8 @@ def _what_else(folder: Path) -> str:
     if seen := in_words(below.h5, below.matrices):
         globs = ",".join(f'"{pattern}"' for pattern in patterns(below.h5, below.matrices))
         return f"the folder holds no matrix.mtx itself and no H5AD file, but {seen}; give input.paths='[{globs}]'"
-    return "the folder holds neither matrix.mtx nor H5AD files; give a 10x folder, or files"
+    beside = f", but {said}" if (said := left_out(below)) else ""
+    return f"the folder holds neither matrix.mtx nor H5AD files{beside}; give a 10x folder, or files"
 
 
 def _parts_by_prefix(folder: Path) -> dict[str, dict[str, Path]]:

@@ -72,7 +72,7 @@ def test_globs_lists_and_literal_paths(tmp_path: Path) -> None:
 def test_a_folder_stands_for_the_h5ad_files_below_it(tmp_path: Path) -> None:
     for name in ("SRX2.h5ad", "deep/SRX1.h5ad", "notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
+        (tmp_path / name).write_text("x")
     found = FileInput(paths=str(tmp_path)).files()
     assert [file.path.relative_to(tmp_path).as_posix() for file in found] == ["SRX2.h5ad", "deep/SRX1.h5ad"]
 
@@ -80,7 +80,7 @@ def test_a_folder_stands_for_the_h5ad_files_below_it(tmp_path: Path) -> None:
 def test_10x_files_that_a_folder_leaves_out_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for name in ("a.h5ad", "s1/x.h5", "s2/y.h5", "m/matrix.mtx.gz", "chunks/chunk_0000.h5", "chunks/chunk_index.json"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
+        (tmp_path / name).write_text("x")
     assert [file.path for file in FileInput(paths=str(tmp_path)).files()] == [tmp_path / "a.h5ad"]
     (line,) = caplog.messages
     assert "the 1 H5AD file below it; 2 .h5 files and 1 matrix.mtx file there are left out" in line
@@ -102,6 +102,46 @@ def test_folders_of_one_name_are_told_apart_or_named(
     shared = r"donor_1 belongs to 2 files: donor_1/counts_filtered/adata\.h5ad, donor_1/counts_unfiltered/adata\.h5ad"
     with pytest.raises(ConfigError, match=shared):
         process([first, second, third], first.parents[3] / "other")
+
+
+def test_linked_folders_are_followed_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("store/run1/SRX1.h5ad", "store/run9/SRX9.h5ad", "in/run2/SRX2.h5ad"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    folder = tmp_path / "in"
+    (folder / "run1").symlink_to(tmp_path / "store" / "run1")
+    (folder / "again").symlink_to(folder / "run2")  # read where it lies, not through the link
+    (folder / "run2" / "up").symlink_to(folder)
+    (folder / "run2" / "itself").symlink_to("itself")
+    (folder / "SRX9.h5ad").symlink_to(tmp_path / "store" / "run9" / "SRX9.h5ad")
+    found = FileInput(paths=str(folder)).files()
+    assert [file.path.relative_to(folder).as_posix() for file in found] == [
+        "SRX9.h5ad", "run1/SRX1.h5ad", "run2/SRX2.h5ad",
+    ]  # fmt: skip
+    assert not caplog.messages
+
+
+def test_hidden_and_empty_files_are_left_out_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    names = ("a.h5ad", "._a.h5ad", "s/.b.h5ad", ".trash/c.h5ad", "__MACOSX/._d.h5ad", "e.h5ad", "._x", "empty.txt")
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("" if name.startswith("e") else "x")
+    assert [file.path.name for file in FileInput(paths=str(tmp_path)).files()] == ["a.h5ad"]
+    (line,) = caplog.messages
+    assert line == (
+        f"input.paths={tmp_path}: left out: 4 hidden files (._a.h5ad, c.h5ad, ._d.h5ad, …) and 1 empty file (e.h5ad)"
+    )
+
+
+def test_an_empty_file_that_is_named_is_an_input(tmp_path: Path) -> None:
+    (tmp_path / "a.h5ad").touch()
+    assert [file.path.name for file in FileInput(paths=f"{tmp_path}/*.h5ad").files()] == ["a.h5ad"]
+
+
+def test_what_macos_leaves_of_a_matrix_makes_no_matrix_folder(tmp_path: Path) -> None:
+    for name in ("._matrix.mtx", "a.h5ad"):
+        (tmp_path / name).write_text("x")
+    assert [file.path.name for file in FileInput(paths=str(tmp_path)).files()] == ["a.h5ad"]
 
 
 @pytest.mark.parametrize("name", ["matrix.mtx", "x_matrix.mtx.gz"])

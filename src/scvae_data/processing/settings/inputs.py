@@ -20,7 +20,7 @@ from typing import Any
 from scvae_data.errors import ConfigError
 from scvae_data.processing.labels import label, number
 from scvae_data.processing.settings.text_table import read_text_table
-from scvae_data.readers.folders import InputsBelow, find_inputs, in_words, patterns
+from scvae_data.readers.folders import InputsBelow, find_inputs, in_words, left_out, patterns
 from scvae_data.store import SRX_COLUMN
 from scvae_data.store.files import sha256_file
 from scvae_data.system.hdf5_guard import DEFAULT_LIMITS, Limits
@@ -184,8 +184,9 @@ class FileInput(Inputs):
     ----------
     paths
         A path, a glob (``**`` descends), or a list of them. A folder without
-        a matrix of its own stands for the H5AD files below it; a warning
-        names 10x files there that no other path names.
+        a matrix of its own stands for the H5AD files below it, linked folders
+        included; a warning names hidden and empty files, and 10x files there
+        that no other path names.
     """
 
     paths: str | Sequence[str] = ()
@@ -202,6 +203,8 @@ class FileInput(Inputs):
             inside = below(literal)
             if inside.h5ad:
                 folders[literal] = inside
+                if said := left_out(inside):
+                    log.warning("input.paths=%s: left out: %s", literal, said)
             for path in inside.h5ad or expand(pattern):
                 found.setdefault(path, InputFile(path))
         for folder, inside in folders.items():
@@ -303,7 +306,7 @@ def expand(pattern: str) -> list[Path]:
 
 def below(folder: Path) -> InputsBelow:
     """Return what lies below a folder that holds no matrix itself; nothing for a file."""
-    if not folder.is_dir() or any(folder.glob("*matrix.mtx*")):
+    if not folder.is_dir() or any(folder.glob("[!.]*matrix.mtx*")) or any(folder.glob("matrix.mtx*")):
         return InputsBelow()
     return find_inputs(folder)
 

@@ -70,8 +70,6 @@ def survey_matrices(reader: Reader, tables: Path, counts: str | None = None) -> 
         return Matrices((survey_slot(reader, name, tables),), list(layered.notes_of(name)))
     samples = {name: layered.sample(name) for name in layered.others}
     held = [name for name, sample in samples.items() if looks_integral(sample.values)]
-    if not reader.slots:
-        raise InputError(reader.path, "no_counts", f"neither X nor raw.X nor layers/counts; {said_of(samples, held)}")
     found, without_genes = survey_slots(reader, tables)
     matrices = Matrices(tuple(found), others=said_of(samples, held) if samples else "")
     taken = matrices.taken
