@@ -40,7 +40,7 @@ class MtxReader:
 
     The only slot is ``"matrix"``. Genes × cells and cells × genes are told
     apart by the numbers of barcodes and features; if these are equal it is
-    genes × cells, as 10x writes it. Text sorted by cell is streamed; other
+    genes × cells, as 10x writes it, unless the name says ``cells_x_genes``. Text sorted by cell is streamed; other
     text is converted once, in memory.
 
     Parameters
@@ -69,7 +69,9 @@ class MtxReader:
         feature_lines, barcode_lines = (
             read_lines(part, self._limits.max_table_bytes) for part in (triple.features, triple.barcodes)
         )
-        n_headers, self._cells_are_columns = self._orient(len(feature_lines), len(barcode_lines))
+        n_headers, self._cells_are_columns = self._orient(
+            len(feature_lines), len(barcode_lines), triple.has_cells_first
+        )
         features = make_features(triple.features, feature_lines, n_headers[0])
         self._barcodes: NDArray[np.object_] = first_column(triple.barcodes, barcode_lines[n_headers[1] :])
         self._filter: FeatureFilter = keep_gene_expression(self.path, features.types, features.ids)
@@ -122,13 +124,13 @@ class MtxReader:
         for block in blocks:
             yield self._filter.apply(block)
 
-    def _orient(self, n_features: int, n_barcodes: int) -> tuple[tuple[int, int], bool]:
+    def _orient(self, n_features: int, n_barcodes: int, cells_first: bool) -> tuple[tuple[int, int], bool]:
         """Header lines of the two tables (none if it fits so) and whether cells are the matrix's columns."""
         shape = (self._header.n_rows, self._header.n_columns)
         for headers in ((0, 0), (1, 0), (0, 1), (1, 1)):
             sizes = (n_features - headers[0], n_barcodes - headers[1])
             if shape in (sizes, sizes[::-1]):
-                return headers, shape == sizes
+                return headers, shape == sizes and not (cells_first and shape == sizes[::-1])
         raise InputError(
             self.path,
             "size_mismatch",

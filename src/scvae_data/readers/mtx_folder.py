@@ -4,16 +4,30 @@ from __future__ import annotations
 
 import codecs
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from scvae_data.errors import InputError
-from scvae_data.readers.folders import find_inputs, in_words, left_out, patterns
-from scvae_data.readers.mtx_text import open_text, reading_text
+from scvae_data.readers.folders import find_inputs, in_words, is_matrix, left_out, patterns
+from scvae_data.readers.mtx_text import open_text, read_header, reading_text
+from scvae_data.system.hdf5_guard import DEFAULT_LIMITS
 
 __all__ = ["MtxTriple", "find_triple", "read_lines"]
 
+# The usual names: these go together by what stands before them.
 PART = re.compile(r"(?P<prefix>.*?)(?P<part>matrix\.mtx|barcodes?\.tsv|(?:features|genes?)\.tsv)(?:\.gz)?", re.DOTALL)
+TABLE = re.compile(r"\.(tsv|txt|csv)(\.gz)?", re.IGNORECASE)
+CELLS = re.compile(r"barcode|(?<![a-z])cells?(?![a-z])")
+FEATURES = re.compile(r"feature|gene")
+BOTH = re.compile(r"cells?_(x|by)_(genes?|features?)|count_matrix", re.IGNORECASE)
+"""Names of matrices that speak of cells and genes."""
+CELLS_FIRST = re.compile(r"cells?_(x|by)_|(?<![a-z])dge(?![a-z])|count_matrix", re.IGNORECASE)
+NO_NAMES = re.compile(
+    r"matri(x|ces)|mtx|tsv|txt|csv|gz|barcodes?|features?|genes?|(?<![a-z])(all|cells?|metadata|dge|counts?|expression|ids?)"
+    r"(?![a-z])"
+)
+"""What tells no sample from another."""
 
 
 @dataclass(frozen=True)
@@ -24,12 +38,19 @@ class MtxTriple:
     barcodes: Path
     features: Path
 
+    @property
+    def has_cells_first(self) -> bool:
+        """Whether rows of the matrix are cells by its name, which tells where there are as many genes as cells."""
+        return CELLS_FIRST.search(self.matrix.name) is not None
+
 
 def find_triple(path: Path) -> MtxTriple:
-    """Files of the 10x matrix in a folder, or beside a given matrix file.
+    """Files of the matrix in a folder, or beside a given matrix file.
 
     Names may share a prefix (``GSM123_matrix.mtx.gz``); a folder must hold
-    one matrix only.
+    one matrix only. Of other names (``cells_x_genes.mtx`` of kallisto,
+    ``DGE.mtx`` of Parse, ``GSM1_matrix_s1.mtx``) those go together that say
+    the same of the sample, and have as many lines as the matrix has rows or columns.
 
     Raises
     ------
@@ -39,20 +60,22 @@ def find_triple(path: Path) -> MtxTriple:
     """
     folder = path if path.is_dir() else path.parent
     parts = _parts_by_prefix(folder)
+    files = sorted(file for file in folder.iterdir() if not file.name.startswith(".") and file.is_file())
     if not path.is_dir():
         match = PART.fullmatch(path.name)
-        prefix = match["prefix"] if match else ""
-        return _complete(path, prefix, parts.get(prefix, {}) | {"matrix": path})
-    prefixes = sorted(prefix for prefix, found in parts.items() if "matrix" in found)
-    if not prefixes:
+        found = parts.get(match["prefix"], {}) if match else {}
+        return _usual(found | {"matrix": path}) or _matched(path, path, files)
+    usual = [found["matrix"] for _, found in sorted(parts.items()) if "matrix" in found]
+    matrices = usual or _matrices(files)
+    if not matrices:
         raise InputError(path, "not_single_cell", _what_else(path))
-    if len(prefixes) > 1:
+    if len(matrices) > 1:
+        named = ", ".join(file.name for file in matrices[:3]) + (", …" if len(matrices) > 3 else "")
         raise InputError(
-            path,
-            "ambiguous",
-            f"the folder holds {len(prefixes)} matrices ({', '.join(prefixes[:3])}, …); give one matrix.mtx file each",
+            path, "ambiguous", f"the folder holds {len(matrices)} matrices ({named}); give one matrix.mtx file each"
         )
-    return _complete(path, prefixes[0], parts[prefixes[0]])
+    match = PART.fullmatch(matrices[0].name)
+    return (match and _usual(parts[match["prefix"]])) or _matched(path, matrices[0], files)
 
 
 def _what_else(folder: Path) -> str:
@@ -75,12 +98,74 @@ def _parts_by_prefix(folder: Path) -> dict[str, dict[str, Path]]:
     return parts
 
 
-def _complete(path: Path, prefix: str, found: dict[str, Path]) -> MtxTriple:
-    expected = {"barcodes": "barcodes.tsv", "features": "features.tsv or genes.tsv"}
-    for kind, name in expected.items():
-        if kind not in found:
-            raise InputError(path, "missing", f"{prefix}matrix.mtx has no {prefix}{name} beside it; add it")
-    return MtxTriple(found["matrix"], found["barcodes"], found["features"])
+def _usual(found: dict[str, Path]) -> MtxTriple | None:
+    """The three files, if all have the usual names."""
+    return MtxTriple(**found) if len(found) == 3 else None
+
+
+def _matched(path: Path, matrix: Path, files: Sequence[Path]) -> MtxTriple:
+    """The matrix with the tables whose names are most like its own, and that have its numbers of rows and columns."""
+    tables = [file for file in files if TABLE.search(file.name)]
+    alone = len(_matrices(files)) == 1
+    found: dict[str, Path] = {}
+    for kind, name in (("barcodes", "barcodes.tsv"), ("features", "features.tsv or genes.tsv")):
+        likeness = {file: _unlikeness(matrix, file, alone) for file in tables if _kind(file) == kind}
+        candidates = [file for file, unlike in likeness.items() if unlike is not None]
+        fitting = candidates if len(candidates) == 1 else [file for file in candidates if _fits(matrix, file)]
+        least = min((likeness[file] or 0 for file in fitting), default=0)
+        best = [file for file in fitting if likeness[file] == least]
+        if not best:
+            there = f" (there are {', '.join(map(repr, (file.name for file in likeness)))})" if likeness else ""
+            raise InputError(path, "missing", f"{matrix.name} has no {name} of its own beside it{there}; add it")
+        if len({file.name.removesuffix(".gz") for file in best}) > 1:
+            named = ", ".join(file.name for file in best)
+            raise InputError(
+                path,
+                "ambiguous",
+                f"{matrix.name} goes with each of {named}; leave the one that belongs to it in the folder",
+            )
+        found[kind] = best[0]
+    return MtxTriple(matrix, **found)
+
+
+def _matrices(files: Sequence[Path]) -> list[Path]:
+    """The matrices among sorted files; of a plain and a gzip copy the plain one."""
+    named = {file.name.removesuffix(".gz"): file for file in reversed(files) if is_matrix(file.name)}
+    return list(named.values())[::-1]
+
+
+def _kind(file: Path) -> str:
+    """Which table a file is by its name: ``"barcodes"``, ``"features"`` or ``""``."""
+    name = BOTH.sub("", file.name).lower().replace("_", " ")
+    if "barcode" in name:
+        return "barcodes"
+    return "features" if FEATURES.search(name) else "barcodes" if CELLS.search(name) else ""
+
+
+def _names(file: Path) -> set[str]:
+    """What a file's name says of the sample."""
+    name = BOTH.sub("", file.name).lower().replace("_", " ")
+    return set(re.split(r"[\W_]+", NO_NAMES.sub(" ", name))) - {""}
+
+
+def _unlikeness(matrix: Path, table: Path, alone: bool) -> int | None:
+    """How many words only one of two names has; None where they speak of different samples.
+
+    A table may serve several matrices, and say less; it says more only beside a matrix that is ``alone``.
+    """
+    ours, theirs = _names(matrix), _names(table)
+    more, less = theirs - ours, ours - theirs
+    if more and (less or not alone):
+        return None
+    return len(more) + len(less)
+
+
+def _fits(matrix: Path, table: Path) -> bool:
+    """Whether a table has as many lines as the matrix has rows or columns, with or without a header."""
+    with reading_text(matrix), open_text(matrix) as file:
+        header = read_header(file, matrix)
+    n_lines = len(read_lines(table, DEFAULT_LIMITS.max_table_bytes))
+    return bool({n_lines, n_lines - 1} & {header.n_rows, header.n_columns})
 
 
 def read_lines(path: Path, max_bytes: int) -> list[str]:

@@ -1,0 +1,131 @@
+"""Which files make a matrix, by whatever names labs and tools give them."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from scvae_data.errors import InputError
+from scvae_data.readers.mtx_folder import find_triple
+from scvae_data.readers.recognise import open_reader
+
+COUNTS = np.arange(1, 13).reshape(3, 4)
+GENES, CELLS = ["MT-ND1", "TP53", "LYZ", "CD4"], ["c0", "c1", "c2"]
+
+
+def write(folder: Path, matrix: str, barcodes: str, features: str, counts: Any = COUNTS, *, cells_first: bool) -> Path:
+    stored = counts if cells_first else counts.T
+    entries = [f"{i + 1} {j + 1} {stored[i, j]}" for i, j in zip(*np.nonzero(stored), strict=True)]
+    shape = f"{stored.shape[0]} {stored.shape[1]} {len(entries)}"
+    text = "\n".join(["%%MatrixMarket matrix coordinate integer general", shape, *entries])
+    put(folder, matrix, text)
+    put(folder, barcodes, table(barcodes, CELLS[: len(counts)], "bc_wells,sample", "{},s1"))
+    put(folder, features, table(features, GENES[: counts.shape[1]], "gene_id,gene_name,genome", "{0},{0},hg38"))
+    return folder
+
+
+def put(folder: Path, name: str, text: str) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
+
+
+def table(name: str, values: Sequence[str], header: str, line: str) -> str:
+    lines = [header, *(line.format(value) for value in values)] if ".csv" in name else values
+    return "\n".join(lines) + "\n"
+
+
+SETS = {
+    "geo": ("GSM1_matrix_s1.mtx.gz", "GSM1_barcodes_s1.tsv.gz", "GSM1_features_s1.tsv.gz"),
+    "geo, the sample before": ("GSM1_s1.matrix.mtx.gz", "GSM1_s1.barcodes.tsv.gz", "GSM1_s1.genes.tsv.gz"),
+    "sample after": ("matrix_s1.mtx", "barcodes_s1.tsv", "features_s1.tsv"),
+    "kallisto": ("cells_x_genes.mtx", "cells_x_genes.barcodes.txt", "cells_x_genes.genes.txt"),
+    "parse": ("DGE.mtx", "cell_metadata.csv", "all_genes.csv"),
+    "parse, newer": ("count_matrix.mtx", "cell_metadata.csv", "all_genes.csv"),
+    "capitals": ("Matrix.mtx", "Barcodes.tsv", "Genes.tsv"),
+    "sample alone": ("s1.mtx", "s1_barcodes.txt", "s1_genes.txt"),
+    "counts": ("GSM1_counts.mtx.gz", "GSM1_cells.csv.gz", "GSM1_genes.csv.gz"),
+    "shared features": ("s1_matrix.mtx", "s1_barcodes.tsv", "features.tsv"),
+    "plain matrix": ("matrix.mtx", "s1_barcodes.tsv", "s1_features.tsv"),
+    "alevin": ("quants_mat.mtx", "quants_mat_barcodes.txt", "quants_mat_genes.txt"),
+}
+
+
+@pytest.mark.parametrize("cells_first", [False, True])
+@pytest.mark.parametrize("names", SETS.values(), ids=SETS)
+def test_files_of_any_name_are_read_as_one_matrix(
+    tmp_path: Path, read_dense: Any, names: tuple[str, str, str], cells_first: bool
+) -> None:
+    folder = write(tmp_path / "in", *names, cells_first=cells_first)
+    for path in (folder, folder / names[0]):
+        with open_reader(path) as reader:
+            np.testing.assert_array_equal(read_dense(reader, "matrix"), COUNTS)
+            assert reader.barcodes().tolist() == CELLS
+            assert reader.genes("matrix").names.tolist() == GENES
+
+
+def test_each_matrix_of_a_folder_finds_its_own_tables(tmp_path: Path, read_dense: Any) -> None:
+    for number in (1, 2):
+        names = (f"matrix_s{number}.mtx", f"barcodes_s{number}.tsv", f"features_s{number}.tsv")
+        write(tmp_path, *names, counts=number * COUNTS, cells_first=False)
+    write(
+        tmp_path, "cells_x_genes.mature.mtx", "cells_x_genes.barcodes.txt", "cells_x_genes.genes.txt", cells_first=True
+    )
+    put(tmp_path, "cells_x_genes.genes.names.txt", "A\nB\nC\nD\n")
+    for number in (1, 2):
+        with open_reader(tmp_path / f"matrix_s{number}.mtx") as reader:
+            np.testing.assert_array_equal(read_dense(reader, "matrix"), number * COUNTS)
+        assert find_triple(tmp_path / f"matrix_s{number}.mtx").barcodes.name == f"barcodes_s{number}.tsv"
+    assert find_triple(tmp_path / "cells_x_genes.mature.mtx").features.name == "cells_x_genes.genes.txt"
+    message = r"holds 3 matrices \(cells_x_genes.mature.mtx, matrix_s1.mtx, matrix_s2.mtx\); give one"
+    with pytest.raises(InputError, match=message):
+        open_reader(tmp_path)
+
+
+def test_as_many_cells_as_genes_are_told_by_the_name(tmp_path: Path, read_dense: Any) -> None:
+    square = COUNTS[:, :3]
+    kallisto = write(tmp_path / "k", *SETS["kallisto"], counts=square, cells_first=True)
+    tenx = write(tmp_path / "t", "matrix.mtx", "barcodes.tsv", "features.tsv", counts=square, cells_first=False)
+    for folder in (kallisto, tenx):
+        with open_reader(folder) as reader:
+            np.testing.assert_array_equal(read_dense(reader, "matrix"), square)
+
+
+def test_numbers_of_lines_choose_between_tables_of_like_names(tmp_path: Path) -> None:
+    write(tmp_path, *SETS["geo"], cells_first=False)
+    put(tmp_path, "GSM1_s1_barcodes_raw.tsv", "a\nb\nc\n")  # says more than the matrix, which is alone
+    put(tmp_path, "GSM1_s1_genes.tsv", "A\n")
+    triple = find_triple(tmp_path)
+    assert (triple.barcodes.name, triple.features.name) == SETS["geo"][1:]
+
+
+@pytest.mark.parametrize(
+    ("names", "reason", "message"),
+    [
+        (("s1.mtx", "s2_barcodes.tsv", "s1_genes.tsv"), "missing",
+         r"s1.mtx has no barcodes.tsv of its own beside it \(there are 's2_barcodes.tsv'\); add it"),
+        (("s1.mtx", "s1_barcodes.tsv", "notes.txt"), "missing", "s1.mtx has no features.tsv or genes.tsv of its own"),
+    ],
+)  # fmt: skip
+def test_what_is_missing_is_named(tmp_path: Path, names: tuple[str, str, str], reason: str, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        open_reader(write(tmp_path, *names, cells_first=False))
+    assert caught.value.reason == reason
+
+
+def test_tables_that_fit_equally_are_named(tmp_path: Path) -> None:
+    write(tmp_path, "s1.mtx", "s1_barcodes.tsv", "s1_features.tsv", cells_first=False)
+    put(tmp_path, "s1_genes.txt", "A\nB\nC\nD\n")
+    with pytest.raises(InputError, match=r"s1.mtx goes with each of s1_features.tsv, s1_genes.txt; leave the one"):
+        open_reader(tmp_path)
+
+
+def test_of_a_plain_and_a_gzip_copy_the_plain_one_is_read(tmp_path: Path) -> None:
+    for end in ("", ".gz"):
+        write(tmp_path, *(f"{name}{end}" for name in SETS["sample after"]), cells_first=False)
+    assert find_triple(tmp_path).matrix.name == "matrix_s1.mtx"
+    assert find_triple(tmp_path).barcodes.name == "barcodes_s1.tsv"
