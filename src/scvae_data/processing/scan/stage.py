@@ -94,6 +94,8 @@ def scan_all(context: Context, surveyed: Surveyed, tasks: Sequence[Task]) -> Sca
         file = surveyed.files[number]
         if not isinstance(outcome, Failure):
             scans[number] = outcome
+            if outcome.evidence:
+                log.info("%s: counts are those of %s; %s", file.source_file, outcome.slot, "; ".join(outcome.evidence))
         elif outcome.reason == "no_control_column" and control and control.missing == "drop_file":
             dropped.append(file.source_file)
         else:
