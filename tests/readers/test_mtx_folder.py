@@ -81,7 +81,7 @@ def test_each_matrix_of_a_folder_finds_its_own_tables(tmp_path: Path, read_dense
             np.testing.assert_array_equal(read_dense(reader, "matrix"), number * COUNTS)
         assert find_triple(tmp_path / f"matrix_s{number}.mtx").barcodes.name == f"barcodes_s{number}.tsv"
     assert find_triple(tmp_path / "cells_x_genes.mature.mtx").features.name == "cells_x_genes.genes.txt"
-    message = r"holds 3 matrices \(cells_x_genes.mature.mtx, matrix_s1.mtx, matrix_s2.mtx\); give one"
+    message = r"holds 3 matrices \(cells_x_genes.mature.mtx, matrix_s1.mtx, matrix_s2.mtx\); give one of the files"
     with pytest.raises(InputError, match=message):
         open_reader(tmp_path)
 

@@ -77,12 +77,14 @@ class H5adReader:
         """Matrices that may hold the counts, most likely first; refused where all are layers of other names."""
         others = self.others
         if len(others) == len(self._matrices):
-            named = " or ".join(COUNT_LAYERS)
+            remedy = "leave it out"
+            if others:
+                remedy = "say with input.counts=layers/NAME or sum:NAME+NAME if one is meant"
             raise InputError(
                 self.path,
                 "no_counts",
-                f"neither X nor raw.X nor a layer named {named}; there are {', '.join(others) or 'no layers'}; say "
-                "with input.counts=layers/NAME or sum:NAME+NAME if one is meant",
+                f"neither X nor raw.X nor a layer named {' or '.join(COUNT_LAYERS)} (layers: "
+                f"{', '.join(name.removeprefix('layers/') for name in others) or 'none'}); {remedy}",
             )
         return tuple(slot for slot in self._matrices if slot not in others)
 

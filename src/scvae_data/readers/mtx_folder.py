@@ -72,7 +72,10 @@ def find_triple(path: Path) -> MtxTriple:
     if len(matrices) > 1:
         named = ", ".join(file.name for file in matrices[:3]) + (", …" if len(matrices) > 3 else "")
         raise InputError(
-            path, "ambiguous", f"the folder holds {len(matrices)} matrices ({named}); give one matrix.mtx file each"
+            path,
+            "ambiguous",
+            f"the folder holds {len(matrices)} matrices ({named}); give one of the files, or all with "
+            f"input.paths='[\"{patterns((), matrices)[0]}\"]'",
         )
     match = PART.fullmatch(matrices[0].name)
     return (match and _usual(parts[match["prefix"]])) or _matched(path, matrices[0], files)

@@ -199,7 +199,7 @@ def test_a_setting_that_names_no_matrix_is_refused(counts: str) -> None:
         pytest.param(
             {"x": None, "spliced": ALL},
             {},
-            "neither X nor raw.X nor a layer named counts or raw_counts or count; there are layers/spliced; say",
+            "neither X nor raw.X nor a layer named counts or raw_counts or count \\(layers: spliced\\); say with",
             id="layers_only",
         ),
     ],
