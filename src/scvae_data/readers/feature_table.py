@@ -31,6 +31,8 @@ PLACE = re.compile(
 )
 """A chromosome, a position, a strand or the name of a genome."""
 GAP = re.compile(r"[\s,;]")
+MOST_TYPES = 100
+"""Ensembl has some 40 biotypes; a column of more values is none of types."""
 HEADERS = {
     "id": {"id", "ids", "gene_id", "gene_ids", "geneid", "ensembl", "ensembl_id", "ensembl_gene_id", "feature_id"},
     "symbol": {
@@ -214,7 +216,7 @@ def is_measured(text: str) -> bool:
 
 def mostly(column: Strings, test: Callable[[str], object]) -> bool:
     """Whether more than half of the values pass."""
-    return 2 * sum(bool(test(text)) for text in column) > len(column)
+    return 2 * sum(n for text, n in Counter(column).items() if test(text)) > len(column)
 
 
 def find_columns(path: Path, columns: Sequence[Strings], header: Sequence[str]) -> dict[str, int]:
@@ -222,7 +224,8 @@ def find_columns(path: Path, columns: Sequence[Strings], header: Sequence[str]) 
     if len(columns) == 1:
         return {"id": 0}
     named = {role: i for i, name in enumerate(header) for role, names in HEADERS.items() if name in names}
-    types = [i for i, column in enumerate(columns) if mostly(column, lambda text: kind_of_type(text) != "unknown")]
+    few = [i for i, column in enumerate(columns) if len(set(column)) <= MOST_TYPES]
+    types = [i for i in few if mostly(columns[i], lambda text: kind_of_type(text) != "unknown")]
     place: dict[str, int] = {}
     if types:
         place["type"] = next((i for i in types if mostly(columns[i], is_measured)), types[0])
