@@ -83,6 +83,10 @@ class Reference:
         return dict(zip(known["entrez"].to_pylist(), known["id"].to_pylist(), strict=True))
 
     @cached_property
+    def _primary(self) -> frozenset[str]:
+        return frozenset(self.table["id"].filter(self.table["primary"]).to_pylist())
+
+    @cached_property
     def _books(self) -> dict[str, SymbolBook]:
         return {}
 
@@ -104,8 +108,7 @@ class Reference:
 
     def primary(self, ids: Sequence[str]) -> list[str]:
         """Return those of several ids that their symbol stands for first of all."""
-        found = self.table["primary"].take(self._places(ids)).to_pylist()
-        return [gene_id for gene_id, primary in zip(ids, found, strict=True) if primary]
+        return [gene_id for gene_id in ids if gene_id in self._primary]
 
     def of_entrez(self, number: str) -> str:
         """Return the id of an Entrez id, empty if there is none."""

@@ -100,6 +100,7 @@ class Evidence:
     species: dict[str, list[str]] = field(default_factory=dict)
     genomes: set[str] = field(default_factory=set)
     measured: set[str] = field(default_factory=set)
+    unknown: set[str] = field(default_factory=set)
     retired: dict[str, str] = field(default_factory=dict)
     ids_of: dict[str, dict[str, None]] = field(default_factory=dict)
     order_of: dict[str, set[tuple[str, ...]]] = field(default_factory=dict)
@@ -161,6 +162,7 @@ class Evidence:
             if len(found) > 1:
                 self.order_of.setdefault(symbol, set()).add(tuple(found))
         known = dict(zip(ids, self.reference.knows(ids), strict=True))
+        self.unknown.update(gene_id for gene_id, is_known in known.items() if not is_known)
         if sum(known.values()) >= LEAST_KNOWN * len(known):
             for gene_id, symbol in zip(rows.ids, bases, strict=True):
                 if gene_id and symbol and not known[gene_id] and ENSEMBL.match(gene_id):
@@ -207,7 +209,7 @@ class Evidence:
         """Return ids with those of today for retired ones."""
         return Symbol(tuple(dict.fromkeys(self.retired.get(gene_id, gene_id) for gene_id in ids)), how)
 
-    def choose(self, found: Symbol) -> Symbol:
+    def choose(self, symbol: str, found: Symbol, book: SymbolBook | None) -> Symbol:
         """Return the one id that an ambiguous symbol goes to, or none."""
         ids = found.ids
         if len(ids) < 2:
@@ -216,8 +218,15 @@ class Evidence:
         if len(measured) == 1:
             return Symbol(measured, "files")
         among = measured or ids
-        primary = self.reference.primary(among) or [gene_id for gene_id in among if not gene_id.endswith("_PAR_Y")]
-        return Symbol((primary[0],), "primary") if len(primary) == 1 else Symbol((), "ambiguous")
+        today = set(book.current.get(symbol, ())) if book else set()
+        first = (
+            [gene_id for gene_id in among if gene_id in today],
+            [gene_id for gene_id in among if gene_id not in self.unknown],
+            self.reference.primary(among),
+            [gene_id for gene_id in among if not gene_id.endswith("_PAR_Y")],
+        )
+        chosen = next((ids[0] for ids in first if len(ids) == 1), "")
+        return Symbol((chosen,), "primary") if chosen else Symbol((), "ambiguous")
 
     def rows(self, name: str) -> Rows:
         """Return the genes of a table's rows."""
@@ -249,7 +258,7 @@ class Evidence:
         """Return the gene of each of the rows of a table that have one symbol."""
         found = self.symbol(symbol, book)
         if times == 1:
-            return [self.choose(found)]
+            return [self.choose(symbol, found, book)]
         orders = {found.ids} if found.how == "mapping" else self.order_of.get(symbol, set())
         order = next(iter(orders)) if len(orders) == 1 else ()
         if len(order) == times:
