@@ -47,8 +47,8 @@ FLOORS = {
     "scvae_data.loading": [
         "datamodule",
         "loader",
-        "stream dataset",
         "memory",
+        "stream dataset",
         "batch",
         "fetch",
         "plan",
