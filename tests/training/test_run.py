@@ -194,6 +194,15 @@ def test_what_the_report_says_to_go_on_with_runs_as_it_stands(finished: Run) -> 
     assert names["adata"].obsm["X_umap"].shape == (600, 2)
 
 
+def test_the_lines_of_the_report_run_on_more_cells_than_are_compared_in_one_block(tmp_path: Path) -> None:
+    latents = np.random.default_rng(0).normal(size=(8_500, 2)).astype(np.float32)  # scanpy changes its way at 8,192
+    anndata.AnnData(obsm={"X_scvae": latents}).write_h5ad(tmp_path / "latents.h5ad")
+    read, neighbours, _ = next_lines(tmp_path / "latents.h5ad")
+    names: dict[str, Any] = {}
+    exec(compile(f"{read}\n{neighbours}", "report.md", "exec"), names)
+    assert (names["adata"].obsp["distances"].getnnz(axis=1) == 14).all()  # of 15 neighbours one is the cell itself
+
+
 def test_the_same_latents_and_seed_give_the_same_umap(finished: Run, tmp_path: Path) -> None:
     pictures = [tmp_path / f"{name}.png" for name in ("first", "second", "other seed")]
     for picture, seed in zip(pictures, (3, 3, 4), strict=True):

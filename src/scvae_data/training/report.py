@@ -62,7 +62,7 @@ def next_lines(latents: Path) -> list[str]:
     """Python that continues from the latents."""
     return [
         f'import scanpy as sc; adata = sc.read_h5ad("{latents}")',
-        'sc.pp.neighbors(adata, use_rep="X_scvae")',
+        'sc.pp.neighbors(adata, use_rep="X_scvae", transformer="sklearn")',
         'sc.tl.leiden(adata, flavor="igraph", n_iterations=2); sc.tl.umap(adata)',
     ]
 
