@@ -19,6 +19,7 @@ import scipy.sparse as sp
 
 from scvae_data.errors import ConfigError
 from scvae_data.processing.engine.local import LocalEngine
+from scvae_data.processing.genes.reference import load_reference
 from scvae_data.processing.settings.genes import GeneRules
 from scvae_data.processing.settings.qc import QcRules
 from scvae_data.store import Chunking
@@ -70,41 +71,47 @@ def test_whole_rows_equal_their_source(
     source, cells = sources[name], together[together.obs["source_file"] == name]
     assert cells.n_obs > 0.9 * source.n_obs
     rows = source.X[cells.obs["source_row"].to_numpy()].astype(np.float64)
-    keys = source.var["gene_ids"].tolist() if "gene_ids" in source.var else ids_of_symbols(source.var_names, sources)
-    columns = together.var_names.get_indexer(keys)
+    report = reported(out, source)
+    columns = together.var_names.get_indexer(report["gene"].fillna("none").tolist())
     present = columns >= 0
+    assert (present == report["gene"].notna()).all()
     # Every source gene is in a column, or listed as dropped with its UMIs.
     dropped = json.loads((out / "chunk_summary.json").read_text())["dropped_genes"]
     listed = dict(zip(dropped["gene"], dropped["total_counts"], strict=True))
     lost = np.asarray(rows[:, ~present].sum(axis=0)).ravel()
-    for gene, umis in zip(np.array(keys)[~present], lost, strict=True):
-        assert umis <= listed[gene]
+    for gene, name, umis in zip(report["id"][~present], report["name"][~present], lost, strict=True):
+        assert umis <= listed[gene or name]
     spread = sp.csr_matrix(
         (np.ones(present.sum()), (np.flatnonzero(present), columns[present])), shape=(source.n_vars, together.n_vars)
     )
     assert abs(rows @ spread - cells.X.astype(np.float64)).max() == 0
 
 
-def ids_of_symbols(symbols: pd.Index[str], sources: dict[str, ad.AnnData]) -> list[str]:
-    """The one id that the files with ids give a symbol, else the symbol itself."""
-    pairs = pd.concat(
-        [
-            pd.DataFrame({"symbol": adata.var_names, "id": adata.var["gene_ids"]})
-            for adata in (sources[TOTALSEQ], sources[MTX])
-        ]
-    ).drop_duplicates()
-    unique = pairs[~pairs["symbol"].duplicated(keep=False)].set_index("symbol")["id"]
-    return [unique.get(symbol, symbol) for symbol in symbols]
+def reported(out: Path, source: ad.AnnData) -> pd.DataFrame:
+    """What the report of genes says of each gene of a source, in its order; given ids stay or are retired ones."""
+    names = source.var.get("gene_ids", pd.Series(source.var_names)).tolist()
+    tables = pd.read_parquet(out / "gene_report.parquet").groupby("table", observed=True)
+    (table,) = (table for _, table in tables if table.sort_values("position")["name"].tolist() == names)
+    report = table.sort_values("position").reset_index(drop=True)
+    if "gene_ids" in source.var:
+        assert (report["id"] == names)[report["how"] != "retired id"].all()
+    return report
 
 
 @pytest.mark.parametrize("name", [PBMC3K, TOTALSEQ, MTX])
 def test_qc_columns_equal_scanpy_to_the_last_bit(
     name: str, sources: dict[str, ad.AnnData], stored: tuple[Path, ad.AnnData]
 ) -> None:
-    cells = stored[1][stored[1].obs["source_file"] == name].obs
+    out, together = stored
+    cells = together[together.obs["source_file"] == name].obs
     source = sources[name].copy()
     source.var["mt"] = source.var_names.str.startswith("MT-")
-    source.var["ribo"] = source.var_names.str.startswith(("RPS", "RPL"))
+    # A gene is of a class by its present symbol: files of other years call some ribosomal genes otherwise.
+    report = reported(out, source)
+    present = pd.Series(load_reference("builtin").symbols(report["id"])).where(
+        lambda symbol: symbol != "", report["symbol"]
+    )
+    source.var["ribo"] = present.str.startswith(("RPS", "RPL")).to_numpy()
     source.var["hb"] = source.var_names.isin(HAEMOGLOBIN)
     metrics, _ = sc.pp.calculate_qc_metrics(source, qc_vars=["mt", "ribo", "hb"], percent_top=(50,))
     expected = metrics.iloc[cells["source_row"].to_numpy()]

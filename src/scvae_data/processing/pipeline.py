@@ -105,9 +105,9 @@ def make_plan(context: Context, seconds: dict[str, float]) -> WritePlan:
 
 def finish(context: Context) -> Summary:
     """Check that a finished directory is what this run would make; build again only files that are damaged."""
-    directory = context.directory
+    directory, settings = context.directory, context.settings
     with tempfile.TemporaryDirectory(prefix="scvae-data-") as scratch:
-        files, _ = survey_inputs(context.settings.input, context.engine, Path(scratch))
+        files, _ = survey_inputs(settings.input, context.engine, Path(scratch), settings.genes.reference)
     index = check_finished(directory, files, context.processing_id(files), context.record.config)
     if index is None:
         (directory / INDEX_FILE).unlink()

@@ -37,6 +37,11 @@ class FileFolder:
         """The kept cells that equal another one and shall be dropped."""
         return self.path / "copies.npy"
 
+    @property
+    def column_totals(self) -> Path:
+        """Counts of each column of the file over all its cells, whether they are kept or not."""
+        return self.path / "columns.npz"
+
     def gene_sums(self, *, without_copies: bool) -> Path:
         """Cells and counts of each gene, over all kept cells or without copies."""
         return self.path / ("genes-without-copies.npz" if without_copies else "genes.npz")
@@ -88,7 +93,7 @@ class WorkFolder:
         return self.path / "maps" / f"{table}.npy"
 
     def universe(self, what: str) -> Path:
-        """``keys``, ``symbols`` or ``hashes`` of all genes."""
+        """``keys``, ``flags`` (their classes) or ``hashes`` of all genes."""
         return self.path / f"universe_{what}.npy"
 
     def scan(self, number: int) -> FileFolder:

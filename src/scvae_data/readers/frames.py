@@ -84,6 +84,15 @@ class StoredFrame:
         values = self.column(name).astype(object)
         return to_strings(values.where(values.notna(), None).to_numpy())
 
+    def is_text(self, name: str) -> bool:
+        """Whether a column holds text, or categories, which mostly are texts."""
+        if self._compound:
+            return self._node.dtype[name].kind in "SO" or f"{name}_categories" in self._uns
+        node = self._node[name]
+        if isinstance(node, h5py.Group):
+            return "categories" in node or ("values" in node and node["values"].dtype.kind in "SOU")
+        return "categories" in node.attrs or node.dtype.kind in "SOU"
+
     def column(self, name: str) -> pd.Series[Any]:
         """One column; categories and nullable dtypes are kept, bytes are decoded."""
         try:

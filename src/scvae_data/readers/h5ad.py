@@ -17,7 +17,7 @@ from scvae_data.errors import InputError
 from scvae_data.readers.base import DEFAULT_MAX_ELEMENTS, CsrBlock, GeneTable, Sample, Storage
 from scvae_data.readers.features import FeatureFilter, keep_gene_expression, says_types
 from scvae_data.readers.frames import StoredFrame
-from scvae_data.readers.gene_names import ID_COLUMNS, SYMBOL_COLUMNS, genes_from_var
+from scvae_data.readers.gene_names import are_numbers, genes_from_var, may_name_genes
 from scvae_data.readers.hdf5 import open_file, reading
 from scvae_data.readers.matrices import StoredMatrix, find_matrix
 from scvae_data.readers.sums import added
@@ -189,8 +189,10 @@ class H5adReader:
     def _features_of(self, slot: str) -> GeneTable:
         frame = self._var_of(slot)
         with reading(self.path):
-            known = [name for name in (*ID_COLUMNS, *SYMBOL_COLUMNS) if name in frame.columns]
-            return genes_from_var(frame.index(), {name: frame.strings(name) for name in known})
+            index = frame.index()
+            numbered = are_numbers(index)
+            wanted = [name for name in frame.columns if may_name_genes(name) or (numbered and frame.is_text(name))]
+            return genes_from_var(index, {name: frame.strings(name) for name in wanted})
 
     def _filter_of(self, slot: str) -> FeatureFilter:
         """Which columns of ``slot`` are genes; ``var`` and ``raw/var`` share one table of types by the names."""

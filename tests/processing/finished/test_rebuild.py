@@ -18,7 +18,8 @@ from scvae_data.processing.engine.local import LocalEngine
 from scvae_data.processing.settings.genes import HvgRules
 from scvae_data.processing.settings.qc import QcRules
 
-CANONICAL = ["chunk_0001.h5", "obs.parquet", "gene_list.json", "dropped_cells.parquet", "gene_statistics.parquet"]
+OF_GENES = ["gene_report.parquet", "gene_statistics.parquet"]
+CANONICAL = ["chunk_0001.h5", "obs.parquet", "gene_list.json", "dropped_cells.parquet", *OF_GENES]
 RECORDS = ["processing_config.json", "chunk_summary.json"]
 # One cell of each file has a single gene and is dropped.
 SETTINGS: dict[str, Any] = {
@@ -79,9 +80,9 @@ def test_only_the_damaged_file_is_built_again(
     before = look(copy)
     summary = run_pipeline(paths, copy, resume=True, **SETTINGS)
     after = look(copy)
-    # The table of dropped cells and the one that genes were ranked by are not needed to know what a cell is: they are
-    # written together with the summary that lists them, or with every choice of genes.
-    touched = {file for file in after if after[file] != before.get(file)} - {"gene_statistics.parquet"}
+    # The table of dropped cells and those of genes are not needed to know what a cell is: they are written together
+    # with the summary that lists them, or with every choice of genes.
+    touched = {file for file in after if after[file] != before.get(file)} - set(OF_GENES)
     together = {"dropped_cells.parquet", "chunk_summary.json"}
     assert touched <= (together if name in together else {name})
     assert not any(verify(copy, deep=True, against=paths).values())

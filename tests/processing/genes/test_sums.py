@@ -25,8 +25,22 @@ def test_columns_are_counted_by_how_they_found_their_gene() -> None:
     symbols = np.array(["ACTB", "NEW", "TP53", "NEW"], object)
     tables = {"both": both, "symbols": GeneTable(symbols, None, symbols)}
     matches = align({"both": 1, "symbols": 1}, tables.__getitem__, {}).matches
-    assert vars(matches["both"]) == {"n_features": 4, "by_id": 3, "by_symbol": 0, "unmatched": 1, "summed": 1}
-    assert vars(matches["symbols"]) == {"n_features": 4, "by_id": 0, "by_symbol": 2, "unmatched": 2, "summed": 1}
+    assert vars(matches["both"]) == {
+        "n_features": 4,
+        "by_id": 3,
+        "by_symbol": 0,
+        "unmatched": 1,
+        "summed": 1,
+        "left_out": 0,
+    }
+    assert vars(matches["symbols"]) == {
+        "n_features": 4,
+        "by_id": 0,
+        "by_symbol": 2,
+        "unmatched": 2,
+        "summed": 0,
+        "left_out": 0,
+    }
 
 
 def test_shares_of_umis_per_file(
@@ -48,11 +62,11 @@ def test_shares_of_umis_per_file(
     assert report == {
         "source_file": ["SRX1.h5ad", "SRX2.h5ad", "SRX3.h5ad"],
         "n_features": [4, 3, 2],
-        "by_id": [4, 3, 1],  # a file of ids has only ids
+        "by_id": [3, 3, 1],
         "by_symbol": [0, 0, 0],
-        "unmatched": [0, 0, 1],
+        "unmatched": [1, 0, 1],  # y and z among ids are no ids
         "summed": [0, 0, 0],
-        "umi_unmatched": [0.0, 0.0, 0.9],
+        "umi_unmatched": [0.1, 0.0, 0.9],
         "umi_dropped": [0.0, 0.0, 0.9],
         "umi_shared": [0.9, 1.0, 0.1],
     }

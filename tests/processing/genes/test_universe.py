@@ -36,14 +36,14 @@ def test_ambiguous_symbols_stay_symbols_unless_the_mapping_decides() -> None:
     tables = {"a": table([TP53, ACTB], ["X", "X"]), "b": table(None, ["X"])}
     keys = align({"a": 1, "b": 1}, tables.__getitem__, {}).keys.tolist()
     assert keys == [ACTB, TP53, "X"]
-    assert align({"a": 1, "b": 1}, tables.__getitem__, {"X": TP53}).maps["b"].tolist() == [1]
+    assert align({"a": 1, "b": 1}, tables.__getitem__, {"X": [TP53]}).maps["b"].tolist() == [1]
 
 
 def test_a_table_means_something_else_once_one_of_its_columns_is_another_gene() -> None:
     tables = {"ids": table([TP53, ACTB], ["", ""]), "symbols": table(None, ["X"]), "other": table(None, ["X2"])}
     n_files = dict.fromkeys(tables, 1)
     one, again, two = (
-        align(n_files, tables.__getitem__, {"X": key, "X2": other})
+        align(n_files, tables.__getitem__, {"X": [key], "X2": [other]})
         for key, other in ((TP53, ACTB), (TP53, ACTB), (ACTB, TP53))
     )
     assert one.keys.tolist() == two.keys.tolist() == [ACTB, TP53]
@@ -65,7 +65,7 @@ def test_symbols_that_are_not_the_one_of_their_gene_are_told() -> None:
         "b": table([TP53], ["TRP53"]),
         "symbols": table(None, ["p53", "ACTB", "NEW"]),
     }
-    universe = align({"a": 1, "b": 2, "symbols": 1}, tables.__getitem__, {"NEW": MTND1, "ELSEWHERE": MTND1})
+    universe = align({"a": 1, "b": 2, "symbols": 1}, tables.__getitem__, {"NEW": [MTND1], "ELSEWHERE": [MTND1]})
     assert universe.symbols.tolist() == ["ACTB", "p53", "NEW"]
     assert universe.synonyms == {"NEW": MTND1, "TRP53": TP53}
 
@@ -107,7 +107,7 @@ def test_selection(rules: GeneRules, kept: list[bool]) -> None:
 def test_mapping_file(tmp_path: Path) -> None:
     path = tmp_path / "map.csv"
     path.write_text(f"id,symbol\n{TP53}.9,TP53\n")
-    assert read_mapping(str(path)) == {"TP53": TP53}
+    assert read_mapping(str(path)) == {"TP53": (TP53,)}
     path.write_text("a,b\n1,2\n")
     with pytest.raises(ConfigError, match=r"map\.csv: no column 'id' and 'symbol' among a, b"):
         read_mapping(str(path))

@@ -18,7 +18,7 @@ from scvae_data.processing.settings.qc import QcRules
 CLASSES = [gene_class.name for gene_class in GENE_CLASSES]
 
 SYMBOLS = np.array(
-    ["MT-ND1", "mt-Co1", "RPS3", "Rpl4", "HBA1", "HBEGF", "hg19_MT-CYB", *(f"g{i}" for i in range(60))], object
+    ["MT-ND1", "mt-Co1", "RPS3", "Rpl4", "HBA1", "HBEGF", "MT.CYB", *(f"g{i}" for i in range(60))], object
 )
 
 
@@ -35,7 +35,7 @@ def sums_of(matrix: sp.csr_matrix, flags: np.ndarray, tops: list[int]) -> RowSum
 def test_gene_classes() -> None:
     flags = gene_class_flags(SYMBOLS, SYMBOLS)
     assert [SYMBOLS[flags & (1 << bit) > 0].tolist() for bit in range(3)] == [
-        ["MT-ND1", "mt-Co1", "hg19_MT-CYB"],
+        ["MT-ND1", "mt-Co1", "MT.CYB"],
         ["RPS3", "Rpl4"],
         ["HBA1"],
     ]

@@ -6,8 +6,7 @@ rules of processing. Counts are compared one by one.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,9 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from scvae_data.errors import ConfigError
-from scvae_data.processing.genes.names import unversioned
-from scvae_data.processing.genes.universe import symbol_to_id, table_keys
+from scvae_data.processing.genes.names import ENSEMBL, unversioned
+from scvae_data.processing.genes.report import REPORT_FILE, read_maps
+from scvae_data.processing.genes.tables import hash_table
 from scvae_data.progress import progress
 from scvae_data.readers.base import GeneTable
 from scvae_data.readers.recognise import open_reader
@@ -175,9 +175,25 @@ def gene_maps(index: DatasetIndex, sources: Sequence[Source]) -> dict[str, NDArr
     for source in sources:
         with open_reader(source.path, own=source.readers) as reader:
             table = reader.genes(source.slot)
-        texts = (repr(None if column is None else column.tolist()) for column in vars(table).values())
-        key = table_of[source.source_file] = hashlib.sha256("".join(texts).encode()).hexdigest()
+        key = table_of[source.source_file] = hash_table(table)
         tables.setdefault(key, table)
+    report = index.path / REPORT_FILE
+    if report.exists():
+        with expecting(report):
+            columns = read_maps(report, {str(name): column for column, name in enumerate(index.genes.names)})
+        unknown = [name for name, key in table_of.items() if key not in columns]
+        if unknown:
+            raise ConfigError(
+                f"--against {unknown[0]}: its genes are not those that {report.name} lists; give the file that the "
+                "directory was made of"
+            )
+    else:
+        columns = maps_without_report(index, tables)
+    return {name: columns[key] for name, key in table_of.items()}
+
+
+def maps_without_report(index: DatasetIndex, tables: Mapping[str, GeneTable]) -> dict[str, NDArray[np.int32]]:
+    """Find genes as runs did that left no report: by id, else by the one id that a symbol had."""
     pairs, genes = symbol_pairs(index, tables.values()), index.genes
     column_of: dict[str, int] = {}
     for column, (name, key, symbol) in enumerate(zip(genes.names, genes.ids, genes.symbols, strict=True)):
@@ -185,11 +201,36 @@ def gene_maps(index: DatasetIndex, sources: Sequence[Source]) -> dict[str, NDArr
         for candidate in (unversioned(key),) if key else (name, symbol):
             if candidate:
                 column_of.setdefault(str(candidate), column)
-    columns = {
-        name: np.array([column_of.get(key, -1) for key in table_keys(table, pairs)[0]], np.int32)
+    return {
+        name: np.array([column_of.get(key, -1) for key in table_keys(table, pairs)], np.int32)
         for name, table in tables.items()
     }
-    return {name: columns[key] for name, key in table_of.items()}
+
+
+def table_keys(table: GeneTable, pairs: Mapping[str, str]) -> list[str]:
+    """Return the key of each column: its id, the id of its symbol, its symbol, or its name."""
+    symbols = table.symbols if table.symbols is not None else table.names
+    ids = [""] * len(symbols) if table.ids is None else [unversioned(gene_id) for gene_id in table.ids]
+    keys = []
+    for gene_id, symbol, name in zip(ids, symbols, table.names, strict=True):
+        own = gene_id or (unversioned(symbol) if ENSEMBL.match(symbol) else "")
+        keys.append(own or pairs.get(symbol, "") or symbol or name)
+    return keys
+
+
+def symbol_to_id(tables: Iterable[GeneTable], known: Mapping[str, str]) -> dict[str, str]:
+    """Return the symbols that stand for exactly one id in all tables that carry both; ``known`` goes first."""
+    found: dict[str, str] = {}
+    ambiguous: set[str] = set()
+    for table in tables:
+        if table.ids is None or table.symbols is None:
+            continue
+        for gene_id, symbol in zip(table.ids, table.symbols, strict=True):
+            if gene_id and symbol:
+                key = unversioned(gene_id)
+                if found.setdefault(symbol, key) != key:
+                    ambiguous.add(symbol)
+    return {symbol: key for symbol, key in found.items() if symbol not in ambiguous} | dict(known)
 
 
 def symbol_pairs(index: DatasetIndex, tables: Iterable[GeneTable]) -> dict[str, str]:

@@ -64,13 +64,15 @@ class Columns:
         """Return which columns a file measures that has these genes of the universe."""
         n_genes = int(max(genes.max(initial=-1), self.positions.max(initial=-1))) + 1
         has = np.zeros(n_genes + 1, bool)  # position -1 reads the last one, which stays False
-        has[genes] = True
+        has[genes[genes >= 0]] = True
         return has[self.positions]
 
 
-def var_table(columns: Columns) -> pd.DataFrame:
+def var_table(columns: Columns, universe: Universe) -> pd.DataFrame:
     """Return the var of every chunk: id, symbol and gene classes by column."""
     flags = gene_class_flags(columns.symbols, columns.names)
+    found = columns.positions >= 0
+    flags[found] = universe.flags[columns.positions[found]]
     var: dict[str, Any] = {"gene_id": columns.ids, "gene_symbol": columns.symbols}
     for bit, gene_class in enumerate(GENE_CLASSES):
         var[gene_class.name] = (flags & (1 << bit)) > 0

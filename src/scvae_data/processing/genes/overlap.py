@@ -73,7 +73,8 @@ def overlaps(files: Sequence[InputFacts], universe: Universe, kinds: Mapping[str
     names = sorted(used, key=lambda table: (-used[table], example[table]))[:MAX_TABLES]
     held = np.zeros((len(names), len(universe.keys)), np.float32)
     for row, name in enumerate(names):
-        held[row, universe.maps[name]] = 1
+        genes = universe.maps[name]
+        held[row, genes[genes >= 0]] = 1
     shared = (held @ held.T).astype(np.int64)
     sizes = shared.diagonal()
     found = [

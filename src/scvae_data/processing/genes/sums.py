@@ -50,7 +50,8 @@ def sum_genes(work: WorkFolder, universe: Universe, scans: Sequence[FileScan]) -
     n_genes = len(universe.keys)
     sums = GeneSums(*(np.zeros(n_genes, np.int64) for _ in range(3)))
     for table, count in Counter(scan.table for scan in scans).items():
-        sums.n_files[np.unique(universe.maps[table])] += count
+        genes = np.unique(universe.maps[table])
+        sums.n_files[genes[genes >= 0]] += count
     for scan in scans:
         with np.load(sums_of(work, scan)) as arrays:
             sums.n_cells[:] += arrays["cells"]

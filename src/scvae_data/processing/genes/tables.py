@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.feather as feather
@@ -13,7 +14,7 @@ from scvae_data.processing.genes.names import infer_species
 from scvae_data.readers.base import GeneTable
 from scvae_data.store.files import write_atomic
 
-__all__ = ["load_table", "species_of", "store_table"]
+__all__ = ["hash_table", "load_table", "species_of", "store_table"]
 
 
 @lru_cache(maxsize=64)
@@ -22,21 +23,31 @@ def species_of(tables: Path, key: str) -> tuple[str, ...]:
     return tuple(infer_species(load_table(tables, key)))
 
 
-def store_table(table: GeneTable, folder: Path) -> str:
-    """Write a gene table under the hash of its content, once; return the hash."""
+def as_arrow(table: GeneTable) -> Any:
+    """Return a gene table as an arrow table."""
     columns = {"names": table.names, "ids": table.ids, "symbols": table.symbols}
-    arrow = pa.table(
+    return pa.table(
         {name: pa.array(values.astype(str), pa.string()) for name, values in columns.items() if values is not None}
     )
+
+
+def hash_table(table: GeneTable) -> str:
+    """Hash the content of a gene table."""
+    arrow = as_arrow(table)
     digest = hashlib.sha256()
     for name in arrow.column_names:
         digest.update(name.encode())
         digest.update("\0".join(arrow.column(name).to_pylist()).encode())
-    key = digest.hexdigest()[:32]
+    return digest.hexdigest()[:32]
+
+
+def store_table(table: GeneTable, folder: Path) -> str:
+    """Write a gene table under the hash of its content, once; return the hash."""
+    key = hash_table(table)
     target = folder / f"{key}.feather"
     if not target.exists():
         sink = pa.BufferOutputStream()
-        feather.write_feather(arrow, sink, compression="lz4")
+        feather.write_feather(as_arrow(table), sink, compression="lz4")
         write_atomic(target, sink.getvalue().to_pybytes())
     return key
 

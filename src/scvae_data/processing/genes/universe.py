@@ -1,32 +1,37 @@
 """Gene tables of all files in, one gene order and a map from every table into it out.
 
-A gene's key is its Ensembl id without version where a file has ids, else the
-id that its symbol has in the files that carry both, else the symbol. All
-distinct keys, sorted, are the *universe*; what the directory holds is a
-subset of it, so that the order never depends on which file came first.
+A gene's key is its id without version where any file has ids, else its
+symbol; which gene a row is, is told in `symbols`. All distinct keys, sorted,
+are the *universe*; what the directory holds is a subset of it, so that the
+order never depends on which file came first.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scvae_data.processing.genes.names import ENSEMBL, unversioned
+from scvae_data.processing.genes.names import gene_class_flags, without_genome
+from scvae_data.processing.genes.reference import Reference
+from scvae_data.processing.genes.symbols import BY_ID, HOW, LEFT_OUT, Evidence, Rows
 from scvae_data.readers.base import GeneTable
 
 __all__ = [
+    "WAYS",
     "TableMatch",
     "Universe",
     "align",
     "hash_keys",
-    "symbol_to_id",
-    "table_keys",
 ]
+
+WAYS = tuple(HOW)
+"""How rows found their genes, by number."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,8 @@ class TableMatch:
         Columns that have an id; whose symbol stands for an id; and the rest, which keep their symbol.
     summed
         Columns that are added to another one because both are the same gene.
+    left_out
+        Columns whose name is none of a gene.
     """
 
     n_features: int
@@ -48,6 +55,7 @@ class TableMatch:
     by_symbol: int
     unmatched: int
     summed: int
+    left_out: int = 0
 
 
 @dataclass(frozen=True)
@@ -63,11 +71,19 @@ class Universe:
     ids
         The Ensembl or other id for each key; empty where the key is a symbol.
     maps
-        Per gene table (by its hash) the position of each column's gene, int32, shape (n_vars,).
+        Per gene table (by its hash) the position of each column's gene, -1 for one left out; int32, shape (n_vars,).
     matches
         Per gene table how its columns found their gene.
     synonyms
         Symbols that stand for an id although its gene has another symbol, or that `GeneRules.mapping` decided on.
+    flags
+        A bit per entry of `GENE_CLASSES` for each gene, uint32, shape (n_genes,).
+    how
+        Per gene table how each column found its gene, a position in `WAYS`; int8, shape (n_vars,).
+    retired
+        Ids of the inputs to the ids of today that they are called by.
+    classed
+        How many genes have their classes ``"by_reference"``, how many ``"by_symbol"``.
     """
 
     keys: NDArray[np.object_]
@@ -76,10 +92,15 @@ class Universe:
     maps: dict[str, NDArray[np.int32]]
     matches: dict[str, TableMatch] = field(default_factory=dict)
     synonyms: dict[str, str] = field(default_factory=dict)
+    flags: NDArray[np.uint32] = field(default_factory=lambda: np.zeros(0, np.uint32))
+    how: dict[str, NDArray[np.int8]] = field(default_factory=dict)
+    retired: dict[str, str] = field(default_factory=dict)
+    classed: dict[str, int] = field(default_factory=dict)
 
     def meanings(self) -> dict[str, str]:
-        """Return per gene table a hash of what its columns are: their positions, and all keys and symbols."""
+        """Return per gene table a hash of what its columns are: their positions, and all keys, symbols and classes."""
         common = hashlib.sha256(json.dumps([self.keys.tolist(), self.symbols.tolist()]).encode())
+        common.update(self.flags.tobytes())
         found = {}
         for table, positions in self.maps.items():
             digest = common.copy()
@@ -88,39 +109,13 @@ class Universe:
         return found
 
 
-def symbol_to_id(tables: Iterable[GeneTable], mapping: Mapping[str, str]) -> dict[str, str]:
-    """Return the symbols that stand for exactly one id in all tables that carry both; ``mapping`` goes first."""
-    found: dict[str, str] = {}
-    ambiguous: set[str] = set()
-    for table in tables:
-        if table.ids is None or table.symbols is None:
-            continue
-        for gene_id, symbol in zip(table.ids, table.symbols, strict=True):
-            if gene_id and symbol:
-                key = unversioned(gene_id)
-                if found.setdefault(symbol, key) != key:
-                    ambiguous.add(symbol)
-    return {symbol: key for symbol, key in found.items() if symbol not in ambiguous} | dict(mapping)
-
-
-def table_keys(table: GeneTable, pairs: Mapping[str, str]) -> tuple[list[str], set[str], int]:
-    """Return the key of each column, those keys that are ids, and how many columns brought their id along."""
-    symbols = table.symbols if table.symbols is not None else table.names
-    ids = [""] * len(symbols) if table.ids is None else [unversioned(gene_id) for gene_id in table.ids]
-    keys, known, by_id = [], set(), 0
-    for gene_id, symbol, name in zip(ids, symbols, table.names, strict=True):
-        # Among symbols, genes that have none are often called by their id.
-        own = gene_id or (unversioned(symbol) if ENSEMBL.match(symbol) else "")
-        found = own or pairs.get(symbol, "")
-        if found:
-            known.add(found)
-        by_id += bool(own)
-        keys.append(found or symbol or name)
-    return keys, known, by_id
-
-
-def align(n_files: Mapping[str, int], load: Callable[[str], GeneTable], mapping: Mapping[str, str]) -> Universe:
-    """Bring all gene tables into one order; one table is in memory at a time.
+def align(
+    n_files: Mapping[str, int],
+    load: Callable[[str], GeneTable],
+    mapping: Mapping[str, Sequence[str]],
+    reference: Reference | None = None,
+) -> Universe:
+    """Bring all gene tables into one order; few tables are in memory at a time.
 
     Parameters
     ----------
@@ -129,39 +124,87 @@ def align(n_files: Mapping[str, int], load: Callable[[str], GeneTable], mapping:
     load
         Reads a table by its hash.
     mapping
-        Symbol to id from `GeneRules.mapping`.
+        Symbol to ids from `GeneRules.mapping`.
+    reference
+        What else is known of names; nothing where there is none.
     """
-    names = sorted(n_files)
-    pairs = symbol_to_id((load(name) for name in names), mapping)
-    votes: dict[str, dict[str, int]] = {}
-    with_id: set[str] = set()
-    for name in names:
-        table = load(name)
-        keys, known, _ = table_keys(table, pairs)
-        with_id.update(known)
-        symbols = table.symbols if table.symbols is not None else [""] * len(keys)
-        for key, symbol in zip(keys, symbols, strict=True):
-            of_key = votes.setdefault(key, {})
-            if symbol:
-                of_key[symbol] = of_key.get(symbol, 0) + n_files[name]
-    ordered = sorted(votes)
-    position = {key: number for number, key in enumerate(ordered)}
-    maps, matches = {}, {}
-    for name in names:
-        keys, _, by_id = table_keys(load(name), pairs)
-        n, unmatched = len(keys), sum(key not in with_id for key in keys)
-        matches[name] = TableMatch(n, by_id, n - by_id - unmatched, unmatched, n - len(set(keys)))
-        maps[name] = np.array([position[key] for key in keys], np.int32)
-    chosen = {key: elected(votes[key], key) for key in ordered}
-    used = {symbol: key for symbol, key in sorted(pairs.items()) if symbol in votes.get(key, ())}
+    reference = reference or Reference()
+    evidence = Evidence(sorted(n_files), load, mapping, reference)
+    codes: dict[str, int] = {}
+    ids: dict[str, str] = {}
+    votes: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    spelled: dict[str, str] = {}
+    maps, how, matches = {}, {}, {}
+    for table in evidence.names:
+        rows = evidence.rows(table)
+        genes = [gene_id or name for gene_id, name in zip(rows.ids, rows.names, strict=True)]
+        for gene, gene_id, symbol, kind in zip(genes, rows.ids, rows.symbols, rows.how, strict=True):
+            if gene:
+                codes.setdefault(gene, len(codes))
+                if gene_id:
+                    ids[gene] = gene_id
+                if kind == "spelling":
+                    spelled.setdefault(gene, symbol)
+                elif symbol:
+                    votes[gene][symbol] += n_files[table]
+        maps[table] = np.array([codes[gene] if gene else -1 for gene in genes], np.int32)
+        how[table] = np.array([WAYS.index(kind) for kind in rows.how], np.int8)
+        matches[table] = match_of(rows, maps[table])
+    genes = list(codes)
+    known = dict(zip(genes, reference.symbols(ids.get(gene, "") for gene in genes), strict=True))
+    symbols = {gene: elected(votes[gene], known[gene] or spelled.get(gene, gene)) for gene in genes}
+    names = {gene: gene for gene in genes} if evidence.has_ids else named_by_symbol(symbols, ids)
+    ordered = sorted(genes, key=lambda gene: names[gene])
+    place = np.full(len(genes) + 1, -1, np.int32)  # code -1 reads the last one, which stays -1
+    place[[codes[gene] for gene in ordered]] = np.arange(len(ordered))
+    of_class = [known[gene] or without_genome(symbols[gene], evidence.genomes) for gene in ordered]
     return Universe(
-        keys=np.array(ordered, object),
-        symbols=np.array(list(chosen.values()), object),
-        ids=np.array([key if key in with_id else "" for key in ordered], object),
-        maps=maps,
+        keys=np.array([names[gene] for gene in ordered], object),
+        symbols=np.array([symbols[gene] for gene in ordered], object),
+        ids=np.array([ids.get(gene, "") for gene in ordered], object),
+        maps={table: place[found] for table, found in maps.items()},
         matches=matches,
-        synonyms={symbol: key for symbol, key in used.items() if symbol in mapping or chosen[key] != symbol},
+        synonyms=synonyms_of(votes, ids, symbols, mapping),
+        flags=gene_class_flags(of_class, ordered),
+        how=how,
+        retired=evidence.retired,
+        classed={"by_reference": sum(map(bool, known.values())), "by_symbol": sum(not text for text in known.values())},
     )
+
+
+def match_of(rows: Rows, genes: NDArray[np.int32]) -> TableMatch:
+    """Count how a table's rows found their gene."""
+    times = Counter(rows.how)
+    by_id = sum(times[kind] for kind in BY_ID)
+    left_out = sum(times[kind] for kind in LEFT_OUT)
+    unmatched = sum(not gene_id for gene_id in rows.ids) - left_out
+    n = len(genes)
+    summed = n - left_out - len(np.unique(genes[genes >= 0]))
+    return TableMatch(n, by_id, n - by_id - unmatched - left_out, unmatched, summed, left_out)
+
+
+def named_by_symbol(symbols: Mapping[str, str], ids: Mapping[str, str]) -> dict[str, str]:
+    """Return what genes are called where no file has ids: their symbol, or their id where two have the symbol."""
+    times = Counter(symbols[gene] if gene in ids else gene for gene in symbols)
+    return {gene: gene if gene not in ids or times[symbols[gene]] > 1 else symbols[gene] for gene in symbols}
+
+
+def synonyms_of(
+    votes: Mapping[str, Iterable[str]],
+    ids: Mapping[str, str],
+    symbols: Mapping[str, str],
+    mapping: Mapping[str, Sequence[str]],
+) -> dict[str, str]:
+    """Return the symbols of one id each that are not those of their genes, or that the mapping decided on."""
+    meant: defaultdict[str, list[str]] = defaultdict(list)
+    for gene, gene_id in ids.items():
+        for symbol in votes.get(gene, ()):
+            meant[symbol].append(gene_id)
+    return {
+        symbol: found[0]
+        for symbol, found in sorted(meant.items())
+        if len(found) == 1 and (symbol in mapping or symbols[found[0]] != symbol)
+    }
 
 
 def elected(votes: Mapping[str, int], default: str) -> str:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from scvae_data.errors import ConfigError
 from scvae_data.processing.genes.columns import Columns
 from scvae_data.processing.genes.names import ENSEMBL, unversioned
+from scvae_data.processing.genes.reference import Reference, load_reference
 from scvae_data.processing.genes.universe import Universe
 from scvae_data.processing.settings.genes import AnyGeneRules, ListRules
 from scvae_data.processing.settings.text_table import read_text_table
@@ -45,14 +46,17 @@ class GeneFiles:
     wanted
         The list of genes, None without one.
     pairs
-        Symbol to id as the mapping says, then as the list does.
+        Symbol to ids as the mapping says, then as the list does.
     settings
         The rules as plain values; a file stands for its content, not for where it lies.
+    reference
+        What is known of names of genes beside the inputs.
     """
 
     wanted: WantedGenes | None
-    pairs: dict[str, str]
+    pairs: dict[str, tuple[str, ...]]
     settings: dict[str, Any]
+    reference: Reference
 
 
 def read_gene_files(rules: AnyGeneRules) -> GeneFiles:
@@ -64,13 +68,18 @@ def read_gene_files(rules: AnyGeneRules) -> GeneFiles:
         One is missing or is not what it should be.
     """
     wanted = read_wanted(rules) if isinstance(rules, ListRules) else None
-    pairs = (wanted.pairs if wanted else {}) | read_mapping(rules.mapping)
+    reference = load_reference(rules.reference)
+    pairs = {symbol: (key,) for symbol, key in (wanted.pairs if wanted else {}).items()} | read_mapping(rules.mapping)
     settings = asdict(rules)
+    # The built-in reference is part of the program, as the classes of genes are.
+    del settings["reference"]
+    if rules.reference != "builtin":
+        settings["reference"] = reference.digest
     if rules.mapping is not None:
         settings["mapping"] = hashlib.sha256(Path(rules.mapping).read_bytes()).hexdigest()
     if isinstance(rules, ListRules):
         settings["path"] = hashlib.sha256(rules.file.read_bytes()).hexdigest()
-    return GeneFiles(wanted, pairs, settings)
+    return GeneFiles(wanted, pairs, settings, reference)
 
 
 @dataclass(frozen=True)
@@ -197,14 +206,15 @@ def resolve(wanted: WantedGenes, universe: Universe) -> Columns:
     ConfigError
         A symbol that stands for several genes, two names of one gene, or no gene found.
     """
-    place = {key: number for number, key in enumerate(universe.keys)}
+    place = {name: number for names in (universe.keys, universe.ids) for number, name in enumerate(names) if name}
     of_symbol: defaultdict[str, list[int]] = defaultdict(list)
     for number, symbol in enumerate(universe.symbols):
         of_symbol[symbol].append(number)
     positions = np.full(len(wanted.names), -1, np.int64)
     taken: dict[str, str] = {}
     for column, (name, key, symbol) in enumerate(zip(wanted.names, wanted.ids, wanted.symbols, strict=True)):
-        found = place.get(unversioned(key or name), place.get(name, -1))
+        gene_id = unversioned(key or name)
+        found = place.get(universe.retired.get(gene_id, gene_id), place.get(name, -1))
         if found < 0 and not (key or ENSEMBL.match(name)):
             candidates = of_symbol[symbol or name]
             if len(candidates) > 1:
@@ -242,12 +252,21 @@ def named_columns(wanted: WantedGenes, universe: Universe, positions: NDArray[np
     return Columns(positions, *(np.array(column, object) for column in (names, symbols, ids)))
 
 
-def read_mapping(path: str | None) -> dict[str, str]:
-    """Read a table of symbol to id; an empty dict for None."""
+def read_mapping(path: str | None) -> dict[str, tuple[str, ...]]:
+    """Read a table of symbol to ids, in its order; an empty dict for None.
+
+    Raises
+    ------
+    ConfigError
+        It does not exist, or lacks a column.
+    """
     if path is None:
         return {}
     if not Path(path).is_file():
         raise ConfigError(f"genes.mapping: {path} does not exist")
     table = read_text_table(Path(path), ["id", "symbol"])
-    pairs = zip(table.column("symbol"), table.column("id"), strict=True)
-    return {symbol: unversioned(key) for symbol, key in pairs if symbol and key}
+    found: defaultdict[str, dict[str, None]] = defaultdict(dict)
+    for symbol, key in zip(table.column("symbol"), table.column("id"), strict=True):
+        if symbol and key:
+            found[symbol][unversioned(key)] = None
+    return {symbol: tuple(keys) for symbol, keys in found.items()}

@@ -32,6 +32,8 @@ class Summary:
         Damaged files of a finished directory that were built again.
     peak_rss
         Peak memory of the largest process, bytes.
+    unapplied
+        Rules of quality control that could not be applied, and to which files.
     """
 
     processed_dir: Path
@@ -52,6 +54,7 @@ class Summary:
     left_alone: bool = False
     rebuilt: Sequence[str] = ()
     duplicates: dict[str, Any] = field(default_factory=dict)
+    unapplied: dict[str, list[str]] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """Lay the summary out as aligned lines."""
@@ -69,6 +72,7 @@ class Summary:
              + (" (simulated demo)" if self.simulated else "")),
             ("cells", f"{self.n_obs_in:,} in, {self.n_obs:,} kept ({share:.1f} %)"),
             ("not kept", lost),
+            *self._unapplied(),
             *self._copies(),
             ("genes", f"{self.n_genes_in:,} in, {self.n_vars:,} kept"),
             ("chunks", f"{self.n_chunks:,} of {counted(self.chunk_size, 'cell')}"),
@@ -79,6 +83,11 @@ class Summary:
             ("next", f"python train.py data=chunked paths.processed_dir={shown(self.processed_dir)}"),
         ]  # fmt: skip
         return "\n".join(f"{name:<9} {text}" for name, text in rows)
+
+    def _unapplied(self) -> list[tuple[str, str]]:
+        """Say in one row which rules could not be applied; none, no row."""
+        text = ", ".join(f"{rule} to {counted(len(files), 'file')}" for rule, files in self.unapplied.items())
+        return [("no rule", f"could not be applied: {text}")] if text else []
 
     def _copies(self) -> list[tuple[str, str]]:
         """Say in one row how many cells equal another one; none, no row."""

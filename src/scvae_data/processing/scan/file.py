@@ -133,11 +133,15 @@ class SlotScan:
         """Stream the slot's rows; raises `NotCounts` at the first value that is none."""
         if self.job.qc.outlier_metrics:
             self.filter.bounds = self._find_bounds()
-        for block in self._blocks():
+        totals = np.zeros(len(self.genes.names), np.int64)
+        for whole in self._checked_blocks():
+            totals += np.bincount(whole.indices, whole.data, len(totals)).astype(np.int64)
+            block = self.genes.kept.apply(whole)
             metrics = cell_metrics(block, self.genes, self.tops)
             self.runs.append(block, metrics, self.filter.keep(block.first_row, metrics))
         self.runs.close()
         self.filter.close()
+        np.savez_compressed(self.job.work.scan(self.number).column_totals, counts=totals)
         return FileScan(
             number=self.number,
             source_file=self.file.source_file,
@@ -152,10 +156,14 @@ class SlotScan:
             bounds=[asdict(bound) for bound in self.filter.bounds],
         )
 
-    def _blocks(self) -> Iterator[CsrBlock]:
+    def _checked_blocks(self) -> Iterator[CsrBlock]:
         """Return the slot's rows, checked, block by block."""
         blocks = self.reader.blocks(self.slot.name, max_elements=self.job.block_entries)
         return map(partial(checked, genes=self.genes, tolerance=self.job.count_tolerance), blocks)
+
+    def _blocks(self) -> Iterator[CsrBlock]:
+        """Return the same rows without columns that are no genes."""
+        return map(self.genes.kept.apply, self._checked_blocks())
 
     def _find_bounds(self) -> list[OutlierBounds]:
         """Measure all rows before any is judged, and return the bounds of each accession."""

@@ -9,13 +9,13 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from scvae_data.processing.genes.names import gene_class_flags
 from scvae_data.processing.genes.tables import load_table
 from scvae_data.processing.settings.control import ControlSubset
 from scvae_data.processing.settings.gene_classes import GENE_CLASSES
 from scvae_data.processing.settings.qc import QcRules
 from scvae_data.processing.sort.key import OrderKey
 from scvae_data.processing.work import WorkFolder
+from scvae_data.readers.features import FeatureFilter
 from scvae_data.system.hdf5_guard import DEFAULT_LIMITS, Limits
 
 __all__ = ["MappedGenes", "ScanJob", "table_genes"]
@@ -73,14 +73,17 @@ class MappedGenes:
     names
         Their names, str, shape (n_vars,).
     gene_map
-        Their positions in the universe, int32, shape (n_vars,).
+        Positions in the universe of those that are genes, int32, shape (n_kept,).
     flags
-        Their gene classes, one bit each, uint32, shape (n_vars,).
+        The gene classes of these, one bit each, uint32, shape (n_kept,).
+    kept
+        Which columns these are.
     """
 
     names: NDArray[np.object_]
     gene_map: NDArray[np.int32]
     flags: NDArray[np.uint32]
+    kept: FeatureFilter
 
     @cached_property
     def measured(self) -> list[bool]:
@@ -91,8 +94,7 @@ class MappedGenes:
 @lru_cache(maxsize=8)
 def table_genes(work: WorkFolder, key: str, _meaning: str) -> MappedGenes:
     """Load what is known about a gene table, once per process: most files of a corpus share a few tables."""
-    table = load_table(work.tables, key)
-    gene_map = np.load(work.gene_map(key))
-    symbols, keys = (np.load(work.universe(name), allow_pickle=False) for name in ("symbols", "keys"))
-    named = table.symbols if table.symbols is not None else symbols[gene_map].astype(object)
-    return MappedGenes(table.names, gene_map, gene_class_flags(named, keys[gene_map].astype(object)))
+    gene_map, flags = np.load(work.gene_map(key)), np.load(work.universe("flags"))
+    kept = FeatureFilter(gene_map >= 0, ())
+    genes = gene_map[kept.keep]
+    return MappedGenes(load_table(work.tables, key).names, genes, flags[genes], kept)

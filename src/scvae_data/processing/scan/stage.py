@@ -12,6 +12,7 @@ from scvae_data.processing.engine.task import Failure, Task, stop_without_room
 from scvae_data.processing.facts import FailedFile, FileScan
 from scvae_data.processing.run.context import Context
 from scvae_data.processing.run.losses import lost_text, tell_failures, total_lost, warn_of_losses
+from scvae_data.processing.run.rules import tell_unapplied, unapplied_rules
 from scvae_data.processing.scan.file import scan_file
 from scvae_data.processing.scan.job import ScanJob
 from scvae_data.processing.sort.key import OrderKey
@@ -53,6 +54,9 @@ def scan(context: Context, surveyed: Surveyed) -> Scanned:
     warn_of_empty_files(scanned.scans)
     tell_unmatched(scanned.scans)
     warn_of_losses(scanned.scans, context.settings.qc)
+    of_files = {one.source_file: one.table for one in scanned.scans}
+    qc = context.settings.qc
+    tell_unapplied(qc, unapplied_rules(qc, surveyed.universe, of_files), context.work.tables)
     return scanned
 
 

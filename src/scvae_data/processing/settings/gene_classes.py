@@ -9,7 +9,7 @@ __all__ = ["GENE_CLASSES", "GeneClass"]
 
 @dataclass(frozen=True)
 class GeneClass:
-    """Genes that belong together.
+    """Genes that belong together; a gene that the reference of genes knows is told by its symbol there.
 
     Parameters
     ----------
@@ -21,12 +21,15 @@ class GeneClass:
         Whole symbols, as they are written.
     ids
         Ensembl ids without version, for genes that have no symbol.
+    called
+        In words, for messages.
     """
 
     name: str
     prefixes: tuple[str, ...] = ()
     symbols: frozenset[str] = frozenset()
     ids: frozenset[str] = frozenset()
+    called: str = ""
 
     def has(self, symbol: str, gene_id: str) -> bool:
         """Whether a gene belongs to the class."""
@@ -49,8 +52,8 @@ HAEMOGLOBIN = frozenset(
 )
 
 GENE_CLASSES = [
-    GeneClass("mt", prefixes=("MT-",), ids=MITOCHONDRIAL_IDS),
-    GeneClass("ribo", prefixes=("RPS", "RPL")),
-    GeneClass("hb", symbols=HAEMOGLOBIN),
+    GeneClass("mt", prefixes=("MT-",), ids=MITOCHONDRIAL_IDS, called="mitochondrial"),
+    GeneClass("ribo", prefixes=("RPS", "RPL"), called="ribosomal"),
+    GeneClass("hb", symbols=HAEMOGLOBIN, called="haemoglobin"),
 ]
 """In the order of their columns; 32 at most, a bit each."""

@@ -31,9 +31,13 @@ class GeneRules:
         kept cells of all files; None leaves the rule out.
     mapping
         CSV with columns ``id`` and ``symbol`` for files that carry symbols
-        only; it goes before the pairs found in the files.
+        only; it goes before the pairs found in the files. A symbol may have
+        several ids.
     allow_mixed_species
         Accept files of several species in one directory.
+    reference
+        What names of genes stand for beside what the files say: ``"builtin"``,
+        a parquet file with the same columns, or None.
     """
 
     join: Literal["outer", "inner"] = "outer"
@@ -41,6 +45,7 @@ class GeneRules:
     min_counts: int | None = None
     mapping: str | None = None
     allow_mixed_species: bool = False
+    reference: str | None = "builtin"
 
     def __post_init__(self) -> None:
         if self.join not in ("outer", "inner"):
@@ -80,13 +85,14 @@ class ListRules:
         A text file of one id or symbol per line, a CSV or TSV with a column
         ``id`` or ``symbol`` or both, a JSON list, or the ``gene_list.json``
         of a dataset directory (or that directory).
-    mapping, allow_mixed_species
+    mapping, allow_mixed_species, reference
         As in `GeneRules`; a list with ids and symbols is such a mapping too.
     """
 
     path: str | None = None
     mapping: str | None = None
     allow_mixed_species: bool = False
+    reference: str | None = "builtin"
 
     @property
     def file(self) -> Path:

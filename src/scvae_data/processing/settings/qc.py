@@ -83,7 +83,8 @@ class QcRules:
     max_pct_counts_mt, max_pct_counts_ribo, max_pct_counts_hb
         Percentage of counts in mitochondrial (``MT-…``, with MT-RNR1 and
         MT-RNR2), ribosomal (``RPS…``, ``RPL…``) and haemoglobin genes,
-        inclusive. A file that measured no gene of a class passes.
+        inclusive. A file in which no gene of a class is recognised passes,
+        with a warning.
     percent_top
         Report the percentage of counts in the N largest genes of a cell.
     nmads
@@ -93,6 +94,8 @@ class QcRules:
     mad_scale
         1.0: the deviation as it is, as in scanpy's tutorials; 1.4826: scaled
         to the standard deviation of a normal distribution, as in R.
+    require_rules
+        A rule that cannot be applied to a file stops the run.
 
     A limit is a field made by `at_least` or `at_most`: a subclass with one
     more has one more rule.
@@ -108,6 +111,7 @@ class QcRules:
     percent_top: Sequence[int] = (50,)
     nmads: Mapping[str, float | None] | None = None
     mad_scale: float = 1.0
+    require_rules: bool = False
 
     def __post_init__(self) -> None:
         if any(top < 1 for top in self.percent_top):

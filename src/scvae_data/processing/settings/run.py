@@ -73,8 +73,10 @@ class Settings:
         inputs
             Hash of the inputs.
         """
+        qc = asdict(self.qc)
+        del qc["require_rules"]  # whether a run stops, not what it makes
         parts = [
-            self.qc, genes, self.normalization, self.chunking, self.control,
+            qc, genes, self.normalization, self.chunking, self.control,
             self.input.obs_columns, self.input.count_tolerance,
         ]  # fmt: skip
         parts += [self.input.of_content] if self.input.of_content else []

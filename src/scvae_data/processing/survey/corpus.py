@@ -21,8 +21,15 @@ __all__ = ["check_together", "survey_inputs"]
 MAX_OBS_COLUMNS = 50
 
 
-def survey_inputs(inputs: Inputs, engine: Engine, tables: Path) -> tuple[list[InputFacts], list[FailedFile]]:
+def survey_inputs(
+    inputs: Inputs, engine: Engine, tables: Path, reference: str | None = "builtin"
+) -> tuple[list[InputFacts], list[FailedFile]]:
     """Read all headers; gene tables go to ``tables``, a folder that exists.
+
+    Parameters
+    ----------
+    reference
+        Of genes, see `GeneRules`.
 
     Returns
     -------
@@ -36,7 +43,7 @@ def survey_inputs(inputs: Inputs, engine: Engine, tables: Path) -> tuple[list[In
     given = inputs.files()
     names = source_names([file.path for file in given])
     order = sorted(range(len(given)), key=lambda number: names[number])
-    settings = (tables, inputs.full_hash, inputs.limits, tuple(inputs.readers), inputs.counts)
+    settings = (tables, inputs.full_hash, inputs.limits, tuple(inputs.readers), inputs.counts, reference)
     tasks = [Task(survey_file, (given[number], names[number], *settings)) for number in order]
     found: dict[int, InputFacts] = {}
     failed = []

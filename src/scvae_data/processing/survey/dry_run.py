@@ -23,7 +23,7 @@ from scvae_data.processing.run.summary import human_bytes
 from scvae_data.processing.settings.inputs import SimulatedInput
 from scvae_data.processing.settings.run import Settings
 from scvae_data.processing.survey.corpus import check_together
-from scvae_data.processing.survey.stage import Surveyed, read_headers, table_columns
+from scvae_data.processing.survey.stage import Surveyed, check_rules, read_headers, table_columns
 from scvae_data.store import Chunking
 from scvae_data.wording import counted
 
@@ -163,17 +163,19 @@ def dry_run(
         surveyed = read_headers(settings, engine, tables, gene_files)
         kinds = {table: kind_of_names(load_table(tables, table)) for table in surveyed.universe.maps}
 
-    def checks() -> None:
-        """All that a run checks before it reads counts, in its order."""
-        check_target(directory, overwrite=overwrite, resume=resume)
-        check_failures(surveyed.failed, surveyed.n_files, settings.max_failed_fraction)
-        check_together(surveyed.files, settings, table_columns(surveyed))
-        if surveyed.obs_table is not None:
-            surveyed.obs_table.rows_of(surveyed.files)
-        if gene_files.wanted:
-            resolve(gene_files.wanted, surveyed.universe)
+        def checks() -> None:
+            """All that a run checks before it reads counts, in its order."""
+            check_target(directory, overwrite=overwrite, resume=resume)
+            check_failures(surveyed.failed, surveyed.n_files, settings.max_failed_fraction)
+            check_together(surveyed.files, settings, table_columns(surveyed))
+            check_rules(surveyed, settings, tables)
+            if surveyed.obs_table is not None:
+                surveyed.obs_table.rows_of(surveyed.files)
+            if gene_files.wanted:
+                resolve(gene_files.wanted, surveyed.universe)
 
-    return predict(surveyed, kinds, refusal(checks), settings.chunking, engine.n_workers, directory)
+        stops = refusal(checks)
+    return predict(surveyed, kinds, stops, settings.chunking, engine.n_workers, directory)
 
 
 def refusal(checks: Callable[[], None]) -> str:
@@ -215,7 +217,7 @@ def predict(
         n_obs=n_obs,
         nnz=nnz,
         n_dense=len(dense),
-        n_genes=len(set().union(*(maps[table].tolist() for table in tables))),
+        n_genes=len(set().union(*(maps[table].tolist() for table in tables)) - {-1}),
         n_tables=len(tables),
         species=dict(sorted(Counter(name for file in files for name in file.slot.species).items())),
         overlaps=overlaps(files, surveyed.universe, kinds),

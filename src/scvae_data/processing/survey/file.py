@@ -34,6 +34,7 @@ def survey_file(
     limits: Limits = DEFAULT_LIMITS,
     readers: Sequence[str] = (),
     counts: str | None = None,
+    reference: str | None = "builtin",
 ) -> InputFacts:
     """Read the headers of one input and store its gene tables under ``tables`` by hash.
 
@@ -50,7 +51,7 @@ def survey_file(
     with open_reader(file.path, limits, readers) as reader:
         if reader.n_obs == 0:
             raise InputError(file.path, "empty", "holds no cell; leave it out")
-        matrices = survey_matrices(reader, tables, counts)
+        matrices = survey_matrices(reader, tables, counts, reference)
         columns = tuple(str(column) for column in reader.obs_columns)
         column = next((name for name in ACCESSION_COLUMNS if name in columns), None)
         accession = file.accession

@@ -10,9 +10,12 @@ import numpy as np
 
 from scvae_data.errors import InputError
 from scvae_data.processing.facts import SlotFacts
+from scvae_data.processing.genes.identity import row_numbers
+from scvae_data.processing.genes.reference import load_reference
 from scvae_data.processing.genes.tables import load_table, species_of, store_table
 from scvae_data.processing.survey.counts import looks_integral
-from scvae_data.readers.base import LayeredReader, Reader, Sample
+from scvae_data.readers.base import GeneTable, LayeredReader, Reader, Sample
+from scvae_data.readers.gene_names import are_numbers
 from scvae_data.wording import counted
 
 __all__ = ["Matrices", "survey_matrices"]
@@ -46,7 +49,9 @@ class Matrices:
         return next((slot for slot in self.slots if slot.looks_like_counts), self.slots[0])
 
 
-def survey_matrices(reader: Reader, tables: Path, counts: str | None = None) -> Matrices:
+def survey_matrices(
+    reader: Reader, tables: Path, counts: str | None = None, reference: str | None = "builtin"
+) -> Matrices:
     """Look at the matrices of an open file.
 
     Of those whose first values look like counts the one with the most genes
@@ -56,6 +61,8 @@ def survey_matrices(reader: Reader, tables: Path, counts: str | None = None) -> 
     ----------
     counts
         What ``input.counts`` names: then nothing else is looked at, in files that have several matrices.
+    reference
+        What ``genes.reference`` names: it tells Entrez ids from row numbers.
 
     Raises
     ------
@@ -64,13 +71,15 @@ def survey_matrices(reader: Reader, tables: Path, counts: str | None = None) -> 
     """
     layered = reader if isinstance(reader, LayeredReader) else None
     if layered is None:
-        return Matrices(tuple(survey_slot(reader, name, tables) for name in reader.slots), list(reader.notes))
+        return Matrices(
+            tuple(survey_slot(reader, name, tables, reference) for name in reader.slots), list(reader.notes)
+        )
     if counts is not None:
         name = layered.find_slot(counts)
-        return Matrices((survey_slot(reader, name, tables),), list(layered.notes_of(name)))
+        return Matrices((survey_slot(reader, name, tables, reference),), list(layered.notes_of(name)))
     samples = {name: layered.sample(name) for name in layered.others}
     held = [name for name, sample in samples.items() if looks_integral(sample.values)]
-    found, without_genes = survey_slots(reader, tables)
+    found, without_genes = survey_slots(reader, tables, reference)
     matrices = Matrices(tuple(found), others=said_of(samples, held) if samples else "")
     taken = matrices.taken
     matrices.notes += [*layered.notes_of(taken.name), *without_genes]
@@ -82,13 +91,13 @@ def survey_matrices(reader: Reader, tables: Path, counts: str | None = None) -> 
     return matrices
 
 
-def survey_slots(reader: Reader, tables: Path) -> tuple[list[SlotFacts], list[str]]:
+def survey_slots(reader: Reader, tables: Path, reference: str | None) -> tuple[list[SlotFacts], list[str]]:
     """Look at the slots of a reader; those with the most genes first, and what is said of those that have none."""
     found: list[SlotFacts] = []
     failed: dict[str, InputError] = {}
     for name in reader.slots:
         try:
-            found.append(survey_slot(reader, name, tables))
+            found.append(survey_slot(reader, name, tables, reference))
         except InputError as error:
             if error.reason != "no_counts":
                 raise
@@ -99,12 +108,20 @@ def survey_slots(reader: Reader, tables: Path) -> tuple[list[SlotFacts], list[st
     return found, [f"{name} is left out: {error.message.partition(';')[0]}" for name, error in failed.items()]
 
 
-def survey_slot(reader: Reader, name: str, tables: Path) -> SlotFacts:
-    """Read one slot's gene table and look at its first rows."""
+def survey_slot(reader: Reader, name: str, tables: Path, reference: str | None) -> SlotFacts:
+    """Read one slot's gene table and look at its first rows.
+
+    Raises
+    ------
+    InputError
+        It may hold counts, and its genes have row numbers for names.
+    """
     genes = reader.genes(name)
     key = store_table(genes, tables)
     head = next(iter(reader.blocks(name, max_elements=50_000)), None)
     faultless = head is None or head.data.dtype.kind in "ub" or looks_integral(head.data)
+    if faultless:
+        check_names(reader.path, name, genes, reference)
     return SlotFacts(
         name=name,
         table=key,
@@ -113,6 +130,18 @@ def survey_slot(reader: Reader, name: str, tables: Path) -> SlotFacts:
         looks_like_counts=faultless,
         storage=dict(reader.storage(name)),
     )
+
+
+def check_names(path: Path, slot: str, genes: GeneTable, reference: str | None) -> None:
+    """Refuse genes that are only numbered: number 3 of one file is another gene than number 3 of the next."""
+    if not are_numbers(genes.names if genes.symbols is None else genes.symbols):
+        return
+    if numbers := row_numbers(genes, load_reference(reference)):
+        raise InputError(
+            path, "no_gene_names",
+            f"the genes of {slot} are called by numbers alone ({', '.join(map(str, numbers[:3]))} …); "
+            "put their symbols or ids into the index of var, or into its column gene_symbols",
+        )  # fmt: skip
 
 
 def fewer_genes(slot: SlotFacts, taken: SlotFacts, tables: Path) -> str:

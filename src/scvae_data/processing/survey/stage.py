@@ -23,12 +23,13 @@ from scvae_data.processing.genes.universe import Universe, align, hash_keys
 from scvae_data.processing.genes.wanted import GeneFiles, resolve
 from scvae_data.processing.run.context import Context
 from scvae_data.processing.run.losses import tell_failures
+from scvae_data.processing.run.rules import tell_unapplied, unapplied_rules
 from scvae_data.processing.settings.run import Settings
 from scvae_data.processing.survey.corpus import check_together, survey_inputs
 from scvae_data.processing.survey.obs_table import ObsTable, read_obs_table
 from scvae_data.processing.work import WorkFolder
 
-__all__ = ["Surveyed", "read_headers", "survey", "table_columns"]
+__all__ = ["Surveyed", "check_rules", "read_headers", "survey", "table_columns"]
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +75,7 @@ def survey(context: Context) -> Surveyed:
     surveyed = read_headers(context.settings, context.engine, context.work.tables, context.gene_files)
     tell_failures(context, surveyed.n_files, surveyed.failed)
     check_together(surveyed.files, context.settings, table_columns(surveyed))
+    check_rules(surveyed, context.settings, context.work.tables)
     tell_notes(surveyed.files)
     if surveyed.obs_table is not None:
         surveyed.obs_table.save(context.work, surveyed.files)
@@ -92,14 +94,21 @@ def read_headers(settings: Settings, engine: Engine, tables: Path, gene_files: G
         The settings name no file.
     """
     obs_table = read_obs_table(settings.input)
-    files, failed = survey_inputs(settings.input, engine, tables)
+    files, failed = survey_inputs(settings.input, engine, tables, settings.genes.reference)
     n_files = Counter(slot.table for file in files for slot in file.slots)
-    return Surveyed(files, failed, align(n_files, partial(load_table, tables), gene_files.pairs), obs_table=obs_table)
+    universe = align(n_files, partial(load_table, tables), gene_files.pairs, gene_files.reference)
+    return Surveyed(files, failed, universe, obs_table=obs_table)
 
 
 def table_columns(surveyed: Surveyed) -> Sequence[str]:
     """Return the obs columns that a table of cells adds."""
     return () if surveyed.obs_table is None else surveyed.obs_table.columns
+
+
+def check_rules(surveyed: Surveyed, settings: Settings, tables: Path) -> None:
+    """Refuse files to which a rule cannot be applied, where ``qc.require_rules`` asks for it."""
+    of_files = {file.source_file: file.slot.table for file in surveyed.files}
+    tell_unapplied(settings.qc, unapplied_rules(settings.qc, surveyed.universe, of_files), tables, warn=False)
 
 
 def tell_notes(files: Sequence[InputFacts]) -> None:
@@ -116,5 +125,5 @@ def save_universe(work: WorkFolder, universe: Universe) -> None:
     for table, positions in universe.maps.items():
         np.save(work.gene_map(table), positions)
     np.save(work.universe("keys"), universe.keys.astype(str))
-    np.save(work.universe("symbols"), universe.symbols.astype(str))
+    np.save(work.universe("flags"), universe.flags)
     np.save(work.universe("hashes"), hash_keys(universe.keys))

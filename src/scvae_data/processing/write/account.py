@@ -9,6 +9,7 @@ from scvae_data.processing.decide.stage import LATE_RULE, WritePlan
 from scvae_data.processing.facts import FileScan
 from scvae_data.processing.run.context import Context
 from scvae_data.processing.run.losses import total_lost
+from scvae_data.processing.run.rules import unapplied_rules
 from scvae_data.processing.run.summary import Summary
 from scvae_data.store import ChunkEntry
 
@@ -31,6 +32,7 @@ def summarise(
         Peak memory of the largest process, bytes.
     """
     scans, decided = plan.compared.scans, plan.decided
+    tables = {scan.source_file: scan.table for scan in scans}
     return Summary(
         context.directory,
         n_files=plan.surveyed.n_files,
@@ -48,6 +50,7 @@ def summarise(
         peak_rss=peak_rss,
         simulated=context.settings.input.simulated,
         duplicates=plan.compared.account,
+        unapplied={one.rule: one.files for one in unapplied_rules(context.settings.qc, plan.surveyed.universe, tables)},
     )
 
 
@@ -100,9 +103,12 @@ def storage_statistics(
         **obs_table_account(scans),
         "dropped_cells": dict(dropped_cells),
         "duplicates": plan.compared.account,
+        "unapplied_rules": summary.unapplied,
+        "genes_classed": plan.surveyed.universe.classed,
         "outlier_bounds": outlier_bounds(scans),
         "gene_choice": decided.choice,
         "gene_statistics": decided.statistics,
+        "gene_report": decided.report,
         "gene_mapping": decided.account.files,
         "gene_synonyms": decided.account.synonyms,
         "dropped_genes": decided.account.dropped,

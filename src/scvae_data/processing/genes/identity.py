@@ -1,0 +1,176 @@
+"""One gene table in; what its names say by themselves out: ids, symbols, genomes, and rows that name no gene.
+
+docs/genes.md is these rules in words. What a symbol stands for is not asked
+here: that takes the other files, and the reference.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from scvae_data.processing.genes.names import ENSEMBL, cleaned, genome_names, split_pair, unversioned, without_genome
+from scvae_data.processing.genes.reference import Reference
+from scvae_data.readers.base import GeneTable
+
+__all__ = ["Identities", "identify", "originals", "row_numbers"]
+
+MISSING = {"", "nan", "na", "n/a", "none", "null", "<na>", "#n/a", "#ref!", "#name?", "#value!", "#num!"}
+"""What programs write where there is no name, in lower case."""
+MONTH = (
+    "jan|feb|mar|mär|mrz|apr|may|mai|jun|jul|aug|sep|sept|oct|okt|nov|dec|dez|january|february|march|märz|april|june|"
+    "juni|july|juli|august|september|october|oktober|november|december|dezember"
+)
+DATE = re.compile(
+    rf"(?:x?\d{{1,2}}[-/. ]+(?:{MONTH})\.?(?:[-/. ]+\d{{1,4}})?|(?:{MONTH})\.?[-/. ]+\d{{1,2}}(?:[-/., ]+\d{{1,4}})?"
+    r"|x?\d{4}[-/.]\d{1,2}[-/.]\d{1,2}(?:[ t]\d{1,2}:\d{2}(?::\d{2}(?:\.0+)?)?)?"
+    r"|x?\d{1,2}([-/.])\d{1,2}\1(?:\d{4}|\d{2}))",
+    re.IGNORECASE,
+)
+"""A day and a month in any order, and as R writes them."""
+NUMBER = re.compile(r"(\d+)(?:\.0+)?")
+POWER = re.compile(r"\d+(?:[.,]\d+)?E\+?\d+", re.IGNORECASE)
+"""What a spreadsheet makes of 2310009E13Rik, cut off behind the digits."""
+DATE_NUMBERS = range(36_526, 54_789)
+"""The years 2000 to 2049 as a spreadsheet counts days."""
+MADE_UNIQUE = re.compile(r"(.+)[-._](\d{1,3})")
+MOST_ROWS = 1_000_000
+"""No annotation has as many rows: a larger number is no row number."""
+KNOWN_ENTREZ = 0.9
+"""Of the numbers up to 2,000 four fifths are Entrez ids of human genes: row numbers do not come up to this."""
+
+
+@dataclass(frozen=True)
+class Identities:
+    """What the rows of a gene table are called, cleaned; lists of length n_vars.
+
+    Parameters
+    ----------
+    ids
+        Their ids without version, empty where a row has none.
+    symbols
+        Their symbols, empty where a row has none.
+    no_gene
+        Rows whose name says nothing of a gene: ``"no name"`` or ``"a date"``.
+    entrez
+        Rows whose id is that of an Entrez id.
+    """
+
+    ids: list[str]
+    symbols: list[str]
+    no_gene: dict[int, str]
+    entrez: frozenset[int] = frozenset()
+
+
+def identify(table: GeneTable, reference: Reference, own: Collection[str] = ()) -> Identities:
+    """Read the names of a gene table.
+
+    Parameters
+    ----------
+    reference
+        Tells ids that do not look like Ensembl's, and Entrez ids.
+    own
+        Symbols of genes that look like none, e.g. ``nan`` of the fly.
+    """
+    names = [cleaned(name) for name in table.names]
+    ids = [""] * len(names) if table.ids is None else [cleaned(gene_id) for gene_id in table.ids]
+    symbols = names if table.symbols is None else [cleaned(symbol) for symbol in table.symbols]
+    genomes = genome_names(symbols) or genome_names(names)
+    ids, bare = ([without_genome(text, genomes) for text in texts] for texts in (ids, symbols))
+    known = known_ids(reference, {*ids, *bare})
+    ids_are_ensembl = 2 * sum(gene_id in known for gene_id in ids) > len(ids)
+    rows = []
+    for gene_id, symbol, full, name in zip(ids, bare, symbols, names, strict=True):
+        if ids_are_ensembl and gene_id not in known:
+            # A name among ids is a symbol, or both.
+            text, gene_id = gene_id if symbol in ("", gene_id) else symbol, ""
+        else:
+            text = symbol or ("" if gene_id else without_genome(name, genomes))
+        found, rest = (text, "") if text in known else split_pair(text)
+        # Genes of two genomes may have one symbol.
+        rows.append((unversioned(gene_id or found), full if len(genomes) > 1 and rest == symbol else rest))
+    entrez = entrez_ids([symbol if not gene_id else "" for gene_id, symbol in rows], reference)
+    rows = [(entrez[row], "") if row in entrez else pair for row, pair in enumerate(rows)]
+    bases = originals([symbol for _, symbol in rows])
+    no_gene = {
+        row: kind
+        for row, (gene_id, symbol) in enumerate(rows)
+        if not gene_id and symbol not in own and (kind := no_name(symbol) or no_name(bases[row]))
+    }
+    return Identities([row[0] for row in rows], [row[1] for row in rows], no_gene, frozenset(entrez))
+
+
+def known_ids(reference: Reference, names: Collection[str]) -> set[str]:
+    """Return which names are ids: Ensembl's by their form, others by the reference."""
+    others = [name for name in names if name and not ENSEMBL.match(name)]
+    of_reference = {name for name, is_id in zip(others, reference.knows(others), strict=True) if is_id}
+    return {name for name in names if ENSEMBL.match(name)} | of_reference
+
+
+def no_name(symbol: str) -> str:
+    """Say what a text is that names no gene; empty if it may name one.
+
+    >>> no_name("nan"), no_name("1-Mar"), no_name("Sep-02"), no_name("MARCH1")
+    ('no name', 'a date', 'a date', '')
+    """
+    if symbol.casefold() in MISSING:
+        return "no name"
+    number = NUMBER.fullmatch(symbol)
+    if DATE.fullmatch(symbol) or POWER.fullmatch(symbol) or (number and int(number.group(1)) in DATE_NUMBERS):
+        return "a date"
+    return ""
+
+
+def numbers_of(names: Sequence[str]) -> list[int]:
+    """Return the whole numbers among names, if most are numbers; else none."""
+    found = [int(match.group(1)) for match in map(NUMBER.fullmatch, names) if match]
+    return found if 2 * len(found) > len(names) else []
+
+
+def row_numbers(table: GeneTable, reference: Reference) -> list[int]:
+    """Return the numbers that most rows of a table have instead of names, if they are not Entrez ids; else none."""
+    found = identify(table, Reference())
+    numbers = [] if any(found.ids) else numbers_of([cleaned(str(name)) for name in found.symbols])
+    if not numbers or max(numbers) > MOST_ROWS:
+        return []
+    consecutive = len(numbers) > 1 and sorted(numbers) == list(range(min(numbers), min(numbers) + len(numbers)))
+    known = sum(bool(reference.of_entrez(str(number))) for number in numbers)
+    return numbers if consecutive or known < KNOWN_ENTREZ * len(numbers) else []
+
+
+def entrez_ids(symbols: Sequence[str], reference: Reference) -> dict[int, str]:
+    """Return the id of each row whose name is an Entrez id; a single number among names may be one too."""
+    matches = [(row, match) for row, match in enumerate(map(NUMBER.fullmatch, symbols)) if match]
+    found = {row: reference.of_entrez(match.group(1)) for row, match in matches}
+    return {row: gene_id for row, gene_id in found.items() if gene_id}
+
+
+def originals(symbols: Sequence[str], own: Collection[str] = ()) -> list[str]:
+    """Return what each symbol was before the symbols of a table were made unique.
+
+    ``TBCE-1`` is the second ``TBCE`` of a table that has ``TBCE``; so is
+    ``TBCE.1``, and the third has a 2 if there is a second.
+
+    Parameters
+    ----------
+    own
+        Symbols that are names of genes as they stand.
+
+    Examples
+    --------
+    >>> originals(["TBCE", "TBCE-1", "NKX2-1"])
+    ['TBCE', 'TBCE', 'NKX2-1']
+    """
+    there = set(symbols)
+    found = []
+    for symbol in symbols:
+        match = MADE_UNIQUE.fullmatch(symbol)
+        if match is None or symbol in own or match.group(1) not in there:
+            found.append(symbol)
+            continue
+        base, number = match.group(1), int(match.group(2))
+        mark = symbol[len(base)]
+        follows = number == 1 or f"{base}{mark}{number - 1}" in there
+        found.append(base if number and follows else symbol)
+    return found

@@ -1,0 +1,202 @@
+"""What the rows of all gene tables are and count in; ``gene_report.parquet`` out, and words on rows that are no gene.
+
+A row of the report is a row of a distinct gene table: what the file calls it,
+which gene it is, and how that was found.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from scvae_data.processing.facts import FileScan
+from scvae_data.processing.genes.columns import Columns
+from scvae_data.processing.genes.symbols import APART, LEFT_OUT
+from scvae_data.processing.genes.tables import load_table
+from scvae_data.processing.genes.universe import WAYS, Universe
+from scvae_data.processing.work import WorkFolder
+from scvae_data.readers.base import GeneTable
+from scvae_data.store.files import write_atomic
+from scvae_data.wording import counted
+
+__all__ = ["REPORT_FILE", "TableCounts", "count_tables", "read_maps", "tell_rows", "write_report"]
+
+log = logging.getLogger(__name__)
+
+REPORT_FILE = "gene_report.parquet"
+SCHEMA = pa.schema(
+    [
+        ("table", pa.dictionary(pa.int32(), pa.string())),
+        ("position", pa.int32()),
+        ("name", pa.string()),
+        ("symbol", pa.string()),
+        ("id", pa.string()),
+        ("gene", pa.string()),
+        ("how", pa.dictionary(pa.int8(), pa.string())),
+        ("counts", pa.int64()),
+    ]
+)
+MOST_TABLES, MOST_NAMES = 5, 8
+
+
+@dataclass(frozen=True)
+class TableCounts:
+    """A gene table that files have.
+
+    Parameters
+    ----------
+    table
+        Its hash.
+    example
+        The first file that has it, and how many have it.
+    counts
+        Counts of each row over all cells of these files, int64, shape (n_vars,).
+    """
+
+    table: str
+    example: str
+    n_files: int
+    counts: NDArray[np.int64]
+
+    def __str__(self) -> str:
+        """Name its files."""
+        return self.example if self.n_files == 1 else f"{self.example} and {counted(self.n_files - 1, 'more file')}"
+
+
+def count_tables(work: WorkFolder, scans: Sequence[FileScan]) -> list[TableCounts]:
+    """Add up the counts of each row of each gene table, in order of the tables' hashes."""
+    files: dict[str, list[FileScan]] = {}
+    for scan in scans:
+        files.setdefault(scan.table, []).append(scan)
+    found = []
+    for table, of_table in sorted(files.items()):
+        counts = sum(np.load(work.scan(scan.number).column_totals)["counts"] for scan in of_table)
+        found.append(TableCounts(table, of_table[0].source_file, len(of_table), np.asarray(counts)))
+    return found
+
+
+def write_report(
+    directory: Path, work: WorkFolder, universe: Universe, columns: Columns, counted_tables: Iterable[TableCounts]
+) -> dict[str, Any]:
+    """Write which gene each row is; return the file's name, size and checksum."""
+    column = columns.gene_map(len(universe.keys))
+    # A row that is left out has place -1, and reads the last entry of both.
+    genes = np.array([columns.names[at] if at >= 0 else None for at in (*column, -1)], object)
+    ids = np.array([*universe.ids, ""], object)
+    sink = pa.BufferOutputStream()
+    with pq.ParquetWriter(sink, SCHEMA, compression="zstd") as writer:
+        for one in counted_tables:
+            writer.write_table(table_report(one, load_table(work.tables, one.table), universe, genes, ids))
+    content = sink.getvalue().to_pybytes()
+    write_atomic(directory / REPORT_FILE, content)
+    return {"file": REPORT_FILE, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def table_report(
+    one: TableCounts,
+    table: GeneTable,
+    universe: Universe,
+    genes: NDArray[np.object_],
+    ids: NDArray[np.object_],
+) -> pa.Table:
+    """Return the rows of one table; ``genes`` and ``ids`` are those of the universe, and of -1."""
+    place = universe.maps[one.table]
+    n = len(place)
+    values = {
+        "table": pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, np.int32)), pa.array([one.table])),
+        "position": np.arange(n, dtype=np.int32),
+        "name": table.names.tolist(),
+        "symbol": [None] * n if table.symbols is None else table.symbols.tolist(),
+        "id": [gene_id or None for gene_id in ids[place]],
+        "gene": genes[place].tolist(),
+        "how": pa.DictionaryArray.from_arrays(pa.array(universe.how[one.table]), pa.array(WAYS)),
+        "counts": one.counts,
+    }
+    return pa.table(values, SCHEMA)
+
+
+def tell_rows(work: WorkFolder, universe: Universe, counted_tables: Sequence[TableCounts]) -> None:
+    """Warn of rows that are left out, and of genes that may have two columns; tell which rows are added up."""
+    ways = np.array(WAYS, object)
+    for what in (warning_left_out, warning_apart, note_summed):
+        lines = []
+        for one in counted_tables:
+            how, table = ways[universe.how[one.table]], load_table(work.tables, one.table)
+            if text := what(one, table, how, universe.maps[one.table]):
+                lines.append((int(one.counts.sum()), text))
+        level = logging.INFO if what is note_summed else logging.WARNING
+        for _, text in sorted(lines, key=lambda line: (-line[0], line[1]))[:MOST_TABLES]:
+            log.log(level, "%s", text)
+        if len(lines) > MOST_TABLES:
+            log.log(
+                level, "so it is in %s more; %s has all", counted(len(lines) - MOST_TABLES, "gene table"), REPORT_FILE
+            )
+
+
+def warning_left_out(one: TableCounts, table: GeneTable, how: NDArray[np.object_], _place: NDArray[np.int32]) -> str:
+    """Say which rows are left out, and what they count; empty if none is."""
+    out = np.isin(how, LEFT_OUT)
+    if not out.any():
+        return ""
+    kinds = {"a date": "dates made of gene symbols by a spreadsheet", "no name": "no names"}
+    what = " or ".join(text for kind, text in kinds.items() if kind in set(how[out]))
+    return (
+        f"{one}: {counted(int(out.sum()), 'row')} of the gene table {'is' if out.sum() == 1 else 'are'} left out "
+        f"({umis(one, out)}), whose names are {what}: {named(table, out)}; write the file with ids or the right symbols"
+    )
+
+
+def warning_apart(one: TableCounts, table: GeneTable, how: NDArray[np.object_], _place: NDArray[np.int32]) -> str:
+    """Say which rows may be genes that have another column, and what they count; empty if none is."""
+    out = np.isin(how, APART)
+    if not out.any():
+        return ""
+    return (
+        f"{one}: {counted(int(out.sum()), 'gene')} ({umis(one, out)}) may have another column too, because what "
+        f"they are called stands for several genes or rows: {named(table, out)}; "
+        "genes.mapping=FILE.csv (columns id, symbol) names ids"
+    )
+
+
+def note_summed(one: TableCounts, table: GeneTable, _how: NDArray[np.object_], place: NDArray[np.int32]) -> str:
+    """Say which rows are added up because they have one id; empty if none is."""
+    genes, times = np.unique(place[place >= 0], return_counts=True)
+    shared = np.isin(place, genes[times > 1])
+    if not shared.any():
+        return ""
+    return (
+        f"{one}: {counted(int(shared.sum()), 'row')} of the gene table ({umis(one, shared)}) are "
+        f"{counted(int((times > 1).sum()), 'gene')}, and are added up: {named(table, shared)}"
+    )
+
+
+def umis(one: TableCounts, rows: NDArray[np.bool_]) -> str:
+    """Say what rows count, and which share of all that is."""
+    total = int(one.counts[rows].sum())
+    return f"{total:,} UMIs, {100 * total / max(int(one.counts.sum()), 1):.1f} %"
+
+
+def named(table: GeneTable, rows: NDArray[np.bool_]) -> str:
+    """Return the names of some rows, the first few."""
+    names = (table.names if table.symbols is None else table.symbols)[rows]
+    shown = [str(name) or "''" for name in dict.fromkeys(names)]
+    return ", ".join(shown[:MOST_NAMES]) + (", …" if len(shown) > MOST_NAMES else "")
+
+
+def read_maps(report: Path, names: Mapping[str, int]) -> dict[str, NDArray[np.int32]]:
+    """Return per gene table the column of each row, -1 for those without; ``names`` are the columns' places."""
+    rows = pq.read_table(report, columns=["table", "position", "gene"]).to_pandas()
+    found = {}
+    for table, of_table in rows.groupby("table", observed=True, sort=False):
+        columns = of_table.sort_values("position")["gene"].map(names).fillna(-1)
+        found[str(table)] = columns.to_numpy(np.int32)
+    return found

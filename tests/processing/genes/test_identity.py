@@ -1,0 +1,138 @@
+"""Names of genes as people's files have them in, ids and symbols out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from scvae_data.processing.genes.identity import identify, originals, row_numbers
+from scvae_data.processing.genes.names import infer_species
+from scvae_data.processing.genes.reference import Reference, load_reference
+from scvae_data.readers.base import GeneTable
+
+MTND1, TP53 = "ENSG00000198888", "ENSG00000141510"
+OTHERS = ["ACTB", "GAPDH", "CD3D", "LYZ", "NKG7"]
+
+
+def table(symbols: Sequence[str], ids: Sequence[str] | None = None) -> GeneTable:
+    names = np.array(symbols, object)
+    return GeneTable(names, None if ids is None else np.array(ids, object), names)
+
+
+@pytest.mark.parametrize(
+    ("names", "first"),
+    [
+        ([" MT-ND1", " ACTB", " TP53"], ("", "MT-ND1")),
+        (["MT-ND1 ", "\u00a0ACTB"], ("", "MT-ND1")),
+        (["\ufeffMT-ND1", "ACTB"], ("", "MT-ND1")),
+        (["b'MT-ND1'", "b'ACTB'"], ("", "MT-ND1")),
+        (['b"MT-ND1"', "ACTB"], ("", "MT-ND1")),
+        (["GRCh38-MT-ND1", "GRCh38-ACTB", "GRCh38-HLA-A"], ("", "MT-ND1")),
+        (["hg38_MT-ND1", "hg38_ACTB"], ("", "MT-ND1")),
+        (["GRCh38___MT-ND1", "GRCh38___ACTB"], ("", "MT-ND1")),
+        (["mRatBN7.2_Mt-nd1", "mRatBN7.2_Actb"], ("", "Mt-nd1")),
+        (["human_MT-ND1", "human_ACTB"], ("", "MT-ND1")),
+        ([f"{MTND1}_MT-ND1", "ENSG00000075624_ACTB"], (MTND1, "MT-ND1")),
+        ([f"{MTND1}.2|MT-ND1", "ENSG00000075624.1|ACTB"], (MTND1, "MT-ND1")),
+        ([f"MT-ND1 ({MTND1})", "ACTB (ENSG00000075624)"], (MTND1, "MT-ND1")),
+        ([f"MT-ND1_{MTND1}", "ACTB_ENSG00000075624"], (MTND1, "MT-ND1")),
+        ([f"GRCh38_{MTND1}", "GRCh38_ENSG00000075624"], (MTND1, "")),
+        (["ENSG00000182378.14_PAR_Y", "ACTB"], ("ENSG00000182378_PAR_Y", "")),
+        (["HLA-A", "HLA-B", "HLA-C", "HLA-DRA"], ("", "HLA-A")),
+        (["RP11-34P13.7", "ACTB", "TP53"], ("", "RP11-34P13.7")),
+        (["gene_1", "gene_2", "gene_3"], ("", "gene_1")),
+    ],
+)
+def test_a_name_is_read_as_what_it_was(names: list[str], first: tuple[str, str]) -> None:
+    found = identify(table(names), Reference())
+    assert (found.ids[0], found.symbols[0]) == first
+    assert not found.no_gene
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "1-Mar", "01-Mar", "Mar-01", "2-Sep", "Sept-02", "1-Mar-21", "X1.Mar", "1.Mar", "2021-03-01", "01/03/2021",
+        "2021-03-01 00:00:00", "1-Dec", "1-DEC", "1-Mrz", "44256", "2.31E+13", "", " ", "nan", "NaN", "NA", "None",
+        "<NA>", "#REF!", "#NAME?",
+    ],
+)  # fmt: skip
+def test_what_names_no_gene_is_left_out(name: str) -> None:
+    assert list(identify(table([*OTHERS, name]), Reference()).no_gene) == [5]
+    # An id says what the row is, whatever became of the symbol.
+    assert not identify(table([*OTHERS, name], [f"ENSG{n:011d}" for n in range(6)]), Reference()).no_gene
+
+
+@pytest.mark.parametrize("name", ["MARCH1", "SEPT2", "DEC1", "MAR1", "NAT1", "NANOG", "JUN", "1-8D", "MAY-AB", "7SK"])
+def test_genes_that_look_like_dates_are_genes(name: str) -> None:
+    assert not identify(table([*OTHERS, name]), Reference()).no_gene
+
+
+def test_a_symbol_that_the_species_has_is_one() -> None:
+    assert not identify(table(["nan", "Act5C"]), Reference(), {"nan"}).no_gene
+
+
+def test_dates_made_unique_are_dates() -> None:
+    assert list(identify(table(["ACTB", "1-Mar", "1-Mar-1", "NA.1", "NA"]), Reference()).no_gene) == [1, 2, 3, 4]
+
+
+def test_a_name_among_ids_is_a_symbol() -> None:
+    ids = np.array([TP53, MTND1, "ENSG00000075624", "GFP", "ERCC-00002"], object)
+    found = identify(GeneTable(ids, ids, None), load_reference("builtin"))
+    assert found.ids == [TP53, MTND1, "ENSG00000075624", "", "ERCC-00002"]
+    assert found.symbols == ["", "", "", "GFP", ""]
+
+
+def test_entrez_ids_are_ids() -> None:
+    found = identify(table(["7157", "60", "4535", "TP53"]), load_reference("builtin"))
+    assert found.ids == [TP53, "ENSG00000075624", MTND1, ""]
+
+
+@pytest.mark.parametrize(
+    ("names", "numbered"),
+    [
+        ([str(n) for n in range(20)], True),
+        ([str(n) for n in range(1, 21)], True),
+        ([f"{n}.0" for n in range(20)], True),
+        ([str(n) for n in np.random.default_rng(0).permutation(20)], True),
+        ([str(n) for n in range(40_000, 60_000, 7)], True),  # what a choice of genes leaves of row numbers
+        (["7157", "60", "4535", "3105"], False),
+        (["7157", "100507436", "100287102"], False),
+        ([*OTHERS, "7157"], False),
+        (OTHERS, False),
+    ],
+)
+def test_row_numbers_are_no_names(names: list[str], numbered: bool) -> None:
+    assert bool(row_numbers(table(names), load_reference("builtin"))) is numbered
+
+
+@pytest.mark.parametrize(
+    ("symbols", "own", "found"),
+    [
+        (["TBCE", "TBCE-1"], (), ["TBCE", "TBCE"]),
+        (["TBCE", "TBCE.1", "TBCE.2"], (), ["TBCE"] * 3),
+        (["TBCE", "TBCE-2"], (), ["TBCE", "TBCE-2"]),
+        (["NKX2-1", "ACTB"], (), ["NKX2-1", "ACTB"]),
+        (["A", "A-1"], {"A-1"}, ["A", "A-1"]),
+    ],
+)
+def test_symbols_before_they_were_made_unique(symbols: list[str], own: Sequence[str], found: list[str]) -> None:
+    assert originals(symbols, own) == found
+
+
+@pytest.mark.parametrize(
+    ("names", "species"),
+    [
+        (["GRCm39_Actb", "GRCm39_Xist", "GRCh38_ACTB", "GRCh38_TP53"], ["human", "mouse"]),
+        (["GRCm39_ENSMUSG00000059552", "GRCh38_ENSG00000141510"] * 2, ["human", "mouse"]),
+        (["mm10___Actb", "mm10___Xist", "hg19___ACTB", "hg19___TP53"], ["human", "mouse"]),
+        (["GRCz11-actb1", "GRCz11-tp53"], ["zebrafish"]),
+        (["Fancy1_a", "Fancy1_b", "Other2_a", "Other2_b"], ["Fancy1", "Other2"]),
+        (["Fancy1_a", "Fancy1_b"], []),
+        (["MT.ND1", "ACTB"], ["human"]),
+    ],
+)
+def test_genomes_tell_species(names: list[str], species: list[str]) -> None:
+    assert infer_species(table(names)) == species

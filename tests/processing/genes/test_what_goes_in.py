@@ -1,0 +1,188 @@
+"""Files with the names that people's programs leave, through the whole pipeline: which gene each row was."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+from tests.support.pipeline import NO_QC
+
+from scvae_data.errors import ConfigError, ScvaeDataError
+from scvae_data.processing.finished.sources import compare_rows, find_sources
+from scvae_data.processing.settings.genes import GeneRules
+from scvae_data.processing.settings.qc import QcRules
+from scvae_data.store import open_index
+
+SYMBOLS = ["MT-ND1", "MT-CO1", "ACTB", "GAPDH", "RPL3", "TP53", "CD3D", "HLA-A"]
+IDS = [f"ENSG00000{n}" for n in (198888, 198804, 75624, 111640, 100316, 141510, 167286, 206503)]
+IDS[2] = "ENSG00000075624"
+# The first of two cells is dying: nine of ten counts are mitochondrial.
+COUNTS = np.array([[900, 900, 30, 31, 32, 33, 34, 35], [1, 2, 30, 31, 32, 33, 34, 35]])
+MT_RULE = QcRules(min_genes=None, min_counts=None, max_pct_counts_mt=20)
+EVERY = GeneRules(min_cells=None)
+
+
+def write(path: Path, counts: np.ndarray, var: pd.DataFrame) -> Path:
+    obs = pd.DataFrame(index=pd.Index([f"cell{n}" for n in range(len(counts))]))
+    ad.AnnData(sp.csr_matrix(counts.astype(np.float32)), obs=obs, var=var).write_h5ad(path)
+    return path
+
+
+def named(names: Sequence[str], **columns: Sequence[Any]) -> pd.DataFrame:
+    return pd.DataFrame(dict(columns), index=pd.Index(list(names), dtype=object))
+
+
+def stored(directory: Path) -> pd.DataFrame:
+    """Counts of a directory by cell and gene."""
+    adata = ad.concat([ad.read_h5ad(path) for path in sorted(directory.glob("chunk_*.h5"))])
+    return pd.DataFrame(adata.X.toarray(), adata.obs_names, adata.var_names)
+
+
+def faults(directory: Path, sources: Path) -> list[tuple[int, str]]:
+    """What the rows of a directory differ in from their inputs."""
+    index = open_index(directory)
+    return list(compare_rows(index, find_sources(index, [sources])))
+
+
+def test_numbered_genes_are_called_by_another_column(tmp_path: Path, process: Callable[..., Any]) -> None:
+    numbers = [str(n) for n in range(8)]
+    columns = {"feature_name": SYMBOLS}, {"Symbols.of.genes": SYMBOLS}, {"features": SYMBOLS, "kind": ["Gene"] * 8}
+    for place, column in enumerate(columns):
+        order = np.roll(np.arange(8), place)
+        var = named(numbers, **{name: np.array(values)[order] for name, values in column.items()})
+        write(tmp_path / f"SRX{place}.h5ad", COUNTS[1:, order], var)
+    process(sorted(tmp_path.glob("*.h5ad")), genes=EVERY)
+    counts = stored(tmp_path / "out")
+    assert sorted(counts) == sorted(SYMBOLS)
+    assert (counts[SYMBOLS] == COUNTS[1]).all().all()
+    assert not faults(tmp_path / "out", tmp_path)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_numbered_genes_without_names_are_refused(first: int, tmp_path: Path, process: Callable[..., Any]) -> None:
+    var = named([str(n) for n in range(first, first + 8)], kind=["Gene"] * 8, length=range(8))
+    path = write(tmp_path / "SRX1.h5ad", COUNTS, var)
+    with pytest.raises(ScvaeDataError, match=rf"SRX1\.h5ad: the genes of X are called by numbers alone \({first}, "):
+        process([path])
+
+
+def test_entrez_ids_are_the_genes_they_stand_for(tmp_path: Path, process: Callable[..., Any]) -> None:
+    entrez = ["4535", "4512", "60", "2597", "6122", "7157", "915", "3105"]
+    write(tmp_path / "SRX1.h5ad", COUNTS, named(entrez))
+    write(tmp_path / "SRX2.h5ad", COUNTS, named(IDS))
+    process(sorted(tmp_path.glob("*.h5ad")), genes=EVERY)
+    counts = stored(tmp_path / "out")
+    assert sorted(counts) == sorted(IDS)
+    assert len(counts) == 4
+    assert not faults(tmp_path / "out", tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore:Variable names are not unique")
+def test_rows_that_name_no_gene_are_left_out_and_told(
+    tmp_path: Path, process: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    counts = np.hstack([COUNTS[1:], [[5, 6, 7, 8]]])
+    path = write(tmp_path / "SRX1.h5ad", counts, named([*SYMBOLS, "1-Mar", "1-Mar", "nan", "ACTB2"]))
+    process([path], genes=EVERY)
+    assert (
+        "SRX1.h5ad: 3 rows of the gene table are left out (18 UMIs, 8.0 %), whose names are dates made of gene "
+        "symbols by a spreadsheet or no names: 1-Mar, nan" in caplog.text
+    )
+    found = stored(tmp_path / "out")
+    assert dict(found.iloc[0]) == dict(zip([*SYMBOLS, "ACTB2"], [*COUNTS[1], 8], strict=True))
+    obs = pd.read_parquet(tmp_path / "out" / "obs.parquet")
+    assert obs["total_counts"].tolist() == [COUNTS[1].sum() + 8]
+    report = pd.read_parquet(tmp_path / "out" / "gene_report.parquet")
+    assert report["how"].tolist()[8:] == ["a date", "a date", "no name", "symbol"]
+    assert report["counts"].tolist() == [*COUNTS[1], 5, 6, 7, 8]
+    assert report["gene"].isna().tolist() == [False] * 8 + [True] * 3 + [False]
+    assert not faults(tmp_path / "out", tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore:Variable names are not unique")
+def test_rows_of_one_symbol_are_never_added_up(
+    tmp_path: Path, process: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    counts = np.array([[1, 20, 300], [2, 30, 400]])
+    write(tmp_path / "SRX1.h5ad", counts, named(["ACTB", "QQ", "QQ"]))
+    process([tmp_path / "SRX1.h5ad"], genes=EVERY)
+    assert stored(tmp_path / "out")[["ACTB", "QQ", "QQ-1"]].to_numpy().tolist() in (
+        counts.tolist(), counts[::-1].tolist(),
+    )  # fmt: skip
+    assert "SRX1.h5ad: 2 genes (750 UMIs, 99.6 %) may have another column too" in caplog.text
+    assert not faults(tmp_path / "out", tmp_path)
+
+
+WRITTEN: Mapping[str, Callable[[str, str], str]] = {
+    "blank": lambda gene_id, symbol: f" {symbol}",
+    "bytes": lambda gene_id, symbol: f"b'{symbol}'",
+    "dots": lambda gene_id, symbol: symbol.replace("-", "."),
+    "dash prefix": lambda gene_id, symbol: f"GRCh38-{symbol}",
+    "new prefix": lambda gene_id, symbol: f"T2T1_{symbol}",
+    "id and symbol": lambda gene_id, symbol: f"{gene_id}_{symbol}",
+    "symbol and id": lambda gene_id, symbol: f"{symbol}_{gene_id}",
+    "lower": lambda gene_id, symbol: symbol.lower(),
+    "version": lambda gene_id, symbol: f"{gene_id}.12",
+    "prefixed id": lambda gene_id, symbol: f"GRCh38_{gene_id}",
+}
+
+
+@pytest.mark.parametrize("reference", ["builtin", None])
+@pytest.mark.parametrize("how", WRITTEN)
+def test_the_mitochondrial_rule_applies_however_names_are_written(
+    how: str, reference: str | None, tmp_path: Path, process: Callable[..., Any]
+) -> None:
+    names = [WRITTEN[how](*pair) for pair in zip(IDS, SYMBOLS, strict=True)]
+    path = write(tmp_path / "SRX1.h5ad", COUNTS, named(names))
+    summary = process([path], qc=MT_RULE, genes=GeneRules(min_cells=None, reference=reference))
+    assert summary.lost["max_pct_counts_mt"] == 1
+    assert stored(tmp_path / "out").shape == (1, 8)
+    assert not faults(tmp_path / "out", tmp_path)
+
+
+def test_a_rule_that_cannot_be_applied_is_told_and_may_be_an_error(
+    tmp_path: Path, process: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(tmp_path / "SRX1.h5ad", COUNTS, named([f"mito{n}" for n in range(8)]))
+    summary = process([path], qc=MT_RULE)
+    said = (
+        "qc.max_pct_counts_mt could not be applied to SRX1.h5ad: no mitochondrial gene was recognised among names "
+        "such as 'mito0', 'mito1'"
+    )
+    assert said in caplog.text
+    assert "no rule   could not be applied: qc.max_pct_counts_mt to 1 file" in str(summary)
+    content = json.loads((tmp_path / "out" / "chunk_summary.json").read_text())
+    assert content["unapplied_rules"] == {"qc.max_pct_counts_mt": ["SRX1.h5ad"]}
+    strict = QcRules(min_genes=None, min_counts=None, max_pct_counts_mt=20, require_rules=True)
+    with pytest.raises(ConfigError, match=r"could not be applied to SRX1\.h5ad"):
+        process([path], tmp_path / "strict", qc=strict)
+    caplog.clear()
+    process([path], tmp_path / "none", qc=NO_QC)
+    assert "applied" not in caplog.text
+
+
+def test_a_mapping_as_a_spreadsheet_saves_it(tmp_path: Path, process: Callable[..., Any]) -> None:
+    mapping = tmp_path / "map.csv"
+    mapping.write_bytes("\ufeffSymbol; ID\r\nQ1;ENSG90000000001.3\r\nQ2 ; ENSG90000000002\r\n".encode())
+    path = write(tmp_path / "SRX1.h5ad", COUNTS[1:, :3], named(["Q1", "Q2", "Q3"]))
+    process([path], genes=GeneRules(min_cells=None, mapping=str(mapping)))
+    assert list(stored(tmp_path / "out")) == ["ENSG90000000001", "ENSG90000000002", "Q3"]
+
+
+def test_another_reference_is_part_of_what_a_run_makes(tmp_path: Path, process: Callable[..., Any]) -> None:
+    path = write(tmp_path / "SRX1.h5ad", COUNTS[1:], named(SYMBOLS))
+    for name, reference in (("builtin", "builtin"), ("none", None)):
+        process([path], tmp_path / name, genes=GeneRules(min_cells=None, reference=reference))
+    ids = [open_index(tmp_path / name).processing_id for name in ("builtin", "none")]
+    assert ids[0] != ids[1]
+    var = ad.read_h5ad(tmp_path / "none" / "chunk_0000.h5").var
+    assert set(var["gene_id"]) == {""}
+    with pytest.raises(ConfigError, match=r"genes\.reference: nowhere\.parquet does not exist"):
+        process([path], tmp_path / "x", genes=GeneRules(reference="nowhere.parquet"))
