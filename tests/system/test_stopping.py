@@ -5,15 +5,25 @@ import signal
 
 import pytest
 
-from scvae_data.system.stopping import exit_code_of, sigterm_exits
+from scvae_data.system.stopping import Stopped, exit_code_of, stoppable
 
 
-def test_sigterm_raises_and_the_handler_is_put_back() -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(SystemExit) as caught, sigterm_exits():
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+def test_a_signal_raises_and_the_handler_is_put_back(signum: signal.Signals) -> None:
+    before = signal.getsignal(signum)
+    with pytest.raises(Stopped) as caught, stoppable(signum):
+        os.kill(os.getpid(), signum)
+    assert caught.value.code == 128 + signum
+    assert caught.value.signum is signum
+    assert signal.getsignal(signum) is before
+
+
+def test_a_signal_that_is_awaited_is_noted_and_a_second_one_raises() -> None:
+    with pytest.raises(Stopped), stoppable(signal.SIGTERM) as request:
+        request.awaited = True
         os.kill(os.getpid(), signal.SIGTERM)
-    assert caught.value.code == 143
-    assert signal.getsignal(signal.SIGTERM) is before
+        assert request.signum == signal.SIGTERM
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 @pytest.mark.parametrize(
@@ -22,6 +32,7 @@ def test_sigterm_raises_and_the_handler_is_put_back() -> None:
         (None, 0),
         (ValueError(), 1),
         (SystemExit(143), 143),
+        (Stopped(signal.SIGUSR1), 138),
         (SystemExit(), 0),
         (SystemExit("x"), 1),
         (KeyboardInterrupt(), 130),

@@ -7,6 +7,7 @@ import functools
 import logging
 import os
 import secrets
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -23,8 +24,9 @@ from omegaconf.errors import OmegaConfBaseException
 from scvae_data.commands.complaints import one_line
 from scvae_data.config import absolute_paths, check_chunk_size, conf_dir
 from scvae_data.errors import ScvaeDataError
+from scvae_data.system.stopping import Stopped, stoppable
 
-__all__ = ["run_app", "task_overrides"]
+__all__ = ["is_first_rank", "run_app", "task_overrides"]
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +37,7 @@ DEBUG = "SCVAE_DATA_DEBUG"
 RUN_ID = "SCVAE_DATA_RUN_ID"
 CONTINUE = {
     "process": "the same command with resume=true continues",
-    "train": "resume_from=RUN_DIR continues from its last checkpoint",
+    "train": "the same command starts anew",
 }
 
 
@@ -59,7 +61,7 @@ def run_app(task: Task, config_name: str) -> None:
     job = _job(task, failures)
     main = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(job)
     try:
-        with _environment(FULL_ERROR, "1"):
+        with stoppable(signal.SIGTERM, signal.SIGUSR1), _environment(FULL_ERROR, "1"):
             main()
         if failures:
             raise failures[0]
@@ -68,6 +70,10 @@ def run_app(task: Task, config_name: str) -> None:
             raise
         text = str(error) if isinstance(error, ScvaeDataError) else one_line(error, _known_keys(config_name))
         sys.exit(f"error: {text}")
+    except Stopped as stop:
+        if is_first_rank():
+            print(f"stopped by {stop.signum.name}; {stop.remedy or CONTINUE[config_name]}", file=sys.stderr)
+        raise
     except KeyboardInterrupt:
         if debug:
             raise
@@ -79,6 +85,11 @@ def task_overrides() -> dict[str, str]:
     """What the running job's command line sets: key → text of its value."""
     parts = (override.partition("=") for override in HydraConfig.get().overrides.task)
     return {key.lstrip("+~"): value for key, _, value in parts}
+
+
+def is_first_rank() -> bool:
+    """Whether this process speaks for those that were started together, if any were."""
+    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "SLURM_PROCID"))
 
 
 def _job(task: Task, failures: list[ScvaeDataError]) -> Task:

@@ -12,9 +12,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from scvae_data.commands.app import run_app, task_overrides
+from scvae_data.commands.app import is_first_rank, run_app, task_overrides
 from scvae_data.errors import ConfigError
 from scvae_data.system.quick_import import collector_paused
+from scvae_data.system.stopping import Stopped
 
 __all__ = ["main", "train"]
 
@@ -41,10 +42,23 @@ def train(cfg: DictConfig) -> Any:
 
         gc.freeze()  # what was imported stays: no collection need look at it
 
-    metrics = run.train(cfg)
-    if HydraConfig.get().mode == RunMode.RUN:  # a sweep shows its table instead
-        print(summary(Path(cfg.resume_from or cfg.paths.output_dir), metrics))
+    run_dir = Path(cfg.resume_from or cfg.paths.output_dir)
+    try:
+        metrics = run.train(cfg)
+    except Stopped as stop:
+        stop.remedy = how_to_go_on(run_dir)
+        raise
+    if HydraConfig.get().mode == RunMode.RUN and is_first_rank():  # a sweep shows its table instead
+        print(summary(run_dir, metrics))
     return metrics.get("val/loss")
+
+
+def how_to_go_on(run_dir: Path) -> str:
+    """Say what a run that was stopped has left."""
+    last = run_dir / "checkpoints" / "last.ckpt"
+    if last.exists():
+        return f"resume_from={shown(run_dir)} continues from {shown(last)}"
+    return "there is no checkpoint yet; the same command starts anew"
 
 
 def embed(cfg: DictConfig) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -408,7 +409,7 @@ class ChunkedDataModule(LightningDataModule):
             self._row_groups["val"],
             n_workers=self.num_workers,
             start_method=self.multiprocessing_context,
-            n_ranks=1 if self.trainer is None else max(1, self.trainer.world_size // self.trainer.num_nodes),
+            n_ranks=self._ranks_here(),
         )
 
     def _share_memory(self) -> None:
@@ -427,6 +428,12 @@ class ChunkedDataModule(LightningDataModule):
         if distributed.is_available() and distributed.is_initialized():
             return distributed.get_world_size(), distributed.get_rank()
         return 1, 0
+
+    def _ranks_here(self) -> int:
+        """Number of ranks on this machine."""
+        if self.trainer is not None:
+            return max(1, self.trainer.world_size // self.trainer.num_nodes)
+        return min(self._ranks()[0], int(os.environ.get("LOCAL_WORLD_SIZE", self._ranks()[0])))
 
     def _groups(self, part: LoaderPart) -> tuple[RowGroup, ...]:
         """What is read together."""

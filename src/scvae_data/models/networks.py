@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 __all__ = ["Decoder", "Encoder", "MlpShape"]
 
@@ -152,6 +152,9 @@ class TrackingNorm(nn.BatchNorm1d):
     network at hand, and held-out cells are scored by another model than the
     one that is trained. An average whose weight falls as ``c / (c + n)`` is
     that of Shamir and Zhang (2013).
+
+    Several ranks normalise by the mean and variance over the cells of all of
+    them, on any device, so that they train as one process does on all cells.
     """
 
     def __init__(self, n_features: int) -> None:
@@ -164,7 +167,44 @@ class TrackingNorm(nn.BatchNorm1d):
             n_batches = int(self.num_batches_tracked or 0)
             self.momentum = max(MOMENTUM, RECENT / (RECENT + n_batches))
             self._settled = self.momentum == MOMENTUM
+        if self.training and distributed.is_initialized() and distributed.get_world_size() > 1:
+            return self._over_ranks(x)
         return super().forward(x)
+
+    def _over_ranks(self, x: Tensor) -> Tensor:
+        assert self.running_mean is not None and self.running_var is not None
+        assert self.momentum is not None and self.num_batches_tracked is not None
+        shift = self.running_mean.clone()  # sums of squares lose less around it, and it is the same on all ranks
+        centred = x.float() - shift
+        ones = centred.new_full((1, x.shape[1]), len(x))
+        sums = torch.cat([ones, centred.sum(0)[None], centred.square().sum(0)[None]])
+        n, total, squares = SumOverRanks.apply(sums)  # type: ignore[no-untyped-call]
+        mean = total / n
+        var = squares / n - mean.square()
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean + shift, self.momentum)
+            self.running_var.lerp_(var * n / (n - 1), self.momentum)
+        normal: Tensor = (centred - mean) * torch.rsqrt(var + self.eps) * self.weight + self.bias
+        return normal.to(x.dtype)
+
+
+class SumOverRanks(torch.autograd.Function):
+    """Sum of a tensor over all ranks, which the gradients of all of them flow back through."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        """Any shape in, the same out."""
+        summed = values.clone()
+        distributed.all_reduce(summed)
+        return summed
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        """Every rank's loss depends on the values of this one."""
+        summed = gradients[0].clone()
+        distributed.all_reduce(summed)
+        return summed
 
 
 def _norm(shape: MlpShape) -> nn.Module:

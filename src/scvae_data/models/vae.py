@@ -35,6 +35,7 @@ Batch = dict[str, Any]
 
 NORMS = ("batch", "layer", "none")
 DISPERSIONS = ("gene", "gene-batch")
+TERMS = ("loss", "elbo", "recon", "kl")
 ACTIVE_VARIANCE = 0.01  # a latent dimension is active if its mean varies more than this over cells (Burda et al. 2016)
 
 
@@ -180,6 +181,8 @@ class VAE(LightningModule):
         self.register_buffer("seen", torch.zeros(n_categories + 1, dtype=torch.bool))  # the last code is "unknown"
         self.register_buffer("measured", gene_masks(self), persistent=False)
         self.register_buffer("epoch_sums", torch.zeros(3, dtype=torch.float64), persistent=False)
+        self.register_buffer("held_out_sums", torch.zeros(3, dtype=torch.float64), persistent=False)
+        self.register_buffer("unseen_sums", torch.zeros(2, dtype=torch.float64), persistent=False)
         self.register_buffer("latent_sums", torch.zeros(3, options["n_latent"], dtype=torch.float64), persistent=False)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -284,32 +287,51 @@ class VAE(LightningModule):
         loss = per_cell.mean()
         if not torch.isfinite(loss):
             raise ScvaeDataError(not_finite(self, batch, per_cell))
-        self._log_terms("train", terms, loss, on_step=True)
+        self._log_step(terms, loss)
         self._log_epoch_means(terms)
         self.log("train/kl_weight", weight, batch_size=len(per_cell))
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """ELBO of one batch of held-out cells, also apart for cells of categories not seen in training."""
-        terms = self._evaluate("val", batch, batch_idx)
+        terms = self._evaluate(batch, batch_idx)
         latent = terms["latent"].double()
         sums = cast(Tensor, self.latent_sums)
         sums += torch.stack([torch.full_like(latent[0], len(latent)), latent.sum(dim=0), latent.square().sum(dim=0)])
         self._log_unseen(batch, terms)
 
     def on_validation_epoch_start(self) -> None:
-        """Forget the latents of the last epoch."""
+        """Forget the last epoch; what one rank has seen in training, all have."""
+        cast(Tensor, self.held_out_sums).zero_()
         cast(Tensor, self.latent_sums).zero_()
+        cast(Tensor, self.unseen_sums).zero_()
+        self._share_seen()
+
+    def on_train_end(self) -> None:
+        """What one rank has seen, all have."""
+        self._share_seen()
 
     def on_validation_epoch_end(self) -> None:
         """Count the latent dimensions that vary over cells: few of them mean posterior collapse."""
-        n, total, squares = cast(Tensor, self.latent_sums)
+        self._log_held_out("val")
+        n, total, squares = self._over_ranks(cast(Tensor, self.latent_sums))
         variance = squares / n - (total / n).square()
-        self.log("val/active_units", (variance > ACTIVE_VARIANCE).sum().float())
+        self.log("val/active_units", (variance > ACTIVE_VARIANCE).sum().float(), sync_dist=True)
+        n_unseen, elbo = self._over_ranks(cast(Tensor, self.unseen_sums))
+        if n_unseen:
+            self.log("val/elbo_unseen", elbo / n_unseen, sync_dist=True)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """ELBO of one batch of test cells."""
-        self._evaluate("test", batch, batch_idx)
+        self._evaluate(batch, batch_idx)
+
+    def on_test_epoch_start(self) -> None:
+        """Forget earlier cells."""
+        cast(Tensor, self.held_out_sums).zero_()
+
+    def on_test_epoch_end(self) -> None:
+        """Log the means over all test cells."""
+        self._log_held_out("test")
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """``latent``, the mean of each cell's latent, and ``index``, its global row."""
@@ -322,30 +344,36 @@ class VAE(LightningModule):
             self.parameters(), lr=options["lr"], eps=options["eps"], weight_decay=options["weight_decay"]
         )
 
-    def _evaluate(self, stage: str, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+    def _evaluate(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         # The same noise every time: epochs and models differ by what they learned, not by luck.
         terms = self.elbo_terms(batch, noise_seed=batch_idx)
-        self._log_terms(stage, terms, (terms["kl"] - terms["recon"]).mean(), on_step=False)
+        sums = cast(Tensor, self.held_out_sums)
+        sums += sums_of(terms)
         return terms
 
-    def _log_terms(self, stage: str, terms: dict[str, Tensor], loss: Tensor, *, on_step: bool) -> None:
-        recon, kl = terms["recon"].mean(), terms["kl"].mean()
-        values = {"loss": loss.detach(), "elbo": (recon - kl).detach(), "recon": recon.detach(), "kl": kl.detach()}
+    def _log_held_out(self, stage: str) -> None:
+        """Means over all held-out cells."""
+        n, recon, kl = self._over_ranks(cast(Tensor, self.held_out_sums))
+        means = torch.stack([kl - recon, recon - kl, recon, kl]) / n
         self.log_dict(
-            {f"{stage}/{name}": value for name, value in values.items()},
-            on_step=on_step,
-            on_epoch=not on_step,
-            batch_size=len(terms["kl"]),
-            sync_dist=not on_step,
+            {f"{stage}/{name}": mean.float() for name, mean in zip(TERMS, means, strict=True)}, sync_dist=True
         )
+
+    def _log_step(self, terms: dict[str, Tensor], loss: Tensor) -> None:
+        recon, kl = terms["recon"].mean(), terms["kl"].mean()
+        values = torch.stack([loss, recon - kl, recon, kl]).detach()
+        if self.trainer.world_size > 1 and self.trainer._logger_connector.should_update_logs:
+            values = self.trainer.strategy.reduce(values, reduce_op="mean")
+        named = {f"train/{name}": value for name, value in zip(TERMS, values, strict=True)}
+        self.log_dict(named, on_step=True, on_epoch=False, batch_size=len(terms["kl"]))
 
     def _log_epoch_means(self, terms: dict[str, Tensor]) -> None:
         """Means over an epoch: single batches differ more by their cells' depth than epochs by what was learned."""
-        recon, kl = terms["recon"].detach(), terms["kl"].detach()
         sums = cast(Tensor, self.epoch_sums)  # Lightning's own means cost as much as a tenth of a small step
-        sums += torch.stack([torch.full_like(kl[0], len(kl)), recon.sum(), kl.sum()])
+        sums += sums_of(terms)
         if self.trainer.is_last_batch:
-            recon, kl = sums[1:] / sums[0]
+            n, recon, kl = self._over_ranks(sums)
+            recon, kl = recon / n, kl / n
             sums.zero_()
             means = {"train/elbo_epoch": recon - kl, "train/recon_epoch": recon, "train/kl_epoch": kl}
             self.log_dict(means, on_step=False, on_epoch=True, batch_size=1, sync_dist=True)
@@ -355,7 +383,23 @@ class VAE(LightningModule):
         if codes is None or not seen.any():
             return
         unseen = codes == len(seen) - 1
-        n_unseen = int(unseen.sum())
-        if n_unseen:
-            elbo = (terms["recon"] - terms["kl"])[unseen].mean()
-            self.log("val/elbo_unseen", elbo, on_step=False, on_epoch=True, batch_size=n_unseen)
+        elbo = (terms["recon"] - terms["kl"])[unseen]
+        sums = cast(Tensor, self.unseen_sums)
+        sums += torch.stack([unseen.sum(), elbo.sum()])
+
+    def _over_ranks(self, sums: Tensor) -> Tensor:
+        """Sums over the cells of all ranks."""
+        if self.trainer.world_size == 1:
+            return sums
+        return cast(Tensor, self.trainer.strategy.reduce(sums.clone(), reduce_op="sum"))
+
+    def _share_seen(self) -> None:
+        """Take for seen what any rank has seen."""
+        seen = cast(Tensor, self.seen)
+        seen |= self._over_ranks(seen.double()) > 0
+
+
+def sums_of(terms: dict[str, Tensor]) -> Tensor:
+    """Number of cells and the sums of their reconstruction and KL terms, (3,)."""
+    recon, kl = terms["recon"].detach(), terms["kl"].detach()
+    return torch.stack([torch.full_like(kl[0], len(kl)), recon.sum(), kl.sum()])

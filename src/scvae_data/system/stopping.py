@@ -1,32 +1,72 @@
-"""Ends of a run: what SIGTERM, Ctrl-C and errors mean for its exit status."""
+"""Signals that ask a program to end in, an exception where it can be obeyed, and an exit status, out."""
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from types import FrameType
-from typing import NoReturn
 
-__all__ = ["exit_code_of", "sigterm_exits"]
+__all__ = ["StopRequest", "Stopped", "exit_code_of", "stoppable"]
 
 
-@contextlib.contextmanager
-def sigterm_exits() -> Iterator[None]:
-    """Make SIGTERM raise ``SystemExit``, so that ``finally`` blocks run and logs are closed.
+class Stopped(SystemExit):
+    """A signal has asked the program to end; its exit status is 128 and the signal's number.
+
+    Parameters
+    ----------
+    signum
+        The signal.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(128 + signum)
+        self.signum = signal.Signals(signum)
+        self.remedy = ""
+        """How to go on, where it is known."""
+
+
+class StopRequest:
+    """What signals have asked for.
+
+    While it is ``awaited`` somebody looks at ``signum`` again and again, and
+    ends the program at the next good moment; else :class:`Stopped` is raised
+    where the program is. A second signal is not kept waiting.
+    """
+
+    def __init__(self, signums: Iterable[int] = ()) -> None:
+        self.signums = tuple(signums)
+        self.signum = 0
+        self.awaited = False
+
+    def __call__(self, signum: int, frame: FrameType | None = None) -> None:
+        """Take a signal; the handler."""
+        first, self.signum = not self.signum, signum
+        if not (first and self.awaited):
+            # Another signal must not interrupt the clean-up that this one starts.
+            for other in self.signums:
+                signal.signal(other, signal.SIG_IGN)
+            raise Stopped(signum)
+
+
+@contextmanager
+def stoppable(*signums: signal.Signals) -> Iterator[StopRequest]:
+    """Let signals end what runs meanwhile, so that ``finally`` blocks run and logs are closed.
 
     Batch systems send SIGTERM before they kill. Outside the main thread,
     where Python allows no handlers, nothing changes.
     """
+    request = StopRequest(signums)
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield request
         return
-    before = signal.signal(signal.SIGTERM, _exit)
+    before = {signum: signal.signal(signum, request) for signum in signums}
     try:
-        yield
+        yield request
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
 
 
 def exit_code_of(error: BaseException | None) -> int:
@@ -36,9 +76,3 @@ def exit_code_of(error: BaseException | None) -> int:
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else int(error.code is not None)
     return 128 + signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1
-
-
-def _exit(signum: int, frame: FrameType | None) -> NoReturn:
-    # A second signal must not interrupt the clean-up that the first one started.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise SystemExit(128 + signum)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import random
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import distributed
 
-__all__ = ["RandomState", "RowPerEpoch", "RunRecord"]
+from scvae_data.system.stopping import Stopped, StopRequest
+
+__all__ = ["RandomState", "RowPerEpoch", "RunRecord", "StopAtSignal"]
 
 
 class RandomState(Callback):
@@ -35,12 +39,18 @@ class RandomState(Callback):
         self._states = _current()
 
     def state_dict(self) -> dict[str, Any]:
-        """The states as plain types and tensors."""
-        return self._states or {}
+        """The states of all ranks as plain types and tensors; called by all of them."""
+        if self._states is None or not distributed.is_initialized():
+            return self._states or {}
+        of_ranks: list[Any] = [None] * distributed.get_world_size()
+        distributed.all_gather_object(of_ranks, self._states)
+        return {"ranks": of_ranks}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from ``state_dict`` at the next step."""
-        self._states = state_dict or None
+        """Continue from ``state_dict`` at the next step; ranks that were not there begin streams of their own."""
+        saved = state_dict.get("ranks", [state_dict] if state_dict else [])
+        rank = distributed.get_rank() if distributed.is_initialized() else 0
+        self._states = saved[rank] if rank < len(saved) else None
 
 
 class RowPerEpoch(Callback):
@@ -51,6 +61,81 @@ class RowPerEpoch(Callback):
         n_batches = int(trainer.num_training_batches)
         if trainer.log_every_n_steps > n_batches:  # type: ignore[attr-defined]
             trainer.log_every_n_steps = n_batches  # type: ignore[attr-defined]
+
+
+class StopAtSignal(Callback):
+    """End training between two steps, with a checkpoint, where a signal has asked any rank to.
+
+    What one rank was asked for the others learn while they compute the next
+    step, so that all end after the same one.
+
+    Parameters
+    ----------
+    request
+        What signals have asked this process for.
+    run_dir
+        Gets ``checkpoints/last.ckpt``.
+    """
+
+    def __init__(self, request: StopRequest, run_dir: Path) -> None:
+        self.request = request
+        self.path = run_dir / "checkpoints" / "last.ckpt"
+        self._told: tuple[torch.Tensor, Any] | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """From here on there are moments to end at."""
+        self.request.awaited = True
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """End here, if anybody was asked to; after an epoch's last step, in its validation or after the next step."""
+        if not trainer.is_last_batch and (signum := self._asked()):
+            self._end(trainer, signum)
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """End in the middle of validation, which is then done again from its first batch."""
+        if self.request.awaited and (signum := self._asked()):
+            progress = trainer.fit_loop.epoch_loop.val_loop.batch_progress.current
+            for name, n in {"ready": 1, "started": 1, "processed": 1, "completed": 0}.items():
+                setattr(progress, name, n)
+            self._end(trainer, signum)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """What comes now has its checkpoint; a signal that came too late for a step counts."""
+        self.request.awaited = False
+        self._asked()
+        if signum := self._asked():
+            raise Stopped(signum)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """There are no further moments."""
+        self.request.awaited = False
+
+    def _end(self, trainer: Trainer, signum: int) -> NoReturn:
+        trainer.save_checkpoint(self.path)
+        raise Stopped(signum)
+
+    def _asked(self) -> int:
+        """The signal that this process was sent, of several ranks the largest as of one step ago; 0 for none."""
+        if not distributed.is_initialized():
+            return self.request.signum
+        signum = 0
+        if self._told is not None:
+            told, work = self._told
+            work.wait()
+            signum = int(told)
+        told = torch.tensor(self.request.signum)
+        self._told = None if signum else (told, distributed.all_reduce(told, distributed.ReduceOp.MAX, async_op=True))
+        return signum
 
 
 class RunRecord(Callback):

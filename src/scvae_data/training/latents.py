@@ -16,11 +16,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from torch import distributed
 
 from scvae_data.errors import StoreError
 from scvae_data.store.files import atomic_file
+from scvae_data.training.ranks import Ranks
 
-__all__ = ["KEY", "obs_tables", "write_latents"]
+__all__ = ["KEY", "joined_shares", "obs_tables", "predict_share", "write_latents"]
+
+Latents = tuple[NDArray[np.int64], NDArray[np.float32]]
+"""Global rows (n,) and latents (n, n_latent) of some cells."""
 
 KEY = "X_scvae"
 OBS_NAME = "obs_name"
@@ -29,7 +34,7 @@ BLOCK = 65_536  # rows per HDF5 chunk and per pass over codes
 
 def write_latents(
     path: Path,
-    latents: Iterable[tuple[NDArray[np.int64], NDArray[np.float32]]],
+    latents: Iterable[Latents],
     obs: Callable[[NDArray[np.int64]], Iterable[pa.Table]],
     uns: Mapping[str, Any],
 ) -> int:
@@ -70,6 +75,38 @@ def write_latents(
     return len(rows)
 
 
+def predict_share(run_dir: Path, latents: Iterable[Latents], ranks: Ranks) -> None:
+    """Leave the latents of this rank's share where the first one finds them, and say so to all."""
+    with share_file(run_dir, ranks.rank).open("wb") as file:
+        for rows, values in latents:
+            np.save(file, rows)
+            np.save(file, values)
+    distributed.barrier()
+
+
+def joined_shares(run_dir: Path, latents: Iterable[Latents], ranks: Ranks) -> Iterator[Latents]:
+    """Latents of this rank's share, which is the first, and then those of the others; in order of the rows.
+
+    One batch is in memory at a time, whatever the number of cells.
+    """
+    yield from latents
+    if ranks.size == 1:
+        return
+    distributed.barrier()
+    for rank in range(1, ranks.size):
+        path = share_file(run_dir, rank)
+        n_bytes = path.stat().st_size
+        with path.open("rb") as file:
+            while file.tell() < n_bytes:
+                yield np.load(file), np.load(file)
+        path.unlink()
+
+
+def share_file(run_dir: Path, rank: int) -> Path:
+    """Where a rank's latents lie until they are joined."""
+    return run_dir / f".latents-of-rank-{rank}.npy"
+
+
 def obs_tables(parquet: Path, rows: NDArray[np.int64]) -> Iterator[pa.Table]:
     """The rows ``rows`` (ascending) of a Parquet file, one table per row group that holds any."""
     with pq.ParquetFile(parquet) as file:
@@ -82,9 +119,7 @@ def obs_tables(parquet: Path, rows: NDArray[np.int64]) -> Iterator[pa.Table]:
             first += n_rows
 
 
-def _write_obsm(
-    obsm: h5py.Group, latents: Iterable[tuple[NDArray[np.int64], NDArray[np.float32]]]
-) -> NDArray[np.int64]:
+def _write_obsm(obsm: h5py.Group, latents: Iterable[Latents]) -> NDArray[np.int64]:
     """Write the latents; returns their rows, which take 8 bytes per cell."""
     obsm.attrs.update({"encoding-type": "dict", "encoding-version": "0.1.0"})
     dataset: h5py.Dataset | None = None

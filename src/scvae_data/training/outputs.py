@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from scvae_data.errors import ConfigError
+from scvae_data.errors import ConfigError, StoreError
 from scvae_data.progress import progress
 from scvae_data.store import OBS_FILE, SRX_COLUMN
+from scvae_data.training.ranks import ALONE, Ranks
 
 __all__ = ["Outputs", "latent_batches"]
 
@@ -63,13 +64,21 @@ class Outputs:
         device: torch.device,
         seed: int,
         facts: Mapping[str, Any] = MappingProxyType({}),
+        ranks: Ranks = ALONE,
     ) -> dict[str, Path]:
-        """Write the files into ``run_dir``, ``facts`` along with the latents; returns what was written by name."""
+        """Write the files into ``run_dir``, ``facts`` along with the latents; returns what was written by name.
+
+        Called by all ``ranks``: each predicts its share of the cells, the first writes.
+        """
         # Here: training starts without pandas and what draws.
-        from scvae_data.training.latents import obs_tables, write_latents
+        from scvae_data.training.latents import joined_shares, obs_tables, predict_share, write_latents
         from scvae_data.training.plots import latent_picture, training_curves
 
         made: dict[str, Path] = {}
+        if not ranks.is_first:
+            if self.latents:
+                predict_share(run_dir, latent_batches(model, data, device), ranks)
+            return made
         metrics, curves = run_dir / "metrics.csv", run_dir / "training_curves.png"
         if metrics.is_file() and training_curves(metrics, curves):
             made["training curves"] = curves
@@ -78,7 +87,11 @@ class Outputs:
         made["latents"] = run_dir / "latents.h5ad"
         uns = {"content_hash": str(data.index.content_hash), "run_dir": run_dir.name, **facts}
         obs = partial(obs_tables, Path(data.index.path) / OBS_FILE)
-        write_latents(made["latents"], latent_batches(model, data, device), obs, uns)
+        latents = joined_shares(run_dir, latent_batches(model, data, device), ranks)
+        n_obs = write_latents(made["latents"], latents, obs, uns)
+        if n_obs != data.n_obs:
+            made["latents"].unlink()
+            raise StoreError(f"{made['latents']}: {n_obs:,} latents of {data.n_obs:,} cells; mode=embed makes them all")
         if self.picture != "none":
             slow = ", which may take a minute" if self.picture == "umap" else ""
             log.info("drawing the latents by %s%s", self.picture.upper(), slow)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import secrets
+import signal
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,17 +27,21 @@ from scvae_data.errors import ConfigError
 from scvae_data.models.likelihoods import import_likelihood
 from scvae_data.store.files import write_atomic
 from scvae_data.system.jit import compile_ahead
-from scvae_data.system.stopping import exit_code_of, sigterm_exits
+from scvae_data.system.stopping import StopRequest, exit_code_of, stoppable
 from scvae_data.tracking import finish_wandb, log_dataset, one_line_errors
-from scvae_data.training.callbacks import RowPerEpoch, RunRecord
+from scvae_data.training.callbacks import RowPerEpoch, RunRecord, StopAtSignal
 from scvae_data.training.outputs import Outputs
+from scvae_data.training.ranks import Ranks, strategy_of, together
 from scvae_data.training.report import next_lines, report
 from scvae_data.training.resume import RUN_FILE, check_same_dataset, continued, last_checkpoint
 from scvae_data.training.throughput import Throughput
 
-__all__ = ["train"]
+__all__ = ["train", "train_along"]
 
 log = logging.getLogger(__name__)
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+SEEDS_APART = 1_000_003
 
 
 def train(cfg: DictConfig) -> dict[str, Any]:
@@ -61,10 +66,19 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     """
     if cfg.get("resume_from"):
         cfg = continued(cfg, _overridden_keys())
+    return _train(resolved(cfg))
+
+
+def train_along() -> None:
+    """Train as one of several ranks what the first one trains."""
+    _train({"trainer": {}})
+
+
+def _train(config: dict[str, Any]) -> dict[str, Any]:
     failure: BaseException | None = None
     try:
-        with sigterm_exits(), _quiet():
-            return _Run(resolved(cfg)).go()
+        with stoppable(*STOP_SIGNALS) as request, _quiet(), together(config) as (ranks, shared):
+            return _Run(shared, ranks, request).go()
     except BaseException as error:
         failure = error
         raise
@@ -73,16 +87,20 @@ def train(cfg: DictConfig) -> dict[str, Any]:
 
 
 class _Run:
-    """One training run: its objects, in the order they are made."""
+    """One training run: its objects, in the order they are made; the same on all ranks."""
 
-    def __init__(self, config: dict[str, Any]) -> None:
+    def __init__(self, config: dict[str, Any], ranks: Ranks, request: StopRequest) -> None:
         self.config = config
+        self.ranks = ranks
+        self.request = request
         _check_accelerator(config["trainer"].get("accelerator"))
         self.run_dir = Path(config["paths"]["output_dir"])
         self.run_dir.mkdir(parents=True, exist_ok=True)
         self.resuming = bool(config.get("resume_from"))
         self.outputs: Outputs = instantiate(config["outputs"]) if config.get("outputs") else Outputs()
-        lightning.seed_everything(config["seed"], workers=True, verbose=False)
+        # Ranks start from the weights of the first, and draw noise of their own.
+        seed = (config["seed"] + SEEDS_APART * ranks.rank) % 2**32
+        lightning.seed_everything(seed, workers=True, verbose=False)
         self.data = instantiate(config["data"])
         import_likelihood(config["model"].get("likelihood"))
         self.model = instantiate(config["model"])
@@ -97,6 +115,12 @@ class _Run:
         wandb_id = check_same_dataset(self.run_dir, facts)["wandb_id"] if self.resuming else secrets.token_hex(4)
         self._record(facts, wandb_id)
         trainer = self._trainer(facts, wandb_id)
+        if self.ranks.size > 1:
+            n, n_batches, batch_size = self.ranks.size, facts["batches_per_epoch"], self.data.batch_size
+            log.info(
+                "%d ranks: %d cells a batch and rank, %d a step; %d steps an epoch; the learning rate is as given (%g)",
+                n, batch_size, n * batch_size, n_batches, self.config["model"]["lr"],
+            )  # fmt: skip
         compile_ahead("train")
         trainer.fit(
             self.model, datamodule=self.data, ckpt_path=last_checkpoint(self.run_dir) if self.resuming else None
@@ -105,6 +129,8 @@ class _Run:
         metrics = self._evaluate(trainer) | self.throughput.summary() | cache | _skipped(self.data)
         self._write("result.json", json.dumps(metrics, indent=1) + "\n")
         made = self._outputs(trainer)
+        if not self.ranks.is_first:
+            return metrics
         if "latents" in made:
             metrics |= self._scores(trainer, made["latents"])
             self._write("result.json", json.dumps(metrics, indent=1) + "\n")
@@ -122,7 +148,8 @@ class _Run:
     def _trainer(self, facts: dict[str, Any], wandb_id: str) -> Trainer:
         identity = {"save_dir": str(self.run_dir), "id": wandb_id, **_names(self.run_dir, facts)}
         self.callbacks = [*self.callbacks, *([] if self.throughput in self.callbacks else [self.throughput])]
-        loggers: list[Logger] = [instantiate(_filled(node, identity)) for node in _nodes(self.config, "logger")]
+        nodes = _nodes(self.config, "logger") if self.ranks.is_first else []
+        loggers: list[Logger] = [instantiate(_filled(node, identity)) for node in nodes]
         for callback in self.callbacks:
             if isinstance(callback, ModelCheckpoint):
                 callback.dirpath = callback.dirpath or str(self.run_dir / "checkpoints")
@@ -131,14 +158,17 @@ class _Run:
         # Lightning refuses to monitor the learning rate for nobody.
         needless = () if loggers else (LearningRateMonitor,)
         callbacks = [callback for callback in self.callbacks if not isinstance(callback, needless)]
-        callbacks += [RunRecord(self.config, facts), RowPerEpoch()]
+        callbacks += [RunRecord(self.config, facts), RowPerEpoch(), StopAtSignal(self.request, self.run_dir)]
         # Partial, because Hydra copies the arguments it passes, and a logger must not be copied.
         build = instantiate({**self.config["trainer"], "_partial_": True})
+        own = {"callbacks": callbacks, "logger": loggers, "default_root_dir": str(self.run_dir)}
         try:
-            trainer: Trainer = build(callbacks=callbacks, logger=loggers, default_root_dir=str(self.run_dir))
+            trainer: Trainer = build(**own, **strategy_of(self.ranks, self.config["trainer"]))
         except (AssertionError, MisconfigurationException, TypeError, ValueError) as error:
             text = str(error).strip() or type(error).__name__
             raise ConfigError(f"trainer: Lightning refuses it: {text.splitlines()[0]}") from error
+        # Lightning's handlers have ranks wait for one another for ever; ours is `request`.
+        trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
         for logger in loggers:
             if isinstance(logger, WandbLogger):
                 with one_line_errors():
@@ -167,7 +197,9 @@ class _Run:
         for logger in trainer.loggers:
             logger.save()
         device = trainer.strategy.root_device
-        return self.outputs.make(self.run_dir, model, self.data, device=device, seed=self.config["seed"])
+        return self.outputs.make(
+            self.run_dir, model, self.data, device=device, seed=self.config["seed"], ranks=self.ranks
+        )
 
     def _scores(self, trainer: Trainer, latents: Path) -> dict[str, float]:
         scores = self.outputs.scores(latents, self.model, self.data, seed=self.config["seed"])
@@ -177,7 +209,8 @@ class _Run:
         return scores
 
     def _write(self, name: str, text: str) -> None:
-        write_atomic(self.run_dir / name, text.encode())
+        if self.ranks.is_first:
+            write_atomic(self.run_dir / name, text.encode())
 
 
 def _best_checkpoint(trainer: Trainer) -> str | None:
@@ -278,7 +311,10 @@ def _quiet() -> Iterator[None]:
         warnings.filterwarnings("ignore", message="Total length of .* across ranks is zero")
         # A run that is resumed goes on in its own directory.
         warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
+        # Speed and cache are summed over ranks before they are logged.
+        warnings.filterwarnings("ignore", message=r"It is recommended to use `self.log\('(cache|throughput)/")
         # Lightning's own use of torch, which changed.
+        warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
         warnings.filterwarnings("ignore", message=".*LeafSpec.*")
         try:
             yield

@@ -6,7 +6,9 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import distributed
 
 __all__ = ["Throughput", "flat_counters"]
 
@@ -47,7 +49,8 @@ class Throughput(Callback):
         """The step is done: count its cells, and log now and then."""
         now = time.perf_counter()
         if self._started and self._mark is not None:
-            self._add(computed=now - self._mark, n_cells=len(batch["index"]))
+            # Ranks have batches of one size.
+            self._add(computed=now - self._mark, n_cells=trainer.world_size * len(batch["index"]))
         self._started = True
         every = trainer.log_every_n_steps  # type: ignore[attr-defined]
         if every and trainer.global_step % every == 0:
@@ -68,8 +71,8 @@ class Throughput(Callback):
         self._mark = time.perf_counter()
 
     def summary(self) -> dict[str, float]:
-        """Speed over the whole training, e.g. for a sweep table."""
-        return {"cells_per_s": self.total.cells_per_s, "wait_share": self.total.wait_share}
+        """Speed over the whole training, of all ranks together, e.g. for a sweep table; called by all of them."""
+        return over_ranks({"cells_per_s": self.total.cells_per_s, "wait_share": self.total.wait_share})
 
     def in_words(self) -> dict[str, str]:
         """The same over the current epoch, for a progress bar; nothing before there is anything to measure."""
@@ -91,8 +94,11 @@ class Throughput(Callback):
             values |= {"throughput/cells_per_s": clock.cells_per_s, "throughput/wait_share": clock.wait_share}
         counters = getattr(trainer.datamodule, "counters", None)  # type: ignore[attr-defined]
         if counters is not None:
-            self.counters = flat_counters(counters())
-            values |= {f"cache/{name}": value for name, value in self.counters.items()}
+            values |= {f"cache/{name}": value for name, value in flat_counters(counters()).items()}
+        values = over_ranks(values)
+        self.counters = {
+            name.removeprefix("cache/"): value for name, value in values.items() if name.startswith("cache/")
+        }
         return values
 
 
@@ -115,6 +121,19 @@ class Clock:
         """Share of the time that was waiting, 0 to 1."""
         seconds = self.waited + self.computed
         return self.waited / seconds if seconds else 0.0
+
+
+def over_ranks(values: dict[str, float]) -> dict[str, float]:
+    """Sums over all ranks, of shares, rates and speeds the means; called by all ranks with the same names."""
+    if not distributed.is_initialized():
+        return values
+    sums = torch.tensor(list(values.values()), dtype=torch.float64)
+    distributed.all_reduce(sums)
+    n_ranks = distributed.get_world_size()
+    return {
+        name: value / n_ranks if name.endswith(("_share", "_rate", "_per_s")) else value
+        for name, value in zip(values, sums.tolist(), strict=True)
+    }
 
 
 def flat_counters(counters: Mapping[str, Any], prefix: str = "") -> dict[str, float]:

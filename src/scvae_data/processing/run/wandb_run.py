@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from scvae_data.processing.run.summary import Summary
 from scvae_data.progress import watched
 from scvae_data.store import open_index
 from scvae_data.store.files import read_json
-from scvae_data.system.stopping import exit_code_of, sigterm_exits
+from scvae_data.system.stopping import exit_code_of, stoppable
 from scvae_data.tracking import finish_wandb, log_dataset, one_line_errors, run_settings
 
 __all__ = ["wandb_run"]
@@ -52,7 +53,7 @@ def wandb_run(config: Mapping[str, Any]) -> Iterator[Callable[[Summary], None]]:
         )  # fmt: skip
     failure: BaseException | None = None
     try:
-        with sigterm_exits(), watched(ProgressLog(run)):
+        with stoppable(signal.SIGTERM), watched(ProgressLog(run)):
             yield lambda summary: log_summary(run, summary)
     except BaseException as error:
         failure = error
