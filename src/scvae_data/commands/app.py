@@ -9,6 +9,8 @@ import os
 import secrets
 import signal
 import sys
+import tempfile
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -23,7 +25,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from scvae_data.commands.complaints import one_line
 from scvae_data.config import absolute_paths, check_chunk_size, conf_dir
-from scvae_data.errors import ScvaeDataError
+from scvae_data.errors import ConfigError, ScvaeDataError
+from scvae_data.system.slurm import job_name
 from scvae_data.system.stopping import Stopped, stoppable
 
 __all__ = ["is_first_rank", "run_app", "task_overrides"]
@@ -34,7 +37,7 @@ Task = Callable[[DictConfig], Any]
 
 FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra raises instead of printing and exiting
 DEBUG = "SCVAE_DATA_DEBUG"
-RUN_ID = "SCVAE_DATA_RUN_ID"
+RUN = "SCVAE_DATA_RUN"  # what the directory of this run is called
 CONTINUE = {
     "process": "the same command with resume=true continues",
     "train": "the same command starts anew",
@@ -56,12 +59,12 @@ def run_app(task: Task, config_name: str) -> None:
         ``"process"`` or ``"train"``.
     """
     debug = any(os.environ.get(name, "0") not in ("", "0") for name in (FULL_ERROR, DEBUG))
-    os.environ[RUN_ID] = secrets.token_hex(3)
+    os.environ[RUN] = job_name(sys.argv[1:]) or f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{secrets.token_hex(3)}"
     failures: list[ScvaeDataError] = []
     job = _job(task, failures)
     main = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(job)
     try:
-        with stoppable(signal.SIGTERM, signal.SIGUSR1), _environment(FULL_ERROR, "1"):
+        with stoppable(signal.SIGTERM, signal.SIGUSR1), _environment(FULL_ERROR, "1"), _silent_unless_first():
             main()
         if failures:
             raise failures[0]
@@ -89,7 +92,7 @@ def task_overrides() -> dict[str, str]:
 
 def is_first_rank() -> bool:
     """Whether this process speaks for those that were started together, if any were."""
-    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "SLURM_PROCID"))
+    return os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
 
 
 def _job(task: Task, failures: list[ScvaeDataError]) -> Task:
@@ -116,6 +119,34 @@ def _job(task: Task, failures: list[ScvaeDataError]) -> Task:
                 raise
 
     return job
+
+
+@contextlib.contextmanager
+def _silent_unless_first() -> Iterator[None]:
+    """Let Hydra leave nothing where another process, that was started together with this one, leaves it.
+
+    Raises
+    ------
+    ConfigError
+        For a sweep: each of the processes would run it.
+    """
+    if os.environ.get("WORLD_SIZE", os.environ.get("SLURM_STEP_NUM_TASKS", "1")) == "1":
+        yield
+        return
+    if {"-m", "--multirun"} & set(sys.argv):
+        raise ConfigError(
+            "a sweep starts the ranks of its jobs itself (trainer.devices=2); do not start it with srun or torchrun"
+        )
+    if is_first_rank():
+        yield
+        return
+    given = list(sys.argv)
+    with tempfile.TemporaryDirectory(prefix="scvae-data-rank-") as folder:
+        sys.argv += [f"hydra.run.dir={folder}", "hydra.output_subdir=null"]
+        try:
+            yield
+        finally:
+            sys.argv[:] = given
 
 
 @contextlib.contextmanager

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,12 @@ from omegaconf import DictConfig
 from scvae_data.commands.app import is_first_rank, run_app, task_overrides
 from scvae_data.errors import ConfigError
 from scvae_data.system.quick_import import collector_paused
+from scvae_data.system.slurm import job_name, requeue, was_requeued
 from scvae_data.system.stopping import Stopped
 
 __all__ = ["main", "train"]
+
+log = logging.getLogger(__name__)
 
 
 def train(cfg: DictConfig) -> Any:
@@ -43,22 +48,32 @@ def train(cfg: DictConfig) -> Any:
         gc.freeze()  # what was imported stays: no collection need look at it
 
     run_dir = Path(cfg.resume_from or cfg.paths.output_dir)
+    if was_requeued() and cfg.resume_from is None and last_of(run_dir).exists():
+        cfg.resume_from = str(run_dir)
+        log.info("the job was started again: the run continues from %s", shown(last_of(run_dir)))
     try:
         metrics = run.train(cfg)
     except Stopped as stop:
-        stop.remedy = how_to_go_on(run_dir)
+        stop.remedy = how_to_go_on(stop, run_dir)
         raise
     if HydraConfig.get().mode == RunMode.RUN and is_first_rank():  # a sweep shows its table instead
         print(summary(run_dir, metrics))
     return metrics.get("val/loss")
 
 
-def how_to_go_on(run_dir: Path) -> str:
-    """Say what a run that was stopped has left."""
-    last = run_dir / "checkpoints" / "last.ckpt"
+def how_to_go_on(stop: Stopped, run_dir: Path) -> str:
+    """Say what a run that was stopped has left; the job of one that was sent SIGUSR1 goes back into the queue."""
+    if job_name([]) and stop.signum is signal.SIGUSR1 and is_first_rank():
+        return requeue()
+    last = last_of(run_dir)
     if last.exists():
         return f"resume_from={shown(run_dir)} continues from {shown(last)}"
     return "there is no checkpoint yet; the same command starts anew"
+
+
+def last_of(run_dir: Path) -> Path:
+    """Return where the last checkpoint of a run lies, if there is one."""
+    return run_dir / "checkpoints" / "last.ckpt"
 
 
 def embed(cfg: DictConfig) -> None:
