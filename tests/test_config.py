@@ -42,7 +42,7 @@ N_OPTIONS = {
     "outputs": 2,
     "paths": 1,
     "qc": 4,
-    "trainer": 2,
+    "trainer": 3,
 }
 # Parameters that the program fills in and nobody sets.
 FILLED_IN = {"scvae_data.VAE": {"facts"}}

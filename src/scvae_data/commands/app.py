@@ -26,7 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 from scvae_data.commands.complaints import one_line
 from scvae_data.config import absolute_paths, check_chunk_size, conf_dir
 from scvae_data.errors import ConfigError, ScvaeDataError
-from scvae_data.system.slurm import job_name
+from scvae_data.system.slurm import job_name, requeue
 from scvae_data.system.stopping import Stopped, stoppable
 
 __all__ = ["is_first_rank", "run_app", "task_overrides"]
@@ -75,7 +75,10 @@ def run_app(task: Task, config_name: str) -> None:
         sys.exit(f"error: {text}")
     except Stopped as stop:
         if is_first_rank():
-            print(f"stopped by {stop.signum.name}; {stop.remedy or CONTINUE[config_name]}", file=sys.stderr)
+            # By SIGUSR1 batch systems say that time is nearly over.
+            in_time = stop.signum is signal.SIGUSR1 and job_name([])
+            remedy = requeue() if in_time else stop.remedy or CONTINUE[config_name]
+            print(f"stopped by {stop.signum.name}; {remedy}", file=sys.stderr)
         raise
     except KeyboardInterrupt:
         if debug:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import logging
 import os
-import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from omegaconf import DictConfig
 from scvae_data.commands.app import is_first_rank, run_app, task_overrides
 from scvae_data.errors import ConfigError
 from scvae_data.system.quick_import import collector_paused
-from scvae_data.system.slurm import job_name, requeue, was_requeued
+from scvae_data.system.slurm import was_requeued
 from scvae_data.system.stopping import Stopped
 
 __all__ = ["main", "train"]
@@ -54,17 +53,15 @@ def train(cfg: DictConfig) -> Any:
     try:
         metrics = run.train(cfg)
     except Stopped as stop:
-        stop.remedy = how_to_go_on(stop, run_dir)
+        stop.remedy = how_to_go_on(run_dir)
         raise
     if HydraConfig.get().mode == RunMode.RUN and is_first_rank():  # a sweep shows its table instead
         print(summary(run_dir, metrics))
     return metrics.get("val/loss")
 
 
-def how_to_go_on(stop: Stopped, run_dir: Path) -> str:
-    """Say what a run that was stopped has left; the job of one that was sent SIGUSR1 goes back into the queue."""
-    if job_name([]) and stop.signum is signal.SIGUSR1 and is_first_rank():
-        return requeue()
+def how_to_go_on(run_dir: Path) -> str:
+    """Say what a run that was stopped has left."""
     last = last_of(run_dir)
     if last.exists():
         return f"resume_from={shown(run_dir)} continues from {shown(last)}"

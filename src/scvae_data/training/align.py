@@ -95,6 +95,7 @@ class AlignedData:
         assert model.facts is not None
         self.data = data
         self.index = data.index
+        self.n_obs: int = data.n_obs
         self.normalized = model.normalized
         self.facts = facts
         self.batch_key: str | None = model.hparams["batch_key"]

@@ -1,0 +1,100 @@
+"""On a real SLURM of one node: ranks that srun starts, and a job that is requeued and ends as if nobody had cut it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import pytest
+import torch
+from tests.training.conftest import bare_environment
+
+ROOT = Path(__file__).parents[2]
+CLUSTER = ROOT.parent / "shared" / "slurm"
+pytestmark = [
+    pytest.mark.services,
+    pytest.mark.skipif(shutil.which("slurmctld") is None, reason="SLURM is not installed (slurmctld, slurmd, munge)"),
+    pytest.mark.skipif(not CLUSTER.is_dir(), reason=f"no {CLUSTER}, which starts SLURM on loopback"),
+]
+
+JOB = """#!/bin/bash
+#SBATCH --ntasks=2 --open-mode=append --requeue
+srun {python} {train} trainer=ddp trainer.devices=2 trainer.accelerator=cpu paths.processed_dir={dataset} \\
+  data.batch_size=16 model.n_latent=3 model.n_hidden=16 model.dropout=0.3 model.unknown_dropout=0.3 logger=csv \\
+  trainer.max_epochs=40 outputs.picture=none callbacks.early_stopping=null callbacks.progress_bar=null
+"""
+
+Command = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
+    """Run a program of SLURM's on the cluster; returns what it prints."""
+    folder = tmp_path_factory.mktemp("slurm")
+    environment = {**bare_environment(folder), "PORT": "17817"}
+    started = subprocess.run(
+        [str(CLUSTER / "start"), str(folder / "cluster"), "4"], env=environment, capture_output=True, text=True
+    )
+    if started.returncode:
+        pytest.skip(f"SLURM does not start here: {started.stderr.strip().splitlines()[-1:]}")
+    environment["SLURM_CONF"] = str(folder / "cluster" / "slurm.conf")
+
+    def run(*command: str, cwd: Path = folder) -> str:
+        return subprocess.run(command, env=environment, cwd=cwd, check=True, capture_output=True, text=True).stdout
+
+    yield run
+    subprocess.run([str(CLUSTER / "stop"), str(folder / "cluster")], env=environment, check=False, capture_output=True)
+
+
+def submit(slurm: Command, folder: Path, dataset: Path) -> str:
+    folder.mkdir()
+    (folder / "job.sh").write_text(JOB.format(python=sys.executable, train=ROOT / "train.py", dataset=dataset))
+    return slurm("sbatch", "--parsable", "--output=log", "job.sh", cwd=folder).strip()
+
+
+def begins(slurm: Command, job: str) -> bool:
+    slurm("scontrol", "update", f"JobId={job}", "StartTime=now")
+    time.sleep(2)
+    return "RUNNING" in slurm("squeue", "-h", "-o", "%T", "-j", job)
+
+
+def until(happens: Callable[[], Any], seconds: float, log: Path) -> None:
+    end = time.monotonic() + seconds
+    while not happens():
+        assert time.monotonic() < end, log.read_text() if log.exists() else "the job has not begun"
+        time.sleep(0.2)
+
+
+def test_a_requeued_job_of_two_tasks_ends_with_the_weights_of_one_that_nobody_cut(
+    slurm: Command, tmp_path: Path, dataset: Path
+) -> None:
+    folders = [tmp_path / "whole", tmp_path / "cut"]
+    logs = [folder / "log" for folder in folders]
+    runs: list[Path] = []
+    for folder, log in zip(folders, logs, strict=True):
+        job = submit(slurm, folder, dataset)
+        if folder.name == "cut":
+            until(lambda: list(folder.glob("outputs/train/*/checkpoints/last.ckpt")), 120, log)  # noqa: B023
+            slurm("scancel", "--signal=USR1", job)
+            until(lambda: "PENDING" in slurm("squeue", "-h", "-o", "%T", "-j", job), 60, log)  # noqa: B023
+            assert f"stopped by SIGUSR1; job {job} is back in the queue" in log.read_text()
+            # SLURM waits two minutes before it starts a job again.
+            until(lambda: begins(slurm, job), 60, log)  # noqa: B023
+        until(lambda: list(folder.glob("outputs/train/*/latents.h5ad")), 240, log)  # noqa: B023
+        runs += folder.glob("outputs/train/*")
+    assert len(runs) == 2
+    assert "the job was started again: the run continues from" in logs[1].read_text()
+    assert "WARNING" not in logs[0].read_text()
+    whole, cut = (torch.load(run / "checkpoints" / "last.ckpt", weights_only=True) for run in runs)
+    assert cut["global_step"] == whole["global_step"]
+    for name, weights in whole["state_dict"].items():
+        assert torch.equal(cut["state_dict"][name], weights), name
+    for run in runs:
+        assert ad.read_h5ad(run / "latents.h5ad").n_obs == 600
+    assert {path.name for path in runs[1].parent.iterdir()} == {runs[1].name}
