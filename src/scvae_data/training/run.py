@@ -311,6 +311,8 @@ def _quiet() -> Iterator[None]:
         warnings.filterwarnings("ignore", message="Total length of .* across ranks is zero")
         # A run that is resumed goes on in its own directory.
         warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
+        # On every login node of a cluster; docs/cluster.md says when srun is wanted.
+        warnings.filterwarnings("ignore", message="The `srun` command is available")
         # Speed and cache are summed over ranks before they are logged.
         warnings.filterwarnings("ignore", message=r"It is recommended to use `self.log\('(cache|throughput)/")
         # Lightning's own use of torch, which changed.
