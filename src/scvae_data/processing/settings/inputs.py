@@ -15,12 +15,14 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from scvae_data.errors import ConfigError
 from scvae_data.processing.labels import label, number
 from scvae_data.processing.settings.text_table import read_text_table
 from scvae_data.readers.folders import InputsBelow, find_inputs, in_words, left_out, patterns
+from scvae_data.readers.recognise import Opening
+from scvae_data.readers.table_sides import TableRows
 from scvae_data.store import SRX_COLUMN
 from scvae_data.store.files import sha256_file
 from scvae_data.system.hdf5_guard import DEFAULT_LIMITS, Limits
@@ -111,9 +113,11 @@ class Inputs:
         Round values that are at most so far from a whole number: for counts
         with the noise of float arithmetic, never for normalised values.
     counts
-        The matrix of H5AD files that holds the counts: ``X``, ``raw``,
+        The matrix of files with several that holds the counts: ``X``, ``raw``,
         ``layers/NAME``, or ``sum:NAME+NAME`` for layers that are added. None
         finds it by its values and the genes it covers. Formats with one matrix are not concerned.
+    table_rows
+        What the rows of tables of text are, ``genes`` or ``cells``. None tells it by their names.
     max_table_bytes
         Bytes of one array that is read whole from an input: names, obs
         columns, row borders; or of one HDF5 chunk. One that declares more is not read.
@@ -131,6 +135,7 @@ class Inputs:
     full_hash: bool = False
     count_tolerance: float = 0.0
     counts: str | None = None
+    table_rows: TableRows | None = None
     max_table_bytes: int = DEFAULT_LIMITS.max_table_bytes
     max_inflation: int = DEFAULT_LIMITS.max_inflation
     readers: Sequence[str] = ()
@@ -142,6 +147,8 @@ class Inputs:
             raise ConfigError(
                 f"input.counts={self.counts} must be X, raw, layers/NAME or sum:NAME+NAME (layers that are added)"
             )
+        if self.table_rows not in (None, *get_args(TableRows)):
+            raise ConfigError(f"input.table_rows={self.table_rows} must be genes, cells or null (told by their names)")
         for name in ("max_table_bytes", "max_inflation"):
             if not isinstance(value := getattr(self, name), int) or value < 1:
                 raise ConfigError(f"input.{name}={value!r} must be a whole number of at least 1")
@@ -149,14 +156,16 @@ class Inputs:
             raise ConfigError(f"input.numeric_columns={self.numeric_columns} must be a list, [{self.numeric_columns}]")
 
     @property
-    def limits(self) -> Limits:
-        """What one input may ask for."""
-        return Limits(self.max_table_bytes, self.max_inflation)
+    def opening(self) -> Opening:
+        """How inputs are opened."""
+        return Opening(Limits(self.max_table_bytes, self.max_inflation), tuple(self.readers), self.table_rows)
 
     @property
     def of_content(self) -> dict[str, Any]:
         """Settings that change the content of chunks and are set; with none, chunks are as if there were no such."""
         found: dict[str, Any] = {"numeric_columns": sorted(self.numeric_columns)} if self.numeric_columns else {}
+        if self.table_rows is not None:
+            found["table_rows"] = self.table_rows
         if self.obs_table is not None:
             found["obs_table"] = sha256_file(self.obs_table_path)
         return found

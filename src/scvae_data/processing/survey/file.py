@@ -7,7 +7,6 @@ are not single-cell data, several species, one accession twice.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +16,8 @@ from scvae_data.processing.facts import ACCESSION_COLUMNS, InputFacts
 from scvae_data.processing.labels import label
 from scvae_data.processing.settings.inputs import InputFile, accession_from_path, check_accession
 from scvae_data.processing.survey.matrices import survey_matrices
-from scvae_data.readers.recognise import open_reader
+from scvae_data.readers.recognise import DEFAULT_OPENING, Opening, open_reader
 from scvae_data.store.files import sha256_file
-from scvae_data.system.hdf5_guard import DEFAULT_LIMITS, Limits
 
 __all__ = ["fingerprint", "survey_file"]
 
@@ -31,8 +29,7 @@ def survey_file(
     source_file: str,
     tables: Path,
     full_hash: bool = False,
-    limits: Limits = DEFAULT_LIMITS,
-    readers: Sequence[str] = (),
+    opening: Opening = DEFAULT_OPENING,
     counts: str | None = None,
     reference: str | None = "builtin",
 ) -> InputFacts:
@@ -48,7 +45,7 @@ def survey_file(
     InputError
         The file cannot be used.
     """
-    with open_reader(file.path, limits, readers) as reader:
+    with open_reader(file.path, opening) as reader:
         if reader.n_obs == 0:
             raise InputError(file.path, "empty", "holds no cell; leave it out")
         matrices = survey_matrices(reader, tables, counts, reference)
