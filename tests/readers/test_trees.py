@@ -123,7 +123,10 @@ def test_an_absent_chunk_of_counts_is_not_read_as_zeros(tmp_path: Path, cells: a
 @pytest.mark.parametrize(
     ("limits", "message"),
     [
-        (Limits(max_table_bytes=100, max_inflation=10**12), "obs/_index declares .* over input.max_table_bytes=100"),
+        (
+            Limits(max_table_bytes=100, max_inflation=10**12),
+            "X has chunks of 800 bytes, over input.max_table_bytes=100",
+        ),
         (Limits(max_inflation=1), "X declares 80,000,000,000 bytes and takes"),
     ],
 )

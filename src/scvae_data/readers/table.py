@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -33,6 +33,7 @@ FAULT = re.compile(r"In CSV column #(?P<column>\d+): Row #(?P<row>\d+): .*invali
 RAGGED = re.compile(r"Row #(?P<row>\d+): Expected (?P<wanted>\d+) columns, got (?P<found>\d+)")
 
 Strings = NDArray[np.object_]
+Dense = NDArray[np.float64]
 
 
 class TableReader:
@@ -123,13 +124,9 @@ class TableReader:
 
     def blocks(self, slot: str, *, max_elements: int = DEFAULT_MAX_ELEMENTS) -> Iterator[CsrBlock]:
         """Rows in order, kept columns only; a block has at most ``max_elements`` values other than zero."""
-        if not self._are_genes:
-            blocks = self._stream(max_elements)
-        else:
-            if self._rows is None:
-                self._rows = self._transposed()
-            blocks = self._rows.blocks(max_elements)
-        for block in blocks:
+        for block in (
+            self._cells_of_genes(max_elements) if self._are_genes else self._stream(self._dense(), max_elements)
+        ):
             yield self._filter.apply(block)
 
     def _find_features(self) -> FeatureTable:
@@ -154,9 +151,9 @@ class TableReader:
             raise InputError(self.path, "unreadable", f"two columns are called {twice[0]!r}; rename one of them")
         return dict(zip(names, columns, strict=True))
 
-    def _stream(self, max_elements: int) -> Iterator[CsrBlock]:
-        """Rows of a table of cells."""
-        for first_row, values in self._dense():
+    def _stream(self, parts: Iterable[tuple[int, Dense]], max_elements: int) -> Iterator[CsrBlock]:
+        """Rows of cells, which come some at a time."""
+        for first_row, values in parts:
             rows, columns = np.nonzero(values)
             indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(values)))]).astype(np.int64)
             data = values[rows, columns]
@@ -164,6 +161,16 @@ class TableReader:
                 inside = slice(indptr[start], indptr[stop])
                 borders = indptr[start : stop + 1] - indptr[start]
                 yield CsrBlock(first_row + start, borders, columns[inside], data[inside], values.shape[1])
+
+    def _cells_of_genes(self, max_elements: int) -> Iterator[CsrBlock]:
+        """Cells of a table of genes; the first of them, which a survey looks at, without converting all."""
+        n_head = 0
+        if self._rows is None:
+            n_head = min(self.n_obs, max(1, max_elements // max(len(self._features), 1)))
+            head = np.vstack([values for _, values in self._dense(n_head)])
+            yield from self._stream([(0, head.T)], max_elements)
+            self._rows = self._transposed()
+        yield from self._rows.blocks(max_elements, n_head)
 
     def _transposed(self) -> CompactRows:
         n_per_cell = np.zeros(self.n_obs, dtype=np.int64)
@@ -177,9 +184,9 @@ class TableReader:
             genes, cells = np.nonzero(values)
             yield cells, genes + first_row, values[genes, cells]
 
-    def _dense(self) -> Iterator[tuple[int, NDArray[np.float64]]]:
-        """The columns of counts, some rows at a time, each with the number of its first row."""
-        for first_row, table in self._tables(self._layout.counts, "double"):
+    def _dense(self, n_columns: int | None = None) -> Iterator[tuple[int, Dense]]:
+        """The first columns of counts, or all, some rows at a time, each with the number of its first row."""
+        for first_row, table in self._tables(self._layout.counts[:n_columns], "double"):
             values = np.empty((table.num_rows, table.num_columns))
             for number, column in enumerate(table.columns):
                 values[:, number] = column.to_numpy()

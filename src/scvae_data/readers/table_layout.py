@@ -74,15 +74,15 @@ def read_layout(path: Path, max_bytes: int) -> TableLayout:
     separator, rows = _split(path, lines[n_above:])
     header, rows = rows[0], rows[1:]
     width = len(rows[0])
-    if len(header) == width - 1:  # as R writes it: row names have no name
-        header = ["", *header]
+    is_short = len(header) < width  # as R writes it: row names have no name
+    header = ["", *header] if is_short else header
     columns = list(zip(*rows, strict=True))
     first = _row_names(path, header, columns)
     texts = [first, *(i for i in range(first + 1, width) if holds_no_counts(header[i], columns[i]))]
     counts = [i for i in range(first + 1, width) if i not in texts]
     if not counts:
         raise InputError(path, "not_single_cell", "a table without a column of numbers; give a table of counts")
-    _check_header(path, [header[i] for i in counts])
+    _check_header(path, [header[i] for i in counts], is_short)
     return TableLayout(separator, n_above + 1, header, texts, counts)
 
 
@@ -127,8 +127,8 @@ def _lines_above(lines: Sequence[str]) -> int:
 
 def _is_comment(line: str, row: str) -> bool:
     """Whether a line with ``#`` is none of the table's: a header would have its separators."""
-    marks = [mark for mark in SEPARATORS if row.count(mark)]
-    return line.startswith("#") and not any(row.count(mark) - line.count(mark) in (0, 1) for mark in marks)
+    mark = max(SEPARATORS, key=row.count)
+    return line.startswith("#") and not 0 < line.count(mark) >= row.count(mark) - 1
 
 
 def _split(path: Path, lines: Sequence[str]) -> tuple[str, list[list[str]]]:
@@ -176,14 +176,14 @@ def _may_be_row_names(name: str, values: Sequence[str]) -> bool:
 
 def is_of_cells(name: str) -> bool:
     """Whether a column is called as one of names of cells is."""
-    return re.sub(r"[^a-z]", "", name.lower()) in {
+    return re.sub(r"[\W_]", "", name.lower()) in {
         *("cell", "cells", "cellid", "cellids", "cellname", "cellnames", "cellbarcode", "cellbarcodes", "barcode"),
         *("barcodes", "obsnames", "well", "wells", "cb", "xc", "sample", "samples", "samplename", "sampleid"),
     }
 
 
-def _check_header(path: Path, names: Sequence[str]) -> None:
-    """Refuse a first line that is a row of counts: numbers that repeat name nothing."""
+def _check_header(path: Path, names: Sequence[str], is_short: bool) -> None:
+    """Refuse a first line that is a row of counts, where numbers repeat, or that lacks a name not of row names."""
     n_twice = len(names) - len(set(names))
     if n_twice and are_numbers(names):
         raise InputError(
@@ -191,4 +191,11 @@ def _check_header(path: Path, names: Sequence[str]) -> None:
             "not_single_cell",
             f"a table without a header: its first line has {counted(n_twice, 'number')} twice; "
             "write the names of its columns above it",
+        )
+    if is_short and not re.search(r"\d", names[0]) and (may_name_genes(names[0]) or is_of_cells(names[0])):
+        raise InputError(
+            path,
+            "unreadable",
+            f"the header has a name less than there are columns, and {names[0]!r} stands above numbers; add the name "
+            "that is missing",
         )

@@ -20,13 +20,14 @@ GENE = re.compile(
     r"|HSP[A-Z]\w+)(?![A-Za-z])",
     re.IGNORECASE,
 )
+FEWEST_GENES = 50
 BARCODE = re.compile(r"(?<![A-Za-z])[ACGTN]{8,}(?![A-Za-z])")
 
 
 def rows_of(names: Sequence[str], columns: Sequence[str], texts: Sequence[str]) -> TableRows | None:
     """Tell what the rows of a table are; None if nothing tells, or what tells is at odds.
 
-    >>> rows_of(["RPL13", "Cd4"], ["A1", "A2"], [""]), rows_of(["A1", "A2"], ["x", "y"], ["well"])
+    >>> rows_of(["RPL13", "Cd4"], ["A1", "A2"], [""]), rows_of(["A1", "A2"], ["mt-Nd1", "Cd4"], ["well"])
     ('genes', 'cells')
     >>> rows_of(["a", "b"], ["c", "d"], [])  # nothing tells
 
@@ -42,14 +43,21 @@ def rows_of(names: Sequence[str], columns: Sequence[str], texts: Sequence[str]) 
     barcodes = (_share(BARCODE, names), _share(BARCODE, columns))
     if max(genes) > 10 * min(genes):
         votes.add("genes" if genes[0] > genes[1] else "cells")
-    if max(barcodes) > 0.5 > min(barcodes):
-        votes.add("cells" if barcodes[0] > barcodes[1] else "genes")
     first, *others = texts or [""]
-    if is_of_cells(first) or may_name_genes(first):
-        votes.add("cells" if is_of_cells(first) else "genes")
     if any(name.lower() in PLACES for name in others):
         votes.add("genes")
+    # Descriptions of cells have their names too: what is called by none of genes' names must be many.
+    if max(barcodes) > 0.5 > min(barcodes):
+        told: TableRows = "cells" if barcodes[0] > barcodes[1] else "genes"
+        votes |= {told} if votes or _n_genes(told, names, columns) >= FEWEST_GENES else set()
+    if is_of_cells(first) or may_name_genes(first):
+        told = "cells" if is_of_cells(first) else "genes"
+        votes |= {told} if votes or _n_genes(told, names, columns) >= FEWEST_GENES else set()
     return votes.pop() if len(votes) == 1 else None
+
+
+def _n_genes(rows: TableRows, names: Sequence[str], columns: Sequence[str]) -> int:
+    return len(names if rows == "genes" else columns)
 
 
 def _share(pattern: re.Pattern[str], names: Sequence[str]) -> float:
