@@ -91,7 +91,7 @@ def find_triple(path: Path) -> MtxTriple:
             path,
             "ambiguous",
             f"the folder holds {len(matrices)} matrices ({named}); give one of the files, or all with "
-            f"input.paths='[\"{patterns((), matrices)[0]}\"]'",
+            f"input.paths='[\"{patterns({'.mtx file': matrices})[0]}\"]'",
         )
     match = PART.fullmatch(matrices[0].name)
     triple = (match and _usual(parts[match["prefix"]])) or _matched(path, matrices[0], files)
@@ -114,8 +114,8 @@ def find_states(path: Path) -> dict[str, Path]:
 def _what_else(folder: Path) -> str:
     """What a folder without a matrix of its own holds, and how to name it."""
     below = find_inputs(folder)
-    if seen := in_words(below.h5, below.matrices):
-        globs = ",".join(f'"{pattern}"' for pattern in patterns(below.h5, below.matrices))
+    if seen := in_words(below.others):
+        globs = ",".join(f'"{pattern}"' for pattern in patterns(below.others))
         return f"the folder holds no matrix.mtx itself and no H5AD file, but {seen}; give input.paths='[{globs}]'"
     beside = f", but {said}" if (said := left_out(below)) else ""
     return f"the folder holds neither matrix.mtx nor H5AD files{beside}; give a 10x folder, or files"

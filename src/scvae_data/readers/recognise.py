@@ -12,6 +12,7 @@ import h5py
 from scvae_data.errors import InputError
 from scvae_data.readers.anndata_reader import AnnDataReader
 from scvae_data.readers.base import Reader, ReaderClass
+from scvae_data.readers.folders import is_store
 from scvae_data.readers.hdf5 import open_file, reading
 from scvae_data.readers.mtx_layers import open_mtx
 from scvae_data.readers.refusals import folder_refusal, hdf5_refusal, refusal
@@ -19,7 +20,7 @@ from scvae_data.readers.table import TableReader
 from scvae_data.readers.table_layout import read_layout
 from scvae_data.readers.table_sides import TableRows
 from scvae_data.readers.tenx_h5 import TenxH5Reader, genome_groups, has_v3_matrix
-from scvae_data.readers.zarr_store import is_store, is_zipped_store
+from scvae_data.readers.zarr_store import is_zipped_store
 from scvae_data.system.hdf5_guard import DEFAULT_LIMITS, Limits
 from scvae_data.system.import_path import imported
 

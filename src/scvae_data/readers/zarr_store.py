@@ -13,22 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from scvae_data.errors import InputError
+from scvae_data.readers.folders import STORE_FILES
 from scvae_data.readers.hdf5 import is_array, reading
 from scvae_data.system.hdf5_guard import Limits, too_large
 
-__all__ = ["is_store", "is_zipped_store", "open_store"]
-
-ROOT_FILES = (".zgroup", ".zattrs", ".zarray", "zarr.json")
-
-
-def is_store(folder: Path) -> bool:
-    """Whether a folder is a Zarr store or a node of one, of format 2 or 3."""
-    return any((folder / name).is_file() for name in ROOT_FILES)
+__all__ = ["is_zipped_store", "open_store"]
 
 
 def is_zipped_store(path: Path) -> bool:
     """Whether a zip archive holds a Zarr store at its top."""
-    return not set(ROOT_FILES).isdisjoint(info.filename for info in _members(path))
+    return not STORE_FILES.isdisjoint(info.filename for info in _members(path))
 
 
 def open_store(path: Path, limits: Limits) -> tuple[Any, Callable[[], None]]:

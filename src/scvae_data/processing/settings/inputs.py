@@ -20,7 +20,7 @@ from typing import Any, get_args
 from scvae_data.errors import ConfigError
 from scvae_data.processing.labels import label, number
 from scvae_data.processing.settings.text_table import read_text_table
-from scvae_data.readers.folders import InputsBelow, find_inputs, in_words, left_out, patterns
+from scvae_data.readers.folders import InputsBelow, find_inputs, in_words, is_store, left_out, patterns
 from scvae_data.readers.recognise import Opening
 from scvae_data.readers.table_sides import TableRows
 from scvae_data.store import SRX_COLUMN
@@ -47,11 +47,12 @@ ObsValue = str | int | float | bool | None
 ACCESSION = re.compile(r"(?<![A-Za-z])[SEDN]RX\d+")
 FORBIDDEN = re.compile(r"[:#\s\x00-\x1f]")
 COUNTS = re.compile(r"X|raw|layers/.+|sum:[^+]+(\+[^+]+)+", re.DOTALL)
-SUFFIXES = (".gz", ".h5ad", ".h5", ".hdf5", ".mtx")
+SUFFIXES = (".gz", ".h5ad", ".h5", ".hdf5", ".mtx", ".loom", ".h5mu", ".zip", ".zarr", ".csv", ".tsv", ".txt")
 # Endings of names that say what kind of matrix a file is, not which experiment it came from.
 GENERIC = re.compile(
     r"(^|[._-]+)((filtered|raw|sample_filtered|sample_raw|sample)_(feature|gene)_bc_matri(x|ces)(_mex|_h5)?"
-    r"|matrix|matrices|counts?|adata|anndata|data|outs|count|solo\.out|(rsec|dbec)_molspercell(_unfiltered)?(_mex)?"
+    r"|cellbender(_out(put)?)?(_filtered)?|output_filtered|(raw_|umi_?|gene_|read_?)?counts?_(matrix|table)|dge"
+    r"|matrix|matrices|(raw_|umi_?|gene_|read_?)?counts?|adata|anndata|data|outs|count|solo\.out|(rsec|dbec)_molspercell(_unfiltered)?(_mex)?"
     r"|(refdata-gex-)?(hg19|hg38|grch3[78]|mm10|mm9|grcm3[89])(-20\d\d-[a-z])?|genome)$",
     re.IGNORECASE,
 )
@@ -194,8 +195,8 @@ class FileInput(Inputs):
     paths
         A path, a glob (``**`` descends), or a list of them. A folder without
         a matrix of its own stands for the H5AD files below it, linked folders
-        included; a warning names hidden and empty files, and 10x files there
-        that no other path names.
+        included; a warning names hidden and empty files, and inputs of other
+        formats there that no other path names.
     """
 
     paths: str | Sequence[str] = ()
@@ -314,18 +315,25 @@ def expand(pattern: str) -> list[Path]:
 
 
 def below(folder: Path) -> InputsBelow:
-    """Return what lies below a folder that holds no matrix itself; nothing for a file."""
-    if not folder.is_dir() or any(folder.glob("[!.]*matrix.mtx*")) or any(folder.glob("matrix.mtx*")):
+    """Return what lies below a folder that holds no matrix itself; nothing for a file or a Zarr store."""
+    if (
+        not folder.is_dir()
+        or is_store(folder)
+        or any(folder.glob("[!.]*matrix.mtx*"))
+        or any(folder.glob("matrix.mtx*"))
+    ):
         return InputsBelow()
     return find_inputs(folder)
 
 
 def warn_of_others(folder: Path, found: InputsBelow, taken: Collection[Path]) -> None:
-    """Warn of files below a folder, 10x by their names, that are not taken where its H5AD files are."""
-    h5 = [path for path in found.h5 if path not in taken]
-    matrices = [path for path in found.matrices if path not in taken and path.parent not in taken]
-    if others := in_words(h5, matrices):
-        globs = ",".join(f'"{pattern}"' for pattern in (str(folder), *patterns(h5, matrices)))
+    """Warn of inputs below a folder, by their names, that are not taken where its H5AD files are."""
+    left = {
+        kind: [path for path in paths if path not in taken and path.parent not in taken]
+        for kind, paths in found.others.items()
+    }
+    if others := in_words(left):
+        globs = ",".join(f'"{pattern}"' for pattern in (str(folder), *patterns(left)))
         log.warning(
             "input.paths=%s stands for the %s below it; %s there are left out; to take them too: input.paths='[%s]'",
             folder, counted(len(found.h5ad), "H5AD file"), others, globs,
