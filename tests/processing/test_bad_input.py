@@ -49,9 +49,9 @@ ODD: dict[str, str | tuple[int, int, str]] = {
     "scprep_test_data/test_10X_duplicate_gene_names": (100, 59, "matrix"),
     "scprep_test_data/test_10X_invalid.zip": "not_single_cell",
     "scprep_test_data/test_10X_no_subdir.zip": "not_single_cell",
-    "scprep_test_data/test_small.csv": "not_single_cell",
-    "scprep_test_data/test_small.tsv": "not_single_cell",
-    "scprep_test_data/test_small_duplicate_gene_names.csv": "not_single_cell",
+    "scprep_test_data/test_small.csv": (100, 59, "matrix"),
+    "scprep_test_data/test_small.tsv": (100, 59, "matrix"),
+    "scprep_test_data/test_small_duplicate_gene_names.csv": (100, 59, "matrix"),
     "scvi_10X_pbmc_10k_protein_v3.tar.gz": "not_single_cell",
 }
 
