@@ -81,7 +81,11 @@ def read_layout(path: Path, max_bytes: int) -> TableLayout:
     texts = [first, *(i for i in range(first + 1, width) if holds_no_counts(header[i], columns[i]))]
     counts = [i for i in range(first + 1, width) if i not in texts]
     if not counts:
-        raise InputError(path, "not_single_cell", "a table without a column of numbers; give a table of counts")
+        raise InputError(
+            path,
+            "not_single_cell",
+            "a table without a column of counts: all are text, or called as descriptions are; leave it out",
+        )
     _check_header(path, [header[i] for i in counts], is_short)
     return TableLayout(separator, n_above + 1, header, texts, counts)
 
