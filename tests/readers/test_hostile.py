@@ -19,7 +19,8 @@ from tests.support.pipeline import run_pipeline
 
 from scvae_data.errors import ConfigError, InputError, ScvaeDataError
 from scvae_data.processing.settings.inputs import FileInput
-from scvae_data.readers.recognise import Opening, open_reader
+from scvae_data.readers.opening import Opening
+from scvae_data.readers.recognise import open_reader
 from scvae_data.system.hdf5_guard import Limits
 
 COUNTS = np.arange(20, dtype=np.float32).reshape(5, 4)

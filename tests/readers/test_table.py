@@ -14,7 +14,8 @@ import pytest
 from numpy.typing import NDArray
 
 from scvae_data.errors import InputError
-from scvae_data.readers.recognise import Opening, open_reader
+from scvae_data.readers.opening import Opening
+from scvae_data.readers.recognise import open_reader
 from scvae_data.readers.table_sides import rows_of
 from scvae_data.system.hdf5_guard import Limits
 
@@ -197,7 +198,7 @@ TEXT = "gene,c1,c2\nENSG00000000001,1,2\nENSG00000000002,3,4\n"
         ("RPL3,RPL4,RPL5\n1,2,3\n1,0,0\n", "not_single_cell", "first column .'RPL3': 1, 1 …. holds counts, not names"),
         ("gene,kind\nA,b\nC,d\n", "not_single_cell", "a table without a column of counts"),
         ("one line, and\n", "not_single_cell", "no table: lines have not the same number of columns"),
-        ("AAAC-1\nAAAG-1\n", "not_single_cell", "no table"),
+        ("AAAC-1\nAAAG-1\n", "not_single_cell", "a text file that is no table"),
         ("cell,a,a,RPL3\nx,p,q,1\n", "unreadable", "two columns are called 'a'; rename one of them"),
     ],
 )  # fmt: skip

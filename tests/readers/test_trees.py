@@ -19,7 +19,8 @@ from tests.support.stores import write_mudata, write_zarr, zipped
 
 from scvae_data.errors import InputError
 from scvae_data.readers.base import LayeredReader
-from scvae_data.readers.recognise import Opening, open_reader
+from scvae_data.readers.opening import Opening
+from scvae_data.readers.recognise import open_reader
 from scvae_data.system.hdf5_guard import Limits
 
 N_OBS, N_VARS = 7, 11

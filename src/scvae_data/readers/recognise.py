@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
@@ -15,43 +14,21 @@ from scvae_data.readers.base import Reader, ReaderClass
 from scvae_data.readers.folders import is_store
 from scvae_data.readers.hdf5 import open_file, reading
 from scvae_data.readers.mtx_layers import open_mtx
+from scvae_data.readers.opening import DEFAULT_OPENING, Opening
 from scvae_data.readers.refusals import folder_refusal, hdf5_refusal, refusal
 from scvae_data.readers.table import TableReader
 from scvae_data.readers.table_layout import read_layout
-from scvae_data.readers.table_sides import TableRows
 from scvae_data.readers.tenx_h5 import TenxH5Reader, genome_groups, has_v3_matrix
 from scvae_data.readers.zarr_store import is_zipped_store
-from scvae_data.system.hdf5_guard import DEFAULT_LIMITS, Limits
+from scvae_data.system.hdf5_guard import Limits
 from scvae_data.system.import_path import imported
 
-__all__ = ["DEFAULT_OPENING", "Opening", "open_reader"]
+__all__ = ["open_reader"]
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 USER_BLOCKS = (0, 512, 1024, 2048, 4096)
 """Where an HDF5 file may begin, within what is read here."""
 SNIFFED_BYTES = 8192
-
-
-@dataclass(frozen=True)
-class Opening:
-    """How inputs are opened.
-
-    Parameters
-    ----------
-    limits
-        What one may ask for.
-    own
-        Import paths of readers of the user's own, see `ReaderClass`; they are asked before ours.
-    table_rows
-        What the rows of tables of text are; None if their names shall tell.
-    """
-
-    limits: Limits = DEFAULT_LIMITS
-    own: tuple[str, ...] = ()
-    table_rows: TableRows | None = None
-
-
-DEFAULT_OPENING = Opening()
 
 
 def open_reader(path: Path, opening: Opening = DEFAULT_OPENING) -> Reader:

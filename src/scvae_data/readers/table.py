@@ -20,8 +20,9 @@ from scvae_data.readers.feature_table import FeatureTable, find_columns
 from scvae_data.readers.features import FeatureFilter, empty_cell_table, keep_gene_expression, says_types
 from scvae_data.readers.gene_names import tells_genes
 from scvae_data.readers.mtx_text import open_text, reading_text
+from scvae_data.readers.opening import TableRows
 from scvae_data.readers.table_layout import TableLayout, decoded, read_layout
-from scvae_data.readers.table_sides import TableRows, rows_of
+from scvae_data.readers.table_sides import rows_of
 from scvae_data.readers.transpose import CompactRows, Entries, compress_rows
 from scvae_data.system.hdf5_guard import DEFAULT_LIMITS, Limits
 
@@ -140,7 +141,7 @@ class TableReader:
         naming = [i for i, values in columns.items() if i == 0 or tells_genes(values) or says_types(values)]
         heads = [names[i].lower().replace(" ", "_") for i in naming]
         place = {role: naming[i] for role, i in find_columns(self.path, [columns[i] for i in naming], heads).items()}
-        left = [names[i] or f"column {i + 1}" for i in columns if i not in place.values()]
+        left = [names[i] or f"column {self._layout.texts[i] + 1}" for i in columns if i not in place.values()]
         self._left_out = (f"no counts, left out: {', '.join(left)}",) if left else ()
         symbols, types = (columns[place[role]] if role in place else None for role in ("symbol", "type"))
         return FeatureTable(columns[place["id"]], symbols, types)

@@ -28,11 +28,12 @@ PLACES = {
 """Columns of numbers that tell where a gene lies, as featureCounts and annotations have them."""
 MEASURED = re.compile(
     r"n_?(counts?|genes?|umis?|features?)([_ ]?(rna|by_counts))?|(log1p_)?(total|n_genes)_(counts|by_counts)\w*"
-    r"|(pct|percent|frac|fraction)[._ ]?(counts_)?(mt|mito|ribo|hb)\w*|(rna_snn_)?res[._]?\d[\d.]*|seurat_clusters"
-    r"|louvain|leiden|clusters?|batch|sample|donor|patient|age|doublet_scores?|(tsne|umap|pca?)[_ -]\d+",
+    r"|(pct|percent|frac|fraction)[._ ]?(counts_)?(mt|mito|ribo|hb)\w*|total|sum|mean|n_cells(_by_counts)?"
+    r"|(rna_snn_)?res[._]?\d[\d.]*|seurat_clusters|louvain|leiden|clusters?|batch|sample|donor|patient|age"
+    r"|doublet_scores?|(tsne|umap|pca?)[_ -]\d+",
     re.IGNORECASE,
 )
-"""Columns of numbers that describe cells."""
+"""Columns of numbers that describe cells, or sum up genes."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,9 @@ def read_layout(path: Path, max_bytes: int) -> TableLayout:
     header = ["", *header] if is_short else header
     columns = list(zip(*rows, strict=True))
     first = _row_names(path, header, columns)
-    texts = [first, *(i for i in range(first + 1, width) if holds_no_counts(header[i], columns[i]))]
-    counts = [i for i in range(first + 1, width) if i not in texts]
+    described = [holds_no_counts(*column) for column in zip(header, columns, strict=True)]
+    texts = [first, *(i for i in range(first + 1, width) if described[i])]
+    counts = [i for i in range(first + 1, width) if not described[i]]
     if not counts:
         raise InputError(
             path,
@@ -146,7 +148,7 @@ def _split(path: Path, lines: Sequence[str]) -> tuple[str, list[list[str]]]:
             if len(widths) == 1 and 0 <= (width := widths.pop()) - len(rows[0]) <= 1 and width > 1:
                 found[separator] = rows
     if not found:
-        text = "no table: lines have not the same number of columns by any of tab, comma, semicolon and blank"
+        text = "a text file that is no table: lines have not the same number of columns by any of tab, comma, semicolon and blank"
         raise InputError(path, "not_single_cell", f"{text}; give a table of counts with a header")
     separator = max(found, key=lambda mark: len(found[mark][1]))  # of equally many the first
     return separator, found[separator]

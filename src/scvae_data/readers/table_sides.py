@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Literal
 
 from scvae_data.readers.gene_names import may_name_genes
+from scvae_data.readers.opening import TableRows
 from scvae_data.readers.table_layout import PLACES, is_of_cells
 
-__all__ = ["TableRows", "rows_of"]
-
-TableRows = Literal["genes", "cells"]
+__all__ = ["rows_of"]
 
 # Names that no cell has: ids of genomes' databases, spike-ins, and genes that nearly every table of counts has.
 GENE = re.compile(

@@ -22,8 +22,8 @@ from scvae_data.processing.genes.report import REPORT_FILE, read_maps
 from scvae_data.processing.genes.tables import hash_table
 from scvae_data.progress import progress
 from scvae_data.readers.base import GeneTable
-from scvae_data.readers.recognise import DEFAULT_OPENING, Opening, open_reader
-from scvae_data.readers.table_sides import TableRows
+from scvae_data.readers.opening import DEFAULT_OPENING, Opening, TableRows
+from scvae_data.readers.recognise import open_reader
 from scvae_data.store import DatasetIndex, read_json
 from scvae_data.store.files import expecting
 from scvae_data.store.verify import CONFIG_FILE, SUMMARY_FILE

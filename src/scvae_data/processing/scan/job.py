@@ -16,7 +16,7 @@ from scvae_data.processing.settings.qc import QcRules
 from scvae_data.processing.sort.key import OrderKey
 from scvae_data.processing.work import WorkFolder
 from scvae_data.readers.features import FeatureFilter
-from scvae_data.readers.recognise import DEFAULT_OPENING, Opening
+from scvae_data.readers.opening import DEFAULT_OPENING, Opening
 
 __all__ = ["MappedGenes", "ScanJob", "table_genes"]
 

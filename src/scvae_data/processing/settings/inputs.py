@@ -21,8 +21,7 @@ from scvae_data.errors import ConfigError
 from scvae_data.processing.labels import label, number
 from scvae_data.processing.settings.text_table import read_text_table
 from scvae_data.readers.folders import InputsBelow, find_inputs, in_words, is_store, left_out, patterns
-from scvae_data.readers.recognise import Opening
-from scvae_data.readers.table_sides import TableRows
+from scvae_data.readers.opening import Opening, TableRows
 from scvae_data.store import SRX_COLUMN
 from scvae_data.store.files import sha256_file
 from scvae_data.system.hdf5_guard import DEFAULT_LIMITS, Limits

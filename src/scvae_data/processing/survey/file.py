@@ -17,7 +17,8 @@ from scvae_data.processing.labels import label
 from scvae_data.processing.settings.inputs import InputFile, accession_from_path, check_accession
 from scvae_data.processing.survey.matrices import survey_matrices
 from scvae_data.readers.folders import is_store
-from scvae_data.readers.recognise import DEFAULT_OPENING, Opening, open_reader
+from scvae_data.readers.opening import DEFAULT_OPENING, Opening
+from scvae_data.readers.recognise import open_reader
 from scvae_data.store.files import sha256_file
 
 __all__ = ["fingerprint", "survey_file"]
