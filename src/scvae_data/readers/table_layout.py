@@ -148,8 +148,12 @@ def _split(path: Path, lines: Sequence[str]) -> tuple[str, list[list[str]]]:
             if len(widths) == 1 and 0 <= (width := widths.pop()) - len(rows[0]) <= 1 and width > 1:
                 found[separator] = rows
     if not found:
-        text = "a text file that is no table: lines have not the same number of columns by any of tab, comma, semicolon and blank"
-        raise InputError(path, "not_single_cell", f"{text}; give a table of counts with a header")
+        raise InputError(
+            path,
+            "not_single_cell",
+            "a text file that is no table: lines have not the same number of columns by any of tab, comma, semicolon "
+            "and blank; give a table of counts with a header",
+        )
     separator = max(found, key=lambda mark: len(found[mark][1]))  # of equally many the first
     return separator, found[separator]
 
