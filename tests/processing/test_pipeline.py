@@ -208,19 +208,19 @@ def test_size_factors_are_those_of_normalize_total(
         assert open_index(tmp_path / "out").normalization["target_sum"] == np.median(totals)
 
 
-def test_duplicate_genes_are_summed_and_duplicate_names_made_unique(tmp_path: Path, process: Process) -> None:
+def test_rows_of_one_id_are_summed_and_duplicate_names_made_unique(tmp_path: Path, process: Process) -> None:
     (tmp_path / "raw").mkdir()
     path = tmp_path / "raw" / "SRX1.h5ad"
     with pytest.warns(UserWarning, match="not unique"):
         adata = ad.AnnData(
             np.array([[1, 2, 4], [8, 16, 32], [64, 128, 256]], np.float32),
             obs=pd.DataFrame(index=["c", "c", "c-1"]),
-            var=pd.DataFrame(index=["A", "B", "A"]),
+            var=pd.DataFrame(index=["ENSG90000000001", "ENSG90000000002", "ENSG90000000001"]),
         )
     adata.write_h5ad(path)
     process([path])
     result = read_all(tmp_path / "out")
-    assert dict(zip(result.obs_names, result.to_df()["A"], strict=True)) == {
+    assert dict(zip(result.obs_names, result.to_df()["ENSG90000000001"], strict=True)) == {
         "SRX1:c": 5,
         "SRX1:c-2": 40,
         "SRX1:c-1": 320,

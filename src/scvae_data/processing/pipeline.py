@@ -27,7 +27,6 @@ from scvae_data.processing.settings.run import Settings
 from scvae_data.processing.survey.corpus import survey_inputs
 from scvae_data.processing.survey.stage import survey
 from scvae_data.processing.write.chunks import write_chunks
-from scvae_data.processing.write.dropped import write_dropped
 from scvae_data.processing.write.publish import publish
 from scvae_data.store import INDEX_FILE
 from scvae_data.system.jit import compile_ahead
@@ -84,9 +83,8 @@ def make(context: Context) -> Summary:
         clear(context.directory)
     with timed(seconds, "write"):
         entries = write_chunks(context, plan)
-    dropped_cells = write_dropped(context, plan.compared.scans)
     context.engine.close()
-    summary = publish(context, plan, entries, dropped_cells, seconds)
+    summary = publish(context, plan, entries, seconds)
     context.work.remove()
     return summary
 

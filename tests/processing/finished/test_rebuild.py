@@ -18,8 +18,9 @@ from scvae_data.processing.engine.local import LocalEngine
 from scvae_data.processing.settings.genes import HvgRules
 from scvae_data.processing.settings.qc import QcRules
 
-OF_GENES = ["gene_report.parquet", "gene_statistics.parquet"]
-CANONICAL = ["chunk_0001.h5", "obs.parquet", "gene_list.json", "dropped_cells.parquet", *OF_GENES]
+TABLES = ["dropped_cells.parquet", "gene_report.parquet"]
+RANKING = "gene_statistics.parquet"
+CANONICAL = ["chunk_0001.h5", "obs.parquet", "gene_list.json", *TABLES, RANKING]
 RECORDS = ["processing_config.json", "chunk_summary.json"]
 # One cell of each file has a single gene and is dropped.
 SETTINGS: dict[str, Any] = {
@@ -80,10 +81,10 @@ def test_only_the_damaged_file_is_built_again(
     before = look(copy)
     summary = run_pipeline(paths, copy, resume=True, **SETTINGS)
     after = look(copy)
-    # The table of dropped cells and those of genes are not needed to know what a cell is: they are written together
-    # with the summary that lists them, or with every choice of genes.
-    touched = {file for file in after if after[file] != before.get(file)} - set(OF_GENES)
-    together = {"dropped_cells.parquet", "chunk_summary.json"}
+    # The tables are not needed to know what a cell is: they are written together with the summary that lists them, and
+    # that of the ranking with every choice of genes.
+    touched = {file for file in after if after[file] != before.get(file)} - {RANKING}
+    together = {*TABLES, "chunk_summary.json"}
     assert touched <= (together if name in together else {name})
     assert not any(verify(copy, deep=True, against=paths).values())
     assert f"{name} built again" in str(summary)

@@ -82,7 +82,7 @@ def test_the_y_copy_of_a_pseudo_autosomal_gene_is_a_gene_of_its_own() -> None:
         ([TP53, "ENSMUSG00000059552"], None, ["human", "mouse"]),
         (None, ["MT-ND1", "TP53"], ["human"]),
         (None, ["mt-Nd1", "Trp53"], ["mouse"]),
-        (None, ["hg19_TP53", "mm10_Trp53"], ["human", "mouse"]),
+        (None, ["hg19_TP53", "hg19_ACTB", "mm10_Trp53", "mm10_Actb"], ["human", "mouse"]),
         (None, ["g1", "g2"], []),
     ],
 )

@@ -197,7 +197,7 @@ def test_a_mapping_that_a_spreadsheet_wrote(tmp_path: Path, encoding: str, mark:
     rows = [["id", "symbol"], ["ENSG00000141510.16", "TP53"], ["ENSG00000075624", " ACTB "], ["", "NA"], ["g1", "NA"]]
     path = tmp_path / "map.csv"
     path.write_bytes("\r\n".join(mark.join(row) for row in rows).encode(encoding))
-    assert read_mapping(str(path)) == {"TP53": "ENSG00000141510", "ACTB": "ENSG00000075624", "NA": "g1"}
+    assert read_mapping(str(path)) == {"TP53": ("ENSG00000141510",), "ACTB": ("ENSG00000075624",), "NA": ("g1",)}
 
 
 # --- kernel -----------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from scvae_data.processing.decide.duplicates import Compared
 from scvae_data.processing.decide.merge import merge
 from scvae_data.processing.genes.choose import Choice, choose_genes, write_statistics
 from scvae_data.processing.genes.columns import var_table
-from scvae_data.processing.genes.report import count_tables, tell_rows, write_report
+from scvae_data.processing.genes.report import count_tables, tell_rows
 from scvae_data.processing.genes.sums import GeneAccount, GeneSums, account_for_genes, gene_sets, sum_genes
 from scvae_data.processing.run.context import Context
 from scvae_data.processing.run.losses import few_cells
@@ -63,7 +63,6 @@ class Decided:
     ranges: Sequence[ChunkRange]
     choice: dict[str, Any]
     statistics: dict[str, Any]
-    report: dict[str, Any]
     account: GeneAccount
     n_late: int
 
@@ -97,9 +96,7 @@ def decide(context: Context, surveyed: Surveyed, compared: Compared) -> Decided:
     gene_map = choice.columns.gene_map(len(universe.keys))
     account = account_for_genes(context.work, universe, sums, scans, gene_map >= 0)
     statistics = write_statistics(context.directory, choice.statistics)
-    tables = count_tables(context.work, scans)
-    tell_rows(context.work, universe, tables)
-    report = write_report(context.directory, context.work, universe, choice.columns, tables)
+    tell_rows(context.work, universe, count_tables(context.work, scans))
     np.save(context.work.genes("kept"), gene_map >= 0)
     text = text_columns(schema)
     over_all = settings.normalization.size_factor_genes == "all"
@@ -128,7 +125,6 @@ def decide(context: Context, surveyed: Surveyed, compared: Compared) -> Decided:
         ranges=chunk_ranges(context.work, decision.runs, settings.chunking.chunk_size),
         choice=choice.account,
         statistics=statistics,
-        report=report,
         account=account,
         n_late=sum(total.n_rows - total.n_staying for total in totals),
     )

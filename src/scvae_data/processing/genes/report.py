@@ -6,7 +6,6 @@ which gene it is, and how that was found.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,13 +18,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from scvae_data.processing.facts import FileScan
-from scvae_data.processing.genes.columns import Columns
 from scvae_data.processing.genes.symbols import APART, LEFT_OUT
 from scvae_data.processing.genes.tables import load_table
 from scvae_data.processing.genes.universe import WAYS, Universe
 from scvae_data.processing.work import WorkFolder
 from scvae_data.readers.base import GeneTable
-from scvae_data.store.files import write_atomic
+from scvae_data.store.files import atomic_file, sha256_file
 from scvae_data.wording import counted
 
 __all__ = ["REPORT_FILE", "TableCounts", "count_tables", "read_maps", "tell_rows", "write_report"]
@@ -85,20 +83,29 @@ def count_tables(work: WorkFolder, scans: Sequence[FileScan]) -> list[TableCount
 
 
 def write_report(
-    directory: Path, work: WorkFolder, universe: Universe, columns: Columns, counted_tables: Iterable[TableCounts]
+    directory: Path,
+    work: WorkFolder,
+    universe: Universe,
+    names: Sequence[str | None],
+    counted_tables: Iterable[TableCounts],
 ) -> dict[str, Any]:
-    """Write which gene each row is; return the file's name, size and checksum."""
-    column = columns.gene_map(len(universe.keys))
+    """Write which gene each row is; return the file's name, size and checksum.
+
+    Parameters
+    ----------
+    names
+        The column of each gene of the universe; None for those that are not in the directory.
+    """
     # A row that is left out has place -1, and reads the last entry of both.
-    genes = np.array([columns.names[at] if at >= 0 else None for at in (*column, -1)], object)
+    genes = np.array([*names, None], object)
     ids = np.array([*universe.ids, ""], object)
-    sink = pa.BufferOutputStream()
-    with pq.ParquetWriter(sink, SCHEMA, compression="zstd") as writer:
-        for one in counted_tables:
-            writer.write_table(table_report(one, load_table(work.tables, one.table), universe, genes, ids))
-    content = sink.getvalue().to_pybytes()
-    write_atomic(directory / REPORT_FILE, content)
-    return {"file": REPORT_FILE, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    with atomic_file(directory / REPORT_FILE) as file:
+        with pq.ParquetWriter(file, SCHEMA, compression="zstd") as writer:
+            for one in counted_tables:
+                writer.write_table(table_report(one, load_table(work.tables, one.table), universe, genes, ids))
+        file.flush()
+        size, digest = file.seek(0, 2), sha256_file(file)
+    return {"file": REPORT_FILE, "bytes": size, "sha256": digest}
 
 
 def table_report(

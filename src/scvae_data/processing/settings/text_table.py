@@ -68,7 +68,7 @@ def read_text_table(path: Path, needed: Sequence[str]) -> TextTable:
     """Read a table of text, packed by gzip or not.
 
     The header line decides what separates columns: the comma, tab or
-    semicolon by which it has the ``needed`` ones.
+    semicolon by which it has the ``needed`` ones, written in any case.
 
     Raises
     ------
@@ -97,7 +97,9 @@ def read_text_table(path: Path, needed: Sequence[str]) -> TextTable:
 
 def separator_of(path: Path, header: str, needed: Sequence[str]) -> str:
     """Return the separator by which a header line has the needed columns."""
-    fields = {mark: next(parsed(header[:LONGEST_HEADER], mark, strict=False))[1] for mark in SEPARATORS}
+    fields = {
+        mark: spelled(next(parsed(header[:LONGEST_HEADER], mark, strict=False))[1], needed) for mark in SEPARATORS
+    }
     fitting = [mark for mark, names in fields.items() if set(needed) <= set(names)]
     if fitting and all(len(fields[mark]) == len(needed) == 1 for mark in fitting):
         return fitting[0]
@@ -114,6 +116,12 @@ def separator_of(path: Path, header: str, needed: Sequence[str]) -> str:
     )
 
 
+def spelled(columns: Sequence[str], needed: Sequence[str]) -> list[str]:
+    """Return the names of columns, the needed ones as they are needed where they differ in case alone."""
+    meant = {name.casefold(): name for name in needed if name not in columns}
+    return [meant.get(name.casefold(), name) for name in columns]
+
+
 def shortened(names: Sequence[str], most: int = 20, width: int = 60) -> str:
     """Join the first names, each cut where it is long."""
     words = [name if len(name) <= width else f"{name[:width]}…" for name in names[:most]]
@@ -123,7 +131,7 @@ def shortened(names: Sequence[str], most: int = 20, width: int = 60) -> str:
 def table_of(path: Path, text: str, mark: str, n_before: int, needed: Sequence[str]) -> TextTable:
     """Parse a text; raises `csv.Error` where quotes are wrong."""
     rows = parsed(text, mark, strict=True)
-    _, columns = next(rows)
+    columns = spelled(next(rows)[1], needed)
     if absent := [name for name in needed if name not in columns]:
         raise ConfigError(f"{path}: no column {absent[0]!r} among {shortened(columns)}")
     while columns and not columns[-1]:  # what a spreadsheet leaves of a column that was cleared

@@ -58,15 +58,15 @@ def storage_statistics(
     summary: Summary,
     plan: WritePlan,
     entries: Sequence[ChunkEntry],
-    dropped_cells: Mapping[str, Any],
+    tables: Mapping[str, Any],
     accessions: Mapping[str, int],
 ) -> dict[str, Any]:
     """Return the content of ``chunk_summary.json``, in columns: short at 10,000 chunks and 61,000 files.
 
     Parameters
     ----------
-    dropped_cells
-        Of `write_dropped`.
+    tables
+        Those that lie beside the chunks, of `write_tables`.
     accessions
         Cells per accession.
     """
@@ -101,14 +101,13 @@ def storage_statistics(
             "seconds": [round(scan.seconds, 3) for scan in scans],
         },
         **obs_table_account(scans),
-        "dropped_cells": dict(dropped_cells),
+        **tables,
         "duplicates": plan.compared.account,
         "unapplied_rules": summary.unapplied,
         "genes_classed": plan.surveyed.universe.classed,
         "outlier_bounds": outlier_bounds(scans),
         "gene_choice": decided.choice,
         "gene_statistics": decided.statistics,
-        "gene_report": decided.report,
         "gene_mapping": decided.account.files,
         "gene_synonyms": decided.account.synonyms,
         "dropped_genes": decided.account.dropped,
