@@ -16,6 +16,7 @@ import pytest
 import scipy.io
 import scipy.sparse as sp
 from tests.support.pipeline import position_counts
+from tests.support.stores import write_mudata, write_zarr, zipped
 
 from scvae_data.processing.settings.inputs import ManifestInput
 from scvae_data.store import Chunking
@@ -28,6 +29,7 @@ CELLS = [f"CELL{number}-1" for number in range(N_OBS)]
 SOURCE_COLUMNS = ["source_file"]
 
 Write = Callable[[Path], Path]
+LAYOUTS = ("csr", "csc", "dense")
 
 
 def h5ad(slot: str = "X", layout: str = "csr", dtype: str = "float32", compression: str | None = None) -> Write:
@@ -67,7 +69,124 @@ def tenx_h5(version: int) -> Write:
     return write
 
 
-def mtx(zipped: bool, features: str) -> Write:
+def zarr(version: int, packed: bool = False, layout: str = "csr") -> Write:
+    def write(folder: Path) -> Path:
+        path = write_zarr(ad.read_h5ad(h5ad(layout=layout)(folder)), folder / "cells.zarr", version)
+        return zipped(path) if packed else path
+
+    return write
+
+
+def mudata(folder: Path) -> Path:
+    rna = ad.read_h5ad(h5ad()(folder))
+    proteins = ad.AnnData(np.ones((N_OBS, 1)), obs=rna.obs, var=pd.DataFrame(index=["CD3"]))
+    return write_mudata(folder / "cells.h5mu", {"prot": proteins, "rna": rna}, rna.obs)
+
+
+def loom(slot: str = "matrix") -> Write:
+    def write(folder: Path) -> Path:
+        with h5py.File(folder / "cells.loom", "w") as file:
+            file["matrix"] = (COUNTS.T if slot == "matrix" else COUNTS.T / 2.5).astype(np.float32)
+            file.create_group("layers")
+            if slot != "matrix":
+                file[slot] = COUNTS.T.astype(np.uint16)
+            rows, columns = file.create_group("row_attrs"), file.create_group("col_attrs")
+            rows["Gene"], rows["Accession"] = np.array(SYMBOLS, "S"), np.array(IDS, "S")
+            columns["CellID"] = np.array(CELLS, "S")
+        return folder / "cells.loom"
+
+    return write
+
+
+def cellbender(folder: Path) -> Path:
+    path = tenx_h5(3)(folder)
+    with h5py.File(path, "r+") as file:
+        file["droplet_latents/cell_probability"] = np.ones(N_OBS)
+        file["droplet_latents/barcode_indices_for_latents"] = np.arange(N_OBS)
+        file["global_latents/ambient_expression"] = np.ones(N_VARS) / N_VARS
+        file["metadata/target_false_positive_rate"] = [0.01]
+        data = file["matrix/data"][()].astype(np.float64)
+        del file["matrix/data"]
+        file["matrix/data"] = data
+    return path
+
+
+def table(rows: str, separator: str = ",", packed: bool = False, columns: bool = False) -> Write:
+    """``columns``: ids and symbols side by side; else both in one name."""
+
+    def write(folder: Path) -> Path:
+        names = IDS if columns else [f"{gene}_{symbol}" for gene, symbol in zip(IDS, SYMBOLS, strict=True)]
+        frame = pd.DataFrame(COUNTS, index=CELLS, columns=names)
+        frame = frame if rows == "cells" else frame.T
+        if columns:
+            frame.insert(0, "gene_name", SYMBOLS)
+        path = folder / f"cells.txt{'.gz' if packed else ''}"
+        frame.to_csv(path, sep=separator, index_label="gene_id" if columns else None)
+        return path
+
+    return write
+
+
+def of_counter(matrix: str, barcodes: str, features: str, symbols: str | None = None, *, cells_first: bool) -> Write:
+    """A folder as a counter of reads names it: ids and symbols in one file, or in two."""
+
+    def write(folder: Path) -> Path:
+        target = (folder / matrix).parent
+        target.mkdir(parents=True, exist_ok=True)
+        put_matrix(folder / matrix, COUNTS if cells_first else COUNTS.T)
+        header = "bc_wells,sample\n" if barcodes.endswith(".csv") else ""
+        end = ",s1\n" if header else "\n"
+        (target / barcodes).write_text(header + "".join(f"{cell}{end}" for cell in CELLS))
+        if symbols is not None:
+            (target / features).write_text("".join(f"{gene}\n" for gene in IDS))
+            (target / symbols).write_text("".join(f"{symbol}\n" for symbol in SYMBOLS))
+        else:
+            head, mark = ("gene_id,gene_name,genome\n", ",") if features.endswith(".csv") else ("", "\t")
+            last = f"{mark}hg38" if head else ""
+            lines = [f"{gene}{mark}{symbol}{last}\n" for gene, symbol in zip(IDS, SYMBOLS, strict=True)]
+            (target / features).write_text(head + "".join(lines))
+        return target
+
+    return write
+
+
+def put_matrix(path: Path, matrix: Any) -> None:
+    scipy.io.mmwrite(path, sp.coo_matrix(matrix), field="integer")
+
+
+def starsolo(folder: Path) -> Path:
+    """Counts of reads that map once, and beside them those of all."""
+    names = ("donor/Solo.out/Gene/filtered/matrix.mtx", "barcodes.tsv", "features.tsv")
+    target = of_counter(*names, cells_first=False)(folder)
+    put_matrix(target / "UniqueAndMult-EM.mtx", 2 * COUNTS.T)
+    return target
+
+
+def split(counts: Any) -> list[Any]:
+    """Counts as molecules of three states."""
+    parts = [counts // 2, counts // 3]
+    return [*parts, counts - parts[0] - parts[1]]
+
+
+def velocyto(folder: Path) -> Path:
+    target = of_counter("Solo.out/Velocyto/raw/x.mtx", "barcodes.tsv", "features.tsv", cells_first=False)(folder)
+    (target / "x.mtx").unlink()
+    for name, counts in zip(("spliced", "unspliced", "ambiguous"), split(COUNTS), strict=True):
+        put_matrix(target / f"{name}.mtx", counts.T)
+    return target
+
+
+def alevin(folder: Path) -> Path:
+    put_matrix(folder / "quants_mat.mtx", np.hstack(split(COUNTS)))
+    (folder / "quants_mat_rows.txt").write_text("".join(f"{cell}\n" for cell in CELLS))
+    # No symbols: the name of a gene holds both.
+    names = [f"{gene}_{symbol}" for gene, symbol in zip(IDS, SYMBOLS, strict=True)]
+    lines = [f"{name}{state}\n" for state in ("", "-U", "-A") for name in names]
+    (folder / "quants_mat_cols.txt").write_text("".join(lines))
+    return folder
+
+
+def mtx(packed: bool, features: str) -> Write:
     def write(folder: Path) -> Path:
         target = folder / "cells"
         target.mkdir()
@@ -76,7 +195,7 @@ def mtx(zipped: bool, features: str) -> Write:
         kind = "\tGene Expression" if features == "features.tsv" else ""
         lines = [f"{gene}\t{symbol}{kind}\n" for gene, symbol in zip(IDS, SYMBOLS, strict=True)]
         (target / features).write_text("".join(lines))
-        for path in list(target.iterdir()) if zipped else []:
+        for path in list(target.iterdir()) if packed else []:
             path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
             path.unlink()
         return target
@@ -98,7 +217,29 @@ WAYS: dict[str, Write] = {
     "mtx": mtx(False, "features.tsv"),
     "mtx gz": mtx(True, "features.tsv"),
     "mtx genes.tsv": mtx(False, "genes.tsv"),
-}
+    **{f"zarr {version} {layout}": zarr(version, layout=layout) for version in (2, 3) for layout in LAYOUTS},
+    **{f"zarr {version} zip": zarr(version, packed=True) for version in (2, 3)},
+    "mudata": mudata,
+    "loom": loom(),
+    "loom layer": loom("layers/counts"),
+    "CellBender": cellbender,
+    **{f"table of {rows}": table(rows) for rows in ("genes", "cells")},
+    **{f"table of {rows}, tabs, gzip": table(rows, "\t", packed=True) for rows in ("genes", "cells")},
+    "table of genes, ids and symbols": table("genes", ";", columns=True),
+    "kallisto": of_counter(
+        "cells_x_genes.mtx", "cells_x_genes.barcodes.txt", "cells_x_genes.genes.txt", "cells_x_genes.genes.names.txt",
+        cells_first=True,
+    ),
+    "alevin-fry": alevin,
+    "STARsolo": starsolo,
+    "STARsolo Velocyto": velocyto,
+    "Parse": of_counter("DGE_filtered/DGE.mtx", "cell_metadata.csv", "all_genes.csv", cells_first=True),
+    "Parse, newer": of_counter("DGE/count_matrix.mtx", "cell_metadata.csv", "all_genes.csv", cells_first=True),
+    "BD": of_counter("s_RSEC_MolsPerCell_MEX/matrix.mtx", "barcodes.tsv", "features.tsv", cells_first=False),
+    "GEO": of_counter("GSM1_matrix_s1.mtx", "GSM1_barcodes_s1.tsv", "GSM1_features_s1.tsv", cells_first=False),
+}  # fmt: skip
+ALL_STATES = "sum:spliced+unspliced+ambiguous"
+COUNTS_ARE = {"alevin-fry": ALL_STATES, "STARsolo Velocyto": ALL_STATES}
 
 
 def content_hash(directory: Path) -> str:
@@ -125,8 +266,9 @@ def test_the_way_a_matrix_is_stored_does_not_matter(
 ) -> None:
     path = WAYS[way](tmp_path)
     manifest = tmp_path / "manifest.csv"
-    manifest.write_text(f"path,srx_accession\n{path.name},SRX1\n")
-    summary = process([], input=ManifestInput(manifest=str(manifest)), chunking=Chunking(chunk_size=5))
+    manifest.write_text(f"path,srx_accession\n{path.relative_to(tmp_path)},SRX1\n")
+    inputs = ManifestInput(manifest=str(manifest), counts=COUNTS_ARE.get(way))
+    summary = process([], input=inputs, chunking=Chunking(chunk_size=5))
     assert (summary.n_obs, summary.n_vars) == (N_OBS, N_VARS)
     hashes[way] = content_hash(tmp_path / "out")
     assert set(hashes.values()) == {next(iter(hashes.values()))}

@@ -136,11 +136,3 @@ def test_features_without_a_type_are_told_by_how_genes_are_called(
 ) -> None:
     found = keep_gene_expression(Path("f"), None if types is None else strings(types), strings(names))
     assert found.keep.astype(int).tolist() == kept
-
-
-def test_a_mudata_file_is_refused_with_its_modalities(tmp_path: Path) -> None:
-    with h5py.File(tmp_path / "cells.h5mu", "w") as file:
-        for name in ("obs", "var", "mod/rna", "mod/prot"):
-            file.create_group(name)
-    with pytest.raises(InputError, match=r"a MuData file \(modalities: prot, rna\); write its RNA as H5AD"):
-        open_reader(tmp_path / "cells.h5mu")

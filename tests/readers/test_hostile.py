@@ -19,6 +19,7 @@ from tests.support.pipeline import run_pipeline
 
 from scvae_data.errors import ConfigError, InputError, ScvaeDataError
 from scvae_data.processing.settings.inputs import FileInput
+from scvae_data.readers.opening import Opening
 from scvae_data.readers.recognise import open_reader
 from scvae_data.system.hdf5_guard import Limits
 
@@ -46,7 +47,7 @@ def write(path: Path, x: Any = None) -> Path:
 
 def read_all(path: Path, limits: Limits = SMALL) -> np.ndarray:
     """Read everything that processing reads of the first slot; the counts."""
-    with open_reader(path, limits) as reader:
+    with open_reader(path, Opening(limits)) as reader:
         reader.genes(reader.slots[0])
         reader.barcodes()
         reader.obs(list(reader.obs_columns))

@@ -50,9 +50,9 @@ def test_hdf5_behind_a_user_block_is_recognised(write_h5ad: Callable[..., Path],
     ("content", "reason"),
     [
         pytest.param(b"", "truncated", id="empty"),
-        pytest.param(b"gene,c1,c2\nA,1,2\n", "not_single_cell", id="csv"),
-        pytest.param(gzip.compress(b"gene,c1,c2\nA,1,2\n"), "not_single_cell", id="csv_gz"),
-        pytest.param(gzip.compress(b"gene,c1,c2\n" * 5000)[:-30], "not_single_cell", id="csv_gz_cut_far_behind"),
+        pytest.param(b"a,c1,c2\nA,1,2\n", "ambiguous", id="csv"),
+        pytest.param(gzip.compress(b"a,c1,c2\nA,1,2\n"), "ambiguous", id="csv_gz"),
+        pytest.param(gzip.compress(b"gene,c1,c2\nA,1,2\n" * 5000)[:-30], "truncated", id="csv_gz_cut_far_behind"),
         pytest.param(gzip.compress(b"gene,c1,c2\nA,1,2\n")[:-12], "truncated", id="gzip_cut"),
         pytest.param(b"\x1f\x8b\x08\x00" + b"\xff" * 60, "unreadable", id="gzip_garbage"),
         pytest.param(bytes(range(256)) * 4, "not_single_cell", id="binary"),
@@ -73,15 +73,15 @@ def test_missing_paths_and_folders_without_a_matrix(tmp_path: Path) -> None:
     assert reason_of(tmp_path) == "missing"
 
 
-def test_archives_and_stores_are_refused(tmp_path: Path) -> None:
-    for name, member, reason in (("a.zip", "x.csv", "not_single_cell"), ("z.zip", ".zgroup", "unsupported")):
+def test_archives_and_stores_of_something_else_are_refused(tmp_path: Path) -> None:
+    for name, member, reason in (("a.zip", "x.csv", "not_single_cell"), ("z.zip", ".zgroup", "not_single_cell")):
         with zipfile.ZipFile(tmp_path / name, "w") as archive:
-            archive.writestr(member, "{}")
+            archive.writestr(member, '{"zarr_format": 2}')
         assert reason_of(tmp_path / name) == reason
     store = tmp_path / "store.zarr"
     store.mkdir()
     (store / ".zattrs").write_text("{}")
-    assert reason_of(store) == "unsupported"
+    assert reason_of(store) == "unreadable"
 
 
 @pytest.mark.parametrize("kept", [0.2, 0.5, 0.9, 0.999])
@@ -141,15 +141,12 @@ def test_a_matrix_of_another_size_than_its_tables(write_h5ad: Callable[..., Path
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("csv/sc_mixology/sc_dropseq.count.csv.gz", "not_single_cell"),
+        ("csv/sc_mixology/sc_dropseq.metadata.csv.gz", "ambiguous"),
         ("dense_h5/scdcc_CITE_PBMC_counts.h5", "not_single_cell"),
-        ("loom/scenic_expr_mat.loom", "unsupported"),
-        ("loom/loomexp_L1_DRG_20_example.loom", "unsupported"),
         ("odd/anndata_v0.11.4.h5ad", "no_counts"),
-        ("odd/anndata_v0.7.0.zarr.zip", "unsupported"),
         ("odd/scprep_test_data/test_10X.zip", "not_single_cell"),
         ("odd/scprep_test_data/test_10X_invalid.zip", "not_single_cell"),
-        ("odd/scprep_test_data/test_small.csv", "not_single_cell"),
+        ("odd/scprep_test_data/gene_symbols.csv", "not_single_cell"),
         ("odd/scvi_10X_pbmc_10k_protein_v3.tar.gz", "not_single_cell"),
         ("odd", "not_single_cell"),
     ],
@@ -187,15 +184,3 @@ def test_a_folder_without_a_matrix_says_what_it_holds(tmp_path: Path, names: lis
     with pytest.raises(InputError) as caught:
         open_reader(tmp_path)
     assert said.format(folder=tmp_path) in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("text", "is_table"),
-    [("gene\tc1\tc2\nA\t1\t0\n", True), ("c1,c2\nA,1,0\n", True), ("one line\nand another\n", False), ("a,b\n", False)],
-)
-def test_a_table_of_text_is_named_with_a_remedy(tmp_path: Path, text: str, is_table: bool) -> None:
-    for name, data in {"counts.csv": text.encode(), "counts.csv.gz": gzip.compress(text.encode())}.items():
-        (tmp_path / name).write_bytes(data)
-        with pytest.raises(InputError) as caught:
-            open_reader(tmp_path / name)
-        assert ("convert it, e.g. with scanpy.read_csv" in str(caught.value)) == is_table

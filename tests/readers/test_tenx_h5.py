@@ -117,3 +117,38 @@ def test_real_files_equal_what_scanpy_reads(shared_data: Path, name: str) -> Non
         assert reader.genes("matrix").names.tolist() == expected.var["gene_ids"].tolist()
         symbols = reader.genes("matrix").symbols
         assert symbols is not None and symbols.tolist() == expected.var_names.tolist()
+
+
+@pytest.mark.parametrize("place", ["droplet_latents/cell_probability", "matrix/latent_cell_probability"])
+@pytest.mark.parametrize("n_cells", [7, 3])
+def test_counts_of_cellbender_are_read_and_told(
+    write_10x_v3: Callable[..., Path], counts: NDArray[np.int64], read_dense: Any, place: str, n_cells: int
+) -> None:
+    path = write_10x_v3(counts)
+    with h5py.File(path, "r+") as file:
+        file[place] = np.array([0.9] * n_cells + [0.2, np.nan])
+        data = file["matrix/data"][()].astype("float64")
+        del file["matrix/data"]
+        file["matrix/data"] = data
+    told = "counts are those that CellBender left of the background"
+    more = "; of 7 barcodes it calls 3 cells, which its file …_filtered.h5 has alone" if n_cells == 3 else ""
+    with open_reader(path) as reader:
+        np.testing.assert_array_equal(read_dense(reader, "matrix"), counts)
+        assert reader.notes == (told + more,)
+
+
+def test_counts_of_the_first_cellbender_are_read(
+    write_10x_v3: Callable[..., Path], counts: NDArray[np.int64], read_dense: Any
+) -> None:
+    path = write_10x_v3(counts)
+    with h5py.File(path, "r+") as file:
+        file.move("matrix", "background_removed")
+        for old, new in (("id", "genes"), ("name", "gene_names")):
+            file.move(f"background_removed/features/{old}", f"background_removed/{new}")
+        del file["background_removed/features"]
+        file["background_removed/ambient_expression"] = np.ones(11)
+    with open_reader(path) as reader:
+        assert (reader.format, reader.notes) == (
+            "10x_h5_v2", ("counts are those that CellBender left of the background",),
+        )  # fmt: skip
+        np.testing.assert_array_equal(read_dense(reader, "matrix"), counts)

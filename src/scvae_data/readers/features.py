@@ -37,6 +37,12 @@ BIOTYPES = re.compile(
 PEAK = re.compile(
     r"(?:\w+?_)??(?:chr[\w.]+?|\d{1,2}|[XYM]|MT|(?:GL|KI|JH)\d+[.v]\d)[:_-](?P<start>\d+)[_-](?P<end>\d+)"
 )
+SUMMARY = re.compile(
+    r"__(no_feature|ambiguous|too_low_aqual|not_aligned|alignment_not_unique)"
+    r"|N_(unmapped|multimapping|noFeature|ambiguous)",
+    re.IGNORECASE,
+)
+"""Rows that HTSeq and STAR write after, or before, the genes."""
 TOTALSEQ = re.compile(r".+[_-]TotalSeq[_-]?[A-D]?", re.IGNORECASE)
 
 
@@ -153,6 +159,8 @@ def type_by_name(name: str) -> str:
         return ""
     if (peak := PEAK.fullmatch(name)) and int(peak["start"]) < int(peak["end"]):
         return "Peaks"
+    if SUMMARY.fullmatch(name):
+        return "reads of no gene"
     return "Antibody Capture" if TOTALSEQ.fullmatch(name) else ""
 
 
@@ -165,5 +173,5 @@ def empty_cell_table(path: Path, n_obs: int, columns: Sequence[str] | None) -> p
         ``missing_column`` if a column is asked for.
     """
     if columns:
-        raise InputError(path, "missing_column", f"10x files have no cell table, so no column {columns[0]!r}")
+        raise InputError(path, "missing_column", f"the format has no cell table, so no column {columns[0]!r}")
     return pd.DataFrame(index=pd.RangeIndex(n_obs))

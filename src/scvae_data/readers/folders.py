@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from scvae_data.store import INDEX_FILE
 from scvae_data.wording import counted
 
-__all__ = ["InputsBelow", "find_inputs", "in_words", "is_matrix", "left_out", "patterns"]
+__all__ = ["InputsBelow", "find_inputs", "in_words", "is_matrix", "is_store", "left_out", "patterns"]
 
 MOST_NAMED = 3
+ENDINGS = (".h5", ".loom", ".h5mu", ".zarr", ".zarr.zip")
+STORE_FILES = {".zgroup", ".zattrs", ".zarray", "zarr.json"}
+"""Files at the top of a Zarr store, of format 2 or 3."""
+TABLE = re.compile(
+    r"(?P<word>counts?|dge|umis?|express(ion|ed)|expr|matrix|readcounts?)(?![a-z]).*?(?P<ending>\.(csv|tsv|txt)(\.gz)?)$",
+    re.IGNORECASE,
+)
+NO_COUNTS = re.compile(r"barcode|feature|gene_?s?\.|meta|annot|summary|cells?\.", re.IGNORECASE)
+"""Tables of text that stand beside counts."""
 
 
 @dataclass(frozen=True)
@@ -24,10 +34,10 @@ class InputsBelow:
     ----------
     h5ad
         ``*.h5ad``.
-    h5
-        ``*.h5``, which 10x HDF5 files are called; not those of a dataset directory.
-    matrices
-        ``*.mtx`` and ``*.mtx.gz``.
+    others
+        What is read too, but not for its folder's sake: the 10x HDF5 files,
+        matrices, loom and MuData files, Zarr stores and tables of counts, by
+        the kind of their names.
     hidden, empty
         Files that are no inputs: hidden ones of these names, as macOS leaves
         ``._SRX1.h5ad`` beside a file, and H5AD files without a byte.
@@ -36,8 +46,7 @@ class InputsBelow:
     """
 
     h5ad: list[Path] = field(default_factory=list)
-    h5: list[Path] = field(default_factory=list)
-    matrices: list[Path] = field(default_factory=list)
+    others: dict[str, list[Path]] = field(default_factory=dict)
     hidden: list[Path] = field(default_factory=list)
     empty: list[Path] = field(default_factory=list)
     closed: list[Path] = field(default_factory=list)
@@ -48,23 +57,40 @@ def find_inputs(folder: Path) -> InputsBelow:
     found = InputsBelow()
     for parent, names in folders_below(folder, found.closed):
         hides = any(part.startswith(".") for part in parent.relative_to(folder).parts)
+        if not STORE_FILES.isdisjoint(names):
+            names = [parent.name]
+            parent = parent.parent
         for path in (parent / name for name in names):
-            if path.name.endswith(".h5ad"):
-                of_kind = found.h5ad
-            elif path.name.endswith(".h5") and INDEX_FILE not in names:
-                of_kind = found.h5
-            elif is_matrix(path.name):
-                of_kind = found.matrices
-            else:
+            kind = kind_of(path.name)
+            if kind is None or (kind == ".h5 file" and INDEX_FILE in names):  # chunks of a dataset directory
                 continue
             if hides or path.name.startswith("."):
-                of_kind = found.hidden
-            elif of_kind is found.h5ad and path.exists() and not path.stat().st_size:
-                of_kind = found.empty
-            of_kind.append(path)
-    for paths in (found.h5ad, found.h5, found.matrices, found.hidden, found.empty, found.closed):
+                found.hidden.append(path)
+            elif kind != "H5AD file":
+                found.others.setdefault(kind, []).append(path)
+            elif path.exists() and not path.stat().st_size:
+                found.empty.append(path)
+            else:
+                found.h5ad.append(path)
+    for paths in (found.h5ad, *found.others.values(), found.hidden, found.empty, found.closed):
         paths.sort()
     return found
+
+
+def kind_of(name: str) -> str | None:
+    """What a file or store is by its name; None for what is no input by its name.
+
+    >>> [kind_of(name) for name in ("a.h5ad", "a.zarr.zip", "a_matrix.mtx.gz", "a.dge.txt.gz", "metadata.csv")]
+    ['H5AD file', '.zarr.zip file', '.mtx file', '*dge*.txt.gz table', None]
+    """
+    if name.endswith(".h5ad"):
+        return "H5AD file"
+    if is_matrix(name):
+        return ".mtx file"
+    if ending := next((ending for ending in ENDINGS if name.endswith(ending)), None):
+        return f"{ending} file"
+    match = TABLE.search(name)
+    return f"*{match['word']}*{match['ending']} table" if match and not NO_COUNTS.search(name) else None
 
 
 def folders_below(folder: Path, closed: list[Path]) -> Iterator[tuple[Path, list[str]]]:
@@ -85,9 +111,16 @@ def folders_below(folder: Path, closed: list[Path]) -> Iterator[tuple[Path, list
             continue
         seen.add((status.st_dev, status.st_ino))
         inside = {entry.name: Path(entry.path) for entry in entries if Path(entry.path).is_dir()}
+        if not STORE_FILES.isdisjoint(entry.name for entry in entries):
+            inside = {}  # what a Zarr store is made of are no inputs
         for path in inside.values():
             (links if path.is_symlink() else waiting).append(path)
         yield parent, [entry.name for entry in entries if entry.name not in inside]
+
+
+def is_store(folder: Path) -> bool:
+    """Whether a folder is a Zarr store, or a node of one."""
+    return any((folder / name).is_file() for name in STORE_FILES)
 
 
 def is_matrix(name: str) -> bool:
@@ -95,10 +128,9 @@ def is_matrix(name: str) -> bool:
     return name.lower().endswith((".mtx", ".mtx.gz"))
 
 
-def in_words(h5: Sequence[Path], matrices: Sequence[Path]) -> str:
+def in_words(others: Mapping[str, Sequence[Path]]) -> str:
     """Say how many there are, e.g. ``"7 .h5 files and 1 matrix.mtx file"``; empty where there are none."""
-    kinds = ((len(h5), ".h5 file"), (len(matrices), f"{matrix_name(matrices)} file"))
-    return " and ".join(counted(n, kind) for n, kind in kinds if n)
+    return " and ".join(counted(len(paths), named(kind, paths)) for kind, paths in sorted(others.items()) if paths)
 
 
 def left_out(found: InputsBelow) -> str:
@@ -112,14 +144,24 @@ def left_out(found: InputsBelow) -> str:
     return " and ".join(parts)
 
 
-def patterns(h5: Sequence[Path], matrices: Sequence[Path]) -> list[str]:
+def patterns(others: Mapping[str, Sequence[Path]]) -> list[str]:
     """Return a glob for the files of each kind, below the deepest folder that holds all of them."""
-    return [pattern(paths, name) for paths, name in ((h5, "*.h5"), (matrices, f"*{matrix_name(matrices)}*")) if paths]
+    return [pattern(paths, glob_of(named(kind, paths))) for kind, paths in sorted(others.items()) if paths]
 
 
-def matrix_name(matrices: Sequence[Path]) -> str:
-    """How all of the matrices are called."""
-    return "matrix.mtx" if all("matrix.mtx" in path.name for path in matrices) else ".mtx"
+def named(kind: str, paths: Sequence[Path]) -> str:
+    """A kind, told more exactly where all files are called alike."""
+    return "matrix.mtx file" if kind == ".mtx file" and all("matrix.mtx" in path.name for path in paths) else kind
+
+
+def glob_of(kind: str) -> str:
+    """What matches the names of a kind.
+
+    >>> [glob_of(kind) for kind in (".h5 file", "matrix.mtx file", "*dge*.txt.gz table")]
+    ['*.h5', '*matrix.mtx*', '*dge*.txt.gz']
+    """
+    name = kind.rpartition(" ")[0]
+    return name if name.startswith("*") else f"*{name}*" if ".mtx" in name else f"*{name}"
 
 
 def pattern(paths: Sequence[Path], name: str) -> str:

@@ -1,4 +1,4 @@
-"""Tables inside an H5AD file, in every encoding since anndata 0.5: a node in, columns out."""
+"""Tables inside H5AD files, in every encoding since anndata 0.5, Zarr stores and loom files: a node in, columns out."""
 
 from __future__ import annotations
 
@@ -6,15 +6,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from scvae_data.errors import InputError
-from scvae_data.readers.hdf5 import ensure_filters, read_attribute_strings, read_strings, to_strings
+from scvae_data.readers.hdf5 import (
+    ensure_filters,
+    is_array,
+    is_text,
+    read_attribute_strings,
+    read_strings,
+    to_strings,
+)
 
-__all__ = ["StoredFrame"]
+__all__ = ["LoomFrame", "StoredFrame"]
 
 
 class StoredFrame:
@@ -33,8 +39,8 @@ class StoredFrame:
     def __init__(self, path: Path, node: Any, uns: Any = None) -> None:
         self._path = path
         self._node = node
-        self._uns = uns if isinstance(uns, h5py.Group) else {}
-        self._compound = isinstance(node, h5py.Dataset)
+        self._uns = {} if uns is None or is_array(uns) else uns
+        self._compound = is_array(node)
         if self._compound and node.dtype.names is None:
             raise InputError(path, "unreadable", f"{node.name} is not a table; write the file again with anndata")
         self._index_name = self._find_index_name()
@@ -46,7 +52,7 @@ class StoredFrame:
         stored = self._node.attrs.get("_index")
         candidates = [*read_attribute_strings(stored), "_index", "index"]
         for name in candidates:
-            if name in self._node and isinstance(self._node[name], h5py.Dataset | h5py.Group):
+            if name in self._node and (is_array(self._node[name]) or hasattr(self._node[name], "keys")):
                 return name
         raise InputError(
             self._path, "unreadable", f"{self._node.name} has no index column; write the file again with anndata"
@@ -67,7 +73,7 @@ class StoredFrame:
             return int(self._node.shape[0])
         node = self._node[self._index_name]
         for member in ("codes", "values"):  # an index may be categorical or nullable
-            if isinstance(node, h5py.Group) and member in node:
+            if not is_array(node) and member in node:
                 node = node[member]
         return int(node.shape[0])
 
@@ -77,7 +83,7 @@ class StoredFrame:
 
     def strings(self, name: str) -> NDArray[np.object_]:
         """One column with every value as ``str``, missing ones as ``""``."""
-        if not self._compound and isinstance(self._node[name], h5py.Dataset):
+        if not self._compound and is_array(self._node[name]):
             node = self._node[name]
             if "categories" not in node.attrs:
                 return read_strings(self._path, node)
@@ -87,11 +93,11 @@ class StoredFrame:
     def is_text(self, name: str) -> bool:
         """Whether a column holds text, or categories, which mostly are texts."""
         if self._compound:
-            return self._node.dtype[name].kind in "SO" or f"{name}_categories" in self._uns
+            return is_text(self._node.dtype[name]) or f"{name}_categories" in self._uns
         node = self._node[name]
-        if isinstance(node, h5py.Group):
-            return "categories" in node or ("values" in node and node["values"].dtype.kind in "SOU")
-        return "categories" in node.attrs or node.dtype.kind in "SOU"
+        if not is_array(node):
+            return "categories" in node or ("values" in node and is_text(node["values"].dtype))
+        return "categories" in node.attrs or is_text(node.dtype)
 
     def column(self, name: str) -> pd.Series[Any]:
         """One column; categories and nullable dtypes are kept, bytes are decoded."""
@@ -128,16 +134,16 @@ class StoredFrame:
         key = f"{name}_categories"
         if key in self._uns and values.dtype.kind in "iu":
             return _categorical(values, read_strings(self._path, self._uns[key]), ordered=False)
-        return to_strings(values) if values.dtype.kind in "SO" else _native(values)
+        return to_strings(values) if is_text(values.dtype) else _native(values)
 
     def _group_column(self, name: str) -> Any:
         node = self._node[name]
-        if isinstance(node, h5py.Group):
+        if not is_array(node):
             return self._encoded_column(node)
         ensure_filters(self._path, node)
         reference = node.attrs.get("categories")
-        if isinstance(reference, h5py.Reference):
-            categories = self._node.file[reference]
+        if reference is not None:  # an HDF5 reference, or in a Zarr store the path from here
+            categories = self._node[reference]
             ordered = bool(np.any(categories.attrs.get("ordered", False)))
             return _categorical(node[()], self._values(categories), ordered=ordered)
         return self._values(node)
@@ -145,7 +151,7 @@ class StoredFrame:
     def _encoded_column(self, node: Any) -> Any:
         if "codes" in node and "categories" in node:
             names = node["categories"]
-            categories = self._encoded_column(names) if isinstance(names, h5py.Group) else self._values(names)
+            categories = self._values(names) if is_array(names) else self._encoded_column(names)
             return _categorical(self._values(node["codes"]), categories, ordered=bool(node.attrs.get("ordered", False)))
         if "values" in node and "mask" in node:
             return _nullable(self._values(node["values"]), self._values(node["mask"]).astype(bool))
@@ -154,12 +160,67 @@ class StoredFrame:
 
     def _values(self, dataset: Any) -> NDArray[Any]:
         ensure_filters(self._path, dataset)
-        if dataset.dtype.kind in "SOU":
+        if is_text(dataset.dtype):
             return read_strings(self._path, dataset)
         values = np.atleast_1d(dataset[()])
         if values.ndim != 1 or values.dtype.kind not in "biuf":
             raise ValueError(f"{values.ndim}-dimensional {values.dtype} is not a plain column")
         return _native(values)
+
+
+class LoomFrame(StoredFrame):
+    """Attributes of a loom file's cells or genes, as they lie in the file.
+
+    Parameters
+    ----------
+    path
+        The file, for messages.
+    node
+        ``col_attrs`` or ``row_attrs``.
+    n_rows
+        How many cells or genes the matrix has.
+    names
+        Attributes that may be the index, the likeliest first. If there is
+        none it is the first text whose values all differ, else the numbers
+        from 0 on.
+    """
+
+    def __init__(self, path: Path, node: Any, n_rows: int, names: Sequence[str]) -> None:
+        self._n_rows = n_rows
+        self._names = names
+        super().__init__(path, node)
+
+    def _find_index_name(self) -> str:
+        there = self._of_one_value
+        for name in self._names:
+            if name in there:
+                return name
+        texts = (name for name in there if is_text(self._node[name].dtype))
+        return next((name for name in texts if len(set(self.strings(name))) == self._n_rows), "")
+
+    @property
+    def _of_one_value(self) -> list[str]:
+        shape = (self._n_rows,)
+        return [name for name in self._node if is_array(self._node[name]) and self._node[name].shape == shape]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the attributes that have one value for each row."""
+        return tuple(name for name in self._of_one_value if name != self._index_name)
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """Names of those that have not."""
+        return tuple(name for name in self._node if name not in self._of_one_value)
+
+    def __len__(self) -> int:
+        return self._n_rows
+
+    def index(self) -> NDArray[np.object_]:
+        """Row names as ``str``."""
+        if not self._index_name:
+            return to_strings(np.arange(self._n_rows))
+        return super().index()
 
 
 def _encoding(node: Any) -> str:

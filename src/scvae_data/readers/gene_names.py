@@ -24,7 +24,9 @@ __all__ = [
 ENSEMBL_GENE = re.compile(r"ENS[A-Z]*G\d{11}(\.\d+)?(_PAR_Y)?")
 """Ensembl gene ids of any species, with or without version."""
 NUMBER = re.compile(r"\d+(\.0+)?")
-ID_COLUMNS = ("gene_ids", "gene_id", "ensembl_id", "ensembl", "feature_id", "ids")
+ID_COLUMNS = (
+    "gene_ids", "gene_id", "ensembl_id", "ensembl", "feature_id", "ids", "Accession", "ensembl_ids"
+)  # fmt: skip
 SYMBOL_COLUMNS = ("gene_symbols", "gene_symbol", "gene_names", "gene_name", "feature_name", "symbol")
 OTHER_NAMES = {
     "symbols", "features", "feature", "featurenames", "genes", "gene", "geneid", "genesymbol", "genename",

@@ -14,7 +14,16 @@ from numpy.typing import NDArray
 from scvae_data.errors import InputError
 from scvae_data.system.hdf5_guard import DEFAULT_LIMITS, SMALL_BYTES, Limits, foreign_storage, oversized
 
-__all__ = ["ensure_filters", "open_file", "read_attribute_strings", "read_strings", "reading", "to_strings"]
+__all__ = [
+    "ensure_filters",
+    "is_array",
+    "is_text",
+    "open_file",
+    "read_attribute_strings",
+    "read_strings",
+    "reading",
+    "to_strings",
+]
 
 CHUNK_CACHE_BYTES = 32 * 2**20
 """HDF5 chunks kept per data set, so that a chunk on the border of two blocks is decompressed once."""
@@ -64,6 +73,11 @@ def open_file(path: Path, limits: Limits = DEFAULT_LIMITS) -> Any:
         return file
 
 
+def is_array(node: Any) -> bool:
+    """Whether a node of an HDF5 file or a Zarr store holds values, not further nodes."""
+    return hasattr(node, "shape")
+
+
 def ensure_filters(path: Path, dataset: Any) -> None:
     """Make the compression filters of ``dataset`` available; hdf5plugin is imported only if one is missing.
 
@@ -72,6 +86,8 @@ def ensure_filters(path: Path, dataset: Any) -> None:
     InputError
         ``unreadable`` if a filter is known neither to HDF5 nor to hdf5plugin.
     """
+    if not hasattr(dataset, "id"):  # of a Zarr store, which brings its own
+        return
     plist = dataset.id.get_create_plist()
     codes = [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
     if all(h5py.h5z.filter_avail(code) for code in codes):
@@ -85,6 +101,11 @@ def ensure_filters(path: Path, dataset: Any) -> None:
             "unreadable",
             f"{dataset.name} is compressed with HDF5 filter {missing[0]}, which is not installed; recompress with gzip",
         )
+
+
+def is_text(dtype: Any) -> bool:
+    """Whether values of a stored dtype are strings: of fixed length, of any length, or numpy's own."""
+    return dtype.kind in "SOUT"
 
 
 def to_strings(values: NDArray[Any]) -> NDArray[np.object_]:
@@ -117,7 +138,7 @@ def read_strings(path: Path, dataset: Any) -> NDArray[np.object_]:
     ensure_filters(path, dataset)
     if dataset.ndim > 1:
         raise ValueError(f"{dataset.name} has {dataset.ndim} axes")
-    if dataset.ndim == 0 or h5py.check_vlen_dtype(dataset.dtype) is None:
+    if dataset.ndim == 0 or not isinstance(dataset, h5py.Dataset) or h5py.check_vlen_dtype(dataset.dtype) is None:
         return to_strings(np.atleast_1d(dataset[()]))
     n_file, n_read = path.stat().st_size, 0
     # Each of them may have the length of the file.

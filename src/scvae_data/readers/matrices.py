@@ -1,4 +1,4 @@
-"""Matrices inside HDF5 files: a node in, row blocks out, whatever the layout."""
+"""Matrices inside HDF5 files and Zarr stores: a node in, row blocks out, whatever the layout."""
 
 from __future__ import annotations
 
@@ -7,21 +7,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from scvae_data.errors import InputError
 from scvae_data.readers.base import CsrBlock, Layout, Sample, Storage, row_spans
-from scvae_data.readers.hdf5 import ensure_filters, read_attribute_strings
+from scvae_data.readers.hdf5 import ensure_filters, is_array, read_attribute_strings
 from scvae_data.readers.transpose import CompactRows, Entries, compress_rows
 
-__all__ = ["StoredMatrix", "find_matrix"]
+__all__ = ["StoredMatrix", "Transposed", "find_matrix"]
 
 
 @dataclass
 class StoredMatrix:
-    """A matrix of cells × genes in an open HDF5 file."""
+    """A matrix of cells × genes in an open file or store."""
 
     path: Path
     layout: Layout
@@ -33,7 +32,7 @@ class StoredMatrix:
     _rows: CompactRows | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        name = self.data.name
+        name, (n_data, *_) = self.data.name, self.data.shape
         if self.data.dtype.kind not in "biuf":
             raise InputError(self.path, "no_counts", f"{name} holds {self.data.dtype}, not numbers; leave the file out")
         if self.layout == "dense":
@@ -44,11 +43,11 @@ class StoredMatrix:
                 f"{self.indices.dtype} indices and {self.indptr.dtype} borders of {self.data.ndim}-dimensional values"
             )
             raise InputError(self.path, "unreadable", f"{name}: {kinds} are no sparse matrix; write the file again")
-        if len(self.indptr) != n_major + 1 or len(self.indices) != len(self.data):
+        if self.indptr.shape != (n_major + 1,) or self.indices.shape != self.data.shape:
             raise InputError(
                 self.path,
                 "size_mismatch",
-                f"{name}: {len(self.indptr):,} borders, {len(self.indices):,} indices, {len(self.data):,} values "
+                f"{name}: {self.indptr.shape[0]:,} borders, {self.indices.shape[0]:,} indices, {n_data:,} values "
                 f"do not make a {self.layout} matrix of {self.shape[0]:,} × {self.shape[1]:,}; write the file again",
             )
 
@@ -177,6 +176,32 @@ class StoredMatrix:
             yield rows, columns + first, panel[columns, rows]
 
 
+class Transposed:
+    """A stored matrix of genes × cells seen as cells × genes.
+
+    Parameters
+    ----------
+    dataset
+        As h5py opens it.
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        self._dataset = dataset
+        self.name, self.dtype, self.ndim, self.attrs, self.id = (
+            dataset.name, dataset.dtype, dataset.ndim, dataset.attrs, dataset.id,
+        )  # fmt: skip
+        self.shape = dataset.shape and dataset.shape[::-1]
+        # Without chunks a gene lies in one piece, a cell in as many as there are genes.
+        chunks = dataset.chunks or (dataset.shape and (1, dataset.shape[-1]))
+        self.chunks = chunks and chunks[::-1]
+
+    def __getitem__(self, key: slice | tuple[slice, slice]) -> NDArray[Any]:
+        """Read rows, or rows and columns."""
+        rows, columns = key if isinstance(key, tuple) else (key, slice(None))
+        values: NDArray[Any] = self._dataset[columns, rows].T
+        return values
+
+
 def find_matrix(path: Path, node: Any) -> StoredMatrix | None:
     """Recognise a matrix in today's or the older H5AD encodings.
 
@@ -185,7 +210,7 @@ def find_matrix(path: Path, node: Any) -> StoredMatrix | None:
     StoredMatrix or None
         None where nothing is stored (anndata writes "null" for a missing X).
     """
-    if isinstance(node, h5py.Dataset):
+    if is_array(node):
         if node.shape is None or node.ndim != 2:
             return None
         return StoredMatrix(path, "dense", (int(node.shape[0]), int(node.shape[1])), node)

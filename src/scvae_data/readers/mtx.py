@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from scvae_data.errors import InputError
 from scvae_data.readers.base import DEFAULT_MAX_ELEMENTS, CsrBlock, GeneTable, Storage, row_spans
-from scvae_data.readers.feature_table import first_column, make_features
+from scvae_data.readers.feature_table import FeatureTable, first_column, make_features
 from scvae_data.readers.features import FeatureFilter, empty_cell_table, keep_gene_expression
-from scvae_data.readers.mtx_folder import find_triple, read_lines
+from scvae_data.readers.mtx_folder import MtxTriple, find_triple, read_lines
 from scvae_data.readers.mtx_text import MtxHeader, open_text, read_entries, read_header, reading_text
 from scvae_data.readers.transpose import CompactRows, Entries, compress_rows
 from scvae_data.system.hdf5_guard import DEFAULT_LIMITS, Limits
@@ -72,7 +72,9 @@ class MtxReader:
         n_headers, self._cells_are_columns = self._orient(
             len(feature_lines), len(barcode_lines), triple.has_cells_first
         )
-        features = make_features(triple.features, feature_lines, n_headers[0])
+        features = self._named(triple, make_features(triple.features, feature_lines, n_headers[0]))
+        beside = triple.beside
+        self._beside = (f"{', '.join(beside)} beside {triple.matrix.name} left out",) if beside else ()
         self._barcodes: NDArray[np.object_] = first_column(triple.barcodes, barcode_lines[n_headers[1] :])
         self._filter: FeatureFilter = keep_gene_expression(self.path, features.types, features.ids)
         self._genes = features.genes(self._filter.keep)
@@ -91,7 +93,7 @@ class MtxReader:
     @property
     def notes(self) -> tuple[str, ...]:
         """What was dropped."""
-        return self._filter.notes
+        return (*self._beside, *self._filter.notes)
 
     def genes(self, slot: str) -> GeneTable:
         """The kept features."""
@@ -123,6 +125,20 @@ class MtxReader:
             blocks = self._rows.blocks(max_elements)
         for block in blocks:
             yield self._filter.apply(block)
+
+    def _named(self, triple: MtxTriple, features: FeatureTable) -> FeatureTable:
+        """The features with the symbols of a file of their own, if there is one."""
+        if triple.symbols is None or features.symbols is not None:
+            return features
+        symbols = first_column(triple.symbols, read_lines(triple.symbols, self._limits.max_table_bytes))
+        if len(symbols) != len(features):
+            raise InputError(
+                self.path,
+                "size_mismatch",
+                f"{triple.symbols.name} has {len(symbols):,} lines and {triple.features.name} {len(features):,}; take "
+                "both from one run",
+            )
+        return replace(features, symbols=np.where(symbols == "", features.ids, symbols))
 
     def _orient(self, n_features: int, n_barcodes: int, cells_first: bool) -> tuple[tuple[int, int], bool]:
         """Header lines of the two tables (none if it fits so) and whether cells are the matrix's columns."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scvae_data.errors import InputError
@@ -13,7 +13,7 @@ from scvae_data.readers.folders import find_inputs, in_words, is_matrix, left_ou
 from scvae_data.readers.mtx_text import open_text, read_header, reading_text
 from scvae_data.system.hdf5_guard import DEFAULT_LIMITS
 
-__all__ = ["MtxTriple", "find_triple", "read_lines"]
+__all__ = ["MtxTriple", "find_states", "find_triple", "read_lines"]
 
 # The usual names: these go together by what stands before them.
 PART = re.compile(r"(?P<prefix>.*?)(?P<part>matrix\.mtx|barcodes?\.tsv|(?:features|genes?)\.tsv)(?:\.gz)?", re.DOTALL)
@@ -22,9 +22,16 @@ CELLS = re.compile(r"barcode|(?<![a-z])cells?(?![a-z])")
 FEATURES = re.compile(r"feature|gene")
 BOTH = re.compile(r"cells?_(x|by)_(genes?|features?)|count_matrix", re.IGNORECASE)
 """Names of matrices that speak of cells and genes."""
-CELLS_FIRST = re.compile(r"cells?_(x|by)_|(?<![a-z])dge(?![a-z])|count_matrix", re.IGNORECASE)
+OF_ALEVIN = re.compile(r"(?P<sample>.*)quants_mat_(?P<side>rows|cols)\.txt(\.gz)?", re.DOTALL)
+CELLS_FIRST = re.compile(r"cells?_(x|by)_|(?<![a-z])dge(?![a-z])|count_matrix|quants_mat", re.IGNORECASE)
+STATE = re.compile(
+    r"(?P<prefix>(.*[._-])?)(?P<state>spliced|unspliced|ambiguous|mature|nascent|cell|nucleus|total)\.mtx(\.gz)?",
+    re.DOTALL,
+)
+"""Matrices of STARsolo's Velocyto, and of kallisto with nascent and mature transcripts."""
 NO_NAMES = re.compile(
-    r"matri(x|ces)|mtx|tsv|txt|csv|gz|barcodes?|features?|genes?|(?<![a-z])(all|cells?|metadata|dge|counts?|expression|ids?)"
+    r"matri(x|ces)|mtx|tsv|txt|csv|gz|barcodes?|features?|genes?"
+    r"|(?<![a-z])(all|cells?|metadata|dge|counts?|expression|ids?|rows|cols)"
     r"(?![a-z])"
 )
 """What tells no sample from another."""
@@ -37,6 +44,15 @@ class MtxTriple:
     matrix: Path
     barcodes: Path
     features: Path
+    beside: tuple[str, ...] = ()
+    """Names of other matrices of the folder, which are not meant."""
+
+    @property
+    def symbols(self) -> Path | None:
+        """The file of symbols that kallisto writes beside that of ids."""
+        name = self.features.name.replace("genes.txt", "genes.names.txt")
+        path = self.features.with_name(name)
+        return path if path != self.features and path.is_file() else None
 
     @property
     def has_cells_first(self) -> bool:
@@ -75,17 +91,31 @@ def find_triple(path: Path) -> MtxTriple:
             path,
             "ambiguous",
             f"the folder holds {len(matrices)} matrices ({named}); give one of the files, or all with "
-            f"input.paths='[\"{patterns((), matrices)[0]}\"]'",
+            f"input.paths='[\"{patterns({'.mtx file': matrices})[0]}\"]'",
         )
     match = PART.fullmatch(matrices[0].name)
-    return (match and _usual(parts[match["prefix"]])) or _matched(path, matrices[0], files)
+    triple = (match and _usual(parts[match["prefix"]])) or _matched(path, matrices[0], files)
+    # Of a plain and a gzip copy only one is there.
+    return replace(triple, beside=tuple(file.name for file in _matrices(files) if file != triple.matrix))
+
+
+def find_states(path: Path) -> dict[str, Path]:
+    """Matrices of one folder that hold the molecules of each state of splicing, by the state; nothing in others."""
+    if not path.is_dir():
+        return {}
+    files = sorted(file for file in path.iterdir() if not file.name.startswith(".") and file.is_file())
+    found = [(STATE.fullmatch(file.name), file) for file in _matrices(files)]
+    states = {match["state"]: file for match, file in found if match}
+    prefixes = {match["prefix"] for match, _ in found if match}
+    is_whole = len(states) == len(found) > 1 and len(prefixes) == 1
+    return states if is_whole else {}
 
 
 def _what_else(folder: Path) -> str:
     """What a folder without a matrix of its own holds, and how to name it."""
     below = find_inputs(folder)
-    if seen := in_words(below.h5, below.matrices):
-        globs = ",".join(f'"{pattern}"' for pattern in patterns(below.h5, below.matrices))
+    if seen := in_words(below.others):
+        globs = ",".join(f'"{pattern}"' for pattern in patterns(below.others))
         return f"the folder holds no matrix.mtx itself and no H5AD file, but {seen}; give input.paths='[{globs}]'"
     beside = f", but {said}" if (said := left_out(below)) else ""
     return f"the folder holds neither matrix.mtx nor H5AD files{beside}; give a 10x folder, or files"
@@ -103,7 +133,7 @@ def _parts_by_prefix(folder: Path) -> dict[str, dict[str, Path]]:
 
 def _usual(found: dict[str, Path]) -> MtxTriple | None:
     """The three files, if all have the usual names."""
-    return MtxTriple(**found) if len(found) == 3 else None
+    return MtxTriple(found["matrix"], found["barcodes"], found["features"]) if len(found) == 3 else None
 
 
 def _matched(path: Path, matrix: Path, files: Sequence[Path]) -> MtxTriple:
@@ -128,7 +158,7 @@ def _matched(path: Path, matrix: Path, files: Sequence[Path]) -> MtxTriple:
                 f"{matrix.name} goes with each of {named}; leave the one that belongs to it in the folder",
             )
         found[kind] = best[0]
-    return MtxTriple(matrix, **found)
+    return MtxTriple(matrix, found["barcodes"], found["features"])
 
 
 def _matrices(files: Sequence[Path]) -> list[Path]:
@@ -140,6 +170,8 @@ def _matrices(files: Sequence[Path]) -> list[Path]:
 def _kind(file: Path) -> str:
     """Which table a file is by its name: ``"barcodes"``, ``"features"`` or ``""``."""
     name = BOTH.sub("", file.name).lower().replace("_", " ")
+    if match := OF_ALEVIN.fullmatch(file.name):
+        return "barcodes" if match["side"] == "rows" else "features"
     if "barcode" in name:
         return "barcodes"
     return "features" if FEATURES.search(name) else "barcodes" if CELLS.search(name) else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,36 @@ import scipy.sparse as sp
 from scvae_data.errors import InputError
 from scvae_data.readers.base import CsrBlock
 
-__all__ = ["added"]
+__all__ = ["added", "named_slot", "parts_of"]
+
+
+def parts_of(slot: str) -> list[str]:
+    """The matrices that a slot is made of: itself, or the layers of a sum.
+
+    >>> parts_of("raw/X"), parts_of("sum:spliced+unspliced")
+    (['raw/X'], ['layers/spliced', 'layers/unspliced'])
+    """
+    if not slot.startswith("sum:"):
+        return [slot]
+    return [name if name == "X" else f"layers/{name}" for name in slot.removeprefix("sum:").split("+")]
+
+
+def named_slot(path: Path, name: str, held: Sequence[str]) -> str:
+    """Return the slot that ``X``, ``raw``, ``layers/NAME`` or ``sum:NAME+NAME`` of ``input.counts`` names.
+
+    Raises
+    ------
+    InputError
+        ``no_counts`` if a matrix of it is none of those ``held``.
+    """
+    slot = "raw/X" if name == "raw" else name
+    for part in parts_of(slot):
+        if part not in held:
+            there = ", ".join(held) or "no matrix"
+            raise InputError(
+                path, "no_counts", f"input.counts={name}: there is no {part}; the file has {there}; name these"
+            )
+    return slot
 
 
 def added(path: Path, parts: Mapping[str, Iterator[CsrBlock]]) -> Iterator[CsrBlock]:

@@ -1,4 +1,4 @@
-"""10x Genomics HDF5 matrices: v3 (one ``matrix`` group) and v2 (one group per genome)."""
+"""10x Genomics HDF5 matrices, of CellBender too: v3 (one ``matrix`` group) and v2 (one group per genome)."""
 
 from __future__ import annotations
 
@@ -37,6 +37,27 @@ def genome_groups(file: Any) -> list[str]:
     """Names of the genome groups of a file from before Cell Ranger 3, sorted."""
     groups = [name for name in file if isinstance(file[name], h5py.Group)]
     return sorted(name for name in groups if set(file[name]) >= MATRIX_MEMBERS | {"genes"})
+
+
+def denoised(file: Any, group: str, n_barcodes: int) -> tuple[str, ...]:
+    """What is told of a file of CellBender, which writes its own counts in the layout of Cell Ranger.
+
+    It keeps what it found of each droplet in a group of its own, before
+    version 0.3 beside the counts. The barcodes of cells alone are in a second file.
+
+    Parameters
+    ----------
+    group
+        Name of the group of the counts.
+    """
+    found = file.get("droplet_latents/cell_probability", file.get(f"{group}/latent_cell_probability"))
+    if found is None and group != "background_removed":
+        return ()
+    told = "counts are those that CellBender left of the background"
+    n_cells = n_barcodes if found is None else int((np.nan_to_num(found[()]) > 0.5).sum())
+    if n_cells < n_barcodes:
+        told += f"; of {n_barcodes:,} barcodes it calls {n_cells:,} cells, which its file …_filtered.h5 has alone"
+    return (told,)
 
 
 @dataclass
@@ -166,6 +187,7 @@ class TenxH5Reader:
         else:
             self._barcodes = self._parts[0].barcodes
             self._notes = ()
+        self._notes += denoised(self._file, names[0], self.n_obs)
         ids = np.concatenate([part.ids for part in self._parts])
         given = [part.symbols for part in self._parts if part.symbols is not None]
         symbols = np.concatenate(given) if len(given) == len(self._parts) else None

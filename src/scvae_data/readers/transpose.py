@@ -50,13 +50,14 @@ class CompactRows:
             self.data.view(bits),
         )
 
-    def blocks(self, max_elements: int) -> Iterator[CsrBlock]:
-        """The rows in order; arrays are views."""
-        for start, stop in row_spans(self.indptr, max_elements):
-            first, last = int(self.indptr[start]), int(self.indptr[stop])
+    def blocks(self, max_elements: int, first_row: int = 0) -> Iterator[CsrBlock]:
+        """The rows from ``first_row`` on, in order; arrays are views."""
+        borders = self.indptr[first_row:]
+        for start, stop in row_spans(borders, max_elements):
+            first, last = int(borders[start]), int(borders[stop])
             yield CsrBlock(
-                first_row=start,
-                indptr=self.indptr[start : stop + 1] - first,
+                first_row=first_row + start,
+                indptr=borders[start : stop + 1] - first,
                 indices=self.indices[first:last],
                 data=self.data[first:last],
                 n_vars=self.n_vars,

@@ -6,17 +6,26 @@ word, and a data set of a few bytes may declare terabytes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import prod
 from typing import Any, Literal
 
 import h5py
 
-__all__ = ["DEFAULT_LIMITS", "SMALL_BYTES", "Limits", "foreign_storage", "oversized"]
+__all__ = ["DEFAULT_LIMITS", "SMALL_BYTES", "Limits", "foreign_storage", "oversized", "too_large"]
 
 SMALL_BYTES = 1 << 26
 """An array of this size is read whatever it takes in the file: zeros pack well."""
+MODALITY = re.compile(r"mod/[^/]*/")
+"""What stands before the places of an AnnData object in MuData."""
+UNREAD = {
+    *("obsm", "varm", "obsp", "varp", "obsmap", "varmap"),  # AnnData and MuData
+    *("row_graphs", "col_graphs", "row_edges", "col_edges", "attrs"),  # loom
+    *("droplet_latents", "global_latents", "metadata"),  # CellBender
+}
+"""Groups that processing reads nothing of, or next to nothing."""
 
 
 @dataclass(frozen=True)
@@ -72,26 +81,43 @@ def datasets(group: Any) -> Iterator[Any]:
 def oversized(file: Any, limits: Limits) -> str | None:
     """Say which data set that processing reads declares more than it may; None if none does. Reads no data."""
     for dataset in datasets(file):
-        n_bytes, stored = int(dataset.size or 0) * int(dataset.dtype.itemsize), dataset.id.get_storage_size()
-        way = _way_of_reading(dataset.name)
-        if way == "whole" and n_bytes > limits.max_table_bytes:
-            return f"{dataset.name} declares {n_bytes:,} bytes, over input.max_table_bytes={limits.max_table_bytes}"
-        if way and n_bytes > max(SMALL_BYTES, limits.max_inflation * stored):
-            return (
-                f"{dataset.name} declares {n_bytes:,} bytes and takes {stored:,} in the file, "
-                f"over input.max_inflation={limits.max_inflation}"
-            )
-        # HDF5 unpacks a chunk whole, whatever is asked of it.
-        n_chunk, most = prod(dataset.chunks or ()) * int(dataset.dtype.itemsize), limits.max_table_bytes
-        if way and n_chunk > most:
-            return f"{dataset.name} has chunks of {n_chunk:,} bytes, over input.max_table_bytes={most}"
+        size = int(dataset.dtype.itemsize)
+        n_bytes, n_chunk = int(dataset.size or 0) * size, prod(dataset.chunks or ()) * size
+        if fault := too_large(dataset.name, n_bytes, n_chunk, dataset.id.get_storage_size, limits):
+            return fault
+    return None
+
+
+def too_large(name: str, n_bytes: int, n_chunk: int, n_stored: Callable[[], int], limits: Limits) -> str | None:
+    """Say what of an array is more than it may be.
+
+    Parameters
+    ----------
+    name
+        Its place in the file or store.
+    n_bytes, n_chunk
+        What it and each of its chunks declare.
+    n_stored
+        Tells how many bytes it takes.
+    """
+    way = _way_of_reading(name)
+    if way == "whole" and n_bytes > limits.max_table_bytes:
+        return f"{name} declares {n_bytes:,} bytes, over input.max_table_bytes={limits.max_table_bytes}"
+    if way and n_bytes > SMALL_BYTES and n_bytes > limits.max_inflation * (stored := n_stored()):
+        return (
+            f"{name} declares {n_bytes:,} bytes and takes {stored:,} in the file, "
+            f"over input.max_inflation={limits.max_inflation}"
+        )
+    # A chunk is unpacked whole, whatever is asked of it.
+    if way and n_chunk > limits.max_table_bytes:
+        return f"{name} has chunks of {n_chunk:,} bytes, over input.max_table_bytes={limits.max_table_bytes}"
     return None
 
 
 def _way_of_reading(name: str) -> Literal["whole", "pieces"] | None:
-    """How processing reads a data set of an H5AD or 10x file; None if it does not."""
-    top, _, rest = name.lstrip("/").partition("/")
-    if top in ("obsm", "varm", "obsp", "varp") or (top == "uns" and not rest.endswith("_categories")):
+    """How processing reads an array of an input; None if it does not."""
+    top, _, rest = MODALITY.sub("", name.lstrip("/")).partition("/")
+    if top in UNREAD or (top == "uns" and not rest.endswith("_categories")):
         return None
     if top in ("obs", "var", "raw.var", "uns") or (top == "raw" and rest.startswith("var")):
         return "whole"

@@ -46,6 +46,15 @@ from scvae_data.processing.settings.inputs import FileInput, InputFile, Manifest
         # BD
         ("/d/donor_1_RSEC_MolsPerCell_MEX/matrix.mtx.gz", "donor_1"),
         ("/d/donor_1_DBEC_MolsPerCell_Unfiltered_MEX", "donor_1"),
+        # other formats, and what people call tables of counts
+        ("/d/donor_1.loom", "donor_1"),
+        ("/d/donor_1.zarr", "donor_1"),
+        ("/d/donor_1.zarr.zip", "donor_1"),
+        ("/d/donor_1.h5mu", "donor_1"),
+        ("/d/GSM1_donor.dge.txt.gz", "GSM1_donor"),
+        ("/d/donor_1/raw_counts.csv.gz", "donor_1"),
+        ("/d/donor_1_count_matrix.tsv", "donor_1"),
+        ("/d/donor_1_cellbender_filtered.h5", "donor_1"),
         # Cell Ranger
         ("/d/donor_1/outs/per_sample_outs/S3/count/sample_filtered_feature_bc_matrix", "S3"),
         ("/d/outs/per_sample_outs/S3/count/sample_feature_bc_matrix.h5", "S3"),
@@ -90,6 +99,35 @@ def test_10x_files_that_a_folder_leaves_out_are_named(tmp_path: Path, caplog: py
     caplog.clear()
     assert [file.path.name for file in FileInput(paths=globs).files()] == ["a.h5ad", "x.h5", "y.h5", "matrix.mtx.gz"]
     assert not caplog.messages
+
+
+def test_inputs_of_every_other_format_are_named_and_stores_are_not_walked_into(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    taken = ["a.h5ad"]
+    others = [
+        "s/b.loom", "s/c.h5mu", "s/d.zarr", "e.zarr.zip", "f_counts.csv.gz", "g.dge.txt.gz", "h.h5", "i.mtx",
+    ]  # fmt: skip
+    nothing = ["metadata_counts.csv", "barcodes.tsv.gz", "notes.txt", "count_summary.txt", "gene_expression_genes.tsv"]
+    inside = ["s/d.zarr/.zgroup", "s/d.zarr/X/0.h5", "s/d.zarr/raw/counts.csv", "s/d.zarr/y.h5ad"]
+    for name in (*taken, *others, *nothing, *inside):
+        path = tmp_path / name
+        if not name.endswith("zarr"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("x")
+    assert [file.path.name for file in FileInput(paths=str(tmp_path)).files()] == taken
+    (line,) = caplog.messages
+    words = (
+        "1 *counts*.csv.gz table and 1 *dge*.txt.gz table and 1 .h5 file and 1 .h5mu file and 1 .loom file and "
+        "1 .mtx file and 1 .zarr file and 1 .zarr.zip file there are left out"
+    )
+    assert words in line
+    globs = eval(line.rpartition("input.paths=")[2].strip("'"))
+    caplog.clear()
+    found = FileInput(paths=globs).files()
+    assert {file.path.relative_to(tmp_path).as_posix() for file in found} == {*taken, *others}
+    assert not caplog.messages
+    assert [file.path for file in FileInput(paths=str(tmp_path / "s/d.zarr")).files()] == [tmp_path / "s/d.zarr"]
 
 
 def test_folders_of_one_name_are_told_apart_or_named(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,7 @@ from scvae_data.processing.genes.report import REPORT_FILE, read_maps
 from scvae_data.processing.genes.tables import hash_table
 from scvae_data.progress import progress
 from scvae_data.readers.base import GeneTable
+from scvae_data.readers.opening import DEFAULT_OPENING, Opening, TableRows
 from scvae_data.readers.recognise import open_reader
 from scvae_data.store import DatasetIndex, read_json
 from scvae_data.store.files import expecting
@@ -42,14 +43,14 @@ class Source:
         What obs calls it.
     slot
         The matrix its counts were taken from.
-    readers
-        Import paths of readers of the user's own that it may need.
+    opening
+        How it is opened.
     """
 
     path: Path
     source_file: str
     slot: str
-    readers: tuple[str, ...] = ()
+    opening: Opening = DEFAULT_OPENING
 
 
 def find_sources(index: DatasetIndex, given: Sequence[Path], readers: Sequence[str] = ()) -> list[Source]:
@@ -67,6 +68,8 @@ def find_sources(index: DatasetIndex, given: Sequence[Path], readers: Sequence[s
         )
     with expecting(index.path / CONFIG_FILE):
         recorded = dict(zip(record["inputs"]["source_file"], map(Path, record["inputs"]["path"]), strict=True))
+    rows = recorded_setting(index, "input", "table_rows")
+    opening = Opening(own=tuple(readers), table_rows=rows if rows in get_args(TableRows) else None)
     sources: dict[str, Source] = {}
     for path in (path.absolute() for path in given):
         found = {name: old for name, old in recorded.items() if old == path or path in old.parents}
@@ -76,9 +79,7 @@ def find_sources(index: DatasetIndex, given: Sequence[Path], readers: Sequence[s
         if not found:
             known = f"{len(slots):,} inputs of {index.path}, e.g. {next(iter(slots), None)}"
             raise ConfigError(f"--against {path}: there is none of the {known}; give them, or their folder")
-        sources |= {
-            name: Source(place, name, slots[name], tuple(readers)) for name, place in found.items() if name in slots
-        }
+        sources |= {name: Source(place, name, slots[name], opening) for name, place in found.items() if name in slots}
     return [sources[name] for name in sorted(sources)]
 
 
@@ -127,7 +128,7 @@ def compare_source(
     rows, source_rows = rows[order], source_rows[order]
     wrong: dict[int, str] = {}
     n_read = 0
-    with open_reader(source.path, own=source.readers) as reader:
+    with open_reader(source.path, source.opening) as reader:
         for block in reader.blocks(source.slot):
             inside = slice(*np.searchsorted(source_rows, [block.first_row, block.first_row + block.n_rows]))
             n_read += inside.stop - inside.start
@@ -173,7 +174,7 @@ def gene_maps(index: DatasetIndex, sources: Sequence[Source]) -> dict[str, NDArr
     tables: dict[str, GeneTable] = {}
     table_of: dict[str, str] = {}
     for source in sources:
-        with open_reader(source.path, own=source.readers) as reader:
+        with open_reader(source.path, source.opening) as reader:
             table = reader.genes(source.slot)
         key = table_of[source.source_file] = hash_table(table)
         tables.setdefault(key, table)

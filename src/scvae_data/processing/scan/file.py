@@ -68,7 +68,7 @@ def scan_file(job: ScanJob, file: InputFacts, number: int, rank: int, meanings: 
     folder.path.mkdir(parents=True)
     started = time.perf_counter()
     evidence: list[str] = []
-    with open_reader(Path(file.path), job.limits, job.readers) as reader:
+    with open_reader(Path(file.path), job.opening) as reader:
         for slot in sorted(file.slots, key=lambda slot: slot != file.slot):
             genes = table_genes(job.work, slot.table, meanings[file.slots.index(slot)])
             try:

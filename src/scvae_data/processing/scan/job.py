@@ -16,7 +16,7 @@ from scvae_data.processing.settings.qc import QcRules
 from scvae_data.processing.sort.key import OrderKey
 from scvae_data.processing.work import WorkFolder
 from scvae_data.readers.features import FeatureFilter
-from scvae_data.system.hdf5_guard import DEFAULT_LIMITS, Limits
+from scvae_data.readers.opening import DEFAULT_OPENING, Opening
 
 __all__ = ["MappedGenes", "ScanJob", "table_genes"]
 
@@ -39,10 +39,8 @@ class ScanJob:
         Columns of text that are wanted as numbers.
     obs_table
         Hash of the table of cells, whose rows of each file lie in the work folder; empty without one.
-    limits
-        What one file may ask for.
-    readers
-        Import paths of readers of the user's own.
+    opening
+        How files are opened.
     run_entries
         A run is flushed at this many entries: what a scan holds in memory.
     block_entries
@@ -58,8 +56,7 @@ class ScanJob:
     count_tolerance: float = 0.0
     numeric_columns: tuple[str, ...] = ()
     obs_table: str = ""
-    limits: Limits = DEFAULT_LIMITS
-    readers: tuple[str, ...] = ()
+    opening: Opening = DEFAULT_OPENING
     run_entries: int = 6_000_000
     block_entries: int = 1_500_000
 

@@ -74,8 +74,7 @@ def scan_tasks(context: Context, surveyed: Surveyed) -> list[Task]:
         count_tolerance=inputs.count_tolerance,
         numeric_columns=tuple(inputs.numeric_columns),
         obs_table=str(inputs.of_content.get("obs_table", "")),
-        limits=inputs.limits,
-        readers=tuple(inputs.readers),
+        opening=inputs.opening,
     )
     meanings = surveyed.universe.meanings()
     seen: Counter[str] = Counter()

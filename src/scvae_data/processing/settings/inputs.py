@@ -15,12 +15,13 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from scvae_data.errors import ConfigError
 from scvae_data.processing.labels import label, number
 from scvae_data.processing.settings.text_table import read_text_table
-from scvae_data.readers.folders import InputsBelow, find_inputs, in_words, left_out, patterns
+from scvae_data.readers.folders import InputsBelow, find_inputs, in_words, is_store, left_out, patterns
+from scvae_data.readers.opening import Opening, TableRows
 from scvae_data.store import SRX_COLUMN
 from scvae_data.store.files import sha256_file
 from scvae_data.system.hdf5_guard import DEFAULT_LIMITS, Limits
@@ -45,11 +46,12 @@ ObsValue = str | int | float | bool | None
 ACCESSION = re.compile(r"(?<![A-Za-z])[SEDN]RX\d+")
 FORBIDDEN = re.compile(r"[:#\s\x00-\x1f]")
 COUNTS = re.compile(r"X|raw|layers/.+|sum:[^+]+(\+[^+]+)+", re.DOTALL)
-SUFFIXES = (".gz", ".h5ad", ".h5", ".hdf5", ".mtx")
+SUFFIXES = (".gz", ".h5ad", ".h5", ".hdf5", ".mtx", ".loom", ".h5mu", ".zip", ".zarr", ".csv", ".tsv", ".txt")
 # Endings of names that say what kind of matrix a file is, not which experiment it came from.
 GENERIC = re.compile(
     r"(^|[._-]+)((filtered|raw|sample_filtered|sample_raw|sample)_(feature|gene)_bc_matri(x|ces)(_mex|_h5)?"
-    r"|matrix|matrices|counts?|adata|anndata|data|outs|count|solo\.out|(rsec|dbec)_molspercell(_unfiltered)?(_mex)?"
+    r"|cellbender(_out(put)?)?(_filtered)?|output_filtered|(raw_|umi_?|gene_|read_?)?counts?_(matrix|table)|dge"
+    r"|matrix|matrices|(raw_|umi_?|gene_|read_?)?counts?|adata|anndata|data|outs|count|solo\.out|(rsec|dbec)_molspercell(_unfiltered)?(_mex)?"
     r"|(refdata-gex-)?(hg19|hg38|grch3[78]|mm10|mm9|grcm3[89])(-20\d\d-[a-z])?|genome)$",
     re.IGNORECASE,
 )
@@ -111,9 +113,11 @@ class Inputs:
         Round values that are at most so far from a whole number: for counts
         with the noise of float arithmetic, never for normalised values.
     counts
-        The matrix of H5AD files that holds the counts: ``X``, ``raw``,
+        The matrix of files with several that holds the counts: ``X``, ``raw``,
         ``layers/NAME``, or ``sum:NAME+NAME`` for layers that are added. None
         finds it by its values and the genes it covers. Formats with one matrix are not concerned.
+    table_rows
+        What the rows of tables of text are, ``genes`` or ``cells``. None tells it by their names.
     max_table_bytes
         Bytes of one array that is read whole from an input: names, obs
         columns, row borders; or of one HDF5 chunk. One that declares more is not read.
@@ -131,6 +135,7 @@ class Inputs:
     full_hash: bool = False
     count_tolerance: float = 0.0
     counts: str | None = None
+    table_rows: TableRows | None = None
     max_table_bytes: int = DEFAULT_LIMITS.max_table_bytes
     max_inflation: int = DEFAULT_LIMITS.max_inflation
     readers: Sequence[str] = ()
@@ -142,6 +147,8 @@ class Inputs:
             raise ConfigError(
                 f"input.counts={self.counts} must be X, raw, layers/NAME or sum:NAME+NAME (layers that are added)"
             )
+        if self.table_rows not in (None, *get_args(TableRows)):
+            raise ConfigError(f"input.table_rows={self.table_rows} must be genes, cells or null (told by their names)")
         for name in ("max_table_bytes", "max_inflation"):
             if not isinstance(value := getattr(self, name), int) or value < 1:
                 raise ConfigError(f"input.{name}={value!r} must be a whole number of at least 1")
@@ -149,14 +156,16 @@ class Inputs:
             raise ConfigError(f"input.numeric_columns={self.numeric_columns} must be a list, [{self.numeric_columns}]")
 
     @property
-    def limits(self) -> Limits:
-        """What one input may ask for."""
-        return Limits(self.max_table_bytes, self.max_inflation)
+    def opening(self) -> Opening:
+        """How inputs are opened."""
+        return Opening(Limits(self.max_table_bytes, self.max_inflation), tuple(self.readers), self.table_rows)
 
     @property
     def of_content(self) -> dict[str, Any]:
         """Settings that change the content of chunks and are set; with none, chunks are as if there were no such."""
         found: dict[str, Any] = {"numeric_columns": sorted(self.numeric_columns)} if self.numeric_columns else {}
+        if self.table_rows is not None:
+            found["table_rows"] = self.table_rows
         if self.obs_table is not None:
             found["obs_table"] = sha256_file(self.obs_table_path)
         return found
@@ -185,8 +194,8 @@ class FileInput(Inputs):
     paths
         A path, a glob (``**`` descends), or a list of them. A folder without
         a matrix of its own stands for the H5AD files below it, linked folders
-        included; a warning names hidden and empty files, and 10x files there
-        that no other path names.
+        included; a warning names hidden and empty files, and inputs of other
+        formats there that no other path names.
     """
 
     paths: str | Sequence[str] = ()
@@ -305,18 +314,25 @@ def expand(pattern: str) -> list[Path]:
 
 
 def below(folder: Path) -> InputsBelow:
-    """Return what lies below a folder that holds no matrix itself; nothing for a file."""
-    if not folder.is_dir() or any(folder.glob("[!.]*matrix.mtx*")) or any(folder.glob("matrix.mtx*")):
+    """Return what lies below a folder that holds no matrix itself; nothing for a file or a Zarr store."""
+    if (
+        not folder.is_dir()
+        or is_store(folder)
+        or any(folder.glob("[!.]*matrix.mtx*"))
+        or any(folder.glob("matrix.mtx*"))
+    ):
         return InputsBelow()
     return find_inputs(folder)
 
 
 def warn_of_others(folder: Path, found: InputsBelow, taken: Collection[Path]) -> None:
-    """Warn of files below a folder, 10x by their names, that are not taken where its H5AD files are."""
-    h5 = [path for path in found.h5 if path not in taken]
-    matrices = [path for path in found.matrices if path not in taken and path.parent not in taken]
-    if others := in_words(h5, matrices):
-        globs = ",".join(f'"{pattern}"' for pattern in (str(folder), *patterns(h5, matrices)))
+    """Warn of inputs below a folder, by their names, that are not taken where its H5AD files are."""
+    left = {
+        kind: [path for path in paths if path not in taken and path.parent not in taken]
+        for kind, paths in found.others.items()
+    }
+    if others := in_words(left):
+        globs = ",".join(f'"{pattern}"' for pattern in (str(folder), *patterns(left)))
         log.warning(
             "input.paths=%s stands for the %s below it; %s there are left out; to take them too: input.paths='[%s]'",
             folder, counted(len(found.h5ad), "H5AD file"), others, globs,

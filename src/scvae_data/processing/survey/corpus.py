@@ -43,7 +43,7 @@ def survey_inputs(
     given = inputs.files()
     names = source_names([file.path for file in given])
     order = sorted(range(len(given)), key=lambda number: names[number])
-    settings = (tables, inputs.full_hash, inputs.limits, tuple(inputs.readers), inputs.counts, reference)
+    settings = (tables, inputs.full_hash, inputs.opening, inputs.counts, reference)
     tasks = [Task(survey_file, (given[number], names[number], *settings)) for number in order]
     found: dict[int, InputFacts] = {}
     failed = []

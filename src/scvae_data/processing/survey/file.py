@@ -7,7 +7,6 @@ are not single-cell data, several species, one accession twice.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +16,10 @@ from scvae_data.processing.facts import ACCESSION_COLUMNS, InputFacts
 from scvae_data.processing.labels import label
 from scvae_data.processing.settings.inputs import InputFile, accession_from_path, check_accession
 from scvae_data.processing.survey.matrices import survey_matrices
+from scvae_data.readers.folders import is_store
+from scvae_data.readers.opening import DEFAULT_OPENING, Opening
 from scvae_data.readers.recognise import open_reader
 from scvae_data.store.files import sha256_file
-from scvae_data.system.hdf5_guard import DEFAULT_LIMITS, Limits
 
 __all__ = ["fingerprint", "survey_file"]
 
@@ -31,8 +31,7 @@ def survey_file(
     source_file: str,
     tables: Path,
     full_hash: bool = False,
-    limits: Limits = DEFAULT_LIMITS,
-    readers: Sequence[str] = (),
+    opening: Opening = DEFAULT_OPENING,
     counts: str | None = None,
     reference: str | None = "builtin",
 ) -> InputFacts:
@@ -48,7 +47,7 @@ def survey_file(
     InputError
         The file cannot be used.
     """
-    with open_reader(file.path, limits, readers) as reader:
+    with open_reader(file.path, opening) as reader:
         if reader.n_obs == 0:
             raise InputError(file.path, "empty", "holds no cell; leave it out")
         matrices = survey_matrices(reader, tables, counts, reference)
@@ -88,8 +87,15 @@ def survey_file(
 
 
 def parts_of(path: Path) -> list[Path]:
-    """Return the files an input consists of."""
-    return sorted(part for part in path.iterdir() if part.is_file()) if path.is_dir() else [path]
+    """Return the files an input consists of: those of a folder, and all that lie in a Zarr store."""
+    if not path.is_dir():
+        return [path]
+    return sorted(part for part in (path.rglob("*") if is_store(path) else path.iterdir()) if part.is_file())
+
+
+def name_in(path: Path, part: Path) -> str:
+    """Return where a part lies in an input; empty for a file, which may be renamed."""
+    return part.relative_to(path).as_posix() if path.is_dir() else ""
 
 
 def fingerprint(path: Path) -> str:
@@ -97,7 +103,7 @@ def fingerprint(path: Path) -> str:
     digest = hashlib.sha256()
     for part in parts_of(path):
         size = part.stat().st_size
-        digest.update(f"{part.name if path.is_dir() else ''}\0{size}\0".encode())
+        digest.update(f"{name_in(path, part)}\0{size}\0".encode())
         with part.open("rb") as stream:
             for offset in sorted({0, max(0, size // 2 - SAMPLE_BYTES // 2), max(0, size - SAMPLE_BYTES)}):
                 stream.seek(offset)
@@ -111,5 +117,5 @@ def full_sha256(path: Path) -> str:
         return sha256_file(path)
     digest = hashlib.sha256()
     for part in parts_of(path):
-        digest.update(f"{part.name}\0{sha256_file(part)}\0".encode())
+        digest.update(f"{name_in(path, part)}\0{sha256_file(part)}\0".encode())
     return digest.hexdigest()

@@ -1,13 +1,13 @@
-"""H5AD files, written by any anndata since 0.5."""
+"""AnnData objects: H5AD files of any anndata since 0.5, the RNA of MuData, Zarr stores, and loom files, read alike."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -18,17 +18,16 @@ from scvae_data.readers.base import DEFAULT_MAX_ELEMENTS, CsrBlock, GeneTable, S
 from scvae_data.readers.features import FeatureFilter, keep_gene_expression, says_types
 from scvae_data.readers.frames import StoredFrame
 from scvae_data.readers.gene_names import are_numbers, genes_from_var, may_name_genes
-from scvae_data.readers.hdf5 import open_file, reading
+from scvae_data.readers.hdf5 import reading
 from scvae_data.readers.matrices import StoredMatrix, find_matrix
-from scvae_data.readers.sums import added
+from scvae_data.readers.sums import added, named_slot, parts_of
+from scvae_data.readers.trees import COUNT_LAYERS, Tree, TreeFormat, open_tree
 from scvae_data.system.hdf5_guard import DEFAULT_LIMITS, Limits
 
-__all__ = ["COUNT_LAYERS", "H5adReader"]
+__all__ = ["AnnDataReader"]
 
 Strings = NDArray[np.object_]
 
-COUNT_LAYERS = ("counts", "raw_counts", "count")
-"""Layers that hold counts by their name, in order of preference."""
 TYPE_COLUMN = re.compile(r"(feature[._ ]?types?|gbm|modality|type)([-._].*)?", re.IGNORECASE)
 """Columns that tell genes from other features, with what anndata adds to their names where it joins files."""
 
@@ -36,27 +35,35 @@ MISSING = ("nan", "NaN", "None", "NA", "<NA>")
 """How missing values are spelt where they became text."""
 
 
-class H5adReader:
-    """Reader of one H5AD file; see :class:`~scvae_data.readers.base.Reader`."""
+class AnnDataReader:
+    """Reader of one AnnData object, or what is laid out alike; see :class:`~scvae_data.readers.base.Reader`.
 
-    format = "h5ad"
+    Parameters
+    ----------
+    path
+        The file, or the folder of a Zarr store.
+    format
+        What holds the object.
+    limits
+        What it may ask for.
+    """
 
-    def __init__(self, path: Path, limits: Limits = DEFAULT_LIMITS) -> None:
+    def __init__(self, path: Path, format: TreeFormat = "h5ad", limits: Limits = DEFAULT_LIMITS) -> None:
         self.path = path
+        self.format = format
         self._limits = limits
-        self._file: Any = None
+        self._tree: Tree
         self._matrices: dict[str, StoredMatrix] = {}
         self._filters: dict[StoredFrame, FeatureFilter] = {}
 
     def __enter__(self) -> Self:
-        self._file = open_file(self.path, self._limits)
+        self._tree = open_tree(self.path, self.format, self._limits)
         try:
             with reading(self.path):
-                self._open_tables()
                 self._matrices = self._find_matrices()
                 self._check_sizes()
         except BaseException:
-            self._file.close()
+            self._tree.close()
             raise
         return self
 
@@ -65,12 +72,12 @@ class H5adReader:
     ) -> None:
         self._matrices = {}
         self._filters = {}
-        self._file.close()
+        self._tree.close()
 
     @property
     def n_obs(self) -> int:
         """Number of cells."""
-        return len(self._obs)
+        return len(self._tree.obs)
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -96,17 +103,17 @@ class H5adReader:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What is left out of the first matrix."""
+        """What is left out of the file and of its first matrix."""
         return self.notes_of(self.slots[0])
 
     def notes_of(self, slot: str) -> tuple[str, ...]:
-        """What is left out of a matrix."""
-        return self._filter_of(slot).notes
+        """What is left out of the file and of a matrix."""
+        return (*self._tree.notes, *self._filter_of(slot).notes)
 
     @property
     def obs_columns(self) -> tuple[str, ...]:
         """Names of the columns of ``obs``."""
-        return self._obs.columns
+        return self._tree.obs.columns
 
     def genes(self, slot: str) -> GeneTable:
         """Columns of ``slot`` that are genes; ``raw/X`` has its own."""
@@ -115,12 +122,12 @@ class H5adReader:
     def barcodes(self) -> NDArray[np.object_]:
         """Cell names as stored."""
         with reading(self.path):
-            return self._obs.index()
+            return self._tree.obs.index()
 
     def obs(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """Cell table with a RangeIndex."""
         with reading(self.path):
-            return self._obs.frame(columns)
+            return self._tree.obs.frame(columns)
 
     def storage(self, slot: str) -> Storage:
         """How the matrix in ``slot`` is stored."""
@@ -138,14 +145,7 @@ class H5adReader:
 
     def find_slot(self, name: str) -> str:
         """The slot that ``X``, ``raw``, ``layers/NAME`` or ``sum:NAME+NAME`` names."""
-        slot = "raw/X" if name == "raw" else name
-        for part in parts_of(slot):
-            if part not in self._matrices:
-                held = ", ".join(self._matrices) or "no matrix"
-                raise InputError(
-                    self.path, "no_counts", f"input.counts={name}: there is no {part}; the file has {held}; name these"
-                )
-        return slot
+        return named_slot(self.path, name, list(self._matrices))
 
     def blocks(self, slot: str, *, max_elements: int = DEFAULT_MAX_ELEMENTS) -> Iterator[CsrBlock]:
         """Rows of ``slot`` in order."""
@@ -155,22 +155,12 @@ class H5adReader:
             for block in added(self.path, parts) if len(parts) > 1 else parts[slot]:
                 yield self._filter_of(slot).apply(block)
 
-    def _open_tables(self) -> None:
-        uns = self._file.get("uns")
-        self._obs = StoredFrame(self.path, self._file["obs"], uns)
-        self._var = StoredFrame(self.path, self._file["var"], uns)
-        raw_var = self._file.get("raw/var", self._file.get("raw.var"))
-        self._raw_var = None if raw_var is None else StoredFrame(self.path, raw_var, uns)
-
     def _find_matrices(self) -> dict[str, StoredMatrix]:
-        nodes = {f"layers/{name}": self._file.get(f"layers/{name}") for name in COUNT_LAYERS}
-        nodes["raw/X"] = self._file.get("raw/X", self._file.get("raw.X"))  # "raw.X": anndata before 0.7
-        nodes["X"] = self._file.get("X")
-        found = {slot: find_matrix(self.path, node) for slot, node in nodes.items() if node is not None}
-        for name, node in self._file.get("layers", {}).items():
-            if f"layers/{name}" not in found:
-                with suppress(InputError):  # no matrix of numbers, and none of those that counts are looked for in
-                    found[f"layers/{name}"] = find_matrix(self.path, node)
+        found = {}
+        for slot, node in self._tree.nodes.items():
+            usual = slot in ("X", "raw/X") or slot.removeprefix("layers/") in COUNT_LAYERS
+            with nullcontext() if usual else suppress(InputError):  # another layer may be no matrix of numbers
+                found[slot] = find_matrix(self.path, node)
         return {slot: matrix for slot, matrix in found.items() if matrix is not None}
 
     def _check_sizes(self) -> None:
@@ -207,25 +197,14 @@ class H5adReader:
         with reading(self.path):
             if (types := stored_types(frame)) is not None:
                 return types
-            other = self._var if frame is self._raw_var else self._raw_var
+            other = self._tree.var if frame is self._tree.raw_var else self._tree.raw_var
             if other is None or (types := stored_types(other)) is None:
                 return None
             type_of = dict(zip(other.index(), types, strict=True))
             return np.array([type_of.get(name, "") for name in frame.index()], dtype=object)
 
     def _var_of(self, slot: str) -> StoredFrame:
-        return self._raw_var if slot == "raw/X" and self._raw_var is not None else self._var
-
-
-def parts_of(slot: str) -> list[str]:
-    """The matrices that a slot is made of: itself, or the layers of a sum.
-
-    >>> parts_of("raw/X"), parts_of("sum:spliced+unspliced")
-    (['raw/X'], ['layers/spliced', 'layers/unspliced'])
-    """
-    if not slot.startswith("sum:"):
-        return [slot]
-    return [name if name == "X" else f"layers/{name}" for name in slot.removeprefix("sum:").split("+")]
+        return self._tree.raw_var if slot == "raw/X" and self._tree.raw_var is not None else self._tree.var
 
 
 def stored_types(frame: StoredFrame) -> Strings | None:

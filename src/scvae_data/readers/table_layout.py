@@ -1,0 +1,211 @@
+"""The first lines of a table of counts in; its separator, header and columns of text and of numbers out."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from scvae_data.errors import InputError
+from scvae_data.readers.feature_table import is_running_number
+from scvae_data.readers.gene_names import are_numbers, may_name_genes
+from scvae_data.readers.mtx_text import open_text, reading_text
+from scvae_data.wording import counted
+
+__all__ = ["TableLayout", "decoded", "is_of_cells", "read_layout"]
+
+SEPARATORS = ("\t", ",", ";", " ")
+SAMPLED_LINES = 50
+MISSING = {"", "na", "nan", "null", "none", "#n/a"}
+PLACES = {
+    *("chr", "chrom", "chromosome", "seqname", "seqnames", "start", "end", "stop", "strand", "length", "width"),
+    *("gene_length", "exon_length", "effective_length", "gc_content", "entrezid", "entrez_id", "entrez"),
+}
+"""Columns of numbers that tell where a gene lies, as featureCounts and annotations have them."""
+MEASURED = re.compile(
+    r"n_?(counts?|genes?|umis?|features?)([_ ]?(rna|by_counts))?|(log1p_)?(total|n_genes)_(counts|by_counts)\w*"
+    r"|(pct|percent|frac|fraction)[._ ]?(counts_)?(mt|mito|ribo|hb)\w*|total|sum|mean|n_cells(_by_counts)?"
+    r"|(rna_snn_)?res[._]?\d[\d.]*|seurat_clusters|louvain|leiden|clusters?|batch|sample|donor|patient|age"
+    r"|doublet_scores?|(tsne|umap|pca?)[_ -]\d+",
+    re.IGNORECASE,
+)
+"""Columns of numbers that describe cells, or sum up genes."""
+
+
+@dataclass(frozen=True)
+class TableLayout:
+    """What the lines of a table look like.
+
+    Parameters
+    ----------
+    separator
+        What stands between columns.
+    n_above
+        Lines above the first row: the header and what stands over it.
+    header
+        Name of each column, ``""`` for one of row names that has none.
+    texts
+        Columns that hold no counts: row names first.
+    counts
+        The others, without the running numbers that table writers put before every row.
+    """
+
+    separator: str
+    n_above: int
+    header: list[str]
+    texts: list[int]
+    counts: list[int]
+
+
+def read_layout(path: Path, max_bytes: int) -> TableLayout:
+    """Look at the first lines.
+
+    Raises
+    ------
+    InputError
+        ``not_single_cell`` if it is no table of numbers with names, ``unreadable`` if it is one that is not
+        understood, ``unsafe`` if a line is longer than ``max_bytes``.
+    """
+    lines = _first_lines(path, max_bytes)
+    n_above = _lines_above(lines)
+    separator, rows = _split(path, lines[n_above:])
+    header, rows = rows[0], rows[1:]
+    width = len(rows[0])
+    is_short = len(header) < width  # as R writes it: row names have no name
+    header = ["", *header] if is_short else header
+    columns = list(zip(*rows, strict=True))
+    first = _row_names(path, header, columns)
+    described = [holds_no_counts(*column) for column in zip(header, columns, strict=True)]
+    texts = [first, *(i for i in range(first + 1, width) if described[i])]
+    counts = [i for i in range(first + 1, width) if not described[i]]
+    if not counts:
+        raise InputError(
+            path,
+            "not_single_cell",
+            "a table without a column of counts: all are text, or called as descriptions are; leave it out",
+        )
+    _check_header(path, [header[i] for i in counts], is_short)
+    return TableLayout(separator, n_above + 1, header, texts, counts)
+
+
+def is_number(text: str) -> bool:
+    """Whether a field is a number, missing ones not counted."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _first_lines(path: Path, max_bytes: int) -> list[str]:
+    lines: list[str] = []
+    with reading_text(path), open_text(path) as file:
+        while len(lines) < SAMPLED_LINES and (line := file.readline(max_bytes + 1)):
+            if len(line) > max_bytes:
+                raise InputError(path, "unsafe", f"a line is longer than input.max_table_bytes={max_bytes}; not read")
+            if not lines and line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                raise InputError(path, "unreadable", "a table in UTF-16; save it as UTF-8")
+            lines.append(decoded(line.removeprefix(codecs.BOM_UTF8) if not lines else line).rstrip("\r\n"))
+    return lines
+
+
+def decoded(text: bytes) -> str:
+    """Text of names: UTF-8, or Latin-1, from before that was the rule."""
+    try:
+        return text.decode("utf-8")
+    except UnicodeDecodeError:
+        return text.decode("latin-1")
+
+
+def _lines_above(lines: Sequence[str]) -> int:
+    """How many lines stand over the header: empty ones, comments, and the one that tells Excel the separator."""
+    n = 0
+    while n < len(lines) - 1 and (
+        not lines[n].strip() or re.fullmatch(r'"?sep=."?', lines[n]) or _is_comment(lines[n], lines[-1])
+    ):
+        n += 1
+    return n
+
+
+def _is_comment(line: str, row: str) -> bool:
+    """Whether a line with ``#`` is none of the table's: a header would have its separators."""
+    mark = max(SEPARATORS, key=row.count)
+    return line.startswith("#") and not 0 < line.count(mark) >= row.count(mark) - 1
+
+
+def _split(path: Path, lines: Sequence[str]) -> tuple[str, list[list[str]]]:
+    """What separates columns, by which all rows have as many fields and the header as many, or one less."""
+    found: dict[str, list[list[str]]] = {}
+    lines = [line for line in lines if line.strip()]
+    for separator in (mark for mark in SEPARATORS if mark in lines[-1]):
+        with suppress(csv.Error):  # a field that is too long: not separated by this
+            rows = [[field.strip() for field in row] for row in csv.reader(lines, delimiter=separator)]
+            widths = {len(row) for row in rows[1:]}
+            if len(widths) == 1 and 0 <= (width := widths.pop()) - len(rows[0]) <= 1 and width > 1:
+                found[separator] = rows
+    if not found:
+        raise InputError(
+            path,
+            "not_single_cell",
+            "a text file that is no table: lines have not the same number of columns by any of tab, comma, semicolon "
+            "and blank; give a table of counts with a header",
+        )
+    separator = max(found, key=lambda mark: len(found[mark][1]))  # of equally many the first
+    return separator, found[separator]
+
+
+def holds_no_counts(name: str, values: Sequence[str]) -> bool:
+    """Whether a column is text, or numbers that describe genes or cells by its name."""
+    given = [value for value in values if value.lower() not in MISSING]
+    is_text = not given or 2 * sum(map(is_number, given)) < len(given)
+    return is_text or name.lower() in PLACES or MEASURED.fullmatch(name) is not None
+
+
+def _row_names(path: Path, header: Sequence[str], columns: Sequence[Sequence[str]]) -> int:
+    """The column that names rows: the first, or the second behind running numbers."""
+    if len(columns) > 2 and is_running_number(columns[0]) and not any(map(is_number, columns[1])):
+        return 1
+    if any(map(is_number, columns[0])) and not _may_be_row_names(header[0], columns[0]):
+        raise InputError(
+            path,
+            "not_single_cell",
+            f"a table whose first column ({header[0]!r}: {', '.join(columns[0][:3])} …) holds counts, not names; write "
+            "the table with its row names",
+        )
+    return 0
+
+
+def _may_be_row_names(name: str, values: Sequence[str]) -> bool:
+    """Whether numbers are names: they all differ, and nothing else, such as a gene, stands above them."""
+    return len(set(values)) == len(values) and (not name or may_name_genes(name) or is_of_cells(name))
+
+
+def is_of_cells(name: str) -> bool:
+    """Whether a column is called as one of names of cells is."""
+    return re.sub(r"[\W_]", "", name.lower()) in {
+        *("cell", "cells", "cellid", "cellids", "cellname", "cellnames", "cellbarcode", "cellbarcodes", "barcode"),
+        *("barcodes", "obsnames", "well", "wells", "cb", "xc", "sample", "samples", "samplename", "sampleid"),
+    }
+
+
+def _check_header(path: Path, names: Sequence[str], is_short: bool) -> None:
+    """Refuse a first line that is a row of counts, where numbers repeat, or that lacks a name not of row names."""
+    n_twice = len(names) - len(set(names))
+    if n_twice and are_numbers(names):
+        raise InputError(
+            path,
+            "not_single_cell",
+            f"a table without a header: its first line has {counted(n_twice, 'number')} twice; "
+            "write the names of its columns above it",
+        )
+    if is_short and not re.search(r"\d", names[0]) and (may_name_genes(names[0]) or is_of_cells(names[0])):
+        raise InputError(
+            path,
+            "unreadable",
+            f"the header has a name less than there are columns, and {names[0]!r} stands above numbers; add the name "
+            "that is missing",
+        )
