@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from scvae_data.processing.scan.cells import FileCells
+from scvae_data.processing.scan.chemistry import MOST_LOOKED_AT, chemistry_of
 from scvae_data.processing.scan.doublets import Doublets
 from scvae_data.processing.scan.knee import AMBIENT_COUNTS, find_knee
 from scvae_data.readers.base import CsrBlock
@@ -19,6 +20,8 @@ __all__ = ["Experiments"]
 
 FAR_BELOW = 0.1
 """Barcodes with a smaller share of the inflection's counts lie far below it."""
+MOST = 0.5
+"""A matrix with a larger share of barcodes far below the inflection, or without a second count, is one of droplets."""
 
 
 class Experiments:
@@ -80,14 +83,15 @@ class Experiments:
         lost
             Cells that each rule drops, per experiment.
         """
-        order = np.argsort(self.cells.codes, kind="stable") if len(self.cells.experiments) > 1 else slice(None)
         ends = np.cumsum(np.bincount(self.cells.codes, minlength=len(self.cells.experiments)))
-        of_experiments = np.split(self._totals[order], ends[:-1])
+        of_experiments = np.split(np.argsort(self.cells.codes, kind="stable"), ends[:-1])
         found = []
-        for code, (name, totals) in enumerate(zip(self.cells.experiments, of_experiments, strict=True)):
-            facts = {"accession": name, "n_obs": len(totals), "lost": {rule: int(n[code]) for rule, n in lost.items()}}
+        for code, (name, rows) in enumerate(zip(self.cells.experiments, of_experiments, strict=True)):
+            facts = {"accession": name, "n_obs": len(rows), "lost": {rule: int(n[code]) for rule, n in lost.items()}}
             umis, left_out = int(self._umis[code]), int(self._left_out[code])
-            facts |= {"umis": umis, "umis_left_out": left_out, **ranked(totals)}
+            names = self.cells.names(rows[:: -(-len(rows) // MOST_LOOKED_AT)])
+            facts |= {"umis": umis, "umis_left_out": left_out, **ranked(self._totals[rows])}
+            facts["chemistry"] = chemistry_of([text.split(":", 1)[1] for text in names])
             if doublets:
                 n_scored, n_predicted = self._doublets[code].tolist()
                 facts |= {"n_scored": n_scored, "n_predicted": n_predicted, "unscored": doublets.faults.get(name, "")}
@@ -99,7 +103,10 @@ class Experiments:
 def ranked(totals: NDArray[np.int64]) -> dict[str, Any]:
     """Return what the counts of all barcodes of an experiment say."""
     n = max(len(totals), 1)
-    facts: dict[str, Any] = {"share_one_umi": float((totals == 1).sum()) / n}
+    facts: dict[str, Any] = {
+        "share_one_umi": float((totals == 1).sum()) / n,
+        "raw_droplets": float((totals <= 1).sum()) / n > MOST,
+    }
     if knee := find_knee(totals):
         facts |= {
             "knee": knee.knee,
@@ -108,4 +115,5 @@ def ranked(totals: NDArray[np.int64]) -> dict[str, Any]:
             "n_above_inflection": int((totals >= knee.inflection).sum()),
             "share_far_below": float((totals < FAR_BELOW * knee.inflection).sum()) / n,
         }
+        facts["raw_droplets"] |= facts["share_far_below"] > MOST
     return facts

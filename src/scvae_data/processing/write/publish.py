@@ -42,7 +42,7 @@ def publish(
     context: Context,
     plan: WritePlan,
     entries: Sequence[ChunkEntry],
-    dropped_cells: Mapping[str, Any],
+    tables: Mapping[str, Mapping[str, Any]],
     seconds: Mapping[str, float],
 ) -> Summary:
     """Write everything of a dataset directory but its chunks; a directory with an index is complete, so it comes last.
@@ -51,8 +51,8 @@ def publish(
     ----------
     entries
         Of all chunks.
-    dropped_cells
-        Of `write_dropped`.
+    tables
+        Of `write_tables`.
     seconds
         Wall time per stage.
     """
@@ -63,9 +63,9 @@ def publish(
     gene_facts = write_gene_list(directory, genes)
     n_bytes = sum(entry.bytes for entry in entries) + obs_facts.bytes + gene_facts.bytes
     peak_rss = max(peak_rss_bytes(), context.engine.peak_rss)
-    summary = summarise(context, plan, entries, n_bytes, seconds, peak_rss)
+    summary = summarise(context, plan, entries, n_bytes, seconds, tables, peak_rss)
     write_json(directory / CONFIG_FILE, provenance(context, plan.surveyed.files, genes.hash, decision.processing_id))
-    statistics = storage_statistics(summary, plan, entries, dropped_cells, accessions)
+    statistics = storage_statistics(summary, plan, entries, tables, accessions)
     write_json(directory / SUMMARY_FILE, statistics)
     chunking = settings.chunking
     write_index(
