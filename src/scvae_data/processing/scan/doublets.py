@@ -21,7 +21,7 @@ from scvae_data.processing.scan.qc_filter import OutlierBounds
 from scvae_data.processing.settings.qc import SCORE
 from scvae_data.readers.base import CsrBlock
 
-__all__ = ["LEAST_CELLS", "Doublets", "find_doublets", "scrublet"]
+__all__ = ["LEAST_CELLS", "Doublets", "find_doublets", "one_thread", "scrublet"]
 
 LEAST_CELLS = 31
 """Scrublet looks at 30 principal components, so at more cells than that."""
