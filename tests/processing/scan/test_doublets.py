@@ -16,12 +16,15 @@ import scipy.sparse as sp
 from tests.support.pipeline import NO_QC
 
 from scvae_data.errors import ConfigError
+from scvae_data.processing import pipeline
 from scvae_data.processing.engine.local import LocalEngine
+from scvae_data.processing.finished.sources import compare_rows, find_sources
 from scvae_data.processing.scan import doublets
 from scvae_data.processing.settings import qc as settings_qc
 from scvae_data.processing.settings.qc import QcRules
 from scvae_data.simulate import simulate_files
 from scvae_data.store import Chunking, open_index
+from scvae_data.store.verify import chunk_fault
 
 Process = Callable[..., Any]
 Write = Callable[..., Path]
@@ -136,12 +139,55 @@ def test_where_scrublet_cannot_run(
     assert obs["doublet_score"].isna().all() and obs["predicted_doublet"].isna().all()
 
 
+def test_an_experiment_that_is_too_large_is_not_scored(
+    raw: list[Path], process: Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(doublets, "MOST_CELLS", 300)
+    with caplog.at_level(logging.WARNING):
+        process(raw[:1], **settings("score"))
+    assert "of its cells are kept, and 300 are the most that scrublet is run on" in caplog.text
+    assert of_file(tmp_path / "out", raw[0].name)["doublet_score"].isna().all()
+
+
+def test_more_cells_than_scanpy_compares_exactly_by_itself(raw: list[Path]) -> None:
+    counts = sp.csr_matrix(ad.read_h5ad(raw[0]).X, dtype=np.float32)
+    many = sp.vstack([counts] * 7, "csr")
+    assert many.shape[0] > 8192 / 3
+    scores, _ = doublets.scrublet(many, 0)
+    assert len(scores) == many.shape[0]
+    assert np.isfinite(scores).all()
+
+
 def test_the_same_bytes_from_any_engine(raw: list[Path], process: Process, tmp_path: Path) -> None:
     process(raw, tmp_path / "serial", **settings("drop"))
     process(raw[::-1], tmp_path / "local", engine=LocalEngine(2), **settings("drop"))
     for path in sorted((tmp_path / "serial").glob("*")):
         if path.suffix in (".h5", ".parquet") or path.name == "chunk_index.json":
             assert (tmp_path / "local" / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def test_stopped_and_resumed_or_damaged_and_built_again(
+    raw: list[Path], process: Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    process(raw, tmp_path / "clean", **settings("drop"))
+    expected = {path.name: path.read_bytes() for path in (tmp_path / "clean").glob("*") if path.suffix != ".json"}
+    with monkeypatch.context() as stopped:
+        stopped.setattr(pipeline, "write_tables", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            process(raw, **settings("drop"))
+    with monkeypatch.context() as scored_before:
+        scored_before.setattr(doublets, "scrublet", None)  # what was scored is not scored again
+        process(raw, resume=True, **settings("drop"))
+    assert {path.name: path.read_bytes() for path in out.glob("*") if path.suffix != ".json"} == expected
+    (out / "chunk_0001.h5").write_bytes(b"")
+    (out / "dropped_cells.parquet").unlink()
+    process(raw, resume=True, **settings("drop"))
+    assert {path.name: path.read_bytes() for path in out.glob("*") if path.suffix != ".json"} == expected
+    index = open_index(out)
+    assert [chunk_fault(index, number) for number in range(len(index.chunks))] == [None] * len(index.chunks)
+    assert list(compare_rows(index, find_sources(index, raw))) == []
 
 
 def test_a_column_of_the_inputs_keeps_its_name_unless_scores_are_asked_for(

@@ -25,6 +25,8 @@ __all__ = ["LEAST_CELLS", "Doublets", "find_doublets", "one_thread", "scrublet"]
 
 LEAST_CELLS = 31
 """Scrublet looks at 30 principal components, so at more cells than that."""
+MOST_CELLS = 50_000
+"""Scrublet compares all pairs of cells, and holds three times as many dense, 0.7 MB a cell at most."""
 GROUP_CELLS = 500_000
 
 KeptRows = Callable[[], Iterator[tuple[CsrBlock, NDArray[np.bool_]]]]
@@ -72,8 +74,8 @@ def find_doublets(cells: FileCells, kept_rows: KeptRows, seed: int) -> Doublets:
     for group in groups_of(n_obs):
         for code, (rows, counts) in gathered(cells, kept_rows, group).items():
             name = cells.experiments[code]
-            if len(rows) < LEAST_CELLS:
-                found.faults[name] = f"{len(rows)} of its cells are kept, and scrublet needs {LEAST_CELLS}"
+            if fault := unfit(len(rows)):
+                found.faults[name] = fault
                 continue
             try:
                 found.scores[rows], found.thresholds[name] = scrublet(counts, seed)
@@ -81,6 +83,18 @@ def find_doublets(cells: FileCells, kept_rows: KeptRows, seed: int) -> Doublets:
             except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
                 found.faults[name] = f"scrublet cannot be run: {' '.join(str(error).split())}"
     return found
+
+
+def unfit(n_cells: int) -> str:
+    """Say why an experiment of so many kept cells is not scored; empty if it is."""
+    if n_cells < LEAST_CELLS:
+        return f"{n_cells} of its cells are kept, and scrublet needs {LEAST_CELLS}"
+    if n_cells > MOST_CELLS:
+        return (
+            f"{n_cells:,} of its cells are kept, and {MOST_CELLS:,} are the most that scrublet is run on; they are "
+            "likely several samples: name each in the obs column srx_accession"
+        )
+    return ""
 
 
 def groups_of(n_obs: NDArray[np.int64]) -> list[NDArray[np.int64]]:
@@ -103,7 +117,7 @@ def groups_of(n_obs: NDArray[np.int64]) -> list[NDArray[np.int64]]:
 def gathered(
     cells: FileCells, kept_rows: KeptRows, group: NDArray[np.int64]
 ) -> dict[int, tuple[NDArray[np.int64], sp.csr_matrix]]:
-    """Return rows and counts, as they are stored, of the kept cells of some experiments."""
+    """Return rows and counts, as they are stored, of the kept cells of some experiments; none of too large ones."""
     rows: dict[int, list[NDArray[np.int64]]] = {code: [] for code in group.tolist()}
     parts: dict[int, list[sp.csr_matrix]] = {code: [] for code in group.tolist()}
     n_vars = 0
@@ -113,6 +127,9 @@ def gathered(
         for code in np.intersect1d(codes, group).tolist():
             at = np.flatnonzero(codes == code)
             rows[code].append(block.first_row + at)
+            if sum(map(len, rows[code])) > MOST_CELLS:
+                parts[code].clear()
+                continue
             entries = block.data.astype(np.float32), block.indices.astype(np.int32), block.indptr
             parts[code].append(sp.csr_matrix(entries, shape=(block.n_rows, n_vars))[at])
     empty = np.empty(0, np.int64)
@@ -136,7 +153,8 @@ def scrublet(counts: sp.csr_matrix, seed: int) -> tuple[NDArray[np.float64], flo
     adata = ad.AnnData(counts)
     with one_thread(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # each is of scanpy's own making
-        sc.pp.scrublet(adata, random_state=seed, verbose=False)
+        # Exact neighbours, as scanpy takes them by itself up to 2,730 cells: approximate ones depend on the threads.
+        sc.pp.scrublet(adata, random_state=seed, use_approx_neighbors=False, verbose=False)
     threshold = adata.uns["scrublet"].get("threshold")
     return adata.obs[SCORE].to_numpy(np.float64), None if threshold is None else float(threshold)
 
