@@ -15,6 +15,7 @@ import scanpy as sc
 import scipy.sparse as sp
 from tests.support.pipeline import NO_QC
 
+from scvae_data.commands.why import why
 from scvae_data.errors import ConfigError
 from scvae_data.processing import pipeline
 from scvae_data.processing.engine.local import LocalEngine
@@ -217,3 +218,11 @@ def test_the_setting_is_part_of_what_a_directory_is(raw: list[Path], process: Pr
     assert "doublet_score" not in open_index(tmp_path / "out").obs_columns
     with pytest.raises(ConfigError, match="other settings"):
         process(raw, resume=True, **settings("score"))
+
+
+def test_why_a_doublet_was_dropped(raw: list[Path], process: Process, tmp_path: Path) -> None:
+    process(raw, **settings("drop"))
+    dropped = pd.read_parquet(tmp_path / "out" / "dropped_cells.parquet")
+    cell = dropped[dropped["rule"] == "doublet"].iloc[0]
+    said = why(tmp_path / "out", cell["accession"], cell["barcode"])
+    assert f"its doublet score is {cell['value']:.6g}, above {cell['threshold']:.6g}" in said

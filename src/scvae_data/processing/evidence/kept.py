@@ -50,7 +50,7 @@ def kept_facts(work: WorkFolder, scan: FileScan) -> list[KeptFacts]:
     """
     cells = read_cells(work, scan)
     hashes = np.load(work.scan(scan.number).hashes)
-    of_row = pd.Series(hashes[:, 0], index=hashes[:, 2].astype(np.int64))
+    cells["hash_row"] = pd.Index(hashes[:, 2].astype(np.int64)).get_indexer(cells["source_row"].astype(np.int64))
     groups = cells.groupby("accession", sort=False, observed=True).indices
     found = []
     for experiment in scan.experiments:
@@ -58,14 +58,14 @@ def kept_facts(work: WorkFolder, scan: FileScan) -> list[KeptFacts]:
         facts = facts_of(own)
         if experiment["raw_droplets"] and len(scan.experiments) == 1:
             facts["ambient_share"] = ambient_of(work, scan)
-        deep = own[own["source_row"].isin(of_row.index)]
+        deep = own[own["hash_row"] >= 0]
         texts = sequences(own["barcode"].tolist())
         named = texts != ""
         counts = own["total_counts"].to_numpy()
         found.append(
             KeptFacts(
                 facts,
-                Sketch.of(of_row.loc[deep["source_row"]].to_numpy(np.uint64), deep["total_counts"].to_numpy()),
+                Sketch.of(hashes[deep["hash_row"].astype(int), 0], deep["total_counts"].to_numpy()),
                 Sketch.of(hash_texts(texts[named]), counts[named]),
             )
         )
