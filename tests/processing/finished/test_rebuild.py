@@ -83,7 +83,7 @@ def test_only_the_damaged_file_is_built_again(
     # The table of dropped cells and those of genes are not needed to know what a cell is: they are written together
     # with the summary that lists them, or with every choice of genes.
     touched = {file for file in after if after[file] != before.get(file)} - set(OF_GENES)
-    together = {"dropped_cells.parquet", "chunk_summary.json"}
+    together = {"dropped_cells.parquet", "experiments.parquet", "chunk_summary.json"}
     assert touched <= (together if name in together else {name})
     assert not any(verify(copy, deep=True, against=paths).values())
     assert f"{name} built again" in str(summary)
