@@ -27,6 +27,7 @@ NOT_INSTALLED = {"scvi": "scvi-tools"}
 DISTRIBUTIONS = packages_distributions() | {name: [found] for name, found in NOT_INSTALLED.items()}
 NOT_IMPORTED = {
     "igraph": "imported by scanpy's leiden",
+    "scikit-image": "imported by scanpy's scrublet",
     "scvi-tools": "imported by whoever trains its models",
     "mypy": "make check",
     "pandas-stubs": "make check",

@@ -34,6 +34,7 @@ FLOORS = {
         "pipeline",
         "finished",
         "write",
+        "evidence",
         "decide",
         "scan",
         "survey",

@@ -20,6 +20,8 @@ import scipy.sparse as sp
 from scvae_data.errors import ConfigError
 from scvae_data.processing.engine.local import LocalEngine
 from scvae_data.processing.genes.reference import load_reference
+from scvae_data.processing.scan.doublets import one_thread
+from scvae_data.processing.settings.gene_classes import HAEMOGLOBIN
 from scvae_data.processing.settings.genes import GeneRules
 from scvae_data.processing.settings.qc import QcRules
 from scvae_data.store import Chunking
@@ -33,7 +35,8 @@ PBMC3K = "h5ad/pbmc3k_2700.h5ad"
 TOTALSEQ = "10x_h5/1k_PBMCs_TotalSeq_B_3p_LT_filtered_feature_bc_matrix.h5"
 MTX = "mtx/1k_pbmc_v2_chemistry"
 HEART = "10x_h5/heart_1k_v2_filtered_gene_bc_matrices_h5.h5"
-HAEMOGLOBIN = ["HBA1", "HBA2", "HBB", "HBD", "HBE1", "HBG1", "HBG2", "HBM", "HBQ1", "HBZ"]
+BONE_MARROW = "h5ad/mouse_bm_362.h5ad"
+HUMAN, MOUSE = (PBMC3K, TOTALSEQ, MTX), (HEART, BONE_MARROW)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +44,8 @@ def sources(shared_data: Path) -> dict[str, ad.AnnData]:
     """The files as scanpy reads them; var names are symbols, ``gene_ids`` the ids where a file has them."""
     found = {PBMC3K: ad.read_h5ad(shared_data / PBMC3K)}
     found[MTX] = sc.read_10x_mtx(shared_data / MTX, make_unique=False)
-    found[TOTALSEQ] = sc.read_10x_h5(shared_data / TOTALSEQ, gex_only=True)
+    found |= {name: sc.read_10x_h5(shared_data / name, gex_only=True) for name in (TOTALSEQ, HEART)}
+    found[BONE_MARROW] = ad.read_h5ad(shared_data / BONE_MARROW)
     for adata in found.values():
         adata.X = sp.csr_matrix(adata.X, dtype=np.float32)
     return found
@@ -50,11 +54,27 @@ def sources(shared_data: Path) -> dict[str, ad.AnnData]:
 @pytest.fixture(scope="module")
 def stored(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ad.AnnData]:
     """The three human files in one directory, and all its chunks as one AnnData."""
-    out = tmp_path_factory.mktemp("real") / "out"
-    paths = ",".join(str(shared_data / name) for name in (PBMC3K, TOTALSEQ, MTX))
+    return made([shared_data / name for name in HUMAN], tmp_path_factory.mktemp("real") / "out")
+
+
+@pytest.fixture(scope="module")
+def of_mouse(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ad.AnnData]:
+    """The same of two files of mouse."""
+    return made([shared_data / name for name in MOUSE], tmp_path_factory.mktemp("mouse") / "out")
+
+
+@pytest.fixture(scope="module")
+def scored(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ad.AnnData]:
+    """The human files with doublet scores, by two workers."""
+    out = tmp_path_factory.mktemp("scored") / "out"
+    return made([shared_data / name for name in HUMAN], out, "qc.doublets=score", "engine=local", "engine.n_workers=2")
+
+
+def made(paths: list[Path], out: Path, *settings: str) -> tuple[Path, ad.AnnData]:
+    """Files in one directory, and all its chunks as one AnnData."""
     subprocess.run(
-        [sys.executable, "process.py", "input=files", f"input.paths=[{paths}]", "chunk_size=1000",
-         f"paths.processed_dir={out}"],
+        [sys.executable, "process.py", "input=files", f"input.paths=[{','.join(map(str, paths))}]", "chunk_size=1000",
+         f"paths.processed_dir={out}", *settings],
         check=True, cwd=Path(__file__).parents[2], capture_output=True,
     )  # fmt: skip
     chunks = [ad.read_h5ad(path) for path in sorted(out.glob("chunk_*.h5"))]
@@ -63,7 +83,7 @@ def stored(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
     return out, together
 
 
-@pytest.mark.parametrize("name", [PBMC3K, TOTALSEQ, MTX])
+@pytest.mark.parametrize("name", HUMAN)
 def test_whole_rows_equal_their_source(
     name: str, sources: dict[str, ad.AnnData], stored: tuple[Path, ad.AnnData]
 ) -> None:
@@ -98,25 +118,47 @@ def reported(out: Path, source: ad.AnnData) -> pd.DataFrame:
     return report
 
 
-@pytest.mark.parametrize("name", [PBMC3K, TOTALSEQ, MTX])
+@pytest.mark.parametrize("name", [*HUMAN, *MOUSE])
 def test_qc_columns_equal_scanpy_to_the_last_bit(
-    name: str, sources: dict[str, ad.AnnData], stored: tuple[Path, ad.AnnData]
+    name: str, sources: dict[str, ad.AnnData], request: pytest.FixtureRequest
 ) -> None:
-    out, together = stored
-    cells = together[together.obs["source_file"] == name].obs
+    out, together = request.getfixturevalue("of_mouse" if name in MOUSE else "stored")
+    cells = together[together.obs["source_file"].isin([name, Path(name).name])].obs
     source = sources[name].copy()
-    source.var["mt"] = source.var_names.str.startswith("MT-")
     # A gene is of a class by its present symbol: files of other years call some ribosomal genes otherwise.
     report = reported(out, source)
-    present = pd.Series(load_reference("builtin").symbols(report["id"])).where(
-        lambda symbol: symbol != "", report["symbol"]
+    present = pd.Series(load_reference("builtin").symbols(report["id"].fillna(""))).where(
+        lambda symbol: symbol != "", report["symbol"].fillna(report["name"])
     )
+    written, present = pd.Series(source.var_names).str.upper(), present.str.upper()
+    haemoglobin = {symbol.upper() for symbol in HAEMOGLOBIN}
+    source.var["mt"] = written.str.startswith("MT-").to_numpy()
     source.var["ribo"] = present.str.startswith(("RPS", "RPL")).to_numpy()
-    source.var["hb"] = source.var_names.isin(HAEMOGLOBIN)
+    source.var["hb"] = present.isin(haemoglobin).to_numpy()
+    # Elsewhere they are those of the symbols as they are written.
+    assert (written.str.startswith(("RPS", "RPL")) != source.var["ribo"].to_numpy()).sum() < 20
+    assert set(written[written.isin(haemoglobin)]) <= set(written[source.var["hb"].to_numpy()])
     metrics, _ = sc.pp.calculate_qc_metrics(source, qc_vars=["mt", "ribo", "hb"], percent_top=(50,))
     expected = metrics.iloc[cells["source_row"].to_numpy()]
-    for column in [name for name in cells.columns if "counts" in name]:
+    columns = [name for name in cells.columns if "counts" in name]
+    assert len(columns) == 8
+    for column in columns:
         np.testing.assert_array_equal(cells[column].to_numpy(), expected[column].to_numpy(), err_msg=column)
+
+
+@pytest.mark.parametrize("name", HUMAN)
+def test_doublet_scores_equal_scanpy_to_the_last_bit(
+    name: str, sources: dict[str, ad.AnnData], scored: tuple[Path, ad.AnnData]
+) -> None:
+    cells = scored[1][scored[1].obs["source_file"] == name].obs.sort_values("source_row")
+    source = sources[name][cells["source_row"].to_numpy()].copy()
+    source.var_names_make_unique()
+    with one_thread():
+        sc.pp.scrublet(source, random_state=0)
+    np.testing.assert_array_equal(cells["doublet_score"].to_numpy(), source.obs["doublet_score"].to_numpy())
+    assert cells["predicted_doublet"].tolist() == source.obs["predicted_doublet"].tolist()
+    rates = pd.read_parquet(scored[0] / "experiments.parquet").set_index("source_file")["doublet_rate"]
+    assert rates[name] == source.obs["predicted_doublet"].mean()
 
 
 def test_symbols_share_columns_with_ids(stored: tuple[Path, ad.AnnData]) -> None:

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from scvae_data.errors import DamagedFileError, SelectionError
 from scvae_data.processing.decide.duplicates import DUPLICATE_RULE
 from scvae_data.processing.decide.stage import LATE_RULE
+from scvae_data.processing.settings.qc import DOUBLET_RULE
 from scvae_data.processing.write.dropped import DROPPED_FILE
 from scvae_data.store import SRX_COLUMN, DatasetIndex, open_index, read_json
 from scvae_data.store.files import expecting, open_plain
@@ -116,6 +117,8 @@ def reason(cell: dict[str, Any]) -> str:
         return f"dropped by keep_duplicates: it has the same counts as {cell['copy_of']}"
     if rule in WORDS:
         return f"dropped by {rule}: {WORDS[rule]}"
+    if rule == DOUBLET_RULE:
+        return f"dropped by qc.doublets=drop: its doublet score is {value:.6g}, above {threshold:.6g}"
     metric = rule[4:] if rule.startswith("mad_") else {"genes": "n_genes_by_counts", "counts": "total_counts"}.get(
         rule[4:], rule[4:]
     )  # fmt: skip

@@ -137,6 +137,8 @@ class FileScan:
         Paths of its sorted runs below the work folder, without suffix.
     bounds
         The outlier bounds used, see `OutlierBounds`.
+    experiments
+        What is known of each experiment of the file, in order of the accessions, see `Experiments.facts`.
     n_copies
         How many of the cells that the scan kept are dropped as copies of others; not in ``n_kept``.
     """
@@ -151,6 +153,7 @@ class FileScan:
     obs_kinds: dict[str, str]
     runs: list[str] = field(default_factory=list)
     bounds: list[dict[str, Any]] = field(default_factory=list)
+    experiments: list[dict[str, Any]] = field(default_factory=list)
     evidence: list[str] = field(default_factory=list)
     seconds: float = 0.0
     n_copies: int = 0

@@ -28,6 +28,7 @@ from scvae_data.processing.survey.corpus import survey_inputs
 from scvae_data.processing.survey.stage import survey
 from scvae_data.processing.write.chunks import write_chunks
 from scvae_data.processing.write.publish import publish
+from scvae_data.processing.write.tables import write_tables
 from scvae_data.store import INDEX_FILE
 from scvae_data.system.jit import compile_ahead
 
@@ -83,8 +84,9 @@ def make(context: Context) -> Summary:
         clear(context.directory)
     with timed(seconds, "write"):
         entries = write_chunks(context, plan)
+    tables = write_tables(context, plan)
     context.engine.close()
-    summary = publish(context, plan, entries, seconds)
+    summary = publish(context, plan, entries, tables, seconds)
     context.work.remove()
     return summary
 

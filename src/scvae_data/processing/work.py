@@ -42,6 +42,11 @@ class FileFolder:
         """Counts of each column of the file over all its cells, whether they are kept or not."""
         return self.path / "columns.npz"
 
+    @property
+    def empty(self) -> Path:
+        """Counts of each gene in barcodes that hold no cell; absent if there are none."""
+        return self.path / "empty.npz"
+
     def gene_sums(self, *, without_copies: bool) -> Path:
         """Cells and counts of each gene, over all kept cells or without copies."""
         return self.path / ("genes-without-copies.npz" if without_copies else "genes.npz")

@@ -18,7 +18,15 @@ from scvae_data.readers.base import CsrBlock, GeneTable
 from scvae_data.readers.gene_names import ENSEMBL_GENE, looks_ensembl
 from scvae_data.wording import counted
 
-__all__ = ["GENE_EXPRESSION", "FeatureFilter", "empty_cell_table", "keep_gene_expression", "kind_of_type", "says_types"]
+__all__ = [
+    "GENE_EXPRESSION",
+    "FeatureFilter",
+    "dropped_features",
+    "empty_cell_table",
+    "keep_gene_expression",
+    "kind_of_type",
+    "says_types",
+]
 
 GENE_EXPRESSION = "Gene Expression"
 Kind = Literal["gene", "other", "biotype", "unknown"]
@@ -43,6 +51,7 @@ SUMMARY = re.compile(
     re.IGNORECASE,
 )
 """Rows that HTSeq and STAR write after, or before, the genes."""
+DROPPED = re.compile(r"dropped (?P<n>[\d,]+) features? of type (?P<kind>.+)")
 TOTALSEQ = re.compile(r".+[_-]TotalSeq[_-]?[A-D]?", re.IGNORECASE)
 
 
@@ -139,6 +148,16 @@ def keep_gene_expression(path: Path, types: Strings | None, names: Strings) -> F
         raise InputError(path, "no_counts", f"no feature of type {GENE_EXPRESSION}, found {found}; leave the file out")
     notes = tuple(f"dropped {counted(n, 'feature')} of type {kind or '(none)'}" for kind, n in sorted(counts.items()))
     return FeatureFilter(keep, notes)
+
+
+def dropped_features(notes: Iterable[str]) -> dict[str, int]:
+    """How many features of each type were dropped, as the notes of a filter say.
+
+    >>> dropped_features(["dropped 1,017 features of type Antibody Capture", "X is left out"])
+    {'Antibody Capture': 1017}
+    """
+    found = map(DROPPED.fullmatch, notes)
+    return {match["kind"]: int(match["n"].replace(",", "")) for match in found if match}
 
 
 def gene_types(types: set[str]) -> set[str]:

@@ -72,7 +72,7 @@ def record_faults(index: DatasetIndex) -> dict[str, str | None]:
     summary, fault = _record(directory / SUMMARY_FILE, sizes)
     faults = {CONFIG_FILE: _record(directory / CONFIG_FILE, facts)[1], SUMMARY_FILE: fault}
     try:
-        for key in ("dropped_cells", "gene_statistics", "gene_report"):
+        for key in ("dropped_cells", "experiments", "gene_statistics", "gene_report"):
             if entry := (summary or {}).get(key):
                 name = check_plain_name(entry["file"])
                 faults[name] = file_fault(directory / name, int(entry["bytes"]), str(entry["sha256"]))

@@ -18,7 +18,7 @@ from scvae_data.processing.engine.local import LocalEngine
 from scvae_data.processing.settings.genes import HvgRules
 from scvae_data.processing.settings.qc import QcRules
 
-TABLES = ["dropped_cells.parquet", "gene_report.parquet"]
+TABLES = ["dropped_cells.parquet", "experiments.parquet", "gene_report.parquet"]
 RANKING = "gene_statistics.parquet"
 CANONICAL = ["chunk_0001.h5", "obs.parquet", "gene_list.json", *TABLES, RANKING]
 RECORDS = ["processing_config.json", "chunk_summary.json"]

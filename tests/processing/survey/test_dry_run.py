@@ -17,6 +17,7 @@ from tests.support.pipeline import position_counts, settings_for
 from scvae_data.processing.engine.base import SerialEngine
 from scvae_data.processing.settings.genes import GeneRules, ListRules
 from scvae_data.processing.settings.inputs import SimulatedInput
+from scvae_data.processing.settings.qc import QcRules
 from scvae_data.processing.survey import dry_run as module
 from scvae_data.processing.survey.dry_run import DryRun, dry_run
 from scvae_data.store import Chunking
@@ -84,6 +85,36 @@ def test_what_would_stop_the_run_is_said(write_raw: Write, tmp_path: Path) -> No
         tmp_path / "out",
     )
     assert found.stops.startswith("mixed species: human (1 file, e.g. SRX1.h5ad), mouse (1 file")
+
+
+def test_notes_and_warnings_are_told_by_kind(write_raw: Write, tmp_path: Path) -> None:
+    paths = []
+    for number in range(30):
+        path = write_raw(f"SRX{number:02d}.h5ad", position_counts(6, 8), [f"g{n}" for n in range(8)])
+        adata = ad.read_h5ad(path)
+        adata.var["feature_types"] = ["Gene Expression"] * (6 - number % 3) + ["Antibody Capture"] * (2 + number % 3)
+        if number == 7:
+            adata.layers["spliced"], adata.layers["unspliced"] = adata.X, 5 * adata.X
+        adata.write_h5ad(path)
+        paths.append(path)
+    found = predicted(tmp_path / "out", paths, qc=QcRules())
+    text = str(found)
+    assert "    SRX00.h5ad and 29 more files: dropped 2 features of type Antibody Capture\n" in text
+    assert text.count("features of type Antibody Capture") == 1
+    assert "    WARNING: qc.max_pct_counts_mt could not be applied to SRX00.h5ad, " in text
+    assert "and 25 more files: no mitochondrial gene" in text
+    warning = next(line for line in found.notes if "SRX07" in line)
+    assert warning.startswith("WARNING: SRX07.h5ad: X equals layers/spliced; counts are left out")
+    assert found.notes.index(warning) == 1
+
+
+def test_only_some_kinds_of_notes_are_shown(files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    notes = [f"SRX{number}.h5ad: note {'x' * number}" for number in range(40)]
+    monkeypatch.setattr(module, "frequent_notes", lambda _: notes)
+    text = str(predicted(tmp_path / "out", files))
+    assert notes[module.MOST_NOTES - 1] in text
+    assert notes[module.MOST_NOTES] not in text
+    assert "… and 28 more kinds of notes" in text
 
 
 def test_a_directory_that_is_in_use_stops_the_run(files: list[Path], tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def decide(context: Context, surveyed: Surveyed, compared: Compared) -> Decided:
     settings, scans, universe = context.settings, compared.scans, surveyed.universe
     files = [file.source_file for file in surveyed.files]
     identity = context.processing_id(surveyed.files)
-    schema = decide_schema(settings.qc.metrics, [scan.obs_kinds for scan in scans])
+    schema = decide_schema(settings.qc.columns, [scan.obs_kinds for scan in scans])
     runs = [run for scan in scans for run in scan.sorted_runs]
     rows = SpooledRows(context.work, runs, schema.kinds, identity, context.collect)
     sums = sum_genes(context.work, universe, scans)

@@ -16,13 +16,12 @@ from scvae_data.errors import StoreError
 from scvae_data.processing.decide.decision import describe
 from scvae_data.processing.decide.stage import WritePlan
 from scvae_data.processing.engine.task import Task
-from scvae_data.processing.genes.report import REPORT_FILE
 from scvae_data.processing.run.context import Context
 from scvae_data.processing.run.records import provenance
 from scvae_data.processing.write.account import storage_statistics, summarise
 from scvae_data.processing.write.chunks import write_chunks, write_obs_of_chunks
-from scvae_data.processing.write.dropped import DROPPED_FILE
-from scvae_data.processing.write.publish import write_obs, write_tables
+from scvae_data.processing.write.publish import write_obs
+from scvae_data.processing.write.tables import TABLES, write_tables
 from scvae_data.store import GENE_LIST_FILE, OBS_FILE, SRX_COLUMN, ChunkEntry, DatasetIndex, write_gene_list, write_json
 from scvae_data.store.verify import CONFIG_FILE, SUMMARY_FILE, file_fault, listed, record_faults
 
@@ -76,7 +75,7 @@ def rebuild(
         write_obs_of_chunks(context, plan)
         facts, _, _ = write_obs(directory / OBS_FILE, context.work, decided.decision, index.chunks)
         check_same(index, OBS_FILE, facts.sha256, index.files[OBS_FILE].sha256)
-    if {SUMMARY_FILE, DROPPED_FILE, REPORT_FILE} & set(damaged):
+    if {SUMMARY_FILE, *TABLES} & set(damaged):
         write_statistics(context, index, plan, seconds)
     if CONFIG_FILE in damaged:
         record = provenance(context, plan.surveyed.files, decided.genes.hash, index.processing_id)
@@ -93,14 +92,14 @@ def check_same(index: DatasetIndex, name: str, sha256: str, wanted: str) -> None
 
 
 def write_statistics(context: Context, index: DatasetIndex, plan: WritePlan, seconds: Mapping[str, float]) -> None:
-    """Write the tables of cells and genes, and the summary of the directory."""
+    """Write the tables of cells, experiments and genes, and the summary of the directory."""
+    tables = write_tables(context, plan)
     entries = [with_stored_bytes(index, number) for number in range(len(index.chunks))]
     names = index.obs_columns[SRX_COLUMN].categories or ()
     n_cells = np.bincount(index.codes(SRX_COLUMN), minlength=len(names)).tolist()
     accessions = dict(zip(names, n_cells, strict=False))
     n_bytes = sum(facts[0] for facts in listed(index).values())
-    summary = summarise(context, plan, entries, n_bytes, seconds)
-    tables = write_tables(context, plan)
+    summary = summarise(context, plan, entries, n_bytes, seconds, tables)
     write_json(index.path / SUMMARY_FILE, storage_statistics(summary, plan, entries, tables, accessions))
 
 

@@ -29,7 +29,7 @@ __all__ = [
 WORK_FOLDER = ".work"
 DATASET = re.compile(
     CHUNK_FILE.pattern + r"|chunk_(index|summary)\.json|(gene_list|processing_config)\.json"
-    r"|(obs|dropped_cells)\.parquet"  # those of genes are replaced or removed when genes are chosen
+    r"|(obs|dropped_cells|experiments)\.parquet"  # those of genes are replaced or removed when genes are chosen
 )
 REPORTS = ("failure_report.json", "quarantine.txt")
 

@@ -32,6 +32,8 @@ class Summary:
         Damaged files of a finished directory that were built again.
     peak_rss
         Peak memory of the largest process, bytes.
+    experiments
+        How many experiments are flagged, and the worst of them, see `write_experiments`.
     unapplied
         Rules of quality control that could not be applied, and to which files.
     """
@@ -55,6 +57,7 @@ class Summary:
     rebuilt: Sequence[str] = ()
     duplicates: dict[str, Any] = field(default_factory=dict)
     unapplied: dict[str, list[str]] = field(default_factory=dict)
+    experiments: dict[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """Lay the summary out as aligned lines."""
@@ -74,6 +77,7 @@ class Summary:
             ("not kept", lost),
             *self._unapplied(),
             *self._copies(),
+            *self._flagged(),
             ("genes", f"{self.n_genes_in:,} in, {self.n_vars:,} kept"),
             ("chunks", f"{self.n_chunks:,} of {counted(self.chunk_size, 'cell')}"),
             ("size", f"{human_bytes(self.bytes)}, {self.bytes / max(self.nnz, 1):.2f} bytes per stored count"),
@@ -96,6 +100,18 @@ class Summary:
         keep = self.duplicates["keep"]
         done = {"all": "all are kept", "first": "the first of each is kept", "none": "none of them is kept"}[keep]
         return [("copies", f"{n_copies:,} cells have the counts of another cell; {done} (keep_duplicates={keep})")]
+
+    def _flagged(self) -> list[tuple[str, str]]:
+        """Say how many experiments are odd, and what to do about the worst; none, no row."""
+        if not self.experiments.get("n_flagged"):
+            return []
+        times = ", ".join(f"{name} {n:,}" for name, n in self.experiments["flags"].items())
+        told = f"{self.experiments['n_flagged']:,} of {counted(self.experiments['n'], 'experiment')} ({times})"
+        rows = [("flagged", f"{told}; all in {shown(self.processed_dir / self.experiments['file'])}")]
+        for one in self.experiments["worst"]:
+            what = "; ".join(f"{name}: {remedy}" for name, remedy in one["flags"].items())
+            rows.append(("", f"{one['srx_accession']} ({one['source_file']}): {what}"))
+        return rows
 
 
 def shown(path: Path) -> str:

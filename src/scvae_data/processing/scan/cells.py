@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +56,10 @@ class FileCells:
         The file's own obs columns.
     accessions
         Accession of each cell, shape (n_obs,).
+    experiments
+        The distinct accessions, sorted.
+    codes
+        Position of each cell's accession among them, shape (n_obs,).
     names
         Function from row numbers to names that are unique in the directory.
     control
@@ -66,6 +70,8 @@ class FileCells:
 
     obs: InputObs
     accessions: NDArray[np.object_]
+    experiments: list[str]
+    codes: NDArray[np.int64]
     names: Any
     control: NDArray[np.bool_] | None
     unmatched: dict[str, Any]
@@ -104,8 +110,14 @@ def read_cells(job: ScanJob, file: InputFacts, reader: Reader, number: int, rank
     if job.obs_table:
         of_cells = accessions if file.accession is None else None
         joined = join(file.path, job.work.obs_rows(number), of_cells, reader.barcodes())
-    obs = input_obs(reader, file, job.obs_columns, job.numeric_columns, joined.frame)
-    return FileCells(obs, accessions, names, control_mask(job.control, file, reader, joined.frame), joined.unmatched)
+    obs = input_obs(reader, file, job.obs_columns, job.numeric_columns, joined.frame, job.qc.columns)
+    if file.accession is not None:
+        experiments, codes = [file.accession], np.broadcast_to(np.int64(0), (reader.n_obs,))
+    else:
+        codes, distinct = pd.factorize(accessions, sort=True)
+        experiments = distinct.tolist()
+    control = control_mask(job.control, file, reader, joined.frame)
+    return FileCells(obs, accessions, experiments, codes, names, control, joined.unmatched)
 
 
 def control_mask(
@@ -134,26 +146,35 @@ def input_obs(
     columns: Sequence[str] | None,
     numeric: Sequence[str],
     joined: pd.DataFrame,
+    ours: Sequence[str] = (),
 ) -> InputObs:
-    """Read the wanted obs columns of a file: the manifest's values, then the table's of cells, then the file's own."""
+    """Read the wanted obs columns of a file: the manifest's values, then the table's of cells, then the file's own.
+
+    Parameters
+    ----------
+    numeric
+        Columns that are wanted as numbers.
+    ours
+        Names of what is measured of cells in this run.
+    """
     wanted = [name for name in file.obs_columns if columns is None or name in columns]
     wanted = [name for name in wanted if name != file.accession_column]
     frame = reader.obs(wanted)
     extra = {name: value for name, value in file.obs_values.items() if columns is None or name in columns}
     taken: dict[str, pd.Series] = {}
     for name, value in extra.items():
-        taken[free_name(name, taken)] = pd.Series([value] * reader.n_obs)
+        taken[free_name(name, {*ours, *taken})] = pd.Series([value] * reader.n_obs)
     for name in joined.columns:
         if columns is None or name in columns:
-            taken[free_name(name, taken)] = joined[name]
+            taken[free_name(name, {*ours, *taken})] = joined[name]
     for name in wanted:
         series = frame[name].reset_index(drop=True)
-        taken[free_name(name, taken)] = numbers(series, file.path, name) if name in numeric else series
+        taken[free_name(name, {*ours, *taken})] = numbers(series, file.path, name) if name in numeric else series
     kinds = {name: kind_of(series) for name, series in taken.items()}
     return InputObs(pd.DataFrame(taken, index=pd.RangeIndex(reader.n_obs)), kinds)
 
 
-def free_name(name: str, taken: Mapping[str, Any]) -> str:
+def free_name(name: str, taken: Container[str]) -> str:
     """Return the column's name, with ``orig_`` before it while it is one of ours or taken; HDF5 forbids slashes."""
     name = name.replace("/", "_") or "unnamed"
     while is_ours(name) or name in taken:
@@ -167,10 +188,15 @@ def spooled_obs(cells: ScannedCells, names: NDArray[np.object_], file_number: in
         "obs_name": pa.array(names, pa.string()),
         "file_number": pa.array(np.full(len(names), file_number, np.int32)),
         **{column.name: pa.array(column.values(cells)).cast(column.arrow_type) for column in our_columns("scan")},
-        **{name: pa.array(cells.metrics[name].to_numpy()) for name in cells.metrics.columns},
+        **{name: column_of(cells.metrics[name]) for name in cells.metrics.columns},
         **{name: own.column(name) for name in own.column_names},
     }
     return pa.table(columns)
+
+
+def column_of(metric: pd.Series) -> pa.Array:
+    """Return a metric as it is spooled: NaN stays a number, only what is neither true nor false is null."""
+    return pa.array(metric) if metric.dtype == "boolean" else pa.array(metric.to_numpy())
 
 
 def cell_names(reader: Reader, file: InputFacts, rank: int) -> tuple[NDArray[np.object_], Any]:

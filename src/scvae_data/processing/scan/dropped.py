@@ -15,7 +15,8 @@ from scvae_data.store import SRX_COLUMN
 
 __all__ = ["DroppedWriter", "dropped_schema", "dropped_table", "table_of_obs"]
 
-INTEGERS = {"total_counts": pa.int64(), "n_genes_by_counts": pa.int32()}
+TYPES = {"total_counts": pa.int64(), "n_genes_by_counts": pa.int32(), "predicted_doublet": pa.bool_()}
+NULLABLE = ("value", "threshold", "predicted_doublet")
 
 
 def dropped_schema(metrics: Sequence[str]) -> pa.Schema:
@@ -34,7 +35,7 @@ def dropped_schema(metrics: Sequence[str]) -> pa.Schema:
         ("threshold", pa.float64()),
         ("copy_of", pa.string()),
     ]
-    return pa.schema([*fields, *((name, INTEGERS.get(name, pa.float64())) for name in metrics)])
+    return pa.schema([*fields, *((name, TYPES.get(name, pa.float64())) for name in metrics)])
 
 
 def dropped_table(
@@ -65,9 +66,9 @@ def dropped_table(
         absent if copy_of is None else copy_of, *(metrics[name].to_numpy() for name in metrics.columns),
     ]  # fmt: skip
     arrays = [
-        pa.array(column, field.type, from_pandas=field.name in ("value", "threshold"))
+        pa.array(column, field.type, from_pandas=field.name in NULLABLE)
         if not isinstance(column, np.ndarray)
-        else pa.array(column, from_pandas=field.name in ("value", "threshold")).cast(field.type)
+        else pa.array(column, from_pandas=field.name in NULLABLE).cast(field.type)
         for column, field in zip(columns, schema, strict=True)
     ]
     return pa.Table.from_arrays(arrays, schema=schema)
@@ -77,16 +78,16 @@ class DroppedWriter:
     """Append dropped cells to a file's table block by block; a file without any has no table."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         # A slot that turned out to hold no counts may have left its own.
-        self._path.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
         self._writer: Any = None
 
     def append(self, table: pa.Table) -> None:
         """Append cells."""
         if self._writer is None:
             options = pa.ipc.IpcWriteOptions(compression="lz4")
-            self._writer = pa.ipc.new_file(str(self._path), table.schema, options=options)
+            self._writer = pa.ipc.new_file(str(self.path), table.schema, options=options)
         self._writer.write_table(table)
 
     def close(self) -> None:

@@ -19,16 +19,20 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from scvae_data.errors import InputError
 from scvae_data.processing.engine.workers import release_memory
 from scvae_data.processing.facts import FileScan, InputFacts, SlotFacts
 from scvae_data.processing.scan.cells import read_cells
+from scvae_data.processing.scan.doublets import Doublets, find_doublets
+from scvae_data.processing.scan.experiments import Experiments
 from scvae_data.processing.scan.job import MappedGenes, ScanJob, table_genes
 from scvae_data.processing.scan.metrics import NotCounts, cell_metrics, checked
 from scvae_data.processing.scan.qc_filter import OutlierBounds, QcFilter, find_bounds
 from scvae_data.processing.scan.rows import SortedRuns
 from scvae_data.processing.settings.gene_classes import GENE_CLASSES
+from scvae_data.processing.settings.qc import SCORE
 from scvae_data.processing.sort.obs_schema import our_columns
 from scvae_data.readers.base import CsrBlock, Reader
 from scvae_data.readers.recognise import open_reader
@@ -38,7 +42,7 @@ from scvae_data.store.files import read_json, write_json
 __all__ = ["SlotScan", "scan_file"]
 
 # Raised where what a scan leaves changes: results of another version are made again.
-SPOOL_VERSION = 4
+SPOOL_VERSION = 5
 
 
 def scan_file(job: ScanJob, file: InputFacts, number: int, rank: int, meanings: Sequence[str]) -> FileScan:
@@ -133,15 +137,24 @@ class SlotScan:
         """Stream the slot's rows; raises `NotCounts` at the first value that is none."""
         if self.job.qc.outlier_metrics:
             self.filter.bounds = self._find_bounds()
+        doublets = self._find_doublets()
+        experiments = Experiments(self.cells, self.genes.gene_map, self.job.n_genes)
         totals = np.zeros(len(self.genes.names), np.int64)
         for whole in self._checked_blocks():
             totals += np.bincount(whole.indices, whole.data, len(totals)).astype(np.int64)
             block = self.genes.kept.apply(whole)
             metrics = cell_metrics(block, self.genes, self.tops)
-            self.runs.append(block, metrics, self.filter.keep(block.first_row, metrics))
+            if doublets:
+                rows = slice(block.first_row, block.first_row + block.n_rows)
+                metrics = doublets.join(metrics, rows, self.cells)
+            keep = self.filter.keep(block.first_row, metrics)
+            self.runs.append(block, metrics, keep)
+            experiments.append(whole, block, metrics, keep)
         self.runs.close()
         self.filter.close()
-        np.savez_compressed(self.job.work.scan(self.number).column_totals, counts=totals)
+        folder = self.job.work.scan(self.number)
+        experiments.save_empty(folder.empty)
+        np.savez_compressed(folder.column_totals, counts=totals)
         return FileScan(
             number=self.number,
             source_file=self.file.source_file,
@@ -153,8 +166,26 @@ class SlotScan:
             obs_kinds=self.cells.obs.kinds,
             unmatched=self.cells.unmatched,
             runs=self.runs.paths,
-            bounds=[asdict(bound) for bound in self.filter.bounds],
+            experiments=experiments.facts(self.filter.lost_by_experiment, doublets),
+            bounds=[asdict(bound) for bound in self.filter.bounds if bound.metric != SCORE],
         )
+
+    def _find_doublets(self) -> Doublets | None:
+        """Score the cells that pass all other rules, and make the thresholds bounds of the filter."""
+        job = self.job
+        if job.qc.doublets == "none":
+            return None
+        others = QcFilter(replace(job.qc, doublets="none"), self.cells, self.filter.dropped.path)
+        others.bounds = self.filter.bounds
+
+        def kept_rows() -> Iterator[tuple[CsrBlock, NDArray[np.bool_]]]:
+            for block in self._blocks():
+                metrics = cell_metrics(block, self.genes, self.tops)
+                yield block, others.judge(block.first_row, metrics)[1] == 0
+
+        doublets = find_doublets(self.cells, kept_rows, job.order.seed)
+        self.filter.bounds = [*self.filter.bounds, *doublets.bounds]
+        return doublets
 
     def _checked_blocks(self) -> Iterator[CsrBlock]:
         """Return the slot's rows, checked, block by block."""

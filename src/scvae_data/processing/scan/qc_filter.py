@@ -30,12 +30,28 @@ class QcFilter:
     def __init__(self, qc: QcRules, cells: FileCells, dropped: Path) -> None:
         self.qc, self.cells = qc, cells
         self.rules = (["not_control"] if cells.control is not None else []) + [rule.name for rule in qc.rules()]
-        self.lost = dict.fromkeys(self.rules, 0)
+        self._lost = np.zeros((len(cells.experiments), len(self.rules)), np.int64)
         self.bounds: Sequence[OutlierBounds] = []
         self.dropped = DroppedWriter(dropped)
 
+    @property
+    def lost(self) -> dict[str, int]:
+        """How many cells each rule dropped."""
+        return {rule: int(counts.sum()) for rule, counts in self.lost_by_experiment.items()}
+
+    @property
+    def lost_by_experiment(self) -> dict[str, NDArray[np.int64]]:
+        """How many cells each rule dropped of each experiment, in the order of `FileCells.experiments`."""
+        return dict(zip(self.rules, self._lost.T, strict=True))
+
     def keep(self, first_row: int, metrics: pd.DataFrame) -> NDArray[np.bool_]:
         """Return which rows are kept; count and list the others."""
+        judged, verdict = self.judge(first_row, metrics)
+        self._account(first_row, metrics, judged, verdict)
+        return np.asarray(verdict == 0)
+
+    def judge(self, first_row: int, metrics: pd.DataFrame) -> tuple[Judgement, NDArray[np.int64]]:
+        """Return the judgement of some rows by quality, and their verdicts: 0, or the number of a rule, from 1 on."""
         rows = slice(first_row, first_row + len(metrics))
         bounds = bounds_of_rows(self.bounds, self.cells.accessions[rows]) if self.bounds else None
         judged = self.qc.judge(metrics, bounds)
@@ -45,17 +61,15 @@ class QcFilter:
             verdict = np.where(verdict > 0, verdict + 1, 0)
             verdict[other] = 1
             judged.value[other] = judged.threshold[other] = np.nan
-        self._account(first_row, metrics, judged, verdict)
-        return np.asarray(verdict == 0)
+        return judged, verdict
 
     def _account(self, first_row: int, metrics: pd.DataFrame, judged: Judgement, verdict: NDArray[np.int64]) -> None:
-        """Count and list the rows that are dropped; a verdict is the number of a rule, from 1 on."""
-        for number, count in enumerate(np.bincount(verdict, minlength=len(self.rules) + 1)[1:]):
-            self.lost[self.rules[number]] += int(count)
+        """Count and list the rows that are dropped."""
         out = np.flatnonzero(verdict)
         if not len(out):
             return
         at = first_row + out
+        np.add.at(self._lost, (self.cells.codes[at], verdict[out] - 1), 1)
         rules = np.array(self.rules, object)[verdict[out] - 1]
         table = dropped_table(
             at, self.cells.names(at), self.cells.accessions[at].tolist(), rules.tolist(), metrics.iloc[out],

@@ -53,6 +53,7 @@ def scan(context: Context, surveyed: Surveyed) -> Scanned:
     check_cells_left(scanned.scans)
     warn_of_empty_files(scanned.scans)
     tell_unmatched(scanned.scans)
+    tell_unscored(scanned.scans)
     warn_of_losses(scanned.scans, context.settings.qc)
     of_files = {one.source_file: one.table for one in scanned.scans}
     qc = context.settings.qc
@@ -146,3 +147,24 @@ def tell_unmatched(scans: Sequence[FileScan], most: int = 5) -> None:
             "input.obs_table: %s in all, %s without a row, %s without a cell; chunk_summary.json lists them",
             counted(len(apart), "such file"), counted(n_cells, "cell"), counted(n_rows, "row"),
         )  # fmt: skip
+
+
+def tell_unscored(scans: Sequence[FileScan], most: int = 5) -> None:
+    """Warn of experiments whose doublets are not known."""
+    without = []
+    for scan in scans:
+        for one in scan.experiments:
+            if one.get("unscored"):
+                without.append(f"{scan.source_file} ({one['accession']}): {one['unscored']}; no doublet scores")
+            elif one.get("n_scored") and one["doublet_threshold"] is None:
+                without.append(
+                    f"{scan.source_file} ({one['accession']}): scrublet finds no threshold between its singlets and "
+                    "doublets; none is predicted"
+                )
+    for text in without[:most]:
+        log.warning("qc.doublets: %s", text)
+    if len(without) > most:
+        log.warning(
+            "qc.doublets: so it is with %s; experiments.parquet has all",
+            counted(len(without) - most, "more experiment"),
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,22 @@ from numpy.typing import NDArray
 from scvae_data.errors import ConfigError
 from scvae_data.processing.settings.gene_classes import GENE_CLASSES
 
-__all__ = ["SCALES", "Bounds", "Judgement", "QcRules", "Rule", "at_least", "at_most"]
+__all__ = [
+    "DOUBLET_RULE",
+    "SCALES",
+    "SCORE",
+    "Bounds",
+    "Judgement",
+    "QcRules",
+    "Rule",
+    "at_least",
+    "at_most",
+]
 
 # As it is, or times 1 / Phi^-1(3/4): the standard deviation where values are normal.
 SCALES = (1.0, 1.4826)
+DOUBLETS = ("none", "score", "drop")
+DOUBLET_RULE, SCORE, PREDICTED = "doublet", "doublet_score", "predicted_doublet"
 
 Bounds = Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
 """Metric to the least and the most allowed, one of each per row, float64."""
@@ -96,6 +109,10 @@ class QcRules:
         to the standard deviation of a normal distribution, as in R.
     require_rules
         A rule that cannot be applied to a file stops the run.
+    doublets
+        ``"score"``: the cells of each experiment that pass all other rules get the scores of
+        ``scanpy.pp.scrublet``, with the run's seed; ``"drop"``: those that it predicts to be doublets are dropped;
+        ``"none"``: neither.
 
     A limit is a field made by `at_least` or `at_most`: a subclass with one
     more has one more rule.
@@ -112,8 +129,14 @@ class QcRules:
     nmads: Mapping[str, float | None] | None = None
     mad_scale: float = 1.0
     require_rules: bool = False
+    doublets: str = "none"
 
     def __post_init__(self) -> None:
+        if self.doublets not in DOUBLETS:
+            raise ConfigError(f"qc.doublets={self.doublets!r} must be one of {', '.join(DOUBLETS)}")
+        if self.doublets != "none" and find_spec("skimage") is None:
+            needs = f"qc.doublets={self.doublets} needs scikit-image: "
+            raise ConfigError(f"{needs}pip install 'scvae-data[doublets]'")
         if any(top < 1 for top in self.percent_top):
             raise ConfigError(f"qc.percent_top={list(self.percent_top)} must hold numbers of genes, 1 or more")
         self._check_limits()
@@ -173,6 +196,11 @@ class QcRules:
         return names + [f"pct_counts_in_top_{top}_genes" for top in sorted(set(self.percent_top))]
 
     @property
+    def columns(self) -> list[str]:
+        """Names of all that is measured or predicted of a cell, in order."""
+        return self.metrics + ([] if self.doublets == "none" else [SCORE, PREDICTED])
+
+    @property
     def outlier_metrics(self) -> dict[str, float]:
         """The metrics whose outliers are dropped, with their number of deviations."""
         return {metric: n for metric, n in (self.nmads or {}).items() if n is not None}
@@ -194,13 +222,13 @@ class QcRules:
         Parameters
         ----------
         bounds
-            Of some cells, for the outlier rules; without them those rules allow everything.
+            Of some cells, for the rules of outliers and doublets; without them those rules allow everything.
         """
-        outliers = [
-            Rule(f"mad_{metric}", metric, *(() if bounds is None else bounds[metric]))
-            for metric in self.outlier_metrics
-        ]
-        return self.fixed_rules + outliers
+        names = {f"mad_{metric}": metric for metric in self.outlier_metrics}
+        if self.doublets == "drop":
+            names[DOUBLET_RULE] = SCORE
+        bounded = [Rule(name, metric, *(() if bounds is None else bounds[metric])) for name, metric in names.items()]
+        return self.fixed_rules + bounded
 
     def passes_minima(self, metrics: pd.DataFrame) -> NDArray[np.bool_]:
         """Return which rows are cells at all by the minimum rules: empty droplets say nothing about outliers."""

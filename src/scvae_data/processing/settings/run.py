@@ -59,6 +59,8 @@ class Settings:
             raise ConfigError(f"keep_duplicates={self.keep_duplicates!r} must be one of {', '.join(KEEP)}")
         if self.control is not None and not self.control.columns:
             raise ConfigError("control.column is an empty list; name the obs column that tells controls")
+        if self.qc.doublets != "none" and not 0 <= self.seed < 1 << 32:
+            raise ConfigError(f"seed={self.seed} must be from 0 to 2^32 - 1 for qc.doublets={self.qc.doublets}")
 
     def processing_id(self, genes: Mapping[str, Any], inputs: str) -> str:
         """Hash what the chunks depend on: settings and input content, not where, when or on how many cores.
@@ -75,6 +77,8 @@ class Settings:
         """
         qc = asdict(self.qc)
         del qc["require_rules"]  # whether a run stops, not what it makes
+        if self.qc.doublets == "none":  # not there, as in directories from before there was the key
+            del qc["doublets"]
         parts = [
             qc, genes, self.normalization, self.chunking, self.control,
             self.input.obs_columns, self.input.count_tolerance,

@@ -180,11 +180,14 @@ class ObsSchema:
             values = cells.table.column(column.name).to_numpy() if scanned else np.asarray(column.values(cells))
             columns[column.name] = categorical(values) if column.dtype == "category" else values.astype(column.dtype)
             if column.name == "source_row":
-                columns |= {name: cells.table.column(name).to_numpy() for name in self.metrics}
+                columns |= {name: self._metric(cells.table.column(name)) for name in self.metrics}
         for name, kind in self.kinds.items():
             columns[name] = self._values(name, kind, cells.table.column(name))
         names = pd.Index(cells.table.column("obs_name").to_numpy(zero_copy_only=False), name=None)
         return pd.DataFrame(columns, index=names)
+
+    def _metric(self, column: pa.ChunkedArray) -> Any:
+        return pd.array(column.to_pylist(), dtype="boolean") if pa.types.is_boolean(column.type) else column.to_numpy()
 
     def _values(self, name: str, kind: str, column: pa.ChunkedArray) -> Any:
         if kind == "int?":

@@ -19,10 +19,12 @@ from scvae_data.processing.genes.tables import load_table
 from scvae_data.processing.genes.wanted import read_gene_files, resolve
 from scvae_data.processing.run.directory import check_target
 from scvae_data.processing.run.losses import check_failures, failure_table
+from scvae_data.processing.run.rules import unapplied_rules
 from scvae_data.processing.run.summary import human_bytes
 from scvae_data.processing.settings.inputs import SimulatedInput
 from scvae_data.processing.settings.run import Settings
 from scvae_data.processing.survey.corpus import check_together
+from scvae_data.processing.survey.notes import frequent_notes
 from scvae_data.processing.survey.stage import Surveyed, check_rules, read_headers, table_columns
 from scvae_data.store import Chunking
 from scvae_data.wording import counted
@@ -40,6 +42,7 @@ SPOOL_BYTES = 2.0
 WORKER_BYTES = 500e6
 WRITE_BYTES = 20
 DENSE_SHARE = 0.1
+MOST_NOTES = 12
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,8 @@ class DryRun:
         All pairs of distinct gene tables, least shared first; of 300 tables at most.
     chunk_size
         Cells of a chunk.
+    notes
+        Kinds of notes and warnings on files, see `frequent_notes`.
     stops
         What would stop the run before any count is read; empty if nothing would.
     seconds, memory_bytes
@@ -76,6 +81,7 @@ class DryRun:
     species: dict[str, int]
     overlaps: list[Overlap]
     failed: list[FailedFile]
+    notes: list[str]
     stops: str
     n_chunks: int
     chunk_size: int
@@ -94,6 +100,10 @@ class DryRun:
             lines += ["  least shared:", *(f"    {line}" for line in least_shared(self.overlaps))]
         if self.n_files > 1 and self.failed:  # of a single file the error says it
             lines += ["  cannot be read:", failure_table(self.failed, indent=4)]
+        if self.notes:
+            lines += ["  noticed:", *(f"    {line}" for line in self.notes[:MOST_NOTES])]
+        if len(self.notes) > MOST_NOTES:
+            lines.append(f"    … and {counted(len(self.notes) - MOST_NOTES, 'more kind')} of notes")
         if not self.n_obs:
             return "\n".join(lines)
         lines += ["", "predicted, if every cell is kept", *laid_out(self._predicted()), "", *self._assumed()]
@@ -175,7 +185,14 @@ def dry_run(
                 resolve(gene_files.wanted, surveyed.universe)
 
         stops = refusal(checks)
-    return predict(surveyed, kinds, stops, settings.chunking, engine.n_workers, directory)
+        notes = [*unapplied_texts(surveyed, settings, tables), *frequent_notes(surveyed.files)]
+    return predict(surveyed, kinds, (stops, notes), settings.chunking, engine.n_workers, directory)
+
+
+def unapplied_texts(surveyed: Surveyed, settings: Settings, tables: Path) -> list[str]:
+    """Say which rules of quality control could not be applied to which files."""
+    of_files = {file.source_file: file.slot.table for file in surveyed.files}
+    return [f"WARNING: {one.text(tables)}" for one in unapplied_rules(settings.qc, surveyed.universe, of_files)]
 
 
 def refusal(checks: Callable[[], None]) -> str:
@@ -190,12 +207,12 @@ def refusal(checks: Callable[[], None]) -> str:
 def predict(
     surveyed: Surveyed,
     kinds: Mapping[str, str],
-    stops: str,
+    told: tuple[str, list[str]],
     chunking: Chunking,
     n_workers: int,
     directory: Path,
 ) -> DryRun:
-    """Add the headers up."""
+    """Add the headers up; ``told`` is what would stop the run, and the notes on files."""
     files, maps = surveyed.files, surveyed.universe.maps
     codec = chunking.compression if chunking.compression in WRITE_RATE else "gzip"  # of the user's own: not measured
     n_obs = sum(file.n_obs for file in files)
@@ -222,7 +239,8 @@ def predict(
         species=dict(sorted(Counter(name for file in files for name in file.slot.species).items())),
         overlaps=overlaps(files, surveyed.universe, kinds),
         failed=surveyed.failed,
-        stops=stops,
+        notes=told[1],
+        stops=told[0],
         n_chunks=-(-n_obs // chunking.chunk_size),
         chunk_size=chunking.chunk_size,
         compression=codec,

@@ -18,7 +18,7 @@ __all__ = ["storage_statistics", "summarise"]
 
 def summarise(
     context: Context, plan: WritePlan, entries: Sequence[ChunkEntry], n_bytes: int, seconds: Mapping[str, float],
-    peak_rss: int = 0,
+    tables: Mapping[str, Mapping[str, Any]], peak_rss: int = 0,
 ) -> Summary:  # fmt: skip
     """Bring together what every stage found.
 
@@ -28,11 +28,13 @@ def summarise(
         Size of the chunks, obs table and gene list.
     seconds
         Wall time per stage.
+    tables
+        Of `write_tables`.
     peak_rss
         Peak memory of the largest process, bytes.
     """
     scans, decided = plan.compared.scans, plan.decided
-    tables = {scan.source_file: scan.table for scan in scans}
+    of_files = {scan.source_file: scan.table for scan in scans}
     return Summary(
         context.directory,
         n_files=plan.surveyed.n_files,
@@ -50,7 +52,10 @@ def summarise(
         peak_rss=peak_rss,
         simulated=context.settings.input.simulated,
         duplicates=plan.compared.account,
-        unapplied={one.rule: one.files for one in unapplied_rules(context.settings.qc, plan.surveyed.universe, tables)},
+        experiments=dict(tables["experiments"]),
+        unapplied={
+            one.rule: one.files for one in unapplied_rules(context.settings.qc, plan.surveyed.universe, of_files)
+        },
     )
 
 
@@ -58,7 +63,7 @@ def storage_statistics(
     summary: Summary,
     plan: WritePlan,
     entries: Sequence[ChunkEntry],
-    tables: Mapping[str, Any],
+    tables: Mapping[str, Mapping[str, Any]],
     accessions: Mapping[str, int],
 ) -> dict[str, Any]:
     """Return the content of ``chunk_summary.json``, in columns: short at 10,000 chunks and 61,000 files.
@@ -66,7 +71,7 @@ def storage_statistics(
     Parameters
     ----------
     tables
-        Those that lie beside the chunks, of `write_tables`.
+        Of `write_tables`.
     accessions
         Cells per accession.
     """
@@ -101,7 +106,7 @@ def storage_statistics(
             "seconds": [round(scan.seconds, 3) for scan in scans],
         },
         **obs_table_account(scans),
-        **tables,
+        **{name: dict(table) for name, table in tables.items()},
         "duplicates": plan.compared.account,
         "unapplied_rules": summary.unapplied,
         "genes_classed": plan.surveyed.universe.classed,

@@ -37,7 +37,7 @@ def write_dropped(context: Context, scans: Sequence[FileScan]) -> dict[str, Any]
     scans
         Of all files in order of their names, with sorted runs whose totals over the kept genes are known.
     """
-    metrics = context.settings.qc.metrics
+    metrics = context.settings.qc.columns
     schema = dropped_schema(metrics).insert(1, pa.field("source_file", pa.string()))
     n_obs = 0
     with atomic_file(context.directory / DROPPED_FILE) as file:

@@ -13,14 +13,12 @@ import pyarrow.feather as feather
 from scvae_data.processing.decide.decision import Decision, describe
 from scvae_data.processing.decide.stage import WritePlan
 from scvae_data.processing.engine.workers import peak_rss_bytes
-from scvae_data.processing.genes.report import count_tables, write_report
 from scvae_data.processing.run.context import Context
 from scvae_data.processing.run.directory import remove_strays
 from scvae_data.processing.run.records import provenance
 from scvae_data.processing.run.summary import Summary
 from scvae_data.processing.work import WorkFolder
 from scvae_data.processing.write.account import storage_statistics, summarise
-from scvae_data.processing.write.dropped import write_dropped
 from scvae_data.store import (
     GENE_LIST_FILE,
     OBS_FILE,
@@ -37,13 +35,14 @@ from scvae_data.store import (
 )
 from scvae_data.store.verify import CONFIG_FILE, SUMMARY_FILE
 
-__all__ = ["publish", "write_obs", "write_tables"]
+__all__ = ["publish", "write_obs"]
 
 
 def publish(
     context: Context,
     plan: WritePlan,
     entries: Sequence[ChunkEntry],
+    tables: Mapping[str, Mapping[str, Any]],
     seconds: Mapping[str, float],
 ) -> Summary:
     """Write everything of a dataset directory but its chunks; a directory with an index is complete, so it comes last.
@@ -52,6 +51,8 @@ def publish(
     ----------
     entries
         Of all chunks.
+    tables
+        Of `write_tables`.
     seconds
         Wall time per stage.
     """
@@ -62,12 +63,10 @@ def publish(
     gene_facts = write_gene_list(directory, genes)
     n_bytes = sum(entry.bytes for entry in entries) + obs_facts.bytes + gene_facts.bytes
     peak_rss = max(peak_rss_bytes(), context.engine.peak_rss)
-    summary = summarise(context, plan, entries, n_bytes, seconds, peak_rss)
+    summary = summarise(context, plan, entries, n_bytes, seconds, tables, peak_rss)
     write_json(directory / CONFIG_FILE, provenance(context, plan.surveyed.files, genes.hash, decision.processing_id))
-    write_json(
-        directory / SUMMARY_FILE,
-        storage_statistics(summary, plan, entries, write_tables(context, plan), accessions),
-    )
+    statistics = storage_statistics(summary, plan, entries, tables, accessions)
+    write_json(directory / SUMMARY_FILE, statistics)
     chunking = settings.chunking
     write_index(
         directory,
@@ -90,17 +89,6 @@ def publish(
         ),
     )
     return summary
-
-
-def write_tables(context: Context, plan: WritePlan) -> dict[str, Any]:
-    """Write the tables that say what became of cells and genes; return name, size and checksum of each."""
-    scans, decided = plan.compared.scans, plan.decided
-    names = [decided.genes.names[at] if at >= 0 else None for at in decided.decision.gene_map]
-    tables = count_tables(context.work, scans)
-    return {
-        "dropped_cells": write_dropped(context, scans),
-        "gene_report": write_report(context.directory, context.work, plan.surveyed.universe, names, tables),
-    }
 
 
 def write_obs(
