@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from scvae_data.processing.genes.identity import identify, originals, row_numbers
-from scvae_data.processing.genes.names import infer_species
 from scvae_data.processing.genes.reference import Reference, load_reference
+from scvae_data.processing.genes.species import told_species
 from scvae_data.readers.base import GeneTable
 
 MTND1, TP53 = "ENSG00000198888", "ENSG00000141510"
@@ -135,4 +135,4 @@ def test_symbols_before_they_were_made_unique(symbols: list[str], own: Sequence[
     ],
 )
 def test_genomes_tell_species(names: list[str], species: list[str]) -> None:
-    assert infer_species(table(names)) == species
+    assert list(told_species(table(names), Reference())) == species

@@ -160,6 +160,6 @@ def test_the_order_of_files_does_not_matter() -> None:
 def test_no_reference_knows_nothing() -> None:
     empty = Reference()
     assert empty.symbols([A]) == [""]
-    assert not empty.knows([A]).any()
+    assert not empty.places
     assert not empty.book("human").current
     assert loose("HLA.A") == loose("hla-a")

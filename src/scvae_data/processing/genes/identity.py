@@ -9,13 +9,23 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
-from scvae_data.processing.genes.names import ENSEMBL, cleaned, genome_names, split_pair, unversioned, without_genome
+from scvae_data.processing.genes.names import (
+    LEAST_OF_A_GENOME,
+    MEMORY,
+    cleaned,
+    genome_names,
+    split_pair,
+    unversioned,
+    without_genome,
+)
 from scvae_data.processing.genes.reference import Reference
 from scvae_data.readers.base import GeneTable
 
-__all__ = ["Identities", "identify", "originals", "row_numbers"]
+__all__ = ["OTHER_SPECIES", "Identities", "identify", "originals", "row_numbers"]
 
+OTHER_SPECIES = "other species"
 MISSING = {"", "nan", "na", "n/a", "none", "null", "<na>", "#n/a", "#ref!", "#name?", "#value!", "#num!"}
 """What programs write where there is no name, in lower case."""
 MONTH = (
@@ -52,18 +62,23 @@ class Identities:
     symbols
         Their symbols, empty where a row has none.
     no_gene
-        Rows whose name says nothing of a gene: ``"no name"`` or ``"a date"``.
+        Rows that are no gene: ``"no name"``, ``"a date"`` or ``"other species"``.
     entrez
         Rows whose id is that of an Entrez id.
+    genomes
+        What stands before the names of a reference of several species.
     """
 
     ids: list[str]
     symbols: list[str]
     no_gene: dict[int, str]
     entrez: frozenset[int] = frozenset()
+    genomes: tuple[str, ...] = ()
 
 
-def identify(table: GeneTable, reference: Reference, own: Collection[str] = ()) -> Identities:
+def identify(
+    table: GeneTable, reference: Reference, own: Collection[str] = (), others: Collection[int] = ()
+) -> Identities:
     """Read the names of a gene table.
 
     Parameters
@@ -72,42 +87,51 @@ def identify(table: GeneTable, reference: Reference, own: Collection[str] = ()) 
         Tells ids that do not look like Ensembl's, and Entrez ids.
     own
         Symbols of genes that look like none, e.g. ``nan`` of the fly.
+    others
+        Rows of another species than the one that is kept.
     """
-    names = [cleaned(name) for name in table.names]
-    ids = [""] * len(names) if table.ids is None else [cleaned(gene_id) for gene_id in table.ids]
-    symbols = names if table.symbols is None else [cleaned(symbol) for symbol in table.symbols]
+    names = [*map(cleaned, table.names)]
+    ids = [""] * len(names) if table.ids is None else [*map(cleaned, table.ids)]
+    symbols = names if table.symbols is None else [*map(cleaned, table.symbols)]
     genomes = genome_names(symbols) or genome_names(names)
-    ids, bare = ([without_genome(text, genomes) for text in texts] for texts in (ids, symbols))
-    known = known_ids(reference, {*ids, *bare})
-    ids_are_ensembl = 2 * sum(gene_id in known for gene_id in ids) > len(ids)
+    bare, bare_names = symbols, names
+    if genomes:
+        ids, bare, bare_names = ([without_genome(text, genomes) for text in texts] for texts in (ids, symbols, names))
+    # Genes of two species may have one symbol.
+    keeps_genome = not others and several_genomes(symbols, bare, genomes)
+    is_known = reference.is_id
+    ids_are_ensembl = 2 * sum(map(is_known, ids)) > len(ids)
     rows = []
-    for gene_id, symbol, full, name in zip(ids, bare, symbols, names, strict=True):
-        if ids_are_ensembl and gene_id not in known:
+    for gene_id, symbol, full, name in zip(ids, bare, symbols, bare_names, strict=True):
+        if ids_are_ensembl and not is_known(gene_id):
             # A name among ids is a symbol, or both.
             text, gene_id = gene_id if symbol in ("", gene_id) else symbol, ""
         else:
-            text = symbol or ("" if gene_id else without_genome(name, genomes))
-        found, rest = (text, "") if text in known else split_pair(text)
-        # Genes of two genomes may have one symbol.
-        rows.append((unversioned(gene_id or found), full if len(genomes) > 1 and rest == symbol else rest))
+            text = symbol or ("" if gene_id else name)
+        found, rest = (text, "") if is_known(text) else split_pair(text)
+        rows.append((unversioned(gene_id or found), full if keeps_genome and rest == symbol else rest))
     entrez = entrez_ids([symbol if not gene_id else "" for gene_id, symbol in rows], reference)
-    rows = [(entrez[row], "") if row in entrez else pair for row, pair in enumerate(rows)]
+    for row in entrez:
+        rows[row] = entrez[row], ""
+    for row in others:
+        rows[row] = "", ""
     bases = originals([symbol for _, symbol in rows])
     no_gene = {
         row: kind
         for row, (gene_id, symbol) in enumerate(rows)
         if not gene_id and symbol not in own and (kind := no_name(symbol) or no_name(bases[row]))
     }
-    return Identities([row[0] for row in rows], [row[1] for row in rows], no_gene, frozenset(entrez))
+    no_gene |= dict.fromkeys(others, OTHER_SPECIES)
+    return Identities([row[0] for row in rows], [row[1] for row in rows], no_gene, frozenset(entrez), genomes)
 
 
-def known_ids(reference: Reference, names: Collection[str]) -> set[str]:
-    """Return which names are ids: Ensembl's by their form, others by the reference."""
-    others = [name for name in names if name and not ENSEMBL.match(name)]
-    of_reference = {name for name, is_id in zip(others, reference.knows(others), strict=True) if is_id}
-    return {name for name in names if ENSEMBL.match(name)} | of_reference
+def several_genomes(symbols: Sequence[str], bare: Sequence[str], genomes: Sequence[str]) -> bool:
+    """Whether the symbols of a table are of several genomes, one of which may have no name before its symbols."""
+    n_bare = sum(text == symbol for text, symbol in zip(bare, symbols, strict=True)) if genomes else 0
+    return len(genomes) > 1 or (bool(genomes) and n_bare >= LEAST_OF_A_GENOME * len(symbols))
 
 
+@lru_cache(MEMORY)
 def no_name(symbol: str) -> str:
     """Say what a text is that names no gene; empty if it may name one.
 
@@ -141,9 +165,21 @@ def row_numbers(table: GeneTable, reference: Reference) -> list[int]:
 
 def entrez_ids(symbols: Sequence[str], reference: Reference) -> dict[int, str]:
     """Return the id of each row whose name is an Entrez id; a single number among names may be one too."""
-    matches = [(row, match) for row, match in enumerate(map(NUMBER.fullmatch, symbols)) if match]
+    numbers = [(row, symbol) for row, symbol in enumerate(symbols) if symbol[:1].isdigit()]
+    matches = [(row, match) for row, symbol in numbers if (match := NUMBER.fullmatch(symbol))]
     found = {row: reference.of_entrez(match.group(1)) for row, match in matches}
     return {row: gene_id for row, gene_id in found.items() if gene_id}
+
+
+@lru_cache(MEMORY)
+def numbered(symbol: str) -> tuple[str, str, int]:
+    """Return what stands before the number that made a symbol unique, the mark between, and the number.
+
+    >>> numbered("TBCE-1"), numbered("TBCE")
+    (('TBCE', '-', 1), ('', '', 0))
+    """
+    match = MADE_UNIQUE.fullmatch(symbol)
+    return (match.group(1), symbol[len(match.group(1))], int(match.group(2))) if match else ("", "", 0)
 
 
 def originals(symbols: Sequence[str], own: Collection[str] = ()) -> list[str]:
@@ -165,12 +201,10 @@ def originals(symbols: Sequence[str], own: Collection[str] = ()) -> list[str]:
     there = set(symbols)
     found = []
     for symbol in symbols:
-        match = MADE_UNIQUE.fullmatch(symbol)
-        if match is None or symbol in own or match.group(1) not in there:
+        base, mark, number = numbered(symbol)
+        if not base or symbol in own or base not in there:
             found.append(symbol)
             continue
-        base, number = match.group(1), int(match.group(2))
-        mark = symbol[len(base)]
         follows = number == 1 or f"{base}{mark}{number - 1}" in there
         found.append(base if number and follows else symbol)
     return found

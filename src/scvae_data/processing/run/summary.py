@@ -32,6 +32,10 @@ class Summary:
         Damaged files of a finished directory that were built again.
     peak_rss
         Peak memory of the largest process, bytes.
+    species
+        The only one that is kept; None for all.
+    left_out
+        Files of other species.
     unapplied
         Rules of quality control that could not be applied, and to which files.
     """
@@ -55,6 +59,8 @@ class Summary:
     rebuilt: Sequence[str] = ()
     duplicates: dict[str, Any] = field(default_factory=dict)
     unapplied: dict[str, list[str]] = field(default_factory=dict)
+    species: str | None = None
+    left_out: Sequence[str] = ()
 
     def __str__(self) -> str:
         """Lay the summary out as aligned lines."""
@@ -72,6 +78,7 @@ class Summary:
              + (" (simulated demo)" if self.simulated else "")),
             ("cells", f"{self.n_obs_in:,} in, {self.n_obs:,} kept ({share:.1f} %)"),
             ("not kept", lost),
+            *self._of_species(),
             *self._unapplied(),
             *self._copies(),
             ("genes", f"{self.n_genes_in:,} in, {self.n_vars:,} kept"),
@@ -88,6 +95,13 @@ class Summary:
         """Say in one row which rules could not be applied; none, no row."""
         text = ", ".join(f"{rule} to {counted(len(files), 'file')}" for rule, files in self.unapplied.items())
         return [("no rule", f"could not be applied: {text}")] if text else []
+
+    def _of_species(self) -> list[tuple[str, str]]:
+        """Say in one row which species is kept alone; all, no row."""
+        if self.species is None:
+            return []
+        left_out = f"; {counted(len(self.left_out), 'file')} of other species left out" if self.left_out else ""
+        return [("species", f"{self.species} alone (genes.species){left_out}")]
 
     def _copies(self) -> list[tuple[str, str]]:
         """Say in one row how many cells equal another one; none, no row."""

@@ -59,6 +59,8 @@ class Settings:
             raise ConfigError(f"keep_duplicates={self.keep_duplicates!r} must be one of {', '.join(KEEP)}")
         if self.control is not None and not self.control.columns:
             raise ConfigError("control.column is an empty list; name the obs column that tells controls")
+        if self.qc.species != self.genes.species:
+            raise ConfigError(f"qc.species={self.qc.species} follows genes.species={self.genes.species}; set that one")
 
     def processing_id(self, genes: Mapping[str, Any], inputs: str) -> str:
         """Hash what the chunks depend on: settings and input content, not where, when or on how many cores.
@@ -75,6 +77,8 @@ class Settings:
         """
         qc = asdict(self.qc)
         del qc["require_rules"]  # whether a run stops, not what it makes
+        if self.qc.species is None:
+            del qc["species"], qc["min_pct_counts_species"]
         parts = [
             qc, genes, self.normalization, self.chunking, self.control,
             self.input.obs_columns, self.input.count_tolerance,

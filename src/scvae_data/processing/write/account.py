@@ -50,6 +50,8 @@ def summarise(
         peak_rss=peak_rss,
         simulated=context.settings.input.simulated,
         duplicates=plan.compared.account,
+        species=context.settings.genes.species,
+        left_out=[file.source_file for file in plan.surveyed.left_out],
         unapplied={one.rule: one.files for one in unapplied_rules(context.settings.qc, plan.surveyed.universe, tables)},
     )
 
@@ -101,6 +103,7 @@ def storage_statistics(
             "seconds": [round(scan.seconds, 3) for scan in scans],
         },
         **obs_table_account(scans),
+        **({"species": {"kept": summary.species, "files_left_out": list(summary.left_out)}} if summary.species else {}),
         **tables,
         "duplicates": plan.compared.account,
         "unapplied_rules": summary.unapplied,
