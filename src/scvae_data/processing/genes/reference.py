@@ -30,6 +30,7 @@ JOINED_BY = "|"
 """Between the entries of ``previous`` and ``aliases``."""
 
 
+@cache
 def loose(symbol: str) -> str:
     """Return what is left of a symbol when case and punctuation are not told apart.
 

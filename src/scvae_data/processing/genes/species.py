@@ -97,11 +97,9 @@ def told_species(table: GeneTable, reference: Reference) -> tuple[str, ...]:
     named = named_species(table, reference)
     votes = Counter(named)
     found = {name for name, n in votes.items() if name and n > LEAST_SHARE * table.n_vars}
+    if found and votes[""] >= LEAST_OF_A_GENOME * table.n_vars:
+        found.update(unnamed_species(table, named, reference))
     if found or table.symbols is None:
-        if table.symbols is not None and votes[""] >= LEAST_OF_A_GENOME * table.n_vars:
-            # One of the genomes may have no name before its symbols.
-            rest = {symbol for symbol, name in zip(bare_symbols(table), named, strict=True) if not name} - {""}
-            found.update(knowing(rest, reference))
         return tuple(sorted(found))
     symbols = bare_symbols(table)
     if mixed := species_of_symbols(symbols, reference):
@@ -109,6 +107,14 @@ def told_species(table: GeneTable, reference: Reference) -> tuple[str, ...]:
     human, mouse = (sum(symbol.startswith(marks) for symbol in symbols) for marks in (("MT-", "MT."), ("mt-", "mt.")))
     by_case = {"human": human, "mouse": mouse}
     return tuple(name for name, n in by_case.items() if n and n >= LEAST_OF_SYMBOLS * max(human, mouse))
+
+
+def unnamed_species(table: GeneTable, named: Sequence[str], reference: Reference) -> tuple[str, ...]:
+    """Return the species of the symbols that no genome stands before, in a table where one stands before others."""
+    names = [*map(cleaned, table.names if table.symbols is None else table.symbols)]
+    if not genome_names(names):
+        return ()
+    return knowing({name for name, species in zip(names, named, strict=True) if name and not species}, reference)
 
 
 def bare_symbols(table: GeneTable) -> list[str]:

@@ -15,6 +15,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from scvae_data.processing.genes.annotations import Annotations
 from scvae_data.processing.genes.identity import OTHER_SPECIES, Identities, identify, originals
 from scvae_data.processing.genes.names import is_ensembl
 from scvae_data.processing.genes.reference import Reference, SymbolBook, loose
@@ -118,8 +119,10 @@ class Evidence:
 
     def __post_init__(self) -> None:
         self.identities = lru_cache(maxsize=16)(self._identities)
-        self.meaning = lru_cache(maxsize=None)(self._meaning)
-        self._pairs: set[tuple[str, str]] = set()
+        self.candidates = lru_cache(maxsize=None)(self._candidates)
+        self.same_annotation = lru_cache(maxsize=1)(self._same_annotation)
+        self._pairs: Counter[tuple[str, str]] = Counter()
+        self._annotations = Annotations()
         unknown: defaultdict[str, set[str]] = defaultdict(set)
         for name in self.names:
             if self.wanted and len(self.species[name]) > 1:
@@ -163,7 +166,9 @@ class Evidence:
             if gene_id and symbol and row not in rows.entrez
         ]
         distinct = set(pairs)
-        self._note_pairs(pairs, distinct - self._pairs)
+        self._note_pairs(pairs, distinct - self._pairs.keys())
+        self._pairs.update(distinct)
+        self._annotations.add(name, pairs)
         times = Counter(symbol for symbol, _ in distinct)
         if len(times) < len(distinct):
             orders: defaultdict[str, dict[str, None]] = defaultdict(dict)
@@ -185,7 +190,17 @@ class Evidence:
         for symbol, gene_id in pairs if new else ():
             if (symbol, gene_id) in new:
                 self.ids_of.setdefault(symbol, {})[gene_id] = None
-        self._pairs |= new
+
+    def _same_annotation(self, name: str) -> dict[str, tuple[str, ...]]:
+        """Return the ids of each symbol, in order, in the table with ids that has the symbols of a table."""
+        bases = self.identities(name)[1]
+        found: defaultdict[str, dict[str, None]] = defaultdict(dict)
+        if same := self._annotations.same({*bases} - {""}):
+            rows, symbols = self.identities(same)
+            for symbol, gene_id in zip(symbols, rows.ids, strict=True):
+                if gene_id and symbol:
+                    found[loose(symbol)][self.retired.get(gene_id, gene_id)] = None
+        return {symbol: tuple(ids) for symbol, ids in found.items()}
 
     def _find_retired(self, unknown: Mapping[str, set[str]]) -> None:
         """Find the current id of retired ones: never one that a table has beside it, nor that of two rows."""
@@ -244,9 +259,15 @@ class Evidence:
             [gene_id for gene_id in among if gene_id not in self.unknown],
             self.reference.primary(among),
             [gene_id for gene_id in among if not gene_id.endswith("_PAR_Y")],
+            self._most_named(symbol, among),
         )
         chosen = next((ids[0] for ids in first if len(ids) == 1), "")
         return Symbol((chosen,), "primary") if chosen else Symbol((), "ambiguous")
+
+    def _most_named(self, symbol: str, ids: Sequence[str]) -> list[str]:
+        """Return those of several ids that most tables have beside a symbol."""
+        times = [self._pairs[symbol, gene_id] for gene_id in ids]
+        return [gene_id for gene_id, n in zip(ids, times, strict=True) if n == max(times)]
 
     def rows(self, name: str) -> Rows:
         """Return the genes of a table's rows."""
@@ -258,7 +279,7 @@ class Evidence:
                 groups[symbol].append(row)
         book = self._book(name)
         for symbol, rows in groups.items():
-            for row, choice in zip(rows, self._choices(symbol, len(rows), book), strict=True):
+            for row, choice in zip(rows, self._choices(name, symbol, len(rows), book), strict=True):
                 ids[row], how[row] = "".join(choice.ids), choice.how
         self._keep_apart(ids, how)
         names = [found.symbols[row] if how[row] not in LEFT_OUT else "" for row in range(len(ids))]
@@ -277,16 +298,19 @@ class Evidence:
             how[row] = kind
         return ids, how
 
-    def _meaning(self, symbol: str, species: str) -> Symbol:
-        """Return the gene of a symbol that one row of a table has."""
-        book = self.reference.book(species) if species else None
-        return self.choose(symbol, self.symbol(symbol, book), book)
+    def _candidates(self, symbol: str, species: str) -> Symbol:
+        """Return what a symbol of a species may stand for."""
+        return self.symbol(symbol, self.reference.book(species) if species else None)
 
-    def _choices(self, symbol: str, times: int, book: SymbolBook | None) -> list[Symbol]:
+    def _choices(self, name: str, symbol: str, times: int, book: SymbolBook | None) -> list[Symbol]:
         """Return the gene of each of the rows of a table that have one symbol."""
+        found = self.candidates(symbol, book.species if book else "")
+        if times == 1 and len(found.ids) < 2:
+            return [found]
+        if found.how != "mapping" and len(ids := self.same_annotation(name).get(loose(symbol), ())) == times:
+            return [Symbol((gene_id,), "files" if times == 1 else "order") for gene_id in ids]
         if times == 1:
-            return [self.meaning(symbol, book.species if book else "")]
-        found = self.symbol(symbol, book)
+            return [self.choose(symbol, found, book)]
         orders = {found.ids} if found.how == "mapping" else self.order_of.get(symbol, set())
         order = next(iter(orders)) if len(orders) == 1 else ()
         if len(order) == times:
