@@ -55,6 +55,38 @@ def test_without_one_order_each_row_is_a_gene_of_its_own() -> None:
     assert len(set(alone.maps["symbols"].tolist())) == 4
 
 
+CLONES = [f"AC{n:06d}.1" for n in range(60)]
+CLONE_IDS = [f"ENSG8000000{n:04d}" for n in range(60)]
+
+
+def test_an_ambiguous_symbol_is_told_by_a_table_of_the_same_annotation() -> None:
+    """Of two releases that call a clone's genes otherwise, the one is meant that has all symbols of a table."""
+    old = table([*CLONES, "X.1", "X.2"], [*CLONE_IDS, A, B])
+    new = table([*CLONES[:50], "X.1", "X.3"], [*CLONE_IDS[:50], B, A])
+    tables = {"old": old, "new": new, "symbols": table([*(name.lower() for name in CLONES), "X.1"])}
+    assert found(aligned(tables), "symbols")[-1] == (A, "files")
+    assert found(aligned(tables | {"symbols": table([*CLONES[:40], "X.1", "X.3"])}), "symbols")[-2:] == [
+        (B, "files"), (A, "files"),
+    ]  # fmt: skip
+    assert found(aligned(tables | {"symbols": table(["X.1", "OTHER"])}), "symbols")[0] == ("X.1", "ambiguous")
+
+
+def test_rows_of_one_symbol_are_told_by_a_table_of_the_same_annotation() -> None:
+    one = table([*CLONES, "TBCE", "TBCE"], [*CLONE_IDS, A, B])
+    other = table([*CLONES[:50], "TBCE", "TBCE-1"], [*CLONE_IDS[:50], B, A])
+    universe = aligned({"one": one, "other": other, "symbols": table([*CLONES, "TBCE", "TBCE-1"])})
+    assert found(universe, "symbols")[-2:] == [(A, "order"), (B, "order")]
+
+
+def test_an_ambiguous_symbol_is_what_most_tables_call_so() -> None:
+    tables = {
+        "a": table(["X", "Y"], [A, C]),
+        "b": table(["X", "X", "Z"], [A, B, C]),
+        "symbols": table(["X", "OTHER"]),
+    }
+    assert found(aligned(tables), "symbols")[0] == (A, "primary")
+
+
 def test_rows_of_one_id_are_one_gene() -> None:
     universe = aligned({"ids": table(["X", "Y", "Z"], [f"{A}.1", f"{A}.2", B])})
     assert universe.maps["ids"].tolist() == [0, 0, 1]

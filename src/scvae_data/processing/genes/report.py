@@ -7,6 +7,7 @@ which gene it is, and how that was found.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ from scvae_data.readers.base import GeneTable
 from scvae_data.store.files import atomic_file, sha256_file
 from scvae_data.wording import counted
 
-__all__ = ["REPORT_FILE", "TableCounts", "count_tables", "read_maps", "tell_rows", "write_report"]
+__all__ = ["REPORT_FILE", "TableCounts", "count_tables", "genes_apart", "read_maps", "tell_rows", "write_report"]
 
 log = logging.getLogger(__name__)
 
@@ -175,6 +176,28 @@ def warning_apart(one: TableCounts, table: GeneTable, how: NDArray[np.object_], 
         f"they are called stands for several genes or rows: {named(table, out)}; "
         "genes.mapping=FILE.csv (columns id, symbol) names ids"
     )
+
+
+def genes_apart(work: WorkFolder, universe: Universe, counted_tables: Iterable[TableCounts]) -> dict[str, Any]:
+    """Return the genes of all tables that may have another column too: those with most counts first.
+
+    Returns
+    -------
+    Their number, ``umis`` and the ``share`` of all, and the first of their ``names``; empty if there is none.
+    """
+    umis: Counter[int] = Counter()
+    total = 0
+    apart = [WAYS.index(kind) for kind in APART]
+    for one in counted_tables:
+        total += int(one.counts.sum())
+        rows = np.flatnonzero(np.isin(universe.how[one.table], apart))
+        umis.update(dict(zip(universe.maps[one.table][rows].tolist(), one.counts[rows].tolist(), strict=True)))
+    if not umis:
+        return {}
+    ranked = sorted(umis, key=lambda gene: (-umis[gene], gene))
+    names = [str(universe.keys[gene]) for gene in ranked[:MOST_NAMES]]
+    n_umis = sum(umis.values())
+    return {"n_genes": len(umis), "umis": n_umis, "share": n_umis / max(total, 1), "names": names}
 
 
 def note_summed(one: TableCounts, table: GeneTable, _how: NDArray[np.object_], place: NDArray[np.int32]) -> str:

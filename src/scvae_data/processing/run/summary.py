@@ -36,6 +36,8 @@ class Summary:
         The only one that is kept; None for all.
     left_out
         Files of other species.
+    genes_apart
+        Genes that may have another column too: their number, counts and names.
     unapplied
         Rules of quality control that could not be applied, and to which files.
     """
@@ -59,6 +61,7 @@ class Summary:
     rebuilt: Sequence[str] = ()
     duplicates: dict[str, Any] = field(default_factory=dict)
     unapplied: dict[str, list[str]] = field(default_factory=dict)
+    genes_apart: dict[str, Any] = field(default_factory=dict)
     species: str | None = None
     left_out: Sequence[str] = ()
 
@@ -82,6 +85,7 @@ class Summary:
             *self._unapplied(),
             *self._copies(),
             ("genes", f"{self.n_genes_in:,} in, {self.n_vars:,} kept"),
+            *self._genes_apart(),
             ("chunks", f"{self.n_chunks:,} of {counted(self.chunk_size, 'cell')}"),
             ("size", f"{human_bytes(self.bytes)}, {self.bytes / max(self.nnz, 1):.2f} bytes per stored count"),
             ("time", f"processing took {total:.1f} s, {self.n_obs_in / max(total, 1e-9):,.0f} cells/s ({stages})"),
@@ -102,6 +106,19 @@ class Summary:
             return []
         left_out = f"; {counted(len(self.left_out), 'file')} of other species left out" if self.left_out else ""
         return [("species", f"{self.species} alone (genes.species){left_out}")]
+
+    def _genes_apart(self) -> list[tuple[str, str]]:
+        """Say in one row which genes may have another column too; none, no row."""
+        if not (apart := self.genes_apart):
+            return []
+        more = ", …" if apart["n_genes"] > len(apart["names"]) else ""
+        n_genes, share = counted(apart["n_genes"], "gene"), 100 * apart["share"]
+        return [
+            (
+                "apart",
+                f"{n_genes} ({share:.3g} % of UMIs) may have another column too: {', '.join(apart['names'])}{more}",
+            )
+        ]
 
     def _copies(self) -> list[tuple[str, str]]:
         """Say in one row how many cells equal another one; none, no row."""
