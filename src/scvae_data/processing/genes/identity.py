@@ -7,13 +7,12 @@ here: that takes the other files, and the reference.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 from scvae_data.processing.genes.names import (
     LEAST_OF_A_GENOME,
-    MEMORY,
     cleaned,
     genome_names,
     split_pair,
@@ -94,44 +93,58 @@ def identify(
     ids = [""] * len(names) if table.ids is None else [*map(cleaned, table.ids)]
     symbols = names if table.symbols is None else [*map(cleaned, table.symbols)]
     genomes = genome_names(symbols) or genome_names(names)
-    bare, bare_names = symbols, names
-    if genomes:
-        ids, bare, bare_names = ([without_genome(text, genomes) for text in texts] for texts in (ids, symbols, names))
     # Genes of two species may have one symbol.
-    keeps_genome = not others and several_genomes(symbols, bare, genomes)
-    is_known = reference.is_id
-    ids_are_ensembl = 2 * sum(map(is_known, ids)) > len(ids)
-    rows = []
-    for gene_id, symbol, full, name in zip(ids, bare, symbols, bare_names, strict=True):
-        if ids_are_ensembl and not is_known(gene_id):
-            # A name among ids is a symbol, or both.
-            text, gene_id = gene_id if symbol in ("", gene_id) else symbol, ""
-        else:
-            text = symbol or ("" if gene_id else name)
-        found, rest = (text, "") if is_known(text) else split_pair(text)
-        rows.append((unversioned(gene_id or found), full if keeps_genome and rest == symbol else rest))
-    entrez = entrez_ids([symbol if not gene_id else "" for gene_id, symbol in rows], reference)
+    keeps_genome = not others and several_genomes(symbols, genomes)
+    read = row_reader(reference.is_id, genomes, 2 * n_ids(ids, genomes, reference) > len(ids), keeps_genome)
+    rows = [*map(read, ids, symbols, names)]
+    entrez = entrez_ids(rows, reference)
     for row in entrez:
         rows[row] = entrez[row], ""
     for row in others:
         rows[row] = "", ""
-    bases = originals([symbol for _, symbol in rows])
+    there = {symbol for _, symbol in rows}
     no_gene = {
         row: kind
         for row, (gene_id, symbol) in enumerate(rows)
-        if not gene_id and symbol not in own and (kind := no_name(symbol) or no_name(bases[row]))
+        if not gene_id and symbol not in own and (kind := no_name(symbol) or no_name(original(symbol, there)))
     }
     no_gene |= dict.fromkeys(others, OTHER_SPECIES)
     return Identities([row[0] for row in rows], [row[1] for row in rows], no_gene, frozenset(entrez), genomes)
 
 
-def several_genomes(symbols: Sequence[str], bare: Sequence[str], genomes: Sequence[str]) -> bool:
+@cache
+def row_reader(
+    is_known: Callable[[str], bool], genomes: tuple[str, ...], ids_are_ensembl: bool, keeps_genome: bool
+) -> Callable[[str, str, str], tuple[str, str]]:
+    """Return what reads the id and the symbol out of a row's id, symbol and name; each distinct row is read once."""
+
+    @cache
+    def read(gene_id: str, full: str, name: str) -> tuple[str, str]:
+        gene_id, symbol = without_genome(gene_id, genomes), without_genome(full, genomes)
+        if ids_are_ensembl and not is_known(gene_id):
+            # A name among ids is a symbol, or both.
+            text, gene_id = gene_id if symbol in ("", gene_id) else symbol, ""
+        else:
+            text = symbol or ("" if gene_id else without_genome(name, genomes))
+        found, rest = (text, "") if is_known(text) else split_pair(text)
+        return unversioned(gene_id or found), full if keeps_genome and rest == symbol else rest
+
+    return read
+
+
+def n_ids(ids: Sequence[str], genomes: Sequence[str], reference: Reference) -> int:
+    """Return how many texts are ids, with or without a genome before them."""
+    bare = [without_genome(text, genomes) for text in ids] if genomes else ids
+    return sum(map(reference.is_id, bare))
+
+
+def several_genomes(symbols: Sequence[str], genomes: tuple[str, ...]) -> bool:
     """Whether the symbols of a table are of several genomes, one of which may have no name before its symbols."""
-    n_bare = sum(text == symbol for text, symbol in zip(bare, symbols, strict=True)) if genomes else 0
+    n_bare = sum(not symbol.startswith(genomes) for symbol in symbols) if genomes else 0
     return len(genomes) > 1 or (bool(genomes) and n_bare >= LEAST_OF_A_GENOME * len(symbols))
 
 
-@lru_cache(MEMORY)
+@cache
 def no_name(symbol: str) -> str:
     """Say what a text is that names no gene; empty if it may name one.
 
@@ -163,15 +176,15 @@ def row_numbers(table: GeneTable, reference: Reference) -> list[int]:
     return numbers if consecutive or known < KNOWN_ENTREZ * len(numbers) else []
 
 
-def entrez_ids(symbols: Sequence[str], reference: Reference) -> dict[int, str]:
-    """Return the id of each row whose name is an Entrez id; a single number among names may be one too."""
-    numbers = [(row, symbol) for row, symbol in enumerate(symbols) if symbol[:1].isdigit()]
+def entrez_ids(rows: Sequence[tuple[str, str]], reference: Reference) -> dict[int, str]:
+    """Return the id of each row whose symbol is an Entrez id; a single number among names may be one too."""
+    numbers = [(row, symbol) for row, (gene_id, symbol) in enumerate(rows) if not gene_id and symbol[:1].isdigit()]
     matches = [(row, match) for row, symbol in numbers if (match := NUMBER.fullmatch(symbol))]
     found = {row: reference.of_entrez(match.group(1)) for row, match in matches}
     return {row: gene_id for row, gene_id in found.items() if gene_id}
 
 
-@lru_cache(MEMORY)
+@cache
 def numbered(symbol: str) -> tuple[str, str, int]:
     """Return what stands before the number that made a symbol unique, the mark between, and the number.
 
@@ -199,12 +212,13 @@ def originals(symbols: Sequence[str], own: Collection[str] = ()) -> list[str]:
     ['TBCE', 'TBCE', 'NKX2-1']
     """
     there = set(symbols)
-    found = []
-    for symbol in symbols:
-        base, mark, number = numbered(symbol)
-        if not base or symbol in own or base not in there:
-            found.append(symbol)
-            continue
-        follows = number == 1 or f"{base}{mark}{number - 1}" in there
-        found.append(base if number and follows else symbol)
-    return found
+    changed = {symbol: base for symbol in there if symbol not in own and (base := original(symbol, there)) != symbol}
+    return [changed.get(symbol, symbol) for symbol in symbols] if changed else list(symbols)
+
+
+def original(symbol: str, there: Collection[str]) -> str:
+    """Return what a symbol was before it was made unique among those that are there."""
+    base, mark, number = numbered(symbol)
+    if base not in there or not number or (number > 1 and f"{base}{mark}{number - 1}" not in there):
+        return symbol
+    return base

@@ -1,11 +1,15 @@
-"""Texts in; the names of genes in them, cleaned, and what these say of species and class, out."""
+"""Texts in; the names of genes in them, cleaned, and what these say of species and class, out.
+
+The tables of a corpus share most of their names, so each distinct one is
+read once.
+"""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +19,6 @@ from scvae_data.processing.settings.gene_classes import GENE_CLASSES
 __all__ = [
     "ENSEMBL",
     "LEAST_OF_A_GENOME",
-    "MEMORY",
     "cleaned",
     "gene_class_flags",
     "genome_names",
@@ -41,17 +44,15 @@ PAIR = re.compile(rf"({ENSEMBL_ID})[_|:;,/() -]+(.+?)\)?")
 PAIR_REVERSED = re.compile(rf"(.+?)[_|:;,/() -]+({ENSEMBL_ID})\)?")
 GENOME = re.compile(r"([A-Za-z][A-Za-z0-9.]*)(_+|-+)(?=.*[A-Za-z])")
 LEAST_OF_A_GENOME = 0.05
-MEMORY = None
-"""Distinct names whose reading is remembered: the tables of a corpus share most of theirs."""
 
 
-@lru_cache(MEMORY)
+@cache
 def is_ensembl(name: str) -> bool:
     """Whether a name has the form of Ensembl's ids of genes."""
     return ENSEMBL.match(name) is not None
 
 
-@lru_cache(MEMORY)
+@cache
 def unversioned(gene_id: str) -> str:
     """Strip the version of an Ensembl id, keeping the Y copy of a pseudo-autosomal gene apart.
 
@@ -64,7 +65,7 @@ def unversioned(gene_id: str) -> str:
     return match.group(1) + (match.group(2) or "") if match else gene_id
 
 
-@lru_cache(MEMORY)
+@cache
 def cleaned(name: str) -> str:
     """Return a name without blanks around it, and without the marks of a text that was bytes.
 
@@ -76,7 +77,7 @@ def cleaned(name: str) -> str:
     return match.group(2).strip() if match else text
 
 
-@lru_cache(MEMORY)
+@cache
 def split_pair(name: str) -> tuple[str, str]:
     """Return the id and the symbol of a name that may be both, an id or a symbol; empty what it is not.
 
@@ -110,7 +111,7 @@ def genome_names(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-@lru_cache(MEMORY)
+@cache
 def first_word(name: str) -> str:
     """Return the word before the first ``_`` or ``-`` of a name, with that mark; empty if there is none.
 

@@ -7,7 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property, lru_cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from scvae_data.errors import ConfigError
-from scvae_data.processing.genes.names import MEMORY, is_ensembl
+from scvae_data.processing.genes.names import is_ensembl
 
 __all__ = ["BUILTIN", "COLUMNS", "JOINED_BY", "Reference", "SymbolBook", "load_reference", "loose"]
 
@@ -109,7 +109,7 @@ class Reference:
     def is_id(self) -> Callable[[str], bool]:
         """Tells whether a name is an id: Ensembl's by their form, others by the reference."""
         places = self.places
-        return lru_cache(MEMORY)(lambda name: is_ensembl(name) or name in places)
+        return cache(lambda name: is_ensembl(name) or name in places)
 
     @cached_property
     def _species_of_rows(self) -> list[str]:

@@ -10,14 +10,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scvae_data.processing.genes.names import (
     LEAST_OF_A_GENOME,
-    MEMORY,
     cleaned,
     genome_names,
     species_of_genome,
@@ -53,7 +52,7 @@ UNTOLD, WANTED, OTHER = range(3)
 """What a row of a table of several species is: of none that is told, of the one that is kept, of another one."""
 
 
-@lru_cache(MEMORY)
+@cache
 def species_of_id(name: str) -> str:
     """Return the species of the Ensembl id in a name, by its letters; empty if there is none."""
     match = re.match(r"ENS[A-Z]*G(?=\d{11})", split_pair(name)[0])
@@ -65,31 +64,28 @@ def named_species(table: GeneTable, reference: Reference) -> list[str]:
     found = [""] * table.n_vars
     columns = {id(column): column for column in (table.ids, table.symbols, table.names) if column is not None}
     for column in columns.values():
-        if not all(found):
-            names = [*map(cleaned, column)]
+        names = [*map(cleaned, column)]
+        # Most tables are of ids, which tell all.
+        told = [*map(species_of_id, names)]
+        if "" in told:
             genomes = genome_names(names)
-            told = (
-                [species_by_name(name, genomes, reference) for name in names] if genomes else of_ids(names, reference)
-            )
-            found = [known or species for known, species in zip(found, told, strict=True)] if any(found) else told
-    return found
-
-
-def of_ids(names: Sequence[str], reference: Reference) -> list[str]:
-    """Return the species of each id: by its letters, else by the reference; empty for names that are none."""
-    places, found = reference.places, [*map(species_of_id, names)]
-    for row, (name, species) in enumerate(zip(names, found, strict=True)):
-        if not species and name in places and (known := reference.species_of_id(name)) not in NO_SPECIES:
-            found[row] = known
+            rows = [row for row, species in enumerate(told) if not species]
+            for row in rows:
+                told[row] = species_by_name(names[row], genomes, reference)
+        found = [known or species for known, species in zip(found, told, strict=True)] if any(found) else told
+        if "" not in found:
+            break
     return found
 
 
 def species_by_name(name: str, genomes: Sequence[str], reference: Reference) -> str:
     """Return the species of an id, or of the genome before a name; empty if neither tells."""
     word = next((word for word in genomes if name.startswith(word)), "")
-    (species,) = of_ids([name.removeprefix(word)], reference)
+    bare = name.removeprefix(word)
+    if species := species_of_id(bare) or reference.species_of_id(bare):
+        return "" if species in NO_SPECIES else species
     # One genome of no known name says nothing; beside another one it is a species of its own.
-    return species or species_of_genome(word) or (word.rstrip("_-") if len(genomes) > 1 else "")
+    return species_of_genome(word) or (word.rstrip("_-") if len(genomes) > 1 else "")
 
 
 def told_species(table: GeneTable, reference: Reference) -> tuple[str, ...]:

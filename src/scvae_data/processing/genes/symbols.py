@@ -160,17 +160,13 @@ class Evidence:
         if not ids:
             return
         self.measured.update(ids)
-        pairs = [
-            (symbol, gene_id)
-            for row, (symbol, gene_id) in enumerate(zip(bases, rows.ids, strict=True))
-            if gene_id and symbol and row not in rows.entrez
-        ]
+        pairs = [pair for pair in zip(bases, rows.ids, strict=True) if all(pair)]
         distinct = set(pairs)
         self._note_pairs(pairs, distinct - self._pairs.keys())
         self._pairs.update(distinct)
         self._annotations.add(name, pairs)
-        times = Counter(symbol for symbol, _ in distinct)
-        if len(times) < len(distinct):
+        if len({symbol for symbol, _ in distinct}) < len(distinct):
+            times = Counter(symbol for symbol, _ in distinct)
             orders: defaultdict[str, dict[str, None]] = defaultdict(dict)
             for symbol, gene_id in pairs:
                 if times[symbol] > 1:
@@ -319,10 +315,12 @@ class Evidence:
 
     def _keep_apart(self, ids: list[str], how: list[str]) -> None:
         """Let no two rows share a gene by guess: the more certain one keeps it."""
+        if len({*ids}) + max(ids.count("") - 1, 0) == len(ids):
+            return
         certainty = {kind: place for place, kind in enumerate(HOW)}
         times = Counter(ids)
         taken: defaultdict[str, list[int]] = defaultdict(list)
-        for row, gene_id in enumerate(ids) if len(times) < len(ids) else ():
+        for row, gene_id in enumerate(ids):
             if gene_id and times[gene_id] > 1:
                 taken[gene_id].append(row)
         for rows in taken.values():
