@@ -97,6 +97,8 @@ def identify(
     keeps_genome = not others and several_genomes(symbols, genomes)
     read = row_reader(reference.is_id, genomes, 2 * n_ids(ids, genomes, reference) > len(ids), keeps_genome)
     rows = [*map(read, ids, symbols, names)]
+    if not others and all(gene_id for gene_id, _ in rows):
+        return Identities([row[0] for row in rows], [row[1] for row in rows], {}, frozenset(), genomes)
     entrez = entrez_ids(rows, reference)
     for row in entrez:
         rows[row] = entrez[row], ""

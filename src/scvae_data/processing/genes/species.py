@@ -68,10 +68,10 @@ def named_species(table: GeneTable, reference: Reference) -> list[str]:
         # Most tables are of ids, which tell all.
         told = [*map(species_of_id, names)]
         if "" in told:
-            genomes = genome_names(names)
-            rows = [row for row, species in enumerate(told) if not species]
-            for row in rows:
-                told[row] = species_by_name(names[row], genomes, reference)
+            genomes, places = genome_names(names), reference.places
+            for row, (name, species) in enumerate(zip(names, told, strict=True)):
+                if not species and (genomes or name in places):
+                    told[row] = species_by_name(name, genomes, reference)
         found = [known or species for known, species in zip(found, told, strict=True)] if any(found) else told
         if "" not in found:
             break

@@ -47,6 +47,8 @@ HOW = {
 """How a row found its gene."""
 BY_ID = ("id", "retired id", "entrez")
 APART = ("ambiguous", "apart")
+KEPT_TABLES = 128
+"""Tables whose names are held once they are read, a megabyte each."""
 NO_GENE = ("no name", "a date")
 LEFT_OUT = (*NO_GENE, OTHER_SPECIES)
 
@@ -118,7 +120,7 @@ class Evidence:
     order_of: dict[str, set[tuple[str, ...]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.identities = lru_cache(maxsize=16)(self._identities)
+        self.identities = lru_cache(maxsize=KEPT_TABLES)(self._identities)
         self.candidates = lru_cache(maxsize=None)(self._candidates)
         self.same_annotation = lru_cache(maxsize=1)(self._same_annotation)
         self._pairs: Counter[tuple[str, str]] = Counter()
@@ -269,6 +271,8 @@ class Evidence:
         """Return the genes of a table's rows."""
         found, bases = self.identities(name)
         ids, how = self._by_id(found)
+        if "" not in ids:  # most tables: nothing is to be found
+            return Rows(ids, bases, found.symbols, how)
         groups: defaultdict[str, list[int]] = defaultdict(list)
         for row, symbol in enumerate(bases):
             if not ids[row] and row not in found.no_gene:
@@ -283,13 +287,13 @@ class Evidence:
 
     def _by_id(self, found: Identities) -> tuple[list[str], list[str]]:
         """Return the ids that rows bring along."""
-        ids = [self.retired.get(gene_id, gene_id) for gene_id in found.ids]
+        ids = list(found.ids)
         how = ["id" if gene_id else "" for gene_id in ids]
         for row in found.entrez:
             how[row] = "entrez"
-        for row, (new, old) in enumerate(zip(ids, found.ids, strict=True)):
-            if new is not old and new != old:
-                how[row] = "retired id"
+        for row, gene_id in enumerate(found.ids) if self.retired else ():
+            if gene_id in self.retired:
+                ids[row], how[row] = self.retired[gene_id], "retired id"
         for row, kind in found.no_gene.items():
             how[row] = kind
         return ids, how
