@@ -32,6 +32,10 @@ IDS = np.array([*HUMAN_IDS, *MOUSE_IDS], object)
 BARNYARDS = {
     "prefixes": table([*prefixed("GRCh38_", HUMAN), *prefixed("mm10___", MOUSE)]),
     "years": table([*prefixed("hg19_", HUMAN), *prefixed("GRCm39-", MOUSE)]),
+    "dots": table([*prefixed("hg19.", HUMAN), *prefixed("mm10.", MOUSE)]),
+    "colons": table([*prefixed("GRCh38:", HUMAN), *prefixed("mm10:", MOUSE)]),
+    "species alone": table([*prefixed("hg_", HUMAN), *prefixed("mm_", MOUSE)]),
+    "nuclei": table([*prefixed("GRCh38_premrna_", HUMAN), *prefixed("mm10_premrna_", MOUSE)]),
     "one prefix": table([*HUMAN, *prefixed("mm10_", MOUSE)]),
     "few of the other": table([*HUMAN * 3, *prefixed("mm10_", MOUSE)]),
     "ids": table([*HUMAN, *MOUSE], [*HUMAN_IDS, *MOUSE_IDS]),

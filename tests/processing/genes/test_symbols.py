@@ -10,6 +10,7 @@ import pytest
 from scvae_data.processing.genes.reference import Reference, load_reference, loose
 from scvae_data.processing.genes.universe import WAYS, Universe, align
 from scvae_data.readers.base import GeneTable
+from scvae_data.readers.gene_names import genes_from_var
 
 A, B, C = (f"ENSG9000000000{n}" for n in range(3))
 PAR = "ENSG00000182378"
@@ -187,6 +188,16 @@ def test_the_order_of_files_does_not_matter() -> None:
     assert {name: genes.tolist() for name, genes in one.maps.items()} == {
         name: genes.tolist() for name, genes in other.maps.items()
     }
+
+
+@pytest.mark.parametrize("n_ids", [1, 2, 3])
+def test_ids_and_symbols_in_one_index(n_ids: int) -> None:
+    names = np.array([*HUMAN_IDS[:n_ids], *HUMAN[n_ids:]], object)
+    genes = genes_from_var(names, {})
+    universe = aligned({"mixed": genes, "ids": table(HUMAN, HUMAN_IDS)}, reference="builtin")
+    assert found(universe, "mixed") == [
+        *((gene_id, "id") for gene_id in HUMAN_IDS[:n_ids]), *((gene_id, "files") for gene_id in HUMAN_IDS[n_ids:]),
+    ]  # fmt: skip
 
 
 def test_no_reference_knows_nothing() -> None:

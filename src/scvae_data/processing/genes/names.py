@@ -32,17 +32,19 @@ __all__ = [
 ENSEMBL_ID = r"ENS[A-Z]*G\d{11}(?:\.\d+)?(?:_PAR_Y)?"
 ENSEMBL = re.compile(r"^(ENS[A-Z]*G\d{11})(?:\.\d+)?(_PAR_Y)?$")
 SPECIES_OF_GENOME = (
-    (re.compile(r"grch\d|hg\d|human|homo|hsap|t2t|chm13", re.IGNORECASE), "human"),
-    (re.compile(r"grcm\d|mm\d|mouse|mus|mmus", re.IGNORECASE), "mouse"),
+    (re.compile(r"grch\d|hg\d|hg(?![a-z])|human|homo|hsap|t2t|chm13", re.IGNORECASE), "human"),
+    (re.compile(r"grcm\d|mm\d|mm(?![a-z])|mouse|mus|mmus", re.IGNORECASE), "mouse"),
     (re.compile(r"rnor|mratbn|rn\d|grcr\d|rat", re.IGNORECASE), "rat"),
     (re.compile(r"grcz\d|danrer|zebrafish", re.IGNORECASE), "zebrafish"),
     (re.compile(r"mmul|rhemac|macaque", re.IGNORECASE), "macaque"),
     (re.compile(r"sscrofa|susscr|pig", re.IGNORECASE), "pig"),
 )
-BYTES = re.compile(r"b(['\"])(.*)\1", re.DOTALL)
+QUOTED = re.compile(r"b?(['\"])(.*)\1", re.DOTALL)
+SMALL_ID = re.compile(ENSEMBL_ID, re.IGNORECASE)
 PAIR = re.compile(rf"({ENSEMBL_ID})[_|:;,/() -]+(.+?)\)?")
 PAIR_REVERSED = re.compile(rf"(.+?)[_|:;,/() -]+({ENSEMBL_ID})\)?")
-GENOME = re.compile(r"([A-Za-z][A-Za-z0-9.]*)(_+|-+)(?=.*[A-Za-z])")
+GENOME = re.compile(r"(?:(?:grc[hm]|hg|mm)\d+[.:]+|[a-z][a-z0-9.]*(?:_+|-+))(?:pre_?mrna_+)?(?=.*[a-z])", re.IGNORECASE)
+"""R makes a dot of a dash; references for nuclei are called so."""
 LEAST_OF_A_GENOME = 0.05
 
 
@@ -67,14 +69,15 @@ def unversioned(gene_id: str) -> str:
 
 @cache
 def cleaned(name: str) -> str:
-    """Return a name without blanks around it, and without the marks of a text that was bytes.
+    """Return a name without blanks or quotes around it, and without the mark of a text that was bytes; ids in capitals.
 
-    >>> cleaned(" MT-ND1"), cleaned("b'MT-ND1'")
-    ('MT-ND1', 'MT-ND1')
+    >>> cleaned(" MT-ND1"), cleaned("b'MT-ND1'"), cleaned("ensg00000198888.2")
+    ('MT-ND1', 'MT-ND1', 'ENSG00000198888.2')
     """
     text = name.strip().strip("\ufeff").strip()
-    match = BYTES.fullmatch(text)
-    return match.group(2).strip() if match else text
+    if match := QUOTED.fullmatch(text):
+        text = match.group(2).strip()
+    return text.upper() if SMALL_ID.fullmatch(text) else text
 
 
 @cache
@@ -87,7 +90,8 @@ def split_pair(name: str) -> tuple[str, str]:
     if ENSEMBL.match(name):
         return unversioned(name), ""
     if pair := PAIR.fullmatch(name):
-        return unversioned(pair.group(1)), pair.group(2)
+        # A row of two genes is neither of them.
+        return ("", name) if ENSEMBL.match(pair.group(2)) else (unversioned(pair.group(1)), pair.group(2))
     if pair := PAIR_REVERSED.fullmatch(name):
         return unversioned(pair.group(2)), pair.group(1)
     return "", name
