@@ -69,7 +69,9 @@ def test_an_ambiguous_symbol_is_told_by_a_table_of_the_same_annotation() -> None
     assert found(aligned(tables | {"symbols": table([*CLONES[:40], "X.1", "X.3"])}), "symbols")[-2:] == [
         (B, "files"), (A, "files"),
     ]  # fmt: skip
-    assert found(aligned(tables | {"symbols": table(["X.1", "OTHER"])}), "symbols")[0] == ("X.1", "ambiguous")
+    for unsaid in (["X.1", "OTHER"], [*CLONES[:9], "X.1"]):
+        again = found(aligned(tables | {"symbols": table(unsaid)}), "symbols")
+        assert ("X.1", "ambiguous") in again
 
 
 def test_rows_of_one_symbol_are_told_by_a_table_of_the_same_annotation() -> None:

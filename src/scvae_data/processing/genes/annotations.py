@@ -28,6 +28,7 @@ class Annotations:
 
     def __init__(self) -> None:
         self._tables: list[tuple[int, str, NDArray[np.int64]]] = []
+        self._pairs: dict[str, NDArray[np.int64]] = {}
         self._contents: set[int] = set()
 
     def add(self, name: str, pairs: Sequence[tuple[str, str]]) -> None:
@@ -36,26 +37,35 @@ class Annotations:
         if content in self._contents:
             return
         self._contents.add(content)
-        hashes = hashes_of({symbol for symbol, _ in pairs})
-        self._tables.append((-len(hashes), name, hashes))
+        symbols = hashes_of(symbol for symbol, _ in pairs)
+        self._tables.append((-len(symbols), name, symbols))
+        self._pairs[name] = np.unique(np.fromiter(map(hash_pair, pairs), np.int64))
         self._tables.sort(key=lambda table: table[:2])
+        for _, least, _ in self._tables[MOST_TABLES:]:
+            del self._pairs[least]
         del self._tables[MOST_TABLES:]
 
-    def same(self, symbols: Iterable[str]) -> str:
-        """Return the table that has most of some symbols, if it has almost all; of equals the largest.
-
-        Empty if there is none, or if two of one size are equals.
-        """
+    def same(self, symbols: Iterable[str]) -> list[str]:
+        """Return the tables that have most of some symbols, if that is almost all; the largest first."""
         wanted = hashes_of(symbols)[:LOOKED_UP]
-        ranked = sorted(
-            (-np.isin(wanted, known[: np.searchsorted(known, wanted[-1], "right")]).mean(), size, name)
-            for size, name, known in (self._tables if len(wanted) else ())
-        )
-        if not ranked or -ranked[0][0] < SAME or (len(ranked) > 1 and ranked[0][:2] == ranked[1][:2]):
-            return ""
-        return ranked[0][2]
+        shares = {
+            name: float(np.isin(wanted, known[: np.searchsorted(known, wanted[-1], "right")]).mean())
+            for _, name, known in (self._tables if len(wanted) else ())
+        }
+        best = max(shares.values(), default=0.0)
+        return [name for name, share in shares.items() if share == best] if best >= SAME else []
+
+    def agree(self, names: Iterable[str], symbol: str, ids: Iterable[str]) -> bool:
+        """Whether tables all have some ids beside a symbol."""
+        pairs = [hash_pair((symbol, gene_id)) for gene_id in ids]
+        return all(np.isin(pairs, self._pairs[name]).all() for name in names)
 
 
 def hashes_of(symbols: Iterable[str]) -> NDArray[np.int64]:
     """Return sorted hashes of symbols in any writing; they hold for this process."""
     return np.unique(np.fromiter((hash(loose(symbol)) for symbol in symbols), np.int64))
+
+
+def hash_pair(pair: tuple[str, str]) -> int:
+    """Hash a symbol in any writing and an id."""
+    return hash((loose(pair[0]), pair[1]))

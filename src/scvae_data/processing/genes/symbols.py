@@ -189,16 +189,23 @@ class Evidence:
             if (symbol, gene_id) in new:
                 self.ids_of.setdefault(symbol, {})[gene_id] = None
 
-    def _same_annotation(self, name: str) -> dict[str, tuple[str, ...]]:
-        """Return the ids of each symbol, in order, in the table with ids that has the symbols of a table."""
-        bases = self.identities(name)[1]
+    def _same_annotation(self, name: str) -> tuple[list[str], dict[str, tuple[str, ...]]]:
+        """Return the tables with ids that have the symbols of a table, and the ids of each in the largest, in order."""
+        tables = self._annotations.same({*self.identities(name)[1]} - {""})
         found: defaultdict[str, dict[str, None]] = defaultdict(dict)
-        if same := self._annotations.same({*bases} - {""}):
-            rows, symbols = self.identities(same)
+        for table in tables[:1]:
+            rows, symbols = self.identities(table)
             for symbol, gene_id in zip(symbols, rows.ids, strict=True):
                 if gene_id and symbol:
-                    found[loose(symbol)][self.retired.get(gene_id, gene_id)] = None
-        return {symbol: tuple(ids) for symbol, ids in found.items()}
+                    found[loose(symbol)][gene_id] = None
+        return tables, {symbol: tuple(ids) for symbol, ids in found.items()}
+
+    def _of_annotation(self, name: str, symbol: str) -> tuple[str, ...]:
+        """Return the ids of a symbol in the tables of the same annotation, in order; none if they do not agree."""
+        tables, ids_of = self.same_annotation(name)
+        ids = ids_of.get(loose(symbol), ())
+        one_order = len(tables) == 1 or len(ids) < 2 or len(self.order_of.get(symbol, ())) == 1
+        return ids if ids and one_order and self._annotations.agree(tables, symbol, ids) else ()
 
     def _find_retired(self, unknown: Mapping[str, set[str]]) -> None:
         """Find the current id of retired ones: never one that a table has beside it, nor that of two rows."""
@@ -307,8 +314,8 @@ class Evidence:
         found = self.candidates(symbol, book.species if book else "")
         if times == 1 and len(found.ids) < 2:
             return [found]
-        if found.how != "mapping" and len(ids := self.same_annotation(name).get(loose(symbol), ())) == times:
-            return [Symbol((gene_id,), "files" if times == 1 else "order") for gene_id in ids]
+        if found.how != "mapping" and len(ids := self._of_annotation(name, symbol)) == times:
+            return [self._current([gene_id], "files" if times == 1 else "order") for gene_id in ids]
         if times == 1:
             return [self.choose(symbol, found, book)]
         orders = {found.ids} if found.how == "mapping" else self.order_of.get(symbol, set())
