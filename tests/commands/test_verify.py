@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -189,3 +190,25 @@ def test_records_of_another_directory_are_found(name: str, raw: list[Path], tmp_
     if name != "failure_report.json":
         (tmp_path / "one" / name).write_bytes((tmp_path / "two" / name).read_bytes())
         assert "is not that of chunk_index.json" in (verify.verify(tmp_path / "one")[name] or "")
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (flip, "its content does not match its checksum"),
+        (lambda path: path.write_bytes(path.read_bytes()[:100]), "has 100 bytes instead of"),
+        (Path.unlink, "is missing"),
+    ],
+    ids=["flipped", "cut", "missing"],
+)
+def test_a_damaged_report_of_genes_is_one_line(
+    damage: Callable[[Path], object], said: str, raw: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_pipeline(raw, tmp_path / "out")
+    damage(tmp_path / "out" / "gene_report.parquet")
+    assert verify.main([str(tmp_path / "out"), "--against", str(tmp_path / "raw")]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    (failed,) = (line for line in lines if line.startswith("FAIL"))
+    assert failed.split(maxsplit=2)[1] == "gene_report.parquet"
+    assert said in failed
+    assert "no row was compared with an input: damaged files come first" in lines

@@ -29,20 +29,20 @@ class SlotFacts:
         Hash of its gene table.
     n_genes
         Number of its genes.
-    species
-        What its genes speak of.
     looks_like_counts
         Whether its first rows are finite, non-negative and integral.
     storage
         Layout, dtype and number of stored elements.
+    species
+        What its genes speak of, once the tables of all files are read.
     """
 
     name: str
     table: str
     n_genes: int
-    species: tuple[str, ...]
     looks_like_counts: bool
     storage: dict[str, Any]
+    species: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from scvae_data.processing.run.losses import warn_of_fractions
 from scvae_data.processing.run.summary import Summary
 from scvae_data.processing.scan.stage import scan
 from scvae_data.processing.settings.run import Settings
-from scvae_data.processing.survey.corpus import survey_inputs
+from scvae_data.processing.survey.corpus import of_species, survey_inputs
 from scvae_data.processing.survey.stage import survey
 from scvae_data.processing.write.chunks import write_chunks
 from scvae_data.processing.write.publish import publish
@@ -108,6 +108,8 @@ def finish(context: Context) -> Summary:
     directory, settings = context.directory, context.settings
     with tempfile.TemporaryDirectory(prefix="scvae-data-") as scratch:
         files, _ = survey_inputs(settings.input, context.engine, Path(scratch), settings.genes.reference)
+        if settings.genes.species is not None:
+            files, _ = of_species(files, Path(scratch), context.gene_files.reference, settings.genes.species)
     index = check_finished(directory, files, context.processing_id(files), context.record.config)
     if index is None:
         (directory / INDEX_FILE).unlink()

@@ -97,6 +97,10 @@ class WorkFolder:
         """Place of each column of a gene table in the universe."""
         return self.path / "maps" / f"{table}.npy"
 
+    def gene_species(self, table: str) -> Path:
+        """Of which species each column of a gene table of several is; there for those tables alone."""
+        return self.path / "maps" / f"{table}.species.npy"
+
     def universe(self, what: str) -> Path:
         """``keys``, ``flags`` (their classes) or ``hashes`` of all genes."""
         return self.path / f"universe_{what}.npy"

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from scvae_data.processing.genes.identity import identify, originals, row_numbers
-from scvae_data.processing.genes.names import infer_species
 from scvae_data.processing.genes.reference import Reference, load_reference
+from scvae_data.processing.genes.species import told_species
 from scvae_data.readers.base import GeneTable
 
 MTND1, TP53 = "ENSG00000198888", "ENSG00000141510"
@@ -29,6 +29,12 @@ def table(symbols: Sequence[str], ids: Sequence[str] | None = None) -> GeneTable
         (["\ufeffMT-ND1", "ACTB"], ("", "MT-ND1")),
         (["b'MT-ND1'", "b'ACTB'"], ("", "MT-ND1")),
         (['b"MT-ND1"', "ACTB"], ("", "MT-ND1")),
+        (['"MT-ND1"', '"ACTB"'], ("", "MT-ND1")),
+        (["'MT-ND1'", "ACTB"], ("", "MT-ND1")),
+        ([MTND1.lower(), "ensg00000075624.1"], (MTND1, "")),
+        ([f"{MTND1};{TP53}", "ACTB"], ("", f"{MTND1};{TP53}")),
+        (["GRCh38_premrna_MT-ND1", "GRCh38_premrna_ACTB"], ("", "MT-ND1")),
+        (["hg19.MT-ND1", "hg19.ACTB", "hg19.HLA-A"], ("", "MT-ND1")),
         (["GRCh38-MT-ND1", "GRCh38-ACTB", "GRCh38-HLA-A"], ("", "MT-ND1")),
         (["hg38_MT-ND1", "hg38_ACTB"], ("", "MT-ND1")),
         (["GRCh38___MT-ND1", "GRCh38___ACTB"], ("", "MT-ND1")),
@@ -135,4 +141,4 @@ def test_symbols_before_they_were_made_unique(symbols: list[str], own: Sequence[
     ],
 )
 def test_genomes_tell_species(names: list[str], species: list[str]) -> None:
-    assert infer_species(table(names)) == species
+    assert list(told_species(table(names), Reference())) == species

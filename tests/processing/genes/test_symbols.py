@@ -10,6 +10,7 @@ import pytest
 from scvae_data.processing.genes.reference import Reference, load_reference, loose
 from scvae_data.processing.genes.universe import WAYS, Universe, align
 from scvae_data.readers.base import GeneTable
+from scvae_data.readers.gene_names import genes_from_var
 
 A, B, C = (f"ENSG9000000000{n}" for n in range(3))
 PAR = "ENSG00000182378"
@@ -53,6 +54,40 @@ def test_without_one_order_each_row_is_a_gene_of_its_own() -> None:
     assert found(aligned(tables), "symbols") == [(name, "apart") for name in ("TBCE", "TBCE-1", "TBCE-2")]
     alone = aligned({"symbols": table(["X", "TBCE-1", "TBCE", "TBCE"])})
     assert len(set(alone.maps["symbols"].tolist())) == 4
+
+
+CLONES = [f"AC{n:06d}.1" for n in range(60)]
+CLONE_IDS = [f"ENSG8000000{n:04d}" for n in range(60)]
+
+
+def test_an_ambiguous_symbol_is_told_by_a_table_of_the_same_annotation() -> None:
+    """Of two releases that call a clone's genes otherwise, the one is meant that has all symbols of a table."""
+    old = table([*CLONES, "X.1", "X.2"], [*CLONE_IDS, A, B])
+    new = table([*CLONES[:50], "X.1", "X.3"], [*CLONE_IDS[:50], B, A])
+    tables = {"old": old, "new": new, "symbols": table([*(name.lower() for name in CLONES), "X.1"])}
+    assert found(aligned(tables), "symbols")[-1] == (A, "files")
+    assert found(aligned(tables | {"symbols": table([*CLONES[:40], "X.1", "X.3"])}), "symbols")[-2:] == [
+        (B, "files"), (A, "files"),
+    ]  # fmt: skip
+    for unsaid in (["X.1", "OTHER"], [*CLONES[:9], "X.1"]):
+        again = found(aligned(tables | {"symbols": table(unsaid)}), "symbols")
+        assert ("X.1", "ambiguous") in again
+
+
+def test_rows_of_one_symbol_are_told_by_a_table_of_the_same_annotation() -> None:
+    one = table([*CLONES, "TBCE", "TBCE"], [*CLONE_IDS, A, B])
+    other = table([*CLONES[:50], "TBCE", "TBCE-1"], [*CLONE_IDS[:50], B, A])
+    universe = aligned({"one": one, "other": other, "symbols": table([*CLONES, "TBCE", "TBCE-1"])})
+    assert found(universe, "symbols")[-2:] == [(A, "order"), (B, "order")]
+
+
+def test_an_ambiguous_symbol_is_what_most_tables_call_so() -> None:
+    tables = {
+        "a": table(["X", "Y"], [A, C]),
+        "b": table(["X", "X", "Z"], [A, B, C]),
+        "symbols": table(["X", "OTHER"]),
+    }
+    assert found(aligned(tables), "symbols")[0] == (A, "primary")
 
 
 def test_rows_of_one_id_are_one_gene() -> None:
@@ -157,9 +192,19 @@ def test_the_order_of_files_does_not_matter() -> None:
     }
 
 
+@pytest.mark.parametrize("n_ids", [1, 2, 3])
+def test_ids_and_symbols_in_one_index(n_ids: int) -> None:
+    names = np.array([*HUMAN_IDS[:n_ids], *HUMAN[n_ids:]], object)
+    genes = genes_from_var(names, {})
+    universe = aligned({"mixed": genes, "ids": table(HUMAN, HUMAN_IDS)}, reference="builtin")
+    assert found(universe, "mixed") == [
+        *((gene_id, "id") for gene_id in HUMAN_IDS[:n_ids]), *((gene_id, "files") for gene_id in HUMAN_IDS[n_ids:]),
+    ]  # fmt: skip
+
+
 def test_no_reference_knows_nothing() -> None:
     empty = Reference()
     assert empty.symbols([A]) == [""]
-    assert not empty.knows([A]).any()
+    assert not empty.places
     assert not empty.book("human").current
     assert loose("HLA.A") == loose("hla-a")

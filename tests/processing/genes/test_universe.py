@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from scvae_data.errors import ConfigError
-from scvae_data.processing.genes.names import infer_species, unversioned
+from scvae_data.processing.genes.names import unversioned
+from scvae_data.processing.genes.reference import Reference
+from scvae_data.processing.genes.species import told_species
 from scvae_data.processing.genes.universe import align
 from scvae_data.processing.genes.wanted import read_mapping
 from scvae_data.processing.settings.genes import GeneRules
@@ -87,7 +89,7 @@ def test_the_y_copy_of_a_pseudo_autosomal_gene_is_a_gene_of_its_own() -> None:
     ],
 )
 def test_species(ids: list[str] | None, symbols: list[str] | None, species: list[str]) -> None:
-    assert infer_species(table(ids, symbols)) == species
+    assert list(told_species(table(ids, symbols), Reference())) == species
 
 
 @pytest.mark.parametrize(

@@ -194,10 +194,16 @@ def test_a_directory_can_be_overwritten_with_its_own_genes(
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
 @pytest.mark.parametrize("mark", [",", ";", "\t"], ids=["comma", "semicolon", "tab"])
 def test_a_mapping_that_a_spreadsheet_wrote(tmp_path: Path, encoding: str, mark: str) -> None:
-    rows = [["id", "symbol"], ["ENSG00000141510.16", "TP53"], ["ENSG00000075624", " ACTB "], ["", "NA"], ["g1", "NA"]]
+    rows = [["id", "symbol"], ["ENSG00000141510.16", "TP53"], ["ENSG00000075624", " ACTB "], ["", "NA"], ["g1", "NA"],
+            ["ENSG00000284770", "TBCE"], ["ENSG00000285053.1", "TBCE"], ["ENSG00000284770", "TBCE"]]  # fmt: skip
     path = tmp_path / "map.csv"
     path.write_bytes("\r\n".join(mark.join(row) for row in rows).encode(encoding))
-    assert read_mapping(str(path)) == {"TP53": ("ENSG00000141510",), "ACTB": ("ENSG00000075624",), "NA": ("g1",)}
+    assert read_mapping(str(path)) == {
+        "TP53": ("ENSG00000141510",),
+        "ACTB": ("ENSG00000075624",),
+        "NA": ("g1",),
+        "TBCE": ("ENSG00000284770", "ENSG00000285053"),
+    }
 
 
 # --- kernel -----------------------------------------------------------------------------------------------------------

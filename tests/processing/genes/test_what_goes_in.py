@@ -112,7 +112,10 @@ def test_rows_of_one_symbol_are_never_added_up(
 ) -> None:
     counts = np.array([[1, 20, 300], [2, 30, 400]])
     write(tmp_path / "SRX1.h5ad", counts, named(["ACTB", "QQ", "QQ"]))
-    process([tmp_path / "SRX1.h5ad"], genes=EVERY)
+    summary = process([tmp_path / "SRX1.h5ad"], genes=EVERY)
+    assert "apart     2 genes (99.6 % of UMIs) may have another column too: QQ-1, QQ" in str(summary)
+    account = json.loads((tmp_path / "out" / "chunk_summary.json").read_text())["genes_apart"]
+    assert account == {"n_genes": 2, "umis": 750, "share": 750 / 753, "names": ["QQ-1", "QQ"]}
     assert stored(tmp_path / "out")[["ACTB", "QQ", "QQ-1"]].to_numpy().tolist() in (
         counts.tolist(), counts[::-1].tolist(),
     )  # fmt: skip

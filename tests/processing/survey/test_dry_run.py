@@ -158,8 +158,8 @@ def test_pairs_without_a_shared_gene_are_told_by_their_cause(write_raw: Write, t
     lines = str(found).splitlines()
     at = lines.index("  least shared:")
     assert [line.strip() for line in lines[at + 1 : at + 4]] == [
-        "0.0 %  2 pairs of lists: human against mouse, e.g. SRX1.h5ad, SRX3.h5ad",
-        "0.0 %  3 pairs of lists: ids against symbols, e.g. SRX1.h5ad, SRX4.h5ad",
+        "0.0 %  3 pairs of lists: human against mouse, e.g. SRX1.h5ad, SRX3.h5ad",
+        "0.0 %  2 pairs of lists: ids against symbols, e.g. SRX1.h5ad, SRX4.h5ad",
         "50.0 %  SRX1.h5ad, SRX2.h5ad (1 gene)",
     ]
 

@@ -18,7 +18,7 @@ from scvae_data.processing.decide.duplicates import Compared
 from scvae_data.processing.decide.merge import merge
 from scvae_data.processing.genes.choose import Choice, choose_genes, write_statistics
 from scvae_data.processing.genes.columns import var_table
-from scvae_data.processing.genes.report import count_tables, tell_rows
+from scvae_data.processing.genes.report import count_tables, genes_apart, tell_rows
 from scvae_data.processing.genes.sums import GeneAccount, GeneSums, account_for_genes, gene_sets, sum_genes
 from scvae_data.processing.run.context import Context
 from scvae_data.processing.run.losses import few_cells
@@ -53,6 +53,8 @@ class Decided:
         Name, size and checksum of the table that genes were ranked by; empty without one.
     account
         What became of the inputs' genes.
+    genes_apart
+        Genes that may have another column too, see `genes_apart`.
     n_late
         Kept cells without a count in a gene of the directory: they are not in it.
     """
@@ -64,6 +66,7 @@ class Decided:
     choice: dict[str, Any]
     statistics: dict[str, Any]
     account: GeneAccount
+    genes_apart: dict[str, Any]
     n_late: int
 
 
@@ -96,7 +99,8 @@ def decide(context: Context, surveyed: Surveyed, compared: Compared) -> Decided:
     gene_map = choice.columns.gene_map(len(universe.keys))
     account = account_for_genes(context.work, universe, sums, scans, gene_map >= 0)
     statistics = write_statistics(context.directory, choice.statistics)
-    tell_rows(context.work, universe, count_tables(context.work, scans))
+    tables = count_tables(context.work, scans)
+    tell_rows(context.work, universe, tables)
     np.save(context.work.genes("kept"), gene_map >= 0)
     text = text_columns(schema)
     over_all = settings.normalization.size_factor_genes == "all"
@@ -126,6 +130,7 @@ def decide(context: Context, surveyed: Surveyed, compared: Compared) -> Decided:
         choice=choice.account,
         statistics=statistics,
         account=account,
+        genes_apart=genes_apart(context.work, universe, tables),
         n_late=sum(total.n_rows - total.n_staying for total in totals),
     )
 

@@ -7,15 +7,24 @@ here: that takes the other files, and the reference.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import cache
 
-from scvae_data.processing.genes.names import ENSEMBL, cleaned, genome_names, split_pair, unversioned, without_genome
+from scvae_data.processing.genes.names import (
+    LEAST_OF_A_GENOME,
+    cleaned,
+    genome_names,
+    split_pair,
+    unversioned,
+    without_genome,
+)
 from scvae_data.processing.genes.reference import Reference
 from scvae_data.readers.base import GeneTable
 
-__all__ = ["Identities", "identify", "originals", "row_numbers"]
+__all__ = ["OTHER_SPECIES", "Identities", "identify", "originals", "row_numbers"]
 
+OTHER_SPECIES = "other species"
 MISSING = {"", "nan", "na", "n/a", "none", "null", "<na>", "#n/a", "#ref!", "#name?", "#value!", "#num!"}
 """What programs write where there is no name, in lower case."""
 MONTH = (
@@ -52,18 +61,23 @@ class Identities:
     symbols
         Their symbols, empty where a row has none.
     no_gene
-        Rows whose name says nothing of a gene: ``"no name"`` or ``"a date"``.
+        Rows that are no gene: ``"no name"``, ``"a date"`` or ``"other species"``.
     entrez
         Rows whose id is that of an Entrez id.
+    genomes
+        What stands before the names of a reference of several species.
     """
 
     ids: list[str]
     symbols: list[str]
     no_gene: dict[int, str]
     entrez: frozenset[int] = frozenset()
+    genomes: tuple[str, ...] = ()
 
 
-def identify(table: GeneTable, reference: Reference, own: Collection[str] = ()) -> Identities:
+def identify(
+    table: GeneTable, reference: Reference, own: Collection[str] = (), others: Collection[int] = ()
+) -> Identities:
     """Read the names of a gene table.
 
     Parameters
@@ -72,42 +86,67 @@ def identify(table: GeneTable, reference: Reference, own: Collection[str] = ()) 
         Tells ids that do not look like Ensembl's, and Entrez ids.
     own
         Symbols of genes that look like none, e.g. ``nan`` of the fly.
+    others
+        Rows of another species than the one that is kept.
     """
-    names = [cleaned(name) for name in table.names]
-    ids = [""] * len(names) if table.ids is None else [cleaned(gene_id) for gene_id in table.ids]
-    symbols = names if table.symbols is None else [cleaned(symbol) for symbol in table.symbols]
+    names = [*map(cleaned, table.names)]
+    ids = [""] * len(names) if table.ids is None else [*map(cleaned, table.ids)]
+    symbols = names if table.symbols is None else [*map(cleaned, table.symbols)]
     genomes = genome_names(symbols) or genome_names(names)
-    ids, bare = ([without_genome(text, genomes) for text in texts] for texts in (ids, symbols))
-    known = known_ids(reference, {*ids, *bare})
-    ids_are_ensembl = 2 * sum(gene_id in known for gene_id in ids) > len(ids)
-    rows = []
-    for gene_id, symbol, full, name in zip(ids, bare, symbols, names, strict=True):
-        if ids_are_ensembl and gene_id not in known:
+    # Genes of two species may have one symbol.
+    keeps_genome = not others and several_genomes(symbols, genomes)
+    read = row_reader(reference.is_id, genomes, 2 * n_ids(ids, genomes, reference) > len(ids), keeps_genome)
+    rows = [*map(read, ids, symbols, names)]
+    if not others and all(gene_id for gene_id, _ in rows):
+        return Identities([row[0] for row in rows], [row[1] for row in rows], {}, frozenset(), genomes)
+    entrez = entrez_ids(rows, reference)
+    for row in entrez:
+        rows[row] = entrez[row], ""
+    for row in others:
+        rows[row] = "", ""
+    there = {symbol for _, symbol in rows}
+    no_gene = {
+        row: kind
+        for row, (gene_id, symbol) in enumerate(rows)
+        if not gene_id and symbol not in own and (kind := no_name(symbol) or no_name(original(symbol, there)))
+    }
+    no_gene |= dict.fromkeys(others, OTHER_SPECIES)
+    return Identities([row[0] for row in rows], [row[1] for row in rows], no_gene, frozenset(entrez), genomes)
+
+
+@cache
+def row_reader(
+    is_known: Callable[[str], bool], genomes: tuple[str, ...], ids_are_ensembl: bool, keeps_genome: bool
+) -> Callable[[str, str, str], tuple[str, str]]:
+    """Return what reads the id and the symbol out of a row's id, symbol and name; each distinct row is read once."""
+
+    @cache
+    def read(gene_id: str, full: str, name: str) -> tuple[str, str]:
+        gene_id, symbol = without_genome(gene_id, genomes), without_genome(full, genomes)
+        if ids_are_ensembl and not is_known(gene_id):
             # A name among ids is a symbol, or both.
             text, gene_id = gene_id if symbol in ("", gene_id) else symbol, ""
         else:
             text = symbol or ("" if gene_id else without_genome(name, genomes))
-        found, rest = (text, "") if text in known else split_pair(text)
-        # Genes of two genomes may have one symbol.
-        rows.append((unversioned(gene_id or found), full if len(genomes) > 1 and rest == symbol else rest))
-    entrez = entrez_ids([symbol if not gene_id else "" for gene_id, symbol in rows], reference)
-    rows = [(entrez[row], "") if row in entrez else pair for row, pair in enumerate(rows)]
-    bases = originals([symbol for _, symbol in rows])
-    no_gene = {
-        row: kind
-        for row, (gene_id, symbol) in enumerate(rows)
-        if not gene_id and symbol not in own and (kind := no_name(symbol) or no_name(bases[row]))
-    }
-    return Identities([row[0] for row in rows], [row[1] for row in rows], no_gene, frozenset(entrez))
+        found, rest = (text, "") if is_known(text) else split_pair(text)
+        return unversioned(gene_id or found), full if keeps_genome and rest == symbol else rest
+
+    return read
 
 
-def known_ids(reference: Reference, names: Collection[str]) -> set[str]:
-    """Return which names are ids: Ensembl's by their form, others by the reference."""
-    others = [name for name in names if name and not ENSEMBL.match(name)]
-    of_reference = {name for name, is_id in zip(others, reference.knows(others), strict=True) if is_id}
-    return {name for name in names if ENSEMBL.match(name)} | of_reference
+def n_ids(ids: Sequence[str], genomes: Sequence[str], reference: Reference) -> int:
+    """Return how many texts are ids, with or without a genome before them."""
+    bare = [without_genome(text, genomes) for text in ids] if genomes else ids
+    return sum(map(reference.is_id, bare))
 
 
+def several_genomes(symbols: Sequence[str], genomes: tuple[str, ...]) -> bool:
+    """Whether the symbols of a table are of several genomes, one of which may have no name before its symbols."""
+    n_bare = sum(not symbol.startswith(genomes) for symbol in symbols) if genomes else 0
+    return len(genomes) > 1 or (bool(genomes) and n_bare >= LEAST_OF_A_GENOME * len(symbols))
+
+
+@cache
 def no_name(symbol: str) -> str:
     """Say what a text is that names no gene; empty if it may name one.
 
@@ -139,11 +178,23 @@ def row_numbers(table: GeneTable, reference: Reference) -> list[int]:
     return numbers if consecutive or known < KNOWN_ENTREZ * len(numbers) else []
 
 
-def entrez_ids(symbols: Sequence[str], reference: Reference) -> dict[int, str]:
-    """Return the id of each row whose name is an Entrez id; a single number among names may be one too."""
-    matches = [(row, match) for row, match in enumerate(map(NUMBER.fullmatch, symbols)) if match]
+def entrez_ids(rows: Sequence[tuple[str, str]], reference: Reference) -> dict[int, str]:
+    """Return the id of each row whose symbol is an Entrez id; a single number among names may be one too."""
+    numbers = [(row, symbol) for row, (gene_id, symbol) in enumerate(rows) if not gene_id and symbol[:1].isdigit()]
+    matches = [(row, match) for row, symbol in numbers if (match := NUMBER.fullmatch(symbol))]
     found = {row: reference.of_entrez(match.group(1)) for row, match in matches}
     return {row: gene_id for row, gene_id in found.items() if gene_id}
+
+
+@cache
+def numbered(symbol: str) -> tuple[str, str, int]:
+    """Return what stands before the number that made a symbol unique, the mark between, and the number.
+
+    >>> numbered("TBCE-1"), numbered("TBCE")
+    (('TBCE', '-', 1), ('', '', 0))
+    """
+    match = MADE_UNIQUE.fullmatch(symbol)
+    return (match.group(1), symbol[len(match.group(1))], int(match.group(2))) if match else ("", "", 0)
 
 
 def originals(symbols: Sequence[str], own: Collection[str] = ()) -> list[str]:
@@ -163,14 +214,13 @@ def originals(symbols: Sequence[str], own: Collection[str] = ()) -> list[str]:
     ['TBCE', 'TBCE', 'NKX2-1']
     """
     there = set(symbols)
-    found = []
-    for symbol in symbols:
-        match = MADE_UNIQUE.fullmatch(symbol)
-        if match is None or symbol in own or match.group(1) not in there:
-            found.append(symbol)
-            continue
-        base, number = match.group(1), int(match.group(2))
-        mark = symbol[len(base)]
-        follows = number == 1 or f"{base}{mark}{number - 1}" in there
-        found.append(base if number and follows else symbol)
-    return found
+    changed = {symbol: base for symbol in there if symbol not in own and (base := original(symbol, there)) != symbol}
+    return [changed.get(symbol, symbol) for symbol in symbols] if changed else list(symbols)
+
+
+def original(symbol: str, there: Collection[str]) -> str:
+    """Return what a symbol was before it was made unique among those that are there."""
+    base, mark, number = numbered(symbol)
+    if base not in there or not number or (number > 1 and f"{base}{mark}{number - 1}" not in there):
+        return symbol
+    return base

@@ -15,11 +15,10 @@ from pathlib import Path
 import pandas as pd
 
 from scvae_data.processing.genes.reference import BUILTIN, COLUMNS, JOINED_BY
+from scvae_data.processing.settings.genes import common_name
 
 __all__ = ["make_reference"]
 
-SPECIES = {"homo_sapiens": "human", "mus_musculus": "mouse", "rattus_norvegicus": "rat", "danio_rerio": "zebrafish",
-           "macaca_mulatta": "macaque", "sus_scrofa": "pig", "callithrix_jacchus": "marmoset"}  # fmt: skip
 # Ensembl's names of mitochondrial genes in species whose symbols have no prefix.
 BARE_MITOCHONDRIAL = {"ND1", "ND2", "ND3", "ND4", "ND4L", "ND5", "ND6", "COX1", "COX2", "COX3", "ATP6", "ATP8", "CYTB"}
 
@@ -41,7 +40,7 @@ def read_species(path: Path) -> pd.DataFrame:
     names = ["id", "symbol", "version", "length", "biotype"]
     table = pd.read_csv(path, header=None, names=names, dtype=str, keep_default_na=False)
     name = path.name.removeprefix("genes_").removesuffix(".csv.gz")
-    table["species"] = SPECIES.get(name, name)
+    table["species"] = common_name(name)
     table["symbol"] = table["symbol"].str.removesuffix(" (spike-in control)").where(lambda s: s != table["id"], "")
     upper = table["symbol"].str.upper()
     bare = upper.isin(BARE_MITOCHONDRIAL) & (table["biotype"] == "protein_coding")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from scvae_data.errors import ConfigError
+from scvae_data.processing.genes.names import is_ensembl
 
 __all__ = ["BUILTIN", "COLUMNS", "JOINED_BY", "Reference", "SymbolBook", "load_reference", "loose"]
 
@@ -29,6 +30,7 @@ JOINED_BY = "|"
 """Between the entries of ``previous`` and ``aliases``."""
 
 
+@cache
 def loose(symbol: str) -> str:
     """Return what is left of a symbol when case and punctuation are not told apart.
 
@@ -48,16 +50,24 @@ class SymbolBook:
 
     Parameters
     ----------
+    species
+        The species.
     current, previous, aliases
         Symbol to ids.
     current_loose
         The first of these by what `loose` leaves of the symbol.
     """
 
+    species: str
     current: dict[str, list[str]]
     previous: dict[str, list[str]]
     aliases: dict[str, list[str]]
     current_loose: dict[str, list[str]]
+
+    @cached_property
+    def symbols(self) -> frozenset[str]:
+        """Symbols of today, and earlier ones."""
+        return frozenset((*self.current, *self.previous))
 
 
 @dataclass(frozen=True)
@@ -90,21 +100,53 @@ class Reference:
     def _books(self) -> dict[str, SymbolBook]:
         return {}
 
-    def _places(self, ids: Iterable[str]) -> Any:
-        """Return the row of each id, null for those it does not have."""
-        return pc.index_in(pa.array(list(ids), pa.string()), value_set=self.table["id"])
+    @cached_property
+    def places(self) -> dict[str, int]:
+        """The row of each id."""
+        return {gene_id: row for row, gene_id in enumerate(self.table["id"].to_pylist())}
 
-    def knows(self, ids: Iterable[str]) -> NDArray[np.bool_]:
-        """Return which ids it has, bool, (n,)."""
-        return np.array(self._places(ids).is_valid().to_pylist(), bool)
+    @cached_property
+    def is_id(self) -> Callable[[str], bool]:
+        """Tells whether a name is an id: Ensembl's by their form, others by the reference."""
+        places = self.places
+        return cache(lambda name: is_ensembl(name) or name in places)
+
+    @cached_property
+    def _species_of_rows(self) -> list[str]:
+        return list(self.table["species"].to_pylist())
+
+    def species_of_id(self, gene_id: str) -> str:
+        """Return the species of an id, empty if it does not have it."""
+        row = self.places.get(gene_id)
+        return "" if row is None else self._species_of_rows[row]
+
+    @cached_property
+    def _symbol_places(self) -> dict[str, int]:
+        """The row of each symbol in `_symbol_species`."""
+        return {symbol: row for row, symbol in enumerate(self.table["symbol"].unique().to_pylist()) if symbol}
+
+    @cached_property
+    def _symbol_species(self) -> NDArray[np.bool_]:
+        """Which species have which symbol, bool, (n_symbols + 1, n_species); none has the last one."""
+        symbols, species = self.table["symbol"], self.table["species"]
+        found = np.zeros((len(symbols.unique()) + 1, len(self.species)), bool)
+        rows = pc.index_in(symbols, value_set=symbols.unique()).to_numpy()
+        found[rows, pc.index_in(species, value_set=pa.array(self.species, pa.string())).to_numpy()] = True
+        return found
+
+    def symbol_species(self, symbols: Iterable[str]) -> NDArray[np.bool_]:
+        """Return which of `species` have each symbol, bool, (n, n_species)."""
+        rows = np.array([self._symbol_places.get(symbol, -1) for symbol in symbols], np.int64)
+        return np.asarray(self._symbol_species[rows])
 
     def symbols(self, ids: Iterable[str]) -> list[str]:
         """Return the symbol of each id, empty where it has none; mitochondrial genes begin with ``MT-`` in any case.
 
         Classes of genes are told by these symbols, and not every species' have the prefix.
         """
-        rows = self.table.select(["symbol", "mitochondrial"]).take(self._places(ids)).to_pylist()
-        return [prefixed(row["symbol"] or "", bool(row["mitochondrial"])) for row in rows]
+        rows = pa.array([self.places.get(gene_id) for gene_id in ids], pa.int64())
+        columns = (self.table[name].take(rows).to_pylist() for name in ("symbol", "mitochondrial"))
+        return [prefixed(symbol or "", bool(is_mt)) for symbol, is_mt in zip(*columns, strict=True)]
 
     def primary(self, ids: Sequence[str]) -> list[str]:
         """Return those of several ids that their symbol stands for first of all."""
@@ -117,7 +159,7 @@ class Reference:
     def book(self, species: str) -> SymbolBook:
         """Return what symbols stand for in a species; made once."""
         if species not in self._books:
-            self._books[species] = make_book(self.table.filter(pc.equal(self.table["species"], species)))
+            self._books[species] = make_book(species, self.table.filter(pc.equal(self.table["species"], species)))
         return self._books[species]
 
     def species_of(self, symbols: Collection[str], least: float) -> list[str]:
@@ -125,14 +167,17 @@ class Reference:
 
         Of equals human goes first, then mouse: short lists say little else.
         """
-        known = self.table.filter(pc.is_in(self.table["symbol"], value_set=pa.array(list(symbols), pa.string())))
-        pairs = set(zip(known["species"].to_pylist(), known["symbol"].to_pylist(), strict=True))
-        n_known = Counter(species for species, _ in pairs)
-        first = {"human": 2, "mouse": 1}
-        best = max(n_known, key=lambda name: (n_known[name], first.get(name, 0), name), default="")
-        return [best] if best and n_known[best] >= least * len(symbols) else []
+        best, n_known = self.best_species(self.symbol_species(symbols))
+        return [best] if n_known and n_known >= least * len(symbols) else []
 
-    @property
+    def best_species(self, known: NDArray[np.bool_]) -> tuple[str, int]:
+        """Return the species that has most of some symbols, and how many; ``known`` is of `symbol_species`."""
+        first = {"human": 2, "mouse": 1}
+        n_known = dict(zip(self.species, known.sum(axis=0).tolist(), strict=True))
+        best = max(n_known, key=lambda name: (n_known[name], first.get(name, 0), name), default="")
+        return best, n_known.get(best, 0)
+
+    @cached_property
     def species(self) -> list[str]:
         """Names of the species."""
         return sorted(self.table["species"].unique().to_pylist())
@@ -143,7 +188,7 @@ def prefixed(symbol: str, mitochondrial: bool) -> str:
     return f"MT-{symbol}" if mitochondrial and not symbol.upper().startswith("MT-") else symbol
 
 
-def make_book(genes: Any) -> SymbolBook:
+def make_book(species: str, genes: Any) -> SymbolBook:
     """Return what symbols stand for among some genes."""
     found: list[defaultdict[str, list[str]]] = [defaultdict(list) for _ in range(4)]
     current, previous, aliases, current_loose = found
@@ -155,7 +200,7 @@ def make_book(genes: Any) -> SymbolBook:
         for names, book in ((before, previous), (also, aliases)):
             for name in filter(None, names.split(JOINED_BY)):
                 book[name].append(gene_id)
-    return SymbolBook(*map(dict, found))
+    return SymbolBook(species, *map(dict, found))
 
 
 @cache

@@ -7,6 +7,7 @@ which gene it is, and how that was found.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from scvae_data.processing.facts import FileScan
-from scvae_data.processing.genes.symbols import APART, LEFT_OUT
+from scvae_data.processing.genes.identity import OTHER_SPECIES
+from scvae_data.processing.genes.symbols import APART, NO_GENE
 from scvae_data.processing.genes.tables import load_table
 from scvae_data.processing.genes.universe import WAYS, Universe
 from scvae_data.processing.work import WorkFolder
@@ -26,7 +28,7 @@ from scvae_data.readers.base import GeneTable
 from scvae_data.store.files import atomic_file, sha256_file
 from scvae_data.wording import counted
 
-__all__ = ["REPORT_FILE", "TableCounts", "count_tables", "read_maps", "tell_rows", "write_report"]
+__all__ = ["REPORT_FILE", "TableCounts", "count_tables", "genes_apart", "read_maps", "tell_rows", "write_report"]
 
 log = logging.getLogger(__name__)
 
@@ -118,6 +120,8 @@ def table_report(
     """Return the rows of one table; ``genes`` and ``ids`` are those of the universe, and of -1."""
     place = universe.maps[one.table]
     n = len(place)
+    # The report of genes of one species is the same, byte by byte, whether or not others could be left out.
+    ways = WAYS if universe.species else [kind for kind in WAYS if kind != OTHER_SPECIES]
     values = {
         "table": pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, np.int32)), pa.array([one.table])),
         "position": np.arange(n, dtype=np.int32),
@@ -125,7 +129,7 @@ def table_report(
         "symbol": [None] * n if table.symbols is None else table.symbols.tolist(),
         "id": [gene_id or None for gene_id in ids[place]],
         "gene": genes[place].tolist(),
-        "how": pa.DictionaryArray.from_arrays(pa.array(universe.how[one.table]), pa.array(WAYS)),
+        "how": pa.DictionaryArray.from_arrays(pa.array(universe.how[one.table]), pa.array(ways)),
         "counts": one.counts,
     }
     return pa.table(values, SCHEMA)
@@ -134,13 +138,13 @@ def table_report(
 def tell_rows(work: WorkFolder, universe: Universe, counted_tables: Sequence[TableCounts]) -> None:
     """Warn of rows that are left out, and of genes that may have two columns; tell which rows are added up."""
     ways = np.array(WAYS, object)
-    for what in (warning_left_out, warning_apart, note_summed):
+    for what in (warning_left_out, warning_apart, note_summed, note_other_species):
         lines = []
         for one in counted_tables:
             how, table = ways[universe.how[one.table]], load_table(work.tables, one.table)
             if text := what(one, table, how, universe.maps[one.table]):
                 lines.append((int(one.counts.sum()), text))
-        level = logging.INFO if what is note_summed else logging.WARNING
+        level = logging.INFO if what in (note_summed, note_other_species) else logging.WARNING
         for _, text in sorted(lines, key=lambda line: (-line[0], line[1]))[:MOST_TABLES]:
             log.log(level, "%s", text)
         if len(lines) > MOST_TABLES:
@@ -151,7 +155,7 @@ def tell_rows(work: WorkFolder, universe: Universe, counted_tables: Sequence[Tab
 
 def warning_left_out(one: TableCounts, table: GeneTable, how: NDArray[np.object_], _place: NDArray[np.int32]) -> str:
     """Say which rows are left out, and what they count; empty if none is."""
-    out = np.isin(how, LEFT_OUT)
+    out = np.isin(how, NO_GENE)
     if not out.any():
         return ""
     kinds = {"a date": "dates made of gene symbols by a spreadsheet", "no name": "no names"}
@@ -174,6 +178,28 @@ def warning_apart(one: TableCounts, table: GeneTable, how: NDArray[np.object_], 
     )
 
 
+def genes_apart(work: WorkFolder, universe: Universe, counted_tables: Iterable[TableCounts]) -> dict[str, Any]:
+    """Return the genes of all tables that may have another column too: those with most counts first.
+
+    Returns
+    -------
+    Their number, ``umis`` and the ``share`` of all, and the first of their ``names``; empty if there is none.
+    """
+    umis: Counter[int] = Counter()
+    total = 0
+    apart = [WAYS.index(kind) for kind in APART]
+    for one in counted_tables:
+        total += int(one.counts.sum())
+        rows = np.flatnonzero(np.isin(universe.how[one.table], apart))
+        umis.update(dict(zip(universe.maps[one.table][rows].tolist(), one.counts[rows].tolist(), strict=True)))
+    if not umis:
+        return {}
+    ranked = sorted(umis, key=lambda gene: (-umis[gene], gene))
+    names = [str(universe.keys[gene]) for gene in ranked[:MOST_NAMES]]
+    n_umis = sum(umis.values())
+    return {"n_genes": len(umis), "umis": n_umis, "share": n_umis / max(total, 1), "names": names}
+
+
 def note_summed(one: TableCounts, table: GeneTable, _how: NDArray[np.object_], place: NDArray[np.int32]) -> str:
     """Say which rows are added up because they have one id; empty if none is."""
     genes, times = np.unique(place[place >= 0], return_counts=True)
@@ -184,6 +210,14 @@ def note_summed(one: TableCounts, table: GeneTable, _how: NDArray[np.object_], p
         f"{one}: {counted(int(shared.sum()), 'row')} of the gene table ({umis(one, shared)}) are "
         f"{counted(int((times > 1).sum()), 'gene')}, and are added up: {named(table, shared)}"
     )
+
+
+def note_other_species(one: TableCounts, _table: GeneTable, how: NDArray[np.object_], _place: NDArray[np.int32]) -> str:
+    """Say how many rows are genes of another species than the one that is kept; empty if none is."""
+    out = how == OTHER_SPECIES
+    if not out.any():
+        return ""
+    return f"{one}: {counted(int(out.sum()), 'gene')} of other species are left out ({umis(one, out)})"
 
 
 def umis(one: TableCounts, rows: NDArray[np.bool_]) -> str:

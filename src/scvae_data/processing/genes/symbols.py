@@ -12,12 +12,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from scvae_data.processing.genes.identity import Identities, identify, originals
-from scvae_data.processing.genes.names import ENSEMBL, genome_names, infer_species
+import numpy as np
+from numpy.typing import NDArray
+
+from scvae_data.processing.genes.annotations import Annotations
+from scvae_data.processing.genes.identity import OTHER_SPECIES, Identities, identify, originals
+from scvae_data.processing.genes.names import is_ensembl
 from scvae_data.processing.genes.reference import Reference, SymbolBook, loose
+from scvae_data.processing.genes.species import LEAST_KNOWN, OTHER, row_codes
+from scvae_data.processing.settings.genes import common_name
 from scvae_data.readers.base import GeneTable
 
-__all__ = ["APART", "BY_ID", "HOW", "LEFT_OUT", "Evidence", "Rows", "Symbol"]
+__all__ = ["APART", "BY_ID", "HOW", "LEFT_OUT", "NO_GENE", "Evidence", "Rows", "Symbol"]
 
 HOW = {
     "id": "the row has an id",
@@ -36,13 +42,15 @@ HOW = {
     "apart": "another row of the table is or may be the same gene: it is a gene of its own",
     "no name": "left out: it has no name",
     "a date": "left out: a spreadsheet made a date of its symbol",
+    "other species": "left out: it is a gene of another species than genes.species",
 }
 """How a row found its gene."""
 BY_ID = ("id", "retired id", "entrez")
 APART = ("ambiguous", "apart")
-LEFT_OUT = ("no name", "a date")
-LEAST_KNOWN = 0.5
-"""Share of a table's names that a species must know for its reference to be asked, and to call an id retired."""
+KEPT_TABLES = 128
+"""Tables whose names are held once they are read, a megabyte each."""
+NO_GENE = ("no name", "a date")
+LEFT_OUT = (*NO_GENE, OTHER_SPECIES)
 
 Load = Callable[[str], GeneTable]
 
@@ -91,13 +99,19 @@ class Evidence:
         Symbol to its ids, from `GeneRules.mapping` and from a list of genes; it goes before the tables.
     reference
         Goes after them.
+    species
+        Those of each table, see `judge`.
+    wanted
+        The species of which genes are kept in tables of several; empty for all.
     """
 
     names: Sequence[str]
     load: Load
     mapping: Mapping[str, Sequence[str]]
     reference: Reference
-    species: dict[str, list[str]] = field(default_factory=dict)
+    species: Mapping[str, Sequence[str]]
+    wanted: str = ""
+    codes: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
     genomes: set[str] = field(default_factory=set)
     measured: set[str] = field(default_factory=set)
     unknown: set[str] = field(default_factory=set)
@@ -106,10 +120,15 @@ class Evidence:
     order_of: dict[str, set[tuple[str, ...]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.identities = lru_cache(maxsize=16)(self._identities)
-        self._judge_species()
+        self.identities = lru_cache(maxsize=KEPT_TABLES)(self._identities)
+        self.candidates = lru_cache(maxsize=None)(self._candidates)
+        self.same_annotation = lru_cache(maxsize=1)(self._same_annotation)
+        self._pairs: Counter[tuple[str, str]] = Counter()
+        self._annotations = Annotations()
         unknown: defaultdict[str, set[str]] = defaultdict(set)
         for name in self.names:
+            if self.wanted and len(self.species[name]) > 1:
+                self.codes[name] = row_codes(self.load(name), self.species[name], self.wanted, self.reference)
             self._collect(name, unknown)
         self._find_retired(unknown)
         self._by_spelling: defaultdict[str, set[str]] = defaultdict(set)
@@ -124,54 +143,74 @@ class Evidence:
     def _identities(self, name: str) -> tuple[Identities, list[str]]:
         """Return what a table's rows are called, and their symbols before these were made unique."""
         book = self._book(name)
-        own = {*book.current, *book.previous} if book else set()
-        found = identify(self.load(name), self.reference, book.current if book else ())
-        return found, originals(found.symbols, own)
+        others = np.flatnonzero(self.codes[name] == OTHER).tolist() if name in self.codes else ()
+        found = identify(self.load(name), self.reference, book.current if book else (), others)
+        return found, originals(found.symbols, book.symbols if book else ())
 
     def _book(self, name: str) -> SymbolBook | None:
         """Return what symbols stand for in the species of a table; None if it is of none, or of several."""
-        species = self.species[name]
-        return self.reference.book(species[0]) if len(species) == 1 else None
-
-    def _judge_species(self) -> None:
-        """Say of which species each table is: by its names, else the run's only one, else by the symbols known."""
-        self.species = {name: infer_species(self.load(name)) for name in self.names}
-        of_run = {species for found in self.species.values() for species in found}
-        for name, found in self.species.items():
-            if not found and len(of_run) == 1:
-                found.extend(of_run)
-            elif not found:
-                symbols = set(identify(self.load(name), Reference()).symbols) - {""}
-                found.extend(self.reference.species_of(symbols, LEAST_KNOWN))
+        of_table = self.species[name]
+        if name in self.codes:
+            of_table = [species for species in of_table if common_name(species) == self.wanted]
+        return self.reference.book(of_table[0]) if len(of_table) == 1 else None
 
     def _collect(self, name: str, unknown: dict[str, set[str]]) -> None:
         """Note the ids of a table, the symbols beside them, and the order of ids of one symbol."""
         rows, bases = self.identities(name)
-        table = self.load(name)
-        self.genomes.update(genome_names(list(table.symbols if table.symbols is not None else table.names)))
+        self.genomes.update(rows.genomes)
         ids = [gene_id for gene_id in rows.ids if gene_id]
-        self.measured.update(ids)
         if not ids:
             return
-        groups: defaultdict[str, dict[str, None]] = defaultdict(dict)
-        for row, (gene_id, symbol) in enumerate(zip(rows.ids, bases, strict=True)):
-            if gene_id and symbol and row not in rows.entrez:
-                groups[symbol][gene_id] = None
-        for symbol, found in groups.items():
-            self.ids_of.setdefault(symbol, {}).update(found)
-            if len(found) > 1:
-                self.order_of.setdefault(symbol, set()).add(tuple(found))
-        known = dict(zip(ids, self.reference.knows(ids), strict=True))
-        self.unknown.update(gene_id for gene_id, is_known in known.items() if not is_known)
-        if sum(known.values()) >= LEAST_KNOWN * len(known):
-            for gene_id, symbol in zip(rows.ids, bases, strict=True):
-                if gene_id and symbol and not known[gene_id] and ENSEMBL.match(gene_id):
+        self.measured.update(ids)
+        pairs = [pair for pair in zip(bases, rows.ids, strict=True) if all(pair)]
+        distinct = set(pairs)
+        self._note_pairs(pairs, distinct - self._pairs.keys())
+        self._pairs.update(distinct)
+        self._annotations.add(name, pairs)
+        if len({symbol for symbol, _ in distinct}) < len(distinct):
+            times = Counter(symbol for symbol, _ in distinct)
+            orders: defaultdict[str, dict[str, None]] = defaultdict(dict)
+            for symbol, gene_id in pairs:
+                if times[symbol] > 1:
+                    orders[symbol][gene_id] = None
+            for symbol, order in orders.items():
+                self.order_of.setdefault(symbol, set()).add(tuple(order))
+        places = self.reference.places
+        not_known = {gene_id for gene_id in ids if gene_id not in places}
+        self.unknown |= not_known
+        if len(not_known) <= (1 - LEAST_KNOWN) * len(set(ids)):
+            for symbol, gene_id in distinct:
+                if gene_id in not_known and is_ensembl(gene_id):
                     unknown[gene_id].add(symbol)
+
+    def _note_pairs(self, pairs: Sequence[tuple[str, str]], new: set[tuple[str, str]]) -> None:
+        """Note the pairs of symbol and id that no table before had, in the order of the rows."""
+        for symbol, gene_id in pairs if new else ():
+            if (symbol, gene_id) in new:
+                self.ids_of.setdefault(symbol, {})[gene_id] = None
+
+    def _same_annotation(self, name: str) -> tuple[list[str], dict[str, tuple[str, ...]]]:
+        """Return the tables with ids that have the symbols of a table, and the ids of each in the largest, in order."""
+        tables = self._annotations.same({*self.identities(name)[1]} - {""})
+        found: defaultdict[str, dict[str, None]] = defaultdict(dict)
+        for table in tables[:1]:
+            rows, symbols = self.identities(table)
+            for symbol, gene_id in zip(symbols, rows.ids, strict=True):
+                if gene_id and symbol:
+                    found[loose(symbol)][gene_id] = None
+        return tables, {symbol: tuple(ids) for symbol, ids in found.items()}
+
+    def _of_annotation(self, name: str, symbol: str) -> tuple[str, ...]:
+        """Return the ids of a symbol in the tables of the same annotation, in order; none if they do not agree."""
+        tables, ids_of = self.same_annotation(name)
+        ids = ids_of.get(loose(symbol), ())
+        one_order = len(tables) == 1 or len(ids) < 2 or len(self.order_of.get(symbol, ())) == 1
+        return ids if ids and one_order and self._annotations.agree(tables, symbol, ids) else ()
 
     def _find_retired(self, unknown: Mapping[str, set[str]]) -> None:
         """Find the current id of retired ones: never one that a table has beside it, nor that of two rows."""
-        of_one = sorted({species[0] for species in self.species.values() if len(species) == 1})
-        books = [self.reference.book(species) for species in of_one] if unknown else []
+        of_tables = {name: self._book(name) for name in self.names} if unknown else {}
+        books = list({id(book): book for book in of_tables.values() if book}.values())
         for gene_id, symbols in unknown.items():
             found: set[str] = set()
             for symbol in symbols:
@@ -181,8 +220,9 @@ class Evidence:
                 self.retired[gene_id] = found.pop()
         for name in self.names if self.retired else ():
             ids = {gene_id for gene_id in self.identities(name)[0].ids if gene_id}
-            times = Counter(self.retired.get(gene_id, gene_id) for gene_id in ids)
-            for gene_id in ids & set(self.retired):
+            old = ids & set(self.retired)
+            times = Counter(self.retired.get(gene_id, gene_id) for gene_id in ids) if old else Counter()
+            for gene_id in old:
                 if times[self.retired[gene_id]] > 1:
                     del self.retired[gene_id]
 
@@ -224,21 +264,29 @@ class Evidence:
             [gene_id for gene_id in among if gene_id not in self.unknown],
             self.reference.primary(among),
             [gene_id for gene_id in among if not gene_id.endswith("_PAR_Y")],
+            self._most_named(symbol, among),
         )
         chosen = next((ids[0] for ids in first if len(ids) == 1), "")
         return Symbol((chosen,), "primary") if chosen else Symbol((), "ambiguous")
+
+    def _most_named(self, symbol: str, ids: Sequence[str]) -> list[str]:
+        """Return those of several ids that most tables have beside a symbol."""
+        times = [self._pairs[symbol, gene_id] for gene_id in ids]
+        return [gene_id for gene_id, n in zip(ids, times, strict=True) if n == max(times)]
 
     def rows(self, name: str) -> Rows:
         """Return the genes of a table's rows."""
         found, bases = self.identities(name)
         ids, how = self._by_id(found)
+        if "" not in ids:  # most tables: nothing is to be found
+            return Rows(ids, bases, found.symbols, how)
         groups: defaultdict[str, list[int]] = defaultdict(list)
         for row, symbol in enumerate(bases):
             if not ids[row] and row not in found.no_gene:
                 groups[symbol].append(row)
         book = self._book(name)
         for symbol, rows in groups.items():
-            for row, choice in zip(rows, self._choices(symbol, len(rows), book), strict=True):
+            for row, choice in zip(rows, self._choices(name, symbol, len(rows), book), strict=True):
                 ids[row], how[row] = "".join(choice.ids), choice.how
         self._keep_apart(ids, how)
         names = [found.symbols[row] if how[row] not in LEFT_OUT else "" for row in range(len(ids))]
@@ -246,17 +294,28 @@ class Evidence:
 
     def _by_id(self, found: Identities) -> tuple[list[str], list[str]]:
         """Return the ids that rows bring along."""
-        ids, how = [], []
-        for row, gene_id in enumerate(found.ids):
-            new = self.retired.get(gene_id, gene_id)
-            kind = "retired id" if new != gene_id else "entrez" if row in found.entrez else "id" if gene_id else ""
-            ids.append(new)
-            how.append(kind or found.no_gene.get(row, ""))
+        ids = list(found.ids)
+        how = ["id" if gene_id else "" for gene_id in ids]
+        for row in found.entrez:
+            how[row] = "entrez"
+        for row, gene_id in enumerate(found.ids) if self.retired else ():
+            if gene_id in self.retired:
+                ids[row], how[row] = self.retired[gene_id], "retired id"
+        for row, kind in found.no_gene.items():
+            how[row] = kind
         return ids, how
 
-    def _choices(self, symbol: str, times: int, book: SymbolBook | None) -> list[Symbol]:
+    def _candidates(self, symbol: str, species: str) -> Symbol:
+        """Return what a symbol of a species may stand for."""
+        return self.symbol(symbol, self.reference.book(species) if species else None)
+
+    def _choices(self, name: str, symbol: str, times: int, book: SymbolBook | None) -> list[Symbol]:
         """Return the gene of each of the rows of a table that have one symbol."""
-        found = self.symbol(symbol, book)
+        found = self.candidates(symbol, book.species if book else "")
+        if times == 1 and len(found.ids) < 2:
+            return [found]
+        if found.how != "mapping" and len(ids := self._of_annotation(name, symbol)) == times:
+            return [self._current([gene_id], "files" if times == 1 else "order") for gene_id in ids]
         if times == 1:
             return [self.choose(symbol, found, book)]
         orders = {found.ids} if found.how == "mapping" else self.order_of.get(symbol, set())
@@ -267,10 +326,13 @@ class Evidence:
 
     def _keep_apart(self, ids: list[str], how: list[str]) -> None:
         """Let no two rows share a gene by guess: the more certain one keeps it."""
+        if len({*ids}) + max(ids.count("") - 1, 0) == len(ids):
+            return
         certainty = {kind: place for place, kind in enumerate(HOW)}
+        times = Counter(ids)
         taken: defaultdict[str, list[int]] = defaultdict(list)
         for row, gene_id in enumerate(ids):
-            if gene_id:
+            if gene_id and times[gene_id] > 1:
                 taken[gene_id].append(row)
         for rows in taken.values():
             best = min(rows, key=lambda row: certainty[how[row]])

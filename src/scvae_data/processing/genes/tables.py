@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.feather as feather
 
-from scvae_data.processing.genes.names import infer_species
 from scvae_data.readers.base import GeneTable
 from scvae_data.store.files import write_atomic
 
-__all__ = ["hash_table", "load_table", "species_of", "store_table"]
-
-
-@lru_cache(maxsize=64)
-def species_of(tables: Path, key: str) -> tuple[str, ...]:
-    """Return the species of a stored gene table; most files of a corpus share a few tables."""
-    return tuple(infer_species(load_table(tables, key)))
+__all__ = ["hash_table", "load_table", "store_table"]
 
 
 def as_arrow(table: GeneTable) -> Any:

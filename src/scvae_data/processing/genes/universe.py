@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from scvae_data.processing.genes.names import gene_class_flags, without_genome
 from scvae_data.processing.genes.reference import Reference
+from scvae_data.processing.genes.species import judge
 from scvae_data.processing.genes.symbols import BY_ID, HOW, LEFT_OUT, Evidence, Rows
 from scvae_data.readers.base import GeneTable
 
@@ -32,6 +33,7 @@ __all__ = [
 
 WAYS = tuple(HOW)
 """How rows found their genes, by number."""
+NONE_TOLD = np.zeros(0, np.uint8)
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,8 @@ class Universe:
         Ids of the inputs to the ids of today that they are called by.
     classed
         How many genes have their classes ``"by_reference"``, how many ``"by_symbol"``.
+    species
+        Per gene table of several species, of which one is kept, the code of each column, see `row_codes`.
     """
 
     keys: NDArray[np.object_]
@@ -96,6 +100,7 @@ class Universe:
     how: dict[str, NDArray[np.int8]] = field(default_factory=dict)
     retired: dict[str, str] = field(default_factory=dict)
     classed: dict[str, int] = field(default_factory=dict)
+    species: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
 
     def meanings(self) -> dict[str, str]:
         """Return per gene table a hash of what its columns are: their positions, and all keys, symbols and classes."""
@@ -104,7 +109,7 @@ class Universe:
         found = {}
         for table, positions in self.maps.items():
             digest = common.copy()
-            digest.update(positions.tobytes())
+            digest.update(positions.tobytes() + self.species.get(table, NONE_TOLD).tobytes())
             found[table] = digest.hexdigest()
         return found
 
@@ -114,6 +119,8 @@ def align(
     load: Callable[[str], GeneTable],
     mapping: Mapping[str, Sequence[str]],
     reference: Reference | None = None,
+    species: Mapping[str, Sequence[str]] | None = None,
+    wanted: str = "",
 ) -> Universe:
     """Bring all gene tables into one order; few tables are in memory at a time.
 
@@ -127,29 +134,37 @@ def align(
         Symbol to ids from `GeneRules.mapping`.
     reference
         What else is known of names; nothing where there is none.
+    species
+        Those of each table, if they are known already.
+    wanted
+        The species of which genes are kept in tables of several; empty for all.
     """
     reference = reference or Reference()
-    evidence = Evidence(sorted(n_files), load, mapping, reference)
+    tables = sorted(n_files)
+    evidence = Evidence(tables, load, mapping, reference, species or judge(tables, load, reference), wanted)
     codes: dict[str, int] = {}
     ids: dict[str, str] = {}
-    votes: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    pairs: Counter[tuple[str, str]] = Counter()
     spelled: dict[str, str] = {}
     maps, how, matches = {}, {}, {}
-    for table in evidence.names:
+    ways = {kind: number for number, kind in enumerate(WAYS)}
+    for table in tables:
         rows = evidence.rows(table)
         genes = [gene_id or name for gene_id, name in zip(rows.ids, rows.names, strict=True)]
-        for gene, gene_id, symbol, kind in zip(genes, rows.ids, rows.symbols, rows.how, strict=True):
-            if gene:
-                codes.setdefault(gene, len(codes))
-                if gene_id:
-                    ids[gene] = gene_id
-                if kind == "spelling":
-                    spelled.setdefault(gene, symbol)
-                elif symbol:
-                    votes[gene][symbol] += n_files[table]
+        for gene in filter(None, genes):
+            codes.setdefault(gene, len(codes))
+        ids |= {gene_id: gene_id for gene_id in rows.ids if gene_id}
+        for pair, kind in zip(zip(genes, rows.symbols, strict=True), rows.how, strict=True):
+            if kind == "spelling":
+                spelled.setdefault(*pair)
+            elif all(pair):
+                pairs[pair] += n_files[table]
         maps[table] = np.array([codes[gene] if gene else -1 for gene in genes], np.int32)
-        how[table] = np.array([WAYS.index(kind) for kind in rows.how], np.int8)
+        how[table] = np.array([ways[kind] for kind in rows.how], np.int8)
         matches[table] = match_of(rows, maps[table])
+    votes: defaultdict[str, dict[str, int]] = defaultdict(dict)
+    for (gene, symbol), n in pairs.items():
+        votes[gene][symbol] = n
     genes = list(codes)
     known = dict(zip(genes, reference.symbols(ids.get(gene, "") for gene in genes), strict=True))
     symbols = {gene: elected(votes[gene], known[gene] or spelled.get(gene, gene)) for gene in genes}
@@ -168,6 +183,7 @@ def align(
         flags=gene_class_flags(of_class, ordered),
         how=how,
         retired=evidence.retired,
+        species=evidence.codes,
         classed={"by_reference": sum(map(bool, known.values())), "by_symbol": sum(not text for text in known.values())},
     )
 

@@ -75,6 +75,8 @@ def read_gene_files(rules: AnyGeneRules) -> GeneFiles:
     del settings["reference"]
     if rules.reference != "builtin":
         settings["reference"] = reference.digest
+    if rules.species is None:
+        del settings["species"]
     if rules.mapping is not None:
         settings["mapping"] = hashlib.sha256(Path(rules.mapping).read_bytes()).hexdigest()
     if isinstance(rules, ListRules):

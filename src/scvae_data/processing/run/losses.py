@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 MAY_FAIL = "leave them out or raise max_failed_fraction, then resume=true"
 """What to do where too many files failed."""
+AS_THEY_SHOULD = ("not_control", "other_species", "zero_counts")
 FEW = 0.1
 """Share of the cells that is so small that a setting is likelier wrong than the cells."""
 
@@ -126,10 +127,11 @@ def in_per_cent(value: float) -> str:
 def few_cells(scans: Sequence[FileScan], qc: QcRules) -> str:
     """Say how few cells are kept, and by which rule most are lost; empty where they are not few.
 
-    Cells that are no controls and droplets without a count are not counted: they are lost as they should be.
+    Cells that are no controls or of another species, and droplets without a count, are not counted: they are lost
+    as they should be.
     """
     lost, n_obs = total_lost(scans), sum(scan.n_obs for scan in scans)
-    by_rules = {rule: count for rule, count in lost.items() if rule not in ("not_control", "zero_counts")}
+    by_rules = {rule: count for rule, count in lost.items() if rule not in AS_THEY_SHOULD}
     n_kept = n_obs - sum(lost.values())
     n_judged = n_kept + sum(by_rules.values())
     if n_kept >= FEW * n_judged:

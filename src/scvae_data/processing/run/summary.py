@@ -34,6 +34,12 @@ class Summary:
         Peak memory of the largest process, bytes.
     experiments
         How many experiments are flagged, and the worst of them, see `write_experiments`.
+    species
+        The only one that is kept; None for all.
+    left_out
+        Files of other species.
+    genes_apart
+        Genes that may have another column too: their number, counts and names.
     unapplied
         Rules of quality control that could not be applied, and to which files.
     """
@@ -58,6 +64,9 @@ class Summary:
     duplicates: dict[str, Any] = field(default_factory=dict)
     unapplied: dict[str, list[str]] = field(default_factory=dict)
     experiments: dict[str, Any] = field(default_factory=dict)
+    genes_apart: dict[str, Any] = field(default_factory=dict)
+    species: str | None = None
+    left_out: Sequence[str] = ()
 
     def __str__(self) -> str:
         """Lay the summary out as aligned lines."""
@@ -75,10 +84,12 @@ class Summary:
              + (" (simulated demo)" if self.simulated else "")),
             ("cells", f"{self.n_obs_in:,} in, {self.n_obs:,} kept ({share:.1f} %)"),
             ("not kept", lost),
+            *self._of_species(),
             *self._unapplied(),
             *self._copies(),
             *self._flagged(),
             ("genes", f"{self.n_genes_in:,} in, {self.n_vars:,} kept"),
+            *self._genes_apart(),
             ("chunks", f"{self.n_chunks:,} of {counted(self.chunk_size, 'cell')}"),
             ("size", f"{human_bytes(self.bytes)}, {self.bytes / max(self.nnz, 1):.2f} bytes per stored count"),
             ("time", f"processing took {total:.1f} s, {self.n_obs_in / max(total, 1e-9):,.0f} cells/s ({stages})"),
@@ -92,6 +103,26 @@ class Summary:
         """Say in one row which rules could not be applied; none, no row."""
         text = ", ".join(f"{rule} to {counted(len(files), 'file')}" for rule, files in self.unapplied.items())
         return [("no rule", f"could not be applied: {text}")] if text else []
+
+    def _of_species(self) -> list[tuple[str, str]]:
+        """Say in one row which species is kept alone; all, no row."""
+        if self.species is None:
+            return []
+        left_out = f"; {counted(len(self.left_out), 'file')} of other species left out" if self.left_out else ""
+        return [("species", f"{self.species} alone (genes.species){left_out}")]
+
+    def _genes_apart(self) -> list[tuple[str, str]]:
+        """Say in one row which genes may have another column too; none, no row."""
+        if not (apart := self.genes_apart):
+            return []
+        more = ", …" if apart["n_genes"] > len(apart["names"]) else ""
+        n_genes, share = counted(apart["n_genes"], "gene"), 100 * apart["share"]
+        return [
+            (
+                "apart",
+                f"{n_genes} ({share:.3g} % of UMIs) may have another column too: {', '.join(apart['names'])}{more}",
+            )
+        ]
 
     def _copies(self) -> list[tuple[str, str]]:
         """Say in one row how many cells equal another one; none, no row."""

@@ -28,11 +28,11 @@ from scvae_data.processing.scan.cells import read_cells
 from scvae_data.processing.scan.doublets import Doublets, find_doublets
 from scvae_data.processing.scan.experiments import Experiments
 from scvae_data.processing.scan.job import MappedGenes, ScanJob, table_genes
-from scvae_data.processing.scan.metrics import NotCounts, cell_metrics, checked
+from scvae_data.processing.scan.metrics import NotCounts, cell_metrics, checked, species_share
 from scvae_data.processing.scan.qc_filter import OutlierBounds, QcFilter, find_bounds
 from scvae_data.processing.scan.rows import SortedRuns
 from scvae_data.processing.settings.gene_classes import GENE_CLASSES
-from scvae_data.processing.settings.qc import SCORE
+from scvae_data.processing.settings.qc import SCORE, SPECIES_METRIC
 from scvae_data.processing.sort.obs_schema import our_columns
 from scvae_data.readers.base import CsrBlock, Reader
 from scvae_data.readers.recognise import open_reader
@@ -142,8 +142,7 @@ class SlotScan:
         totals = np.zeros(len(self.genes.names), np.int64)
         for whole in self._checked_blocks():
             totals += np.bincount(whole.indices, whole.data, len(totals)).astype(np.int64)
-            block = self.genes.kept.apply(whole)
-            metrics = cell_metrics(block, self.genes, self.tops)
+            block, metrics = self._measured(whole)
             if doublets:
                 rows = slice(block.first_row, block.first_row + block.n_rows)
                 metrics = doublets.join(metrics, rows, self.cells)
@@ -179,8 +178,7 @@ class SlotScan:
         others.bounds = self.filter.bounds
 
         def kept_rows() -> Iterator[tuple[CsrBlock, NDArray[np.bool_]]]:
-            for block in self._blocks():
-                metrics = cell_metrics(block, self.genes, self.tops)
+            for block, metrics in map(self._measured, self._checked_blocks()):
                 yield block, others.judge(block.first_row, metrics)[1] == 0
 
         doublets = find_doublets(self.cells, kept_rows, job.order.seed)
@@ -192,15 +190,19 @@ class SlotScan:
         blocks = self.reader.blocks(self.slot.name, max_elements=self.job.block_entries)
         return map(partial(checked, genes=self.genes, tolerance=self.job.count_tolerance), blocks)
 
-    def _blocks(self) -> Iterator[CsrBlock]:
-        """Return the same rows without columns that are no genes."""
-        return map(self.genes.kept.apply, self._checked_blocks())
+    def _measured(self, whole: CsrBlock) -> tuple[CsrBlock, pd.DataFrame]:
+        """Return rows without the columns that are no genes, and their metrics."""
+        block = self.genes.kept.apply(whole)
+        metrics = cell_metrics(block, self.genes, self.tops)
+        if self.job.qc.species:
+            metrics[SPECIES_METRIC] = species_share(whole, self.genes.species)
+        return block, metrics
 
     def _find_bounds(self) -> list[OutlierBounds]:
         """Measure all rows before any is judged, and return the bounds of each accession."""
         qc, measured = self.job.qc, []
-        for block in self._blocks():
-            metrics = cell_metrics(block, self.genes, self.tops).set_index(block.first_row + np.arange(block.n_rows))
+        for block, metrics in map(self._measured, self._checked_blocks()):
+            metrics = metrics.set_index(block.first_row + np.arange(block.n_rows))
             measured.append(metrics.loc[qc.passes_minima(metrics), list(qc.outlier_metrics)])
         together = pd.concat(measured)
         accessions = self.cells.accessions[together.index.to_numpy()]

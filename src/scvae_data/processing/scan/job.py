@@ -75,12 +75,16 @@ class MappedGenes:
         The gene classes of these, one bit each, uint32, shape (n_kept,).
     kept
         Which columns these are.
+    species
+        Of a table of several species, of which one is kept, the code of each column, see `row_codes`, uint8,
+        shape (n_vars,); else None.
     """
 
     names: NDArray[np.object_]
     gene_map: NDArray[np.int32]
     flags: NDArray[np.uint32]
     kept: FeatureFilter
+    species: NDArray[np.uint8] | None = None
 
     @cached_property
     def measured(self) -> list[bool]:
@@ -94,4 +98,5 @@ def table_genes(work: WorkFolder, key: str, _meaning: str) -> MappedGenes:
     gene_map, flags = np.load(work.gene_map(key)), np.load(work.universe("flags"))
     kept = FeatureFilter(gene_map >= 0, ())
     genes = gene_map[kept.keep]
-    return MappedGenes(load_table(work.tables, key).names, genes, flags[genes], kept)
+    species = np.load(work.gene_species(key)) if work.gene_species(key).exists() else None
+    return MappedGenes(load_table(work.tables, key).names, genes, flags[genes], kept, species)

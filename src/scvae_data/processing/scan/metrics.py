@@ -10,16 +10,19 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from scvae_data.processing.genes.species import OTHER, WANTED
 from scvae_data.processing.scan.job import MappedGenes
 from scvae_data.processing.settings.gene_classes import GENE_CLASSES
 from scvae_data.processing.survey.counts import FAULTS, fault_of
 from scvae_data.readers.base import CsrBlock
 from scvae_data.system.jit import ahead_of, compiled
 
-__all__ = ["NotCounts", "RowSums", "cell_metrics", "checked", "qc_metrics", "row_sums"]
+__all__ = ["NotCounts", "RowSums", "cell_metrics", "checked", "qc_metrics", "row_sums", "species_share"]
 
 # Counts up to this value are ranked by a table instead of a sort.
 TABLE_SIZE = 1024
+N_CODES = 3
+"""Codes of species that a column may have."""
 
 
 class NotCounts(Exception):
@@ -99,6 +102,28 @@ def cell_metrics(block: CsrBlock, genes: MappedGenes, tops: Sequence[int]) -> pd
         sums.total, sums.n_genes, sums.by_class, sums.top,
     )  # fmt: skip
     return qc_metrics(sums, genes.measured, tops)
+
+
+def species_share(block: CsrBlock, species: NDArray[np.uint8] | None) -> NDArray[np.float64]:
+    """Return the percentage of each row's counts in genes of the wanted species, among those of any species.
+
+    Parameters
+    ----------
+    block
+        All columns of the table.
+    species
+        Code of each column, see `row_codes`; None where the table is of one species: then nothing is measured.
+
+    Returns
+    -------
+    NaN for rows without a count in a gene of any species; float64, shape (n,).
+    """
+    if species is None:
+        return np.full(block.n_rows, np.nan)
+    rows = np.repeat(np.arange(block.n_rows) * N_CODES, np.diff(block.indptr))
+    sums = np.bincount(rows + species[block.indices], block.data, N_CODES * block.n_rows).reshape(-1, N_CODES)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(sums[:, WANTED] / (sums[:, WANTED] + sums[:, OTHER]) * 100.0)
 
 
 def qc_metrics(sums: RowSums, measured: Sequence[bool], percent_top: Sequence[int]) -> pd.DataFrame:

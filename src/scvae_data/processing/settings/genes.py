@@ -13,9 +13,28 @@ from numpy.typing import NDArray
 from scvae_data.errors import ConfigError
 from scvae_data.store import GENE_LIST_FILE
 
-__all__ = ["AnyGeneRules", "GeneRules", "HvgRules", "ListRules"]
+__all__ = ["AnyGeneRules", "GeneRules", "HvgRules", "ListRules", "common_name"]
 
 FLAVORS = ("seurat", "cell_ranger", "seurat_v3")
+COMMON_NAMES = {
+    "homo_sapiens": "human",
+    "mus_musculus": "mouse",
+    "rattus_norvegicus": "rat",
+    "danio_rerio": "zebrafish",
+    "macaca_mulatta": "macaque",
+    "sus_scrofa": "pig",
+    "callithrix_jacchus": "marmoset",
+}
+
+
+def common_name(species: str) -> str:
+    """Return a species in small letters with underscores, under its common name if it is one of a few.
+
+    >>> common_name("Homo sapiens"), common_name("human"), common_name("Drosophila_melanogaster")
+    ('human', 'human', 'drosophila_melanogaster')
+    """
+    name = "_".join(species.replace("_", " ").casefold().split())
+    return COMMON_NAMES.get(name, name)
 
 
 @dataclass(frozen=True)
@@ -38,6 +57,9 @@ class GeneRules:
     reference
         What names of genes stand for beside what the files say: ``"builtin"``,
         a parquet file with the same columns, or None.
+    species
+        Of files of several species the cells and genes of this one, by its
+        common or Latin name; files of other species are left out.
     """
 
     join: Literal["outer", "inner"] = "outer"
@@ -46,8 +68,10 @@ class GeneRules:
     mapping: str | None = None
     allow_mixed_species: bool = False
     reference: str | None = "builtin"
+    species: str | None = None
 
     def __post_init__(self) -> None:
+        settle_species(self)
         if self.join not in ("outer", "inner"):
             raise ConfigError(f"genes.join={self.join!r} must be outer or inner")
         for name in ("min_cells", "min_counts"):
@@ -85,7 +109,7 @@ class ListRules:
         A text file of one id or symbol per line, a CSV or TSV with a column
         ``id`` or ``symbol`` or both, a JSON list, or the ``gene_list.json``
         of a dataset directory (or that directory).
-    mapping, allow_mixed_species, reference
+    mapping, allow_mixed_species, reference, species
         As in `GeneRules`; a list with ids and symbols is such a mapping too.
     """
 
@@ -93,6 +117,10 @@ class ListRules:
     mapping: str | None = None
     allow_mixed_species: bool = False
     reference: str | None = "builtin"
+    species: str | None = None
+
+    def __post_init__(self) -> None:
+        settle_species(self)
 
     @property
     def file(self) -> Path:
@@ -159,3 +187,14 @@ class HvgRules(GeneRules):
 
 
 AnyGeneRules = GeneRules | ListRules
+
+
+def settle_species(rules: AnyGeneRules) -> None:
+    """Give the species the name that it has in messages; refuse one species beside leave to mix them."""
+    if rules.species is None:
+        return
+    if rules.allow_mixed_species:
+        raise ConfigError(
+            f"genes.species={rules.species} keeps one species, genes.allow_mixed_species=true all; set one of them"
+        )
+    object.__setattr__(rules, "species", common_name(rules.species))

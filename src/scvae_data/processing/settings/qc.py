@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 
 from scvae_data.errors import ConfigError
 from scvae_data.processing.settings.gene_classes import GENE_CLASSES
+from scvae_data.processing.settings.genes import common_name
 
 __all__ = [
     "DOUBLET_RULE",
     "SCALES",
     "SCORE",
+    "SPECIES_METRIC",
     "Bounds",
     "Judgement",
     "QcRules",
@@ -27,6 +29,7 @@ __all__ = [
     "at_most",
 ]
 
+SPECIES_METRIC = "pct_counts_species"
 # As it is, or times 1 / Phi^-1(3/4): the standard deviation where values are normal.
 SCALES = (1.0, 1.4826)
 DOUBLETS = ("none", "score", "drop")
@@ -113,6 +116,13 @@ class QcRules:
         ``"score"``: the cells of each experiment that pass all other rules get the scores of
         ``scanpy.pp.scrublet``, with the run's seed; ``"drop"``: those that it predicts to be doublets are dropped;
         ``"none"``: neither.
+    species
+        That of ``genes.species``: then the share of a cell's counts in its
+        genes, among all genes of a species, is a metric of files of several.
+    min_pct_counts_species
+        What a cell of that species has of it, inclusive. One with less is a
+        doublet of species, and one with as little as such a cell has of the
+        others is of another species. None keeps cells with half or more.
 
     A limit is a field made by `at_least` or `at_most`: a subclass with one
     more has one more rule.
@@ -130,6 +140,8 @@ class QcRules:
     mad_scale: float = 1.0
     require_rules: bool = False
     doublets: str = "none"
+    species: str | None = None
+    min_pct_counts_species: float | None = 90.0
 
     def __post_init__(self) -> None:
         if self.doublets not in DOUBLETS:
@@ -139,6 +151,7 @@ class QcRules:
             raise ConfigError(f"{needs}pip install 'scvae-data[doublets]'")
         if any(top < 1 for top in self.percent_top):
             raise ConfigError(f"qc.percent_top={list(self.percent_top)} must hold numbers of genes, 1 or more")
+        self._settle_species()
         self._check_limits()
         if self.mad_scale not in SCALES:
             raise ConfigError(f"qc.mad_scale={self.mad_scale} must be 1.0 (unscaled) or 1.4826 (as a normal deviation)")
@@ -154,6 +167,16 @@ class QcRules:
             nmads = {metric: None if n is None else float(n) for metric, n in self.nmads.items()}
             object.__setattr__(self, "nmads", nmads)
 
+    def _settle_species(self) -> None:
+        """Give the species the name that it has in messages; refuse a share that half the counts would meet."""
+        share = self.min_pct_counts_species
+        if share is not None and not (isinstance(share, int | float) and 50 <= share < 100):
+            raise ConfigError(
+                f"qc.min_pct_counts_species={share} must be a percentage from 50 to below 100, or null for half or more"
+            )
+        object.__setattr__(self, "min_pct_counts_species", None if share is None else float(share))
+        object.__setattr__(self, "species", None if self.species is None else common_name(self.species))
+
     def _check_limits(self) -> None:
         """Refuse limits that are no numbers, out of range, or leave nothing between them."""
         for name, metric in ((limit.name, limit.metadata["metric"]) for limit in self._limits()):
@@ -164,7 +187,7 @@ class QcRules:
             if not isinstance(value, int | float) or value < 0 or (name in self.percentages and value > 100):
                 kind = "a percentage from 0 to 100" if name in self.percentages else "0 or more"
                 raise ConfigError(f"qc.{name}={value} must be {kind}, or null to leave the rule out")
-        limits = self.fixed_rules[1:]
+        limits = self.fixed_rules[len(self.species_rules) + 1 :]
         for low in limits:
             for high in limits:
                 if low.metric == high.metric and low.least > high.most:
@@ -193,7 +216,8 @@ class QcRules:
         """Names of the metrics that are measured."""
         names = ["total_counts", "n_genes_by_counts", "log1p_total_counts", "log1p_n_genes_by_counts"]
         names += [f"pct_counts_{gene_class.name}" for gene_class in GENE_CLASSES]
-        return names + [f"pct_counts_in_top_{top}_genes" for top in sorted(set(self.percent_top))]
+        names += [f"pct_counts_in_top_{top}_genes" for top in sorted(set(self.percent_top))]
+        return names + ([SPECIES_METRIC] if self.species else [])
 
     @property
     def columns(self) -> list[str]:
@@ -206,9 +230,20 @@ class QcRules:
         return {metric: n for metric, n in (self.nmads or {}).items() if n is not None}
 
     @property
+    def species_rules(self) -> list[Rule]:
+        """Those of cells of other species, and of doublets of species; none where all species are kept."""
+        least = self.min_pct_counts_species
+        if not self.species:
+            return []
+        if least is None:
+            return [Rule("other_species", SPECIES_METRIC, least=50.0)]
+        other = Rule("other_species", SPECIES_METRIC, least=100.0 - least)
+        return [other, Rule("species_doublet", SPECIES_METRIC, least=least)]
+
+    @property
     def fixed_rules(self) -> list[Rule]:
         """The rules in force, without those of outliers: what a cell lacks comes before what it has too much of."""
-        rules = [Rule("zero_counts", "total_counts", least=1)]
+        rules = [*self.species_rules, Rule("zero_counts", "total_counts", least=1)]
         for side in ("least", "most"):
             for limit in self._limits():
                 value = getattr(self, limit.name)

@@ -61,6 +61,8 @@ class Settings:
             raise ConfigError("control.column is an empty list; name the obs column that tells controls")
         if self.qc.doublets != "none" and not 0 <= self.seed < 1 << 32:
             raise ConfigError(f"seed={self.seed} must be from 0 to 2^32 - 1 for qc.doublets={self.qc.doublets}")
+        if self.qc.species != self.genes.species:
+            raise ConfigError(f"qc.species={self.qc.species} follows genes.species={self.genes.species}; set that one")
 
     def processing_id(self, genes: Mapping[str, Any], inputs: str) -> str:
         """Hash what the chunks depend on: settings and input content, not where, when or on how many cores.
@@ -79,6 +81,8 @@ class Settings:
         del qc["require_rules"]  # whether a run stops, not what it makes
         if self.qc.doublets == "none":  # not there, as in directories from before there was the key
             del qc["doublets"]
+        if self.qc.species is None:
+            del qc["species"], qc["min_pct_counts_species"]
         parts = [
             qc, genes, self.normalization, self.chunking, self.control,
             self.input.obs_columns, self.input.count_tolerance,

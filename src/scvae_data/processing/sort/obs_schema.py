@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from scvae_data.processing.labels import as_label
-from scvae_data.processing.settings.qc import QcRules
+from scvae_data.processing.settings.qc import SPECIES_METRIC, QcRules
 from scvae_data.store import SRX_COLUMN
 
 __all__ = [
@@ -141,7 +141,13 @@ def our_columns(after: Literal["scan", "decide"]) -> list[OurColumn]:
 
 def is_ours(name: str) -> bool:
     """Whether a column of the inputs cannot keep its name, because one that processing adds may have it."""
-    taken = {"obs_name", "file_number", *(column.name for column in OUR_COLUMNS), *QcRules(percent_top=()).metrics}
+    taken = {
+        "obs_name",
+        "file_number",
+        *(column.name for column in OUR_COLUMNS),
+        *QcRules(percent_top=()).metrics,
+        SPECIES_METRIC,
+    }
     return name in taken or (name.startswith("pct_counts_in_top_") and name.endswith("_genes"))
 
 

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from scvae_data.errors import ConfigError
 from scvae_data.processing.engine.base import Engine
 from scvae_data.processing.engine.task import Failure, Task, stop_without_room
 from scvae_data.processing.facts import ACCESSION_COLUMNS, FailedFile, InputFacts
+from scvae_data.processing.genes.reference import Reference, load_reference
+from scvae_data.processing.genes.species import is_of, judge, species_of_rows
+from scvae_data.processing.genes.tables import load_table
 from scvae_data.processing.settings.inputs import Inputs, source_names
 from scvae_data.processing.settings.run import Settings
 from scvae_data.processing.survey.file import survey_file
 from scvae_data.progress import progress
+from scvae_data.readers.recognise import open_reader
 from scvae_data.wording import counted
 
-__all__ = ["check_together", "survey_inputs"]
+__all__ = ["check_together", "of_species", "survey_inputs"]
 
 MAX_OBS_COLUMNS = 50
 
@@ -57,6 +65,38 @@ def survey_inputs(
     return [found[position] for position in sorted(found)], sorted(failed, key=lambda file: file.source_file)
 
 
+def of_species(
+    files: Sequence[InputFacts], tables: Path, reference: Reference, wanted: str | None
+) -> tuple[list[InputFacts], list[InputFacts]]:
+    """Say of which species each matrix of each file is; return the files of the wanted one, and the others.
+
+    Parameters
+    ----------
+    tables
+        Folder of the gene tables.
+    wanted
+        The species, see `GeneRules`; None for all.
+
+    Raises
+    ------
+    ConfigError
+        No file is of the wanted species.
+    """
+    names = sorted({slot.table for file in files for slot in file.slots})
+    species = judge(names, partial(load_table, tables), reference)
+    told = [
+        replace(file, slots=tuple(replace(slot, species=species[slot.table]) for slot in file.slots)) for file in files
+    ]
+    if wanted is None:
+        return told, []
+    kept = [file for file in told if is_of(file.slot.species, wanted)]
+    if told and not kept:
+        found = Counter(name for file in told for name in file.slot.species)
+        named = ", ".join(f"{name} ({counted(n, 'file')})" for name, n in sorted(found.items()))
+        raise ConfigError(f"genes.species={wanted}: no input is of it; there are {named}")
+    return kept, [file for file in told if file not in kept]
+
+
 def check_together(files: Sequence[InputFacts], settings: Settings, added: Sequence[str] = ()) -> None:
     """Refuse what the inputs must not be together.
 
@@ -72,7 +112,7 @@ def check_together(files: Sequence[InputFacts], settings: Settings, added: Seque
         want; the message names them and the key that allows it.
     """
     if not settings.genes.allow_mixed_species:
-        check_species(files)
+        check_species(files, settings)
     if not settings.input.merge_same_accession:
         check_accessions(files)
     check_obs_columns(files, settings.input, added)
@@ -94,8 +134,10 @@ def check_obs_columns(files: Sequence[InputFacts], inputs: Inputs, added: Sequen
             )
 
 
-def check_species(files: Sequence[InputFacts]) -> None:
-    """Refuse several species."""
+def check_species(files: Sequence[InputFacts], settings: Settings) -> None:
+    """Refuse several species, unless one of them is wanted."""
+    if settings.genes.species is not None:
+        return
     example: dict[str, str] = {}
     count: Counter[str] = Counter()
     for file in files:
@@ -107,8 +149,24 @@ def check_species(files: Sequence[InputFacts]) -> None:
             f"{species} ({counted(count[species], 'file')}, e.g. {example[species]})" for species in sorted(example)
         )
         raise ConfigError(
-            f"mixed species: {named}; process each species by itself, or allow it with genes.allow_mixed_species=true"
+            f"mixed species: {named}{shares_of_first(files, settings)}; genes.species={min(example)} keeps the files, "
+            "cells and genes of one, genes.allow_mixed_species=true those of all"
         )
+
+
+def shares_of_first(files: Sequence[InputFacts], settings: Settings) -> str:
+    """Say what share of the first counts of the first file of several species each has; empty if there is none."""
+    file = next((file for file in files if len(file.slot.species) > 1), None)
+    if file is None:
+        return ""
+    species = file.slot.species
+    with open_reader(Path(file.path), settings.input.opening) as reader:
+        rows = species_of_rows(reader.genes(file.slot.name), species, load_reference(settings.genes.reference))
+        block = next(iter(reader.blocks(file.slot.name)))
+    codes = np.array([species.index(name) + 1 if name else 0 for name in rows])
+    sums = np.bincount(codes[block.indices], block.data, len(species) + 1)[1:]
+    named = ", ".join(f"{100 * n / max(sums.sum(), 1):.1f} % {name}" for n, name in zip(sums, species, strict=True))
+    return f"; of the counts of the first {counted(block.n_rows, 'cell')} of {file.source_file} {named}"
 
 
 def check_accessions(files: Sequence[InputFacts]) -> None:

@@ -53,6 +53,8 @@ class DryRun:
     ----------
     nnz
         Stored counts where the headers know, plus a tenth of the elements of dense files.
+    n_left_out
+        Files of other species than the wanted one.
     n_dense
         Files whose stored counts are not known.
     n_genes
@@ -79,6 +81,7 @@ class DryRun:
     n_genes: int
     n_tables: int
     species: dict[str, int]
+    n_left_out: int
     overlaps: list[Overlap]
     failed: list[FailedFile]
     notes: list[str]
@@ -112,6 +115,7 @@ class DryRun:
     def _found(self) -> dict[str, str]:
         species = ", ".join(f"{name} ({counted(n, 'file')})" for name, n in self.species.items())
         dense = f", those of {counted(self.n_dense, 'dense file')} guessed" if self.n_dense else ""
+        left_out = f"; {counted(self.n_left_out, 'file')} of other species left out" if self.n_left_out else ""
         failed = f", {len(self.failed):,} of them cannot be read" if self.failed else ""
         if not self.n_obs:
             return {"files": f"{self.n_files:,}{failed}"}
@@ -120,7 +124,7 @@ class DryRun:
             "cells": f"{self.n_obs:,}",
             "counts": f"{self.nnz:,} stored{dense}",
             "genes": f"{self.n_genes:,} in {counted(self.n_tables, 'different gene list')}",
-            "species": species or "not told by gene names",
+            "species": (species or "not told by gene names") + left_out,
         }
         if self.overlaps:
             median = float(np.median([overlap.share for overlap in self.overlaps]))
@@ -237,6 +241,7 @@ def predict(
         n_genes=len(set().union(*(maps[table].tolist() for table in tables)) - {-1}),
         n_tables=len(tables),
         species=dict(sorted(Counter(name for file in files for name in file.slot.species).items())),
+        n_left_out=len(surveyed.left_out),
         overlaps=overlaps(files, surveyed.universe, kinds),
         failed=surveyed.failed,
         notes=told[1],

@@ -12,7 +12,7 @@ from scvae_data.errors import InputError
 from scvae_data.processing.facts import SlotFacts
 from scvae_data.processing.genes.identity import row_numbers
 from scvae_data.processing.genes.reference import load_reference
-from scvae_data.processing.genes.tables import load_table, species_of, store_table
+from scvae_data.processing.genes.tables import load_table, store_table
 from scvae_data.processing.survey.counts import looks_integral
 from scvae_data.readers.base import GeneTable, LayeredReader, Reader, Sample
 from scvae_data.readers.gene_names import are_numbers
@@ -126,7 +126,6 @@ def survey_slot(reader: Reader, name: str, tables: Path, reference: str | None) 
         name=name,
         table=key,
         n_genes=genes.n_vars,
-        species=species_of(tables, key),
         looks_like_counts=faultless,
         storage=dict(reader.storage(name)),
     )

@@ -7,7 +7,7 @@ dry run, start from the same `read_headers` and the same checks.
 from __future__ import annotations
 
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -25,9 +25,10 @@ from scvae_data.processing.run.context import Context
 from scvae_data.processing.run.losses import tell_failures
 from scvae_data.processing.run.rules import tell_unapplied, unapplied_rules
 from scvae_data.processing.settings.run import Settings
-from scvae_data.processing.survey.corpus import check_together, survey_inputs
+from scvae_data.processing.survey.corpus import check_together, of_species, survey_inputs
 from scvae_data.processing.survey.obs_table import ObsTable, read_obs_table
 from scvae_data.processing.work import WorkFolder
+from scvae_data.wording import counted
 
 __all__ = ["Surveyed", "check_rules", "read_headers", "survey", "table_columns"]
 
@@ -44,6 +45,8 @@ class Surveyed:
         The inputs that can be read, in order of their names.
     failed
         The others, and why.
+    left_out
+        Those of other species than the one that is wanted.
     universe
         The genes of all files.
     listed
@@ -57,10 +60,11 @@ class Surveyed:
     universe: Universe
     listed: Choice | None = None
     obs_table: ObsTable | None = None
+    left_out: Sequence[InputFacts] = ()
 
     @property
     def n_files(self) -> int:
-        """Number of inputs."""
+        """Number of inputs, without those of other species."""
         return len(self.files) + len(self.failed)
 
 
@@ -77,6 +81,7 @@ def survey(context: Context) -> Surveyed:
     check_together(surveyed.files, context.settings, table_columns(surveyed))
     check_rules(surveyed, context.settings, context.work.tables)
     tell_notes(surveyed.files)
+    tell_left_out(surveyed.left_out, context.settings.genes.species)
     if surveyed.obs_table is not None:
         surveyed.obs_table.save(context.work, surveyed.files)
     save_universe(context.work, surveyed.universe)
@@ -95,9 +100,13 @@ def read_headers(settings: Settings, engine: Engine, tables: Path, gene_files: G
     """
     obs_table = read_obs_table(settings.input)
     files, failed = survey_inputs(settings.input, engine, tables, settings.genes.reference)
+    files, left_out = of_species(files, tables, gene_files.reference, settings.genes.species)
     n_files = Counter(slot.table for file in files for slot in file.slots)
-    universe = align(n_files, partial(load_table, tables), gene_files.pairs, gene_files.reference)
-    return Surveyed(files, failed, universe, obs_table=obs_table)
+    species = {slot.table: slot.species for file in files for slot in file.slots}
+    load = partial(load_table, tables)
+    wanted = settings.genes.species or ""
+    universe = align(n_files, load, gene_files.pairs, gene_files.reference, species, wanted)
+    return Surveyed(files, failed, universe, obs_table=obs_table, left_out=left_out)
 
 
 def table_columns(surveyed: Surveyed) -> Sequence[str]:
@@ -120,10 +129,24 @@ def tell_notes(files: Sequence[InputFacts]) -> None:
             log.warning("%s: %s", file.source_file, warning)
 
 
+def tell_left_out(files: Sequence[InputFacts], wanted: str | None) -> None:
+    """Warn of files of other species than the wanted one, species by species."""
+    of_species: defaultdict[str, list[str]] = defaultdict(list)
+    for file in files:
+        of_species[" and ".join(file.slot.species)].append(file.source_file)
+    for species, names in sorted(of_species.items()):
+        log.warning(
+            "genes.species=%s: %s of %s left out, e.g. %s", wanted, counted(len(names), "file"), species, names[0]
+        )
+
+
 def save_universe(work: WorkFolder, universe: Universe) -> None:
     """Store the genes, and each table's map to them, for the workers."""
     for table, positions in universe.maps.items():
         np.save(work.gene_map(table), positions)
+        work.gene_species(table).unlink(missing_ok=True)
+    for table, codes in universe.species.items():
+        np.save(work.gene_species(table), codes)
     np.save(work.universe("keys"), universe.keys.astype(str))
     np.save(work.universe("flags"), universe.flags)
     np.save(work.universe("hashes"), hash_keys(universe.keys))

@@ -56,6 +56,9 @@ def summarise(
         unapplied={
             one.rule: one.files for one in unapplied_rules(context.settings.qc, plan.surveyed.universe, of_files)
         },
+        genes_apart=decided.genes_apart,
+        species=context.settings.genes.species,
+        left_out=[file.source_file for file in plan.surveyed.left_out],
     )
 
 
@@ -107,6 +110,8 @@ def storage_statistics(
         },
         **obs_table_account(scans),
         **{name: dict(table) for name, table in tables.items()},
+        **({"genes_apart": summary.genes_apart} if summary.genes_apart else {}),
+        **({"species": {"kept": summary.species, "files_left_out": list(summary.left_out)}} if summary.species else {}),
         "duplicates": plan.compared.account,
         "unapplied_rules": summary.unapplied,
         "genes_classed": plan.surveyed.universe.classed,

@@ -1,0 +1,177 @@
+"""Gene tables in; the species that each speaks of, and that of its rows, out.
+
+Ids tell it, then genomes before names, then symbols; docs/genes.md is these
+rules in words. A few genes of something else, such as spike-ins, viruses
+and transgenes, are no species.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scvae_data.processing.genes.names import (
+    LEAST_OF_A_GENOME,
+    cleaned,
+    genome_names,
+    species_of_genome,
+    split_pair,
+    without_genome,
+)
+from scvae_data.processing.genes.reference import Reference
+from scvae_data.processing.settings.genes import common_name
+from scvae_data.readers.base import GeneTable
+
+__all__ = ["LEAST_KNOWN", "OTHER", "UNTOLD", "WANTED", "is_of", "judge", "row_codes", "species_of_rows", "told_species"]
+
+SPECIES_OF_PREFIX = {
+    "ENSG": "human",
+    "ENSMUSG": "mouse",
+    "ENSRNOG": "rat",
+    "ENSDARG": "zebrafish",
+    "ENSMMUG": "macaque",
+    "ENSSSCG": "pig",
+    "ENSCJAG": "marmoset",
+    "ENSSASG": "",
+}
+"""By the letters of Ensembl's ids; those of a virus name no species."""
+NO_SPECIES = ("ercc", "sars_cov_2")
+"""What the reference has beside species."""
+LEAST_KNOWN = 0.5
+"""Share of a table's names that a species must know for its reference to be asked, and to call an id retired."""
+LEAST_SHARE = 0.01
+"""Share of a table's names from which on they are those of a species."""
+LEAST_OF_SYMBOLS = 0.2
+"""Share of a table's symbols that a second species alone must know: of one species few are known to another alone."""
+UNTOLD, WANTED, OTHER = range(3)
+"""What a row of a table of several species is: of none that is told, of the one that is kept, of another one."""
+
+
+@cache
+def species_of_id(name: str) -> str:
+    """Return the species of the Ensembl id in a name, by its letters; empty if there is none."""
+    match = re.match(r"ENS[A-Z]*G(?=\d{11})", split_pair(name)[0])
+    return SPECIES_OF_PREFIX.get(match.group(), match.group()) if match else ""
+
+
+def named_species(table: GeneTable, reference: Reference) -> list[str]:
+    """Return the species of each row that has an id, or a genome before its name; empty for the others."""
+    found = [""] * table.n_vars
+    columns = {id(column): column for column in (table.ids, table.symbols, table.names) if column is not None}
+    for column in columns.values():
+        names = [*map(cleaned, column)]
+        # Most tables are of ids, which tell all.
+        told = [*map(species_of_id, names)]
+        if "" in told:
+            genomes, places = genome_names(names), reference.places
+            for row, (name, species) in enumerate(zip(names, told, strict=True)):
+                if not species and (genomes or name in places):
+                    told[row] = species_by_name(name, genomes, reference)
+        found = [known or species for known, species in zip(found, told, strict=True)] if any(found) else told
+        if "" not in found:
+            break
+    return found
+
+
+def species_by_name(name: str, genomes: Sequence[str], reference: Reference) -> str:
+    """Return the species of an id, or of the genome before a name; empty if neither tells."""
+    word = next((word for word in genomes if name.startswith(word)), "")
+    bare = name.removeprefix(word)
+    if species := species_of_id(bare) or reference.species_of_id(bare):
+        return "" if species in NO_SPECIES else species
+    # One genome of no known name says nothing; beside another one it is a species of its own.
+    return species_of_genome(word) or (word.rstrip("_-") if len(genomes) > 1 else "")
+
+
+def told_species(table: GeneTable, reference: Reference) -> tuple[str, ...]:
+    """Return the species that a table speaks of by its names alone, sorted: none, one, or several."""
+    named = named_species(table, reference)
+    votes = Counter(named)
+    found = {name for name, n in votes.items() if name and n > LEAST_SHARE * table.n_vars}
+    if found and votes[""] >= LEAST_OF_A_GENOME * table.n_vars:
+        found.update(unnamed_species(table, named, reference))
+    if found or table.symbols is None:
+        return tuple(sorted(found))
+    symbols = bare_symbols(table)
+    if mixed := species_of_symbols(symbols, reference):
+        return mixed
+    human, mouse = (sum(symbol.startswith(marks) for symbol in symbols) for marks in (("MT-", "MT."), ("mt-", "mt.")))
+    by_case = {"human": human, "mouse": mouse}
+    return tuple(name for name, n in by_case.items() if n and n >= LEAST_OF_SYMBOLS * max(human, mouse))
+
+
+def unnamed_species(table: GeneTable, named: Sequence[str], reference: Reference) -> tuple[str, ...]:
+    """Return the species of the symbols that no genome stands before, in a table where one stands before others."""
+    names = [*map(cleaned, table.names if table.symbols is None else table.symbols)]
+    if not genome_names(names):
+        return ()
+    return knowing({name for name, species in zip(names, named, strict=True) if name and not species}, reference)
+
+
+def bare_symbols(table: GeneTable) -> list[str]:
+    """Return the symbols of a table without genomes."""
+    symbols = [*map(cleaned, table.names if table.symbols is None else table.symbols)]
+    genomes = genome_names(symbols)
+    return [without_genome(symbol, genomes) for symbol in symbols] if genomes else symbols
+
+
+def knowing(symbols: Collection[str], reference: Reference) -> tuple[str, ...]:
+    """Return the species that knows most of some symbols, if it knows enough of them; else none."""
+    found = reference.species_of(symbols, LEAST_KNOWN) if symbols else []
+    return tuple(name for name in found if name not in NO_SPECIES)
+
+
+def species_of_symbols(symbols: Sequence[str], reference: Reference) -> tuple[str, ...]:
+    """Return the two species of a mixture, each of which knows many symbols that the other does not; else none."""
+    known = reference.symbol_species(sorted({*symbols} - {""}))
+    first, _ = reference.best_species(known)
+    if not first:
+        return ()
+    of_first = known[:, reference.species.index(first)]
+    second, n_alone = reference.best_species(known[~of_first])
+    only_first = of_first & ~known[:, reference.species.index(second)]
+    least = LEAST_OF_SYMBOLS * len(known)
+    return tuple(sorted((first, second))) if min(n_alone, only_first.sum()) >= max(least, 2) else ()
+
+
+def judge(names: Sequence[str], load: Callable[[str], GeneTable], reference: Reference) -> dict[str, tuple[str, ...]]:
+    """Return the species of each table: by its names, else the only one of all tables, else by the symbols known."""
+    species = {name: told_species(load(name), reference) for name in names}
+    of_run = {one for found in species.values() for one in found}
+    for name, found in species.items():
+        if not found and len(of_run) == 1:
+            species[name] = tuple(of_run)
+        elif not found:
+            species[name] = knowing({*bare_symbols(load(name))} - {""}, reference)
+    return species
+
+
+def is_of(species: Sequence[str], wanted: str) -> bool:
+    """Whether a table speaks of a species, under any of its names; one that speaks of none may."""
+    return not species or wanted in map(common_name, species)
+
+
+def species_of_rows(table: GeneTable, species: Sequence[str], reference: Reference) -> list[str]:
+    """Return the species of each row of a table of several; empty for rows of none of them.
+
+    Rows whose names do not tell it are of the first of the species that
+    knows their symbol.
+    """
+    books = {name: reference.book(name).symbols for name in species}
+    found = []
+    for named, symbol in zip(named_species(table, reference), bare_symbols(table), strict=True):
+        name = named or next((known for known, symbols in books.items() if symbol in symbols), "")
+        found.append(name if name in books else "")
+    return found
+
+
+def row_codes(table: GeneTable, species: Sequence[str], wanted: str, reference: Reference) -> NDArray[np.uint8]:
+    """Return whether each row of a table of several species is of the wanted one, of another one or of none told."""
+    ranked = sorted(species, key=lambda name: common_name(name) != wanted)
+    codes = {name: WANTED if common_name(name) == wanted else OTHER for name in ranked} | {"": UNTOLD}
+    return np.array([codes[name] for name in species_of_rows(table, ranked, reference)], np.uint8)

@@ -1,0 +1,93 @@
+"""Of which species tables and their rows are: by ids, genomes and symbols; a few strange genes are no species."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from scvae_data.processing.genes.reference import load_reference
+from scvae_data.processing.genes.species import OTHER, UNTOLD, WANTED, judge, row_codes, told_species
+from scvae_data.processing.settings.genes import common_name
+from scvae_data.readers.base import GeneTable
+
+HUMAN = ["TP53", "ACTB", "GAPDH", "MT-ND1", "CD3D"]
+MOUSE = ["Trp53", "Actb", "Gapdh", "mt-Nd1", "Cd3d"]
+HUMAN_IDS = [f"ENSG00000{n}" for n in (141510, 111640, 111641, 198888, 167286)]
+MOUSE_IDS = [f"ENSMUSG000000{n}" for n in (59552, 29580, 57666, 64341, 32094)]
+FLY, WORM = ["FBgn0000042", "FBgn0000043"], ["WBGene00000063", "WBGene00000064"]
+
+
+def table(symbols: Sequence[str], ids: Sequence[str] | None = None) -> GeneTable:
+    names = np.array(symbols, object)
+    return GeneTable(names, None if ids is None else np.array(ids, object), names)
+
+
+def prefixed(prefix: str, names: Sequence[str]) -> list[str]:
+    return [prefix + name for name in names]
+
+
+IDS = np.array([*HUMAN_IDS, *MOUSE_IDS], object)
+BARNYARDS = {
+    "prefixes": table([*prefixed("GRCh38_", HUMAN), *prefixed("mm10___", MOUSE)]),
+    "years": table([*prefixed("hg19_", HUMAN), *prefixed("GRCm39-", MOUSE)]),
+    "dots": table([*prefixed("hg19.", HUMAN), *prefixed("mm10.", MOUSE)]),
+    "colons": table([*prefixed("GRCh38:", HUMAN), *prefixed("mm10:", MOUSE)]),
+    "species alone": table([*prefixed("hg_", HUMAN), *prefixed("mm_", MOUSE)]),
+    "nuclei": table([*prefixed("GRCh38_premrna_", HUMAN), *prefixed("mm10_premrna_", MOUSE)]),
+    "one prefix": table([*HUMAN, *prefixed("mm10_", MOUSE)]),
+    "few of the other": table([*HUMAN * 3, *prefixed("mm10_", MOUSE)]),
+    "ids": table([*HUMAN, *MOUSE], [*HUMAN_IDS, *MOUSE_IDS]),
+    "prefixed ids": table([*HUMAN, *MOUSE], [*prefixed("GRCh38_", HUMAN_IDS), *prefixed("mm10_", MOUSE_IDS)]),
+    "ids alone": GeneTable(IDS, IDS, None),
+    "symbols": table([*HUMAN, *MOUSE]),
+    "mouse first": table([*MOUSE, *HUMAN]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", list(BARNYARDS))
+def test_barnyards_are_of_both(name: str) -> None:
+    genes, reference = BARNYARDS[name], load_reference("builtin")
+    species = told_species(genes, reference)
+    assert species == ("human", "mouse")
+    is_mouse = np.array([text.endswith((*MOUSE, *MOUSE_IDS)) for text in genes.names])
+    assert row_codes(genes, species, "human", reference).tolist() == np.where(is_mouse, OTHER, WANTED).tolist()
+    assert row_codes(genes, species, "mouse", reference).tolist() == np.where(is_mouse, WANTED, OTHER).tolist()
+
+
+@pytest.mark.parametrize(
+    ("genes", "species"),
+    [
+        (table(HUMAN * 40, HUMAN_IDS * 40), ("human",)),
+        (table([*HUMAN * 40, "ERCC-00002", "ERCC-00003"], [*HUMAN_IDS * 40, "ERCC-00002", "ERCC-00003"]), ("human",)),
+        (table(["S", "N", *HUMAN], ["ENSSASG00005000004", "ENSSASG00005000005", *HUMAN_IDS]), ("human",)),
+        (table([*HUMAN * 40, "Trp53", "Cre"], [*HUMAN_IDS * 40, MOUSE_IDS[0], "Cre"]), ("human",)),
+        (table([*HUMAN, "GFP", "mCherry"]), ("human",)),
+        (table([*HUMAN, *HUMAN[:2], "MT-CO1", "MT-CO2", "MT-ND2", "MT-CO3", "MT-CYB", "mt-Keima"]), ("human",)),
+        (table(["Act5C", "nan"], FLY), ("drosophila_melanogaster",)),
+        (table(["act-1", "act-2"], WORM), ("caenorhabditis_elegans",)),
+        (table(["g1", "g2"]), ()),
+        (table(["RN7SK", "HG-1", "RAT-2", "MM-3", "TP53", "ACTB", "CD4"]), ()),
+    ],
+)
+def test_a_few_strange_genes_are_no_species(genes: GeneTable, species: tuple[str, ...]) -> None:
+    assert told_species(genes, load_reference("builtin")) == species
+
+
+def test_strange_genes_of_a_barnyard_are_of_no_species() -> None:
+    genes = table([*prefixed("GRCh38_", HUMAN), *prefixed("mm10_", MOUSE), "GFP", "ERCC-00002"])
+    codes = row_codes(genes, ("human", "mouse"), "human", load_reference("builtin"))
+    assert codes.tolist() == [WANTED] * 5 + [OTHER] * 5 + [UNTOLD] * 2
+
+
+def test_a_table_that_tells_nothing_is_of_the_only_species_or_of_the_one_that_knows_it() -> None:
+    tables = {"ids": table(MOUSE, MOUSE_IDS), "symbols": table(["g1", "g2"]), "known": table(["TP53", "ACTB"])}
+    reference = load_reference("builtin")
+    assert judge(["ids", "symbols"], tables.__getitem__, reference)["symbols"] == ("mouse",)
+    assert judge(["symbols", "known"], tables.__getitem__, reference) == {"symbols": (), "known": ("human",)}
+
+
+@pytest.mark.parametrize("text", ["human", "Homo sapiens", "homo_sapiens", " HOMO  SAPIENS "])
+def test_a_species_has_one_name(text: str) -> None:
+    assert common_name(text) == "human"
