@@ -34,7 +34,7 @@ from scvae_data.processing.scan.rows import SortedRuns
 from scvae_data.processing.settings.gene_classes import GENE_CLASSES
 from scvae_data.processing.settings.qc import SCORE, SPECIES_METRIC
 from scvae_data.processing.sort.obs_schema import our_columns
-from scvae_data.readers.base import CsrBlock, Reader
+from scvae_data.readers.base import CsrBlock, LayeredReader, Reader
 from scvae_data.readers.recognise import open_reader
 from scvae_data.store import FORMAT_VERSION
 from scvae_data.store.files import read_json, write_json
@@ -73,6 +73,7 @@ def scan_file(job: ScanJob, file: InputFacts, number: int, rank: int, meanings: 
     started = time.perf_counter()
     evidence: list[str] = []
     with open_reader(Path(file.path), job.opening) as reader:
+        wanted = "counts in X, raw.X or layers['counts']" if isinstance(reader, LayeredReader) else "raw counts"
         for slot in sorted(file.slots, key=lambda slot: slot != file.slot):
             genes = table_genes(job.work, slot.table, meanings[file.slots.index(slot)])
             try:
@@ -87,8 +88,7 @@ def scan_file(job: ScanJob, file: InputFacts, number: int, rank: int, meanings: 
     raise InputError(
         file.path,
         reason,
-        f"no raw counts: {'; '.join([*evidence, *filter(None, [file.others])])}. "
-        "Give a file with counts in X, raw.X or layers['counts']",
+        f"no raw counts: {'; '.join([*evidence, *filter(None, [file.others])])}. Give a file with {wanted}",
     )
 
 
