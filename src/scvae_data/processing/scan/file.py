@@ -42,7 +42,7 @@ from scvae_data.store.files import read_json, write_json
 __all__ = ["SlotScan", "scan_file"]
 
 # Raised where what a scan leaves changes: results of another version are made again.
-SPOOL_VERSION = 5
+SPOOL_VERSION = 6
 
 
 def scan_file(job: ScanJob, file: InputFacts, number: int, rank: int, meanings: Sequence[str]) -> FileScan:
@@ -164,6 +164,7 @@ class SlotScan:
             lost=self.filter.lost,
             obs_kinds=self.cells.obs.kinds,
             unmatched=self.cells.unmatched,
+            n_renamed=self.cells.n_renamed,
             runs=self.runs.paths,
             experiments=experiments.facts(self.filter.lost_by_experiment, doublets),
             bounds=[asdict(bound) for bound in self.filter.bounds if bound.metric != SCORE],

@@ -107,6 +107,7 @@ def scan_all(context: Context, surveyed: Surveyed, tasks: Sequence[Task]) -> Sca
         log.warning("left out, without a control column: %s, e.g. %s", counted(len(dropped), "file"), min(dropped))
     found = [scans[number] for number in sorted(scans)]
     tell_by_kind(logging.INFO, [(scan.source_file, evidence_text(scan)) for scan in found if scan.evidence])
+    tell_by_kind(logging.WARNING, [(scan.source_file, renamed_text(scan)) for scan in found if scan.n_renamed])
     failed = tell_failures(context, surveyed.n_files, failed, surveyed.failed)
     return Scanned(found, failed)
 
@@ -114,6 +115,14 @@ def scan_all(context: Context, surveyed: Surveyed, tasks: Sequence[Task]) -> Sca
 def evidence_text(scan: FileScan) -> str:
     """Say which matrix of a file was taken, and why."""
     return f"counts are those of {scan.slot}; {'; '.join(scan.evidence)}"
+
+
+def renamed_text(scan: FileScan) -> str:
+    """Say how many cells have a name that another one of their file has, and what they are called."""
+    return (
+        f"{scan.n_renamed:,} of {counted(scan.n_obs, 'cell')} have the name of an earlier one; they are called with "
+        "-1, -2, … behind it; give samples that were joined as files of their own"
+    )
 
 
 def check_cells_left(scans: Sequence[FileScan]) -> None:
