@@ -51,6 +51,12 @@ def test_a_folder_that_may_not_be_entered(tmp_path: Path, monkeypatch: pytest.Mo
         FileInput(paths=str(tmp_path / "SRX1.h5ad")).files()
 
 
+def test_a_folder_that_may_not_be_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.access", lambda path, mode, **_: False)
+    with pytest.raises(ConfigError, match="is a folder that may not be opened; give a file"):
+        FileInput(paths=str(tmp_path)).files()
+
+
 def test_a_folder_is_no_table(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"genes\.mapping: .* is not a file; give a table"):
         named_file("genes.mapping", tmp_path, "give a table")

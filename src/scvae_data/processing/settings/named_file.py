@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import errno
+import os
+import stat
 from pathlib import Path
 
 from scvae_data.errors import ConfigError
 
 __all__ = ["named_file", "why_absent"]
+
+
+EFFECTIVE = os.access in os.supports_effective_ids
 
 
 def named_file(setting: str, path: Path, remedy: str) -> Path:
@@ -37,7 +42,7 @@ def named_file(setting: str, path: Path, remedy: str) -> Path:
 def why_absent(path: Path) -> str:
     """Say why there is nothing at a path, or nothing that can be reached; empty if there is something."""
     try:
-        path.stat()
+        status = path.stat()
     except OSError as error:
         if error.errno == errno.ELOOP:
             return "is a link that leads back to itself"
@@ -46,4 +51,6 @@ def why_absent(path: Path) -> str:
         if not isinstance(error, FileNotFoundError | NotADirectoryError):
             return f"cannot be reached: {error.strerror}"
         return f"is a link to {path.readlink()}, which does not exist" if path.is_symlink() else "does not exist"
+    if stat.S_ISDIR(status.st_mode) and not os.access(path, os.R_OK | os.X_OK, effective_ids=EFFECTIVE):
+        return "is a folder that may not be opened"
     return ""
