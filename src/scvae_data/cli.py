@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from scvae_data.commands.arguments import Parser
 from scvae_data.errors import ScvaeDataError
+from scvae_data.system.closed_output import until_closed
 from scvae_data.wording import counted
 
 if TYPE_CHECKING:
@@ -41,7 +42,12 @@ means over batches, and over as many random choices of cells (random_…)
 
 def main() -> None:
     """Hand the rest of the command line to the named command."""
-    command, *rest = sys.argv[1:] or ["--help"]
+    with until_closed():
+        run(*(sys.argv[1:] or ["--help"]))
+
+
+def run(command: str, *rest: str) -> None:
+    """Run a command; mistakes and errors end the program with one line."""
     if command in ("-h", "--help", "help"):
         print(USAGE)
     elif command == "--version":

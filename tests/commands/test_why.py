@@ -15,7 +15,7 @@ import scipy.sparse as sp
 from tests.support.pipeline import run_pipeline
 
 from scvae_data import open_index
-from scvae_data.commands.why import why
+from scvae_data.commands.why import METRICS, reason, why
 from scvae_data.errors import SelectionError
 from scvae_data.processing.engine.base import SerialEngine
 from scvae_data.processing.engine.local import LocalEngine
@@ -93,6 +93,26 @@ def out(raw: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
 )
 def test_dropped_cells(cell: int, answer: str, out: Path) -> None:
     assert answer in why(out, "SRX1", f"CELL{cell:02d}-1").splitlines()
+
+
+@pytest.mark.parametrize(
+    ("rule", "value", "threshold", "words"),
+    [
+        ("other_species", 1.5, 10.0, "pct_counts_species is 1.5, below 10"),
+        ("species_doublet", 52.0, 90.0, "pct_counts_species is 52, below 90"),
+        ("max_genes", 7000.0, 6000.0, "n_genes_by_counts is 7000, above 6000"),
+        ("max_pct_counts_hb", 30.0, 5.0, "pct_counts_hb is 30, above 5"),
+        ("mad_log1p_total_counts", 3.0, 4.0, "log1p_total_counts is 3, below 4 (the outlier bound of its experiment)"),
+        ("least_liver", 1.0, 2.0, "what it limits is 1, below 2"),
+    ],
+)
+def test_a_rule_is_told_by_what_it_looks_at(rule: str, value: float, threshold: float, words: str) -> None:
+    assert reason({"rule": rule, "value": value, "threshold": threshold}) == f"dropped by {rule}: {words}"
+
+
+def test_the_rules_of_species_are_known() -> None:
+    rules = QcRules(species="human", min_pct_counts_species=90.0).species_rules
+    assert {rule.name for rule in rules} <= METRICS.keys()
 
 
 def test_outliers_have_value_and_bound(out: Path) -> None:

@@ -171,7 +171,9 @@ def test_refused(join: Callable[..., pd.DataFrame], tmp_path: Path, table: Any, 
 
 
 def test_a_table_that_is_not_there(process: Callable[..., Any], tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"input\.obs_table: .*none\.csv does not exist"):
+    with pytest.raises(
+        ConfigError, match=r"input\.obs_table: .*none\.csv does not exist; give a CSV, TSV or Parquet file"
+    ):
         process([], input=FileInput(paths=str(tmp_path), obs_table=str(tmp_path / "none.csv")))
 
 

@@ -70,7 +70,9 @@ def test_real_writers_of_tables_and_arrays(tmp_path: Path) -> None:
     frame.to_parquet(tmp_path / "a.parquet")
     frame.to_feather(tmp_path / "a.feather")
     np.savez(tmp_path / "a.npz", x=[1, 2])
+    np.save(tmp_path / "a.npy", [1, 2])
     named = {"a.parquet": "a Parquet file", "a.feather": "a Feather file", "a.npz": "arrays of numpy"}
+    named["a.npy"] = named["a.npz"]
     for name, message in named.items():
         with pytest.raises(InputError, match=message):
             open_reader(tmp_path / name)

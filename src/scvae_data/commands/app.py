@@ -26,6 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 from scvae_data.commands.complaints import one_line
 from scvae_data.config import absolute_paths, check_chunk_size, conf_dir
 from scvae_data.errors import ConfigError, ScvaeDataError
+from scvae_data.system.closed_output import until_closed
 from scvae_data.system.slurm import job_name, requeue
 from scvae_data.system.stopping import Stopped, stoppable
 
@@ -64,7 +65,8 @@ def run_app(task: Task, config_name: str) -> None:
     job = _job(task, failures)
     main = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(job)
     try:
-        with stoppable(signal.SIGTERM, signal.SIGUSR1), _environment(FULL_ERROR, "1"), _silent_unless_first():
+        ending = stoppable(signal.SIGTERM, signal.SIGUSR1)
+        with until_closed(), ending, _environment(FULL_ERROR, "1"), _silent_unless_first():
             main()
         if failures:
             raise failures[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import pyarrow.parquet as pq
 from scvae_data.errors import DamagedFileError, SelectionError
 from scvae_data.processing.decide.duplicates import DUPLICATE_RULE
 from scvae_data.processing.decide.stage import LATE_RULE
-from scvae_data.processing.settings.qc import DOUBLET_RULE
+from scvae_data.processing.settings.qc import DOUBLET_RULE, SPECIES_METRIC, QcRules
 from scvae_data.processing.write.dropped import DROPPED_FILE
 from scvae_data.store import SRX_COLUMN, DatasetIndex, open_index, read_json
 from scvae_data.store.files import expecting, open_plain
@@ -32,6 +33,10 @@ WORDS = {
     "zero_counts": "it has no count at all",
     LATE_RULE: "it has no count in a gene that the directory holds",
     "not_control": "it is not a control cell (subset_to_control_cells=true)",
+}
+METRICS = {limit.name: limit.metadata["metric"] for limit in fields(QcRules) if "metric" in limit.metadata} | {
+    "other_species": SPECIES_METRIC,
+    "species_doublet": SPECIES_METRIC,
 }
 
 
@@ -119,11 +124,11 @@ def reason(cell: dict[str, Any]) -> str:
         return f"dropped by {rule}: {WORDS[rule]}"
     if rule == DOUBLET_RULE:
         return f"dropped by qc.doublets=drop: its doublet score is {value:.6g}, above {threshold:.6g}"
-    metric = rule[4:] if rule.startswith("mad_") else {"genes": "n_genes_by_counts", "counts": "total_counts"}.get(
-        rule[4:], rule[4:]
-    )  # fmt: skip
+    outlier = rule.startswith("mad_")
+    # What a limit of another class of rules looks at is not in the table.
+    metric = rule.removeprefix("mad_") if outlier else METRICS.get(rule, "what it limits")
     side = "below" if value < threshold else "above"
-    whose = " (the outlier bound of its experiment)" if rule.startswith("mad_") else ""
+    whose = " (the outlier bound of its experiment)" if outlier else ""
     return f"dropped by {rule}: {metric} is {value:.6g}, {side} {threshold:.6g}{whose}"
 
 

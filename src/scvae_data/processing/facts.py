@@ -139,6 +139,8 @@ class FileScan:
         The outlier bounds used, see `OutlierBounds`.
     experiments
         What is known of each experiment of the file, in order of the accessions, see `Experiments.facts`.
+    n_renamed
+        Cells whose barcode another cell of the file has before them.
     n_copies
         How many of the cells that the scan kept are dropped as copies of others; not in ``n_kept``.
     """
@@ -157,6 +159,7 @@ class FileScan:
     evidence: list[str] = field(default_factory=list)
     seconds: float = 0.0
     n_copies: int = 0
+    n_renamed: int = 0
     unmatched: dict[str, Any] = field(default_factory=dict)
 
     @property

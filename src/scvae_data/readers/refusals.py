@@ -40,7 +40,11 @@ KINDS: Sequence[tuple[re.Pattern[bytes], str, str]] = [
     (re.compile(rb"\xfd7zXZ"), "packed by xz", "unpack it with unxz, or pack it with gzip"),
     (re.compile(rb"\x28\xb5\x2f\xfd"), "packed by zstd", "unpack it with unzstd, or pack it with gzip"),
     (re.compile(rb"PK.*\[Content_Types\]\.xml", re.DOTALL), "a workbook of Excel", "save the sheet as CSV UTF-8"),
-    (re.compile(rb"PK.*\.npy", re.DOTALL), "arrays of numpy", "write them as H5AD with their names of cells and genes"),
+    (
+        re.compile(rb"PK.*\.npy|\x93NUMPY", re.DOTALL),
+        "arrays of numpy",
+        "write them as H5AD with their names of cells and genes",
+    ),
     (re.compile(rb"PK"), "a zip archive", f"unpack it and {ACCEPTED}"),
     (re.compile(rb".{257}ustar", re.DOTALL), "a tar archive", f"unpack it and {ACCEPTED}"),
 ]

@@ -193,7 +193,7 @@ def test_a_matrix_folder_is_one_input(tmp_path: Path, name: str) -> None:
     ("paths", "message"),
     [
         ([], "input.paths is empty"),
-        ("nowhere.h5ad", "nowhere.h5ad does not exist"),
+        ("nowhere.h5ad", r"input\.paths: /.*/nowhere\.h5ad does not exist; give a file, a folder or a glob"),
         ("no*.h5ad", r"no\*.h5ad matches no file"),
     ],
 )
@@ -214,7 +214,7 @@ def test_manifest(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("file\na.h5ad\n", "no column 'path' among file"),
-        ("path\nb.h5ad\n", r"row 1 names .*b\.h5ad, which does not exist"),
+        ("path\nb.h5ad\n", r"row 1 names .*b\.h5ad, which does not exist; correct it .* or remove the row"),
         ("path\na.h5ad\na.h5ad\n", r"lists .*a\.h5ad more than once"),
         ("path,srx_accession\na.h5ad,a:b\n", "accession 'a:b' must not"),
         ("path\n", "lists no file"),

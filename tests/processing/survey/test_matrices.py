@@ -234,3 +234,25 @@ def test_a_matrix_without_genes_is_passed_over(
     adata.write_h5ad(path)
     assert slot_of(path) == "raw/X"
     assert "X is left out: no feature of type Gene Expression, found Peaks (6)" in caplog.text
+
+
+def test_a_matrix_without_genes_is_refused(write: Callable[..., Path], process: Process) -> None:
+    path = write(ALL[:, :0], n_genes=0)
+    with pytest.raises(ScvaeDataError, match=r"SRX1\.h5ad: X has no gene; leave it out"):
+        process([], input=FileInput(paths=str(path)))
+
+
+def test_a_cell_without_an_accession_is_refused(write: Callable[..., Path], process: Process) -> None:
+    path = write(ALL)
+    adata = ad.read_h5ad(path)
+    adata.obs["SRX_accession"] = ["SRX1"] * (N_OBS - 1) + [None]
+    adata.write_h5ad(path)
+    with pytest.raises(ScvaeDataError, match="has no value in row 4; write one, or name the file in a manifest"):
+        process([], input=FileInput(paths=str(path)))
+
+
+def test_a_table_without_counts_is_not_asked_for_layers(process: Process, tmp_path: Path) -> None:
+    table = pd.DataFrame(LOGGED, [f"c{number}" for number in range(N_OBS)], GENES)
+    table.to_csv(tmp_path / "SRX1.csv", index_label="cell")
+    with pytest.raises(ScvaeDataError, match=r"no raw counts: matrix: fractional value .*Give a file with raw counts$"):
+        process([], input=FileInput(paths=str(tmp_path / "SRX1.csv"), table_rows="cells"))

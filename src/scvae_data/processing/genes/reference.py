@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from scvae_data.errors import ConfigError
 from scvae_data.processing.genes.names import is_ensembl
+from scvae_data.processing.settings.named_file import named_file
 
 __all__ = ["BUILTIN", "COLUMNS", "JOINED_BY", "Reference", "SymbolBook", "load_reference", "loose"]
 
@@ -215,8 +216,7 @@ def load_reference(path: str | None) -> Reference:
     if path is None:
         return Reference()
     file = BUILTIN if path == "builtin" else Path(path).expanduser()
-    if not file.is_file():
-        raise ConfigError(f"genes.reference: {path} does not exist; give a parquet file, builtin or null")
+    named_file("genes.reference", file, "give a parquet file, builtin or null")
     try:
         table = pq.read_table(file)
     except (OSError, pa.ArrowInvalid) as error:

@@ -27,6 +27,7 @@ from scvae_data.processing.genes.names import ENSEMBL, unversioned
 from scvae_data.processing.genes.reference import Reference, load_reference
 from scvae_data.processing.genes.universe import Universe
 from scvae_data.processing.settings.genes import AnyGeneRules, ListRules
+from scvae_data.processing.settings.named_file import named_file
 from scvae_data.processing.settings.text_table import read_text_table
 from scvae_data.store import GENE_LIST_FILE, GeneList, read_gene_list
 
@@ -264,9 +265,8 @@ def read_mapping(path: str | None) -> dict[str, tuple[str, ...]]:
     """
     if path is None:
         return {}
-    if not Path(path).is_file():
-        raise ConfigError(f"genes.mapping: {path} does not exist")
-    table = read_text_table(Path(path), ["id", "symbol"])
+    file = named_file("genes.mapping", Path(path), "give a table with the columns id and symbol")
+    table = read_text_table(file, ["id", "symbol"])
     found: defaultdict[str, dict[str, None]] = defaultdict(dict)
     for symbol, key in zip(table.column("symbol"), table.column("id"), strict=True):
         if symbol and key:

@@ -66,6 +66,8 @@ class FileCells:
         Which cells are controls, shape (n_obs,); None where all cells are wanted.
     unmatched
         Between the file and the table of cells, see `Joined`; empty without a table.
+    n_renamed
+        Cells whose barcode another cell of the file has before them.
     """
 
     obs: InputObs
@@ -75,6 +77,7 @@ class FileCells:
     names: Any
     control: NDArray[np.bool_] | None
     unmatched: dict[str, Any]
+    n_renamed: int
 
     def groups(self, column: str | None, rows: NDArray[np.int64]) -> NDArray[np.object_]:
         """Return what cells are grouped by in group order; a file without the column is a group."""
@@ -105,7 +108,7 @@ def read_cells(job: ScanJob, file: InputFacts, reader: Reader, number: int, rank
         Controls are wanted, and the file has no column that tells them; or a column that is wanted as numbers
         holds something else.
     """
-    accessions, names = cell_names(reader, file, rank)
+    accessions, names, n_renamed = cell_names(reader, file, rank)
     joined = Joined()
     if job.obs_table:
         of_cells = accessions if file.accession is None else None
@@ -117,7 +120,7 @@ def read_cells(job: ScanJob, file: InputFacts, reader: Reader, number: int, rank
         codes, distinct = pd.factorize(accessions, sort=True)
         experiments = distinct.tolist()
     control = control_mask(job.control, file, reader, joined.frame)
-    return FileCells(obs, accessions, experiments, codes, names, control, joined.unmatched)
+    return FileCells(obs, accessions, experiments, codes, names, control, joined.unmatched, n_renamed)
 
 
 def control_mask(
@@ -199,14 +202,17 @@ def column_of(metric: pd.Series) -> pa.Array:
     return pa.array(metric) if metric.dtype == "boolean" else pa.array(metric.to_numpy())
 
 
-def cell_names(reader: Reader, file: InputFacts, rank: int) -> tuple[NDArray[np.object_], Any]:
-    """Return each row's accession, and a function from row numbers to names that are unique in the directory.
+def cell_names(reader: Reader, file: InputFacts, rank: int) -> tuple[NDArray[np.object_], Any, int]:
+    """Return each row's accession, a function from rows to names unique in the directory, and how many recur.
 
     A name is ``ACCESSION:barcode``; from the second file of an accession on,
     ``ACCESSION#2:barcode``. Barcodes that recur in a file get ``-1``, ``-2``, …
     """
+    written = reader.barcodes()
+    unique = unique_names(written)
+    n_renamed = int((unique != written).sum())
     # Arrow holds text in a third of the memory that Python strings take.
-    barcodes = pa.array(unique_names(reader.barcodes()), pa.string())
+    barcodes = pa.array(unique, pa.string())
     if file.accession is not None:
         accessions = np.broadcast_to(np.array(file.accession, object), (reader.n_obs,))
     else:
@@ -217,7 +223,7 @@ def cell_names(reader: Reader, file: InputFacts, rank: int) -> tuple[NDArray[np.
         of_rows = barcodes.take(pa.array(rows)).to_pylist()
         return np.array([f"{a}{tag}:{b}" for a, b in zip(accessions[rows], of_rows, strict=True)], object)
 
-    return accessions, names
+    return accessions, names, n_renamed
 
 
 def unique_names(names: NDArray[np.object_]) -> NDArray[np.object_]:

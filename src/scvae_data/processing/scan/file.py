@@ -34,7 +34,7 @@ from scvae_data.processing.scan.rows import SortedRuns
 from scvae_data.processing.settings.gene_classes import GENE_CLASSES
 from scvae_data.processing.settings.qc import SCORE, SPECIES_METRIC
 from scvae_data.processing.sort.obs_schema import our_columns
-from scvae_data.readers.base import CsrBlock, Reader
+from scvae_data.readers.base import CsrBlock, LayeredReader, Reader
 from scvae_data.readers.recognise import open_reader
 from scvae_data.store import FORMAT_VERSION
 from scvae_data.store.files import read_json, write_json
@@ -42,7 +42,7 @@ from scvae_data.store.files import read_json, write_json
 __all__ = ["SlotScan", "scan_file"]
 
 # Raised where what a scan leaves changes: results of another version are made again.
-SPOOL_VERSION = 5
+SPOOL_VERSION = 6
 
 
 def scan_file(job: ScanJob, file: InputFacts, number: int, rank: int, meanings: Sequence[str]) -> FileScan:
@@ -73,6 +73,7 @@ def scan_file(job: ScanJob, file: InputFacts, number: int, rank: int, meanings: 
     started = time.perf_counter()
     evidence: list[str] = []
     with open_reader(Path(file.path), job.opening) as reader:
+        wanted = "counts in X, raw.X or layers['counts']" if isinstance(reader, LayeredReader) else "raw counts"
         for slot in sorted(file.slots, key=lambda slot: slot != file.slot):
             genes = table_genes(job.work, slot.table, meanings[file.slots.index(slot)])
             try:
@@ -87,8 +88,7 @@ def scan_file(job: ScanJob, file: InputFacts, number: int, rank: int, meanings: 
     raise InputError(
         file.path,
         reason,
-        f"no raw counts: {'; '.join([*evidence, *filter(None, [file.others])])}. "
-        "Give a file with counts in X, raw.X or layers['counts']",
+        f"no raw counts: {'; '.join([*evidence, *filter(None, [file.others])])}. Give a file with {wanted}",
     )
 
 
@@ -164,6 +164,7 @@ class SlotScan:
             lost=self.filter.lost,
             obs_kinds=self.cells.obs.kinds,
             unmatched=self.cells.unmatched,
+            n_renamed=self.cells.n_renamed,
             runs=self.runs.paths,
             experiments=experiments.facts(self.filter.lost_by_experiment, doublets),
             bounds=[asdict(bound) for bound in self.filter.bounds if bound.metric != SCORE],

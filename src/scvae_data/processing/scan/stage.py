@@ -16,6 +16,7 @@ from scvae_data.processing.run.rules import tell_unapplied, unapplied_rules
 from scvae_data.processing.scan.file import scan_file
 from scvae_data.processing.scan.job import ScanJob
 from scvae_data.processing.sort.key import OrderKey
+from scvae_data.processing.survey.notes import tell_by_kind
 from scvae_data.processing.survey.stage import Surveyed
 from scvae_data.progress import progress
 from scvae_data.wording import counted
@@ -98,16 +99,30 @@ def scan_all(context: Context, surveyed: Surveyed, tasks: Sequence[Task]) -> Sca
         file = surveyed.files[number]
         if not isinstance(outcome, Failure):
             scans[number] = outcome
-            if outcome.evidence:
-                log.info("%s: counts are those of %s; %s", file.source_file, outcome.slot, "; ".join(outcome.evidence))
         elif outcome.reason == "no_control_column" and control and control.missing == "drop_file":
             dropped.append(file.source_file)
         else:
             failed.append(FailedFile.of(file.source_file, "scan", outcome, file.path))
     if dropped:
         log.warning("left out, without a control column: %s, e.g. %s", counted(len(dropped), "file"), min(dropped))
+    found = [scans[number] for number in sorted(scans)]
+    tell_by_kind(logging.INFO, [(scan.source_file, evidence_text(scan)) for scan in found if scan.evidence])
+    tell_by_kind(logging.WARNING, [(scan.source_file, renamed_text(scan)) for scan in found if scan.n_renamed])
     failed = tell_failures(context, surveyed.n_files, failed, surveyed.failed)
-    return Scanned([scans[number] for number in sorted(scans)], failed)
+    return Scanned(found, failed)
+
+
+def evidence_text(scan: FileScan) -> str:
+    """Say which matrix of a file was taken, and why."""
+    return f"counts are those of {scan.slot}; {'; '.join(scan.evidence)}"
+
+
+def renamed_text(scan: FileScan) -> str:
+    """Say how many cells have a name that another one of their file has, and what they are called."""
+    return (
+        f"{scan.n_renamed:,} of {counted(scan.n_obs, 'cell')} have the name of an earlier one; they are called with "
+        "-1, -2, … behind it; give samples that were joined as files of their own"
+    )
 
 
 def check_cells_left(scans: Sequence[FileScan]) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scvae_data.errors import ConfigError
+from scvae_data.processing.settings.named_file import named_file
 from scvae_data.store import GENE_LIST_FILE
 
 __all__ = ["AnyGeneRules", "GeneRules", "HvgRules", "ListRules", "common_name"]
@@ -135,9 +136,7 @@ class ListRules:
             raise ConfigError("genes=list needs genes.path: a file that lists genes, or another dataset directory")
         path = Path(self.path).expanduser()
         path = path / GENE_LIST_FILE if path.is_dir() else path
-        if not path.is_file():
-            raise ConfigError(f"genes.path: {path} does not exist")
-        return path
+        return named_file("genes.path", path, "give a file that lists genes, or another dataset directory")
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from typing import Any, get_args
 
 from scvae_data.errors import ConfigError
 from scvae_data.processing.labels import label, number
+from scvae_data.processing.settings.named_file import named_file, why_absent
 from scvae_data.processing.settings.text_table import read_text_table
 from scvae_data.readers.folders import InputsBelow, find_inputs, in_words, is_store, left_out, patterns
 from scvae_data.readers.opening import Opening, TableRows
@@ -174,9 +175,7 @@ class Inputs:
     def obs_table_path(self) -> Path:
         """The table of cells, which must exist."""
         path = Path(str(self.obs_table)).expanduser().absolute()
-        if not path.is_file():
-            raise ConfigError(f"input.obs_table: {path} does not exist")
-        return path
+        return named_file("input.obs_table", path, "give a CSV, TSV or Parquet file with a row per cell")
 
     simulated = False
 
@@ -254,8 +253,11 @@ class ManifestInput(Inputs):
         if not isinstance(row["path"], str) or not row["path"]:
             raise ConfigError(f"{path}: row {number} has no path; every row names one file")
         target = path.parent / row["path"]
-        if not target.exists():
-            raise ConfigError(f"{path}: row {number} names {target}, which does not exist")
+        if why := why_absent(target):
+            raise ConfigError(
+                f"{path}: row {number} names {target}, which {why}; correct it (relative paths start at the manifest's "
+                "folder) or remove the row"
+            )
         accession = row.get("srx_accession", row.get(SRX_COLUMN))
         named = None if accession is None else check_accession(label(accession), path)
         values = {name: value for name, value in row.items() if name not in ("path", "srx_accession", SRX_COLUMN)}
@@ -303,10 +305,11 @@ class SimulatedInput(Inputs):
 def expand(pattern: str) -> list[Path]:
     """Return the absolute paths a pattern names, in sorted order; a path that exists is taken literally."""
     literal = Path(pattern).expanduser()
-    if literal.exists():
+    why = why_absent(literal)
+    if not why:
         return [literal.absolute()]
     if not glob.has_magic(pattern):
-        raise ConfigError(f"input.paths: {pattern} does not exist")
+        raise ConfigError(f"input.paths: {literal.absolute()} {why}; give a file, a folder or a glob")
     matches = sorted(glob.glob(str(literal), recursive=True))  # noqa: PTH207 - a pattern may be absolute
     if not matches:
         raise ConfigError(f"input.paths: {pattern} matches no file (searched from {Path.cwd()})")
@@ -316,7 +319,8 @@ def expand(pattern: str) -> list[Path]:
 def below(folder: Path) -> InputsBelow:
     """Return what lies below a folder that holds no matrix itself; nothing for a file or a Zarr store."""
     if (
-        not folder.is_dir()
+        why_absent(folder)
+        or not folder.is_dir()
         or is_store(folder)
         or any(folder.glob("[!.]*matrix.mtx*"))
         or any(folder.glob("matrix.mtx*"))
@@ -341,8 +345,7 @@ def warn_of_others(folder: Path, found: InputsBelow, taken: Collection[Path]) ->
 
 def read_manifest(path: Path) -> list[dict[str, ObsValue]]:
     """Read the rows of a manifest, a table with a column ``path``; a text file's fields are text, or None if empty."""
-    if not path.is_file():
-        raise ConfigError(f"input.manifest: {path} does not exist")
+    named_file("input.manifest", path, "give a CSV, TSV or Parquet file with a column 'path'")
     if path.suffix.lower() in {".parquet", ".pq"}:
         rows = read_parquet_rows(path, "path")
     else:

@@ -180,8 +180,9 @@ def check_accessions(files: Sequence[InputFacts]) -> None:
         name, paths = min(shared.items())
         more = f" (and {counted(len(shared) - 1, 'more accession')})" if len(shared) > 1 else ""
         raise ConfigError(
-            f"accession {name} belongs to {len(paths)} files: {paths[0]}, {paths[1]}{more}; name each in a manifest "
-            "(input=manifest), or join them with input.merge_same_accession=true"
+            f"accession {name} belongs to {len(paths)} files: {paths[0]}, {paths[1]}{more}; leave one out if they "
+            "hold the same cells, else name each in a manifest (input=manifest), or join them with "
+            "input.merge_same_accession=true"
         )
 
 

@@ -24,7 +24,7 @@ from scvae_data.processing.run.summary import human_bytes
 from scvae_data.processing.settings.inputs import SimulatedInput
 from scvae_data.processing.settings.run import Settings
 from scvae_data.processing.survey.corpus import check_together
-from scvae_data.processing.survey.notes import frequent_notes
+from scvae_data.processing.survey.notes import MOST_NOTES, frequent_notes
 from scvae_data.processing.survey.stage import Surveyed, check_rules, read_headers, table_columns
 from scvae_data.store import Chunking
 from scvae_data.wording import counted
@@ -42,7 +42,6 @@ SPOOL_BYTES = 2.0
 WORKER_BYTES = 500e6
 WRITE_BYTES = 20
 DENSE_SHARE = 0.1
-MOST_NOTES = 12
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,8 @@ def survey_file(
         if reader.n_obs == 0:
             raise InputError(file.path, "empty", "holds no cell; leave it out")
         matrices = survey_matrices(reader, tables, counts, reference)
+        if matrices.taken.n_genes == 0:
+            raise InputError(file.path, "empty", f"{matrices.taken.name} has no gene; leave it out")
         columns = tuple(str(column) for column in reader.obs_columns)
         column = next((name for name in ACCESSION_COLUMNS if name in columns), None)
         accession = file.accession
@@ -61,7 +63,10 @@ def survey_file(
             labels = reader.obs([column])[column]
             if labels.isna().any():
                 row = int(np.flatnonzero(labels.isna())[0])
-                raise InputError(file.path, "no_accession", f"obs column {column} has no value in row {row}")
+                raise InputError(
+                    file.path, "no_accession",
+                    f"obs column {column} has no value in row {row}; write one, or name the file in a manifest",
+                )  # fmt: skip
             found = tuple(sorted(check_accession(label(value), file.path) for value in labels.unique()))
         else:
             accession = accession_from_path(file.path)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from collections import Counter
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 
 from scvae_data.processing.facts import InputFacts
 from scvae_data.wording import counted
 
-__all__ = ["frequent_notes"]
+__all__ = ["MOST_NOTES", "frequent_notes", "tell_by_kind"]
 
+log = logging.getLogger(__name__)
+
+MOST_NOTES = 12
 # Notes of one kind differ in numbers, and in what stands in brackets.
 VARIABLE = re.compile(r"\d[\d,.]*|\([^()]*\)")
 
@@ -23,21 +27,40 @@ def frequent_notes(files: Sequence[InputFacts]) -> list[str]:
     files
         In order of their names.
     """
-    example: dict[tuple[bool, str], tuple[str, str]] = {}
-    n_files: Counter[tuple[bool, str]] = Counter()
-    for file in files:
-        texts = {(is_note, VARIABLE.sub("#", text)): text for is_note, text in told(file)}
-        n_files.update(texts.keys())
-        for kind, text in texts.items():
-            example.setdefault(kind, (file.source_file, text))
+    warnings = by_kind((file.source_file, text) for file in files for text in file.warnings)
+    notes = by_kind((file.source_file, text) for file in files for text in file.notes)
+    return [*(f"WARNING: {line}" for line in warnings), *notes]
+
+
+def tell_by_kind(level: int, told: Sequence[tuple[str, str]]) -> None:
+    """Log a line for each of the most frequent kinds of note; those of each file are for the level of debugging.
+
+    Parameters
+    ----------
+    level
+        That of the lines.
+    told
+        Files and what is told of each, in order of the files' names.
+    """
+    lines = by_kind(told)
+    for line in lines[:MOST_NOTES]:
+        log.log(level, "%s", line)
+    if len(lines) > MOST_NOTES:
+        more = counted(len(lines) - MOST_NOTES, "more kind")
+        log.log(level, "… and %s of notes; hydra.verbose=%s tells them file by file", more, __name__)
+    if not len(told) == len(lines) <= MOST_NOTES:
+        for file, text in told:
+            log.debug("%s: %s", file, text)
+
+
+def by_kind(told: Iterable[tuple[str, str]]) -> list[str]:
+    """Return each kind of text as the first file has it, and how many more files have one, the most frequent first."""
+    of_kind: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    for file, text in told:
+        of_kind[VARIABLE.sub("#", text)].setdefault(file, text)
     lines = []
-    for kind in sorted(example, key=lambda kind: (kind[0], -n_files[kind], example[kind])):
-        file_name, text = example[kind]
-        more = f" and {counted(n_files[kind] - 1, 'more file')}" if n_files[kind] > 1 else ""
-        lines.append(f"{'' if kind[0] else 'WARNING: '}{file_name}{more}: {text}")
+    for texts in sorted(of_kind.values(), key=lambda texts: (-len(texts), next(iter(texts.items())))):
+        file, text = next(iter(texts.items()))
+        more = f" and {counted(len(texts) - 1, 'more file')}" if len(texts) > 1 else ""
+        lines.append(f"{file}{more}: {text}")
     return lines
-
-
-def told(file: InputFacts) -> list[tuple[bool, str]]:
-    """Return what is told of a file, and of each whether it is a note, not a warning."""
-    return [(False, text) for text in file.warnings] + [(True, text) for text in file.notes]

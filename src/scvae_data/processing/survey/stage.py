@@ -26,6 +26,7 @@ from scvae_data.processing.run.losses import tell_failures
 from scvae_data.processing.run.rules import tell_unapplied, unapplied_rules
 from scvae_data.processing.settings.run import Settings
 from scvae_data.processing.survey.corpus import check_together, of_species, survey_inputs
+from scvae_data.processing.survey.notes import tell_by_kind
 from scvae_data.processing.survey.obs_table import ObsTable, read_obs_table
 from scvae_data.processing.work import WorkFolder
 from scvae_data.wording import counted
@@ -121,12 +122,9 @@ def check_rules(surveyed: Surveyed, settings: Settings, tables: Path) -> None:
 
 
 def tell_notes(files: Sequence[InputFacts]) -> None:
-    """Tell what was noticed in each file."""
-    for file in files:
-        for note in file.notes:
-            log.info("%s: %s", file.source_file, note)
-        for warning in file.warnings:
-            log.warning("%s: %s", file.source_file, warning)
+    """Tell what was noticed in the files, kind by kind."""
+    tell_by_kind(logging.INFO, [(file.source_file, text) for file in files for text in file.notes])
+    tell_by_kind(logging.WARNING, [(file.source_file, text) for file in files for text in file.warnings])
 
 
 def tell_left_out(files: Sequence[InputFacts], wanted: str | None) -> None:
