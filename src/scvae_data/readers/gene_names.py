@@ -79,7 +79,7 @@ def genes_from_var(index: Strings, columns: Mapping[str, Strings]) -> GeneTable:
     """
     index_is_ensembl = looks_ensembl(index)
     ids = index if index_is_ensembl else None
-    numbered = are_numbers(index)
+    numbered = not index_is_ensembl and are_numbers(index)
     others = [name for name in columns if name not in ID_COLUMNS and name not in SYMBOL_COLUMNS]
     others.sort(key=lambda name: not may_name_genes(name))
     for name in (*ID_COLUMNS, *(others if numbered else ())):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binom
+from scipy.special import betainc
 
 __all__ = ["ambient_share"]
 
@@ -38,7 +38,8 @@ def ambient_share(in_cells: NDArray[np.int64], in_empty: NDArray[np.int64]) -> f
     low, high = 0.0, n_cells / n_empty
     for _ in range(STEPS):
         scale = (low + high) / 2
-        too_few = np.sort(binom.cdf(cells, cells + empty, scale / (1 + scale)))
+        # That of the binomial distribution, which scipy.stats takes as long to import as a small run takes.
+        too_few = np.sort(betainc(empty, cells + 1, 1 / (1 + scale)))
         if (too_few <= LEVEL * ranks).any():
             high = scale
         else:

@@ -28,7 +28,7 @@ from scvae_data.processing.scan.cells import read_cells
 from scvae_data.processing.scan.doublets import Doublets, find_doublets
 from scvae_data.processing.scan.experiments import Experiments
 from scvae_data.processing.scan.job import MappedGenes, ScanJob, table_genes
-from scvae_data.processing.scan.metrics import NotCounts, cell_metrics, checked, species_share
+from scvae_data.processing.scan.metrics import NotCounts, add_columns, cell_metrics, checked, species_share
 from scvae_data.processing.scan.qc_filter import OutlierBounds, QcFilter, find_bounds
 from scvae_data.processing.scan.rows import SortedRuns
 from scvae_data.processing.settings.gene_classes import GENE_CLASSES
@@ -141,7 +141,7 @@ class SlotScan:
         experiments = Experiments(self.cells, self.genes.gene_map, self.job.n_genes)
         totals = np.zeros(len(self.genes.names), np.int64)
         for whole in self._checked_blocks():
-            totals += np.bincount(whole.indices, whole.data, len(totals)).astype(np.int64)
+            add_columns(whole.indices, whole.data, totals)
             block, metrics = self._measured(whole)
             if doublets:
                 rows = slice(block.first_row, block.first_row + block.n_rows)

@@ -17,7 +17,7 @@ from scvae_data.processing.survey.counts import FAULTS, fault_of
 from scvae_data.readers.base import CsrBlock
 from scvae_data.system.jit import ahead_of, compiled
 
-__all__ = ["NotCounts", "RowSums", "cell_metrics", "checked", "qc_metrics", "row_sums", "species_share"]
+__all__ = ["NotCounts", "RowSums", "add_columns", "cell_metrics", "checked", "qc_metrics", "row_sums", "species_share"]
 
 # Counts up to this value are ranked by a table instead of a sort.
 TABLE_SIZE = 1024
@@ -218,6 +218,14 @@ def _sum_tops(
     while level < tops.size:
         sums[level] = sum_top
         level += 1
+
+
+@ahead_of("process", "i4[::1], f4[::1], i8[::1]")
+@compiled
+def add_columns(indices: NDArray[Any], data: NDArray[Any], totals: NDArray[np.int64]) -> None:
+    """Add every count to the total of its column."""
+    for k in range(indices.size):
+        totals[indices[k]] += np.int64(data[k])
 
 
 @ahead_of("process", "i8[::1], i4[::1], f4[::1], u4[::1], i8[::1], i8[::1], i8[::1], i8[:, ::1], i8[:, ::1]")
