@@ -13,7 +13,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from tests.support.wandb_records import read_runs
-from tests.training.conftest import bare_environment
+from tests.training.conftest import bare_environment, run_train
 
 from scvae_data.errors import ConfigError, SelectionError
 from scvae_data.store.files import read_json
@@ -245,6 +245,15 @@ def test_any_values_can_be_drawn(tmp_path: Path, values: tuple[str, ...]) -> Non
     assert (tmp_path / "plot.png").stat().st_size > 1000
 
 
+def test_many_settings_can_be_drawn(tmp_path: Path) -> None:
+    measured = dict.fromkeys(("cells_per_s", "wait_share", "val_elbo"), "0.5") | {"status": "completed"}
+    settings = [
+        f"model.lr=0.00{number}1229607110732572 model.dropout=0.{number}1270964398016714" for number in range(9)
+    ]
+    sweep_plot([row | measured for row in rows(*settings)], tmp_path / "plot.png")  # a layout that fails would warn
+    assert (tmp_path / "plot.png").stat().st_size > 1000
+
+
 def test_jobs_that_all_failed_are_drawn(tmp_path: Path) -> None:
     empty = dict.fromkeys(("cells_per_s", "wait_share", "hit_rate", "predicted_hit_rate"), "")
     sweep_plot(
@@ -299,33 +308,12 @@ def test_the_runs_of_a_sweep_share_a_group_with_its_summary(swept: Swept) -> Non
 
 # --- a sweep that is cut off ------------------------------------------------------------------------------------------
 
-CUT = """
-import os, sys
-from scvae_data import VAE
-from scvae_data.commands.train import main
-
-at, signum, step, calls = int(sys.argv.pop(1)), int(sys.argv.pop(1)), VAE.training_step, 0
-def asked(self, *batch):
-    global calls
-    calls += 1
-    if calls == at:
-        os.kill(os.getpid(), signum)
-    return step(self, *batch)
-VAE.training_step = asked
-main()
-"""
 STEPS = 36  # of each job
 TO_BE_CUT = (
     "-m", "model.n_latent=2,3,4", "trainer=default", "trainer.max_epochs=4", "trainer.accelerator=cpu", "outputs=none",
     "logger=csv", "data.batch_size=64", "model.n_hidden=16", "model.dropout=0.3", "callbacks.early_stopping=null",
     "callbacks.progress_bar=null",
 )  # fmt: skip
-
-
-def sweep_of_three(folder: Path, *arguments: str, at: int = 0, signum: int = 0) -> subprocess.CompletedProcess[str]:
-    """Run ``train.py``; at step ``at``, counted over its jobs, a signal comes."""
-    command = [sys.executable, "-c", CUT, str(at), str(signum), *arguments]
-    return subprocess.run(command, env=bare_environment(folder), cwd=folder, capture_output=True, text=True)
 
 
 def weights(sweep_dir: Path, number: int) -> dict[str, Any]:
@@ -336,7 +324,7 @@ def weights(sweep_dir: Path, number: int) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def uncut(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("uncut")
-    done = sweep_of_three(folder, *TO_BE_CUT, f"paths.processed_dir={dataset}", "hydra.sweep.dir=sweep")
+    done = run_train(folder, *TO_BE_CUT, f"paths.processed_dir={dataset}", "hydra.sweep.dir=sweep")
     assert done.returncode == 0, done.stderr
     assert "job 2 of 3, in" in done.stderr
     return folder / "sweep"
@@ -350,14 +338,15 @@ def test_a_sweep_that_was_cut_off_goes_on_and_ends_as_if_it_had_not_been(
     dataset: Path, tmp_path: Path, uncut: Path, signum: signal.Signals, exit_status: int, status: str
 ) -> None:
     options = [*TO_BE_CUT, f"paths.processed_dir={dataset}", "hydra.sweep.dir=sweep"]
-    cut = sweep_of_three(tmp_path, *options, at=STEPS + 20, signum=signum)
+    cut = run_train(tmp_path, *options, at=STEPS + 20, signum=signum)
     assert cut.returncode == exit_status, cut.stderr
     sweep_dir = tmp_path / "sweep"
     assert [row["status"] for row in write_table(sweep_dir)] == ["completed", status]
     if status == "interrupted":
         assert "stopped by SIGTERM; resume_sweep=sweep goes on with the sweep" in cut.stderr
+        assert "2 of 3 jobs are not completed: resume_sweep=sweep goes on with them" in cut.stdout
     first = (sweep_dir / "0" / "job.json").stat().st_mtime_ns
-    done = sweep_of_three(tmp_path, "resume_sweep=sweep")
+    done = run_train(tmp_path, "resume_sweep=sweep")
     assert done.returncode == 0, done.stderr
     assert "2 of 3 jobs are to be done" in done.stdout
     assert "job 2 of 3, in" in done.stderr
@@ -372,8 +361,29 @@ def test_a_sweep_that_was_cut_off_goes_on_and_ends_as_if_it_had_not_been(
     assert read_json(sweep_dir / "1" / "job.json")["overrides"] == read_json(uncut / "1" / "job.json")["overrides"]
 
 
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_jobs_in_processes_of_their_own_share_a_table(launcher: str, dataset: Path, tmp_path: Path) -> None:
+    options = [
+        *TO_BE_CUT,
+        "model.n_latent=2",
+        "data.batch_size=64,0",
+        "trainer.max_epochs=1",
+        f"paths.processed_dir={dataset}",
+    ]
+    done = run_train(tmp_path, *options, f"hydra/launcher={launcher}", "hydra.sweep.dir=sweep")
+    assert done.returncode == 1, done.stderr
+    rows = read_table(tmp_path / "sweep" / "sweep_table.csv")
+    assert [(row["job"], row["status"], row["best"]) for row in rows] == [
+        ("0", "completed", "best"),
+        ("1", "failed", ""),
+    ]
+    assert "batch_size=0 must be" in rows[1]["error"]
+    assert done.stdout.count("batch_size=0 must be") == 1  # in the table
+    assert "1 of 2 jobs are not completed" in done.stdout
+
+
 def test_a_sweep_that_is_complete_has_nothing_to_do(uncut: Path) -> None:
-    done = sweep_of_three(uncut.parent, f"resume_sweep={uncut}")
+    done = run_train(uncut.parent, f"resume_sweep={uncut}")
     assert done.returncode == 0, done.stderr
     assert "0 of 3 jobs are to be done" in done.stdout
     assert done.stdout.count("completed") == 3

@@ -27,8 +27,9 @@ log = logging.getLogger(__name__)
 
 def train(cfg: DictConfig) -> Any:
     """Train, or embed, what ``cfg`` describes; returns what a search maximises."""
-    from scvae_data.training.sweep import interruption_told
+    from scvae_data.training.sweep import check_direction, interruption_told
 
+    check_direction()
     with interruption_told():
         return train_or_embed(cfg)
 

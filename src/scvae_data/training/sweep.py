@@ -22,12 +22,16 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from scvae_data.errors import ConfigError
 from scvae_data.store.files import write_atomic
 from scvae_data.system.slurm import requeue, was_requeued
 from scvae_data.system.stopping import Stopped
 from scvae_data.training.sweep_jobs import JobFile, begin_sweep, jobs_of, number_of_jobs
 
-__all__ = ["TABLE", "SweepTable", "end_sweep", "interruption_told", "read_table", "table_text", "write_table"]
+__all__ = [
+    "TABLE", "SweepTable", "check_direction", "end_sweep", "interruption_told", "read_table", "table_text",
+    "write_table",
+]  # fmt: skip
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +100,23 @@ def interruption_told() -> Iterator[None]:
         raise
 
 
+def check_direction() -> None:
+    """Refuse a search that would look for the worst model.
+
+    Raises
+    ------
+    ConfigError
+        With the setting.
+    """
+    hydra = HydraConfig.get()
+    direction = hydra.sweeper.get("direction") if hydra.mode == RunMode.MULTIRUN else None
+    if direction is not None and getattr(direction, "name", direction) != "maximize":
+        raise ConfigError(
+            "hydra.sweeper.direction=minimize, but val/elbo is the better the higher it is; set "
+            "hydra.sweeper.direction=maximize, or take experiment=search, which does"
+        )
+
+
 def _end_job(run_dir: Path, status: str, error: str) -> None:
     JobFile(run_dir).end(status, error)
     write_table(run_dir.parent)
@@ -135,7 +156,11 @@ def end_sweep() -> str:
     node = OmegaConf.select(config, "logger.wandb")
     if node is not None:
         _log(rows, sweep_dir, node)
-    return "\n".join([table_text(rows), *(str(sweep_dir / name) for name in (TABLE, PLOT))])
+    n_jobs = number_of_jobs(sweep_dir) or len(rows)
+    n_left = n_jobs - sum(row["status"] == "completed" for row in rows)
+    left = [f"{n_left} of {n_jobs} jobs are not completed: resume_sweep={sweep_dir} goes on with them"]
+    files = [str(sweep_dir / name) for name in (TABLE, PLOT)]
+    return "\n".join([table_text(rows), *files, *(left if n_left > 0 else ())])
 
 
 def _log(rows: Sequence[Mapping[str, str]], sweep_dir: Path, node: DictConfig) -> None:

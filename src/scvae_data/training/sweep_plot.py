@@ -36,8 +36,8 @@ LOADING = {
         "multiprocessing_context", "num_threads", "x_format",
     )
 }  # fmt: skip
-MOST_LABELS = 8
-"""More jobs than that are told apart by their numbers, where several settings differ."""
+MOST_LETTERS = 120
+"""Where several settings differ and their names and values are longer in all, numbers tell the jobs apart."""
 
 
 def sweep_plot(rows: Sequence[Row], png: Path) -> None:
@@ -53,7 +53,7 @@ def sweep_plot(rows: Sequence[Row], png: Path) -> None:
         The picture; replaced when the new one is whole.
     """
     name, values = swept_values(rows)
-    if name == "settings" and len(rows) > MOST_LABELS:
+    if name == "settings" and sum(map(len, values)) > MOST_LETTERS:
         name, values = "job", [row["job"] for row in rows]
     try:
         x = [float(value) for value in values]
