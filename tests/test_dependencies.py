@@ -26,8 +26,12 @@ OWN = {"tests", "my_samplers", *(path.stem for folder in ("src", "benchmarks") f
 NOT_INSTALLED = {"scvi": "scvi-tools"}
 DISTRIBUTIONS = packages_distributions() | {name: [found] for name, found in NOT_INSTALLED.items()}
 NOT_IMPORTED = {
+    "hydra-joblib-launcher": "imported by Hydra",
+    "hydra-optuna-sweeper": "imported by Hydra",
+    "hydra-submitit-launcher": "imported by Hydra",
     "igraph": "imported by scanpy's leiden",
     "scikit-image": "imported by scanpy's scrublet",
+    "sqlalchemy": "imported by optuna",
     "scvi-tools": "imported by whoever trains its models",
     "mypy": "make check",
     "pandas-stubs": "make check",
@@ -126,7 +130,7 @@ def test_what_is_declared_is_imported_or_has_another_reason() -> None:
 
 @pytest.mark.parametrize("extra", OPTIONAL)
 def test_who_lacks_an_extra_is_told_how_to_get_it(extra: str) -> None:
-    command = f"pip install 'scvae-data[{extra}]'\")"  # the end of an error's message
+    command = f"pip install 'scvae-data[{extra}]'\""  # the end of an error's message
     assert any(command in path.read_text() for path in PROGRAM)
 
 

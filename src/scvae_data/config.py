@@ -63,6 +63,7 @@ class TrainConfig:
     mode: str = MISSING
     ckpt: str | None = None
     resume_from: str | None = None
+    resume_sweep: str | None = None
     paths: dict[str, Any] = field(default_factory=dict)
     chunking: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)

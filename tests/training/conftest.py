@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -100,3 +102,26 @@ def bare_environment(home: Path) -> dict[str, str]:
     """What a program of its own is started with: nothing that is the user's, no threads that take the cores."""
     passed_on = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "NUMBA_CACHE_DIR") if name in os.environ}
     return {"HOME": str(home), "OMP_NUM_THREADS": "1", "WANDB_MODE": "offline", **passed_on}
+
+
+CUT = """
+import os, sys
+from scvae_data import VAE
+from scvae_data.commands.train import main
+
+at, signum, step, calls = int(sys.argv.pop(1)), int(sys.argv.pop(1)), VAE.training_step, 0
+def asked(self, *batch):
+    global calls
+    calls += 1
+    if calls == at:
+        os.kill(os.getpid(), signum)
+    return step(self, *batch)
+VAE.training_step = asked
+main()
+"""
+
+
+def run_train(folder: Path, *arguments: str, at: int = 0, signum: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run ``train.py``; in its step ``at``, counted over the jobs of a sweep, it gets a signal."""
+    command = [sys.executable, "-c", CUT, str(at), str(signum), *arguments]
+    return subprocess.run(command, env=bare_environment(folder), cwd=folder, capture_output=True, text=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,9 @@ import anndata as ad
 import pytest
 import torch
 from tests.training.conftest import bare_environment
+
+from scvae_data.training.sweep import read_table
+from scvae_data.training.sweep_jobs import jobs_of
 
 ROOT = Path(__file__).parents[2]
 CLUSTER = ROOT.parent / "shared" / "slurm"
@@ -30,6 +34,12 @@ srun {python} {train} trainer=ddp trainer.devices=2 trainer.accelerator=cpu path
   trainer.max_epochs=40 outputs.picture=none callbacks.early_stopping=null callbacks.progress_bar=null
 """
 
+SWEEP = (
+    "-m", "hydra/launcher=submitit_slurm", "model.n_latent=2,3,4,5", "trainer.accelerator=cpu", "trainer.max_epochs=40",
+    "outputs=none", "logger=csv", "data.batch_size=16", "model.n_hidden=16", "callbacks.early_stopping=null",
+    "callbacks.progress_bar=null", "hydra.sweep.dir=sweep",
+)  # fmt: skip
+
 Command = Callable[..., str]
 
 
@@ -37,7 +47,7 @@ Command = Callable[..., str]
 def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
     """Run a program of SLURM's on the cluster; returns what it prints."""
     folder = tmp_path_factory.mktemp("slurm")
-    environment = {**bare_environment(folder), "PORT": "17817"}
+    environment = {**bare_environment(folder), "PORT": os.environ.get("PORT", "17817")}
     started = subprocess.run(
         [str(CLUSTER / "start"), str(folder / "cluster"), "4"], env=environment, capture_output=True, text=True
     )
@@ -98,3 +108,30 @@ def test_a_requeued_job_of_two_tasks_ends_with_the_weights_of_one_that_nobody_cu
     for run in runs:
         assert ad.read_h5ad(run / "latents.h5ad").n_obs == 600
     assert {path.name for path in runs[1].parent.iterdir()} == {runs[1].name}
+
+
+def test_a_sweep_as_an_array_goes_on_where_a_job_was_cancelled(slurm: Command, tmp_path: Path, dataset: Path) -> None:
+    sweep, log = tmp_path / "sweep", tmp_path / "log"
+    environment = bare_environment(tmp_path) | {"SLURM_CONF": slurm("printenv", "SLURM_CONF").strip()}
+
+    def states() -> list[str]:
+        return [str(job["status"]) for job in jobs_of(sweep)] if (sweep / "sweep.json").exists() else []
+
+    command = [sys.executable, str(ROOT / "train.py"), *SWEEP, f"paths.processed_dir={dataset}"]
+    with log.open("wb") as out:
+        waiting = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=out, stderr=out)
+        until((sweep / "2" / "checkpoints" / "last.ckpt").exists, 180, log)
+        (array,) = {text.partition("_")[0] for text in slurm("squeue", "-h", "-r", "-o", "%i").split()}
+        slurm("scancel", f"{array}_2")
+        until(lambda: sorted(states()) == [*3 * ["completed"], "interrupted"], 240, log)
+        waiting.terminate()  # without accounting it does not hear of the cancelled job for long
+        assert waiting.wait(60) == 143
+    assert f"1 of 4 jobs are not completed: resume_sweep={sweep.name} goes on with them" in log.read_text()
+    done = subprocess.run(
+        [*command[:2], "resume_sweep=sweep"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=400
+    )
+    assert done.returncode == 0, done.stderr
+    assert "1 of 4 jobs are to be done" in done.stdout
+    rows = read_table(sweep / "sweep_table.csv")
+    assert [(row["job"], row["status"]) for row in rows] == [(str(number), "completed") for number in range(4)]
+    assert sum(bool(row["best"]) for row in rows) == 1

@@ -1,29 +1,35 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
+import torch
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from tests.support.wandb_records import read_runs
-from tests.training.conftest import bare_environment
+from tests.training.conftest import bare_environment, run_train
 
-from scvae_data.errors import SelectionError
-from scvae_data.training.sweep import SweepTable, read_table, table_text
-from scvae_data.training.sweep_plot import sweep_plot, swept_values
+from scvae_data.errors import ConfigError, SelectionError
+from scvae_data.store.files import read_json
+from scvae_data.training.sweep import SweepTable, read_table, table_text, write_table
+from scvae_data.training.sweep_jobs import JobFile, begin_sweep, continued_arguments, jobs_of
+from scvae_data.training.sweep_plot import best_row, is_about_loading, sweep_plot, swept_values
 
+GRID = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 RESULT = {
-    "val/loss": 812.5, "cells_per_s": 12345.678, "wait_share": 0.031, "hit_rate": 0.2083333,
+    "val/loss": 812.5, "val/elbo": -812.5, "cells_per_s": 12345.678, "wait_share": 0.031, "hit_rate": 0.2083333,
     "predicted_hit_rate": 0.2083333, "bytes_read": 5_000_000, "holds_all_chunks": False,
 }  # fmt: skip
 
 
 def job(sweep_dir: Path, number: int, override: str, mode: RunMode = RunMode.MULTIRUN) -> DictConfig:
+    """Configuration of a job that has begun, as its callback gets it."""
     run_dir = sweep_dir / str(number)
     run_dir.mkdir(parents=True)
     hydra = {
@@ -33,21 +39,26 @@ def job(sweep_dir: Path, number: int, override: str, mode: RunMode = RunMode.MUL
         "job": {"num": number},
         "overrides": {"task": [override]},
     }
-    return OmegaConf.create({"hydra": hydra})
+    config = OmegaConf.create({"hydra": hydra})
+    if mode == RunMode.MULTIRUN and not (sweep_dir / "sweep.json").exists():
+        begin_sweep(sweep_dir, GRID, 3, goes_on=False)
+    SweepTable().on_job_start(config, task_function=print)
+    return config
 
 
-def completed() -> JobReturn:
-    return JobReturn(_return_value=RESULT, status=JobStatus.COMPLETED)
+def ended(sweep_dir: Path, number: int, override: str, error: Exception | None = None, **result: Any) -> None:
+    """Run a job that measures RESULT, or fails."""
+    config = job(sweep_dir, number, override)
+    if error is None:
+        (sweep_dir / str(number) / "result.json").write_text(json.dumps(RESULT | result))
+    status = JobStatus.COMPLETED if error is None else JobStatus.FAILED
+    SweepTable().on_job_end(config, JobReturn(_return_value=error, status=status))
 
 
 def test_a_row_per_job_as_it_ends(tmp_path: Path) -> None:
-    table = SweepTable()
-    first = job(tmp_path, 0, "data.chunk_cache_size=1")
-    (tmp_path / "0" / "result.json").write_text(json.dumps(RESULT))
-    table.on_job_end(first, completed())
-    second = job(tmp_path, 1, "data.chunk_cache_size=16")
-    (tmp_path / "1" / "result.json").write_text(json.dumps(RESULT | {"holds_all_chunks": True}))
-    table.on_job_end(second, completed())
+    ended(tmp_path, 0, "data.chunk_cache_size=1")
+    assert [row["status"] for row in read_table(tmp_path / "sweep_table.csv")] == ["completed"]
+    ended(tmp_path, 1, "data.chunk_cache_size=16", holds_all_chunks=True)
     rows = read_table(tmp_path / "sweep_table.csv")
     assert [row["overrides"] for row in rows] == ["data.chunk_cache_size=1", "data.chunk_cache_size=16"]
     assert [row["holds_all_chunks"] for row in rows] == ["False", "True"]
@@ -62,9 +73,7 @@ def test_a_row_per_job_as_it_ends(tmp_path: Path) -> None:
 
 def test_failed_job_has_a_row_with_its_error(tmp_path: Path) -> None:
     error = SelectionError("batch_size=4096 exceeds the 1,200 cells selected;\nlower batch_size")
-    SweepTable().on_job_end(
-        job(tmp_path, 0, "data.batch_size=4096"), JobReturn(_return_value=error, status=JobStatus.FAILED)
-    )
+    ended(tmp_path, 0, "data.batch_size=4096", error)
     (row,) = read_table(tmp_path / "sweep_table.csv")
     assert row["status"] == "failed"
     assert row["error"] == "batch_size=4096 exceeds the 1,200 cells selected;"
@@ -72,23 +81,119 @@ def test_failed_job_has_a_row_with_its_error(tmp_path: Path) -> None:
 
 
 def test_single_run_has_no_table(tmp_path: Path) -> None:
-    SweepTable().on_job_end(job(tmp_path, 0, "seed=1", RunMode.RUN), completed())
-    assert not (tmp_path / "sweep_table.csv").exists()
+    config = job(tmp_path, 0, "seed=1", RunMode.RUN)
+    SweepTable().on_job_end(config, JobReturn(status=JobStatus.COMPLETED))
+    assert [path.name for path in tmp_path.rglob("*")] == ["0"]
 
 
 def test_the_picture_is_drawn_anew_with_every_job(tmp_path: Path) -> None:
-    table, pictures = SweepTable(), []
+    pictures = []
     for number, size in enumerate((1, 2)):
-        cfg = job(tmp_path, number, f"data.chunk_cache_size={size}")
-        (tmp_path / str(number) / "result.json").write_text(json.dumps(RESULT | {"cells_per_s": 1000 * size}))
-        table.on_job_end(cfg, completed())
+        ended(tmp_path, number, f"data.chunk_cache_size={size}", cells_per_s=1000 * size)
         pictures.append((tmp_path / "sweep_plot.png").read_bytes())
-    failed = JobReturn(_return_value=SelectionError("no such thing"), status=JobStatus.FAILED)
-    table.on_job_end(job(tmp_path, 2, "data.chunk_cache_size=0"), failed)
+    ended(tmp_path, 2, "data.chunk_cache_size=0", SelectionError("no such thing"))
     pictures.append((tmp_path / "sweep_plot.png").read_bytes())
     assert all(picture.startswith(b"\x89PNG") for picture in pictures)
     assert len(set(pictures)) == 3
     assert not list(tmp_path.glob("*.tmp"))
+
+
+# --- jobs as files ----------------------------------------------------------------------------------------------------
+
+
+def test_a_job_that_runs_is_told_from_one_that_was_killed(tmp_path: Path) -> None:
+    begin_sweep(tmp_path, GRID, 2, goes_on=False)
+    killed = (
+        "import os, sys; from pathlib import Path; from scvae_data.training.sweep_jobs import JobFile\n"
+        "JobFile(Path(sys.argv[1])).begin(['seed=0']); os._exit(9)"
+    )
+    for number in (0, 1):
+        (tmp_path / str(number)).mkdir()
+    subprocess.run([sys.executable, "-c", killed, str(tmp_path / "0")], check=False)
+    running = JobFile(tmp_path / "1")
+    running.begin(["seed=1"])
+    assert [(found["job"], found["status"]) for found in jobs_of(tmp_path)] == [(0, "killed"), (1, "running")]
+    running.end("completed")
+    assert [row["status"] for row in write_table(tmp_path)] == ["killed", "completed"]
+
+
+def test_jobs_that_end_at_the_same_time_all_stand_in_the_table(tmp_path: Path) -> None:
+    begin_sweep(tmp_path, GRID, 12, goes_on=False)
+    ends = (
+        "import sys; from pathlib import Path; from scvae_data.training.sweep import write_table\n"
+        "from scvae_data.training.sweep_jobs import JobFile\n"
+        "for number in map(int, sys.argv[2:]):\n"
+        "    run_dir = Path(sys.argv[1], str(number)); run_dir.mkdir()\n"
+        "    job = JobFile(run_dir); job.begin([f'seed={number}']); job.end('completed'); write_table(run_dir.parent)"
+    )
+    numbers = [[str(number) for number in range(first, 12, 3)] for first in range(3)]
+    processes = [subprocess.Popen([sys.executable, "-c", ends, str(tmp_path), *some]) for some in numbers]
+    assert [process.wait() for process in processes] == [0, 0, 0]
+    rows = read_table(tmp_path / "sweep_table.csv")
+    assert [(row["job"], row["status"]) for row in rows] == [(str(number), "completed") for number in range(12)]
+
+
+def test_what_another_sweep_left_in_the_directory_does_not_count(tmp_path: Path) -> None:
+    ended(tmp_path, 7, "seed=7")
+    begin_sweep(tmp_path, GRID, 1, goes_on=False)
+    assert jobs_of(tmp_path) == []
+
+
+def test_a_sweep_that_goes_on_is_started_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["train.py", "-m", "seed=1,2", "hydra/launcher=joblib", "hydra.sweep.dir=here"])
+    monkeypatch.chdir(tmp_path)
+    begin_sweep(tmp_path / "it's here", GRID, 2, goes_on=False)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    found = continued_arguments(["resume_sweep=../it's here", "hydra/launcher=basic"])
+    place = str(tmp_path).replace("'", r"\'") + r"/elsewhere/../it\'s here"
+    assert found == [
+        "-m", "seed=1,2", "hydra/launcher=basic",
+        "hydra.sweeper._target_=hydra_plugins.scvae_data_sweeps.MissingJobs",
+        f"hydra.sweep.dir='{place}'", f"resume_sweep='{place}'",
+    ]  # fmt: skip
+    assert Path.cwd() == tmp_path
+    assert continued_arguments(["seed=1"]) == ["seed=1"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["resume_sweep=absent"], r"resume_sweep=absent has no sweep\.json; give the directory of a sweep"),
+        (["resume_sweep=it", "model.lr=0.1"], r"as it was started; leave out model\.lr=0\.1"),
+        (["resume_sweep=other"], "sweeps by somebody.Sweeper cannot go on"),
+    ],
+)
+def test_a_sweep_that_cannot_go_on_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    begin_sweep(tmp_path / "it", GRID, 2, goes_on=False)
+    begin_sweep(tmp_path / "other", "somebody.Sweeper", 2, goes_on=False)
+    with pytest.raises(ConfigError, match=message):
+        continued_arguments(arguments)
+
+
+# --- what a sweep is about --------------------------------------------------------------------------------------------
+
+
+def test_the_objective_comes_first_and_the_best_is_marked(tmp_path: Path) -> None:
+    for number, elbo in enumerate((-900.0, -800.0, -850.0)):
+        ended(tmp_path, number, f"model.n_latent={number + 2}", **{"val/elbo": elbo})
+    rows = read_table(tmp_path / "sweep_table.csv")
+    assert [row["best"] for row in rows] == ["", "best", ""]
+    head, *lines = table_text(rows).splitlines()
+    assert head.index("val elbo") < head.index("cells per s")
+    assert [line.split()[:4] for line in lines if " best " in line] == [["1", "completed", "model.n_latent=3", "best"]]
+
+
+def test_the_cache_comes_first_where_only_loading_is_swept(tmp_path: Path) -> None:
+    for number in range(2):
+        ended(tmp_path, number, f"data.chunk_cache_size={number + 2}")
+    rows = read_table(tmp_path / "sweep_table.csv")
+    assert [row["best"] for row in rows] == ["", ""]  # all have the same objective
+    head = table_text(rows).splitlines()[0]
+    assert head.index("hit rate") < head.index("val elbo")
 
 
 def rows(*overrides: str) -> list[dict[str, str]]:
@@ -109,17 +214,51 @@ def test_the_axis_is_what_differs(overrides: tuple[str, ...], expected: tuple[st
     assert swept_values(rows(*overrides)) == expected
 
 
+@pytest.mark.parametrize(
+    ("overrides", "loading"),
+    [
+        (("data.num_threads=1", "data.num_threads=2"), True),
+        (("data.num_threads=1 data.range_rows=5", "data.num_threads=2"), True),
+        (("data.num_threads=1 seed=1", "data.num_threads=2 seed=2"), False),
+        (("data.batch_size=1", "data.batch_size=2"), False),
+        (("data.num_threads=1",), False),
+    ],
+)
+def test_what_a_sweep_is_about(overrides: tuple[str, ...], loading: bool) -> None:
+    assert is_about_loading(rows(*overrides)) is loading
+
+
+def test_only_a_completed_job_is_the_best() -> None:
+    measured = [("completed", "-3"), ("failed", "-1"), ("completed", "nan"), ("completed", "-2"), ("running", "")]
+    some = [
+        row | {"status": status, "val_elbo": elbo} for row, (status, elbo) in zip(rows(*"abcde"), measured, strict=True)
+    ]
+    assert best_row(some) == 3
+    assert best_row(some[2:3]) is None
+
+
 @pytest.mark.parametrize("values", [("a", "b"), ("1", "16"), ("1e-3", "1"), ("2", "2"), ("-1", "0")])
 def test_any_values_can_be_drawn(tmp_path: Path, values: tuple[str, ...]) -> None:
     measured = dict.fromkeys(("cells_per_s", "wait_share", "hit_rate", "predicted_hit_rate"), "0.5")
-    status = {"status": "completed"}
+    status = {"status": "completed", "val_elbo": "-0.5"}
     sweep_plot([row | measured | status for row in rows(*(f"x={value}" for value in values))], tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").stat().st_size > 1000
+
+
+def test_many_settings_can_be_drawn(tmp_path: Path) -> None:
+    measured = dict.fromkeys(("cells_per_s", "wait_share", "val_elbo"), "0.5") | {"status": "completed"}
+    settings = [
+        f"model.lr=0.00{number}1229607110732572 model.dropout=0.{number}1270964398016714" for number in range(9)
+    ]
+    sweep_plot([row | measured for row in rows(*settings)], tmp_path / "plot.png")  # a layout that fails would warn
     assert (tmp_path / "plot.png").stat().st_size > 1000
 
 
 def test_jobs_that_all_failed_are_drawn(tmp_path: Path) -> None:
     empty = dict.fromkeys(("cells_per_s", "wait_share", "hit_rate", "predicted_hit_rate"), "")
-    sweep_plot([row | empty | {"status": "failed"} for row in rows("x=1", "x=2")], tmp_path / "plot.png")
+    sweep_plot(
+        [row | empty | {"status": "failed", "val_elbo": ""} for row in rows("x=1", "x=2")], tmp_path / "plot.png"
+    )
     assert (tmp_path / "plot.png").stat().st_size > 1000
 
 
@@ -165,3 +304,86 @@ def test_the_runs_of_a_sweep_share_a_group_with_its_summary(swept: Swept) -> Non
     assert summary.exit_code == 1
     assert any(name.startswith("media/images/sweep_plot") for name in summary.files), summary.files
     assert any(name.startswith("media/table/sweep_table") for name in summary.files), summary.files
+
+
+# --- a sweep that is cut off ------------------------------------------------------------------------------------------
+
+STEPS = 36  # of each job
+TO_BE_CUT = (
+    "-m", "model.n_latent=2,3,4", "trainer=default", "trainer.max_epochs=4", "trainer.accelerator=cpu", "outputs=none",
+    "logger=csv", "data.batch_size=64", "model.n_hidden=16", "model.dropout=0.3", "callbacks.early_stopping=null",
+    "callbacks.progress_bar=null",
+)  # fmt: skip
+
+
+def weights(sweep_dir: Path, number: int) -> dict[str, Any]:
+    found: dict[str, Any] = torch.load(sweep_dir / str(number) / "checkpoints" / "last.ckpt", weights_only=True)
+    return found["state_dict"] | {"global_step": torch.tensor(found["global_step"])}
+
+
+@pytest.fixture(scope="module")
+def uncut(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("uncut")
+    done = run_train(folder, *TO_BE_CUT, f"paths.processed_dir={dataset}", "hydra.sweep.dir=sweep")
+    assert done.returncode == 0, done.stderr
+    assert "job 2 of 3, in" in done.stderr
+    return folder / "sweep"
+
+
+@pytest.mark.parametrize(
+    ("signum", "exit_status", "status"),
+    [(signal.SIGTERM, 143, "interrupted"), (signal.SIGKILL, -signal.SIGKILL, "killed")],
+)
+def test_a_sweep_that_was_cut_off_goes_on_and_ends_as_if_it_had_not_been(
+    dataset: Path, tmp_path: Path, uncut: Path, signum: signal.Signals, exit_status: int, status: str
+) -> None:
+    options = [*TO_BE_CUT, f"paths.processed_dir={dataset}", "hydra.sweep.dir=sweep"]
+    cut = run_train(tmp_path, *options, at=STEPS + 20, signum=signum)
+    assert cut.returncode == exit_status, cut.stderr
+    sweep_dir = tmp_path / "sweep"
+    assert [row["status"] for row in write_table(sweep_dir)] == ["completed", status]
+    if status == "interrupted":
+        assert "stopped by SIGTERM; resume_sweep=sweep goes on with the sweep" in cut.stderr
+        assert "2 of 3 jobs are not completed: resume_sweep=sweep goes on with them" in cut.stdout
+    first = (sweep_dir / "0" / "job.json").stat().st_mtime_ns
+    done = run_train(tmp_path, "resume_sweep=sweep")
+    assert done.returncode == 0, done.stderr
+    assert "2 of 3 jobs are to be done" in done.stdout
+    assert "job 2 of 3, in" in done.stderr
+    assert "the run continues from" in done.stderr
+    assert (sweep_dir / "0" / "job.json").stat().st_mtime_ns == first
+    mine, theirs = (read_table(path / "sweep_table.csv") for path in (sweep_dir, uncut))
+    for name in ("job", "status", "overrides", "best", "val_elbo"):
+        assert [row[name].replace(str(tmp_path), "") for row in mine] == [row[name] for row in theirs]
+    for number in range(3):
+        expected = weights(uncut, number)
+        assert all(torch.equal(value, expected[name]) for name, value in weights(sweep_dir, number).items())
+    assert read_json(sweep_dir / "1" / "job.json")["overrides"] == read_json(uncut / "1" / "job.json")["overrides"]
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_jobs_in_processes_of_their_own_share_a_table(launcher: str, dataset: Path, tmp_path: Path) -> None:
+    options = [
+        *TO_BE_CUT,
+        "model.n_latent=2",
+        "data.batch_size=64,0",
+        "trainer.max_epochs=1",
+        f"paths.processed_dir={dataset}",
+    ]
+    done = run_train(tmp_path, *options, f"hydra/launcher={launcher}", "hydra.sweep.dir=sweep")
+    assert done.returncode == 1, done.stderr
+    rows = read_table(tmp_path / "sweep" / "sweep_table.csv")
+    assert [(row["job"], row["status"], row["best"]) for row in rows] == [
+        ("0", "completed", "best"),
+        ("1", "failed", ""),
+    ]
+    assert "batch_size=0 must be" in rows[1]["error"]
+    assert done.stdout.count("batch_size=0 must be") == 1  # in the table
+    assert "1 of 2 jobs are not completed" in done.stdout
+
+
+def test_a_sweep_that_is_complete_has_nothing_to_do(uncut: Path) -> None:
+    done = run_train(uncut.parent, f"resume_sweep={uncut}")
+    assert done.returncode == 0, done.stderr
+    assert "0 of 3 jobs are to be done" in done.stdout
+    assert done.stdout.count("completed") == 3

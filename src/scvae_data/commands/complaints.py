@@ -45,6 +45,9 @@ def _missing_option(error: MissingConfigException) -> str:
     group, _, option = (error.missing_cfg_file or "").rpartition("/")
     if not group:
         return _first_line(error)
+    if group.startswith("hydra/"):
+        more = "pip install 'scvae-data[sweeps]'"
+        return f"{group}={option}: no such option here; for launchers and search {more}"
     options = ", ".join(error.options or ()) or "none"
     return f"{group}={option}: no such option; available: {options}"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from scvae_data.commands.app import is_first_rank, run_app, task_overrides
-from scvae_data.errors import ConfigError
+from scvae_data.errors import ConfigError, ScvaeDataError
 from scvae_data.system.quick_import import collector_paused
 from scvae_data.system.slurm import was_requeued
 from scvae_data.system.stopping import Stopped
@@ -25,7 +26,16 @@ log = logging.getLogger(__name__)
 
 
 def train(cfg: DictConfig) -> Any:
-    """Train, or embed, what ``cfg`` describes; returns what a sweeper minimises."""
+    """Train, or embed, what ``cfg`` describes; returns what a search maximises."""
+    from scvae_data.training.sweep import check_direction, interruption_told
+
+    check_direction()
+    with interruption_told():
+        return train_or_embed(cfg)
+
+
+def train_or_embed(cfg: DictConfig) -> Any:
+    """Do what :func:`train` says."""
     if "chunking.compression" in task_overrides():
         from scvae_data.store.codec import imported_codec
 
@@ -47,7 +57,8 @@ def train(cfg: DictConfig) -> Any:
         gc.freeze()  # what was imported stays: no collection need look at it
 
     run_dir = Path(cfg.resume_from or cfg.paths.output_dir)
-    if was_requeued() and cfg.resume_from is None and last_of(run_dir).exists():
+    again = was_requeued() or cfg.resume_sweep is not None
+    if again and cfg.resume_from is None and last_of(run_dir).exists():
         cfg.resume_from = str(run_dir)
         log.info("the job was started again: the run continues from %s", shown(last_of(run_dir)))
     try:
@@ -57,11 +68,13 @@ def train(cfg: DictConfig) -> Any:
         raise
     if HydraConfig.get().mode == RunMode.RUN and is_first_rank():  # a sweep shows its table instead
         print(summary(run_dir, metrics))
-    return metrics.get("val/loss")
+    return metrics.get("val/elbo")
 
 
 def how_to_go_on(run_dir: Path) -> str:
     """Say what a run that was stopped has left."""
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        return f"resume_sweep={shown(run_dir.parent)} goes on with the sweep"
     last = last_of(run_dir)
     if last.exists():
         return f"resume_from={shown(run_dir)} continues from {shown(last)}"
@@ -126,7 +139,14 @@ def check_against_index(chunk_size: int, data_path: str) -> None:
 def main() -> None:
     """Entry point."""
     from scvae_data.training.sweep import end_sweep
+    from scvae_data.training.sweep_jobs import continued_arguments
 
+    # What batch systems are asked to say when time is nearly over, wherever a launcher submits jobs.
+    os.environ.setdefault("SUBMITIT_PREEMPT_SIGNAL", "USR1")
+    try:
+        sys.argv[1:] = continued_arguments(sys.argv[1:])
+    except ScvaeDataError as error:
+        sys.exit(f"error: {error}")
     try:
         run_app(train, "train")
     finally:

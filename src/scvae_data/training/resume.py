@@ -43,7 +43,7 @@ def continued(cfg: DictConfig, overrides: Iterable[str]) -> DictConfig:
     assert isinstance(saved, DictConfig)
     keys = [key.replace("/", ".") for key in overrides]
     for dotted in keys:
-        if dotted.split(".")[0] in ("resume_from", "experiment", "hydra"):
+        if dotted.split(".")[0] in ("resume_from", "resume_sweep", "experiment", "hydra"):
             continue
         value = OmegaConf.select(cfg, dotted)
         plain = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value

@@ -263,7 +263,7 @@ def _names(run_dir: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
         hydra = HydraConfig.get()
         group = Path(hydra.sweep.dir).name
-        return {"name": f"{group}_{hydra.job.num}", "group": group, "tags": [*tags, "sweep"]}
+        return {"name": f"{group}_{run_dir.name}", "group": group, "tags": [*tags, "sweep"]}
     return {"name": run_dir.name, "tags": tags}
 
 

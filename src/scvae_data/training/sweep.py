@@ -3,50 +3,140 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+import logging
+import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
+from hydra.types import RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-__all__ = ["TABLE", "SweepTable", "end_sweep", "read_table", "sweep_row", "table_text"]
+from scvae_data.errors import ConfigError
+from scvae_data.store.files import write_atomic
+from scvae_data.system.slurm import requeue, was_requeued
+from scvae_data.system.stopping import Stopped
+from scvae_data.training.sweep_jobs import JobFile, begin_sweep, jobs_of, number_of_jobs
+
+__all__ = [
+    "TABLE", "SweepTable", "check_direction", "end_sweep", "interruption_told", "read_table", "table_text",
+    "write_table",
+]  # fmt: skip
+
+log = logging.getLogger(__name__)
 
 TABLE = "sweep_table.csv"
 PLOT = "sweep_plot.png"
 LOG_WIDTH = 200  # characters
 COLUMNS = (
-    "job", "status", "overrides", "cells_per_s", "wait_share", "hit_rate", "predicted_hit_rate",
+    "job", "status", "overrides", "best", "val_elbo", "cells_per_s", "wait_share", "hit_rate", "predicted_hit_rate",
     "holds_all_chunks", "bytes_read", "val_loss", "error", "run_dir",
 )  # fmt: skip
+OF_RESULT = {"val_elbo": "val/elbo", "val_loss": "val/loss"}
+# The objective behind what it costs, where all jobs are to reach the same one.
+OF_LOADER = ("best", "val_elbo")
 
 
 class SweepTable(Callback):
-    """Append one row per job to ``sweep_table.csv`` as soon as the job ends, and draw the table.
+    """Keep ``sweep_table.csv`` and its picture as the jobs of a sweep begin and end, wherever they run.
 
-    Rows are written job by job because Hydra does not call
-    ``on_multirun_end`` when a job fails; failed jobs have a row as well.
+    Job by job, because Hydra does not call ``on_multirun_end`` when a job
+    fails; failed jobs have a row as well.
     """
 
     started: ClassVar[DictConfig | None] = None
     """Configuration of the sweep that this process runs."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Remember the sweep for :func:`end_sweep`."""
+        """Remember the sweep for :func:`end_sweep`, and on disk for those who go on with it."""
         SweepTable.started = config
+        goes_on = was_requeued() or config.resume_sweep is not None
+        sweeper = str(config.hydra.sweeper._target_)
+        begin_sweep(Path(config.hydra.sweep.dir), sweeper, _count(config.hydra), goes_on)
+
+    def on_job_start(self, config: DictConfig, *, task_function: TaskFunction, **kwargs: Any) -> None:
+        """Say which job of how many begins."""
+        if not _speaks(config.hydra):
+            return
+        run_dir = Path(config.hydra.runtime.output_dir)
+        overrides = [text for text in config.hydra.overrides.task if not text.startswith("resume_sweep=")]
+        JobFile(run_dir).begin(overrides)
+        n_jobs = number_of_jobs(run_dir.parent)
+        of_all = f" of {n_jobs}" if n_jobs is not None else ""
+        log.info("job %d%s, in %s", int(run_dir.name) + 1, of_all, run_dir)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         """Add the job's row. A single run has no table."""
-        from scvae_data.training.sweep_plot import sweep_plot  # here: a single run starts sooner without it
-
-        if config.hydra.mode is None or config.hydra.mode.name != "MULTIRUN":
+        if not _speaks(config.hydra):
             return
-        table = Path(config.hydra.sweep.dir) / TABLE
-        _append(table, sweep_row(config, job_return))
-        sweep_plot(read_table(table), table.with_name(PLOT))
+        failed = job_return.status != JobStatus.COMPLETED
+        error = _first_line(job_return._return_value) if failed else ""
+        _end_job(Path(config.hydra.runtime.output_dir), "failed" if failed else "completed", error)
+
+
+@contextmanager
+def interruption_told() -> Iterator[None]:
+    """Give a job of a sweep its row where Hydra does not tell that it ends: when a signal interrupts it."""
+    try:
+        yield
+    except (Stopped, KeyboardInterrupt) as end:
+        hydra = HydraConfig.get()
+        if _speaks(hydra):
+            name = end.signum.name if isinstance(end, Stopped) else "SIGINT"
+            _end_job(Path(hydra.runtime.output_dir), "interrupted", f"stopped by {name}")
+            # Others started this process, and do not see to it.
+            if "SUBMITIT_EXECUTOR" in os.environ and name == "SIGUSR1" and os.environ.get("SLURM_JOB_ID"):
+                log.info("stopped by %s; %s", name, requeue())
+        raise
+
+
+def check_direction() -> None:
+    """Refuse a search that would look for the worst model.
+
+    Raises
+    ------
+    ConfigError
+        With the setting.
+    """
+    hydra = HydraConfig.get()
+    direction = hydra.sweeper.get("direction") if hydra.mode == RunMode.MULTIRUN else None
+    if direction is not None and getattr(direction, "name", direction) != "maximize":
+        raise ConfigError(
+            "hydra.sweeper.direction=minimize, but val/elbo is the better the higher it is; set "
+            "hydra.sweeper.direction=maximize, or take experiment=search, which does"
+        )
+
+
+def _end_job(run_dir: Path, status: str, error: str) -> None:
+    JobFile(run_dir).end(status, error)
+    write_table(run_dir.parent)
+
+
+def _speaks(hydra: Any) -> bool:
+    """Whether this process tells about a job of a sweep: the first of those that SLURM started together for it."""
+    return hydra.mode == RunMode.MULTIRUN and os.environ.get("SLURM_PROCID", "0") == "0"
+
+
+def _count(hydra: DictConfig) -> int | None:
+    """How many jobs a sweep has, as far as its sweeper says so beforehand."""
+    sweeper = hydra.sweeper
+    if "n_trials" in sweeper:
+        return int(sweeper.n_trials)
+    if "max_batch_size" not in sweeper:
+        return None
+    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+    texts = [f"{key}={value}" for key, value in (sweeper.params or {}).items()] + list(hydra.overrides.task)
+    return len(BasicSweeper.split_arguments(parser.parse_overrides(texts), None)[0])
 
 
 def end_sweep() -> str:
@@ -60,13 +150,17 @@ def end_sweep() -> str:
     if config is None:
         return ""
     sweep_dir = Path(config.hydra.sweep.dir)
-    if not (sweep_dir / TABLE).is_file():
+    rows = write_table(sweep_dir)
+    if not rows:
         return ""
-    rows = read_table(sweep_dir / TABLE)
     node = OmegaConf.select(config, "logger.wandb")
     if node is not None:
         _log(rows, sweep_dir, node)
-    return "\n".join([table_text(rows), *(str(sweep_dir / name) for name in (TABLE, PLOT))])
+    n_jobs = number_of_jobs(sweep_dir) or len(rows)
+    n_left = n_jobs - sum(row["status"] == "completed" for row in rows)
+    left = [f"{n_left} of {n_jobs} jobs are not completed: resume_sweep={sweep_dir} goes on with them"]
+    files = [str(sweep_dir / name) for name in (TABLE, PLOT)]
+    return "\n".join([table_text(rows), *files, *(left if n_left > 0 else ())])
 
 
 def _log(rows: Sequence[Mapping[str, str]], sweep_dir: Path, node: DictConfig) -> None:
@@ -80,41 +174,51 @@ def _log(rows: Sequence[Mapping[str, str]], sweep_dir: Path, node: DictConfig) -
         key="sweep_table", columns=list(COLUMNS), data=[[_number(row[name]) for name in COLUMNS] for row in rows]
     )
     logger.log_image(key="sweep_plot", images=[str(sweep_dir / PLOT)])
-    finish_wandb(int(any(row["status"] == "failed" for row in rows)))
+    finish_wandb(int(any(row["status"] != "completed" for row in rows)))
 
 
-def sweep_row(config: DictConfig, job_return: JobReturn) -> dict[str, str]:
+def write_table(sweep_dir: Path) -> list[dict[str, str]]:
+    """Write table and picture over the jobs of a sweep that have begun; return the rows.
+
+    Jobs may do so at the same time: each looks again when it has written, so
+    that the last table to be written has the last job to end.
+    """
+    from scvae_data.training.sweep_plot import sweep_plot  # here: a single run starts sooner without it
+
+    rows: list[dict[str, str]] = []
+    while (found := _rows(sweep_dir)) != rows:
+        rows = found
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomic(sweep_dir / TABLE, text.getvalue().encode())
+        sweep_plot(rows, sweep_dir / PLOT)
+    return rows
+
+
+def _rows(sweep_dir: Path) -> list[dict[str, str]]:
+    from scvae_data.training.sweep_plot import best_row
+
+    rows = [_row(sweep_dir / str(job["job"]), job) for job in jobs_of(sweep_dir)]
+    if (best := best_row(rows)) is not None:
+        rows[best]["best"] = "best"
+    return rows
+
+
+def _row(run_dir: Path, job: Mapping[str, Any]) -> dict[str, str]:
     """One job in words and numbers; what it did not measure is empty."""
-    run_dir = Path(config.hydra.runtime.output_dir)
     result = _result(run_dir / "result.json")
-    failed = job_return.status != JobStatus.COMPLETED
-    row = {
-        "job": config.hydra.job.num,
-        "status": "failed" if failed else "completed",
-        "overrides": " ".join(config.hydra.overrides.task),
-        "error": _first_line(job_return._return_value) if failed else "",
-        "run_dir": run_dir.name,
-        "val_loss": result.get("val/loss", ""),
-    }
-    row |= {name: result.get(name, "") for name in COLUMNS if name not in row}
+    row = {name: result.get(OF_RESULT.get(name, name), "") for name in COLUMNS}
+    row |= {name: job[name] for name in ("job", "status", "error")}
+    row |= {"overrides": " ".join(job["overrides"]), "run_dir": run_dir.name}
     return {name: _text(row[name]) for name in COLUMNS}
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
-    """Rows of a table, in the order the jobs ended."""
+    """Rows of a table, by number of the job."""
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
-
-
-def _append(path: Path, row: Mapping[str, str]) -> None:
-    new = not path.exists()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # One write per row: jobs of a parallel launcher append to the same file.
-    with path.open("a", newline="", buffering=1 << 20) as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
 
 
 def table_text(rows: Sequence[Mapping[str, str]]) -> str:
@@ -128,7 +232,7 @@ def table_text(rows: Sequence[Mapping[str, str]]) -> str:
     own = [" ".join(part for part in row["overrides"].split(" ") if part not in common) for row in rows]
     cells = {
         name: own if name == "overrides" else [_cell(name, row[name]) for row in rows]
-        for name in COLUMNS
+        for name in _order(rows)
         if name != "run_dir"
     }
     shown = {name: texts for name, texts in cells.items() if any(texts)}
@@ -142,6 +246,16 @@ def table_text(rows: Sequence[Mapping[str, str]]) -> str:
     with console.capture() as captured:
         console.print(table)
     return "\n".join(line.rstrip() for line in captured.get().splitlines() if line.strip())
+
+
+def _order(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """The columns with those first that the sweep is about."""
+    from scvae_data.training.sweep_plot import is_about_loading
+
+    behind = OF_LOADER if is_about_loading(rows) else ()
+    front = [name for name in COLUMNS if name not in behind]
+    at = front.index("val_loss")
+    return [*front[:at], *behind, *front[at:]]
 
 
 def _cell(name: str, text: str) -> str:

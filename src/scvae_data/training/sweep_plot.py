@@ -1,4 +1,4 @@
-"""Rows of a sweep table in, one picture out: speed, waiting and cache against the swept value."""
+"""Rows of a sweep table in, one picture out: objective or cache, speed and waiting against the swept value."""
 
 from __future__ import annotations
 
@@ -12,25 +12,38 @@ from scvae_data.training.plots import new_figure, png_bytes
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["sweep_plot", "swept_values"]
+__all__ = ["best_row", "is_about_loading", "sweep_plot", "swept_values"]
 
 Row = Mapping[str, str]
 
+NOT_COMPLETED = ("failed", "interrupted", "killed")
+
 # Panels: title, unit, factor, series as (column, label, line style).
-PANELS = (
-    ("Speed", "cells per second", 1, (("cells_per_s", "measured", "-"),)),
-    ("Waiting on data", "% of training time", 100, (("wait_share", "measured", "-"),)),
-    (
-        "Chunks found in cache",
-        "% of requests",
-        100,
-        (("hit_rate", "measured", "-"), ("predicted_hit_rate", "predicted", "--")),
-    ),
+OBJECTIVE = ("Objective: val/elbo", "nats per cell", 1, (("val_elbo", "measured", "-"),))
+SPEED = ("Speed", "cells per second", 1, (("cells_per_s", "measured", "-"),))
+WAITING = ("Waiting on data", "% of training time", 100, (("wait_share", "measured", "-"),))
+CACHE = (
+    "Chunks found in cache",
+    "% of requests",
+    100,
+    (("hit_rate", "measured", "-"), ("predicted_hit_rate", "predicted", "--")),
 )
+# Settings of the loader that change how fast cells come, and not which.
+LOADING = {
+    f"data.{name}"
+    for name in (
+        "memory_gb", "chunk_cache_size", "cache_bytes", "max_chunks_in_memory", "range_rows", "num_workers",
+        "multiprocessing_context", "num_threads", "x_format",
+    )
+}  # fmt: skip
+MOST_LETTERS = 120
+"""Where several settings differ and their names and values are longer in all, numbers tell the jobs apart."""
 
 
 def sweep_plot(rows: Sequence[Row], png: Path) -> None:
-    """Draw the jobs that ended so far; a failed one is a red cross where its values would be.
+    """Draw the jobs: their objective first, or what loading costs where only that is swept.
+
+    The best job has a star; one that was not completed is a red cross.
 
     Parameters
     ----------
@@ -40,6 +53,8 @@ def sweep_plot(rows: Sequence[Row], png: Path) -> None:
         The picture; replaced when the new one is whole.
     """
     name, values = swept_values(rows)
+    if name == "settings" and sum(map(len, values)) > MOST_LETTERS:
+        name, values = "job", [row["job"] for row in rows]
     try:
         x = [float(value) for value in values]
         numeric = len(set(x)) == len(x)
@@ -47,8 +62,10 @@ def sweep_plot(rows: Sequence[Row], png: Path) -> None:
         numeric = False
     if not numeric:
         x = [float(position) for position in range(len(rows))]
-    figure, axes = new_figure(len(PANELS))
-    for axis, (title, unit, factor, series) in zip(axes, PANELS, strict=True):
+    panels = (SPEED, WAITING, CACHE) if is_about_loading(rows) else (OBJECTIVE, SPEED, WAITING)
+    best = best_row(rows)
+    figure, axes = new_figure(len(panels))
+    for axis, (title, unit, factor, series) in zip(axes, panels, strict=True):
         for column, label, style in series:
             points = sorted((at, factor * float(row[column])) for at, row in zip(x, rows, strict=True) if row[column])
             if points:
@@ -57,12 +74,37 @@ def sweep_plot(rows: Sequence[Row], png: Path) -> None:
         highest = max(
             (factor * float(row[column]) for column, _, _ in series for row in rows if row[column]), default=0
         )
-        axis.set_ylim(0, 1.08 * highest or 1)
-        _mark_failures(axis, [at for at, row in zip(x, rows, strict=True) if row["status"] == "failed"])
+        if title != OBJECTIVE[0]:
+            axis.set_ylim(0, 1.08 * highest or 1)
+        elif best is not None:
+            axis.plot([x[best]], [float(rows[best]["val_elbo"])], "*", color="tab:orange", markersize=14, label="best")
+        _mark_failures(axis, [at for at, row in zip(x, rows, strict=True) if row["status"] in NOT_COMPLETED])
         _label_jobs(axis, x, values, numeric)
         if len(axis.lines) > 1:
             axis.legend(frameon=False)
     write_atomic(png, png_bytes(figure))
+
+
+def is_about_loading(rows: Sequence[Row]) -> bool:
+    """Whether the jobs differ in settings of the loader alone, all of which lead to the same objective.
+
+    >>> is_about_loading([{"job": "0", "overrides": "data.num_threads=1"}, {"job": "1", "overrides": "seed=3"}])
+    False
+    """
+    names = differing_settings(rows)
+    return bool(names) and set(names) <= LOADING
+
+
+def best_row(rows: Sequence[Row]) -> int | None:
+    """Return which completed job has the highest objective, of several that differ in more than loading."""
+    objectives = {
+        number: float(row["val_elbo"])
+        for number, row in enumerate(rows)
+        if row["status"] == "completed" and row["val_elbo"] not in ("", "nan")
+    }
+    if len(rows) < 2 or not objectives or is_about_loading(rows):
+        return None
+    return max(objectives, key=objectives.__getitem__)
 
 
 def swept_values(rows: Sequence[Row]) -> tuple[str, list[str]]:
@@ -74,9 +116,8 @@ def swept_values(rows: Sequence[Row]) -> tuple[str, list[str]]:
     >>> swept_values([{"job": "0", "overrides": "lr=1 seed=3"}, {"job": "1", "overrides": "lr=2 seed=3"}])
     ('lr', ['1', '2'])
     """
-    settings = [dict(part.partition("=")[::2] for part in row["overrides"].split(" ")) for row in rows]
-    names = dict.fromkeys(name for one in settings for name in one)
-    differing = [name for name in names if len({one.get(name) for one in settings}) > 1]
+    settings = [_settings(row) for row in rows]
+    differing = differing_settings(rows)
     if not differing:
         return "job", [row["job"] for row in rows]
     if len(differing) == 1:
@@ -84,11 +125,22 @@ def swept_values(rows: Sequence[Row]) -> tuple[str, list[str]]:
     return "settings", [", ".join(f"{name}={one[name]}" for name in differing if name in one) for one in settings]
 
 
+def differing_settings(rows: Sequence[Row]) -> list[str]:
+    """Return the settings that not all jobs have with the same value."""
+    settings = [_settings(row) for row in rows]
+    names = dict.fromkeys(name for one in settings for name in one)
+    return [name for name in names if len({one.get(name) for one in settings}) > 1]
+
+
+def _settings(row: Row) -> dict[str, str]:
+    return dict(part.partition("=")[::2] for part in row["overrides"].split(" "))
+
+
 def _mark_failures(axis: Axes, x: Sequence[float]) -> None:
     if x:
         low, high = axis.get_ylim()
         y = [low + 0.04 * (high - low)] * len(x)
-        axis.plot(x, y, "x", color="tab:red", markersize=8, markeredgewidth=2, label="failed", clip_on=False)
+        axis.plot(x, y, "x", color="tab:red", markersize=8, markeredgewidth=2, label="not completed", clip_on=False)
         axis.set_ylim(low, high)
 
 
