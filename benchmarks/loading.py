@@ -10,7 +10,9 @@ moves on by one, and every case starts with empty caches of its own; ``next
 epoch`` is the second epoch of the same loader, which has its threads and memory. The page
 cache is warm but for the cases called ``cold``. Batches belong to the consumer, which drops each when it gets
 the next; checksums are verified. Cells per CPU second, over all threads, are
-comparable also on a machine that does other work meanwhile. Results: DIR/loading.json and DIR/loading.png.
+comparable also on a machine that does other work meanwhile. Lines with workers
+stand beside those of threads; ``copy of batches`` is the floor of one copy.
+Results: DIR/loading.json and DIR/loading.png.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 N_HVG = 2_000
+N_WORKERS = 2
 TIME_LIMIT = 10.0  # seconds after which a slow loader's epoch is cut short
 
 
@@ -38,7 +41,7 @@ class Case(NamedTuple):
 
     name: str
     who: str
-    """ours, ram, or a peer's name."""
+    """ours, ram, copy, or a peer's name."""
     x_format: str = "csr"
     compression: str = "gzip"
     normalized: bool = False
@@ -47,6 +50,8 @@ class Case(NamedTuple):
     threads: int = 2
     cold: bool = False
     """Files leave the page cache before the epoch."""
+    workers: int = 0
+    """Processes that make batches."""
 
 
 def cases(peers: list[str]) -> list[Case]:
@@ -62,7 +67,13 @@ def cases(peers: list[str]) -> list[Case]:
     lines += [Case(f"cached {kind}", "ours", kind, "gzip", cached=True) for kind in ("csr", "compact", "dense")]
     lines += [Case("cached dense hvg", "ours", "dense", "gzip", hvg=True, cached=True)]
     lines += [Case(f"{codec} csr cold", "ours", "csr", codec, cold=True) for codec in ("gzip", "lz4")]
+    lines += [
+        Case(f"{where} {kind} {N_WORKERS} workers", "ours", kind, codec, cached=where == "cached", workers=N_WORKERS)
+        for where, codec in (("lz4", "lz4"), ("cached", "gzip"))
+        for kind in ("csr", "compact", "dense")
+    ]
     lines += [Case(f"in-RAM gather {kind} x1", "ram", kind, threads=1) for kind in ("csr", "compact", "dense")]
+    lines += [Case(f"copy of batches {kind} x1", "copy", kind, threads=1) for kind in ("csr", "compact", "dense")]
     for peer in peers:
         lines += [Case(f"{peer} csr", peer, "csr")]
         lines += [Case(f"{peer} dense", peer, "dense")] if peer in ("annbatch", "scdataset") else []
@@ -137,11 +148,12 @@ def our_batches(case: Case, paths: dict[str, Path], batch_size: int) -> tuple[Ca
     module = ChunkedDataModule(
         source, batch_size=batch_size, split=None, normalized=case.normalized, x_format=case.x_format,
         num_threads=case.threads, chunk_cache_size=10_000 if case.cached else 1,
-        genes=range(0, N_HVG * 10, 10) if case.hvg else None,
+        genes=range(0, N_HVG * 10, 10) if case.hvg else None, num_workers=case.workers,
     )  # fmt: skip
     module.setup()
     loader = module.train_dataloader()
-    if case.cached:
+    # Workers take windows in turn: each has all chunks once it has met them in some epochs.
+    for _ in range((4 * case.workers or 1) if case.cached else 0):
         for _ in loader:
             pass
     return lambda: iter(loader), module
@@ -177,16 +189,41 @@ def gather_limit(case: Case, paths: dict[str, Path], batch_size: int) -> tuple[f
     return n_cells / (time.perf_counter() - started), n_cells / (time.process_time() - worked)
 
 
+def copy_limit(case: Case, paths: dict[str, Path], batch_size: int) -> tuple[float, float]:
+    """Cells a second, and a CPU second, of one thread that copies a batch over and over: what each copy would cost."""
+    from scvae_data.store import open_index
+
+    index = open_index(paths["gzip"])
+    itemsize = {"compact": 4, "csr": 8, "dense": 4 * index.n_vars * index.n_obs / index.nnz}[case.x_format]
+    source = np.ones(round(batch_size * index.nnz / index.n_obs * itemsize), np.uint8)
+    targets = [np.ones_like(source) for _ in range(5)]  # as many as are on their way
+    n_rounds = 50
+    started, worked = time.perf_counter(), time.process_time()
+    for number in range(n_rounds):
+        targets[number % len(targets)][:] = source
+    n_cells = n_rounds * batch_size
+    return n_cells / (time.perf_counter() - started), n_cells / (time.process_time() - worked)
+
+
+def cpu_seconds() -> float:
+    """CPU time of this process and its workers so far."""
+    import psutil
+
+    process = psutil.Process()
+    return sum(sum(one.cpu_times()[:2]) for one in (process, *process.children(recursive=True)))
+
+
 def measure_ours(case: Case, paths: dict[str, Path], batch_size: int) -> dict[str, float]:
     """An epoch and the next: the same figures as the peers' worker gives."""
     import psutil
 
-    if case.who == "ram":
-        rate, per_cpu = gather_limit(case, paths, batch_size)
+    if case.who in ("ram", "copy"):
+        limit = gather_limit if case.who == "ram" else copy_limit
+        rate, per_cpu = limit(case, paths, batch_size)
         return {"cells_per_second": rate, "cells_per_cpu_second": per_cpu}
     start, module = our_batches(case, paths, batch_size)
     process = psutil.Process()
-    started, worked = time.perf_counter(), time.process_time()
+    started, worked = time.perf_counter(), cpu_seconds()
     first, n_cells, peak, bits = 0.0, 0, 0, []
     for number, batch in enumerate(start()):
         first = first or time.perf_counter() - started
@@ -195,7 +232,7 @@ def measure_ours(case: Case, paths: dict[str, Path], batch_size: int) -> dict[st
             peak = max(peak, process.memory_info().rss)
             share = np.bincount(batch["obs"]["SRX_accession"].numpy()) / len(batch["index"])
             bits.append(-(share[share > 0] * np.log2(share[share > 0])).sum())
-    elapsed, worked = time.perf_counter() - started, time.process_time() - worked
+    elapsed, worked = time.perf_counter() - started, cpu_seconds() - worked
     again = time.perf_counter()
     n_again = sum(len(batch["index"]) for batch in start())
     again = time.perf_counter() - again
@@ -300,7 +337,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     def once(case: Case) -> dict[str, float]:
         if case.cold:
             evict(paths[case.compression] if case.who == "ours" else store if case.who == "annbatch" else paths["h5ad"])
-        if case.who in ("ours", "ram"):
+        if case.who in ("ours", "ram", "copy"):
             return measure_ours(case, paths, arguments.batch_size)
         assert peers is not None
         return peers.ask(
@@ -383,7 +420,7 @@ def plot(report: dict[str, Any], path: Path) -> None:
     named = [(name, [run["cells_per_second"] for run in runs]) for name, runs in report["results"].items() if runs]
     rates = [statistics.median(values) for _, values in named]
     colours = ["#c44e52" if name.split()[0] in ("annbatch", "scdataset", "annloader", "h5py") else
-               "#8c8c8c" if name.startswith("in-RAM") else "#4c72b0" for name, _ in named]  # fmt: skip
+               "#8c8c8c" if name.startswith(("in-RAM", "copy")) else "#4c72b0" for name, _ in named]  # fmt: skip
     spread = [[rate - min(v) for rate, (_, v) in zip(rates, named, strict=True)],
               [max(v) - rate for rate, (_, v) in zip(rates, named, strict=True)]]  # fmt: skip
     figure, axis = plt.subplots(figsize=(8, 0.28 * len(named) + 1.2), layout="constrained")

@@ -48,10 +48,10 @@ FLOORS = {
     "scvae_data.loading": [
         "datamodule",
         "loader",
-        "memory",
+        "memory workers",
         "stream dataset",
-        "batch",
-        "fetch",
+        "batch ring",
+        "fetch shared",
         "plan",
         "select",
         "settings",

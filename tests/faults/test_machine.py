@@ -118,6 +118,18 @@ def test_shared_memory_that_does_not_suffice(n_bytes: int, tmp_path: Path) -> No
     check(load, tmp_path)
 
 
+def test_batches_need_no_shared_memory_with_a_name(tmp_path: Path) -> None:
+    directory = make_dataset(tmp_path / "data", n_obs=600, n_vars=2000, chunk_size=60)[0]
+
+    def load() -> None:
+        mount_memory(Path("/dev/shm"), 64 * PAGE)  # half of what one batch takes
+        data = ChunkedDataModule(directory, batch_size=64, split=None, num_workers=2)
+        data.setup()
+        assert sum(len(batch["index"]) for batch in data.train_dataloader()) == 600
+
+    check(load, tmp_path)
+
+
 def test_a_worker_that_is_killed_is_one_error(tmp_path: Path) -> None:
     data = ChunkedDataModule(
         make_dataset(tmp_path / "data", n_obs=600, chunk_size=60)[0], batch_size=4, split=None, num_workers=2

@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch import Trainer
 from tests.support.fake_data import FakeData
 from tests.support.poisson import Poisson
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from scvae_data import VAE
 from scvae_data.errors import ConfigError, ScvaeDataError, SelectionError
@@ -180,6 +181,48 @@ def test_loss_that_is_not_finite_names_the_cells(tmp_path: Path, poison: tuple[i
     with pytest.raises(ScvaeDataError, match="the loss is not finite at step 0: " + words) as caught:
         trainer(tmp_path).fit(small(norm="layer"), datamodule=FakeData(poison=poison))
     assert "\n" not in str(caught.value)
+
+
+def test_weights_of_a_loss_that_is_not_finite_are_not_saved(tmp_path: Path) -> None:
+    model = small(norm="layer")
+    fit = trainer(tmp_path, max_steps=1)
+    with pytest.raises(ScvaeDataError, match="the loss is not finite at step 0"):
+        fit.fit(model, datamodule=FakeData(poison=tuple(range(16))))
+    model._loss_check.note(torch.tensor(np.nan), torch.tensor([np.nan]), {"index": torch.tensor([5]), "obs": {}})
+    with pytest.raises(ScvaeDataError, match="1 of 1 cells, global rows 5"):
+        fit.save_checkpoint(tmp_path / "model.ckpt")
+    assert not (tmp_path / "model.ckpt").exists()
+
+
+class Waits(TorchDispatchMode):
+    """Counts numbers that the host reads: on a device, each would wait for all work before it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.n = 0
+
+    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.n += operation.name() == "aten::_local_scalar_dense"
+        return operation(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("step", ["training_step", "validation_step"])
+def test_no_step_but_the_first_reads_a_number(tmp_path: Path, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    inner, read = getattr(VAE, step), []
+
+    def watched(*args: Any) -> Any:
+        with Waits() as waits:
+            made = inner(*args)
+        read.append(waits.n)
+        return made
+
+    monkeypatch.setattr(VAE, step, watched)
+    trainer(tmp_path).fit(small(batch_key="SRX_accession"), datamodule=FakeData(unseen=True))
+    assert len(read) > 1
+    assert not any(read[1:])
+    with Waits() as waits:
+        bool(torch.isfinite(torch.zeros(1)))
+    assert waits.n == 1
 
 
 def test_categories_not_seen_in_training_count_as_unknown(tmp_path: Path) -> None:

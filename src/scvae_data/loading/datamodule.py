@@ -110,7 +110,7 @@ class ChunkedDataModule(LightningDataModule):
         Deliver ``counts`` beside ``x`` (the very same tensor if ``normalized`` is false).
     num_workers
         Processes that make batches; 0 for threads of this process, which is
-        usually fastest. Every worker decodes every chunk; the cache is divided.
+        usually fastest. A chunk is decoded by one of them; the cache is divided.
     num_threads
         Threads that decode ahead, in each process that makes batches.
     seed

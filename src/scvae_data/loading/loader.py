@@ -1,114 +1,27 @@
 """One part of the cells in, an iterable of batches with a position out: threads or worker processes, one order.
 
-:class:`BatchLoader` is what a training loop iterates. With ``num_workers > 0``
-it runs one stream per worker process, worker w serving batches w, w + k,
-w + 2k, …, so that the order is the same for any number of workers.
+:class:`BatchLoader` is what a training loop iterates.
 """
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
-
-from scvae_data.errors import ConfigError, DamagedFileError, ScvaeDataError, SelectionError
+from scvae_data.errors import ConfigError, DamagedFileError, SelectionError
 from scvae_data.loading.batch.assemble import Batch
 from scvae_data.loading.plan.sampler import Resharing, Served
 from scvae_data.loading.settings import StartMethod
 from scvae_data.loading.stream import BatchStream, StreamCounters, StreamSpec
+from scvae_data.loading.workers import Workers
 
 if TYPE_CHECKING:
     from lightning import Trainer
 
 __all__ = ["BatchLoader", "check_order", "shift_progress"]
-
-
-class WorkerStream(IterableDataset[tuple[int, StreamCounters, Batch | ScvaeDataError | None]]):
-    """The stream of one worker process: (worker, its counters, batch) for each of its batches.
-
-    An error raised on purpose comes in place of a batch, because torch would wrap it in a traceback.
-
-    Parameters
-    ----------
-    spec
-        One worker's share.
-    position
-        Shared memory, int64 (2,): epoch and first batch of the next iteration.
-    """
-
-    def __init__(self, spec: StreamSpec, position: torch.Tensor) -> None:
-        self._spec = spec
-        self._position = position
-        self._stream: BatchStream | None = None
-        self._process = -1
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_stream": None, "_process": -1}
-
-    def __iter__(self) -> Iterator[tuple[int, StreamCounters, Batch | ScvaeDataError | None]]:
-        info = get_worker_info()
-        worker, n_workers = (0, 1) if info is None else (info.id, info.num_workers)
-        if self._stream is None or self._process != os.getpid():
-            self._stream, self._process = BatchStream(self._spec), os.getpid()
-        epoch, start = (int(value) for value in self._position)
-        with closing(self._stream.batches(epoch, start + worker, n_workers)) as batches:
-            try:
-                for batch in batches:
-                    share(batch)
-                    yield worker, self._stream.counters(), batch
-            except ScvaeDataError as error:
-                yield worker, self._stream.counters(), error
-
-
-def unchanged(item: Any) -> Any:
-    """Collate function for batches that are batches already."""
-    return item
-
-
-def share(batch: Any) -> None:
-    """Move the tensors of a worker's batch to shared memory.
-
-    Torch would do so by itself, but in a thread whose errors end nothing: whoever waits for the batch waits for ever.
-
-    Raises
-    ------
-    ScvaeDataError
-        There is no room for them.
-    """
-    if isinstance(batch, torch.Tensor):
-        try:
-            batch.share_memory_()  # type: ignore[no-untyped-call]
-        except RuntimeError as error:
-            raise no_room(error) from None
-    elif isinstance(batch, dict | tuple):
-        for item in batch.values() if isinstance(batch, dict) else batch:
-            share(item)
-
-
-def no_room(error: BaseException) -> ScvaeDataError:
-    """Say what helps where worker processes find no memory to share."""
-    return ScvaeDataError(
-        f"worker processes cannot hand over batches: {' '.join(str(error).split())}; num_workers=0 does without them, "
-        "fewer workers and smaller batches need less of /dev/shm, docker run --shm-size gives more"
-    )
-
-
-def worker_fault(error: RuntimeError | OSError | EOFError) -> Exception:
-    """What to raise in place of an error of torch or the system about worker processes."""
-    # A worker that ends while it hands over a batch shows in the connection first.
-    if isinstance(error, ConnectionError | FileNotFoundError | EOFError) or "DataLoader worker" in str(error):
-        text = " ".join(str(error).split()) or type(error).__name__
-        return ScvaeDataError(
-            f"a worker process has ended: {text}; the system log says whether memory ran out, which memory_gb or fewer "
-            "num_workers prevent"
-        )
-    return no_room(error) if isinstance(error, OSError) or "shared memory" in str(error) else error
 
 
 class BatchLoader:
@@ -138,10 +51,9 @@ class BatchLoader:
         self._resumed = False
         self._start_method = start_method
         self._stream: BatchStream | None = None
-        self._workers: DataLoader[Any] | None = None
-        self._position: torch.Tensor | None = None
+        self._workers: Workers | None = None
         self._past = StreamCounters()
-        self._worker_counters: dict[int, StreamCounters] = {}
+        self._batches = self._cells = 0
 
     def __len__(self) -> int:
         """Batches per epoch and rank."""
@@ -163,6 +75,8 @@ class BatchLoader:
                 self.wait_seconds += time.perf_counter() - started
                 self.next_batch = number + 1
                 if batch is not None:
+                    self._batches += 1
+                    self._cells += len(batch["index"])
                     yield batch
                 elif self.spec.sampler.world_size > 1:
                     raise DamagedFileError(
@@ -223,21 +137,17 @@ class BatchLoader:
 
     def counters(self) -> StreamCounters:
         """What loading did so far, over all processes; cheap."""
-        now = sum(self._worker_counters.values(), self._past)
-        return now if self._stream is None else now + self._stream.counters()
+        now = self._past
+        for source in (self._stream, self._workers):
+            now = now if source is None else now + source.counters()
+        return replace(now, batches=self._batches, cells=self._cells)
 
     def close(self) -> None:
         """End worker processes and drop cached row groups; counters and position stay."""
         self._past = replace(self.counters(), cached_blocks=0, cached_bytes=0)
-        self._worker_counters.clear()
-        # Left to the garbage collector, ending the workers can wait for a timeout.
-        iterator = getattr(self._workers, "_iterator", None)
-        if iterator is not None:
-            # A worker whose interpreter ends while it hands over a batch may abort; nobody waits for that batch.
-            with suppress(RuntimeError):
-                iterator._shutdown_workers()
-        self._workers = None
-        self._stream = None
+        workers, self._workers, self._stream = self._workers, None, None
+        if workers is not None:
+            workers.close()
 
     def _begin(self) -> None:
         finished = self.next_batch >= len(self)
@@ -252,31 +162,12 @@ class BatchLoader:
         return self._stream.batches(self.epoch, self.next_batch)
 
     def _from_workers(self) -> Generator[Batch | None]:
-        if self._workers is None or self._position is None:
-            self._position = torch.zeros(2, dtype=torch.int64)
-            share(self._position)
-            # A generator of its own: torch would otherwise draw from the global one, and change what follows.
-            self._workers = DataLoader(
-                WorkerStream(self.spec.for_worker(self.num_workers), self._position),
-                batch_size=None,
-                collate_fn=unchanged,
-                num_workers=self.num_workers,
-                persistent_workers=True,
-                pin_memory=self.spec.form.pin_memory,
-                multiprocessing_context=self._start_method,
-                generator=torch.Generator(),
-            )
-        self._position.copy_(torch.tensor([self.epoch, self.next_batch]))
         try:
-            for worker, counters, batch in self._workers:
-                self._worker_counters[worker] = counters
-                if isinstance(batch, ScvaeDataError):
-                    raise batch
-                yield batch
-        except Exception as error:
+            if self._workers is None:
+                self._workers = Workers(self.spec, self.num_workers, self._start_method)
+            yield from self._workers.batches(self.epoch, self.next_batch)
+        except Exception:
             self.close()
-            if isinstance(error, RuntimeError | OSError | EOFError):
-                raise worker_fault(error) from error
             raise
 
 

@@ -6,23 +6,38 @@ Threads decode ahead and as many more assemble ahead; the cache lasts over epoch
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
+from typing import TypeVar
 
 from scvae_data.loading.batch.assemble import Assembler, Batch, Form
 from scvae_data.loading.fetch.cache import RowGroupCache
 from scvae_data.loading.fetch.damage import DamagePolicy
 from scvae_data.loading.fetch.fetch import PendingRowGroup, RowGroupSource, WindowFetcher
 from scvae_data.loading.fetch.readers import reader_of
+from scvae_data.loading.fetch.window import Window
 from scvae_data.loading.plan.reuse import ReuseModel
-from scvae_data.loading.plan.sampler import Sampler
+from scvae_data.loading.plan.sampler import BatchPlan, Epoch, Sampler
+from scvae_data.loading.ring import LENT_SLOTS
 from scvae_data.loading.select.rows import RowGroup
 from scvae_data.loading.select.sizes import decoded_elements
 from scvae_data.loading.settings import OnBadChunk
 
-__all__ = ["BatchStream", "StreamCounters", "StreamSpec", "batches_in_memory"]
+__all__ = [
+    "BatchStream",
+    "StreamCounters",
+    "StreamSpec",
+    "batches_in_memory",
+    "batches_together",
+    "tasks_in_memory",
+]
+
+T = TypeVar("T")
+Make = Callable[[Sequence[BatchPlan], Mapping[int, Callable[[], Window]]], T]
+"""Makes something of several batches, given functions that wait for their windows."""
 
 # Tasks that have made batches while the consumer is at those of another; more would only cost memory,
 # row groups are decoded further ahead.
@@ -55,7 +70,6 @@ class StreamSpec:
             form=replace(self.form, pin_memory=False),
             cache_groups=max(1, self.cache_groups // n_workers),
             cache_bytes=n_bytes,
-            together=1,  # a tensor goes to another process with all the memory that it is a part of
         )
 
 
@@ -76,6 +90,7 @@ class StreamCounters:
     cached_blocks: int = 0
     cached_bytes: int = 0
     batches: int = 0
+    """Batches handed out, and their cells."""
     cells: int = 0
     bad_chunks: int = 0
     """Damaged chunks met, by each process anew."""
@@ -98,36 +113,40 @@ class BatchStream:
         damage = DamagePolicy(spec.on_bad_chunk)
         readers = reader_of(index, spec.row_groups, damage.leave_out)
         self._source = RowGroupSource(spec.row_groups, readers, room + room // 50, damage)
-        self._assembler = Assembler(spec.form)
+        self.assembler = Assembler(spec.form)
         # A window needs its row groups at once, however small the cache.
         self._reuse = ReuseModel(max(spec.cache_groups, spec.sampler.window))
         self._cache.max_groups = self._reuse.capacity
-        self._batches = self._cells = 0
 
     def batches(self, epoch: int, start: int = 0, step: int = 1) -> Generator[Batch | None]:
-        """Batches ``start``, ``start + step``, … of ``epoch``, in order; None for one whose cells are all left out.
+        """Batches ``start``, ``start + step``, … of ``epoch``, in order; None for one whose cells are all left out."""
+        with closing(self.made(self.spec.sampler.epoch(epoch), self.assembler.make, start, step)) as made:
+            for several in made:
+                yield from several.batches()
+
+    def made(self, epoch: Epoch, make: Make[T], start: int = 0, step: int = 1) -> Generator[T]:
+        """What ``make`` makes of batches ``start``, ``start + step``, … of ``epoch``, of several at a time; in order.
 
         Threads run while the generator does, and are gone before it yields the
-        last batch, when it is closed, and when it raises.
+        last, when it is closed, and when it raises.
         """
         spec = self.spec
-        plan = spec.sampler.epoch(epoch)
-        plans = plan.batches(start, step)
-        ready: deque[tuple[int, Future[list[Batch | None]]]] = deque()
+        plans = epoch.batches(start, step)
+        ready: deque[tuple[int, Future[T]]] = deque()
         workers = ThreadPoolExecutor(spec.n_threads, thread_name_prefix="scvae-assemble")
-        fetcher = WindowFetcher(plan, self._source, self._cache, self._reuse, spec.n_threads)
+        fetcher = WindowFetcher(epoch, self._source, self._cache, self._reuse, spec.n_threads)
         try:
             while task := list(islice(plans, spec.together)):
                 windows = sorted({part.window for batch in task for part in batch.segments})
                 # A window is given back when no batch on its way is made of it: then its memory can be used again.
                 fetcher.advance(ready[0][0] if ready else windows[0], windows[-1])
                 handles = {window: fetcher.handle(window) for window in windows}
-                ready.append((windows[0], workers.submit(self._assembler.make, task, handles)))
+                ready.append((windows[0], workers.submit(make, task, handles)))
                 if len(ready) >= READY_TASKS + spec.n_threads:
-                    yield from self._take(ready)
+                    yield ready.popleft()[1].result()
             while len(ready) > 1:
-                yield from self._take(ready)
-            last = list(self._take(ready)) if ready else []
+                yield ready.popleft()[1].result()
+            last = [ready.popleft()[1].result()] if ready else []
         finally:
             fetcher.close()
             workers.shutdown(wait=True, cancel_futures=True)
@@ -144,22 +163,16 @@ class BatchStream:
             predicted_hits=self._reuse.hits,
             cached_blocks=cache.blocks,
             cached_bytes=cache.nbytes,
-            batches=self._batches,
-            cells=self._cells,
             bad_chunks=self._source.damage.n_chunks,
-            skipped_cells=self._assembler.skipped,
+            skipped_cells=self.assembler.skipped,
         )
 
-    def _take(self, ready: deque[tuple[int, Future[list[Batch | None]]]]) -> Iterator[Batch | None]:
-        for batch in ready.popleft()[1].result():
-            if batch is not None:
-                self._batches += 1
-                self._cells += len(batch["index"])
-            yield batch
+
+def tasks_in_memory(spec: StreamSpec, n_workers: int) -> int:
+    """What each process that makes batches has made at most: ready, being made, and with whoever has the batches."""
+    return READY_TASKS + spec.n_threads + 1 + (LENT_SLOTS if n_workers else 0)
 
 
 def batches_in_memory(spec: StreamSpec, n_workers: int) -> int:
-    """Estimate the bytes of batches on their way: ready, being made, and those that the consumer has and had before."""
-    # A worker hands batches over through shared memory.
-    n_tasks = READY_TASKS + spec.n_threads + 1 + (n_workers > 0)
-    return n_tasks * spec.form.n_bytes(spec.sampler.batch_size * (1 if n_workers else spec.together))
+    """Estimate the bytes of batches on their way, and of those that the consumer has, for each such process."""
+    return tasks_in_memory(spec, n_workers) * spec.form.n_bytes(spec.sampler.batch_size * spec.together)

@@ -27,14 +27,14 @@ __all__ = [
 SHOWN = 10  # rows or names listed in a message
 
 
-def not_finite(model: LightningModule, batch: dict[str, Any], per_cell: Tensor) -> str:
-    """One line that leads to the cells behind a loss that is not a number."""
+def not_finite(model: LightningModule, batch: dict[str, Any], per_cell: Tensor, step: int) -> str:
+    """One line that leads to the cells behind a loss of ``step`` that is not a number."""
     bad = (~torch.isfinite(per_cell)).nonzero().flatten().cpu()
     rows = batch["index"].cpu()[bad].tolist()
     names = category_names(datamodule_of(model), "SRX_accession", batch, bad)
     shown = ", ".join(map(str, rows[:SHOWN])) + (", …" if len(rows) > SHOWN else "")
     return (
-        f"the loss is not finite at step {model.global_step}: {len(rows)} of {len(per_cell)} cells, "
+        f"the loss is not finite at step {step}: {len(rows)} of {len(per_cell)} cells, "
         f"global rows {shown} of {', '.join(names) or 'unknown experiments'}; lower model.lr "
         f"(now {model.hparams['lr']}) or look at these cells"
     )

@@ -159,17 +159,23 @@ class TrackingNorm(nn.BatchNorm1d):
 
     def __init__(self, n_features: int) -> None:
         super().__init__(n_features, eps=1e-3, momentum=MOMENTUM)  # SCVI's values
-        self._settled = False
+        self._n_batches: int | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, n_features) in and out."""
-        if self.training and not self._settled:  # reading the counter waits for the device
-            n_batches = int(self.num_batches_tracked or 0)
-            self.momentum = max(MOMENTUM, RECENT / (RECENT + n_batches))
-            self._settled = self.momentum == MOMENTUM
+        if self.training:
+            assert self.num_batches_tracked is not None
+            if self._n_batches is None:  # reading the counter waits for the device: once, not at every step
+                self._n_batches = int(self.num_batches_tracked)
+            self.momentum = max(MOMENTUM, RECENT / (RECENT + self._n_batches))
+            self._n_batches += 1
         if self.training and distributed.is_initialized() and distributed.get_world_size() > 1:
             return self._over_ranks(x)
         return super().forward(x)
+
+    def _load_from_state_dict(self, *args: Any, **options: Any) -> None:
+        self._n_batches = None
+        super()._load_from_state_dict(*args, **options)
 
     def _over_ranks(self, x: Tensor) -> Tensor:
         assert self.running_mean is not None and self.running_var is not None

@@ -13,17 +13,17 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-from scvae_data.errors import ConfigError, ScvaeDataError, SelectionError
+from scvae_data.errors import ConfigError, SelectionError
 from scvae_data.models.dataset_facts import (
     check_choice,
     check_number,
     datamodule_of,
     facts_of,
     gene_masks,
-    not_finite,
     same_genes,
 )
 from scvae_data.models.likelihoods import likelihood_named
+from scvae_data.models.loss_check import LossCheck
 from scvae_data.models.networks import Decoder, Encoder, MlpShape
 
 __all__ = ["CHECKPOINT_KEY", "CHECKPOINT_VERSION", "VAE"]
@@ -137,6 +137,7 @@ class VAE(LightningModule):
         self.facts = facts
         self.encoder: Encoder | None = None
         self.decoder: Decoder | None = None
+        self._loss_check = LossCheck(self)
 
     # ---- building -------------------------------------------------------------------------------------------------
 
@@ -186,7 +187,8 @@ class VAE(LightningModule):
         self.register_buffer("latent_sums", torch.zeros(3, options["n_latent"], dtype=torch.float64), persistent=False)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Say whose checkpoint this is, and in which version."""
+        """Say whose checkpoint this is, and in which version; weights of a loss that is not finite are none."""
+        self._loss_check.check()
         checkpoint[CHECKPOINT_KEY] = {"format_version": CHECKPOINT_VERSION}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -285,12 +287,16 @@ class VAE(LightningModule):
         weight = self.kl_weight(batch_idx)
         per_cell = weight * terms["kl"] - terms["recon"]
         loss = per_cell.mean()
-        if not torch.isfinite(loss):
-            raise ScvaeDataError(not_finite(self, batch, per_cell))
+        self._loss_check.note(loss, per_cell, batch)
         self._log_step(terms, loss)
         self._log_epoch_means(terms)
-        self.log("train/kl_weight", weight, batch_size=len(per_cell))
+        # A number of the host would be sent to the device, and waited for.
+        self.log("train/kl_weight", loss.new_full((), weight), batch_size=len(per_cell))
         return loss
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """End here if the step before had no finite loss."""
+        self._loss_check.check()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """ELBO of one batch of held-out cells, also apart for cells of categories not seen in training."""
@@ -302,6 +308,7 @@ class VAE(LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Forget the last epoch; what one rank has seen in training, all have."""
+        self._loss_check.check()
         cast(Tensor, self.held_out_sums).zero_()
         cast(Tensor, self.latent_sums).zero_()
         cast(Tensor, self.unseen_sums).zero_()
@@ -309,6 +316,7 @@ class VAE(LightningModule):
 
     def on_train_end(self) -> None:
         """What one rank has seen, all have."""
+        self._loss_check.check()
         self._share_seen()
 
     def on_validation_epoch_end(self) -> None:
@@ -380,10 +388,10 @@ class VAE(LightningModule):
 
     def _log_unseen(self, batch: Batch, terms: dict[str, Tensor]) -> None:
         codes, seen = self._codes(batch), cast(Tensor, self.seen)
-        if codes is None or not seen.any():
+        if codes is None:
             return
-        unseen = codes == len(seen) - 1
-        elbo = (terms["recon"] - terms["kl"])[unseen]
+        unseen = (codes == len(seen) - 1) & seen.any()
+        elbo = (terms["recon"] - terms["kl"]).masked_fill(~unseen, 0)
         sums = cast(Tensor, self.unseen_sums)
         sums += torch.stack([unseen.sum(), elbo.sum()])
 

@@ -48,8 +48,6 @@ def test_how_many_are_made_together(hashed: Directory) -> None:
     assert spec_of(hashed, batch_size=16).together == 64
     assert spec_of(hashed, batch_size=300).together == 3
     assert spec_of(hashed, x_format="dense").together == 1
-    # A tensor goes to another process with all the memory that it is a part of.
-    assert spec_of(hashed).for_worker(2).together == 1
 
 
 def test_what_is_kept_of_batches_made_together_stays(hashed: Directory) -> None:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from scvae_data.loading.batch.fill import Piece, RowFacts, count_elements, fill_csr, fill_dense
 from scvae_data.loading.batch.kernels import NO_GENES
-from scvae_data.loading.batch.sparse import SparseRows
+from scvae_data.loading.batch.sparse import SparseRows, one_below_the_other
 from scvae_data.loading.fetch.damage import check_totals
 from scvae_data.loading.fetch.pool import BufferPool
 from scvae_data.loading.fetch.window import Window
@@ -23,9 +23,11 @@ from scvae_data.loading.settings import XFormat
 from scvae_data.store.csr import count_dtype
 from scvae_data.store.dataset_index import DatasetIndex
 
-__all__ = ["Assembler", "Batch", "Form"]
+__all__ = ["LEAST_CELLS", "Assembler", "Batch", "Form", "Made", "Take", "converted", "joined"]
 
 Batch = dict[str, Any]
+Take = Callable[[tuple[int, ...], DTypeLike], torch.Tensor]
+"""Memory for a tensor of a shape and type."""
 # A batch of which damage leaves fewer cells is left out whole: a BatchNorm needs two.
 LEAST_CELLS = 2
 
@@ -66,12 +68,27 @@ class Form:
         return np.uint16 if self.width < 1 << 16 else np.int32, wide.get(count_dtype(largest).itemsize, np.int64)
 
     def n_bytes(self, n_rows: int) -> int:
-        """Estimate the bytes of a batch of ``n_rows`` rows."""
+        """Estimate the bytes of a batch of ``n_rows`` rows: of ``x`` and counts, which are most of it."""
         x = 4 * n_rows * self.width
         if self.x_format != "dense":
             itemsize = sum(np.dtype(kind).itemsize for kind in self.row_types())
             x = round(n_rows * self.index.nnz / self.index.n_obs * itemsize * self.width / self.index.n_vars)
         return x * (2 if self.twice else 1)
+
+
+class Made(NamedTuple):
+    """Several batches, one below the other."""
+
+    rows: Batch | None
+    """None for no rows at all."""
+    borders: list[int]
+    """First row of each batch and, last, the number of rows."""
+
+    def batches(self) -> list[Batch | None]:
+        """Each batch over the same memory; None for one without cells."""
+        if self.rows is None or len(self.borders) == 2:
+            return [self.rows] * (len(self.borders) - 1)
+        return [cut(self.rows, low, high) if low < high else None for low, high in pairwise(self.borders)]
 
 
 class Assembler:
@@ -92,31 +109,46 @@ class Assembler:
         self._buffers = BufferPool()
         self._lock = threading.Lock()
 
-    def make(self, plans: Sequence[BatchPlan], windows: Mapping[int, Callable[[], Window]]) -> list[Batch | None]:
-        """Make batches of the windows they name, in one go; None for one whose cells are all left out."""
+    def make(
+        self,
+        plans: Sequence[BatchPlan],
+        windows: Mapping[int, Callable[[], Window]],
+        take: Take | None = None,
+        least: int = LEAST_CELLS,
+    ) -> Made:
+        """Make batches of the windows they name, in one go.
+
+        Parameters
+        ----------
+        plans
+            What each is made of.
+        windows
+            Functions that wait for the windows, by number.
+        take
+            Gives the memory of what is large; None for memory that is used again when nobody has it any more.
+        least
+            A batch of which damage leaves fewer cells is left out whole.
+        """
         ready = {number: wait() for number, wait in windows.items()}
         taken: list[tuple[int, NDArray[np.int64]]] = []
-        sizes = []
+        borders = [0]
         for plan in plans:
             present = [(part.window, ready[part.window].present(part.slots)) for part in plan.segments]
             n_planned = sum(part.slots.size for part in plan.segments)
             n_present = sum(slots.size for _, slots in present)
-            if n_present < min(n_planned, LEAST_CELLS):
+            if n_present < min(n_planned, least):
                 present, n_present = [], 0
             with self._lock:
                 self.skipped += n_planned - n_present
             taken += present
-            sizes.append(n_present)
-        if not any(sizes):
-            return [None] * len(plans)
+            borders.append(borders[-1] + n_present)
+        if not borders[-1]:
+            return Made(None, borders)
         runs = groupby(taken, key=lambda item: item[0])
-        made = self._rows([(ready[number], np.concatenate([slots for _, slots in run])) for number, run in runs])
-        if len(plans) == 1:
-            return [made]
-        borders = np.cumsum([0, *sizes]).tolist()
-        return [cut(made, low, high) if low < high else None for low, high in pairwise(borders)]
+        pieces = [(ready[number], np.concatenate([slots for _, slots in run])) for number, run in runs]
+        return Made(self._rows(pieces, take or self._buffer), borders)
 
-    def _rows(self, pieces: list[tuple[Window, NDArray[np.int64]]]) -> Batch:
+    def _rows(self, pieces: list[tuple[Window, NDArray[np.int64]]], take: Take) -> Batch:
         """One batch of the rows of all pieces."""
         form = self.form
         rows = np.concatenate([window.global_rows(slots) for window, slots in pieces])
@@ -125,26 +157,26 @@ class Assembler:
         size_factor = form.facts.size_factor[rows]
         factors = size_factor if form.normalized else None
         fill = self._dense if form.x_format == "dense" else self._sparse
-        made: Batch = {"x": fill(taken, factors, library_size)}
+        made: Batch = {"x": fill(taken, factors, library_size, take)}
         if form.counts:
-            made["counts"] = fill(taken, None, library_size) if form.twice else made["x"]
+            made["counts"] = fill(taken, None, library_size, take) if form.twice else made["x"]
         check_totals(form.index, rows, library_size, size_factor)
         return to_tensors({**made, "library_size": library_size, **form.facts.take(rows)})
 
     def _dense(
-        self, pieces: list[Piece], factors: NDArray[np.float64] | None, library_size: NDArray[np.float32]
+        self, pieces: list[Piece], factors: NDArray[np.float64] | None, library_size: NDArray[np.float32], take: Take
     ) -> torch.Tensor:
-        x = self._buffer((library_size.size, self.form.width), np.float32)
+        x = take((library_size.size, self.form.width), np.float32)
         fill_dense(pieces, self._genes, factors, x.numpy(), library_size)
         return x
 
     def _sparse(
-        self, pieces: list[Piece], factors: NDArray[np.float64] | None, library_size: NDArray[np.float32]
+        self, pieces: list[Piece], factors: NDArray[np.float64] | None, library_size: NDArray[np.float32], take: Take
     ) -> SparseRows:
         width = self.form.width
         indptr = count_elements(pieces, self._genes, width)
         nnz = int(indptr[-1])
-        columns, values = (self._buffer((nnz + 1,), kind) for kind in self._row_types)
+        columns, values = (take((nnz + 1,), kind) for kind in self._row_types)
         kept = None if self.form.x_format == "compact" else factors
         fill_csr(pieces, self._genes, width, kept, indptr, columns.numpy(), values.numpy(), library_size)
         return SparseRows(torch.from_numpy(indptr), columns[:nnz], values[:nnz], width)
@@ -159,25 +191,36 @@ class Assembler:
 
 def to_tensors(batch: Batch) -> Batch:
     """Arrays as tensors over the same memory, also one level down; the rest unchanged."""
+    return converted(batch, lambda value: torch.from_numpy(value) if isinstance(value, np.ndarray) else value)
 
-    def convert(value: Any) -> Any:
-        return torch.from_numpy(value) if isinstance(value, np.ndarray) else value
 
-    return {
+def converted(batch: Batch, convert: Callable[[Any], Any]) -> Batch:
+    """What ``convert`` makes of every value of a batch, also one level down; what is the same there stays the same."""
+    made = {
         key: {name: convert(item) for name, item in value.items()} if isinstance(value, dict) else convert(value)
         for key, value in batch.items()
     }
+    if batch.get("counts") is batch["x"]:
+        made["counts"] = made["x"]
+    return made
 
 
 def cut(made: Batch, low: int, high: int) -> Batch:
     """Rows ``low`` to ``high`` of a batch, over the same memory."""
+    return converted(made, lambda value: value.rows(low, high) if isinstance(value, SparseRows) else value[low:high])
 
-    def part(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {name: part(item) for name, item in value.items()}
-        return value.rows(low, high) if isinstance(value, SparseRows) else value[low:high]
 
-    batch = {key: part(value) for key, value in made.items()}
-    if made.get("counts") is made["x"]:
+def joined(parts: Sequence[Batch]) -> Batch:
+    """One batch of the rows of all ``parts``, in their order; of one part, that part."""
+
+    def join(values: Sequence[Any]) -> Any:
+        if isinstance(values[0], dict):
+            return {name: join([value[name] for value in values]) for name in values[0]}
+        return SparseRows.joined(values) if isinstance(values[0], SparseRows) else one_below_the_other(values)
+
+    if len(parts) == 1:
+        return parts[0]
+    batch: Batch = join(parts)
+    if parts[0].get("counts") is parts[0]["x"]:
         batch["counts"] = batch["x"]
     return batch

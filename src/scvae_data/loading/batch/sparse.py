@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from scvae_data.loading.batch.kernels import NO_FACTORS, scatter_rows
 from scvae_data.loading.batch.nontemporal import STREAMED_BYTES
 
-__all__ = ["SparseRows", "make_dense", "scatter_on_device"]
+__all__ = ["SparseRows", "make_dense", "one_below_the_other", "scatter_on_device"]
 
 
 class SparseRows(NamedTuple):
@@ -55,8 +56,21 @@ class SparseRows(NamedTuple):
         indptr = self.indptr[low : high + 1] - first
         return SparseRows(indptr, self.indices[first:last], self.data[first:last], self.n_columns)
 
+    @classmethod
+    def joined(cls, parts: Sequence[SparseRows]) -> SparseRows:
+        """The rows of all ``parts``, in their order."""
+        lengths = [np.diff(part.indptr.numpy()) for part in parts]
+        indptr = np.concatenate([np.zeros(1, np.int64), *lengths]).cumsum()
+        indices, data = (one_below_the_other([getattr(part, name) for part in parts]) for name in ("indices", "data"))
+        return cls(torch.from_numpy(indptr), indices, data, parts[0].n_columns)
+
     def _shape(self) -> tuple[int, int]:
         return self.indptr.numel() - 1, self.n_columns
+
+
+def one_below_the_other(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Rows of all ``tensors``; by one thread, because torch's wait for each other while others load."""
+    return torch.from_numpy(np.concatenate([tensor.numpy() for tensor in tensors]))
 
 
 def scatter_on_device(rows: SparseRows, size_factor: torch.Tensor | None) -> torch.Tensor:

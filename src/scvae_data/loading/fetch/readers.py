@@ -6,7 +6,6 @@ import resource
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -87,6 +86,7 @@ class ScatteredReader:
         self.missing = np.zeros(rows.n_rows, np.bool_)
         """Rows that were left out, (n_rows,): they have no elements, or any."""
         self._lock = threading.Lock()
+        self._indptr: NDArray[np.int64] | None = None
         self._bytes_read = 0
         index = readers.index
         pieces, first_ranges = np.unique(rows.piece, return_index=True)
@@ -103,9 +103,15 @@ class ScatteredReader:
         """Bytes read for these rows so far."""
         return self._bytes_read
 
-    @cached_property
+    @property
     def indptr(self) -> NDArray[np.int64]:
         """Where each row starts among the row group's elements: int64, (n_rows + 1,)."""
+        # Not a cached_property, which may have one lock for all readers: a process forked meanwhile would wait for it.
+        if self._indptr is None:
+            self._indptr = self._read_indptr()
+        return self._indptr
+
+    def _read_indptr(self) -> NDArray[np.int64]:
         lengths = np.zeros(self._rows.n_rows + 1, np.int64)
         for reader, rows, place in self._by_chunk(0, self._rows.n_rows):
             before = reader.bytes_read_here
