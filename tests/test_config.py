@@ -35,6 +35,7 @@ N_OPTIONS = {
     "genes": 3,
     "hydra": 1,
     "hydra/callbacks": 1,
+    "hydra/sweeper": 1,
     "input": 3,
     "logger": 3,
     "model": 3,
@@ -67,6 +68,8 @@ def groups_of(program: str) -> set[str]:
 def programs_of(option: str) -> list[str]:
     """Programs an option belongs to; the command at the top of an experiment says."""
     group, _, name = option.rpartition("/")
+    if group == "hydra/sweeper":  # no default, which experiments could not replace
+        return ["train"]
     if group == "experiment":
         command = rf"^# python (process|train)\.py .*experiment={name}\b"
         match = re.search(command, (CONF / f"{option}.yaml").read_text(), flags=re.MULTILINE)

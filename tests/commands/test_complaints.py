@@ -28,6 +28,10 @@ def complaint(*overrides: str) -> str:
         ("input.paths=a.h5ad", "input.paths belongs to input=files; add input=files"),
         ("zzz=3", "zzz is not a setting; --cfg job prints them all"),
         ("qc=lax", "qc=lax: no such option; available: default, mad, none, strict"),
+        (
+            "hydra/launcher=absent",
+            "hydra/launcher=absent: no such option here; for launchers and search pip install 'scvae-",
+        ),
         ("seed", "'seed' is not of the form key=value; values with brackets, commas, braces or '=' need quotes inside"),
         ("input.paths=data/[1].h5ad", "'input.paths=data/[1].h5ad' is not of the form key=value;"),
     ],

@@ -113,7 +113,7 @@ def check_direction() -> None:
     if direction is not None and getattr(direction, "name", direction) != "maximize":
         raise ConfigError(
             "hydra.sweeper.direction=minimize, but val/elbo is the better the higher it is; set "
-            "hydra.sweeper.direction=maximize, or take experiment=search, which does"
+            "hydra.sweeper.direction=maximize, or take hydra/sweeper=search, which does"
         )
 
 
