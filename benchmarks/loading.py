@@ -270,7 +270,8 @@ def block_stages(reader: Any, n_blocks: int) -> dict[str, float]:
 
     from scvae_data.store.native_decode import unpack
 
-    tables, fd = reader._load()[0], reader._handle().fd
+    tables, source = reader._load()[0], reader._file.source()
+    fd = source.fileno()
     spent = {"read": 0.0, "crc32": 0.0}
     for array, decode in (("indices", "columns"), ("data", "counts")):
         blocks = tables[array]

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from scvae_data.errors import ConfigError, ScvaeDataError
 from scvae_data.loading.batch.assemble import LEAST_CELLS, Batch, Made, converted, joined
 from scvae_data.loading.batch.sparse import SparseRows
+from scvae_data.loading.fetch.pool import BufferPool
 from scvae_data.loading.fetch.window import Window
 from scvae_data.loading.plan.sampler import BatchPlan
 from scvae_data.loading.plan.share import WorkerShare, worker_of_window
@@ -152,6 +153,7 @@ class Workers:
         self.n_workers = n_workers
         self.left_out = 0
         """Cells of batches that were left out whole because damage left few."""
+        self._pool = BufferPool()
         self._counters = [StreamCounters()] * n_workers
         self._board = CallBoard()
         self._ring = Ring(n_workers, tasks_in_memory(spec, n_workers), slot_bytes(spec))
@@ -249,7 +251,7 @@ class Workers:
         if n_cells < min(n_planned, LEAST_CELLS):
             self.left_out += n_cells
             return None
-        return joined(parts) if parts else None
+        return joined(parts, self._pool.take) if parts else None
 
 
 def unchanged(item: Any) -> Any:

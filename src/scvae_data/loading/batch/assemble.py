@@ -210,13 +210,15 @@ def cut(made: Batch, low: int, high: int) -> Batch:
     return converted(made, lambda value: value.rows(low, high) if isinstance(value, SparseRows) else value[low:high])
 
 
-def joined(parts: Sequence[Batch]) -> Batch:
-    """One batch of the rows of all ``parts``, in their order; of one part, that part."""
+def joined(parts: Sequence[Batch], take: Callable[..., NDArray[Any]]) -> Batch:
+    """One batch of the rows of all ``parts``, in their order, in memory from ``take``; of one part, that part."""
 
     def join(values: Sequence[Any]) -> Any:
         if isinstance(values[0], dict):
             return {name: join([value[name] for value in values]) for name in values[0]}
-        return SparseRows.joined(values) if isinstance(values[0], SparseRows) else one_below_the_other(values)
+        return (
+            SparseRows.joined(values, take) if isinstance(values[0], SparseRows) else one_below_the_other(values, take)
+        )
 
     if len(parts) == 1:
         return parts[0]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from scvae_data.loading.batch.kernels import NO_FACTORS, scatter_rows
 from scvae_data.loading.batch.nontemporal import STREAMED_BYTES
@@ -57,20 +58,24 @@ class SparseRows(NamedTuple):
         return SparseRows(indptr, self.indices[first:last], self.data[first:last], self.n_columns)
 
     @classmethod
-    def joined(cls, parts: Sequence[SparseRows]) -> SparseRows:
-        """The rows of all ``parts``, in their order."""
+    def joined(cls, parts: Sequence[SparseRows], take: Callable[..., NDArray[Any]]) -> SparseRows:
+        """The rows of all ``parts``, in their order, in memory that ``take`` gives for a shape and type."""
         lengths = [np.diff(part.indptr.numpy()) for part in parts]
         indptr = np.concatenate([np.zeros(1, np.int64), *lengths]).cumsum()
-        indices, data = (one_below_the_other([getattr(part, name) for part in parts]) for name in ("indices", "data"))
+        indices, data = (
+            one_below_the_other([getattr(part, name) for part in parts], take) for name in ("indices", "data")
+        )
         return cls(torch.from_numpy(indptr), indices, data, parts[0].n_columns)
 
     def _shape(self) -> tuple[int, int]:
         return self.indptr.numel() - 1, self.n_columns
 
 
-def one_below_the_other(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+def one_below_the_other(tensors: Sequence[torch.Tensor], take: Callable[..., NDArray[Any]]) -> torch.Tensor:
     """Rows of all ``tensors``; by one thread, because torch's wait for each other while others load."""
-    return torch.from_numpy(np.concatenate([tensor.numpy() for tensor in tensors]))
+    arrays = [tensor.numpy() for tensor in tensors]
+    shape = (sum(map(len, arrays)), *arrays[0].shape[1:])
+    return torch.from_numpy(np.concatenate(arrays, out=take(shape, arrays[0].dtype)))
 
 
 def scatter_on_device(rows: SparseRows, size_factor: torch.Tensor | None) -> torch.Tensor:
