@@ -88,7 +88,7 @@ def test_nothing_wrong_passes(kind: str, n: int, whole: Path, tmp_path: Path, re
     shutil.copytree(whole, directory)
     expected, originals = served(directory), {path.name: path.read_bytes() for path in whole.glob("*.*") if path.suffix}
     places = list(areas(directory).items())
-    assert len(originals) == 13
+    assert len(originals) == 14
     assert {name for _, (name, _) in places} == set(originals)
     rng = np.random.default_rng(n)
     refused, unharmed = Counter[str](), Counter[str]()
