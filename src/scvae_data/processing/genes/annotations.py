@@ -57,8 +57,14 @@ class Annotations:
 
     def agree(self, names: Iterable[str], symbol: str, ids: Iterable[str]) -> bool:
         """Whether tables all have some ids beside a symbol."""
-        pairs = [hash_pair((symbol, gene_id)) for gene_id in ids]
-        return all(np.isin(pairs, self._pairs[name]).all() for name in names)
+        pairs = np.fromiter((hash_pair((symbol, gene_id)) for gene_id in ids), np.int64)
+        return all(has_all(self._pairs[name], pairs) for name in names)
+
+
+def has_all(known: NDArray[np.int64], wanted: NDArray[np.int64]) -> bool:
+    """Whether sorted hashes hold some, of which there are few."""
+    places = np.searchsorted(known, wanted)
+    return bool((places < len(known)).all() and (known[places] == wanted).all())
 
 
 def hashes_of(symbols: Iterable[str]) -> NDArray[np.int64]:

@@ -272,7 +272,8 @@ class Evidence:
     def _most_named(self, symbol: str, ids: Sequence[str]) -> list[str]:
         """Return those of several ids that most tables have beside a symbol."""
         times = [self._pairs[symbol, gene_id] for gene_id in ids]
-        return [gene_id for gene_id, n in zip(ids, times, strict=True) if n == max(times)]
+        most = max(times)
+        return [gene_id for gene_id, n in zip(ids, times, strict=True) if n == most]
 
     def rows(self, name: str) -> Rows:
         """Return the genes of a table's rows."""
