@@ -39,9 +39,9 @@ class Run(NamedTuple):
     metrics: dict[str, Any]
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(autouse=True)
 def one_thread() -> None:
-    """Matrices this small gain nothing from threads, and lose much where other tests use the cores."""
+    """Matrices this small gain nothing from threads; before each test, as numba sets them for the whole process."""
     torch.set_num_threads(1)
 
 
@@ -85,6 +85,7 @@ def trained(train_config: Compose, tmp_path_factory: pytest.TempPathFactory) -> 
     @functools.cache
     def run(*options: str) -> Run:
         run_dir = tmp_path_factory.mktemp("run")
+        torch.set_num_threads(1)  # runs with one number of threads have the same bits
         return Run(run_dir, train(train_config(run_dir, *options)))
 
     return run
