@@ -118,20 +118,20 @@ class BatchStream:
         self._reuse = ReuseModel(max(spec.cache_groups, spec.sampler.window))
         self._cache.max_groups = self._reuse.capacity
 
-    def batches(self, epoch: int, start: int = 0, step: int = 1) -> Generator[Batch | None]:
-        """Batches ``start``, ``start + step``, … of ``epoch``, in order; None for one whose cells are all left out."""
-        with closing(self.made(self.spec.sampler.epoch(epoch), self.assembler.make, start, step)) as made:
+    def batches(self, epoch: int, start: int = 0) -> Generator[Batch | None]:
+        """Batches of ``epoch`` from ``start`` on, in order; None for one whose cells are all left out."""
+        with closing(self.made(self.spec.sampler.epoch(epoch), self.assembler.make, start)) as made:
             for several in made:
                 yield from several.batches()
 
-    def made(self, epoch: Epoch, make: Make[T], start: int = 0, step: int = 1) -> Generator[T]:
-        """What ``make`` makes of batches ``start``, ``start + step``, … of ``epoch``, of several at a time; in order.
+    def made(self, epoch: Epoch, make: Make[T], start: int = 0) -> Generator[T]:
+        """What ``make`` makes of batches of ``epoch`` from ``start`` on, of several at a time; in order.
 
         Threads run while the generator does, and are gone before it yields the
         last, when it is closed, and when it raises.
         """
         spec = self.spec
-        plans = epoch.batches(start, step)
+        plans = epoch.batches(start)
         ready: deque[tuple[int, Future[T]]] = deque()
         workers = ThreadPoolExecutor(spec.n_threads, thread_name_prefix="scvae-assemble")
         fetcher = WindowFetcher(epoch, self._source, self._cache, self._reuse, spec.n_threads)

@@ -65,17 +65,6 @@ def test_resume_at_any_batch_gives_exactly_the_rest(plan: Plan, epoch: int, data
     assert cells_of(plan, epoch, start) == cells_of(plan, epoch)[start:]
 
 
-@given(plans, st.integers(0, 3), st.integers(1, 4))
-def test_workers_taking_turns_give_the_order_of_one(plan: Plan, epoch: int, n_workers: int) -> None:
-    share = plan.epoch(epoch)
-    by_number = {}
-    for worker in range(n_workers):
-        for batch in share.batches(worker, n_workers):
-            by_number[batch.number] = [segment.slots.tolist() for segment in batch.segments]
-    one = [[segment.slots.tolist() for segment in batch.segments] for batch in share.batches()]
-    assert [by_number[number] for number in range(plan.n_batches)] == one
-
-
 @given(plans, st.integers(1, 4), st.integers(0, 5))
 def test_ranks_share_an_epoch_in_equal_numbers_of_batches(plan: Plan, world_size: int, epoch: int) -> None:
     shares = [cells_of(rank, epoch) for rank in over_ranks(plan, world_size)]

@@ -81,10 +81,10 @@ class EpochPlan:
         times = np.concatenate([self.draws.of_rows(self.epoch, group) for group in self.windows[window]])
         return np.repeat(np.arange(times.size), times)[order]
 
-    def batches(self, start: int = 0, step: int = 1) -> Iterator[BatchPlan]:
-        """Batches ``start``, ``start + step``, … to the end of this rank's share."""
+    def batches(self, start: int = 0) -> Iterator[BatchPlan]:
+        """Batches from ``start`` to the end of this rank's share."""
         orders: dict[int, NDArray[np.int64]] = {}
-        for number in range(max(start, self.first_batch), self.n_batches, step):
+        for number in range(max(start, self.first_batch), self.n_batches):
             cuts = self.cuts[number - self.first_batch : number - self.first_batch + 2].tolist()
             segments = []
             for window, low, high in self._by_window(*cuts):

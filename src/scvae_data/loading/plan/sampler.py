@@ -72,8 +72,8 @@ class Epoch(Protocol):
     def needed_windows(self) -> Sequence[int]:
         """Numbers of the windows that this rank's batches are made of, ascending."""
 
-    def batches(self, start: int = 0, step: int = 1) -> Iterator[BatchPlan]:
-        """Batches ``start``, ``start + step``, … of this rank, to the last one."""
+    def batches(self, start: int = 0) -> Iterator[BatchPlan]:
+        """Batches of this rank from ``start`` on."""
 
 
 class Sampler(Protocol):
@@ -173,9 +173,9 @@ class ListedEpoch:
         """Windows that batches take from."""
         return self._needed
 
-    def batches(self, start: int = 0, step: int = 1) -> Iterator[BatchPlan]:
-        """Every ``step``-th batch from ``start`` on."""
-        for number, segments in islice(enumerate(self._batches), start, None, step):
+    def batches(self, start: int = 0) -> Iterator[BatchPlan]:
+        """Batches from ``start`` on."""
+        for number, segments in islice(enumerate(self._batches), start, None):
             yield BatchPlan(number, tuple(segments))
 
 

@@ -38,10 +38,10 @@ class WorkerShare:
         """Windows that this worker reads, ascending."""
         return self._mine
 
-    def batches(self, start: int = 0, step: int = 1) -> Iterator[BatchPlan]:
-        """What of batches ``start``, ``start + step``, … lies in these windows."""
+    def batches(self, start: int = 0) -> Iterator[BatchPlan]:
+        """What of batches from ``start`` on lies in these windows."""
         mine = set(self._mine)
-        for plan in self._epoch.batches(start, step):
+        for plan in self._epoch.batches(start):
             for segment in plan.segments:
                 if segment.window in mine:
                     yield BatchPlan(plan.number, (segment,))
