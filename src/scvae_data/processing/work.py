@@ -109,6 +109,10 @@ class WorkFolder:
         """What the scan of input ``number`` leaves."""
         return FileFolder(self.path / "scan" / f"{number:06d}")
 
+    def hashes(self, group: int) -> Path:
+        """The hashes of a group of files, in order."""
+        return self.path / "hashes" / f"{group:04d}.npy"
+
     def copies(self, part: int) -> Path:
         """The cells to drop among those whose hash falls into one part."""
         return self.path / f"copies-{part:04d}.npy"
