@@ -1,4 +1,4 @@
-"""A dry run says what the headers say, predicts from stated rates, and writes nothing."""
+"""A dry run says what the headers say, predicts from stated rates, and writes nothing but what the headers say."""
 
 from __future__ import annotations
 
@@ -64,7 +64,8 @@ def test_sums_and_overlaps(files: list[Path], tmp_path: Path) -> None:
     text = str(found)
     for piece in ("those of 1 dense file guessed", "a tenth of the elements", "M counts/s", "1.5 bytes a count"):
         assert piece in text
-    assert not (tmp_path / "out").exists()
+    assert f"nothing was written but what they say, in {tmp_path}/out/.survey\n" in text
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [".survey"]
 
 
 def test_what_would_stop_the_run_is_said(write_raw: Write, tmp_path: Path) -> None:
@@ -184,7 +185,7 @@ def test_the_command_ends_as_the_run_would_and_writes_no_dataset(files: list[Pat
     assert result.returncode == 0, result.stderr
     assert "dry run: from headers alone; nothing was written" in result.stdout
     assert "  cells    15\n" in result.stdout
-    assert not out.exists()
+    assert [path.name for path in out.iterdir()] == [".survey"]
     files[0].write_text("a,b\n")
     dry, wet = process("dry_run=true"), process()
     assert (dry.returncode, wet.returncode) == (1, 1)

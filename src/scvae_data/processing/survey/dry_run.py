@@ -1,31 +1,34 @@
-"""Headers of all inputs in, what a run would find, need and make out; nothing is written that stays."""
+"""Headers of all inputs in, what a run would find, need and make out; what the headers say is kept for the run."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from scvae_data.errors import ScvaeDataError
 from scvae_data.processing.engine.base import Engine
 from scvae_data.processing.facts import FailedFile, InputFacts
 from scvae_data.processing.genes.overlap import Overlap, kind_of_names, least_shared, overlaps
-from scvae_data.processing.genes.tables import load_table
+from scvae_data.processing.genes.tables import names_of_columns
 from scvae_data.processing.genes.wanted import read_gene_files, resolve
-from scvae_data.processing.run.directory import check_target
+from scvae_data.processing.run.directory import WORK_FOLDER, check_target
 from scvae_data.processing.run.losses import check_failures, failure_table
 from scvae_data.processing.run.rules import unapplied_rules
 from scvae_data.processing.run.summary import human_bytes
-from scvae_data.processing.settings.inputs import SimulatedInput
+from scvae_data.processing.settings.inputs import Inputs, SimulatedInput
 from scvae_data.processing.settings.run import Settings
 from scvae_data.processing.survey.corpus import check_together
 from scvae_data.processing.survey.notes import MOST_NOTES, frequent_notes
 from scvae_data.processing.survey.stage import Surveyed, check_rules, read_headers, table_columns
+from scvae_data.processing.work import WorkFolder
 from scvae_data.store import Chunking
 from scvae_data.wording import counted
 
@@ -68,6 +71,8 @@ class DryRun:
         What would stop the run before any count is read; empty if nothing would.
     seconds, memory_bytes
         Predicted for ``n_workers`` processes.
+    kept
+        Folder of what the headers say, for the run; empty if it went.
     bytes, spool_bytes, free_bytes
         Predicted size of the chunks if every cell is kept, of the temporary
         files beside them, and room where they would lie.
@@ -94,10 +99,12 @@ class DryRun:
     free_bytes: int
     seconds: float
     memory_bytes: float
+    kept: str = ""
 
     def __str__(self) -> str:
         """Lay the facts and the predictions out in two blocks, and below them what was assumed."""
-        lines = ["dry run: from headers alone; nothing was written", "", *laid_out(self._found())]
+        written = f" but what they say, in {self.kept}" if self.kept else ""
+        lines = [f"dry run: from headers alone; nothing was written{written}", "", *laid_out(self._found())]
         if self.overlaps:
             lines += ["  least shared:", *(f"    {line}" for line in least_shared(self.overlaps))]
         if self.n_files > 1 and self.failed:  # of a single file the error says it
@@ -168,13 +175,12 @@ def dry_run(
         The settings name no file.
     """
     gene_files = read_gene_files(settings.genes)
-    with tempfile.TemporaryDirectory(prefix="scvae-data-") as scratch:
-        tables = Path(scratch) / "tables"
-        tables.mkdir()
+    with folder_for_survey(directory, settings.input) as work:
         if isinstance(settings.input, SimulatedInput):
-            settings = replace(settings, input=replace(settings.input, directory=f"{scratch}/simulated"))
-        surveyed = read_headers(settings, engine, tables, gene_files)
-        kinds = {table: kind_of_names(load_table(tables, table)) for table in surveyed.universe.maps}
+            settings = replace(settings, input=replace(settings.input, directory=str(work.path / "simulated")))
+        tables = work.tables
+        surveyed = read_headers(settings, engine, work, gene_files)
+        kinds = {table: kind_of_names(names_of_columns(tables, table)) for table in surveyed.universe.maps}
 
         def checks() -> None:
             """All that a run checks before it reads counts, in its order."""
@@ -189,7 +195,24 @@ def dry_run(
 
         stops = refusal(checks)
         notes = [*unapplied_texts(surveyed, settings, tables), *frequent_notes(surveyed.files)]
-    return predict(surveyed, kinds, (stops, notes), settings.chunking, engine.n_workers, directory)
+        kept = "" if work.path.parent != directory else str(work.survey)
+    prediction = predict(surveyed, kinds, (stops, notes), settings.chunking, engine.n_workers, directory)
+    return replace(prediction, kept=kept)
+
+
+@contextmanager
+def folder_for_survey(directory: Path, inputs: Inputs) -> Iterator[WorkFolder]:
+    """Give a folder for what the survey finds: that of the run, or one that goes where it cannot be used again."""
+    work = WorkFolder(directory / WORK_FOLDER)
+    with tempfile.TemporaryDirectory(prefix="scvae-data-") as scratch:
+        try:
+            if isinstance(inputs, SimulatedInput):
+                raise PermissionError("simulated files go with the folder")
+            work.make_survey()
+        except OSError:
+            work = WorkFolder(Path(scratch) / WORK_FOLDER)
+            work.make_survey()
+        yield work
 
 
 def unapplied_texts(surveyed: Surveyed, settings: Settings, tables: Path) -> list[str]:
@@ -237,7 +260,7 @@ def predict(
         n_obs=n_obs,
         nnz=nnz,
         n_dense=len(dense),
-        n_genes=len(set().union(*(maps[table].tolist() for table in tables)) - {-1}),
+        n_genes=n_genes_of([maps[table] for table in tables], len(surveyed.universe.keys)),
         n_tables=len(tables),
         species=dict(sorted(Counter(name for file in files for name in file.slot.species).items())),
         n_left_out=len(surveyed.left_out),
@@ -255,6 +278,14 @@ def predict(
         seconds=seconds,
         memory_bytes=n_workers * (WORKER_BYTES + in_chunk * WRITE_BYTES),
     )
+
+
+def n_genes_of(maps: Iterable[NDArray[np.int32]], n_universe: int) -> int:
+    """Return how many genes of the universe some tables have together."""
+    has = np.zeros(n_universe, bool)
+    for genes in maps:
+        has[genes[genes >= 0]] = True
+    return int(has.sum())
 
 
 def stored_counts(file: InputFacts, n_elements: int) -> int:
