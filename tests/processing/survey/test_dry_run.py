@@ -59,7 +59,8 @@ def test_sums_and_overlaps(files: list[Path], tmp_path: Path) -> None:
     assert found.bytes == found.nnz * 1.5 + 15 * 60
     read = sparse / module.SCAN_RATE["csr"] + 50 / module.SCAN_RATE["dense"]
     later = found.nnz / module.DECIDE_RATE + found.nnz / module.WRITE_RATE["gzip"]
-    assert found.seconds == pytest.approx(read + later)
+    of_files = 3 * module.FILE_SECONDS + (3 + 3 + 10) * module.ROW_SECONDS
+    assert found.seconds == pytest.approx(module.START_SECONDS + of_files + read + later)
     assert found.memory_bytes == pytest.approx(500e6 + 4 * found.nnz / 15 * 20)
     text = str(found)
     for piece in ("those of 1 dense file guessed", "a tenth of the elements", "M counts/s", "1.5 bytes a count"):

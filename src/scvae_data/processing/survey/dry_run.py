@@ -37,6 +37,14 @@ __all__ = ["DryRun", "dry_run"]
 # Measured on one worker of a busy two-core machine, counts of 2,000 genes a cell: a quiet core does up to twice that.
 SCAN_RATE = {"csr": 7e6, "csc": 2e6, "coo": 1e6, "dense": 7e6}
 """Stored counts a second by layout; for dense all elements."""
+START_SECONDS = 4.0
+"""Imports, and the first kernels that are loaded."""
+FILE_SECONDS = 0.06
+SURVEY_SECONDS = 0.04
+"""What a worker needs for a file besides its counts, and for its survey where that is not kept."""
+ROW_SECONDS = 10e-6
+ALIGN_SECONDS = 20e-6
+"""For each row of each different gene table: to report what it is, and to find its gene where that is not kept."""
 DECIDE_RATE = 80e6
 WRITE_RATE = {"gzip": 7e6, "lz4": 17e6, "none": 20e6}
 BYTES_PER_COUNT = {"gzip": 1.5, "lz4": 1.9, "none": 8.0}
@@ -99,7 +107,7 @@ class DryRun:
     free_bytes: int
     seconds: float
     memory_bytes: float
-    kept: str = ""
+    kept: str
 
     def __str__(self) -> str:
         """Lay the facts and the predictions out in two blocks, and below them what was assumed."""
@@ -152,6 +160,8 @@ class DryRun:
         lines = [
             f"{BYTES_PER_COUNT[self.compression]} bytes a count ({self.compression}) and {OBS_BYTES} a cell",
             f"{scan} M elements/s read and {WRITE_RATE[self.compression] / 1e6:.0f} M counts/s written by each worker",
+            f"{START_SECONDS:.0f} s to start, {1e3 * FILE_SECONDS:.0f} ms a file by each worker, "
+            f"{1e6 * ROW_SECONDS:.0f} s for a million rows of different gene lists",
             f"{human_bytes(WORKER_BYTES)} for each worker, and {WRITE_BYTES} bytes a count of the chunk it writes",
         ]
         if self.n_dense:
@@ -196,8 +206,7 @@ def dry_run(
         stops = refusal(checks)
         notes = [*unapplied_texts(surveyed, settings, tables), *frequent_notes(surveyed.files)]
         kept = "" if work.path.parent != directory else str(work.survey)
-    prediction = predict(surveyed, kinds, (stops, notes), settings.chunking, engine.n_workers, directory)
-    return replace(prediction, kept=kept)
+    return predict(surveyed, kinds, (stops, notes), settings.chunking, engine.n_workers, directory, kept)
 
 
 @contextmanager
@@ -237,8 +246,9 @@ def predict(
     chunking: Chunking,
     n_workers: int,
     directory: Path,
+    kept: str,
 ) -> DryRun:
-    """Add the headers up; ``told`` is what would stop the run, and the notes on files."""
+    """Add the headers up; ``told`` is what would stop the run, and the notes on files; ``kept`` as in `DryRun`."""
     files, maps = surveyed.files, surveyed.universe.maps
     codec = chunking.compression if chunking.compression in WRITE_RATE else "gzip"  # of the user's own: not measured
     n_obs = sum(file.n_obs for file in files)
@@ -252,8 +262,12 @@ def predict(
         for file in files
     ]
     later = nnz / DECIDE_RATE + nnz / WRITE_RATE[codec]
-    # No file is cut: the longest one is the least that the scan takes.
-    seconds = max([sum(scan) / n_workers, *scan], default=0.0) + later / n_workers
+    # No file is cut: the longest one is the least that the scan takes. Gene tables are read by one process.
+    n_rows = sum(len(maps[table]) for table in tables)
+    of_file = FILE_SECONDS + (0 if kept else SURVEY_SECONDS)
+    of_tables = n_rows * (ROW_SECONDS + (0 if kept else ALIGN_SECONDS))
+    counting = max([sum(scan) / n_workers, *scan], default=0.0) + later / n_workers
+    seconds = START_SECONDS + len(files) * of_file / n_workers + of_tables + counting if files else 0.0
     in_chunk = min(chunking.chunk_size, n_obs) * nnz / max(n_obs, 1)
     return DryRun(
         n_files=surveyed.n_files,
@@ -277,6 +291,7 @@ def predict(
         free_bytes=free_bytes(directory),
         seconds=seconds,
         memory_bytes=n_workers * (WORKER_BYTES + in_chunk * WRITE_BYTES),
+        kept=kept,
     )
 
 
