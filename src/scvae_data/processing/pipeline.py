@@ -5,7 +5,6 @@ This is the whole story; each stage takes the records of those before it and ret
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -106,10 +105,9 @@ def make_plan(context: Context, seconds: dict[str, float]) -> WritePlan:
 def finish(context: Context) -> Summary:
     """Check that a finished directory is what this run would make; build again only files that are damaged."""
     directory, settings = context.directory, context.settings
-    with tempfile.TemporaryDirectory(prefix="scvae-data-") as scratch:
-        files, _ = survey_inputs(settings.input, context.engine, Path(scratch), settings.genes.reference)
-        if settings.genes.species is not None:
-            files, _ = of_species(files, Path(scratch), context.gene_files.reference, settings.genes.species)
+    files, _ = survey_inputs(settings.input, context.engine, context.work, settings.genes.reference)
+    if settings.genes.species is not None:
+        files, _ = of_species(files, context.work, context.gene_files.reference, settings.genes.species)
     index = check_finished(directory, files, context.processing_id(files), context.record.config)
     if index is None:
         (directory / INDEX_FILE).unlink()

@@ -68,14 +68,19 @@ class WorkFolder:
 
     def make(self) -> None:
         """Make the folders, and remove what an interrupted write left in them."""
-        folders = [self.tables, self.path / "maps", self.path / "scan", self.path / "chunks"]
+        self.make_survey()
+        folders = [self.path / "maps", self.path / "scan", self.path / "chunks"]
         for folder in folders:
             folder.mkdir(parents=True, exist_ok=True)
-        for folder in (self.path, *folders):
+        for folder in (self.path, self.survey, self.tables, *folders):
             sweep_temporaries(folder)
 
+    def make_survey(self) -> None:
+        """Make the folders of what a survey finds."""
+        self.tables.mkdir(parents=True, exist_ok=True)
+
     def remove(self) -> None:
-        """Delete everything."""
+        """Delete everything but what the survey found."""
         shutil.rmtree(self.path, ignore_errors=True)
 
     @property
@@ -85,9 +90,23 @@ class WorkFolder:
         return scans.is_dir() and any(scans.iterdir())
 
     @property
+    def survey(self) -> Path:
+        """What the survey found, for the next run as well: beside the folder, which goes when a run ends."""
+        return self.path.with_name(".survey")
+
+    @property
+    def surveyed_files(self) -> Path:
+        """The facts of the files whose changes can be seen."""
+        return self.survey / "files.parquet"
+
+    def surveyed(self, what: str) -> Path:
+        """What is known of all gene tables together: the ``species`` of each, and the ``universe``."""
+        return self.survey / f"{what}.npz"
+
+    @property
     def tables(self) -> Path:
         """Folder of the distinct gene tables, by their hash."""
-        return self.path / "tables"
+        return self.survey / "tables"
 
     def obs_rows(self, number: int) -> Path:
         """What the table of cells says of input ``number``."""
@@ -108,6 +127,10 @@ class WorkFolder:
     def scan(self, number: int) -> FileFolder:
         """What the scan of input ``number`` leaves."""
         return FileFolder(self.path / "scan" / f"{number:06d}")
+
+    def hashes(self, group: int) -> Path:
+        """The hashes of a group of files, in order."""
+        return self.path / "hashes" / f"{group:04d}.npy"
 
     def copies(self, part: int) -> Path:
         """The cells to drop among those whose hash falls into one part."""

@@ -92,7 +92,7 @@ def test_gene_sums_and_counts_are_those_of_the_cells_kept(
             np.testing.assert_array_equal(row, source[expected])
 
 
-@pytest.mark.parametrize("variant", ["input order", "workers", "parts", "small blocks", "resumed"])
+@pytest.mark.parametrize("variant", ["input order", "workers", "parts", "groups", "small blocks", "resumed"])
 def test_the_choice_depends_on_nothing_but_the_cells(
     variant: str, files: list[Path], process: Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,6 +104,9 @@ def test_the_choice_depends_on_nothing_but_the_cells(
         settings["engine"] = LocalEngine(2)
     elif variant == "parts":
         monkeypatch.setattr(duplicates, "PART_CELLS", 3)
+    elif variant == "groups":
+        monkeypatch.setattr(duplicates, "PART_CELLS", 3)
+        monkeypatch.setattr(duplicates, "GROUP_CELLS", 1)
     elif variant == "small blocks":
         monkeypatch.setattr(sorted_run, "BLOCK_ENTRIES", 1)
         monkeypatch.setattr("scvae_data.processing.sort.sorted_run.BLOCK_ENTRIES", 70)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -58,3 +59,24 @@ def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:-3])
     with pytest.raises(ValueError, match="not a finished run"):
         SortedRun(tmp_path / "run")
+
+
+def test_a_writer_holds_no_more_for_more_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool, "SPOOL_BYTES", 1_000)
+    matrix = sp.csr_matrix(np.ones((100, 3), np.uint32))
+    held = []
+    for times in (20, 80):
+        tracemalloc.start()
+        writer = SortedRunWriter(tmp_path / f"run{times}", pa.schema([("row", pa.int64())]), 3)
+        for number in range(times):
+            keys = np.column_stack([np.arange(100) + 100 * number] * 2).astype(np.uint64)
+            indptr, obs = matrix.indptr.astype(np.int64), pa.table({"row": keys[:, 0].astype(np.int64)})
+            writer.append(keys, indptr, matrix.indices, matrix.data, obs, totals=np.full(100, 3))
+        writer.close()
+        held.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        with SortedRun(tmp_path / f"run{times}") as run:
+            assert run.array("order").tolist() == list(range(100 * times))
+            assert run.array("indptr")[-1] == 300 * times
+            assert [array.sum() for array in run.totals()] == [300 * times] * 2
+    assert held[1] < 1.1 * held[0]

@@ -1,4 +1,4 @@
-"""A dry run says what the headers say, predicts from stated rates, and writes nothing."""
+"""A dry run says what the headers say, predicts from stated rates, and writes nothing but what the headers say."""
 
 from __future__ import annotations
 
@@ -59,12 +59,14 @@ def test_sums_and_overlaps(files: list[Path], tmp_path: Path) -> None:
     assert found.bytes == found.nnz * 1.5 + 15 * 60
     read = sparse / module.SCAN_RATE["csr"] + 50 / module.SCAN_RATE["dense"]
     later = found.nnz / module.DECIDE_RATE + found.nnz / module.WRITE_RATE["gzip"]
-    assert found.seconds == pytest.approx(read + later)
+    of_files = 3 * module.FILE_SECONDS + (3 + 3 + 10) * module.ROW_SECONDS
+    assert found.seconds == pytest.approx(module.START_SECONDS + of_files + read + later)
     assert found.memory_bytes == pytest.approx(500e6 + 4 * found.nnz / 15 * 20)
     text = str(found)
     for piece in ("those of 1 dense file guessed", "a tenth of the elements", "M counts/s", "1.5 bytes a count"):
         assert piece in text
-    assert not (tmp_path / "out").exists()
+    assert f"nothing was written but what they say, in {tmp_path}/out/.survey\n" in text
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [".survey"]
 
 
 def test_what_would_stop_the_run_is_said(write_raw: Write, tmp_path: Path) -> None:
@@ -184,7 +186,7 @@ def test_the_command_ends_as_the_run_would_and_writes_no_dataset(files: list[Pat
     assert result.returncode == 0, result.stderr
     assert "dry run: from headers alone; nothing was written" in result.stdout
     assert "  cells    15\n" in result.stdout
-    assert not out.exists()
+    assert [path.name for path in out.iterdir()] == [".survey"]
     files[0].write_text("a,b\n")
     dry, wet = process("dry_run=true"), process()
     assert (dry.returncode, wet.returncode) == (1, 1)

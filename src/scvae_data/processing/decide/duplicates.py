@@ -1,9 +1,11 @@
 """Hashes of all kept cells in; the cells that equal another, and which of them are dropped, out.
 
 Only cells with `LEAST_GENES` genes or more are compared: shallow cells are
-equal by chance. Hashes are compared in parts of bounded size, so memory does
-not grow with the number of cells. What the scans left stays as it is: cells
-to drop are listed beside it, and left out wherever rows are read.
+equal by chance. The hashes of all files are brought into one order once, a
+group of files at a time, and compared in parts, each a range of them: neither
+memory nor what is read for a cell grows with the number of cells. What the
+scans left stays as it is: cells to drop are listed beside it, and left out
+wherever rows are read.
 """
 
 from __future__ import annotations
@@ -26,10 +28,12 @@ from scvae_data.processing.sort.sorted_run import SortedRun
 from scvae_data.processing.sort.totals import copies_in
 from scvae_data.processing.work import WorkFolder
 
-__all__ = ["DUPLICATE_RULE", "Compared", "compare_cells", "find_copies", "leave_copies_out", "n_parts", "report_copies"]
+__all__ = ["DUPLICATE_RULE", "Compared", "compare_cells", "deal_hashes", "find_copies", "leave_copies_out", "n_parts"]
 
 DUPLICATE_RULE = "duplicate"
 PART_CELLS = 2_000_000
+GROUP_CELLS = 500_000
+HASHES = 2**64
 MAX_PAIRS = 10_000
 
 
@@ -58,17 +62,32 @@ def compare_cells(context: Context, scanned: Scanned) -> Compared:
         No cell is left.
     """
     keep, work, scans = context.settings.keep_duplicates, context.work, scanned.scans
-    numbers, parts = [scan.number for scan in scans], n_parts(sum(scan.n_kept for scan in scans))
-    tasks = [Task(find_copies, (work, numbers, part, parts, keep)) for part in range(parts)]
+    groups, parts = groups_of(scans), n_parts(sum(scan.n_kept for scan in scans))
+    tasks = [Task(deal_hashes, (work, number, [scan.number for scan in group])) for number, group in enumerate(groups)]
+    context.collect("sort hashes", tasks, unit="group")
+    tasks = [Task(find_copies, (work, len(groups), part, parts, keep)) for part in range(parts)]
     names = {scan.number: scan.source_file for scan in scans}
     account = report_copies(context.collect("compare", tasks, unit="part"), names, keep)
     if keep == "all" or not account["n_copies"]:
         return Compared(list(scans), account)
-    tasks = [Task(leave_copies_out, (work, scan, parts)) for scan in scans]
-    left: list[FileScan] = context.collect("drop copies", tasks, unit="file")
+    tasks = [Task(leave_copies_out, (work, group, parts)) for group in groups]
+    left: list[FileScan] = [scan for group in context.collect("drop copies", tasks, unit="group") for scan in group]
     if not any(scan.n_kept for scan in left):
         raise ConfigError(f"keep_duplicates={keep} leaves no cell: every cell equals another one")
     return Compared(left, account)
+
+
+def groups_of(scans: Sequence[FileScan]) -> list[list[FileScan]]:
+    """Cut the files, in their order, into groups that hold at least `GROUP_CELLS` kept cells, all but the last."""
+    groups: list[list[FileScan]] = [[]]
+    n_cells = 0
+    for scan in scans:
+        if n_cells >= GROUP_CELLS:
+            groups.append([])
+            n_cells = 0
+        groups[-1].append(scan)
+        n_cells += scan.n_kept
+    return groups
 
 
 def n_parts(n_obs: int) -> int:
@@ -76,7 +95,17 @@ def n_parts(n_obs: int) -> int:
     return n_obs // PART_CELLS + 1
 
 
-def find_copies(work: WorkFolder, numbers: Sequence[int], part: int, parts: int, keep: str) -> dict[str, Any]:
+def deal_hashes(work: WorkFolder, group: int, numbers: Sequence[int]) -> None:
+    """Store the hashes of a group of files in order: both halves, file number and row of each cell; uint64, (4, n)."""
+    tables = [np.load(work.scan(number).hashes) for number in numbers]
+    files = np.repeat(np.array(numbers, np.uint64), [len(table) for table in tables])
+    first, second, rows = np.concatenate(tables).T
+    order = np.argsort(first)
+    work.hashes(group).parent.mkdir(exist_ok=True)
+    np.save(work.hashes(group), np.stack([column[order] for column in (first, second, files, rows)]))
+
+
+def find_copies(work: WorkFolder, n_groups: int, part: int, parts: int, keep: str) -> dict[str, Any]:
     """Find the equal cells among those whose hash falls into one part.
 
     The first of equal cells is the one with the lowest file number and row;
@@ -84,8 +113,8 @@ def find_copies(work: WorkFolder, numbers: Sequence[int], part: int, parts: int,
 
     Parameters
     ----------
-    numbers
-        Numbers of the scanned files.
+    n_groups
+        How many groups of files `deal_hashes` brought into order.
     keep
         ``"all"``, ``"first"`` or ``"none"`` of equal cells.
 
@@ -94,10 +123,8 @@ def find_copies(work: WorkFolder, numbers: Sequence[int], part: int, parts: int,
     How many first cells and copies there are; per pair of files (of the
     first cell and of the copy) the number of copies and the rows of one.
     """
-    chosen = [hashes_of(work, number, part, parts) for number in numbers]
-    table = np.concatenate(chosen) if chosen else np.empty((0, 3), np.uint64)
-    files = np.repeat(np.array(numbers, np.int64), [len(one) for one in chosen])
-    rows = table[:, 2].astype(np.int64)
+    table = np.concatenate([hashes_of(work, group, part, parts) for group in range(n_groups)], axis=1).T
+    files, rows = table[:, 2].astype(np.int64), table[:, 3].astype(np.int64)
     order = np.lexsort((rows, files, table[:, 1], table[:, 0]))
     table, files, rows = table[order], files[order], rows[order]
     starts = np.ones(len(table), bool)
@@ -110,14 +137,16 @@ def find_copies(work: WorkFolder, numbers: Sequence[int], part: int, parts: int,
         # A first cell is named with its first copy.
         _, where = np.unique(first[copies], return_index=True)
         drop = np.concatenate([found, found[where][:, [2, 3, 0, 1]]])
-    np.save(work.copies(part), drop[np.lexsort((drop[:, 1], drop[:, 0]))])
+    np.save(work.copies(part), np.ascontiguousarray(drop[np.lexsort((drop[:, 1], drop[:, 0]))].T))
     return {"n_first": len(np.unique(first[copies])), "n_copies": len(copies), "pairs": pairs_of(found)}
 
 
-def hashes_of(work: WorkFolder, number: int, part: int, parts: int) -> NDArray[np.uint64]:
-    """Return a file's hashes that fall into one part."""
-    hashes: NDArray[np.uint64] = np.load(work.scan(number).hashes, mmap_mode="r")
-    return np.asarray(hashes if parts == 1 else hashes[hashes[:, 0] % np.uint64(parts) == part])
+def hashes_of(work: WorkFolder, group: int, part: int, parts: int) -> NDArray[np.uint64]:
+    """Return what `deal_hashes` stored of a group in one of equal ranges of hashes."""
+    dealt: NDArray[np.uint64] = np.load(work.hashes(group), mmap_mode="r")
+    low = np.searchsorted(dealt[0], np.uint64(HASHES * part // parts))
+    high = None if part + 1 == parts else np.searchsorted(dealt[0], np.uint64(HASHES * (part + 1) // parts))
+    return np.asarray(dealt[:, low:high])
 
 
 def pairs_of(found: NDArray[np.int64]) -> list[tuple[int, int, int, int, int]]:
@@ -157,9 +186,27 @@ def report_copies(parts: Sequence[Mapping[str, Any]], names: Mapping[int, str], 
     }
 
 
-def leave_copies_out(work: WorkFolder, scan: FileScan, parts: int) -> FileScan:
-    """List a file's share of the cells to drop, and take their counts out of its gene sums."""
-    doomed = cells_to_drop(work, scan.number, parts)
+def leave_copies_out(work: WorkFolder, scans: Sequence[FileScan], parts: int) -> list[FileScan]:
+    """List the cells to drop of each file of a group, and take their counts out of the file's gene sums."""
+    numbers = [scan.number for scan in scans]
+    doomed = cells_to_drop(work, numbers[0], numbers[-1], parts)
+    borders = np.searchsorted(doomed[:, 0], np.add.outer([0, 1], numbers))
+    return [without_copies(work, scan, doomed[low:high, 1:]) for scan, low, high in zip(scans, *borders, strict=True)]
+
+
+def cells_to_drop(work: WorkFolder, first: int, last: int, parts: int) -> NDArray[np.int64]:
+    """Return the cells to drop of files by number, in order: file, row, and file and row of an equal cell; (n, 4)."""
+    doomed = []
+    for part in range(parts):
+        drop = np.load(work.copies(part), mmap_mode="r")
+        low, high = np.searchsorted(drop[0], [first, last + 1])
+        doomed.append(np.asarray(drop[:, low:high]))
+    together: NDArray[np.int64] = np.concatenate(doomed, axis=1).T
+    return together[np.lexsort((together[:, 1], together[:, 0]))]
+
+
+def without_copies(work: WorkFolder, scan: FileScan, doomed: NDArray[np.int64]) -> FileScan:
+    """List a file's cells to drop, and take their counts out of its gene sums."""
     if not len(doomed):
         return scan
     folder = work.scan(scan.number)
@@ -179,14 +226,3 @@ def leave_copies_out(work: WorkFolder, scan: FileScan, parts: int) -> FileScan:
                 np.subtract.at(totals, block.indices[entries], block.data[entries].astype(np.int64))
     np.savez_compressed(folder.gene_sums(without_copies=True), cells=cells, totals=totals)
     return left
-
-
-def cells_to_drop(work: WorkFolder, number: int, parts: int) -> NDArray[np.int64]:
-    """Return a file's cells to drop, in order of rows: row, and file number and row of an equal cell; (n, 3)."""
-    doomed = []
-    for part in range(parts):
-        drop = np.load(work.copies(part), mmap_mode="r")
-        low, high = np.searchsorted(drop[:, 0], [number, number + 1])
-        doomed.append(np.asarray(drop[low:high, 1:]))
-    together = np.concatenate(doomed)
-    return together[np.argsort(together[:, 0])]

@@ -11,7 +11,8 @@ from scvae_data.processing.decide.decision import Decision, load_decision
 from scvae_data.processing.engine.task import Task
 from scvae_data.processing.run.context import Context
 from scvae_data.processing.sort.gather import gather
-from scvae_data.processing.sort.sorted_run import SortedRun, SortedRunWriter
+from scvae_data.processing.sort.ranks import keys_at
+from scvae_data.processing.sort.sorted_run import SortedRunWriter, open_runs
 from scvae_data.processing.work import WorkFolder
 
 __all__ = ["MAX_RUNS", "merge", "merge_groups", "merge_runs"]
@@ -43,7 +44,7 @@ def merge_groups(runs: Sequence[str]) -> list[list[str]]:
 
 
 def merge_runs(work: WorkFolder, digest: str, group: Sequence[str], target: str) -> str:
-    """Merge a group of runs into one, in bounded memory; an existing whole target is kept.
+    """Merge a group of runs into one, in memory that does not grow with their rows; an existing whole target is kept.
 
     Rows come out in the directory's schema; genes keep the universe's numbering.
     """
@@ -52,32 +53,32 @@ def merge_runs(work: WorkFolder, digest: str, group: Sequence[str], target: str)
         return target
     decision: Decision = load_decision(work, digest)
     path.parent.mkdir(parents=True, exist_ok=True)
-    runs = [SortedRun(work.path / name) for name in group]
     identity = np.arange(decision.n_universe, dtype=np.int32)
     kept_only = np.where(decision.gene_map >= 0, identity, -1).astype(np.int32)
-    order = np.sort(np.concatenate([run.array("order") for run in runs]))
-    entries = sum(int(run.array("indptr")[-1]) for run in runs)
-    step = max(1, int(len(order) * PIECE_ENTRIES / max(entries, 1)))
-    bounds = [int(key) for key in np.unique(order[::step])]
-    totals, lengths = [], []
+    bounds = piece_bounds(work, group)
     writer = None
     for low, high in zip(bounds, [*bounds[1:], None], strict=True):
-        rows = gather(
-            runs, low, high, kept_only, decision.schema,
-            sort_by="key", n_genes=decision.n_universe, max_count=decision.max_count,
-        )  # fmt: skip
-        if not len(rows.keys):
-            continue
-        writer = writer or SortedRunWriter(path, rows.obs.schema, decision.n_universe)
-        (x,) = rows.parts(int(rows.indptr[-1]))
-        writer.append(rows.keys, x.indptr, x.indices, x.data, rows.obs)
-        totals.append(rows.totals)
-        lengths.append(np.diff(rows.indptr).astype(np.int32))
-    for run in runs:
-        run.close()
+        with open_runs(work, group) as runs:  # anew for each piece: what was read of their mappings goes with them
+            rows = gather(
+                runs, low, high, kept_only, decision.schema,
+                sort_by="key", n_genes=decision.n_universe, max_count=decision.max_count,
+            )  # fmt: skip
+            if not len(rows.keys):
+                continue
+            writer = writer or SortedRunWriter(path, rows.obs.schema, decision.n_universe)
+            (x,) = rows.parts(int(rows.indptr[-1]))
+            writer.append(rows.keys, x.indptr, x.indices, x.data, rows.obs, rows.totals)
     if writer is None:
         raise ValueError(f"{target}: no row to merge")
     writer.close()
-    with SortedRun(path) as merged:
-        merged.write_totals(np.concatenate(totals), np.concatenate(lengths))
     return target
+
+
+def piece_bounds(work: WorkFolder, group: Sequence[str]) -> list[int]:
+    """Return the lowest key of each piece that is merged at once, of about `PIECE_ENTRIES` entries."""
+    with open_runs(work, group) as runs:
+        entries = sum(int(run.array("indptr")[-1]) for run in runs)
+        lists = [run.array("order") for run in runs]
+        n_rows = sum(map(len, lists))
+        step = max(1, int(n_rows * PIECE_ENTRIES / max(entries, 1)))
+        return [int(key) for key in np.unique(keys_at(lists, np.arange(0, n_rows, step)))]

@@ -7,7 +7,7 @@ here: that takes the other files, and the reference.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Container, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -197,7 +197,7 @@ def numbered(symbol: str) -> tuple[str, str, int]:
     return (match.group(1), symbol[len(match.group(1))], int(match.group(2))) if match else ("", "", 0)
 
 
-def originals(symbols: Sequence[str], own: Collection[str] = ()) -> list[str]:
+def originals(symbols: Sequence[str], own: Container[str] = ()) -> list[str]:
     """Return what each symbol was before the symbols of a table were made unique.
 
     ``TBCE-1`` is the second ``TBCE`` of a table that has ``TBCE``; so is
@@ -214,7 +214,7 @@ def originals(symbols: Sequence[str], own: Collection[str] = ()) -> list[str]:
     ['TBCE', 'TBCE', 'NKX2-1']
     """
     there = set(symbols)
-    changed = {symbol: base for symbol in there if symbol not in own and (base := original(symbol, there)) != symbol}
+    changed = {symbol: base for symbol in there if (base := original(symbol, there)) != symbol and symbol not in own}
     return [changed.get(symbol, symbol) for symbol in symbols] if changed else list(symbols)
 
 

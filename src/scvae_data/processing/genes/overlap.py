@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -11,7 +11,6 @@ import numpy as np
 
 from scvae_data.processing.facts import InputFacts
 from scvae_data.processing.genes.universe import Universe
-from scvae_data.readers.base import GeneTable
 from scvae_data.wording import counted
 
 __all__ = ["Overlap", "kind_of_names", "least_shared", "overlaps"]
@@ -48,11 +47,11 @@ class Overlap:
         return f"{100 * self.share:5.1f} %  {self.first}, {self.second} ({counted(self.shared, 'gene')})"
 
 
-def kind_of_names(genes: GeneTable) -> str:
-    """Return whether a table has ids alone, symbols alone, or both."""
-    if genes.ids is None:
+def kind_of_names(columns: Collection[str]) -> str:
+    """Return whether a table, by its columns, has ids alone, symbols alone, or both."""
+    if "ids" not in columns:
         return "symbols"
-    return "ids" if genes.symbols is None else "both"
+    return "both" if "symbols" in columns else "ids"
 
 
 def why_apart(species: tuple[Sequence[str], Sequence[str]], kinds: tuple[str, str]) -> str:

@@ -27,6 +27,7 @@ BUILTIN = Path(__file__).with_name("reference.parquet")
 FIELDS = [(name, pa.string()) for name in ("id", "symbol", "species", "previous", "aliases", "entrez")]
 FIELDS += [(name, pa.bool_()) for name in ("mitochondrial", "primary")]
 COLUMNS = tuple(name for name, _ in FIELDS)
+IN_BOOKS = ("id", "symbol", "previous", "aliases")
 JOINED_BY = "|"
 """Between the entries of ``previous`` and ``aliases``."""
 
@@ -47,28 +48,59 @@ def loose(symbol: str) -> str:
 
 @dataclass(frozen=True)
 class SymbolBook:
-    """What symbols stand for in one species; ids in order of the reference.
+    """What symbols stand for in one species: symbol to ids, in order of the reference; made as it is asked for.
 
     Parameters
     ----------
     species
         The species.
-    current, previous, aliases
-        Symbol to ids.
-    current_loose
-        The first of these by what `loose` leaves of the symbol.
+    genes
+        Its rows of the reference.
     """
 
     species: str
-    current: dict[str, list[str]]
-    previous: dict[str, list[str]]
-    aliases: dict[str, list[str]]
-    current_loose: dict[str, list[str]]
+    genes: Any
+
+    def __contains__(self, symbol: object) -> bool:
+        """Whether a text is a symbol of today, or an earlier one."""
+        return symbol in self.current or symbol in self.previous
 
     @cached_property
-    def symbols(self) -> frozenset[str]:
-        """Symbols of today, and earlier ones."""
-        return frozenset((*self.current, *self.previous))
+    def current(self) -> dict[str, list[str]]:
+        """Symbols of today."""
+        return ids_by(self._columns("symbol"))
+
+    @cached_property
+    def previous(self) -> dict[str, list[str]]:
+        """Earlier symbols."""
+        return self._listed("previous")
+
+    @cached_property
+    def aliases(self) -> dict[str, list[str]]:
+        """Other names."""
+        return self._listed("aliases")
+
+    @cached_property
+    def current_loose(self) -> dict[str, list[str]]:
+        """What `loose` leaves of the symbols of today."""
+        return ids_by((loose(symbol), gene_id) for symbol, gene_id in self._columns("symbol") if symbol)
+
+    def _columns(self, name: str, genes: Any = None) -> Iterable[tuple[str, str]]:
+        genes = self.genes if genes is None else genes
+        return zip(genes[name].to_pylist(), genes["id"].to_pylist(), strict=True)
+
+    def _listed(self, name: str) -> dict[str, list[str]]:
+        some = self.genes.filter(pc.not_equal(self.genes[name], ""))
+        return ids_by((one, gene_id) for names, gene_id in self._columns(name, some) for one in names.split(JOINED_BY))
+
+
+def ids_by(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """Return the ids of each name, in order; an empty text is no name."""
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for name, gene_id in pairs:
+        if name:
+            found[name].append(gene_id)
+    return dict(found)
 
 
 @dataclass(frozen=True)
@@ -160,7 +192,8 @@ class Reference:
     def book(self, species: str) -> SymbolBook:
         """Return what symbols stand for in a species; made once."""
         if species not in self._books:
-            self._books[species] = make_book(species, self.table.filter(pc.equal(self.table["species"], species)))
+            of_species = pc.equal(self.table["species"], species)
+            self._books[species] = SymbolBook(species, self.table.select(IN_BOOKS).filter(of_species))
         return self._books[species]
 
     def species_of(self, symbols: Collection[str], least: float) -> list[str]:
@@ -187,21 +220,6 @@ class Reference:
 def prefixed(symbol: str, mitochondrial: bool) -> str:
     """Return the symbol of a gene, with ``MT-`` before that of a mitochondrial one."""
     return f"MT-{symbol}" if mitochondrial and not symbol.upper().startswith("MT-") else symbol
-
-
-def make_book(species: str, genes: Any) -> SymbolBook:
-    """Return what symbols stand for among some genes."""
-    found: list[defaultdict[str, list[str]]] = [defaultdict(list) for _ in range(4)]
-    current, previous, aliases, current_loose = found
-    columns = [genes[name].to_pylist() for name in ("id", "symbol", "previous", "aliases")]
-    for gene_id, symbol, before, also in zip(*columns, strict=True):
-        if symbol:
-            current[symbol].append(gene_id)
-            current_loose[loose(symbol)].append(gene_id)
-        for names, book in ((before, previous), (also, aliases)):
-            for name in filter(None, names.split(JOINED_BY)):
-                book[name].append(gene_id)
-    return SymbolBook(species, *map(dict, found))
 
 
 @cache

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -138,12 +138,15 @@ def table_report(
 def tell_rows(work: WorkFolder, universe: Universe, counted_tables: Sequence[TableCounts]) -> None:
     """Warn of rows that are left out, and of genes that may have two columns; tell which rows are added up."""
     ways = np.array(WAYS, object)
-    for what in (warning_left_out, warning_apart, note_summed, note_other_species):
-        lines = []
-        for one in counted_tables:
-            how, table = ways[universe.how[one.table]], load_table(work.tables, one.table)
+    found: dict[Callable[..., str], list[tuple[int, str]]] = {
+        what: [] for what in (warning_left_out, warning_apart, note_summed, note_other_species)
+    }
+    for one in counted_tables:
+        how, table = ways[universe.how[one.table]], load_table(work.tables, one.table)
+        for what, lines in found.items():
             if text := what(one, table, how, universe.maps[one.table]):
                 lines.append((int(one.counts.sum()), text))
+    for what, lines in found.items():
         level = logging.INFO if what in (note_summed, note_other_species) else logging.WARNING
         for _, text in sorted(lines, key=lambda line: (-line[0], line[1]))[:MOST_TABLES]:
             log.log(level, "%s", text)

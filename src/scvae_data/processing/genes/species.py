@@ -162,10 +162,10 @@ def species_of_rows(table: GeneTable, species: Sequence[str], reference: Referen
     Rows whose names do not tell it are of the first of the species that
     knows their symbol.
     """
-    books = {name: reference.book(name).symbols for name in species}
+    books = {name: reference.book(name) for name in species}
     found = []
     for named, symbol in zip(named_species(table, reference), bare_symbols(table), strict=True):
-        name = named or next((known for known, symbols in books.items() if symbol in symbols), "")
+        name = named or next((known for known, book in books.items() if symbol in book), "")
         found.append(name if name in books else "")
     return found
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,16 +124,30 @@ class Evidence:
         self.candidates = lru_cache(maxsize=None)(self._candidates)
         self.same_annotation = lru_cache(maxsize=1)(self._same_annotation)
         self._pairs: Counter[tuple[str, str]] = Counter()
-        self._annotations = Annotations()
         unknown: defaultdict[str, set[str]] = defaultdict(set)
         for name in self.names:
             if self.wanted and len(self.species[name]) > 1:
                 self.codes[name] = row_codes(self.load(name), self.species[name], self.wanted, self.reference)
             self._collect(name, unknown)
         self._find_retired(unknown)
-        self._by_spelling: defaultdict[str, set[str]] = defaultdict(set)
+
+    @cached_property
+    def _by_spelling(self) -> Mapping[str, set[str]]:
+        """The symbols beside ids by what `loose` leaves of them; for tables that lack ids."""
+        found: defaultdict[str, set[str]] = defaultdict(set)
         for symbol in self.ids_of:
-            self._by_spelling[loose(symbol)].add(symbol)
+            found[loose(symbol)].add(symbol)
+        return found
+
+    @cached_property
+    def _annotations(self) -> Annotations:
+        """The tables that have ids and symbols; for those that lack ids."""
+        found = Annotations()
+        for name in self.names:
+            rows, bases = self.identities(name)
+            if any(rows.ids):
+                found.add(name, [pair for pair in zip(bases, rows.ids, strict=True) if all(pair)])
+        return found
 
     @property
     def has_ids(self) -> bool:
@@ -145,7 +159,7 @@ class Evidence:
         book = self._book(name)
         others = np.flatnonzero(self.codes[name] == OTHER).tolist() if name in self.codes else ()
         found = identify(self.load(name), self.reference, book.current if book else (), others)
-        return found, originals(found.symbols, book.symbols if book else ())
+        return found, originals(found.symbols, book or ())
 
     def _book(self, name: str) -> SymbolBook | None:
         """Return what symbols stand for in the species of a table; None if it is of none, or of several."""
@@ -166,7 +180,6 @@ class Evidence:
         distinct = set(pairs)
         self._note_pairs(pairs, distinct - self._pairs.keys())
         self._pairs.update(distinct)
-        self._annotations.add(name, pairs)
         if len({symbol for symbol, _ in distinct}) < len(distinct):
             times = Counter(symbol for symbol, _ in distinct)
             orders: defaultdict[str, dict[str, None]] = defaultdict(dict)

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.feather as feather
+import pyarrow.parquet as pq
 
 from scvae_data.readers.base import GeneTable
 from scvae_data.store.files import write_atomic
 
-__all__ = ["hash_table", "load_table", "store_table"]
+__all__ = ["hash_table", "load_table", "names_of_columns", "store_table", "table_file"]
 
 
 def as_arrow(table: GeneTable) -> Any:
@@ -36,16 +36,26 @@ def hash_table(table: GeneTable) -> str:
 def store_table(table: GeneTable, folder: Path) -> str:
     """Write a gene table under the hash of its content, once; return the hash."""
     key = hash_table(table)
-    target = folder / f"{key}.feather"
+    target = table_file(folder, key)
     if not target.exists():
         sink = pa.BufferOutputStream()
-        feather.write_feather(as_arrow(table), sink, compression="lz4")
+        pq.write_table(as_arrow(table), sink, compression="lz4", use_dictionary=False, write_page_checksum=True)
         write_atomic(target, sink.getvalue().to_pybytes())
     return key
 
 
+def table_file(folder: Path, key: str) -> Path:
+    """Return where a gene table is."""
+    return folder / f"{key}.parquet"
+
+
+def names_of_columns(folder: Path, key: str) -> list[str]:
+    """Return which of ``names``, ``ids`` and ``symbols`` a gene table has."""
+    return list(pq.read_schema(table_file(folder, key)).names)
+
+
 def load_table(folder: Path, key: str) -> GeneTable:
     """Read a gene table back."""
-    arrow = feather.read_table(folder / f"{key}.feather")
+    arrow = pq.read_table(table_file(folder, key), page_checksum_verification=True, use_threads=False)
     columns = {name: arrow.column(name).to_numpy(zero_copy_only=False).astype(object) for name in arrow.column_names}
     return GeneTable(columns["names"], columns.get("ids"), columns.get("symbols"))

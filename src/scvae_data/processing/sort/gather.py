@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from scvae_data.processing.sort.kernels import place_rows
 from scvae_data.processing.sort.obs_schema import ObsSchema
+from scvae_data.processing.sort.ranks import keys_at, ranks_of
 from scvae_data.processing.sort.sorted_run import SortedRun
 from scvae_data.processing.work import WorkFolder
 from scvae_data.store import CompactCsr, count_dtype, index_dtype
@@ -187,13 +188,17 @@ def place_slice(
 
 def chunk_ranges(work: WorkFolder, runs: Sequence[str], chunk_size: int) -> list[ChunkRange]:
     """Cut the cells that stay into chunks of ``chunk_size``; cells of one key stay together."""
-    parts = []
+    lists = []
     for path in runs:
         with SortedRun(work.path / path) as run:
-            parts.append(run.array("order")[run.totals()[0] > 0])
-    keys = np.concatenate(parts)
-    keys.sort()
-    lows = np.unique(keys[::chunk_size])
-    first_rows = np.searchsorted(keys, lows)
+            lists.append(living_keys(run))
+    lows = np.unique(keys_at(lists, np.arange(0, sum(map(len, lists)), chunk_size)))
     ends = [*lows[1:].tolist(), None]
-    return [ChunkRange(*values) for values in zip(lows.tolist(), ends, first_rows.tolist(), strict=True)]
+    return [ChunkRange(*values) for values in zip(lows.tolist(), ends, ranks_of(lists, lows).tolist(), strict=True)]
+
+
+def living_keys(run: SortedRun) -> NDArray[np.uint64]:
+    """Return the order keys of the rows with a total above 0; memory-mapped where all rows are such."""
+    alive = run.totals()[0] > 0
+    keys: NDArray[np.uint64] = run.array("order")
+    return keys if alive.all() else keys[alive]

@@ -14,11 +14,15 @@ a power cut a run without its trailer is refused and made again.
 
 from __future__ import annotations
 
+import io
 import json
 import mmap
 import os
+import shutil
 import struct
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -27,20 +31,26 @@ import pyarrow as pa
 from numcodecs import blosc
 from numpy.typing import NDArray
 
+from scvae_data.processing.work import WorkFolder
 from scvae_data.readers.base import CsrBlock
 
-__all__ = ["SortedRun", "SortedRunWriter"]
+__all__ = ["SortedRun", "SortedRunWriter", "open_runs"]
 
 # Rows are packed into blocks of about this many entries: a slice that starts
 # inside a block wastes at most one of them.
 BLOCK_ENTRIES = 32_768
 TRAILER = struct.Struct("<Q8s")
 MAGIC = b"scvaerun"
+ARRAYS = {"order": ("<u8", 0), "hash": ("<u8", 0), "indptr": ("<i8", 0), "blocks": ("<i8", 5)}
+"""Type of the per-row arrays, and the width of those of two dimensions."""
+SPOOL_BYTES = 1 << 20
 blosc.use_threads = False
 
 
 class SortedRunWriter:
     """Write one run: rows come in order, the file appears whole on `close`.
+
+    What is held in memory does not grow with the rows.
 
     Parameters
     ----------
@@ -59,10 +69,10 @@ class SortedRunWriter:
         self._stream: BinaryIO = self._part.open("wb")
         self._obs_part = path.with_name(path.name + ".obs.part")
         self._obs = pa.ipc.new_file(str(self._obs_part), schema)
-        self._keys: list[NDArray[np.uint64]] = []
-        self._lengths: list[NDArray[np.int64]] = []
-        self._blocks: list[tuple[int, int, int, int, int]] = []
-        self._n_rows = 0
+        self._arrays = {name: Spooled(path.parent, kind, width) for name, (kind, width) in ARRAYS.items()}
+        self._totals = [Spooled(path.parent, "<i8"), Spooled(path.parent, "<i4")]
+        self._arrays["indptr"].append(np.zeros(1, np.int64))
+        self._n_entries = self._n_rows = 0
 
     def append(
         self,
@@ -71,6 +81,7 @@ class SortedRunWriter:
         indices: NDArray[Any],
         data: NDArray[Any],
         obs: pa.Table,
+        totals: NDArray[np.int64] | None = None,
     ) -> None:
         """Append rows in key order.
 
@@ -82,6 +93,8 @@ class SortedRunWriter:
             The rows: where each starts, int64, (n + 1,); gene positions in the universe, ascending in a row; counts.
         obs
             Their obs, n rows.
+        totals
+            Their totals over the kept genes, where there are no other genes in them; int64, shape (n,).
         """
         first = 0
         while first < len(keys):
@@ -91,8 +104,13 @@ class SortedRunWriter:
             span = slice(int(indptr[first]), int(indptr[stop]))
             self._append_block(self._n_rows + stop, indices[span], smallest(data[span]))
             first = stop
-        self._keys.append(keys)
-        self._lengths.append(np.diff(indptr))
+        self._arrays["order"].append(keys[:, 0])
+        self._arrays["hash"].append(keys[:, 1])
+        self._arrays["indptr"].append(self._n_entries + indptr[1:] - indptr[0])
+        if totals is not None:
+            self._totals[0].append(totals)
+            self._totals[1].append(np.diff(indptr))
+        self._n_entries += int(indptr[-1] - indptr[0])
         self._n_rows += len(keys)
         self._obs.write_table(obs)
 
@@ -102,23 +120,15 @@ class SortedRunWriter:
         for part in parts:
             self._stream.write(part)
         sizes = indices.dtype.itemsize * 16 + data.dtype.itemsize
-        self._blocks.append((end_row, offset, len(parts[0]), len(parts[1]), sizes))
+        self._arrays["blocks"].append(np.array([[end_row, offset, len(parts[0]), len(parts[1]), sizes]]))
 
     def close(self) -> None:
-        """Write the per-row arrays and publish the run."""
-        keys = np.concatenate(self._keys) if self._keys else np.empty((0, 2), np.uint64)
-        lengths = np.concatenate(self._lengths) if self._lengths else np.empty(0, np.int64)
-        arrays = {
-            "order": np.ascontiguousarray(keys[:, 0]),
-            "hash": np.ascontiguousarray(keys[:, 1]),
-            "indptr": np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-            "blocks": np.array(self._blocks, np.int64).reshape(-1, 5),
-        }
+        """Write the per-row arrays and publish the run, its totals last where they came with the rows."""
         header: dict[str, Any] = {"n_genes": self._n_genes}
         self._stream.write(b"\0" * (-self._stream.tell() % 8))
-        for name, array in arrays.items():
-            header[name] = [self._stream.tell(), array.dtype.str, list(array.shape)]
-            self._stream.write(array.tobytes())
+        for name, array in self._arrays.items():
+            header[name] = [self._stream.tell(), array.dtype.str, array.shape]
+            array.move_to(self._stream)
         start = self._stream.tell()
         self._stream.write(json.dumps(header).encode())
         self._stream.write(TRAILER.pack(start, MAGIC))
@@ -126,6 +136,49 @@ class SortedRunWriter:
         self._obs.close()
         self._obs_part.replace(self.path.with_suffix(".arrow"))
         self._part.replace(self.path.with_suffix(".run"))
+        if self._totals[0].n_items:
+            part = self.path.with_name(self.path.name + ".totals.part")
+            with part.open("wb") as stream:
+                for array in self._totals:
+                    array.move_to(stream)
+            part.replace(self.path.with_suffix(".totals"))
+
+
+class Spooled:
+    """An array that is appended to, on disk once it is large.
+
+    Parameters
+    ----------
+    folder
+        Where it lies then, without a name: it goes with the process.
+    kind, width
+        Type of its items, and how many make a row; 0 for an array of one dimension.
+    """
+
+    def __init__(self, folder: Path, kind: str, width: int = 0) -> None:
+        self.dtype, self._width, self.n_items = np.dtype(kind), width, 0
+        self._folder = folder
+        self._held: BinaryIO = io.BytesIO()
+
+    @property
+    def shape(self) -> list[int]:
+        """Shape of what was appended so far."""
+        return [self.n_items // self._width, self._width] if self._width else [self.n_items]
+
+    def append(self, values: NDArray[Any]) -> None:
+        """Append values of any integer type."""
+        self._held.write(np.ascontiguousarray(values, self.dtype).tobytes())
+        self.n_items += values.size
+        if isinstance(self._held, io.BytesIO) and self._held.tell() > SPOOL_BYTES:
+            content = self._held.getbuffer()
+            self._held = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - closed by `move_to`
+            self._held.write(content)
+
+    def move_to(self, stream: BinaryIO) -> None:
+        """Write all of it to a stream, and forget it."""
+        with self._held as held:
+            held.seek(0)
+            shutil.copyfileobj(held, stream, SPOOL_BYTES)
 
 
 class SortedRun:
@@ -206,6 +259,13 @@ class SortedRun:
         raw = np.memmap(self.path.with_suffix(".totals"), np.uint8, "r")
         cut = 8 * self.n_rows
         return raw[:cut].view(np.int64), raw[cut:].view(np.int32)
+
+
+@contextmanager
+def open_runs(work: WorkFolder, names: Sequence[str]) -> Iterator[list[SortedRun]]:
+    """Open runs, by their paths below the work folder, for the time of a block."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(SortedRun(work.path / name)) for name in names]
 
 
 def smallest(data: NDArray[Any]) -> NDArray[Any]:

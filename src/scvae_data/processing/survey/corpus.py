@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -20,19 +22,25 @@ from scvae_data.processing.genes.tables import load_table
 from scvae_data.processing.settings.inputs import Inputs, source_names
 from scvae_data.processing.settings.run import Settings
 from scvae_data.processing.survey.file import survey_file
+from scvae_data.processing.survey.kept import digest, keep_arrays, keep_facts, kept_arrays, kept_facts, stamp_all
+from scvae_data.processing.work import WorkFolder
 from scvae_data.progress import progress
 from scvae_data.readers.recognise import open_reader
 from scvae_data.wording import counted
 
 __all__ = ["check_together", "of_species", "survey_inputs"]
 
+log = logging.getLogger(__name__)
+
 MAX_OBS_COLUMNS = 50
+# Raised where the species of a table may be told otherwise.
+JUDGED = 1
 
 
 def survey_inputs(
-    inputs: Inputs, engine: Engine, tables: Path, reference: str | None = "builtin"
+    inputs: Inputs, engine: Engine, work: WorkFolder, reference: str | None = "builtin"
 ) -> tuple[list[InputFacts], list[FailedFile]]:
-    """Read all headers; gene tables go to ``tables``, a folder that exists.
+    """Read the headers of all files, but of those that are unchanged since the last survey; keep what they say.
 
     Parameters
     ----------
@@ -51,29 +59,36 @@ def survey_inputs(
     given = inputs.files()
     names = source_names([file.path for file in given])
     order = sorted(range(len(given)), key=lambda number: names[number])
-    settings = (tables, inputs.full_hash, inputs.opening, inputs.counts, reference)
-    tasks = [Task(survey_file, (given[number], names[number], *settings)) for number in order]
-    found: dict[int, InputFacts] = {}
+    stamped = stamp_all([given[number] for number in order], inputs, load_reference(reference).digest)
+    kept = kept_facts(work, stamped)
+    found = {at: replace(facts, source_file=names[order[at]]) for at, facts in kept.items()}
+    if found:
+        log.info("survey: %s unchanged since the last one", counted(len(found), "file"))
+    settings = (work.tables, inputs.full_hash, inputs.opening, inputs.counts, reference)
+    left = [at for at in range(len(order)) if at not in found]
+    tasks = [Task(survey_file, (given[order[at]], names[order[at]], *settings)) for at in left]
     failed = []
-    for position, outcome in progress(engine.run(tasks), total=len(tasks), desc="survey"):
+    for number, outcome in progress(engine.run(tasks), total=len(tasks), desc="survey") if tasks else ():
         stop_without_room(outcome)
+        file = order[left[number]]
         if isinstance(outcome, Failure):
-            number = order[position]
-            failed.append(FailedFile.of(names[number], "survey", outcome, str(given[number].path)))
+            failed.append(FailedFile.of(names[file], "survey", outcome, str(given[file].path)))
         else:
-            found[position] = outcome
+            found[left[number]] = outcome
+    if len(found) > len(kept):
+        keep_facts(work, stamped, found)
     return [found[position] for position in sorted(found)], sorted(failed, key=lambda file: file.source_file)
 
 
 def of_species(
-    files: Sequence[InputFacts], tables: Path, reference: Reference, wanted: str | None
+    files: Sequence[InputFacts], work: WorkFolder, reference: Reference, wanted: str | None
 ) -> tuple[list[InputFacts], list[InputFacts]]:
     """Say of which species each matrix of each file is; return the files of the wanted one, and the others.
 
     Parameters
     ----------
-    tables
-        Folder of the gene tables.
+    work
+        Has the gene tables.
     wanted
         The species, see `GeneRules`; None for all.
 
@@ -83,7 +98,7 @@ def of_species(
         No file is of the wanted species.
     """
     names = sorted({slot.table for file in files for slot in file.slots})
-    species = judge(names, partial(load_table, tables), reference)
+    species = species_of(work, names, reference)
     told = [
         replace(file, slots=tuple(replace(slot, species=species[slot.table]) for slot in file.slots)) for file in files
     ]
@@ -94,7 +109,19 @@ def of_species(
         found = Counter(name for file in told for name in file.slot.species)
         named = ", ".join(f"{name} ({counted(n, 'file')})" for name, n in sorted(found.items()))
         raise ConfigError(f"genes.species={wanted}: no input is of it; there are {named}")
-    return kept, [file for file in told if file not in kept]
+    return kept, [file for file in told if not is_of(file.slot.species, wanted)]
+
+
+def species_of(work: WorkFolder, tables: Sequence[str], reference: Reference) -> dict[str, tuple[str, ...]]:
+    """Return the species of each gene table; what was told of the same tables the last time is kept."""
+    key = digest([JUDGED, tables, reference.digest])
+    kept = kept_arrays(work.surveyed("species"), key)
+    if kept:
+        return {table: tuple(names) for table, names in json.loads(kept["species"].tobytes()).items()}
+    species = judge(tables, partial(load_table, work.tables), reference)
+    told = np.frombuffer(json.dumps(species).encode(), np.uint8)
+    keep_arrays(work.surveyed("species"), key, {"species": told})
+    return species
 
 
 def check_together(files: Sequence[InputFacts], settings: Settings, added: Sequence[str] = ()) -> None:

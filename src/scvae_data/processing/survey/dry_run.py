@@ -1,31 +1,34 @@
-"""Headers of all inputs in, what a run would find, need and make out; nothing is written that stays."""
+"""Headers of all inputs in, what a run would find, need and make out; what the headers say is kept for the run."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from scvae_data.errors import ScvaeDataError
 from scvae_data.processing.engine.base import Engine
 from scvae_data.processing.facts import FailedFile, InputFacts
 from scvae_data.processing.genes.overlap import Overlap, kind_of_names, least_shared, overlaps
-from scvae_data.processing.genes.tables import load_table
+from scvae_data.processing.genes.tables import names_of_columns
 from scvae_data.processing.genes.wanted import read_gene_files, resolve
-from scvae_data.processing.run.directory import check_target
+from scvae_data.processing.run.directory import WORK_FOLDER, check_target
 from scvae_data.processing.run.losses import check_failures, failure_table
 from scvae_data.processing.run.rules import unapplied_rules
 from scvae_data.processing.run.summary import human_bytes
-from scvae_data.processing.settings.inputs import SimulatedInput
+from scvae_data.processing.settings.inputs import Inputs, SimulatedInput
 from scvae_data.processing.settings.run import Settings
 from scvae_data.processing.survey.corpus import check_together
 from scvae_data.processing.survey.notes import MOST_NOTES, frequent_notes
 from scvae_data.processing.survey.stage import Surveyed, check_rules, read_headers, table_columns
+from scvae_data.processing.work import WorkFolder
 from scvae_data.store import Chunking
 from scvae_data.wording import counted
 
@@ -34,6 +37,14 @@ __all__ = ["DryRun", "dry_run"]
 # Measured on one worker of a busy two-core machine, counts of 2,000 genes a cell: a quiet core does up to twice that.
 SCAN_RATE = {"csr": 7e6, "csc": 2e6, "coo": 1e6, "dense": 7e6}
 """Stored counts a second by layout; for dense all elements."""
+START_SECONDS = 4.0
+"""Imports, and the first kernels that are loaded."""
+FILE_SECONDS = 0.06
+SURVEY_SECONDS = 0.04
+"""What a worker needs for a file besides its counts, and for its survey where that is not kept."""
+ROW_SECONDS = 10e-6
+ALIGN_SECONDS = 20e-6
+"""For each row of each different gene table: to report what it is, and to find its gene where that is not kept."""
 DECIDE_RATE = 80e6
 WRITE_RATE = {"gzip": 7e6, "lz4": 17e6, "none": 20e6}
 BYTES_PER_COUNT = {"gzip": 1.5, "lz4": 1.9, "none": 8.0}
@@ -68,6 +79,8 @@ class DryRun:
         What would stop the run before any count is read; empty if nothing would.
     seconds, memory_bytes
         Predicted for ``n_workers`` processes.
+    kept
+        Folder of what the headers say, for the run; empty if it went.
     bytes, spool_bytes, free_bytes
         Predicted size of the chunks if every cell is kept, of the temporary
         files beside them, and room where they would lie.
@@ -94,10 +107,12 @@ class DryRun:
     free_bytes: int
     seconds: float
     memory_bytes: float
+    kept: str
 
     def __str__(self) -> str:
         """Lay the facts and the predictions out in two blocks, and below them what was assumed."""
-        lines = ["dry run: from headers alone; nothing was written", "", *laid_out(self._found())]
+        written = f" but what they say, in {self.kept}" if self.kept else ""
+        lines = [f"dry run: from headers alone; nothing was written{written}", "", *laid_out(self._found())]
         if self.overlaps:
             lines += ["  least shared:", *(f"    {line}" for line in least_shared(self.overlaps))]
         if self.n_files > 1 and self.failed:  # of a single file the error says it
@@ -145,6 +160,8 @@ class DryRun:
         lines = [
             f"{BYTES_PER_COUNT[self.compression]} bytes a count ({self.compression}) and {OBS_BYTES} a cell",
             f"{scan} M elements/s read and {WRITE_RATE[self.compression] / 1e6:.0f} M counts/s written by each worker",
+            f"{START_SECONDS:.0f} s to start, {1e3 * FILE_SECONDS:.0f} ms a file by each worker, "
+            f"{1e6 * ROW_SECONDS:.0f} s for a million rows of different gene lists",
             f"{human_bytes(WORKER_BYTES)} for each worker, and {WRITE_BYTES} bytes a count of the chunk it writes",
         ]
         if self.n_dense:
@@ -168,13 +185,12 @@ def dry_run(
         The settings name no file.
     """
     gene_files = read_gene_files(settings.genes)
-    with tempfile.TemporaryDirectory(prefix="scvae-data-") as scratch:
-        tables = Path(scratch) / "tables"
-        tables.mkdir()
+    with folder_for_survey(directory, settings.input) as work:
         if isinstance(settings.input, SimulatedInput):
-            settings = replace(settings, input=replace(settings.input, directory=f"{scratch}/simulated"))
-        surveyed = read_headers(settings, engine, tables, gene_files)
-        kinds = {table: kind_of_names(load_table(tables, table)) for table in surveyed.universe.maps}
+            settings = replace(settings, input=replace(settings.input, directory=str(work.path / "simulated")))
+        tables = work.tables
+        surveyed = read_headers(settings, engine, work, gene_files)
+        kinds = {table: kind_of_names(names_of_columns(tables, table)) for table in surveyed.universe.maps}
 
         def checks() -> None:
             """All that a run checks before it reads counts, in its order."""
@@ -189,7 +205,23 @@ def dry_run(
 
         stops = refusal(checks)
         notes = [*unapplied_texts(surveyed, settings, tables), *frequent_notes(surveyed.files)]
-    return predict(surveyed, kinds, (stops, notes), settings.chunking, engine.n_workers, directory)
+        kept = "" if work.path.parent != directory else str(work.survey)
+    return predict(surveyed, kinds, (stops, notes), settings.chunking, engine.n_workers, directory, kept)
+
+
+@contextmanager
+def folder_for_survey(directory: Path, inputs: Inputs) -> Iterator[WorkFolder]:
+    """Give a folder for what the survey finds: that of the run, or one that goes where it cannot be used again."""
+    work = WorkFolder(directory / WORK_FOLDER)
+    with tempfile.TemporaryDirectory(prefix="scvae-data-") as scratch:
+        try:
+            if isinstance(inputs, SimulatedInput):
+                raise PermissionError("simulated files go with the folder")
+            work.make_survey()
+        except OSError:
+            work = WorkFolder(Path(scratch) / WORK_FOLDER)
+            work.make_survey()
+        yield work
 
 
 def unapplied_texts(surveyed: Surveyed, settings: Settings, tables: Path) -> list[str]:
@@ -214,8 +246,9 @@ def predict(
     chunking: Chunking,
     n_workers: int,
     directory: Path,
+    kept: str,
 ) -> DryRun:
-    """Add the headers up; ``told`` is what would stop the run, and the notes on files."""
+    """Add the headers up; ``told`` is what would stop the run, and the notes on files; ``kept`` as in `DryRun`."""
     files, maps = surveyed.files, surveyed.universe.maps
     codec = chunking.compression if chunking.compression in WRITE_RATE else "gzip"  # of the user's own: not measured
     n_obs = sum(file.n_obs for file in files)
@@ -229,15 +262,19 @@ def predict(
         for file in files
     ]
     later = nnz / DECIDE_RATE + nnz / WRITE_RATE[codec]
-    # No file is cut: the longest one is the least that the scan takes.
-    seconds = max([sum(scan) / n_workers, *scan], default=0.0) + later / n_workers
+    # No file is cut: the longest one is the least that the scan takes. Gene tables are read by one process.
+    n_rows = sum(len(maps[table]) for table in tables)
+    of_file = FILE_SECONDS + (0 if kept else SURVEY_SECONDS)
+    of_tables = n_rows * (ROW_SECONDS + (0 if kept else ALIGN_SECONDS))
+    counting = max([sum(scan) / n_workers, *scan], default=0.0) + later / n_workers
+    seconds = START_SECONDS + len(files) * of_file / n_workers + of_tables + counting if files else 0.0
     in_chunk = min(chunking.chunk_size, n_obs) * nnz / max(n_obs, 1)
     return DryRun(
         n_files=surveyed.n_files,
         n_obs=n_obs,
         nnz=nnz,
         n_dense=len(dense),
-        n_genes=len(set().union(*(maps[table].tolist() for table in tables)) - {-1}),
+        n_genes=n_genes_of([maps[table] for table in tables], len(surveyed.universe.keys)),
         n_tables=len(tables),
         species=dict(sorted(Counter(name for file in files for name in file.slot.species).items())),
         n_left_out=len(surveyed.left_out),
@@ -254,7 +291,16 @@ def predict(
         free_bytes=free_bytes(directory),
         seconds=seconds,
         memory_bytes=n_workers * (WORKER_BYTES + in_chunk * WRITE_BYTES),
+        kept=kept,
     )
+
+
+def n_genes_of(maps: Iterable[NDArray[np.int32]], n_universe: int) -> int:
+    """Return how many genes of the universe some tables have together."""
+    has = np.zeros(n_universe, bool)
+    for genes in maps:
+        has[genes[genes >= 0]] = True
+    return int(has.sum())
 
 
 def stored_counts(file: InputFacts, n_elements: int) -> int:

@@ -18,14 +18,17 @@ import numpy as np
 from scvae_data.processing.engine.base import Engine
 from scvae_data.processing.facts import FailedFile, InputFacts
 from scvae_data.processing.genes.choose import Choice, list_choice
+from scvae_data.processing.genes.stored_universe import arrays_of, universe_of
 from scvae_data.processing.genes.tables import load_table
 from scvae_data.processing.genes.universe import Universe, align, hash_keys
 from scvae_data.processing.genes.wanted import GeneFiles, resolve
 from scvae_data.processing.run.context import Context
 from scvae_data.processing.run.losses import tell_failures
 from scvae_data.processing.run.rules import tell_unapplied, unapplied_rules
+from scvae_data.processing.settings.gene_classes import GENE_CLASSES
 from scvae_data.processing.settings.run import Settings
 from scvae_data.processing.survey.corpus import check_together, of_species, survey_inputs
+from scvae_data.processing.survey.kept import digest, keep_arrays, kept_arrays
 from scvae_data.processing.survey.notes import tell_by_kind
 from scvae_data.processing.survey.obs_table import ObsTable, read_obs_table
 from scvae_data.processing.work import WorkFolder
@@ -34,6 +37,9 @@ from scvae_data.wording import counted
 __all__ = ["Surveyed", "check_rules", "read_headers", "survey", "table_columns"]
 
 log = logging.getLogger(__name__)
+
+# Raised where the same tables may be brought into another order, or rows be other genes.
+ALIGNED = 1
 
 
 @dataclass(frozen=True)
@@ -77,7 +83,7 @@ def survey(context: Context) -> Surveyed:
     ScvaeDataError
         More files failed than may, or the inputs are what they must not be together.
     """
-    surveyed = read_headers(context.settings, context.engine, context.work.tables, context.gene_files)
+    surveyed = read_headers(context.settings, context.engine, context.work, context.gene_files)
     tell_failures(context, surveyed.n_files, surveyed.failed)
     check_together(surveyed.files, context.settings, table_columns(surveyed))
     check_rules(surveyed, context.settings, context.work.tables)
@@ -91,8 +97,8 @@ def survey(context: Context) -> Surveyed:
     return replace(surveyed, listed=list_choice(resolve(wanted, surveyed.universe), wanted))
 
 
-def read_headers(settings: Settings, engine: Engine, tables: Path, gene_files: GeneFiles) -> Surveyed:
-    """Read all headers, and bring the genes of all files into one order; gene tables go to the folder ``tables``.
+def read_headers(settings: Settings, engine: Engine, work: WorkFolder, gene_files: GeneFiles) -> Surveyed:
+    """Read all headers, and bring the genes of all files into one order.
 
     Raises
     ------
@@ -100,14 +106,24 @@ def read_headers(settings: Settings, engine: Engine, tables: Path, gene_files: G
         The settings name no file.
     """
     obs_table = read_obs_table(settings.input)
-    files, failed = survey_inputs(settings.input, engine, tables, settings.genes.reference)
-    files, left_out = of_species(files, tables, gene_files.reference, settings.genes.species)
+    files, failed = survey_inputs(settings.input, engine, work, settings.genes.reference)
+    files, left_out = of_species(files, work, gene_files.reference, settings.genes.species)
+    universe = universe_of_files(files, work, gene_files, settings.genes.species or "")
+    return Surveyed(files, failed, universe, obs_table=obs_table, left_out=left_out)
+
+
+def universe_of_files(files: Sequence[InputFacts], work: WorkFolder, gene_files: GeneFiles, wanted: str) -> Universe:
+    """Bring the genes of all files into one order, or return the order that the same tables had the last time."""
     n_files = Counter(slot.table for file in files for slot in file.slots)
     species = {slot.table: slot.species for file in files for slot in file.slots}
-    load = partial(load_table, tables)
-    wanted = settings.genes.species or ""
-    universe = align(n_files, load, gene_files.pairs, gene_files.reference, species, wanted)
-    return Surveyed(files, failed, universe, obs_table=obs_table, left_out=left_out)
+    genes, path = gene_files.reference, work.surveyed("universe")
+    classes = [(one.name, one.prefixes, sorted(one.symbols), sorted(one.ids)) for one in GENE_CLASSES]
+    key = digest([ALIGNED, sorted(n_files.items()), gene_files.pairs, genes.digest, species, wanted, classes])
+    if kept := kept_arrays(path, key):
+        return universe_of(kept)
+    universe = align(n_files, partial(load_table, work.tables), gene_files.pairs, genes, species, wanted)
+    keep_arrays(path, key, arrays_of(universe))
+    return universe
 
 
 def table_columns(surveyed: Surveyed) -> Sequence[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from scvae_data.processing.run.context import Context
 from scvae_data.processing.sort.gather import ChunkRange, Gathered, gather
 from scvae_data.processing.sort.kernels import sort_rows
 from scvae_data.processing.sort.obs_schema import ChunkCells
-from scvae_data.processing.sort.sorted_run import SortedRun
+from scvae_data.processing.sort.sorted_run import SortedRun, open_runs
 from scvae_data.processing.work import WorkFolder
 from scvae_data.store import (
     FORMAT_VERSION,
@@ -119,13 +118,6 @@ def gathered(
     names = np.array(decision.files, object)[files]
     cells_of = ChunkCells(rows.obs, names, basis / decision.target_sum, decision.gene_set[files])
     return rows, decision.schema.frame(cells_of)
-
-
-@contextmanager
-def open_runs(work: WorkFolder, names: Sequence[str]) -> Iterator[list[SortedRun]]:
-    """Open runs for the time of a block."""
-    with ExitStack() as stack:
-        yield [stack.enter_context(SortedRun(work.path / name)) for name in names]
 
 
 def matrix_of(rows: Gathered, decision: Decision) -> CompactCsr | CsrStream:

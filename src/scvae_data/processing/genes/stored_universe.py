@@ -1,0 +1,47 @@
+"""A universe of genes in, plain arrays that hold it out; and back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scvae_data.processing.genes.universe import TableMatch, Universe
+
+__all__ = ["arrays_of", "universe_of"]
+
+TEXTS = ("keys", "symbols", "ids")
+OF_TABLES = ("maps", "how", "species")
+PLAIN = ("synonyms", "retired", "classed")
+
+
+def arrays_of(universe: Universe) -> dict[str, NDArray[Any]]:
+    """Return arrays of numbers and fixed-width text that hold a universe."""
+    plain: dict[str, Any] = {name: getattr(universe, name) for name in PLAIN}
+    plain["matches"] = {table: asdict(match) for table, match in universe.matches.items()}
+    arrays: dict[str, NDArray[Any]] = {name: getattr(universe, name).astype(str) for name in TEXTS}
+    for name in OF_TABLES:
+        of_tables: Mapping[str, NDArray[Any]] = getattr(universe, name)
+        plain[name] = {table: len(values) for table, values in of_tables.items()}
+        arrays[name] = np.concatenate([*of_tables.values()]) if of_tables else np.empty(0, np.uint8)
+    return arrays | {"flags": universe.flags, "plain": np.frombuffer(json.dumps(plain).encode(), np.uint8)}
+
+
+def universe_of(arrays: Mapping[str, NDArray[Any]]) -> Universe:
+    """Return the universe that arrays hold."""
+    plain = json.loads(arrays["plain"].tobytes())
+    fields: dict[str, Any] = {name: arrays[name].astype(object) for name in TEXTS}
+    fields |= {name: split(arrays[name], plain[name]) for name in OF_TABLES}
+    fields |= {name: plain[name] for name in PLAIN}
+    matches = {table: TableMatch(**match) for table, match in plain["matches"].items()}
+    return Universe(**fields, matches=matches, flags=arrays["flags"])
+
+
+def split(joined: NDArray[Any], lengths: Mapping[str, int]) -> dict[str, NDArray[Any]]:
+    """Cut what was joined into the values of each table."""
+    ends = np.cumsum([*lengths.values()])
+    return dict(zip(lengths, np.split(joined, ends)[: len(lengths)], strict=True))
