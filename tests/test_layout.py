@@ -31,6 +31,7 @@ FLOORS = {
         "errors",
     ],
     "scvae_data.processing": [
+        "shards",
         "pipeline",
         "finished",
         "write",

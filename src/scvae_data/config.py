@@ -43,6 +43,8 @@ class ProcessConfig:
     subset_to_control_cells: bool = MISSING
     keep_duplicates: str = MISSING
     dry_run: bool = MISSING
+    shard: str | None = None
+    merge: Any = MISSING
     paths: dict[str, Any] = field(default_factory=dict)
     input: dict[str, Any] = field(default_factory=dict)
     qc: dict[str, Any] = field(default_factory=dict)

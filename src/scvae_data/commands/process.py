@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +12,12 @@ from omegaconf import DictConfig
 
 from scvae_data.commands.app import run_app, task_overrides
 from scvae_data.config import instantiate, resolved
-from scvae_data.errors import ScvaeDataError
+from scvae_data.errors import ConfigError, ScvaeDataError
 from scvae_data.processing.engine.base import Engine
 
 if TYPE_CHECKING:
+    from scvae_data.processing.run.context import Record
+    from scvae_data.processing.run.summary import Summary
     from scvae_data.processing.settings.run import Settings
 
 __all__ = ["main", "process"]
@@ -37,15 +40,50 @@ def process(cfg: DictConfig) -> None:
         predict(settings, engine, directory, overwrite=cfg.overwrite, resume=cfg.resume)
         return
 
+    if cfg.shard is not None or cfg.merge is not False:
+        print(run_part(cfg, settings, engine, directory, config))
+        return
+
     from scvae_data.processing import pipeline
-    from scvae_data.processing.run.context import Record
     from scvae_data.processing.run.wandb_run import wandb_run
 
-    record = Record(config, list(HydraConfig.get().overrides.task))
     with wandb_run(config) as log_summary:
-        summary = pipeline.run(settings, engine, directory, overwrite=cfg.overwrite, resume=cfg.resume, record=record)
+        summary = pipeline.run(
+            settings, engine, directory, overwrite=cfg.overwrite, resume=cfg.resume, record=record_of(config)
+        )
         log_summary(summary)
     print(summary)
+
+
+def run_part(
+    cfg: DictConfig, settings: Settings, engine: Engine, directory: Path, config: Mapping[str, Any]
+) -> Summary | str:
+    """Do the work of a shard, or join all shards; return what was done."""
+    from scvae_data.processing.run.wandb_run import wandb_run
+    from scvae_data.processing.settings.shard import Shard
+    from scvae_data.processing.shards import decide_for_shards, merge, run_shard
+
+    if cfg.merge not in (False, True, "decide"):
+        raise ConfigError(f"merge={cfg.merge} must be true, false or decide")
+    if cfg.shard is not None and cfg.merge:
+        raise ConfigError(f"shard={cfg.shard} and merge={cfg.merge} are two commands; give one")
+    if cfg.overwrite:
+        raise ConfigError("overwrite=true would throw away what other shards made; remove the directory by hand")
+    if cfg.shard is not None:
+        return run_shard(settings, engine, directory, Shard.parse(cfg.shard))
+    if cfg.merge == "decide":
+        return decide_for_shards(settings, engine, directory)
+    with wandb_run(config) as log_summary:
+        summary = merge(settings, engine, directory, record=record_of(config))
+        log_summary(summary)
+    return summary
+
+
+def record_of(config: Mapping[str, Any]) -> Record:
+    """Return how the run was asked for."""
+    from scvae_data.processing.run.context import Record
+
+    return Record(config, list(HydraConfig.get().overrides.task))
 
 
 def settings_of(cfg: DictConfig) -> Settings:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -81,6 +81,13 @@ class InputFacts:
     sha256: str | None = None
     warnings: tuple[str, ...] = ()
     others: str = ""
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> InputFacts:
+        """Build it from what `dataclasses.asdict` made of it, and JSON of that."""
+        slots = tuple(SlotFacts(**slot | {"species": tuple(slot["species"])}) for slot in plain["slots"])
+        lists = {name: tuple(plain[name]) for name in ("accessions", "obs_columns", "notes", "warnings")}
+        return cls(**{**plain, **lists, "slots": slots})
 
     @property
     def slot(self) -> SlotFacts:

@@ -21,17 +21,17 @@ from scvae_data.processing.run.context import Context, Record
 from scvae_data.processing.run.directory import clear, disk_faults, held_directory, is_complete, prepare
 from scvae_data.processing.run.losses import warn_of_fractions
 from scvae_data.processing.run.summary import Summary
-from scvae_data.processing.scan.stage import scan
+from scvae_data.processing.scan.stage import Scanned, scan
 from scvae_data.processing.settings.run import Settings
 from scvae_data.processing.survey.corpus import of_species, survey_inputs
-from scvae_data.processing.survey.stage import survey
+from scvae_data.processing.survey.stage import Surveyed, survey
 from scvae_data.processing.write.chunks import write_chunks
 from scvae_data.processing.write.publish import publish
 from scvae_data.processing.write.tables import write_tables
 from scvae_data.store import INDEX_FILE
 from scvae_data.system.jit import compile_ahead
 
-__all__ = ["run"]
+__all__ = ["decide_plan", "run", "write"]
 
 
 def run(
@@ -67,7 +67,9 @@ def run(
     gene_files = read_gene_files(settings.genes)  # one of them may lie in the directory that is overwritten
     with held_directory(directory), disk_faults(directory):
         work = prepare(directory, overwrite=overwrite, resume=resume)
+        work.shards.remove()  # later shards must not take the genes that this run saves for theirs
         context = Context(settings, engine, directory, work, gene_files, record or Record())
+        engine.must_see(work.path)
         try:
             return finish(context) if is_complete(directory) and not overwrite else make(context)
         finally:
@@ -78,7 +80,11 @@ def make(context: Context) -> Summary:
     """Run all stages."""
     compile_ahead("process")
     seconds: dict[str, float] = {}
-    plan = make_plan(context, seconds)
+    return write(context, make_plan(context, seconds), seconds)
+
+
+def write(context: Context, plan: WritePlan, seconds: dict[str, float]) -> Summary:
+    """Run the stages from the first chunk on; ``seconds`` has the wall times of those before, and gets theirs."""
     if is_complete(context.directory):
         clear(context.directory)
     with timed(seconds, "write"):
@@ -95,6 +101,11 @@ def make_plan(context: Context, seconds: dict[str, float]) -> WritePlan:
     with timed(seconds, "scan"):
         surveyed = survey(context)
         scanned = scan(context, surveyed)
+    return decide_plan(context, surveyed, scanned, seconds)
+
+
+def decide_plan(context: Context, surveyed: Surveyed, scanned: Scanned, seconds: dict[str, float]) -> WritePlan:
+    """Run the stages between the last scan and the first chunk; ``seconds`` gets their wall times."""
     with timed(seconds, "compare"):
         compared = compare_cells(context, scanned)
     with timed(seconds, "decide"):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from scvae_data.store.files import sweep_temporaries
 
-__all__ = ["FileFolder", "WorkFolder"]
+__all__ = ["FileFolder", "ShardFolder", "WorkFolder"]
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,39 @@ class FileFolder:
 
 
 @dataclass(frozen=True)
+class ShardFolder:
+    """What the shards of a run leave for each other; without shards there is none."""
+
+    path: Path
+
+    def remove(self) -> None:
+        """Delete everything."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    @property
+    def begun(self) -> Path:
+        """How many shards there are, and the hash of the survey that all of them share."""
+        return self.path / "begun.json"
+
+    @property
+    def decided(self) -> Path:
+        """The chunks to write, once they are known."""
+        return self.path / "decided.json"
+
+    def survey(self, key: str) -> Path:
+        """The headers of some files, under the hash of what they were read from."""
+        return self.path / f"survey-{key}.json"
+
+    def scanned(self, number: int) -> Path:
+        """That a shard has scanned its files."""
+        return self.path / f"scanned-{number:04d}.json"
+
+    def lock(self, name: str) -> Path:
+        """Held by the process that runs one shard, or that saves the survey."""
+        return self.path / f"{name}.lock"
+
+
+@dataclass(frozen=True)
 class WorkFolder:
     """Where a run keeps what later stages, and a later try, need of it.
 
@@ -66,13 +99,20 @@ class WorkFolder:
 
     path: Path
 
+    @property
+    def folders(self) -> list[Path]:
+        """Folders that are there from the start."""
+        return [self.path / "maps", self.path / "scan", self.path / "chunks"]
+
     def make(self) -> None:
-        """Make the folders, and remove what an interrupted write left in them."""
+        """Make the folders."""
         self.make_survey()
-        folders = [self.path / "maps", self.path / "scan", self.path / "chunks"]
-        for folder in folders:
+        for folder in self.folders:
             folder.mkdir(parents=True, exist_ok=True)
-        for folder in (self.path, self.survey, self.tables, *folders):
+
+    def sweep(self) -> None:
+        """Remove what an interrupted write left; only for a folder that nobody else is writing to."""
+        for folder in (self.path, self.survey, self.tables, *self.folders):
             sweep_temporaries(folder)
 
     def make_survey(self) -> None:
@@ -88,6 +128,11 @@ class WorkFolder:
         """Whether an earlier run got as far as scanning a file: before that there is nothing to continue."""
         scans = self.path / "scan"
         return scans.is_dir() and any(scans.iterdir())
+
+    @property
+    def shards(self) -> ShardFolder:
+        """What shards leave for each other."""
+        return ShardFolder(self.path / "shards")
 
     @property
     def survey(self) -> Path:

@@ -21,6 +21,7 @@ __all__ = [
     "clear",
     "disk_faults",
     "held_directory",
+    "held_file",
     "is_complete",
     "prepare",
     "remove_strays",
@@ -73,6 +74,7 @@ def prepare(directory: Path, *, overwrite: bool, resume: bool) -> WorkFolder:
         for name in REPORTS:
             (directory / name).unlink(missing_ok=True)
     work.make()
+    work.sweep()
     sweep_temporaries(directory)
     return work
 
@@ -116,26 +118,46 @@ def disk_faults(directory: Path) -> Iterator[None]:
 
 
 @contextmanager
-def held_directory(directory: Path) -> Iterator[None]:
-    """Hold the directory against a second run; the system lets go when the process ends, however it ends.
+def held_directory(directory: Path, *, shared: bool = False) -> Iterator[None]:
+    """Hold the directory against a second run; shards hold it together.
 
     Raises
     ------
     ConfigError
-        Another run holds it.
+        Another run holds it, or it cannot be written.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        handle = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+        os.close(os.open(directory / ".lock", os.O_RDWR | os.O_CREAT, 0o666))
     except OSError as error:
         raise ConfigError(f"paths.processed_dir={directory} cannot be written: {error.strerror}") from error
+    refusal = f"{directory} is being written by another process.py; wait, or choose another paths.processed_dir"
+    with held_file(directory / ".lock", fcntl.LOCK_SH if shared else fcntl.LOCK_EX, refusal):
+        yield
+
+
+@contextmanager
+def held_file(path: Path, kind: int = fcntl.LOCK_EX, refusal: str = "") -> Iterator[None]:
+    """Hold a file, and wait for whoever holds it; the system lets go when the process ends, however it ends.
+
+    Parameters
+    ----------
+    kind
+        A lock of `fcntl.flock`.
+    refusal
+        What to say instead of waiting.
+
+    Raises
+    ------
+    ConfigError
+        The refusal.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, kind | (fcntl.LOCK_NB if refusal else 0))
         except BlockingIOError:
-            raise ConfigError(
-                f"{directory} is being written by another process.py; wait, or choose another paths.processed_dir"
-            ) from None
+            raise ConfigError(refusal) from None
         yield
     finally:
         os.close(handle)

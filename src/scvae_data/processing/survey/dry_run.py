@@ -186,6 +186,7 @@ def dry_run(
     """
     gene_files = read_gene_files(settings.genes)
     with folder_for_survey(directory, settings.input) as work:
+        engine.must_see(work.tables)
         if isinstance(settings.input, SimulatedInput):
             settings = replace(settings, input=replace(settings.input, directory=str(work.path / "simulated")))
         tables = work.tables

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -34,7 +34,7 @@ from scvae_data.processing.survey.obs_table import ObsTable, read_obs_table
 from scvae_data.processing.work import WorkFolder
 from scvae_data.wording import counted
 
-__all__ = ["Surveyed", "check_rules", "read_headers", "survey", "table_columns"]
+__all__ = ["Surveyed", "check_rules", "read_headers", "save_survey", "survey", "table_columns"]
 
 log = logging.getLogger(__name__)
 
@@ -75,8 +75,13 @@ class Surveyed:
         return len(self.files) + len(self.failed)
 
 
-def survey(context: Context) -> Surveyed:
+def survey(context: Context, save: Callable[[Context, Surveyed], None] | None = None) -> Surveyed:
     """Read all headers, and refuse what the inputs must not be together.
+
+    Parameters
+    ----------
+    save
+        Stores what the workers need of it; `save_survey` for None.
 
     Raises
     ------
@@ -89,9 +94,7 @@ def survey(context: Context) -> Surveyed:
     check_rules(surveyed, context.settings, context.work.tables)
     tell_notes(surveyed.files)
     tell_left_out(surveyed.left_out, context.settings.genes.species)
-    if surveyed.obs_table is not None:
-        surveyed.obs_table.save(context.work, surveyed.files)
-    save_universe(context.work, surveyed.universe)
+    (save or save_survey)(context, surveyed)
     if (wanted := context.gene_files.wanted) is None:
         return surveyed
     return replace(surveyed, listed=list_choice(resolve(wanted, surveyed.universe), wanted))
@@ -152,6 +155,13 @@ def tell_left_out(files: Sequence[InputFacts], wanted: str | None) -> None:
         log.warning(
             "genes.species=%s: %s of %s left out, e.g. %s", wanted, counted(len(names), "file"), species, names[0]
         )
+
+
+def save_survey(context: Context, surveyed: Surveyed) -> None:
+    """Store what the workers need: the genes, and what a table says of the cells of each file."""
+    if surveyed.obs_table is not None:
+        surveyed.obs_table.save(context.work, surveyed.files)
+    save_universe(context.work, surveyed.universe)
 
 
 def save_universe(work: WorkFolder, universe: Universe) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from scvae_data.store import (
 )
 from scvae_data.store.files import read_json, sha256_file, write_json
 
-__all__ = ["WriteJob", "write_chunks", "write_obs_of", "write_obs_of_chunks", "write_one"]
+__all__ = ["WriteJob", "write_chunks", "write_obs_of", "write_obs_of_chunks", "write_one", "write_tasks"]
 
 # Entries of a chunk that are in memory at once, 4 bytes each.
 PART_ENTRIES = 16_000_000
@@ -161,23 +161,34 @@ def save_obs(path: Path, obs: pd.DataFrame) -> None:
 def write_chunks(context: Context, plan: WritePlan, numbers: Sequence[int] | None = None) -> list[ChunkEntry]:
     """Write all chunks, or those of some numbers; their entries come back in order."""
     chosen = range(len(plan.decided.ranges)) if numbers is None else numbers
-    tasks = write_tasks(context, plan, write_one, chosen)
+    tasks = write_tasks(context, plan.decided.digest, plan.decided.ranges, write_one, chosen)
     return [ChunkEntry(**plain) for plain in context.collect("write", tasks, unit="chunk")]
 
 
 def write_obs_of_chunks(context: Context, plan: WritePlan) -> None:
     """Write nothing but the obs of all chunks, for the table of all cells."""
-    tasks = write_tasks(context, plan, write_obs_of, range(len(plan.decided.ranges)))
+    decided = plan.decided
+    tasks = write_tasks(context, decided.digest, decided.ranges, write_obs_of, range(len(decided.ranges)))
     context.collect("obs", tasks, unit="chunk")
 
 
-def write_tasks(context: Context, plan: WritePlan, function: Any, numbers: Sequence[int]) -> list[Task]:
-    """Return a call of the function for each chunk as a task."""
-    chunking, decided = context.settings.chunking, plan.decided
+def write_tasks(
+    context: Context, digest: str, ranges: Sequence[ChunkRange], function: Any, numbers: Iterable[int]
+) -> list[Task]:
+    """Return a call of the function for each chunk as a task.
+
+    Parameters
+    ----------
+    digest
+        Hash of the decision.
+    ranges
+        The cells of all chunks.
+    """
+    chunking = context.settings.chunking
     # Threads help where processes leave cores idle; the bytes do not depend on them.
     n_threads = 2 if context.engine.n_workers == 1 else 1
     job = WriteJob(
-        context.work, context.directory, decided.digest, chunking.codec, chunking.block_elements,
-        "hash" if chunking.order == "hash" else "key", n_threads, f"{decided.digest}:{chunking}",
+        context.work, context.directory, digest, chunking.codec, chunking.block_elements,
+        "hash" if chunking.order == "hash" else "key", n_threads, f"{digest}:{chunking}",
     )  # fmt: skip
-    return [Task(function, (job, number, decided.ranges[number])) for number in numbers]
+    return [Task(function, (job, number, ranges[number])) for number in numbers]

@@ -1,0 +1,246 @@
+"""Settings and the number of a shard in, its share of the work out; and all shards in, one dataset directory out.
+
+Shards are processes of their own, on one machine or many, which see the same
+folders and nothing else of each other: no server, no connection. All read
+the same survey, each scans its share of the files, one process decides over
+all of them, and each writes its share of the chunks. Whatever is done lies
+in the work folder under a key of what it depends on, so a shard that was
+killed is run again, and the bytes are those of a run without shards.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from scvae_data.errors import ConfigError, ScvaeDataError
+from scvae_data.processing import pipeline
+from scvae_data.processing.decide.stage import WritePlan
+from scvae_data.processing.engine.base import Engine
+from scvae_data.processing.engine.task import Failure, stop_without_room
+from scvae_data.processing.facts import FailedFile
+from scvae_data.processing.genes.wanted import read_gene_files
+from scvae_data.processing.run.context import Context, Record
+from scvae_data.processing.run.directory import (
+    WORK_FOLDER,
+    disk_faults,
+    held_directory,
+    held_file,
+    is_complete,
+    prepare,
+)
+from scvae_data.processing.run.losses import failure_table, warn_of_fractions
+from scvae_data.processing.run.summary import Summary
+from scvae_data.processing.scan.stage import scan, scan_tasks
+from scvae_data.processing.settings.run import Settings
+from scvae_data.processing.settings.shard import Shard
+from scvae_data.processing.sort.gather import ChunkRange
+from scvae_data.processing.survey.shared import SharedSurvey
+from scvae_data.processing.survey.stage import Surveyed, save_survey, survey
+from scvae_data.processing.work import WorkFolder
+from scvae_data.processing.write.chunks import write_one, write_tasks
+from scvae_data.progress import progress
+from scvae_data.store.files import expecting, read_json, write_json
+from scvae_data.system.jit import compile_ahead
+from scvae_data.wording import counted
+
+__all__ = ["decide_for_shards", "merge", "run_shard"]
+
+RANGE = ("low", "high", "first_row")
+log = logging.getLogger(__name__)
+
+
+def run_shard(settings: Settings, engine: Engine, directory: Path, shard: Shard) -> str:
+    """Scan a shard's share of the files; once the chunks are decided, write its share of them.
+
+    Returns
+    -------
+    What was done, and what is next.
+
+    Raises
+    ------
+    ScvaeDataError
+        What stopped it, in one line.
+    """
+    if is_complete(directory):
+        raise ConfigError(f"{directory} already holds a dataset; choose another paths.processed_dir for shard={shard}")
+    warn_of_fractions(settings.qc)
+    gene_files = read_gene_files(settings.genes)
+    with held_directory(directory, shared=True), disk_faults(directory):
+        work = WorkFolder(directory / WORK_FOLDER)
+        work.make()
+        work.shards.path.mkdir(exist_ok=True)
+        context = Context(settings, engine, directory, work, gene_files, Record())
+        taken = f"shard={shard} of {directory} is being run by another process; wait for it, or give another number"
+        engine.must_see(work.path)
+        with held_file(work.shards.lock(f"{shard.number:04d}"), refusal=taken):
+            try:
+                return do_share(context, shard)
+            finally:
+                engine.close()
+
+
+def merge(settings: Settings, engine: Engine, directory: Path, *, record: Record | None = None) -> Summary:
+    """Decide over the scans of all shards, and make of them the directory that one run would have made.
+
+    Chunks are written that no shard has written yet.
+
+    Parameters
+    ----------
+    record
+        How the run was asked for, kept beside the chunks.
+
+    Raises
+    ------
+    ScvaeDataError
+        What stopped it, in one line: a shard is missing.
+    """
+    if is_complete(directory):
+        return pipeline.run(settings, engine, directory, resume=True, record=record)
+    with merging(settings, engine, directory, record) as context:
+        seconds: dict[str, float] = {}
+        return pipeline.write(context, decide_over_all(context, seconds), seconds)
+
+
+def decide_for_shards(settings: Settings, engine: Engine, directory: Path) -> str:
+    """Decide over the scans of all shards, and leave the chunks to them; what is next comes back.
+
+    Raises
+    ------
+    ScvaeDataError
+        As :func:`merge`.
+    """
+    if is_complete(directory):
+        raise ConfigError(f"{directory} already holds a dataset; there is nothing to decide")
+    with merging(settings, engine, directory) as context:
+        decided = decide_over_all(context, {}).decided
+        ranges = [asdict(one) for one in decided.ranges]
+        columns = {name: [one[name] for one in ranges] for name in RANGE}
+        write_json(context.work.shards.decided, {"digest": decided.digest} | columns)
+        return f"decided {counted(len(ranges), 'chunk')}; run all shards again to write them, then merge=true"
+
+
+@contextmanager
+def merging(settings: Settings, engine: Engine, directory: Path, record: Record | None = None) -> Iterator[Context]:
+    """Hold a directory in which all shards have scanned."""
+    gene_files = read_gene_files(settings.genes)
+    with held_directory(directory), disk_faults(directory):
+        work = prepare(directory, overwrite=False, resume=True)
+        check_all_scanned(directory, work)
+        engine.must_see(work.path)
+        try:
+            yield Context(settings, engine, directory, work, gene_files, record or Record())
+        finally:
+            engine.close()
+
+
+def do_share(context: Context, shard: Shard) -> str:
+    """Do what there is to do for a shard."""
+    compile_ahead("process")
+    surveyed = shared_survey(context, shard)
+    if context.work.shards.decided.exists():
+        return write_share(context, shard)
+    return scan_share(context, surveyed, shard)
+
+
+def shared_survey(context: Context, shard: Shard) -> Surveyed:
+    """Read all headers, as far as no other shard has."""
+    sharing = SharedSurvey(context.engine, context.work.shards, shard)
+    return survey(replace(context, engine=sharing), partial(save_once, shard=shard))
+
+
+def save_once(context: Context, surveyed: Surveyed, shard: Shard) -> None:
+    """Save the survey where no shard has; others may be reading what is saved.
+
+    Raises
+    ------
+    ConfigError
+        The survey, the settings or the number of shards are not those of the first shard.
+    """
+    shards = context.work.shards
+    parts = [context.processing_id(surveyed.files), *sorted(surveyed.universe.meanings().items())]
+    begun = {"of": shard.of, "survey": hashlib.sha256(repr(parts).encode()).hexdigest()}
+    with held_file(shards.lock("survey")):
+        if not shards.begun.exists():
+            save_survey(context, surveyed)
+            write_json(shards.begun, begun)
+            return
+        if (first := read_json(shards.begun)) == begun:
+            return
+    what = "other inputs or settings" if first["of"] == shard.of else f"{shard.of} shards instead of {first['of']}"
+    raise ConfigError(
+        f"{context.directory} was begun with {what}; give those, or, once no shard runs, `rm -r {shards.path}` and run "
+        "all shards again: scans that are the same are kept"
+    )
+
+
+def scan_share(context: Context, surveyed: Surveyed, shard: Shard) -> str:
+    """Scan a shard's files. Those that fail are told; the merge tries them again, and decides what that means."""
+    share = shard.share(len(surveyed.files))
+    every = scan_tasks(context, surveyed)
+    tasks = [every[number] for number in share]
+    failed = []
+    for position, outcome in progress(context.engine.run(tasks), total=len(tasks), desc="scan"):
+        stop_without_room(outcome)
+        if isinstance(outcome, Failure):
+            failed.append(FailedFile.of(surveyed.files[share[position]].source_file, "scan", outcome))
+    if failed:
+        log.warning("%s failed:\n%s", counted(len(failed), "file"), failure_table(failed))
+    write_json(context.work.shards.scanned(shard.number), {"n_files": len(tasks), "n_failed": len(failed)})
+    lost = f", of which {len(failed):,} failed" if failed else ""
+    return (
+        f"shard {shard}: scanned {len(tasks):,} of {counted(len(surveyed.files), 'file')}{lost}; once all shards have: "
+        "merge=true, or merge=decide and then all shards again, to write their chunks"
+    )
+
+
+def n_shards(work: WorkFolder) -> int:
+    """Return how many shards there are."""
+    return int(read_json(work.shards.begun)["of"])
+
+
+def check_all_scanned(directory: Path, work: WorkFolder) -> None:
+    """Refuse to decide without the scans of all shards.
+
+    Raises
+    ------
+    ScvaeDataError
+        Names those that are missing.
+    """
+    if not work.shards.begun.exists():
+        raise ConfigError(f"{directory}: no shard has begun; run process.py with shard=1/N to shard=N/N first")
+    of = n_shards(work)
+    if missing := [number for number in range(1, of + 1) if not work.shards.scanned(number).exists()]:
+        named = ", ".join(f"{number}/{of}" for number in missing[:10]) + (", …" if len(missing) > 10 else "")
+        raise ScvaeDataError(
+            f"{directory}: {len(missing)} of {of} shards have not scanned their files: {named}; run shard={missing[0]}/"
+            f"{of} again, then merge"
+        )
+
+
+def decide_over_all(context: Context, seconds: dict[str, float]) -> WritePlan:
+    """Read what shards have found, try again what failed, and decide; ``seconds`` gets the wall times."""
+    compile_ahead("process")
+    with pipeline.timed(seconds, "scan"):
+        surveyed = shared_survey(context, Shard(1, n_shards(context.work)))
+        scanned = scan(context, surveyed)
+    return pipeline.decide_plan(context, surveyed, scanned, seconds)
+
+
+def write_share(context: Context, shard: Shard) -> str:
+    """Write a shard's chunks; those that stand already are left alone."""
+    path = context.work.shards.decided
+    decided = read_json(path)
+    with expecting(path):
+        columns: Sequence[Any] = [decided[name] for name in RANGE]
+        ranges = [ChunkRange(*values) for values in zip(*columns, strict=True)]
+        digest = str(decided["digest"])
+    share = shard.share(len(ranges))
+    context.collect("write", write_tasks(context, digest, ranges, write_one, share), unit="chunk")
+    return f"shard {shard}: wrote {len(share):,} of {counted(len(ranges), 'chunk')}; once all shards have: merge=true"
