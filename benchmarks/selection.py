@@ -52,7 +52,7 @@ def make_data(root: Path, n_cells: int, n_genes: int, chunk_size: int) -> dict[s
 def chosen(index: DatasetIndex, choice: str, share: float) -> np.ndarray:
     """Mask of about ``share`` of the cells."""
     if choice == "split":
-        return index.obs_reader.read(["split_hash"])["split_hash"].to_numpy() < share * 2**32
+        return index.obs(["split_hash"])["split_hash"].to_numpy() < share * 2**32
     if choice == "random":
         rank = np.random.default_rng(0).permutation(index.n_obs)
     else:
@@ -64,7 +64,7 @@ def chosen(index: DatasetIndex, choice: str, share: float) -> np.ndarray:
 def bytes_read(index: DatasetIndex, mask: np.ndarray | None) -> int:
     """Bytes of the chunk files that are read for the cells of a mask, None for all; tables and row starts included."""
     source = RowGroupSource(to_row_groups(mask, index.first_rows), index.reader)
-    for block in range(len(source.blocks)):
+    for block in range(len(source.row_groups)):
         source.start(block, run_now, 1).result()
     return source.bytes_read
 

@@ -24,7 +24,7 @@ def test_help_names_every_command(
 ) -> None:
     run(monkeypatch, *arguments)
     printed = capsys.readouterr().out
-    commands = ("process", "train", "info", "diversity", "verify", "why", "compile")
+    commands = ("process", "train", "info", "diversity", "verify", "why", "upgrade", "compile")
     assert all(f"  {command} " in printed for command in commands)
 
 
@@ -57,13 +57,21 @@ def test_mistakes(
 def test_a_command_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SystemExit) as caught:
         run(monkeypatch, "proces")
-    message = "error: 'proces' is not a command; there are process, train, info, diversity, verify, why, compile"
+    message = (
+        "error: 'proces' is not a command; there are process, train, info, diversity, verify, why, upgrade, compile"
+    )
     assert caught.value.code == message
 
 
 @pytest.mark.parametrize(
     ("command", "words"),
-    [("info", "holds"), ("diversity", "random order"), ("verify", "--against SOURCE"), ("why", "BARCODE")],
+    [
+        ("info", "holds"),
+        ("diversity", "random order"),
+        ("verify", "--against SOURCE"),
+        ("why", "BARCODE"),
+        ("upgrade", "present version"),
+    ],
 )
 def test_every_command_has_help(
     command: str, words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

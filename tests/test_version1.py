@@ -18,6 +18,7 @@ from tests.support import recordings
 
 from scvae_data import ChunkedDataset, cli, open_index
 from scvae_data.config import conf_dir
+from scvae_data.store.upgrade import upgrade
 from scvae_data.training.run import train
 
 VERSION1 = recordings.VERSION1
@@ -95,14 +96,18 @@ def test_it_trains(name: str, tmp_path: Path) -> None:
     assert np.isfinite(train(cfg)["val/loss"])
 
 
-def test_damaged_files_are_made_again_with_the_same_bytes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("upgraded", [False, True])
+def test_damaged_files_are_made_again_with_the_same_bytes(upgraded: bool, tmp_path: Path) -> None:
     if others := recordings.other_versions(recordings.read_record()):
         pytest.skip(f"other versions (recorded) make other bytes: {others}")
     copy = shutil.copytree(VERSION1 / "lz4", tmp_path / "lz4")
-    for name in ("chunk_0001.h5", "obs.parquet"):
+    if upgraded:
+        upgrade(copy)
+    whole = {path.name: path.read_bytes() for path in copy.iterdir()}
+    for name in ("chunk_0001.h5", "obs.parquet", *(("rows.bin", "gene_sets.bin") if upgraded else ())):
         (copy / name).unlink()
     command = json.loads((copy / "processing_config.json").read_text())["command"]["overrides"]
     assert {"paths.processed_dir=lz4", "paths.data_dir=data"} <= set(command)
     recordings.process(*command, "resume=true", folder=tmp_path)
-    for path in (VERSION1 / "lz4").iterdir():
-        assert (copy / path.name).read_bytes() == path.read_bytes(), path.name
+    for name, content in whole.items():
+        assert (copy / name).read_bytes() == content, name

@@ -26,6 +26,7 @@ usage: scvae-data COMMAND …
   diversity DIR           how mixed the batches would be, by obs column, against a random order
   verify DIR              whether every file is what was written (--deep, --against SOURCE …)
   why DIR SRX BARCODE     where a cell of an experiment is, or which rule dropped it
+  upgrade DIR             bring a directory into the present version of the format, without touching its chunks
   compile                 compile ahead what the first runs of process and train would (make setup does it)
   --version               the version of this package
 
@@ -107,6 +108,20 @@ def _verify(arguments: Sequence[str]) -> None:
     sys.exit(verify.main(arguments))
 
 
+def _upgrade(arguments: Sequence[str]) -> None:
+    parser = Parser(
+        "upgrade", "Write what the present version of the format has beside the chunks; they stay as they are."
+    )
+    _add_directory(parser)
+    options = parser.parse_args(arguments)
+    from scvae_data.commands.upgrade import upgrade_directory
+
+    try:
+        print(upgrade_directory(options.directory))
+    except ScvaeDataError as error:
+        sys.exit(f"error: {error}")
+
+
 def _compile(arguments: Sequence[str]) -> None:
     from scvae_data.commands import compile as command
 
@@ -161,6 +176,7 @@ _COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "diversity": _diversity,
     "verify": _verify,
     "why": _why,
+    "upgrade": _upgrade,
     "compile": _compile,
 }
 

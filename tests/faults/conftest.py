@@ -24,6 +24,7 @@ from scvae_data.processing.settings.qc import QcRules
 
 T = TypeVar("T")
 
+TABLES = ("obs.parquet", "rows.bin", "gene_sets.bin")
 LONG = bool(os.environ.get("SCVAE_DATA_FAULTS"))
 SETTINGS: dict[str, Any] = {
     "qc": QcRules(min_genes=2, min_counts=None, max_pct_counts_mt=None, percent_top=[2]),
@@ -43,9 +44,7 @@ def sample(items: Sequence[T], n: int) -> list[T]:
 def content(directory: Path) -> dict[str, bytes]:
     """What two runs must have in common."""
     names = [path.name for path in directory.glob("chunk_0*.h5")]
-    return {
-        name: (directory / name).read_bytes() for name in [*names, "obs.parquet", "gene_list.json", "chunk_index.json"]
-    }
+    return {name: (directory / name).read_bytes() for name in [*names, *TABLES, "gene_list.json", "chunk_index.json"]}
 
 
 @pytest.fixture(scope="session")

@@ -88,7 +88,7 @@ def test_nothing_wrong_passes(kind: str, n: int, whole: Path, tmp_path: Path, re
     shutil.copytree(whole, directory)
     expected, originals = served(directory), {path.name: path.read_bytes() for path in whole.glob("*.*") if path.suffix}
     places = list(areas(directory).items())
-    assert len(originals) == 14
+    assert len(originals) == 16
     assert {name for _, (name, _) in places} == set(originals)
     rng = np.random.default_rng(n)
     refused, unharmed = Counter[str](), Counter[str]()
@@ -107,7 +107,15 @@ def test_nothing_wrong_passes(kind: str, n: int, whole: Path, tmp_path: Path, re
         (directory / name).write_bytes(originals[name])
     assert same(served(directory), expected)
     # What loading reads is refused wherever it is damaged.
-    assert not {"block table", "indptr", "indices", "data", "gene_list.json", "chunk_index.json"} & set(unharmed)
+    assert not {
+        "block table",
+        "indptr",
+        "indices",
+        "data",
+        "gene_list.json",
+        "gene_sets.bin",
+        "chunk_index.json",
+    } & set(unharmed)
     record.append(
         f"{n} times {kind}, over {len(places)} areas of {len(originals)} files: 0 passed by verify, 0 wrong values "
         f"loaded ({refused.total()} refused, {unharmed.total()} in bytes that loading does not use: "

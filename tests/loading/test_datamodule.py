@@ -285,9 +285,9 @@ def test_a_newer_format_is_refused(tmp_path: Path) -> None:
     path, _, _ = make_dataset(tmp_path / "data")
     file = path / "chunk_index.json"
     content = json.loads(file.read_text())
-    content["format_version"] = 2
+    content["format_version"] = 3
     file.write_text(json.dumps(content))
-    with pytest.raises(FormatVersionError, match="version 2"):
+    with pytest.raises(FormatVersionError, match="version 3"):
         module_of(path)
 
 

@@ -67,7 +67,7 @@ def test_a_budget_that_does_not_suffice_is_refused_with_what_would() -> None:
 def test_row_groups_are_weighed_by_the_index(hashed: Directory) -> None:
     index = open_index(hashed.path)
     sizes = group_sizes(index, to_row_groups(None, index.first_rows))
-    assert sum(sizes) == 4 * np.count_nonzero(hashed.counts) + 8 * 300
+    assert sum(sizes) == 4 * np.count_nonzero(hashed.counts) + 24 * 300
     assert list(sizes) == sorted(sizes, reverse=True)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from tests.loading.conftest import Directory
+from tests.support.datasets import make_dataset
 
 from scvae_data import ChunkedDataModule, ConfigError
 from scvae_data.loading import workers
@@ -107,14 +108,15 @@ def test_closing_frees_descriptors_and_memory(hashed: Directory, start: str) -> 
     assert held() == before
 
 
-def test_per_cell_facts_do_not_travel_with_each_spawned_worker(hashed: Directory) -> None:
-    share = loader_of(hashed).spec.for_worker(2)
-    enclosed = workers.Enclosed(share)
-    facts = enclosed.open().form.facts
-    np.testing.assert_array_equal(facts.size_factor, share.form.facts.size_factor)
-    n_bytes = facts.size_factor.nbytes + facts.gene_set.nbytes
-    assert enclosed._memory.n_bytes > n_bytes
-    assert facts.size_factor.tobytes() not in enclosed._pickled
+def test_what_a_worker_is_sent_does_not_grow_with_the_cells(tmp_path: Path) -> None:
+    sizes = []
+    for n_obs in (40, 400):
+        path, _, _ = make_dataset(tmp_path / str(n_obs), n_obs=n_obs, chunk_size=n_obs // 4)
+        module = ChunkedDataModule(path, batch_size=4)
+        module.setup()
+        enclosed = workers.Enclosed(module.train_dataloader().spec.for_worker(2))
+        sizes.append(len(enclosed._pickled) + enclosed._memory.n_bytes)
+    assert sizes[1] < sizes[0] + 100
 
 
 def pin(tensor: torch.Tensor) -> torch.Tensor:

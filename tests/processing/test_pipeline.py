@@ -77,7 +77,7 @@ def test_measured_genes_are_told_from_zeros(two_files: list[Path], process: Proc
     obs = index.obs(["SRX_accession", "gene_set"])
     for accession, genes in (("SRX1", "ABC"), ("SRX2", "BCD")):
         (code,) = set(obs.loc[obs["SRX_accession"] == accession, "gene_set"])
-        assert "".join(index.genes.names[index.genes.gene_sets[code]]) == genes
+        assert "".join(index.genes.names[index.gene_sets.masks(code)]) == genes
 
 
 def test_cells_lie_in_hash_order(two_files: list[Path], process: Process, tmp_path: Path) -> None:

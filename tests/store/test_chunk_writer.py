@@ -176,7 +176,7 @@ def test_bytes_do_not_depend_on_process_time_place_or_plugin(tmp_path):
         # Started one after the other, seconds apart: a time stamp in a file would differ.
         printed.append(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout)
     assert printed[0] == printed[1]
-    assert len(printed[0].splitlines()) == 3 * (3 + 3)
+    assert len(printed[0].splitlines()) == 3 * (3 + 5)
 
 
 def test_hdf5_stores_the_declared_types_and_filters(tmp_path):

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import scipy.sparse as sp
 from tests.support.datasets import make_dataset, positional_counts
+from tests.support.recordings import VERSION1
 
 CODECS = ["gzip", "lz4", "none"]
 
@@ -32,7 +34,7 @@ def read_json_file(path: Path) -> dict:
 def read_index(directory: Path) -> dict:
     index = read_json_file(directory / "chunk_index.json")
     assert index["format"] == "scvae-data"
-    assert index["format_version"] == 1
+    assert index["format_version"] in (1, 2)
     return index
 
 
@@ -107,12 +109,49 @@ def read_rows_without_hdf5(directory: Path, index: dict, chunk: dict, start: int
 
 def read_genes(directory: Path) -> tuple[dict, np.ndarray]:
     content = read_json_file(directory / "gene_list.json")
+    index = read_index(directory)
     columns = [content["genes"][name] for name in ("name", "id", "symbol")]
     text = json.dumps(columns, ensure_ascii=True, separators=(",", ":"))
     assert hashlib.sha256(text.encode()).hexdigest() == content["hash"]
-    packed = [np.frombuffer(base64.b64decode(mask), np.uint8) for mask in content["gene_sets"]]
+    if index["format_version"] == 1:
+        packed = [np.frombuffer(base64.b64decode(mask), np.uint8) for mask in content["gene_sets"]]
+    else:
+        n_bytes = (content["n_vars"] + 7) // 8
+        masks = b"".join((directory / generation["gene_sets"]).read_bytes() for generation in index["generations"])
+        packed = [np.frombuffer(masks, np.uint8, n_bytes, first) for first in range(0, len(masks), n_bytes)]
     bits = [[mask[j // 8] >> (j % 8) & 1 for j in range(content["n_vars"])] for mask in packed]
     return content, np.array(bits, dtype=bool)
+
+
+def read_row_table(directory: Path, index: dict, number: int) -> list[dict[str, np.ndarray]]:
+    """Columns of each chunk of a generation: codes, where the number of categories is a missing value, and numbers."""
+    generation = index["generations"][number]
+    facts, types = index["files"][generation["rows"]], generation["row_columns"]
+    content = (directory / generation["rows"]).read_bytes()
+    tail = content[-facts["tail_bytes"] :]
+    assert zlib.crc32(tail) == facts["tail_crc32"]
+    numbers = np.frombuffer(tail, "<u4")
+    bounds, crc32 = np.split(numbers, [101 * generation["n_chunks"]])
+    bounds, crc32 = bounds.reshape(-1, 101), crc32.reshape(-1, len(types))
+    before = sum(item["n_chunks"] for item in index["generations"][:number])
+    chunks, offset = [], 0
+    for chunk_id in range(generation["n_chunks"]):
+        n_obs, columns = index["chunks"]["n_obs"][before + chunk_id], {}
+        for place, (name, kind) in enumerate(types.items()):
+            stored = content[offset : offset + n_obs * np.dtype(kind).itemsize]
+            offset += len(stored)
+            assert zlib.crc32(stored) == crc32[chunk_id, place]
+            values = np.frombuffer(stored, np.dtype(kind).newbyteorder("<"))
+            categories = index["obs_columns"][name].get("categories")
+            if categories is not None:
+                values = np.where(values == np.iinfo(kind).max, len(categories), values.astype(np.int64))
+            columns[name] = values
+        shares = np.array([round(step / 100 * 2**32) for step in range(101)])
+        below = columns["split_hash"].astype(np.int64)[:, None] < shares
+        assert below.sum(axis=0).tolist() == bounds[chunk_id].tolist()
+        chunks.append(columns)
+    assert offset == len(content) - len(tail)
+    return chunks
 
 
 # --- the tests -----------------------------------------------------------------------------------
@@ -176,6 +215,31 @@ def test_checksums_of_the_obs_table(tmp_path):
         chunk = metadata.row_group(group).column(column)
         first = chunk.dictionary_page_offset if chunk.has_dictionary_page else chunk.data_page_offset
         assert zlib.crc32(content[first : first + chunk.total_compressed_size]) == table[group, column]
+
+
+def test_the_row_table_has_the_columns_of_fixed_width(tmp_path):
+    directory, _, obs = make_dataset(tmp_path / "data")
+    index = read_index(directory)
+    chunks = read_row_table(directory, index, 0)
+    wanted = [name for name in obs if obs[name].dtype != object]
+    assert list(index["generations"][0]["row_columns"]) == wanted
+    for name in wanted:
+        found = np.concatenate([columns[name] for columns in chunks])
+        if isinstance(obs[name].dtype, pd.CategoricalDtype):
+            categories = index["obs_columns"][name]["categories"]
+            values = [None if code == len(categories) else categories[code] for code in found.tolist()]
+            assert values == obs[name].astype(object).where(obs[name].notna(), None).tolist()
+        else:
+            assert np.array_equal(found, obs[name].to_numpy(), equal_nan=found.dtype.kind == "f")
+
+
+def test_version_1_has_gene_sets_among_the_genes_and_one_obs_table():
+    for name in ("gzip", "lz4"):
+        directory = VERSION1 / name
+        index = read_index(directory)
+        content, sets = read_genes(directory)
+        assert "generations" not in index and set(index["files"]) == {"gene_list.json", "obs.parquet"}
+        assert content["format_version"] == 1 and sets.shape[1] == index["n_vars"]
 
 
 def test_block_table_dataset_is_where_the_index_says(tmp_path):

@@ -38,6 +38,7 @@ def use(directory: Path) -> None:
         index.reader(number).read_rows(0, index.chunks[number].n_obs)
     assert len(obs) == index.n_obs
     assert len(index.genes.names) == index.n_vars
+    assert len(index.gene_sets) == 1
 
 
 def set_key(*path: Any, to: Any) -> Callable[[dict[str, Any]], None]:
@@ -98,6 +99,12 @@ CHANGES = {
     "no columns": set_key("obs_columns", to=None),
     "columns for chunks": set_key("chunks", to=[1, 2, 3]),
     "a tail of everything": set_key("files", "obs.parquet", "tail_bytes", to=HUGE),
+    "a row table of everything": set_key("files", "rows.bin", "bytes", to=HUGE),
+    "a row table without a tail": set_key("files", "rows.bin", "tail_bytes", to=0),
+    "a row table that is another file": set_key("generations", 0, "rows", to="obs.parquet"),
+    "a row table upwards": set_key("generations", 0, "rows", to="../rows.bin"),
+    "codes that are fractions": set_key("generations", 0, "row_columns", "cell_type", to="float32"),
+    "a generation of more chunks than there are": set_key("generations", 0, "n_chunks", to=HUGE),
 }
 
 
@@ -144,7 +151,9 @@ def test_json_larger_than_any_is_not_parsed(directory: Path) -> None:
         open_index(directory)
 
 
-@pytest.mark.parametrize("name", [INDEX_FILE, "gene_list.json", "obs.parquet", "chunk_0001.h5"])
+@pytest.mark.parametrize(
+    "name", [INDEX_FILE, "gene_list.json", "obs.parquet", "rows.bin", "gene_sets.bin", "chunk_0001.h5"]
+)
 @pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
 def test_only_ordinary_files_are_read(name: str, kind: str, directory: Path, tmp_path: Path) -> None:
     secret = tmp_path / "secret"

@@ -18,6 +18,7 @@ from scvae_data.errors import (
 )
 from scvae_data.store import INDEX_FILE, chunk_file_name, open_index, write_index
 from scvae_data.store.files import encode_json
+from scvae_data.store.row_table import n_bytes_of, tail_bytes_of
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +88,7 @@ def test_codes_and_rows(index, dataset):
         codes = obs[column].cat.codes.to_numpy(copy=True)
         codes[codes < 0] = len(obs[column].cat.categories)
         assert index.codes(column).tolist() == codes.tolist()
-    assert not index.codes("cell_type").flags.writeable
+    assert np.concatenate([index.codes("cell_type", k) for k in range(4)]).tolist() == index.codes("cell_type").tolist()
     assert index.rows(["SRX3", "SRX1"]).tolist() == np.flatnonzero(obs["SRX_accession"] != "SRX2").tolist()
     assert index.rows([]).size == 0
 
@@ -131,8 +132,8 @@ def test_missing_and_unfinished(tmp_path):
 
 
 def test_a_newer_version_is_refused_by_name(dataset, tmp_path):
-    (tmp_path / INDEX_FILE).write_text(json.dumps(content_of(dataset[0]) | {"format_version": 2}))
-    with pytest.raises(FormatVersionError, match="has format version 2, this scvae-data reads up to 1; upgrade"):
+    (tmp_path / INDEX_FILE).write_text(json.dumps(content_of(dataset[0]) | {"format_version": 3}))
+    with pytest.raises(FormatVersionError, match="has format version 3, this scvae-data reads up to 2; upgrade"):
         open_index(tmp_path)
 
 
@@ -179,6 +180,11 @@ WRONG = {
     ("block_elements",): [0, "64"],
     ("chunk_size",): [0],
     ("obs_columns",): [..., [], {"a": 3}, {"a": {}}, {"a": {"dtype": "categorical", "categories": [1]}}],
+    ("generations",): [..., [], {}, [{}], [{"n_chunks": 4, "obs": "obs.parquet"}]],
+    ("generations", 0, "n_chunks"): [3, "4", True],
+    ("generations", 0, "obs"): ["../obs.parquet", "rows.bin", "other.parquet", 1],
+    ("generations", 0, "row_columns"): [{}, [], {"split_hash": "uint32"}],
+    ("generations", 0, "row_columns", "cell_type"): ["int32", "float64", "object", "uint16"],
     ("files",): [..., {}, {"../gene_list.json": {"bytes": 1, "sha256": "0" * 64}}],
     ("chunks",): [..., [], {}],
     ("chunks", "file"): [..., ["a"], ["../a", "b", "c", "d"], ["/a", "b", "c", "d"], ["a", "a", "b", "c"], "abcd"],
@@ -193,7 +199,7 @@ WRONG = {
 
 @pytest.mark.parametrize(
     ("keys", "value"),
-    [pytest.param(keys, value, id=f"{'.'.join(keys)}={value}") for keys in WRONG for value in WRONG[keys]],
+    [pytest.param(keys, value, id=f"{'.'.join(map(str, keys))}={value}") for keys in WRONG for value in WRONG[keys]],
 )
 def test_malformed_with_a_valid_checksum_is_one_line(dataset, tmp_path, keys, value):
     content = changed(content_of(dataset[0]), keys, value)
@@ -224,6 +230,12 @@ def test_genes_of_another_directory(dataset, tmp_path):
 def test_ten_thousand_chunks_stay_small(index, tmp_path):
     part = index.chunks[0]
     chunks = tuple(replace(part, file=chunk_file_name(k), first_row=k * 30) for k in range(10_000))
-    write_index(tmp_path, replace(index, chunks=chunks, n_obs=300_000, nnz=10_000 * part.nnz))
+    (generation,) = index.generations
+    rows = generation.rows
+    n_bytes, tail = n_bytes_of(generation.row_columns, 300_000, 10_000), tail_bytes_of(generation.row_columns, 10_000)
+    files = {**index.files, rows: replace(index.files[rows], bytes=n_bytes, tail_bytes=tail)}
+    generations = (replace(generation, n_chunks=10_000),)
+    facts = {"n_obs": 300_000, "nnz": 10_000 * part.nnz, "files": files, "generations": generations}
+    write_index(tmp_path, replace(index, chunks=chunks, **facts))
     assert (tmp_path / INDEX_FILE).stat().st_size < 2_000_000
     assert open_index(tmp_path).locate(299_999)[0] == 9_999

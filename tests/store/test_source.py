@@ -12,7 +12,6 @@ from tests.support.held_bytes import HeldFiles, flipped, held
 
 from scvae_data.errors import DamagedFileError
 from scvae_data.loading.batch.assemble import Form
-from scvae_data.loading.dataset import read_row_facts
 from scvae_data.loading.loader import BatchLoader
 from scvae_data.loading.plan.epoch import Plan
 from scvae_data.loading.select.rows import to_row_groups
@@ -24,7 +23,7 @@ from scvae_data.store.source import ListedFile, LocalFile
 def batches(index: DatasetIndex, num_workers: int = 0) -> list[dict]:
     row_groups = to_row_groups(None, index.first_rows)
     plan = Plan(tuple(group.n_rows for group in row_groups), batch_size=16, seed=1, window=2)
-    form = Form(index, read_row_facts(index, ["cell_type"]), normalized=True, counts=True)
+    form = Form(index, ("cell_type",), normalized=True, counts=True)
     loader = BatchLoader(StreamSpec(form, row_groups, plan, 2, None, 2), num_workers, "spawn" if num_workers else None)
     made = list(loader)
     loader.close()
@@ -61,14 +60,17 @@ def test_workers_have_it_too(tmp_path: Path) -> None:
 
 def test_a_flipped_bit_is_found(tmp_path: Path) -> None:
     index = held(open_index(make_dataset(tmp_path / "data")[0]))
-    chunk, obs = index.chunks[1], index.files["obs.parquet"]
+    chunk = index.chunks[1]
     first_block = int(index.reader(1)._load()[0]["data"].offset[0])
     for place in (chunk.blocks_offset, first_block):
         with pytest.raises(DamagedFileError, match=rf"{chunk.file}: .*checksum"):
             flipped(index, chunk.file, place).reader(1).read_rows(0, 30)
-    for place in (20, obs.bytes - 20):
-        with pytest.raises(DamagedFileError, match=r"obs\.parquet: .*checksum"):
-            flipped(index, "obs.parquet", place).obs()
+    for name in ("obs.parquet", "rows.bin"):
+        for place in (20, index.files[name].bytes - 20):
+            with pytest.raises(DamagedFileError, match=rf"{name}: .*checksum"):
+                flipped(index, name, place).obs()
+    with pytest.raises(DamagedFileError, match=r"gene_sets\.bin: .*checksum"):
+        flipped(index, "gene_sets.bin", 0).gene_sets  # noqa: B018
 
 
 def test_what_is_absent_or_of_another_size_is_refused(tmp_path: Path) -> None:

@@ -14,14 +14,14 @@ from tests.support.datasets import make_dataset
 
 from scvae_data.store import DatasetIndex, open_index
 from scvae_data.store.index_json import write_index
-from scvae_data.store.verify import chunk_fault, file_fault, listed, obs_fault, piecewise
+from scvae_data.store.verify import chunk_fault, file_fault, listed, piecewise, table_faults
 
 
 def test_a_sound_directory(tmp_path: Path) -> None:
     index = open_index(make_dataset(tmp_path / "data")[0])
-    assert [file_fault(index.path / name, *facts) for name, facts in listed(index).items()] == [None] * 6
+    assert [file_fault(index.path / name, *facts) for name, facts in listed(index).items()] == [None] * 8
     assert [chunk_fault(index, number) for number in range(4)] == [None] * 4
-    assert obs_fault(index) is None
+    assert table_faults(index) == {"obs.parquet": None, "rows.bin": None}
 
 
 def test_pieces_are_all_rows_in_order(tmp_path: Path) -> None:
@@ -62,9 +62,9 @@ def claiming(path: Path, column: str, value: Any) -> DatasetIndex:
 @pytest.mark.parametrize(
     ("column", "value", "fault"),
     [
-        ("size_factor", 3.5, "which obs.parquet contradicts (cell cell00007)"),
-        ("total_counts", 1, "which obs.parquet contradicts (cell cell00007)"),
-        ("gene_set", 1, "obs.parquet names a gene set that gene_list.json does not have"),
+        ("size_factor", 3.5, "which obs contradicts (cell cell00007)"),
+        ("total_counts", 1, "which obs contradicts (cell cell00007)"),
+        ("gene_set", 1, "obs names a gene set that the directory does not have"),
         ("split_hash", np.uint32(2**32 - 1), "its rows are not in the order of split_hash"),
     ],
 )
@@ -76,14 +76,13 @@ def test_cells_that_contradict_their_counts(column: str, value: Any, fault: str,
 
 
 def test_a_size_factor_that_is_none(tmp_path: Path) -> None:
-    fault = obs_fault(claiming(tmp_path / "data", "size_factor", np.nan))
-    assert fault is not None
-    assert "size_factor" in fault
+    faults = table_faults(claiming(tmp_path / "data", "size_factor", np.nan))
+    assert "size_factor" in (faults["obs.parquet"] or "")
 
 
 def test_equal_cell_names(tmp_path: Path) -> None:
     path, *_ = make_dataset(tmp_path / "data", more_obs=lambda obs: obs.rename(index={"cell00011": "cell00012"}))
-    assert obs_fault(open_index(path)) == "two cells have one name"
+    assert table_faults(open_index(path))["obs.parquet"] == "two cells have one name"
 
 
 def test_an_index_that_points_at_another_valid_chunk(tmp_path: Path) -> None:

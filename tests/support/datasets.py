@@ -13,14 +13,14 @@ import scipy.sparse as sp
 
 from scvae_data.store import (
     GENE_LIST_FILE,
-    OBS_FILE,
+    CellTablesWriter,
     ChunkContent,
     ChunkEntry,
     Chunking,
     CompactCsr,
     DatasetIndex,
     GeneList,
-    ObsWriter,
+    GeneSets,
     chunk_file_name,
     obs_columns,
     write_chunk,
@@ -130,7 +130,7 @@ def make_dataset(
     uns = {"scvae_data": {"format_version": 1, "processing_id": "test", "normalization": normalization}}
     columns = obs_columns(obs)
     chunks: list[ChunkEntry] = []
-    with ObsWriter(path / OBS_FILE, columns) as writer:
+    with CellTablesWriter(path, columns) as writer:
         for chunk_id, first in enumerate(range(0, n_obs, chunk_size)):
             part = slice(first, first + chunk_size)
             writer.append(obs.iloc[part])
@@ -143,7 +143,7 @@ def make_dataset(
                     first_row=first,
                 )
             )
-        obs_facts = writer.close()
+        generation, files = writer.close(GeneSets.of([np.ones(n_vars, bool)], n_vars))
     index = DatasetIndex(
         path=path,
         n_obs=n_obs,
@@ -158,7 +158,8 @@ def make_dataset(
         normalization=normalization,
         processing_id="test",
         gene_list_hash=genes.hash,
-        files={GENE_LIST_FILE: write_gene_list(path, genes), OBS_FILE: obs_facts},
+        files={GENE_LIST_FILE: write_gene_list(path, genes), **files},
+        generations=(generation,),
         simulated=True,
     )
     write_index(path, index)

@@ -56,9 +56,7 @@ class FakeData(LightningDataModule):
         self.var_names = [f"gene{j}" for j in range(n_vars)]
         self.categories = {"SRX_accession": ["SRX1", "SRX2", *(["SRX3"] if unseen else [])]}
         self.gene_sets = np.ones((1, n_vars), dtype=bool) if gene_sets is None else gene_sets
-        self.index = SimpleNamespace(
-            content_hash="c" * 64, gene_list_hash="g" * 64, genes=SimpleNamespace(gene_sets=self.gene_sets)
-        )
+        self.index = SimpleNamespace(content_hash="c" * 64, gene_list_hash="g" * 64, gene_sets=self.gene_sets)
         self.batch_size = batch_size
         rng = np.random.default_rng(0)
         group = np.arange(n_obs) // 2 % 2

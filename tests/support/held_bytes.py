@@ -39,8 +39,9 @@ class HeldFiles:
 
 
 def held(index: DatasetIndex) -> DatasetIndex:
-    """Take the chunks and obs.parquet of a directory into memory, and away from the disk."""
-    paths = [index.path / name for name in (*(chunk.file for chunk in index.chunks), "obs.parquet")]
+    """Take the chunks and the tables of cells of a directory into memory, and away from the disk."""
+    tables = [name for generation in index.generations for name in generation.files]
+    paths = [index.path / name for name in (*(chunk.file for chunk in index.chunks), *tables)]
     files = {path.name: path.read_bytes() for path in paths}
     for path in paths:
         path.unlink()

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from scvae_data.errors import StoreError
-from scvae_data.training.latents import obs_tables, write_latents
+from scvae_data.training.latents import write_latents
 
 N = 10
 
@@ -39,6 +39,13 @@ def parquet(tmp_path: Path) -> Path:
             part["batch"] = part["batch"].cat.remove_unused_categories()  # every row group has its own dictionary
             writer.write_table(pa.Table.from_pandas(part, preserve_index=False).cast(schema))
     return path
+
+
+def obs_tables(parquet: Path, rows: np.ndarray) -> list[pa.Table]:
+    """The rows ``rows`` (ascending), a table for each row group that holds any."""
+    with pq.ParquetFile(parquet) as file:
+        parts = [np.flatnonzero((rows >= first) & (rows < first + 4)) for first in range(0, N, 4)]
+        return [file.read_row_group(k).take(pa.array(rows[part] - 4 * k)) for k, part in enumerate(parts) if part.size]
 
 
 def batches(rows: list[int]) -> list[tuple[np.ndarray, np.ndarray]]:

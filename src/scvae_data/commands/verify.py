@@ -13,9 +13,9 @@ from pathlib import Path
 from scvae_data.commands.arguments import Parser
 from scvae_data.errors import DamagedFileError, ScvaeDataError, StoreError
 from scvae_data.progress import progress
-from scvae_data.store import GENE_LIST_FILE, INDEX_FILE, OBS_FILE, DatasetIndex, open_index, read_json
+from scvae_data.store import GENE_LIST_FILE, INDEX_FILE, DatasetIndex, open_index, read_json
 from scvae_data.store.files import expecting
-from scvae_data.store.verify import CONFIG_FILE, chunk_fault, file_fault, listed, obs_fault, record_faults
+from scvae_data.store.verify import CONFIG_FILE, chunk_fault, file_fault, listed, record_faults, table_faults
 from scvae_data.system.cpus import n_cpus
 from scvae_data.wording import counted
 
@@ -74,9 +74,12 @@ def examine(
     faults: Faults = {INDEX_FILE: None} | dict(zip(files, found, strict=True)) | record_faults(index)
     try:
         index.genes  # noqa: B018 - read once, before threads ask for it
+        if not any(faults[str(generation.gene_sets or GENE_LIST_FILE)] for generation in index.generations):
+            index.gene_sets  # noqa: B018
     except StoreError as error:
         faults[GENE_LIST_FILE] = faults[GENE_LIST_FILE] or short(error, directory / GENE_LIST_FILE)
-    if deep and not faults[GENE_LIST_FILE] and not faults[OBS_FILE]:
+    tables = [GENE_LIST_FILE, *(name for generation in index.generations for name in generation.files)]
+    if deep and not any(faults[name] for name in tables):
         faults |= look_deep(index, faults)
     if not against or any(faults.values()):
         return faults, NOT_COMPARED if against else ""
@@ -88,10 +91,10 @@ def examine(
 
 
 def look_deep(index: DatasetIndex, faults: Mapping[str, str | None]) -> Faults:
-    """Check the content of every chunk whose bytes are sound, and of obs.parquet."""
+    """Check the content of every chunk whose bytes are sound, and of the tables of cells."""
     sound = {chunk.file: number for number, chunk in enumerate(index.chunks) if faults[chunk.file] is None}
     found = in_threads([partial(chunk_fault, index, number) for number in sound.values()], "rows", "chunk")
-    return {**dict(zip(sound, found, strict=True)), OBS_FILE: obs_fault(index)}
+    return {**dict(zip(sound, found, strict=True)), **table_faults(index)}
 
 
 def in_threads(checks: Sequence[Callable[[], str | None]], desc: str, unit: str) -> list[str | None]:

@@ -18,9 +18,8 @@ from torch import distributed
 
 from scvae_data.errors import ConfigError
 from scvae_data.loading.batch.assemble import Form
-from scvae_data.loading.batch.fill import RowFacts
 from scvae_data.loading.batch.sparse import make_dense
-from scvae_data.loading.dataset import check_normalized, read_row_facts
+from scvae_data.loading.dataset import check_normalized, check_served
 from scvae_data.loading.fetch.damage import check_sizes
 from scvae_data.loading.loader import BatchLoader, check_order, shift_progress
 from scvae_data.loading.memory import DEFAULT_CHUNKS, MemoryNeed, need_of
@@ -212,7 +211,6 @@ class ChunkedDataModule(LightningDataModule):
         self.sampler = as_make_sampler(sampler)
         self._columns: GeneColumns | None = None
         self._index: DatasetIndex | None = None
-        self._facts: RowFacts
         self._row_groups: RowGroups = {}
         self._mixing: Mixing | None = None
         self._samplers: dict[tuple[int, int], Sampler] = {}
@@ -255,7 +253,7 @@ class ChunkedDataModule(LightningDataModule):
 
     def gene_mask(self, codes: ArrayLike) -> NDArray[np.bool_]:
         """Which genes were measured, by gene-set code: shape (len(codes), n_vars)."""
-        masks = self.index.genes.gene_sets[np.asarray(codes, dtype=np.int64)]
+        masks = self.index.gene_sets.masks(codes)
         return masks if self._columns is None else masks[:, self._columns.chosen]
 
     def setup(self, stage: str | None = None) -> None:
@@ -276,13 +274,14 @@ class ChunkedDataModule(LightningDataModule):
         check_normalized(index, self.normalized)
         columns = None if self.genes is None else find_genes(index, self.genes)
         if self.batch_key is not None:
-            index.codes(self.batch_key)  # a model corrects for categories, not for numbers
-        facts = read_row_facts(index, self.obs_keys)
+            index.categories(self.batch_key)  # a model corrects for categories, not for numbers
+        check_served(index, self.obs_keys)
         accessions = self.include_srx_accessions, self.exclude_srx_accessions
         row_groups = select_parts(index, *accessions, self.split, self.filter)
-        rates = None
+        drawn = None
         if self.sampling is not None:
             row_groups, rates = weighted(index, row_groups, self.sampling, self.batch_size)
+            drawn = self.sampling.column, rates
         check_parts(row_groups, self.split, self.batch_size)
         if self.on_bad_chunk == "raise":
             check_sizes(index, [group.chunk_id for group in row_groups["predict"]])
@@ -295,9 +294,9 @@ class ChunkedDataModule(LightningDataModule):
                 seed=self.seed,
                 window=self.max_chunks_in_memory,
                 range_rows=self.range_rows,
-                rates=rates,
+                drawn=drawn,
             )
-        self._index, self._facts, self._row_groups, self._columns = index, facts, row_groups, columns
+        self._index, self._row_groups, self._columns = index, row_groups, columns
         try:
             self._share_memory()
         except ConfigError:
@@ -463,7 +462,7 @@ class ChunkedDataModule(LightningDataModule):
     def _spec(self, part: LoaderPart) -> StreamSpec:
         form = Form(
             index=self.index,
-            facts=self._facts,
+            obs_keys=self.obs_keys,
             normalized=self.normalized,
             counts=self.counts,
             x_format=self.x_format,

@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,18 +15,19 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from scvae_data.errors import SelectionError
-from scvae_data.loading.batch.fill import RowFacts, fill_rows
+from scvae_data.loading.batch.fill import fill_rows
 from scvae_data.loading.fetch.cache import CacheCounters, RowGroupCache
 from scvae_data.loading.fetch.damage import check_totals
 from scvae_data.loading.fetch.window import DecodedRowGroup
-from scvae_data.loading.select.rows import as_names
+from scvae_data.loading.select.rows import ChunkRows, as_names
+from scvae_data.loading.select.values import FactsReader
 from scvae_data.store import SRX_COLUMN, CompactCsr, DatasetIndex, open_index
 
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-__all__ = ["ChunkedDataset", "check_normalized", "read_row_facts"]
+__all__ = ["ChunkedDataset", "check_normalized", "check_served"]
 
 
 class ChunkedDataset:
@@ -64,11 +64,13 @@ class ChunkedDataset:
         check_normalized(self.index, normalized)
         self.normalized = normalized
         self._obs_keys = (as_names("obs_keys", obs_keys) or ()) if obs_keys else ()
+        check_served(self.index, self._obs_keys)
+        self._facts = FactsReader(self.index, self._obs_keys)
         self._bounds = (chunk_cache_size, cache_bytes)
         self._cache: RowGroupCache[DecodedRowGroup] = RowGroupCache(*self._bounds)
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = {name: value for name, value in self.__dict__.items() if name not in ("_cache", "_facts")}
+        kept = {name: value for name, value in self.__dict__.items() if name != "_cache"}
         return kept
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -90,16 +92,19 @@ class ChunkedDataset:
         IndexError
             Unless ``-len(self) <= row < len(self)``.
         """
-        rows = np.array([self._positive(row)])
-        facts = self._facts.take(rows)
+        position = self._positive(row)
         x = np.empty((1, self.index.n_vars), np.float32)
         library_size = np.empty(1, np.float32)
-        chunk_id, local = self.locate(int(rows[0]))
-        group = self._chunk(chunk_id)
-        factors = self._facts.size_factor[rows] if self.normalized else None
-        fill_rows([(0, part) for part in group.parts], np.array([local]), factors, x, library_size)
-        obs = {column: values[0] for column, values in facts.pop("obs").items()}
-        return {"x": x[0], "library_size": library_size[0], "obs": obs, **{key: one[0] for key, one in facts.items()}}
+        chunk_id, local = self.locate(position)
+        group, slots = self._chunk(chunk_id), np.array([local])
+        assert group.facts is not None
+        facts = group.facts.take(slots)
+        factors = facts.size_factor if self.normalized else None
+        fill_rows([(0, part) for part in group.parts], slots, factors, x, library_size)
+        served = facts.served()
+        obs = {column: values[0] for column, values in served.pop("obs").items()}
+        one = {key: values[0] for key, values in served.items()}
+        return {"x": x[0], "library_size": library_size[0], "obs": obs, "index": np.int64(position), **one}
 
     def locate(self, row: int) -> tuple[int, int]:
         """Chunk of a cell, and its row within that chunk; negative rows count from the end."""
@@ -176,10 +181,6 @@ class ChunkedDataset:
         """Hits, misses and evictions of the chunk cache so far, and what it holds."""
         return self._cache.counters()
 
-    @cached_property
-    def _facts(self) -> RowFacts:
-        return read_row_facts(self.index, self._obs_keys)
-
     def _positive(self, row: int) -> int:
         position = int(row)
         if not -len(self) <= position < len(self):
@@ -190,7 +191,8 @@ class ChunkedDataset:
         def read() -> DecodedRowGroup:
             with self.index.reader(chunk_id) as reader:
                 counts = reader.read_rows(0, reader.entry.n_obs)
-            return DecodedRowGroup((self._checked(counts, chunk_id, np.arange(counts.n_obs)),))
+            facts = self._facts.of(ChunkRows(chunk_id, int(self.index.first_rows[chunk_id]), 0, counts.n_obs, None))
+            return DecodedRowGroup((self._checked(counts, chunk_id, np.arange(counts.n_obs)),), facts)
 
         group = self._cache.acquire(chunk_id, read)
         self._cache.release(chunk_id, group)
@@ -198,7 +200,7 @@ class ChunkedDataset:
 
     def _checked(self, counts: CompactCsr, chunk_id: int, local: NDArray[np.int64]) -> CompactCsr:
         """Counts of rows of a chunk, if obs.parquet knows of their sums."""
-        size_factor = self.index.obs_reader.read(["size_factor"], [chunk_id])["size_factor"].to_numpy()[local]
+        size_factor = self.index.cells.array(chunk_id, "size_factor")[local]
         totals = counts.totals().astype(np.float32)
         check_totals(self.index, self.index.first_rows[chunk_id] + local, totals, size_factor)
         return counts
@@ -230,22 +232,14 @@ def check_normalized(index: DatasetIndex, normalized: bool) -> None:
         )
 
 
-def read_row_facts(index: DatasetIndex, columns: Sequence[str]) -> RowFacts:
-    """Per-cell facts of the whole directory: 12 bytes a cell, and 4 for each obs column.
-
-    Raises
-    ------
-    SelectionError
-        If a column does not exist, or holds text that is not categorical.
-    """
-    return RowFacts(
-        size_factor=index.obs_reader.numbers("size_factor").astype(np.float64),
-        gene_set=index.obs_reader.numbers("gene_set").astype(np.int32),
-        obs={column: codes_or_numbers(index, column) for column in columns},
-    )
-
-
-def codes_or_numbers(index: DatasetIndex, column: str) -> NDArray[np.int32] | NDArray[np.float32]:
-    """What batches carry of an obs column: category codes, or else numbers; of all cells, (n_obs,)."""
-    known = index.obs_columns.get(column)
-    return index.codes(column) if known is None or known.categories is not None else index.numbers(column)
+def check_served(index: DatasetIndex, columns: Sequence[str]) -> None:
+    """Raise SelectionError unless each column exists, and is categorical or holds numbers."""
+    for name in columns:
+        known = index.obs_columns.get(name)
+        if known is None:
+            index.categories(name)
+        elif known.dtype == "string":
+            possible = [
+                name for name, other in index.obs_columns.items() if other.dtype not in ("categorical", "string")
+            ]
+            raise SelectionError(f"obs column {name!r} is string, not numbers; numbers are {', '.join(possible)}")

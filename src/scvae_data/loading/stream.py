@@ -24,6 +24,7 @@ from scvae_data.loading.plan.sampler import BatchPlan, Epoch, Sampler
 from scvae_data.loading.ring import LENT_SLOTS
 from scvae_data.loading.select.rows import RowGroup
 from scvae_data.loading.select.sizes import decoded_elements
+from scvae_data.loading.select.values import FactsReader
 from scvae_data.loading.settings import OnBadChunk
 
 __all__ = [
@@ -112,7 +113,9 @@ class BatchStream:
         room = max((decoded_elements(index, group) for group in spec.row_groups), default=0)
         damage = DamagePolicy(spec.on_bad_chunk)
         readers = reader_of(index, spec.row_groups, damage.leave_out)
-        self._source = RowGroupSource(spec.row_groups, readers, room + room // 50, damage)
+        self._source = RowGroupSource(
+            spec.row_groups, readers, room + room // 50, damage, facts=FactsReader(index, spec.form.obs_keys)
+        )
         self.assembler = Assembler(spec.form)
         # A window needs its row groups at once, however small the cache.
         self._reuse = ReuseModel(max(spec.cache_groups, spec.sampler.window))

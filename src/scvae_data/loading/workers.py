@@ -265,7 +265,7 @@ def slot_bytes(spec: StreamSpec) -> int:
     values = form.n_bytes(n_rows)
     if form.x_format != "dense":
         values = ROOM_FACTOR * values + ROOM_BYTES
-    return values + n_rows * (ROW_BYTES + 8 * len(form.facts.obs)) + ROOM_BYTES // 256
+    return values + n_rows * (ROW_BYTES + 8 * len(form.obs_keys)) + ROOM_BYTES // 256
 
 
 def pinned(batch: Batch | None) -> Batch | None:

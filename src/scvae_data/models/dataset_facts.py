@@ -92,7 +92,7 @@ def gene_masks(model: LightningModule) -> Tensor | None:
     data = getattr(model._trainer, "datamodule", None)
     if data is None:
         return None
-    masks = np.asarray(data.gene_mask(np.arange(len(data.index.genes.gene_sets))), dtype=bool)
+    masks = np.asarray(data.gene_mask(np.arange(len(data.index.gene_sets))), dtype=bool)
     return None if masks.all() else torch.from_numpy(masks)
 
 

@@ -153,6 +153,11 @@ class WorkFolder:
         """Folder of the distinct gene tables, by their hash."""
         return self.survey / "tables"
 
+    @property
+    def mended(self) -> Path:
+        """Folder of tables that are built again, until it is known that they are the ones that are missing."""
+        return self.path / "mended"
+
     def obs_rows(self, number: int) -> Path:
         """What the table of cells says of input ``number``."""
         return self.path / "obs_table" / f"{number:06d}.arrow"

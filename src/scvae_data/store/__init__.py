@@ -1,5 +1,7 @@
 """The dataset format: the only thing that processing and loading share. ``docs/format.md`` is its specification."""
 
+from scvae_data.store.cell_tables import CellTables, Generation
+from scvae_data.store.cell_tables_writer import CellTablesWriter, table_names
 from scvae_data.store.chunk_reader import ChunkReader
 from scvae_data.store.chunk_writer import ChunkContent, ChunkEntry, write_chunk
 from scvae_data.store.chunking import Chunking
@@ -14,19 +16,22 @@ from scvae_data.store.files import (
     write_atomic,
     write_json,
 )
-from scvae_data.store.gene_list import GENE_LIST_FILE, GeneList, read_gene_list, write_gene_list
+from scvae_data.store.gene_list import GENE_LIST_FILE, GeneList, GeneSets, read_gene_list, write_gene_list
 from scvae_data.store.index_json import open_index, write_index
-from scvae_data.store.names import FORMAT_VERSION, INDEX_FILE, SRX_COLUMN, chunk_file_name
+from scvae_data.store.names import CHUNK_VERSION, FORMAT_VERSION, INDEX_FILE, SRX_COLUMN, chunk_file_name
 from scvae_data.store.obs_reader import ObsReader
 from scvae_data.store.obs_writer import OBS_FILE, ObsColumn, ObsWriter, obs_columns
 
 __all__ = [
+    "CHUNK_VERSION",
     "FORMAT_VERSION",
     "GENE_LIST_FILE",
     "INDEX_FILE",
     "OBS_FILE",
     "SRX_COLUMN",
     "STREAM_MAX_COUNT",
+    "CellTables",
+    "CellTablesWriter",
     "ChunkContent",
     "ChunkEntry",
     "ChunkReader",
@@ -38,6 +43,8 @@ __all__ = [
     "DatasetIndex",
     "FileFacts",
     "GeneList",
+    "GeneSets",
+    "Generation",
     "ObsColumn",
     "ObsReader",
     "ObsWriter",
@@ -53,6 +60,7 @@ __all__ = [
     "read_json",
     "sha256_file",
     "sweep_temporaries",
+    "table_names",
     "write_atomic",
     "write_chunk",
     "write_gene_list",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -13,22 +14,20 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from scvae_data.errors import DamagedFileError, SelectionError
+from scvae_data.store.cell_tables import CellTables, Generation
 from scvae_data.store.chunk_reader import ChunkReader
 from scvae_data.store.chunk_writer import ChunkEntry
 from scvae_data.store.codec import Codec
 from scvae_data.store.files import FileFacts
-from scvae_data.store.gene_list import GENE_LIST_FILE, GeneList, read_gene_list
+from scvae_data.store.gene_list import GENE_LIST_FILE, GeneList, GeneSets, read_gene_list, read_listed_sets
 from scvae_data.store.names import FORMAT_VERSION, SRX_COLUMN
-from scvae_data.store.obs_reader import ObsReader
-from scvae_data.store.obs_writer import NAME_COLUMN, OBS_FILE, ObsColumn
-from scvae_data.store.source import LocalFile, OpenSource
+from scvae_data.store.obs_writer import NAME_COLUMN, ObsColumn
+from scvae_data.store.source import ListedFile, LocalFile, OpenSource, damaged
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["DatasetIndex"]
-
-TEXT = ("categorical", "string")
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,11 +61,18 @@ class DatasetIndex:
     gene_list_hash
         :attr:`GeneList.hash` of the directory's genes.
     files
-        Size and checksum of gene_list.json and obs.parquet.
+        Size and checksum of gene_list.json and of the files of all generations.
+    generations
+        Chunks that were written together, and the tables of their cells; see
+        :class:`~scvae_data.store.cell_tables.Generation`.
     simulated
         Whether the counts come from the simulator.
     content_hash
         SHA-256 over the checksums of all content; set when written.
+    format_version
+        Version of the format that the index is in.
+    upgraded_from
+        Version that gene_list.json and the first obs table were written in, where it is an earlier one.
     open_source
         Opens chunk files and obs.parquet; see :class:`~scvae_data.store.source.ByteSource`.
     """
@@ -85,16 +91,16 @@ class DatasetIndex:
     processing_id: str
     gene_list_hash: str
     files: Mapping[str, FileFacts]
+    generations: tuple[Generation, ...]
     simulated: bool = False
     content_hash: str = ""
     format_version: int = FORMAT_VERSION
+    upgraded_from: int | None = None
     open_source: OpenSource = field(default=LocalFile, repr=False)
-    _codes: dict[str, NDArray[np.int32]] = field(default_factory=dict, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
-        # Per-cell arrays and the gene list are read again where they are needed.
-        state = {name: value for name, value in self.__dict__.items() if name not in ("genes", "obs_reader")}
-        return {**state, "_codes": {}}
+        # What was read is read again where it is needed.
+        return {name: value for name, value in self.__dict__.items() if name not in ("genes", "gene_sets", "cells")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -122,11 +128,23 @@ class DatasetIndex:
         return genes
 
     @cached_property
-    def obs_reader(self) -> ObsReader:
-        """Reader of obs.parquet."""
-        return ObsReader(
-            self.path / OBS_FILE, self.files[OBS_FILE], self.obs_columns, self.first_rows, self.open_source
-        )
+    def gene_sets(self) -> GeneSets:
+        """Which genes were measured, by the codes of the obs column ``gene_set``.
+
+        Raises
+        ------
+        DamagedFileError
+            If the file that has them is not the one this index was written with.
+        """
+        names = [generation.gene_sets for generation in self.generations if generation.gene_sets is not None]
+        if not names:
+            return read_listed_sets(self.path, n_vars=self.n_vars, sha256=self.files[GENE_LIST_FILE].sha256)
+        return GeneSets(np.concatenate([self._packed_sets(name) for name in names]), self.n_vars)
+
+    @cached_property
+    def cells(self) -> CellTables:
+        """Metadata of cells, chunk by chunk."""
+        return CellTables(self.path, self.generations, self.files, self.obs_columns, self.first_rows, self.open_source)
 
     def reader(self, chunk_id: int) -> ChunkReader:
         """Return a new reader of one chunk's counts."""
@@ -177,17 +195,18 @@ class DatasetIndex:
         self._check_columns(names)
         wanted = [*names, NAME_COLUMN]
         if rows is None:
-            frame = self.obs_reader.read(wanted)
+            frame = self.cells.frame(wanted, ((chunk_id, slice(None)) for chunk_id in range(len(self.chunks))))
         else:
             chunk_ids, local = self.locate(np.atleast_1d(np.asarray(rows, dtype=np.int64)))
-            groups, inverse = np.unique(chunk_ids, return_inverse=True)
-            sizes = np.array([self.chunks[group].n_obs for group in groups], dtype=np.int64)
-            starts = np.concatenate([np.zeros(1, np.int64), sizes]).cumsum()[: groups.size]
-            frame = self.obs_reader.read(wanted, groups.tolist()).iloc[starts[inverse] + local]
+            order = np.argsort(chunk_ids, kind="stable")
+            found, first = np.unique(chunk_ids[order], return_index=True)
+            pieces = zip(found.tolist(), np.split(local[order], first[1:]), strict=True)
+            frame = self.cells.frame(wanted, pieces if found.size else [(0, slice(0))])
+            frame = frame.iloc[np.argsort(order, kind="stable")]
         return frame.set_index(NAME_COLUMN).rename_axis(None)
 
-    def codes(self, column: str) -> NDArray[np.int32]:
-        """Category codes of all cells; int32, (n_obs,), read-only.
+    def codes(self, column: str, chunk_id: int | None = None) -> NDArray[np.int32]:
+        """Category codes of the cells of a chunk, or of all: 4 bytes for each; int32, (n_obs,).
 
         A code is the position in ``obs_columns[column].categories``; a missing
         value has ``len(categories)``.
@@ -197,33 +216,30 @@ class DatasetIndex:
         SelectionError
             If the column does not exist or is not categorical.
         """
+        self.categories(column)
+        if chunk_id is not None:
+            codes: NDArray[np.int32] = self.cells.array(chunk_id, column)
+            return codes
+        every = (self.cells.array(number, column) for number in range(len(self.chunks)))
+        return np.concatenate([np.zeros(0, np.int32), *every])
+
+    def categories(self, column: str) -> tuple[str, ...]:
+        """Categories of a column.
+
+        Raises
+        ------
+        SelectionError
+            If the column does not exist or is not categorical.
+        """
         self._check_columns([column])
-        if self.obs_columns[column].categories is None:
+        categories = self.obs_columns[column].categories
+        if categories is None:
             possible = [name for name, other in self.obs_columns.items() if other.categories is not None]
             raise SelectionError(
                 f"obs column {column!r} is {self.obs_columns[column].dtype}, not categorical; "
                 f"categorical are {', '.join(possible)}"
             )
-        if column not in self._codes:
-            codes = self.obs_reader.codes(column)
-            codes.flags.writeable = False
-            self._codes[column] = codes
-        return self._codes[column]
-
-    def numbers(self, column: str) -> NDArray[np.float32]:
-        """Values of a column of numbers or booleans for all cells, NaN where missing; float32, (n_obs,).
-
-        Raises
-        ------
-        SelectionError
-            If the column does not exist or holds text.
-        """
-        self._check_columns([column])
-        dtype = self.obs_columns[column].dtype
-        if dtype in TEXT:
-            possible = [name for name, other in self.obs_columns.items() if other.dtype not in TEXT]
-            raise SelectionError(f"obs column {column!r} is {dtype}, not numbers; numbers are {', '.join(possible)}")
-        return self.obs_reader.floats(column)
+        return categories
 
     def rows(self, srx: Sequence[str]) -> NDArray[np.int64]:
         """Global rows of the cells of some experiments, ascending; int64.
@@ -233,7 +249,11 @@ class DatasetIndex:
         SelectionError
             If an accession is not in the directory; the message names it and similar ones.
         """
-        return np.flatnonzero(np.isin(self.codes(SRX_COLUMN), self.srx_codes(srx))).astype(np.int64)
+        wanted = self.srx_codes(srx)
+        parts = [np.zeros(0, np.int64)]
+        for chunk_id, first_row in enumerate(self.first_rows[:-1].tolist()):
+            parts.append(np.flatnonzero(np.isin(self.codes(SRX_COLUMN, chunk_id), wanted)) + first_row)
+        return np.concatenate(parts)
 
     def srx_codes(self, srx: Sequence[str]) -> NDArray[np.int32]:
         """Codes of experiment accessions; int32, in the order given.
@@ -246,11 +266,19 @@ class DatasetIndex:
         if isinstance(srx, str):
             raise SelectionError(f"accessions must be a list, got the string {srx!r}; write [{srx}]")
         self._check_columns([SRX_COLUMN])
-        categories = self.obs_columns[SRX_COLUMN].categories or ()
-        place = {name: code for code, name in enumerate(categories)}
+        column = self.obs_columns[SRX_COLUMN]
+        categories, place = column.categories or (), column.place
         if unknown := [str(name) for name in srx if name not in place]:
             raise SelectionError(_unknown("SRX accession", unknown, categories, self.path))
         return np.array([place[name] for name in srx], dtype=np.int32)
+
+    def _packed_sets(self, name: str) -> NDArray[np.uint8]:
+        """The masks in a file of gene sets, (n_sets, bytes of a mask)."""
+        facts = self.files[name]
+        content = ListedFile(self.path / name, facts.bytes, self.open_source).read(0, facts.bytes)
+        if hashlib.sha256(content).hexdigest() != facts.sha256:
+            raise damaged(self.path / name, "its content does not match its checksum")
+        return np.frombuffer(content, np.uint8).reshape(-1, (self.n_vars + 7) // 8)
 
     def _check_columns(self, names: Sequence[str]) -> None:
         if unknown := [str(name) for name in names if name not in self.obs_columns]:

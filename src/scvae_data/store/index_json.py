@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from scvae_data.errors import DamagedFileError, FormatVersionError, MissingIndexError, ScvaeDataError, StoreError
+from scvae_data.store.cell_tables import Generation
 from scvae_data.store.chunk_writer import ChunkEntry
 from scvae_data.store.codec import CODECS, codec_of
 from scvae_data.store.dataset_index import DatasetIndex
@@ -18,6 +19,7 @@ from scvae_data.store.files import FileFacts, check_plain_name, parse_json, read
 from scvae_data.store.gene_list import GENE_LIST_FILE
 from scvae_data.store.names import FORMAT_VERSION, INDEX_FILE, SRX_COLUMN
 from scvae_data.store.obs_writer import OBS_FILE, ObsColumn
+from scvae_data.store.row_table import CODE_TYPES, n_bytes_of, stored_types, tail_bytes_of
 from scvae_data.store.source import LocalFile, OpenSource
 
 __all__ = ["open_index", "write_index"]
@@ -42,7 +44,7 @@ def write_index(directory: Path, index: DatasetIndex) -> DatasetIndex:
     -------
     The index as :func:`open_index` will return it, content hash included.
     """
-    index = replace(index, path=directory, content_hash=_content_hash(index), _codes={})
+    index = replace(index, path=directory, format_version=FORMAT_VERSION, content_hash=_content_hash(index))
     _check(index)
     write_json(directory / INDEX_FILE, _to_json(index))
     return index
@@ -117,9 +119,11 @@ def _missing(directory: Path) -> str:
 
 
 def _to_json(index: DatasetIndex) -> dict[str, Any]:
+    earlier = {} if index.upgraded_from is None else {"upgraded_from": index.upgraded_from}
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
+        **earlier,
         "n_obs": index.n_obs,
         "n_vars": index.n_vars,
         "nnz": index.nnz,
@@ -133,6 +137,7 @@ def _to_json(index: DatasetIndex) -> dict[str, Any]:
         "gene_list_hash": index.gene_list_hash,
         "content_hash": index.content_hash,
         "files": {name: _facts_to_json(facts) for name, facts in sorted(index.files.items())},
+        "generations": [dict(vars(generation)) for generation in index.generations],
         "obs_columns": {name: _column_to_json(column) for name, column in index.obs_columns.items()},
         "chunks": {name: [getattr(chunk, name) for chunk in index.chunks] for name in CHUNK_COLUMNS},
     }
@@ -152,7 +157,7 @@ def _content_hash(index: DatasetIndex) -> str:
     """SHA-256 over the checksums of genes, obs and chunks, one a line: equal for directories of equal content."""
     parts = [
         index.files[GENE_LIST_FILE].sha256,
-        index.files[OBS_FILE].sha256,
+        *(index.files[generation.obs].sha256 for generation in index.generations),
         *(chunk.sha256 for chunk in index.chunks),
     ]
     return hashlib.sha256("".join(f"{part}\n" for part in parts).encode()).hexdigest()
@@ -166,16 +171,18 @@ def _get(content: Mapping[str, Any], key: str, kind: type[T]) -> T:
 
 
 def _from_json(directory: Path, content: Mapping[str, Any]) -> DatasetIndex:
-    if content["format"] != FORMAT or _get(content, "format_version", int) != FORMAT_VERSION:
+    version = _get(content, "format_version", int)
+    if content["format"] != FORMAT or version not in PARSERS:
         raise ValueError(f"format is {content['format']!r} {content['format_version']!r}")
     codec = _get(content, "codec", dict)
+    chunks = _chunks(_get(content, "chunks", dict))
     return DatasetIndex(
         path=directory,
         n_obs=_get(content, "n_obs", int),
         n_vars=_get(content, "n_vars", int),
         nnz=_get(content, "nnz", int),
         chunk_size=_get(content, "chunk_size", int),
-        chunks=_chunks(_get(content, "chunks", dict)),
+        chunks=chunks,
         obs_columns={name: _column(value) for name, value in _get(content, "obs_columns", dict).items()},
         codec=codec_of(codec["name"], codec["level"]),
         block_elements=_get(content, "block_elements", int),
@@ -184,9 +191,32 @@ def _from_json(directory: Path, content: Mapping[str, Any]) -> DatasetIndex:
         processing_id=_get(content, "processing_id", str),
         gene_list_hash=_get(content, "gene_list_hash", str),
         files={check_plain_name(name): _facts(value) for name, value in _get(content, "files", dict).items()},
+        generations=PARSERS[version](content, len(chunks)),
         simulated=_get(content, "simulated", bool),
         content_hash=_get(content, "content_hash", str),
+        format_version=version,
+        upgraded_from=_get(content, "upgraded_from", int) if "upgraded_from" in content else None,
     )
+
+
+def _one_generation(content: Mapping[str, Any], n_chunks: int) -> tuple[Generation, ...]:
+    """Version 1: one obs table, and nothing that is quicker to read."""
+    return (Generation(n_chunks, OBS_FILE),)
+
+
+def _generations(content: Mapping[str, Any], n_chunks: int) -> tuple[Generation, ...]:
+    """Version 2: a list of them."""
+    found = []
+    for item in _get(content, "generations", list):
+        names = (check_plain_name(item[key]) for key in ("obs", "rows", "gene_sets"))
+        obs, rows, gene_sets = names
+        types = _get(item, "row_columns", dict)
+        found.append(Generation(_get(item, "n_chunks", int), obs, rows, types, gene_sets))
+    return tuple(found)
+
+
+PARSERS = {1: _one_generation, FORMAT_VERSION: _generations}
+"""What each version of the format says of generations; all else is the same."""
 
 
 def _facts(value: Mapping[str, Any]) -> FileFacts:
@@ -239,13 +269,40 @@ def _check(index: DatasetIndex) -> None:
     genes = index.normalization["size_factor_genes"]
     _require(genes in ("kept", "all"), f"normalization.size_factor_genes is {genes!r}")
     _require(index.order["kind"] in ORDERS, f"order.kind is {index.order['kind']!r}")
-    _require({GENE_LIST_FILE, OBS_FILE} <= set(index.files), f"files lacks {GENE_LIST_FILE} or {OBS_FILE}")
     if missing := [name for name in OBS_NEEDED if name not in index.obs_columns]:
         raise ValueError(f"obs has no column {missing[0]}")
     _require(index.obs_columns[SRX_COLUMN].categories is not None, "SRX_accession is not categorical")
     room = index.files[GENE_LIST_FILE].bytes // LEAST_GENE_BYTES
     _require(index.n_vars <= room, f"n_vars is {index.n_vars}, {GENE_LIST_FILE} has room for {room}")
     _require(all(SHA256.fullmatch(facts.sha256) is not None for facts in index.files.values()), "a sha256 is none")
+    _check_generations(index)
+
+
+def _check_generations(index: DatasetIndex) -> None:
+    """Raise ValueError unless the tables of cells can be those of the chunks."""
+    needed = [GENE_LIST_FILE, *(name for generation in index.generations for name in generation.files)]
+    if missing := [name for name in needed if name not in index.files]:
+        raise ValueError(f"files lacks {missing[0]}")
+    _require(len(set(needed)) == len(needed), "two generations share a file")
+    n_chunks = sum(generation.n_chunks for generation in index.generations)
+    _require(n_chunks == len(index.chunks), f"the generations have {n_chunks} chunks of {len(index.chunks)}")
+    known, first = stored_types(index.obs_columns), 0
+    for generation in index.generations:
+        chunks = index.chunks[first : first + generation.n_chunks]
+        first += generation.n_chunks
+        if generation.rows is None or generation.gene_sets is None:
+            continue
+        types, facts = generation.row_columns, index.files[generation.rows]
+        for name, kind in known.items():
+            # Codes were stored in less where there were fewer categories.
+            fits = kind in CODE_TYPES and types.get(name) in CODE_TYPES
+            _require(types.get(name) == kind or fits, f"{generation.rows} holds {name} as {types.get(name)}")
+        _require(list(types) == list(known), f"{generation.rows} has other columns than obs")
+        n_bytes = n_bytes_of(types, sum(chunk.n_obs for chunk in chunks), len(chunks))
+        _require(facts.bytes == n_bytes, f"{generation.rows} has {facts.bytes} bytes instead of {n_bytes}")
+        _require(facts.tail_bytes == tail_bytes_of(types, len(chunks)), f"{generation.rows} has another tail")
+        mask_bytes = index.files[generation.gene_sets].bytes
+        _require(mask_bytes % max(1, (index.n_vars + 7) // 8) == 0, f"{generation.gene_sets} holds a part of a mask")
 
 
 def _require(holds: bool, fault: str) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["CHUNK_FILE", "FORMAT_VERSION", "INDEX_FILE", "SRX_COLUMN", "chunk_file_name"]
+__all__ = ["CHUNK_FILE", "CHUNK_VERSION", "FORMAT_VERSION", "INDEX_FILE", "SRX_COLUMN", "chunk_file_name"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+CHUNK_VERSION = 1
+"""What chunk files call themselves: they are as in the first version of the format."""
 INDEX_FILE = "chunk_index.json"
 SRX_COLUMN = "SRX_accession"
 """The obs column that holds each cell's experiment."""

@@ -20,7 +20,7 @@ from scvae_data.store.source import ListedFile, LocalFile, OpenSource, damaged
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["ObsReader"]
+__all__ = ["ObsReader", "as_pandas"]
 
 
 class ObsReader:
@@ -62,28 +62,20 @@ class ObsReader:
         """Whole row groups, in the order given; all of them by default. The result has a RangeIndex."""
         import pandas as pd  # here: a start of training needs none of it
 
-        table = self._table(columns, row_groups)
-        return pd.DataFrame({name: self._to_pandas(name, table[name]) for name in columns}, index=range(table.num_rows))
+        values = self.arrays(columns, row_groups)
+        frame = {name: as_pandas(found, self.columns[name]) for name, found in values.items()}
+        return pd.DataFrame(frame, index=range(len(next(iter(values.values()), ()))))
 
-    def numbers(self, column: str) -> NDArray[Any]:
-        """Every value of a column of plain numbers, in its type; (n_obs,)."""
-        return joined(self._table([column])[column].chunks)
+    def arrays(self, columns: Sequence[str], row_groups: Sequence[int] | None = None) -> dict[str, Any]:
+        """Values of whole row groups: codes, where a missing value has the number of categories; else as pandas has."""
+        table = self.table(columns, row_groups)
+        try:
+            return {name: self._values(name, table[name]) for name in columns}
+        except (pa.ArrowException, AttributeError, TypeError, ValueError) as error:
+            raise damaged(self.path, f"a column is not of the type that the index says ({error})") from None
 
-    def floats(self, column: str) -> NDArray[np.float32]:
-        """Every value of a column of numbers or booleans, NaN where it is missing; (n_obs,)."""
-        values = self._table([column])[column].cast(pa.float32(), safe=False)
-        return joined(values.fill_null(np.nan).chunks)
-
-    def codes(self, column: str) -> NDArray[np.int32]:
-        """Codes of every row against the sorted categories; a missing value has the number of categories."""
-        categories = self.columns[column].categories
-        assert categories is not None
-        codes = self._global_codes(column, self._table([column])[column], categories)
-        codes[codes < 0] = len(categories)
-        return codes
-
-    def _table(self, columns: Sequence[str], row_groups: Sequence[int] | None = None) -> pa.Table:
-        """Whole row groups, as many rows as the index says."""
+    def table(self, columns: Sequence[str], row_groups: Sequence[int] | None = None) -> pa.Table:
+        """Whole row groups as they are stored, as many rows as the index says; categories are local to each."""
         groups = list(range(self.first_rows.size - 1) if row_groups is None else row_groups)
         try:
             table = self._read_table(list(columns), groups)
@@ -94,34 +86,30 @@ class ObsReader:
             raise damaged(self.path, f"its row groups hold {table.num_rows} rows, which is not what the index says")
         return table
 
-    def _to_pandas(self, name: str, values: pa.ChunkedArray) -> Any:
-        import pandas as pd
-
+    def _values(self, name: str, values: pa.ChunkedArray) -> Any:
         column = self.columns[name]
         if column.categories is not None:
-            codes = self._global_codes(name, values, column.categories)
-            return pd.Categorical.from_codes(codes, categories=pd.Index(column.categories, dtype=object))
+            return self._global_codes(name, values, column)
         if column.dtype == "string":
-            return values.to_pandas().astype(object)
+            return values.to_pandas().to_numpy(object)
         if column.dtype == "boolean" or column.dtype[0] in "IU":
+            import pandas as pd
+
             missing = values.is_null().to_numpy()
             plain = values.fill_null(0 if column.dtype != "boolean" else False).to_numpy()
-            return (
-                pd.arrays.BooleanArray(plain, missing)
-                if column.dtype == "boolean"
-                else (pd.arrays.IntegerArray(plain, missing))
-            )
-        return values.to_numpy()
+            kind = pd.arrays.BooleanArray if column.dtype == "boolean" else pd.arrays.IntegerArray
+            return kind(plain, missing)
+        return values.to_numpy() if column.dtype == "bool" else joined(values.chunks, column.dtype)
 
-    def _global_codes(self, name: str, values: pa.ChunkedArray, categories: tuple[str, ...]) -> NDArray[np.int32]:
-        """Map the dictionary of each row group, which holds its own values, to the global one; -1: missing."""
-        place = {category: code for code, category in enumerate(categories)}
+    def _global_codes(self, name: str, values: pa.ChunkedArray, column: ObsColumn) -> NDArray[np.int32]:
+        """Map the dictionary of each row group, which holds its own values, to that of the directory."""
+        n_categories = len(column.place)
         parts = []
         for part in values.chunks:
             local = part.dictionary.to_pylist()
-            if unknown := [item for item in local if item not in place]:
+            if unknown := [item for item in local if item not in column.place]:
                 raise damaged(self.path, f"{name} holds {unknown[0]!r}, which the index does not list")
-            to_global = np.array([*(place[item] for item in local), -1], dtype=np.int32)
+            to_global = np.array([*(column.place[item] for item in local), n_categories], dtype=np.int32)
             indices = part.indices.fill_null(len(local)) if part.null_count else part.indices
             parts.append(to_global[joined([indices])])
         return np.concatenate([np.zeros(0, np.int32), *parts])
@@ -180,6 +168,16 @@ class Proved:
         """Nothing is open."""
 
 
-def joined(parts: Sequence[pa.Array]) -> NDArray[Any]:
+def joined(parts: Sequence[pa.Array], kind: str = "int32") -> NDArray[Any]:
     """Copy the numbers of arrays without gaps into one; pyarrow's ``to_numpy`` would import pandas."""
-    return np.concatenate([np.from_dlpack(part) for part in parts])
+    return np.concatenate([np.zeros(0, kind), *(np.from_dlpack(part) for part in parts)])
+
+
+def as_pandas(values: Any, column: ObsColumn) -> Any:
+    """What :meth:`ObsReader.arrays` gives of a column, as a data frame holds it."""
+    if column.categories is None:
+        return values
+    import pandas as pd
+
+    codes = np.where(values == len(column.categories), np.int32(-1), values)
+    return pd.Categorical.from_codes(codes, categories=pd.Index(column.categories, dtype=object))

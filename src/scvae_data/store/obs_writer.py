@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from scvae_data.errors import StoreError
 from scvae_data.store.files import FileFacts, atomic_file, sha256_file
@@ -18,7 +21,7 @@ from scvae_data.store.parquet_checksums import seal
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["NAME_COLUMN", "OBS_FILE", "ObsColumn", "ObsWriter", "obs_columns"]
+__all__ = ["NAME_COLUMN", "NUMBERS", "OBS_FILE", "ObsColumn", "ObsWriter", "global_codes", "obs_columns"]
 
 OBS_FILE = "obs.parquet"
 NAME_COLUMN = "obs_name"
@@ -39,7 +42,8 @@ class ObsColumn:
 
     ``dtype`` is a NumPy name (``int64``, ``float32``, ``bool``), a nullable
     pandas one (``Int64``, ``boolean``), ``string`` or ``categorical``;
-    ``categories`` are the sorted values of a categorical column, else None.
+    ``categories`` are the distinct values of a categorical column, sorted
+    as far as they were written together; else None.
     """
 
     dtype: str
@@ -50,8 +54,16 @@ class ObsColumn:
             raise StoreError(f"obs columns cannot have type {self.dtype!r}; it must be one of {', '.join(ARROW_TYPES)}")
         if (self.dtype == "categorical") != (self.categories is not None):
             raise StoreError("an obs column has categories if and only if it is categorical")
-        if self.categories is not None and list(self.categories) != sorted(set(self.categories)):
-            raise StoreError("the categories of an obs column must be unique and sorted")
+        if self.categories is not None and len(set(self.categories)) != len(self.categories):
+            raise StoreError("the categories of an obs column must be unique")
+
+    @cached_property
+    def place(self) -> Mapping[str, int]:
+        """Code of each category."""
+        return {category: code for code, category in enumerate(self.categories or ())}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"dtype": self.dtype, "categories": self.categories}
 
 
 def obs_columns(obs: pd.DataFrame) -> dict[str, ObsColumn]:
@@ -82,11 +94,14 @@ class ObsWriter:
     columns
         Every column in order, without the cell names: those come from the
         index of each frame and are stored as ``obs_name``.
+    every_category
+        Write all categories with every row group, as version 1 of the format does.
     """
 
-    def __init__(self, path: Path, columns: Mapping[str, ObsColumn]) -> None:
+    def __init__(self, path: Path, columns: Mapping[str, ObsColumn], *, every_category: bool = False) -> None:
         self.path = path
         self.columns = dict(columns)
+        self.every_category = every_category
         fields = [pa.field(NAME_COLUMN, pa.string())]
         fields += [pa.field(name, ARROW_TYPES[column.dtype]) for name, column in self.columns.items()]
         self.schema = pa.schema(fields)
@@ -107,7 +122,7 @@ class ObsWriter:
         if missing := [name for name in self.columns if name not in obs.columns]:
             raise StoreError(f"obs lacks the columns {', '.join(missing)}")
         arrays = [pa.array(obs.index.to_numpy(dtype=object), pa.string())]
-        arrays += [_to_arrow(name, obs[name], column) for name, column in self.columns.items()]
+        arrays += [_to_arrow(name, obs[name], column, self.every_category) for name, column in self.columns.items()]
         table = pa.Table.from_arrays(arrays, schema=self.schema)
         self._writer.write_table(table, row_group_size=max(1, len(obs)))
 
@@ -136,22 +151,36 @@ class ObsWriter:
             self._stack.__exit__(kind, error, trace)  # type: ignore[arg-type]
 
 
-def _to_arrow(name: str, values: pd.Series[Any], column: ObsColumn) -> pa.Array:
-    import pandas as pd
-
+def _to_arrow(name: str, values: pd.Series[Any], column: ObsColumn, every_category: bool) -> pa.Array:
     kind = ARROW_TYPES[column.dtype]
     try:
         if column.categories is not None:
-            categorical = pd.Categorical(values)
-            if unknown := set(categorical.categories) - set(column.categories):
-                unknown &= set(categorical.remove_unused_categories().categories)
-                if unknown:
-                    raise ValueError(f"{sorted(unknown)[:3]} are not among its categories")
-            codes = pa.array(
-                categorical.set_categories(column.categories).codes, pa.int32(), mask=values.isna().to_numpy()
-            )
-            return pa.DictionaryArray.from_arrays(codes, pa.array(column.categories, pa.string()))
+            codes = global_codes(values, column)
+            # The values that occur: their number does not grow with the directory.
+            used = np.arange(len(column.categories)) if every_category else np.unique(codes[codes >= 0])
+            local = pa.array(np.searchsorted(used, codes).astype(np.int32), pa.int32(), mask=codes < 0)
+            names = [column.categories[code] for code in used.tolist()]
+            return pa.DictionaryArray.from_arrays(local, pa.array(names, pa.string()))
         # NaN stays NaN: in a float column it is a value, not a gap.
         return pa.array(values, kind, from_pandas=column.dtype not in ("float32", "float64"))
     except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError) as error:
         raise StoreError(f"obs column {name!r} does not hold {column.dtype} values: {error}") from None
+
+
+def global_codes(values: pd.Series[Any], column: ObsColumn) -> NDArray[np.int32]:
+    """Code of every value of a categorical column, -1 for a missing one; (n_obs,).
+
+    Raises
+    ------
+    ValueError
+        If a value is not among the categories.
+    """
+    import pandas as pd
+
+    local = pd.Categorical(values)
+    of_local = np.array([*(column.place.get(name, -2) for name in local.categories), -1], np.int32)
+    codes: NDArray[np.int32] = of_local[local.codes]
+    if (codes == -2).any():
+        unknown = sorted(set(local.categories[np.unique(local.codes[codes == -2])]))
+        raise ValueError(f"{unknown[:3]} are not among its categories")
+    return codes

@@ -13,13 +13,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from scvae_data.errors import StoreError
+from scvae_data.store.cell_tables import Generation
 from scvae_data.store.chunk_reader import ChunkReader
 from scvae_data.store.csr import CompactCsr
 from scvae_data.store.dataset_index import DatasetIndex
 from scvae_data.store.files import check_plain_name, open_plain, read_bytes, read_json, sha256_file
-from scvae_data.store.gene_list import GENE_LIST_FILE
 from scvae_data.store.names import INDEX_FILE
-from scvae_data.store.obs_writer import OBS_FILE
+from scvae_data.store.obs_writer import NAME_COLUMN
 from scvae_data.system.hdf5_guard import foreign_storage
 
 __all__ = [
@@ -28,9 +28,9 @@ __all__ = [
     "chunk_fault",
     "file_fault",
     "listed",
-    "obs_fault",
     "piecewise",
     "record_faults",
+    "table_faults",
 ]
 
 CONFIG_FILE, SUMMARY_FILE = "processing_config.json", "chunk_summary.json"
@@ -156,9 +156,9 @@ def _obs_disagrees(index: DatasetIndex, totals: NDArray[np.int64], obs: pd.DataF
     wrong = ~np.isclose(obs["size_factor"].to_numpy(), expected, rtol=1e-9, atol=0) | (totals > total_counts)
     if wrong.any():
         row = int(np.argmax(wrong))
-        return f"row {row} has {totals[row]:,} counts, which obs.parquet contradicts (cell {obs.index[row]})"
-    if (obs["gene_set"].to_numpy() >= len(index.genes.gene_sets)).any():
-        return f"{OBS_FILE} names a gene set that {GENE_LIST_FILE} does not have"
+        return f"row {row} has {totals[row]:,} counts, which obs contradicts (cell {obs.index[row]})"
+    if not 0 <= int(obs["gene_set"].min()) <= int(obs["gene_set"].max()) < len(index.gene_sets):
+        return "obs names a gene set that the directory does not have"
     if index.order["kind"] == "hash" and (np.diff(obs["split_hash"].to_numpy().astype(np.int64)) < 0).any():
         return "its rows are not in the order of split_hash"
     return None
@@ -179,17 +179,39 @@ def _tables_disagree(index: DatasetIndex, path: Path, obs: pd.DataFrame) -> str 
     return None
 
 
-def obs_fault(index: DatasetIndex) -> str | None:
-    """Read every column of obs.parquet, row group by row group; 8 bytes a cell are kept to find equal names."""
-    names = np.empty(index.n_obs, np.uint64)
-    try:
-        for chunk_id in range(len(index.chunks)):
-            rows = np.arange(*index.first_rows[chunk_id : chunk_id + 2])
-            frame = index.obs(rows=rows)
-            names[rows] = pd.util.hash_array(frame.index.to_numpy(), categorize=False)
-            if not (frame["size_factor"] > 0).all():
-                return f"a size_factor of row group {chunk_id} is not above 0"
-    except StoreError as error:
-        return str(error).removeprefix(f"{index.path / OBS_FILE}: ").split(";")[0]
+def table_faults(index: DatasetIndex) -> dict[str, str | None]:
+    """Read the tables of all cells, chunk by chunk; what is wrong with each file, None if nothing is.
+
+    8 bytes a cell are kept to find equal names.
+    """
+    faults: dict[str, str | None] = {}
+    names, first = np.empty(index.n_obs, np.uint64), 0
+    for generation in index.generations:
+        chunks = range(first, first + generation.n_chunks)
+        first = chunks.stop
+        faults |= dict.fromkeys(generation.tables) | _first_fault(index, generation, chunks, names)
     names.sort()
-    return "two cells have one name" if (names[1:] == names[:-1]).any() else None
+    if (names[1:] == names[:-1]).any():
+        first_table = index.generations[0].obs
+        faults[first_table] = faults[first_table] or "two cells have one name"
+    return faults
+
+
+def _first_fault(
+    index: DatasetIndex, generation: Generation, chunks: range, names: NDArray[np.uint64]
+) -> dict[str, str]:
+    """What is wrong with the tables of a generation, by file; hashes of names go to ``names``."""
+    for chunk_id in chunks:
+        place = slice(*index.first_rows[chunk_id : chunk_id + 2].tolist())
+        try:
+            (table,) = index.cells.obs_tables(np.arange(place.start, place.stop))
+            names[place] = pd.util.hash_array(table[NAME_COLUMN].to_numpy(), categorize=False)
+            if not (table["size_factor"].to_numpy() > 0).all():
+                return {generation.obs: f"a size_factor of row group {chunk_id - chunks.start} is not above 0"}
+            for name, quick, values in index.cells.stored_twice(chunk_id):
+                if not np.array_equal(quick, values, equal_nan=values.dtype.kind == "f"):
+                    return {str(generation.rows): f"{name} of chunk {chunk_id} is not that of {generation.obs}"}
+        except StoreError as error:
+            damaged = next(name for name in generation.tables if str(error).startswith(f"{index.path / name}: "))
+            return {damaged: str(error).removeprefix(f"{index.path / damaged}: ").split(";")[0]}
+    return {}

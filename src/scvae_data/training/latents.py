@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from torch import distributed
 
@@ -22,7 +21,7 @@ from scvae_data.errors import StoreError
 from scvae_data.store.files import atomic_file
 from scvae_data.training.ranks import Ranks
 
-__all__ = ["KEY", "joined_shares", "obs_tables", "predict_share", "write_latents"]
+__all__ = ["KEY", "joined_shares", "predict_share", "write_latents"]
 
 Latents = tuple[NDArray[np.int64], NDArray[np.float32]]
 """Global rows (n,) and latents (n, n_latent) of some cells."""
@@ -105,18 +104,6 @@ def joined_shares(run_dir: Path, latents: Iterable[Latents], ranks: Ranks) -> It
 def share_file(run_dir: Path, rank: int) -> Path:
     """Where a rank's latents lie until they are joined."""
     return run_dir / f".latents-of-rank-{rank}.npy"
-
-
-def obs_tables(parquet: Path, rows: NDArray[np.int64]) -> Iterator[pa.Table]:
-    """The rows ``rows`` (ascending) of a Parquet file, one table per row group that holds any."""
-    with pq.ParquetFile(parquet) as file:
-        first = 0
-        for group in range(file.num_row_groups):
-            n_rows = file.metadata.row_group(group).num_rows
-            start, stop = np.searchsorted(rows, [first, first + n_rows])
-            if stop > start:
-                yield file.read_row_group(group).take(pa.array(rows[start:stop] - first))
-            first += n_rows
 
 
 def _write_obsm(obsm: h5py.Group, latents: Iterable[Latents]) -> NDArray[np.int64]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from scvae_data.errors import ConfigError, StoreError
 from scvae_data.progress import progress
-from scvae_data.store import OBS_FILE, SRX_COLUMN
+from scvae_data.store import SRX_COLUMN
 from scvae_data.training.ranks import ALONE, Ranks
 
 __all__ = ["Outputs", "latent_batches"]
@@ -71,7 +70,7 @@ class Outputs:
         Called by all ``ranks``: each predicts its share of the cells, the first writes.
         """
         # Here: training starts without pandas and what draws.
-        from scvae_data.training.latents import joined_shares, obs_tables, predict_share, write_latents
+        from scvae_data.training.latents import joined_shares, predict_share, write_latents
         from scvae_data.training.plots import latent_picture, training_curves
 
         made: dict[str, Path] = {}
@@ -86,9 +85,8 @@ class Outputs:
             return made
         made["latents"] = run_dir / "latents.h5ad"
         uns = {"content_hash": str(data.index.content_hash), "run_dir": run_dir.name, **facts}
-        obs = partial(obs_tables, Path(data.index.path) / OBS_FILE)
         latents = joined_shares(run_dir, latent_batches(model, data, device), ranks)
-        n_obs = write_latents(made["latents"], latents, obs, uns)
+        n_obs = write_latents(made["latents"], latents, data.index.cells.obs_tables, uns)
         if n_obs != data.n_obs:
             made["latents"].unlink()
             raise StoreError(f"{made['latents']}: {n_obs:,} latents of {data.n_obs:,} cells; mode=embed makes them all")

@@ -8,9 +8,10 @@ import scanpy as sc
 import scipy.sparse as sp
 from anndata import AnnData
 
-from scvae_data.loading.batch.fill import RowFacts, fill_rows
+from scvae_data.loading.batch.fill import fill_rows
 from scvae_data.loading.fetch.window import DecodedRowGroup, Window
 from scvae_data.loading.select.rows import ChunkRows
+from scvae_data.loading.select.values import RowFacts
 from scvae_data.store import CompactCsr
 
 N_OBS, N_VARS = 12, 9
@@ -79,9 +80,17 @@ def test_a_window_counts_through_its_row_groups() -> None:
     np.testing.assert_array_equal(made, x[[3, 2, 0, 3, 2]])
 
 
-def test_facts_are_taken_by_global_row() -> None:
-    facts = RowFacts(np.arange(5) / 2, np.arange(5, dtype=np.int32) % 2, {"donor": np.arange(5, dtype=np.int32) * 3})
-    taken = facts.take(np.array([4, 1]))
-    assert taken["size_factor"].tolist() == [2.0, 0.5] and taken["size_factor"].dtype == np.float32
-    assert taken["obs"]["donor"].tolist() == [12, 3] and taken["obs"]["donor"].dtype == np.int64
-    assert taken["gene_set"].tolist() == [0, 1] and taken["index"].tolist() == [4, 1]
+def test_facts_of_a_window_are_in_the_order_of_its_slots() -> None:
+    x = counts(100)
+    facts = RowFacts(np.arange(6) / 2, np.arange(6, dtype=np.int32) % 2, {"donor": np.arange(6, dtype=np.int32) * 3})
+    first, second = facts.take(slice(0, 2)), facts.take(np.array([5, 4, 3, 2]))
+    row_groups = [
+        (ChunkRows(1, 100, 2, 4, None), DecodedRowGroup((parts_of(x[2:4])[0][1],), first)),
+        (ChunkRows(0, 20, 0, 4, None), DecodedRowGroup((parts_of(x[:4])[0][1],), second)),
+    ]
+    found = Window(row_groups).facts(np.array([4, 0, 5, 1]))
+    assert found.obs["donor"].tolist() == [9, 0, 6, 3]
+    served = found.served()
+    assert served["size_factor"].tolist() == [1.5, 0.0, 1.0, 0.5] and served["size_factor"].dtype == np.float32
+    assert served["obs"]["donor"].dtype == served["gene_set"].dtype == np.int64
+    assert served["gene_set"].tolist() == [1, 0, 0, 1]

@@ -11,7 +11,7 @@ from tests.loading.conftest import Directory, flat
 from scvae_data import ChunkedDataModule, ConfigError, SelectionError
 from scvae_data.loading.plan.epoch import Plan
 from scvae_data.loading.plan.sampling import Draws, Sampling, parse_sampling
-from scvae_data.loading.select.rows import to_row_groups
+from scvae_data.loading.select.rows import RowGroup, to_row_groups
 
 NAMES = ("a", "b", "c")
 
@@ -41,11 +41,21 @@ def test_cells_without_a_value_are_one_more_value_or_left_out() -> None:
     assert weighted.tolist() == [1, 0, 1, 0]
 
 
+class Held:
+    """Values of cells that are no directory's."""
+
+    def __init__(self, codes: np.ndarray) -> None:
+        self.codes = codes
+
+    def of(self, group: RowGroup) -> dict[str, np.ndarray]:
+        return {"x": self.codes[group.global_rows(slice(None))]}
+
+
 def draws_of(sizes: list[int], rates: list[float], seed: int) -> tuple[Draws, np.ndarray]:
     """Draws from row groups of these sizes, whose cells have the values 0, 1, 2, 0, …"""
     firsts = np.cumsum([0, *sizes])
     codes = (np.arange(firsts[-1]) % len(rates)).astype(np.int32)
-    return Draws(to_row_groups(None, firsts), codes, np.array(rates), seed), codes
+    return Draws(to_row_groups(None, firsts), Held(codes), "x", np.array(rates), seed), codes
 
 
 made = st.builds(

@@ -8,8 +8,15 @@ from tests.loading.conftest import Directory
 
 from scvae_data import ChunkedDataModule
 from scvae_data.errors import ConfigError, ScvaeDataError
-from scvae_data.loading.select.filter import check_filter, filter_mask
+from scvae_data.loading.select.filter import CellFilter, check_filter
 from scvae_data.store import open_index
+
+
+def mask_of(directory: Directory, given: Any) -> np.ndarray:
+    """Cells of the whole directory that a filter keeps."""
+    index = open_index(directory.path)
+    cells = CellFilter(index, given)
+    return np.concatenate([cells.mask(chunk_id) for chunk_id in range(len(index.chunks))])
 
 
 @pytest.mark.parametrize(
@@ -29,7 +36,7 @@ from scvae_data.store import open_index
     ],
 )
 def test_texts_mean_what_a_pandas_query_means(hashed: Directory, text: str, query: str) -> None:
-    found = filter_mask(open_index(hashed.path), text)
+    found = mask_of(hashed, text)
     expected = hashed.obs.index.isin(hashed.obs.query(query, engine="python").index)
     np.testing.assert_array_equal(found, expected)
 
@@ -38,7 +45,7 @@ def test_mappings_keep_cells_with_any_of_the_values_of_every_column(hashed: Dire
     given = check_filter({"SRX_accession": ["SRX1", "SRX3"], "cell_type": "type1", "donor_age": range(50)})
     assert given is not None
     expected = hashed.obs.query('SRX_accession in ["SRX1", "SRX3"] and cell_type == "type1" and donor_age < 50')
-    assert hashed.obs.index[filter_mask(open_index(hashed.path), given)].tolist() == expected.index.tolist()
+    assert hashed.obs.index[mask_of(hashed, given)].tolist() == expected.index.tolist()
 
 
 @pytest.mark.parametrize(

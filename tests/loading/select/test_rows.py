@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from scvae_data.errors import ConfigError
-from scvae_data.loading.select.rows import as_names, select_codes, to_row_groups
+from scvae_data.loading.select.rows import as_names, chunk_rows, to_row_groups, wanted_codes
 
 FIRST_ROWS = np.array([0, 4, 4, 9])
 
@@ -46,15 +46,29 @@ def test_gapless_rows_are_kept_as_a_range_and_others_as_rows() -> None:
         pytest.param([0, 1], [1], [0], id="both"),
     ],
 )
-def test_select_codes(include: list[int] | None, exclude: list[int] | None, expected: list[int]) -> None:
+def test_wanted_codes(include: list[int] | None, exclude: list[int] | None, expected: list[int]) -> None:
     codes = np.array([0, 1, 2, 3, 1, 2], np.int32)  # 3 = unknown
     as_codes = [None if names is None else np.array(names, np.int32) for names in (include, exclude)]
-    mask = select_codes(codes, 3, *as_codes)
-    assert mask is not None and np.flatnonzero(mask).tolist() == expected
+    wanted = wanted_codes(3, *as_codes)
+    assert wanted is not None and np.flatnonzero(wanted[codes]).tolist() == expected
 
 
 def test_nothing_to_select_by_is_no_mask() -> None:
-    assert select_codes(np.zeros(3, np.int32), 1, None, None) is None
+    assert wanted_codes(1, None, None) is None
+
+
+@pytest.mark.parametrize("rows", [[2, 3, 4, 5], [2, 4, 5, 9]])
+def test_some_rows_of_a_row_group(rows: list[int]) -> None:
+    group = chunk_rows(1, 100, np.array(rows))
+    assert group is not None
+    for low in range(11):
+        for high in range(low, 11):
+            found = group.between(low, high)
+            expected = [100 + row for row in rows if low <= row < high]
+            assert ([] if found is None else found.global_rows(slice(None)).tolist()) == expected
+    assert group.where(np.zeros(4, bool)) is None
+    found = group.where(np.array([False, True, True, False]))
+    assert found is not None and found.global_rows(slice(None)).tolist() == [100 + row for row in rows[1:3]]
 
 
 def test_one_string_is_one_name() -> None:

@@ -20,7 +20,7 @@ from scvae_data.processing.settings.qc import QcRules
 
 TABLES = ["dropped_cells.parquet", "experiments.parquet", "gene_report.parquet"]
 RANKING = "gene_statistics.parquet"
-CANONICAL = ["chunk_0001.h5", "obs.parquet", "gene_list.json", *TABLES, RANKING]
+CANONICAL = ["chunk_0001.h5", "obs.parquet", "rows.bin", "gene_sets.bin", "gene_list.json", *TABLES, RANKING]
 RECORDS = ["processing_config.json", "chunk_summary.json"]
 # One cell of each file has a single gene and is dropped.
 SETTINGS: dict[str, Any] = {

@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from numpy.typing import DTypeLike, NDArray
 
-from scvae_data.loading.batch.fill import Piece, RowFacts, count_elements, fill_csr, fill_dense
+from scvae_data.loading.batch.fill import Piece, count_elements, fill_csr, fill_dense
 from scvae_data.loading.batch.kernels import NO_GENES
 from scvae_data.loading.batch.sparse import SparseRows, one_below_the_other
 from scvae_data.loading.fetch.damage import check_totals
 from scvae_data.loading.fetch.pool import BufferPool
 from scvae_data.loading.fetch.window import Window
 from scvae_data.loading.plan.sampler import BatchPlan
+from scvae_data.loading.select.values import RowFacts
 from scvae_data.loading.settings import XFormat
 from scvae_data.store.csr import count_dtype
 from scvae_data.store.dataset_index import DatasetIndex
@@ -37,7 +38,8 @@ class Form:
     """What a batch looks like."""
 
     index: DatasetIndex
-    facts: RowFacts
+    obs_keys: tuple[str, ...]
+    """obs columns that batches carry."""
     normalized: bool
     """``x`` is log1p(count / size_factor); otherwise counts."""
     counts: bool
@@ -154,14 +156,14 @@ class Assembler:
         rows = np.concatenate([window.global_rows(slots) for window, slots in pieces])
         taken: list[Piece] = [(window.parts, slots) for window, slots in pieces]
         library_size = np.empty(rows.size, np.float32)
-        size_factor = form.facts.size_factor[rows]
-        factors = size_factor if form.normalized else None
+        facts = RowFacts.joined([window.facts(slots) for window, slots in pieces if slots.size])
+        factors = facts.size_factor if form.normalized else None
         fill = self._dense if form.x_format == "dense" else self._sparse
         made: Batch = {"x": fill(taken, factors, library_size, take)}
         if form.counts:
             made["counts"] = fill(taken, None, library_size, take) if form.twice else made["x"]
-        check_totals(form.index, rows, library_size, size_factor)
-        return to_tensors({**made, "library_size": library_size, **form.facts.take(rows)})
+        check_totals(form.index, rows, library_size, facts.size_factor)
+        return to_tensors({**made, "library_size": library_size, "index": rows, **facts.served()})
 
     def _dense(
         self, pieces: list[Piece], factors: NDArray[np.float64] | None, library_size: NDArray[np.float32], take: Take

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,31 +12,7 @@ from scvae_data.loading.batch.kernels import NO_FACTORS, NO_GENES, gather_dense,
 from scvae_data.loading.batch.nontemporal import STREAMED_BYTES
 from scvae_data.store.csr import CompactCsr
 
-__all__ = ["Piece", "RowFacts", "count_elements", "fill_csr", "fill_dense", "fill_rows"]
-
-
-@dataclass(frozen=True, eq=False)
-class RowFacts:
-    """What is known of every cell of the directory, indexed by global row."""
-
-    size_factor: NDArray[np.float64]
-    gene_set: NDArray[np.int32]
-    obs: Mapping[str, NDArray[np.int32] | NDArray[np.float32]]
-    """Category code, or number, of every cell by obs column."""
-
-    def take(self, rows: NDArray[np.int64]) -> dict[str, Any]:
-        """The facts of ``rows`` under their names in a batch."""
-        return {
-            "size_factor": self.size_factor[rows].astype(np.float32),
-            "obs": {column: as_served(values[rows]) for column, values in self.obs.items()},
-            "index": rows,
-            "gene_set": self.gene_set[rows].astype(np.int64),
-        }
-
-
-def as_served(values: NDArray[Any]) -> NDArray[Any]:
-    """Category codes as int64, numbers as they are."""
-    return values.astype(np.int64) if values.dtype.kind == "i" else values
+__all__ = ["Piece", "count_elements", "fill_csr", "fill_dense", "fill_rows"]
 
 
 Piece = tuple[Sequence[tuple[int, CompactCsr]], NDArray[np.int64]]

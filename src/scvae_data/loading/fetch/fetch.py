@@ -28,6 +28,7 @@ from scvae_data.loading.fetch.window import DecodedRowGroup, Window
 from scvae_data.loading.plan.reuse import ReuseModel
 from scvae_data.loading.plan.sampler import Epoch
 from scvae_data.loading.select.rows import RowGroup
+from scvae_data.loading.select.values import FactsReader, RowFacts
 from scvae_data.store.csr import CompactCsr
 
 __all__ = ["PendingRowGroup", "RowGroupSource", "WindowFetcher", "part_borders", "run_now"]
@@ -42,8 +43,13 @@ Submit = Callable[..., "Future[None]"]
 class RowGroupMemory:
     """Where a row group is decoded to: made by the thread that needs it first, in the size that indptr tells."""
 
-    def __init__(self, reader: Reader, rows: RowGroup, pool: BufferPool, room: int) -> None:
+    def __init__(
+        self, reader: Reader, rows: RowGroup, pool: BufferPool, room: int, facts: FactsReader | None = None
+    ) -> None:
         self._reader: Reader | None = reader
+        self._facts = facts
+        self.facts: RowFacts | None = None
+        """Of its rows, once they are read."""
         self._rows = rows
         self._pool = pool
         self._room = room
@@ -76,6 +82,11 @@ class RowGroupMemory:
         place = slice(int(group.indptr[low]), int(group.indptr[high]))
         reader.read_into(self._rows.spans(low, high), group.indices[place], group.data[place])
 
+    def read_facts(self) -> None:
+        """Read what is known of the rows beside their counts."""
+        if self._facts is not None:
+            self.facts = self._facts.of(self._rows)
+
     def finish(self) -> None:
         """Let the reader and its open file go: nothing is left to read."""
         self._reader = None
@@ -107,7 +118,7 @@ class PendingRowGroup:
             part.result()
         memory = self._memory
         if self._group is None and memory is not None:
-            self._group = DecodedRowGroup((memory.made(),), memory.missing)
+            self._group = DecodedRowGroup((memory.made(),), memory.facts, memory.missing)
             self._memory = None
         assert self._group is not None
         return self._group
@@ -132,6 +143,8 @@ class RowGroupSource:
         What is done with a row group that cannot be read.
     part_nnz
         Elements that one thread decodes at a time, about.
+    facts
+        Reads what batches carry beside counts; None for nothing.
     """
 
     def __init__(
@@ -141,11 +154,13 @@ class RowGroupSource:
         room: int = 0,
         damage: DamagePolicy | None = None,
         part_nnz: int = PART_NNZ,
+        facts: FactsReader | None = None,
     ) -> None:
         self.row_groups = row_groups
         self.damage = DamagePolicy() if damage is None else damage
         self._room = room
         self._part_nnz = part_nnz
+        self._facts = facts
         self._pool = BufferPool()
         self._open_reader = open_reader
         self._lock = threading.Lock()
@@ -179,8 +194,8 @@ class RowGroupSource:
                     self._bytes_done += self._readers.pop(load).bytes_read
                     memory.finish()
 
-        memory = RowGroupMemory(reader, rows, self._pool, self._room)
-        parts = []
+        memory = RowGroupMemory(reader, rows, self._pool, self._room, self._facts)
+        parts = [] if self._facts is None else [submit(memory.read_facts)]
         for low, high in pairwise(borders):
             part = submit(memory.read, low, high)
             part.add_done_callback(finish)

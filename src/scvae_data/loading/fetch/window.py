@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from scvae_data.errors import ConfigError
 from scvae_data.loading.select.rows import RowGroup
+from scvae_data.loading.select.values import RowFacts
 from scvae_data.store.csr import CompactCsr
 
 __all__ = ["DecodedRowGroup", "Window"]
@@ -20,6 +21,8 @@ class DecodedRowGroup:
     """The rows of a row group in memory, in parts that were decoded independently."""
 
     parts: tuple[CompactCsr, ...]
+    facts: RowFacts | None = None
+    """What is known of its rows beside their counts, if that was asked for."""
     missing: NDArray[np.bool_] | None = None
     """Rows that could not be read, (n_obs,), and hold anything; None where all could."""
     failed: bool = field(default=False, init=False)
@@ -27,7 +30,8 @@ class DecodedRowGroup:
     @property
     def nbytes(self) -> int:
         """Bytes in memory."""
-        return sum(part.indptr.nbytes + part.indices.nbytes + part.data.nbytes for part in self.parts)
+        counts = sum(part.indptr.nbytes + part.indices.nbytes + part.data.nbytes for part in self.parts)
+        return counts if self.facts is None else counts + self.facts.nbytes
 
 
 class Window:
@@ -37,6 +41,7 @@ class Window:
         self._row_groups = [rows for rows, _ in row_groups]
         self._first_slots = np.cumsum([0, *(rows.n_rows for rows in self._row_groups)])
         self.parts: list[tuple[int, CompactCsr]] = []
+        self._facts = [None if group is None else group.facts for _, group in row_groups]
         self._missing = [None if group is None else group.missing for _, group in row_groups]
         self._whole = all(group is not None and not _any(group.missing) for _, group in row_groups)
         self._absent = np.array([group is None for _, group in row_groups])
@@ -79,6 +84,20 @@ class Window:
             mine = group_of == position
             rows[mine] = self._row_groups[position].global_rows(slots[mine] - self._first_slots[position])
         return rows
+
+    def facts(self, slots: NDArray[np.int64]) -> RowFacts:
+        """Facts of ``slots``, all of which are present, in their order."""
+        group_of = np.searchsorted(self._first_slots, slots, side="right") - 1
+        positions = np.unique(group_of).tolist()
+        parts, places = [], []
+        for position in positions:
+            mine = np.flatnonzero(group_of == position)
+            facts = self._facts[position]
+            assert facts is not None
+            parts.append(facts.take(slots[mine] - self._first_slots[position]))
+            places.append(mine)
+        joined = RowFacts.joined(parts)
+        return joined if len(parts) == 1 else joined.take(np.argsort(np.concatenate(places)))
 
 
 def _any(missing: NDArray[np.bool_] | None) -> bool:

@@ -25,6 +25,7 @@ from scvae_data.loading.plan.sampling import Draws
 from scvae_data.loading.plan.scatter import Selected, scatter
 from scvae_data.loading.select.rows import ChunkRows, RowGroup, to_row_groups
 from scvae_data.loading.select.sizes import decoded_bytes
+from scvae_data.loading.select.values import CellValues
 from scvae_data.store import SRX_COLUMN, DatasetIndex
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def mix(
     seed: int = 0,
     window: int | None = None,
     range_rows: int | None = None,
-    rates: tuple[NDArray[np.int32], NDArray[np.float64]] | None = None,
+    drawn: tuple[str, NDArray[np.float64]] | None = None,
 ) -> Mixing:
     """Choose row groups and window.
 
@@ -105,8 +106,8 @@ def mix(
         window in use and the next are both in memory.
     range_rows
         Rows of a range; None to choose.
-    rates
-        For weighted draws, a category of every cell and how often cells of each are drawn.
+    drawn
+        For weighted draws, a categorical obs column and how often cells of each value are drawn.
     """
     hashed = index.order["kind"] == "hash"
     if window is None:
@@ -114,14 +115,17 @@ def mix(
         window = 1 if hashed else min(len(row_groups), max(2, int(np.ceil(least))))
     best: Mixing | None = None
     counts: dict[str, NDArray[np.int64]] = {}
+    codes: dict[str, NDArray[np.int32]] = {}
+    values = None if drawn is None else CellValues(index, drawn[:1])
     for made, n_rows, decoded_per_used in _candidates(index, row_groups, seed, range_rows):
-        draws = None if rates is None else Draws(made, *rates, seed)
+        draws = None if drawn is None or values is None else Draws(made, values, *drawn, seed)
         plan = Plan(tuple(group.n_rows for group in made), batch_size, seed, window, draws=draws)
         mixing = Mixing(made, plan, n_rows, decoded_per_used)
         if hashed:
             return mixing
-        counts = counts or {column: label_counts(plan, made, index.codes(column)) for column in columns}
-        found = {column: measure_diversity(plan, made, index.codes(column), counts[column]) for column in columns}
+        codes = codes or {column: index.codes(column) for column in columns}
+        counts = counts or {column: label_counts(plan, made, codes[column]) for column in columns}
+        found = {column: measure_diversity(plan, made, codes[column], counts[column]) for column in columns}
         mixing = replace(mixing, diversity=found)
         if best is None or mixing.share > best.share:
             best = mixing

@@ -25,8 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scvae_data.errors import ConfigError, SelectionError
-from scvae_data.loading.select.parts import RowGroups
-from scvae_data.loading.select.rows import RowGroup, to_row_groups
+from scvae_data.loading.select.parts import RowGroups, group_counts
+from scvae_data.loading.select.rows import RowGroup
+from scvae_data.loading.select.values import CellValues
 from scvae_data.store import DatasetIndex
 
 __all__ = ["DEFAULT_SAMPLING", "Draws", "Sampling", "parse_sampling", "weighted"]
@@ -145,8 +146,10 @@ class Draws:
     ----------
     row_groups
         What is decoded at once.
-    codes
-        Value of every cell of the directory, (n_obs,).
+    values
+        Reads ``column`` of the cells of row groups.
+    column
+        What the rates go by.
     rates
         Expected draws of a cell by value, all above 0 for rows of ``row_groups``; see :meth:`Sampling.rates`.
     seed
@@ -154,7 +157,8 @@ class Draws:
     """
 
     row_groups: Sequence[RowGroup]
-    codes: NDArray[np.int32]
+    values: CellValues
+    column: str
     rates: NDArray[np.float64]
     seed: int
 
@@ -190,7 +194,7 @@ class Draws:
         return draws
 
     def _values(self, group: RowGroup) -> NDArray[np.int32]:
-        return self.codes[group.global_rows(slice(None))]
+        return self.values.of(group)[self.column]
 
     def _shift(self, epoch: int) -> int:
         """Units by which everything is shifted, within what leaves the number of draws as it is."""
@@ -200,33 +204,32 @@ class Draws:
 
 def weighted(
     index: DatasetIndex, row_groups: RowGroups, sampling: Sampling, batch_size: int
-) -> tuple[RowGroups, tuple[NDArray[np.int32], NDArray[np.float64]]]:
+) -> tuple[RowGroups, NDArray[np.float64]]:
     """Leave out training cells that are never drawn.
 
     Returns
     -------
-    The row groups; and of every cell of the directory its value of the sampling's
-    column, with the expected draws in an epoch by value.
+    The row groups, and the expected draws in an epoch of a cell by its value of
+    the sampling's column; see :meth:`Sampling.rates`.
 
     Raises
     ------
     SelectionError
         If the sampling does not fit the cells, or an epoch has less than a batch.
     """
-    codes = index.codes(sampling.column)
-    names = index.obs_columns[sampling.column].categories or ()
-    rows = np.concatenate([np.zeros(0, np.int64), *(group.global_rows(slice(None)) for group in row_groups["train"])])
-    sizes = np.bincount(codes[rows], minlength=len(names) + 1)
-    rates = sampling.rates(sizes, names)
+    column, train = sampling.column, row_groups["train"]
+    sizes = group_counts(index, column, train)
+    rates = sampling.rates(sizes, index.categories(column))
     n_draws = round(float(rates @ sizes))
     if batch_size > n_draws:
         raise SelectionError(
             f"batch_size={batch_size} exceeds the {n_draws:,} cells that sampling draws in an epoch; "
             "lower batch_size or raise sampling.n_obs"
         )
-    drawn = np.zeros(index.n_obs, np.bool_)
-    drawn[rows[rates[codes[rows]] > 0]] = True
-    return {**row_groups, "train": to_row_groups(drawn, index.first_rows)}, (codes, rates)
+    if (rates[sizes > 0] > 0).all():
+        return row_groups, rates
+    drawn = (group.where(rates[index.codes(column, group.chunk_id)[group.within_chunk()]] > 0) for group in train)
+    return {**row_groups, "train": tuple(group for group in drawn if group is not None)}, rates
 
 
 def parse_sampling(given: Mapping[str, Any] | None) -> Sampling | None:

@@ -13,9 +13,10 @@ each one used, wherever their borders lie.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -101,6 +102,13 @@ class ScatteredRows:
     def within_chunk(self) -> slice:
         """Its rows as an index into the rows of its reader."""
         return slice(0, self.n_rows)
+
+    def pieces(self) -> Iterator[tuple[int, NDArray[np.int32] | slice]]:
+        """Chunks of the directory with the rows of each that make up its rows, in order."""
+        piece, rows = self.locate(np.arange(self.n_rows))
+        borders = [0, *(np.flatnonzero(np.diff(piece)) + 1).tolist(), rows.size]
+        for begin, end in pairwise(borders):
+            yield int(self.selected.chunk_ids[piece[begin]]), rows[begin:end]
 
     def spans(self, low: int, high: int) -> list[tuple[int, int]]:
         """Its rows number ``low`` to ``high``, as its reader numbers them."""

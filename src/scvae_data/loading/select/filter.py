@@ -23,7 +23,7 @@ from scvae_data.store import DatasetIndex
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Filter", "check_filter", "filter_mask"]
+__all__ = ["CellFilter", "Filter", "check_filter"]
 
 Filter = str | Mapping[str, Any]
 COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
@@ -56,20 +56,35 @@ def check_filter(given: Filter | None) -> Filter | None:
     return {str(column): as_list(values) for column, values in given.items()}
 
 
-def filter_mask(index: DatasetIndex, given: Filter) -> NDArray[np.bool_]:
-    """Cells that a filter keeps, (n_obs,); a missing value equals nothing.
+class CellFilter:
+    """A filter on a directory, chunk by chunk; a missing value equals nothing.
 
-    Raises
-    ------
-    SelectionError
-        If a column or a category does not exist, or a comparison makes no sense for the column.
+    Parameters
+    ----------
+    index
+        The directory.
+    given
+        As of :func:`check_filter`.
     """
-    evaluator = _Evaluator(index)
-    if isinstance(given, str):
-        return evaluator.mask(_parse(given))
-    masks = [evaluator.members(column, as_list(values)) for column, values in given.items()]
-    every: NDArray[np.bool_] = np.logical_and.reduce(masks)
-    return every
+
+    def __init__(self, index: DatasetIndex, given: Filter) -> None:
+        self._index = index
+        self._given = _parse(given) if isinstance(given, str) else given
+
+    def mask(self, chunk_id: int) -> NDArray[np.bool_]:
+        """Cells of a chunk that are kept, (n_obs,).
+
+        Raises
+        ------
+        SelectionError
+            If a column or a category does not exist, or a comparison makes no sense for the column.
+        """
+        evaluator = _Evaluator(self._index, chunk_id)
+        if isinstance(self._given, ast.expr):
+            return evaluator.mask(self._given)
+        masks = [evaluator.members(column, as_list(values)) for column, values in self._given.items()]
+        every: NDArray[np.bool_] = np.logical_and.reduce(masks)
+        return every
 
 
 def as_list(values: Any) -> list[Any]:
@@ -85,10 +100,11 @@ def _parse(text: str) -> ast.expr:
 
 
 class _Evaluator:
-    """Masks of the parts of an expression, each over all cells."""
+    """Masks of the parts of an expression, each over the cells of a chunk."""
 
-    def __init__(self, index: DatasetIndex) -> None:
+    def __init__(self, index: DatasetIndex, chunk_id: int) -> None:
         self._index = index
+        self._chunk_id = chunk_id
 
     def mask(self, node: ast.expr) -> NDArray[np.bool_]:
         if isinstance(node, ast.BoolOp):
@@ -107,13 +123,14 @@ class _Evaluator:
         if categories is None:
             found: NDArray[np.bool_] = self._numbers(column, values).isin(values).to_numpy()
             return found
-        wanted = [str(value) for value in values]
-        if missing := [value for value in wanted if value not in categories]:
+        wanted, place = [str(value) for value in values], self._index.obs_columns[column].place
+        if missing := [value for value in wanted if value not in place]:
             close = get_close_matches(missing[0], categories, n=3)
             hint = f"did you mean {', '.join(close)}?" if close else f"it has {', '.join(categories[:5])}"
             raise SelectionError(f"filter: {column} has no value {missing[0]!r}; {hint}")
-        chosen = np.append(np.isin(np.array(categories, object), wanted), False)
-        return chosen[self._index.codes(column)]
+        chosen = np.zeros(len(categories) + 1, np.bool_)
+        chosen[[place[value] for value in wanted]] = True
+        return chosen[self._index.codes(column, self._chunk_id)]
 
     def _compare(self, left: ast.expr, how: ast.cmpop, right: ast.expr) -> NDArray[np.bool_]:
         if not isinstance(left, ast.Name) and isinstance(right, ast.Name) and not isinstance(how, ast.In | ast.NotIn):
@@ -155,7 +172,7 @@ class _Evaluator:
         """Cells whose value is not missing."""
         categories = self._categories(column)
         if categories is not None:
-            return self._index.codes(column) < len(categories)
+            return self._index.codes(column, self._chunk_id) < len(categories)
         return self._column(column).notna().to_numpy()
 
     def _numbers(self, column: str, values: list[Any]) -> pd.Series[Any]:
@@ -171,7 +188,9 @@ class _Evaluator:
         return cells
 
     def _column(self, column: str) -> pd.Series[Any]:
-        return self._index.obs_reader.read([column])[column]
+        import pandas as pd  # here: a start of training needs none of it
+
+        return pd.Series(self._index.cells.array(self._chunk_id, column))
 
     @staticmethod
     def _unknown(node: ast.expr) -> ConfigError:

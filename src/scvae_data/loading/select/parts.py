@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scvae_data.errors import SelectionError
-from scvae_data.loading.select.filter import Filter, filter_mask
-from scvae_data.loading.select.rows import ChunkRows, select_codes, to_row_groups
+from scvae_data.loading.select.filter import CellFilter, Filter
+from scvae_data.loading.select.rows import ChunkRows, to_row_groups, wanted_codes
 from scvae_data.loading.select.split import PARTS, GroupSplit, HashSplit, Part, Split
 from scvae_data.store import SRX_COLUMN, DatasetIndex
 
@@ -21,13 +21,15 @@ __all__ = [
     "LoaderPart",
     "RowGroups",
     "check_parts",
+    "group_counts",
     "leakage",
-    "part_masks",
     "select_parts",
+    "split_groups",
 ]
 
 LoaderPart = Literal["train", "val", "test", "predict"]
 RowGroups = Mapping[LoaderPart, tuple[ChunkRows, ...]]
+Cut = Callable[[ChunkRows], Mapping[Part, ChunkRows | None]]
 
 
 def select_parts(
@@ -44,39 +46,78 @@ def select_parts(
     SelectionError
         If an accession is not in the directory, or no cell is left.
     """
-    chosen = None
-    if include is not None or exclude is not None:
-        n_categories = len(index.obs_columns[SRX_COLUMN].categories or ())
-        codes = [None if names is None else index.srx_codes(names) for names in (include, exclude)]
-        chosen = select_codes(index.codes(SRX_COLUMN), n_categories, *codes)
-    if given is not None:
-        kept = filter_mask(index, given)
-        chosen = kept if chosen is None else chosen & kept
-    row_groups: dict[LoaderPart, tuple[ChunkRows, ...]] = {"predict": to_row_groups(chosen, index.first_rows)}
-    if not row_groups["predict"]:
+    predict = tuple(_chosen(index, include, exclude, given))
+    if not predict:
         raise SelectionError(
             f"no cell is left of {index.n_obs:,}: include_srx_accessions={_short(include)}, "
             f"exclude_srx_accessions={_short(exclude)}, filter={given or 'null'}; relax one of them"
         )
-    for part, mask in part_masks(index, split, chosen).items():
-        row_groups[part] = to_row_groups(mask, index.first_rows)
+    row_groups: dict[LoaderPart, tuple[ChunkRows, ...]] = {"predict": predict}
+    row_groups.update(split_groups(index, split, predict).items())
     return row_groups
 
 
-def part_masks(index: DatasetIndex, split: Split, chosen: NDArray[np.bool_] | None) -> dict[Part, NDArray[np.bool_]]:
-    """Cells of every part of a split among those chosen (None: all), each (n_obs,)."""
+def _chosen(
+    index: DatasetIndex, include: Sequence[str] | None, exclude: Sequence[str] | None, given: Filter | None
+) -> Iterator[ChunkRows]:
+    """Row groups of all selected cells."""
+    n_categories = len(index.obs_columns[SRX_COLUMN].categories or ())
+    codes = (None if names is None else index.srx_codes(names) for names in (include, exclude))
+    wanted = wanted_codes(n_categories, *codes)
+    kept = None if given is None else CellFilter(index, given)
+    for group in to_row_groups(None, index.first_rows):
+        left: ChunkRows | None = group
+        if wanted is not None:
+            left = group.where(wanted[index.codes(SRX_COLUMN, group.chunk_id)])
+        if left is not None and kept is not None:
+            left = left.where(kept.mask(group.chunk_id)[left.within_chunk()])
+        if left is not None:
+            yield left
+
+
+def split_groups(
+    index: DatasetIndex, split: Split, selected: tuple[ChunkRows, ...]
+) -> dict[Part, tuple[ChunkRows, ...]]:
+    """Row groups of every part of a split among selected cells."""
+    cut = _cut_of(index, split, selected)
+    found = [cut(group) for group in selected]
+    return {part: tuple(rows for cells in found if (rows := cells[part]) is not None) for part in PARTS}
+
+
+def _cut_of(index: DatasetIndex, split: Split, selected: tuple[ChunkRows, ...]) -> Cut:
+    """What cuts a row group into parts; reads what the split goes by, chunk by chunk."""
     if isinstance(split, HashSplit):
-        split_hash = index.obs_reader.numbers("split_hash").astype(np.uint32)
-        masks = {part: split.mask(split_hash, part) for part in PARTS}
-        return masks if chosen is None else {part: mask & chosen for part, mask in masks.items()}
+        return _cut_by_hash(index, split)
     column = split.by if isinstance(split, GroupSplit) else split.column
-    rows = np.arange(index.n_obs) if chosen is None else np.flatnonzero(chosen)
-    codes = index.codes(column)[rows]
-    parts = split.parts_of(codes, index.obs_columns[column].categories or ())
-    masks = {part: np.zeros(index.n_obs, np.bool_) for part in PARTS}
-    for place, part in enumerate(PARTS):
-        masks[part][rows[parts == place]] = True
-    return masks
+    part_of = split.parts_of(group_counts(index, column, selected), index.categories(column))
+
+    def cut(group: ChunkRows) -> dict[Part, ChunkRows | None]:
+        parts = part_of[index.codes(column, group.chunk_id)[group.within_chunk()]]
+        return {part: group.where(parts == place) for place, part in enumerate(PARTS)}
+
+    return cut
+
+
+def _cut_by_hash(index: DatasetIndex, split: HashSplit) -> Cut:
+    if index.order["kind"] != "hash":
+
+        def cut(group: ChunkRows) -> dict[Part, ChunkRows | None]:
+            split_hash = index.cells.array(group.chunk_id, "split_hash")[group.within_chunk()]
+            return {part: group.where(split.mask(split_hash, part)) for part in PARTS}
+
+        return cut
+    # Rows of a chunk ascend by their hash: each part is a range.
+    val_end, test_end = (index.cells.split_bounds(limit).tolist() for limit in split.limits)
+
+    def cut_range(group: ChunkRows) -> dict[Part, ChunkRows | None]:
+        low, high = val_end[group.chunk_id], test_end[group.chunk_id]
+        return {
+            "train": group.between(high, index.chunks[group.chunk_id].n_obs),
+            "val": group.between(0, low),
+            "test": group.between(low, high),
+        }
+
+    return cut_range
 
 
 def leakage(index: DatasetIndex, row_groups: RowGroups) -> pd.DataFrame:
@@ -90,18 +131,11 @@ def leakage(index: DatasetIndex, row_groups: RowGroups) -> pd.DataFrame:
     """
     import pandas as pd  # here: a start of training needs none of it
 
-    rows = {
-        part: np.concatenate([np.zeros(0, np.int64), *(group.global_rows(slice(None)) for group in row_groups[part])])
-        for part in PARTS
-    }
     report = []
     for column, known in index.obs_columns.items():
         if known.categories is None:
             continue
-        sizes = {
-            part: np.bincount(index.codes(column)[of], minlength=len(known.categories) + 1)[:-1]
-            for part, of in rows.items()
-        }
+        sizes = {part: group_counts(index, column, row_groups[part])[:-1] for part in PARTS}
         for part in ("val", "test"):
             here = sizes[part]
             if here.sum():
@@ -109,6 +143,15 @@ def leakage(index: DatasetIndex, row_groups: RowGroups) -> pd.DataFrame:
                 groups, both = np.count_nonzero(here), np.count_nonzero(here[shared])
                 report.append((column, part, groups, both, here[shared].sum() / here.sum()))
     return pd.DataFrame(report, columns=["column", "part", "groups", "groups_in_train", "cells_in_train"])
+
+
+def group_counts(index: DatasetIndex, column: str, row_groups: Iterable[ChunkRows]) -> NDArray[np.int64]:
+    """Cells of every category of a column, and last of none; (n_categories + 1,)."""
+    counts = np.zeros(len(index.categories(column)) + 1, np.int64)
+    for group in row_groups:
+        codes = index.codes(column, group.chunk_id)[group.within_chunk()]
+        counts += np.bincount(codes, minlength=counts.size)
+    return counts
 
 
 def check_parts(row_groups: RowGroups, split: Split, batch_size: int) -> None:

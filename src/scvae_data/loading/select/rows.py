@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from itertools import pairwise
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scvae_data.errors import ConfigError
 
-__all__ = ["ChunkRows", "RowGroup", "as_names", "select_codes", "to_row_groups", "to_spans"]
+__all__ = ["ChunkRows", "RowGroup", "as_names", "chunk_rows", "to_row_groups", "to_spans", "wanted_codes"]
 
 
 class RowGroup(Protocol):
@@ -33,6 +34,9 @@ class RowGroup(Protocol):
 
     def spans(self, low: int, high: int) -> list[tuple[int, int]]:
         """Runs [start, stop) of its reader's rows that make up its rows number ``low`` to ``high``."""
+
+    def pieces(self) -> Iterator[tuple[int, NDArray[np.int32] | slice]]:
+        """Chunks of the directory with the rows of each that make up its rows, in order."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +76,32 @@ class ChunkRows:
             return [(self.start + low, self.start + high)]
         return to_spans(self.rows[low:high])
 
+    def pieces(self) -> Iterator[tuple[int, NDArray[np.int32] | slice]]:
+        """Its chunk with its rows."""
+        yield self.chunk_id, self.within_chunk()
+
+    def where(self, mask: NDArray[np.bool_]) -> ChunkRows | None:
+        """Those of its rows for which a mask over its rows is true; None if there is none."""
+        rows = np.arange(self.start, self.stop, dtype=np.int32) if self.rows is None else self.rows
+        return chunk_rows(self.chunk_id, self.first_row, rows[mask])
+
+    def between(self, low: int, high: int) -> ChunkRows | None:
+        """Those of its rows that are rows ``low`` to ``high`` (excluded) of the chunk; None if there is none."""
+        if self.rows is not None:
+            inside = slice(*np.searchsorted(self.rows, [low, high]).tolist())
+            return chunk_rows(self.chunk_id, self.first_row, self.rows[inside])
+        low, high = max(low, self.start), min(high, self.stop)
+        return ChunkRows(self.chunk_id, self.first_row, low, high, None) if low < high else None
+
+
+def chunk_rows(chunk_id: int, first_row: int, rows: NDArray[Any]) -> ChunkRows | None:
+    """The rows of a chunk with the given ascending numbers; None for no rows."""
+    if not rows.size:
+        return None
+    start, stop = int(rows[0]), int(rows[-1]) + 1
+    gapless = stop - start == rows.size
+    return ChunkRows(chunk_id, first_row, start, stop, None if gapless else rows.astype(np.int32))
+
 
 def to_spans(rows: NDArray[np.int32]) -> list[tuple[int, int]]:
     """Runs [start, stop) that make up ascending ``rows``, of which there is at least one."""
@@ -97,18 +127,13 @@ def as_names(key: str, value: str | Sequence[str] | None) -> tuple[str, ...] | N
     return names
 
 
-def select_codes(
-    codes: NDArray[np.int32],
-    n_categories: int,
-    include: NDArray[np.int32] | None,
-    exclude: NDArray[np.int32] | None,
+def wanted_codes(
+    n_categories: int, include: NDArray[np.int32] | None, exclude: NDArray[np.int32] | None
 ) -> NDArray[np.bool_] | None:
-    """Mask of cells by the category they belong to, shape (n_obs,); None where all cells are selected.
+    """Which codes are kept, shape (n_categories + 1,), the last for no category; None where all are.
 
     Parameters
     ----------
-    codes
-        Category of every cell, shape (n_obs,); ``n_categories`` = none.
     n_categories
         Number of categories.
     include
@@ -123,7 +148,7 @@ def select_codes(
         wanted[include] = True
     if exclude is not None:
         wanted[exclude] = False
-    return wanted[codes]
+    return wanted
 
 
 def to_row_groups(mask: NDArray[np.bool_] | None, first_rows: NDArray[np.int64]) -> tuple[ChunkRows, ...]:
@@ -137,14 +162,11 @@ def to_row_groups(mask: NDArray[np.bool_] | None, first_rows: NDArray[np.int64])
         Global row of every chunk's first cell, and n_obs; shape (n_chunks + 1,).
     """
     row_groups = []
-    for chunk_id, (first, end) in enumerate(zip(first_rows[:-1].tolist(), first_rows[1:].tolist(), strict=True)):
-        if mask is None:
-            if end > first:
-                row_groups.append(ChunkRows(chunk_id, first, 0, end - first, None))
-            continue
-        rows = np.flatnonzero(mask[first:end])
-        if rows.size:
-            start, stop = int(rows[0]), int(rows[-1]) + 1
-            gapless = stop - start == rows.size
-            row_groups.append(ChunkRows(chunk_id, first, start, stop, None if gapless else rows.astype(np.int32)))
+    for chunk_id, (first, end) in enumerate(pairwise(first_rows.tolist())):
+        if mask is not None:
+            group = chunk_rows(chunk_id, first, np.flatnonzero(mask[first:end]))
+        else:
+            group = ChunkRows(chunk_id, first, 0, end - first, None) if end > first else None
+        if group is not None:
+            row_groups.append(group)
     return tuple(row_groups)

@@ -9,6 +9,9 @@ from scvae_data.store import DatasetIndex, count_dtype, index_dtype
 
 __all__ = ["decoded_bytes", "decoded_elements", "group_sizes"]
 
+# Of a row, beside its counts: where it starts, size factor, gene set, and an obs column.
+ROW_BYTES = 8 + 8 + 4 + 4
+
 
 def decoded_elements(index: DatasetIndex, group: RowGroup) -> int:
     """Estimate the counts of a row group from the mean of its chunk, or of the directory where it is of many chunks."""
@@ -22,7 +25,9 @@ def group_sizes(index: DatasetIndex, row_groups: Sequence[RowGroup]) -> tuple[in
     largest = max((chunk.max_count for chunk in index.chunks), default=0)
     itemsize = index_dtype(index.n_vars).itemsize + count_dtype(largest).itemsize
     return tuple(
-        sorted((decoded_elements(index, group) * itemsize + 8 * group.n_rows for group in row_groups), reverse=True)
+        sorted(
+            (decoded_elements(index, group) * itemsize + ROW_BYTES * group.n_rows for group in row_groups), reverse=True
+        )
     )
 
 
@@ -32,5 +37,5 @@ def decoded_bytes(index: DatasetIndex, row_groups: Sequence[ChunkRows]) -> int:
     for group in row_groups:
         chunk = index.chunks[group.chunk_id]
         itemsize = index_dtype(index.n_vars).itemsize + count_dtype(chunk.max_count).itemsize
-        total += group.n_rows * (chunk.nnz / chunk.n_obs * itemsize + 8)
+        total += group.n_rows * (chunk.nnz / chunk.n_obs * itemsize + ROW_BYTES)
     return round(total)

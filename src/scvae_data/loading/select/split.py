@@ -22,12 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scvae_data.errors import ConfigError, SelectionError
+from scvae_data.store.row_table import split_limit
 
 __all__ = ["PARTS", "ColumnSplit", "GroupSplit", "HashSplit", "Part", "Split", "parse_split"]
 
 Part = Literal["train", "val", "test"]
 PARTS: tuple[Part, ...] = ("train", "val", "test")
-HASH_RANGE = 1 << 32
 
 
 @dataclass(frozen=True)
@@ -71,10 +71,14 @@ class HashSplit:
         """Expected fraction of cells in ``part``."""
         return {"val": self.val, "test": self.test, "train": 1 - self.val - self.test}[part]
 
+    @property
+    def limits(self) -> tuple[int, int]:
+        """Hashes below the first are for validation, others below the second for test; at most 2**32."""
+        return split_limit(self.val), split_limit(self.val + self.test)
+
     def mask(self, split_hash: NDArray[np.uint32], part: Part) -> NDArray[np.bool_]:
         """Cells of ``part``, shape (n_obs,)."""
-        val_end = round(self.val * HASH_RANGE)
-        test_end = round((self.val + self.test) * HASH_RANGE)
+        val_end, test_end = self.limits
         # The bounds may equal 2**32, so compare in 64 bits.
         position = split_hash.astype(np.int64)
         if part == "val":
@@ -111,23 +115,22 @@ class GroupSplit:
         """Expected fraction of cells in ``part``."""
         return HashSplit(self.val, self.test).fraction(part)
 
-    def parts_of(self, codes: NDArray[np.int32], names: Sequence[str]) -> NDArray[np.int8]:
-        """Part of every cell as its position in :data:`PARTS`.
+    def parts_of(self, sizes: NDArray[np.int64], names: Sequence[str]) -> NDArray[np.int8]:
+        """Part of the cells of every group, and last of those of none, as its position in :data:`PARTS`.
 
         Parameters
         ----------
-        codes
-            Group of every selected cell, ``len(names)`` for none.
+        sizes
+            Selected cells of every group, and last of none; (n_groups + 1,).
         names
             The groups.
         """
-        sizes = np.bincount(codes, minlength=len(names) + 1)
         groups = sorted(np.flatnonzero(sizes[:-1]).tolist(), key=lambda group: _name_hash(names[group]))
         part_of = np.zeros(len(names) + 1, np.int8)
         for place, share in ((1, self.val), (2, self.test)):
             taken = 0
             # Up to the number of cells that comes closest to the share.
-            while share > 0 and groups and (taken == 0 or taken + sizes[groups[0]] / 2 <= share * codes.size):
+            while share > 0 and groups and (taken == 0 or taken + sizes[groups[0]] / 2 <= share * sizes.sum()):
                 taken += int(sizes[groups[0]])
                 part_of[groups.pop(0)] = place
         if not groups and not sizes[-1]:
@@ -135,7 +138,7 @@ class GroupSplit:
                 f"split.by={self.by} has {np.count_nonzero(sizes[:-1])} groups, too few for val={self.val} and "
                 f"test={self.test} beside training; lower them or split by another column"
             )
-        return part_of[codes]
+        return part_of
 
 
 @dataclass(frozen=True)
@@ -163,15 +166,15 @@ class ColumnSplit:
         """Above 0 for a part that must not be empty."""
         return float(part == "train" or bool(self.val if part == "val" else self.test))
 
-    def parts_of(self, codes: NDArray[np.int32], names: Sequence[str]) -> NDArray[np.int8]:
-        """Part of every cell; see :meth:`GroupSplit.parts_of`."""
+    def parts_of(self, sizes: NDArray[np.int64], names: Sequence[str]) -> NDArray[np.int8]:
+        """Part of the cells of every value; see :meth:`GroupSplit.parts_of`."""
         part_of = np.zeros(len(names) + 1, np.int8)
         for place, values in ((1, self.val), (2, self.test)):
             for value in values:
                 if value not in names:
                     raise SelectionError(f"split: {self.column} has no value {value!r}; it has {', '.join(names[:5])}")
                 part_of[names.index(value)] = place
-        return part_of[codes]
+        return part_of
 
 
 Split = HashSplit | GroupSplit | ColumnSplit

@@ -28,7 +28,7 @@ from scvae_data.processing.sort.gather import ChunkRange, chunk_ranges
 from scvae_data.processing.sort.obs_schema import ObsSchema, choose_categories, decide_schema, is_text, our_columns
 from scvae_data.processing.sort.totals import RunTotals, SpooledRows, median_total
 from scvae_data.processing.survey.stage import Surveyed
-from scvae_data.store import GeneList
+from scvae_data.store import GeneList, GeneSets
 
 __all__ = ["LATE_RULE", "Decided", "WritePlan", "decide"]
 
@@ -43,8 +43,8 @@ class Decided:
     ----------
     decision, digest
         What the writers of all chunks share, and the hash of its content.
-    genes
-        The genes of the directory.
+    genes, gene_sets
+        The genes of the directory, and the distinct masks of those that a file measures.
     ranges
         The cells of every chunk.
     choice
@@ -62,6 +62,7 @@ class Decided:
     decision: Decision
     digest: str
     genes: GeneList
+    gene_sets: GeneSets
     ranges: Sequence[ChunkRange]
     choice: dict[str, Any]
     statistics: dict[str, Any]
@@ -125,7 +126,8 @@ def decide(context: Context, surveyed: Surveyed, compared: Compared) -> Decided:
     return Decided(
         decision=decision,
         digest=digest,
-        genes=gene_list(choice, masks),
+        genes=gene_list(choice),
+        gene_sets=GeneSets.of(masks, choice.columns.n_vars),
         ranges=chunk_ranges(context.work, decision.runs, settings.chunking.chunk_size),
         choice=choice.account,
         statistics=statistics,
@@ -172,7 +174,7 @@ def with_categories(
     return replace(schema, categories=choose_categories(values, n_obs))
 
 
-def gene_list(choice: Choice, gene_sets: Sequence[Any]) -> GeneList:
-    """Return the genes of the directory, with the distinct masks of those that a file measures."""
+def gene_list(choice: Choice) -> GeneList:
+    """Return the genes of the directory."""
     names, symbols, ids = choice.columns.names, choice.columns.symbols, choice.columns.ids
-    return GeneList.of(names.tolist(), [key or None for key in ids], [name or None for name in symbols], gene_sets)
+    return GeneList.of(names.tolist(), [key or None for key in ids], [name or None for name in symbols])

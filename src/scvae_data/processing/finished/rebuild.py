@@ -20,9 +20,10 @@ from scvae_data.processing.run.context import Context
 from scvae_data.processing.run.records import provenance
 from scvae_data.processing.write.account import storage_statistics, summarise
 from scvae_data.processing.write.chunks import write_chunks, write_obs_of_chunks
-from scvae_data.processing.write.publish import write_obs
+from scvae_data.processing.write.publish import write_cell_tables, write_obs_table
 from scvae_data.processing.write.tables import TABLES, write_tables
-from scvae_data.store import GENE_LIST_FILE, OBS_FILE, SRX_COLUMN, ChunkEntry, DatasetIndex, write_gene_list, write_json
+from scvae_data.store import GENE_LIST_FILE, SRX_COLUMN, ChunkEntry, DatasetIndex, write_gene_list, write_json
+from scvae_data.store.files import sync_directory
 from scvae_data.store.verify import CONFIG_FILE, SUMMARY_FILE, file_fault, listed, record_faults
 
 __all__ = ["find_damage", "rebuild"]
@@ -68,13 +69,22 @@ def rebuild(
     numbers = [number for number, chunk in enumerate(index.chunks) if chunk.file in damaged]
     for entry, number in zip(write_chunks(context, plan, numbers), numbers, strict=True):
         check_same(index, entry.file, entry.sha256, index.chunks[number].sha256)
+    first = 1 in (index.format_version, index.upgraded_from)
     if GENE_LIST_FILE in damaged:
-        facts = write_gene_list(directory, decided.genes)
+        facts = write_gene_list(directory, decided.genes, decided.gene_sets if first else None)
         check_same(index, GENE_LIST_FILE, facts.sha256, index.files[GENE_LIST_FILE].sha256)
-    if OBS_FILE in damaged:
+    if set(index.generations[0].files) & set(damaged):
         write_obs_of_chunks(context, plan)
-        facts, _, _ = write_obs(directory / OBS_FILE, context.work, decided.decision, index.chunks)
-        check_same(index, OBS_FILE, facts.sha256, index.files[OBS_FILE].sha256)
+        aside = context.work.mended
+        aside.mkdir(exist_ok=True)
+        where = (aside, context.work, decided, len(index.chunks))
+        written = dict(write_cell_tables(*where).files)
+        if first:
+            written |= write_obs_table(*where)
+        for name in sorted(set(written) & set(damaged)):
+            check_same(index, name, written[name].sha256, index.files[name].sha256)
+            (aside / name).replace(directory / name)
+        sync_directory(directory)
     if {SUMMARY_FILE, *TABLES} & set(damaged):
         write_statistics(context, index, plan, seconds)
     if CONFIG_FILE in damaged:

@@ -28,9 +28,10 @@ __all__ = [
 ]
 
 WORK_FOLDER = ".work"
+# Tables of genes are not among them: they are replaced or removed when genes are chosen.
 DATASET = re.compile(
     CHUNK_FILE.pattern + r"|chunk_(index|summary)\.json|(gene_list|processing_config)\.json"
-    r"|(obs|dropped_cells|experiments)\.parquet"  # those of genes are replaced or removed when genes are chosen
+    r"|obs(_\d{4})?\.parquet|(rows|gene_sets)(_\d{4})?\.bin|(dropped_cells|experiments)\.parquet"
 )
 REPORTS = ("failure_report.json", "quarantine.txt")
 

@@ -21,7 +21,7 @@ from scvae_data.processing.sort.obs_schema import ChunkCells
 from scvae_data.processing.sort.sorted_run import SortedRun, open_runs
 from scvae_data.processing.work import WorkFolder
 from scvae_data.store import (
-    FORMAT_VERSION,
+    CHUNK_VERSION,
     STREAM_MAX_COUNT,
     ChunkContent,
     ChunkEntry,
@@ -145,7 +145,7 @@ def chunk_uns(decision: Decision) -> dict[str, Any]:
     """Return what every chunk says about itself; nothing that differs between equal runs."""
     return {
         "scvae_data": {
-            "format_version": FORMAT_VERSION,
+            "format_version": CHUNK_VERSION,
             "processing_id": decision.processing_id,
             "normalization": describe(decision),
         }

@@ -1,9 +1,10 @@
-"""Finished chunks in; obs.parquet and the JSON files out, the index last."""
+"""Finished chunks in; the tables of cells and the JSON files out, the index last."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pandas as pd
 import pyarrow.feather as feather
 
 from scvae_data.processing.decide.decision import Decision, describe
-from scvae_data.processing.decide.stage import WritePlan
+from scvae_data.processing.decide.stage import Decided, WritePlan
 from scvae_data.processing.engine.workers import peak_rss_bytes
 from scvae_data.processing.run.context import Context
 from scvae_data.processing.run.directory import remove_strays
@@ -23,9 +24,11 @@ from scvae_data.store import (
     GENE_LIST_FILE,
     OBS_FILE,
     SRX_COLUMN,
+    CellTablesWriter,
     ChunkEntry,
     DatasetIndex,
     FileFacts,
+    Generation,
     ObsColumn,
     ObsWriter,
     obs_columns,
@@ -35,7 +38,7 @@ from scvae_data.store import (
 )
 from scvae_data.store.verify import CONFIG_FILE, SUMMARY_FILE
 
-__all__ = ["publish", "write_obs"]
+__all__ = ["publish", "write_cell_tables", "write_obs_table"]
 
 
 def publish(
@@ -59,13 +62,13 @@ def publish(
     directory, settings = context.directory, context.settings
     decision, genes = plan.decided.decision, plan.decided.genes
     remove_strays(directory, {entry.file for entry in entries})
-    obs_facts, columns, accessions = write_obs(directory / OBS_FILE, context.work, decision, entries)
-    gene_facts = write_gene_list(directory, genes)
-    n_bytes = sum(entry.bytes for entry in entries) + obs_facts.bytes + gene_facts.bytes
+    written = write_cell_tables(directory, context.work, plan.decided, len(entries))
+    files = {**written.files, GENE_LIST_FILE: write_gene_list(directory, genes)}
+    n_bytes = sum(entry.bytes for entry in entries) + sum(facts.bytes for facts in files.values())
     peak_rss = max(peak_rss_bytes(), context.engine.peak_rss)
     summary = summarise(context, plan, entries, n_bytes, seconds, tables, peak_rss)
     write_json(directory / CONFIG_FILE, provenance(context, plan.surveyed.files, genes.hash, decision.processing_id))
-    statistics = storage_statistics(summary, plan, entries, tables, accessions)
+    statistics = storage_statistics(summary, plan, entries, tables, written.accessions)
     write_json(directory / SUMMARY_FILE, statistics)
     chunking = settings.chunking
     write_index(
@@ -77,32 +80,59 @@ def publish(
             nnz=summary.nnz,
             chunk_size=chunking.chunk_size,
             chunks=tuple(entries),
-            obs_columns=columns,
+            obs_columns=written.columns,
             codec=chunking.codec,
             block_elements=chunking.block_elements,
             order={"kind": chunking.order, "seed": settings.seed, "group_column": chunking.group_column},
             normalization=describe(decision),
             processing_id=decision.processing_id,
             gene_list_hash=genes.hash,
-            files={OBS_FILE: obs_facts, GENE_LIST_FILE: gene_facts},
+            files=files,
+            generations=(written.generation,),
             simulated=summary.simulated,
         ),
     )
     return summary
 
 
-def write_obs(
-    path: Path, work: WorkFolder, decision: Decision, entries: Sequence[ChunkEntry]
-) -> tuple[FileFacts, dict[str, ObsColumn], dict[str, int]]:
-    """Join the chunks' obs in order; return the file's facts, its columns and the cells per accession."""
-    columns = global_columns(chunk_obs(work, 0), decision)
+@dataclass(frozen=True)
+class CellTablesWritten:
+    """What is known of the tables of cells once they are written.
+
+    Parameters
+    ----------
+    generation, files, columns
+        What the index says of them.
+    accessions
+        Cells per accession.
+    """
+
+    generation: Generation
+    files: Mapping[str, FileFacts]
+    columns: Mapping[str, ObsColumn]
+    accessions: Mapping[str, int]
+
+
+def write_cell_tables(directory: Path, work: WorkFolder, decided: Decided, n_chunks: int) -> CellTablesWritten:
+    """Join the chunks' obs in order, and write them with the gene sets of the cells."""
+    columns = global_columns(chunk_obs(work, 0), decided.decision)
     accessions: Counter[str] = Counter()
-    with ObsWriter(path, columns) as writer:
-        for number in range(len(entries)):
+    with CellTablesWriter(directory, columns) as writer:
+        for number in range(n_chunks):
             obs = chunk_obs(work, number)
             writer.append(obs)
             accessions.update(obs[SRX_COLUMN].tolist())
-    return writer.close(), columns, dict(sorted(accessions.items()))
+        generation, files = writer.close(decided.gene_sets)
+    return CellTablesWritten(generation, files, columns, dict(sorted(accessions.items())))
+
+
+def write_obs_table(directory: Path, work: WorkFolder, decided: Decided, n_chunks: int) -> dict[str, FileFacts]:
+    """Write the obs table as version 1 of the format has it; return what the index says of it."""
+    columns = global_columns(chunk_obs(work, 0), decided.decision)
+    with ObsWriter(directory / OBS_FILE, columns, every_category=True) as writer:
+        for number in range(n_chunks):
+            writer.append(chunk_obs(work, number))
+    return {OBS_FILE: writer.close()}
 
 
 def chunk_obs(work: WorkFolder, number: int) -> pd.DataFrame:

@@ -1,0 +1,30 @@
+"""A directory of an earlier version of the format in, one of the present version and a word on it out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from scvae_data.processing.run.directory import disk_faults, held_directory
+from scvae_data.store import open_index
+from scvae_data.store.names import FORMAT_VERSION
+from scvae_data.store.upgrade import upgrade
+
+__all__ = ["upgrade_directory"]
+
+
+def upgrade_directory(directory: Path) -> str:
+    """Upgrade a directory that no run of ``process.py`` is writing; return what was done.
+
+    Raises
+    ------
+    ScvaeDataError
+        There is no dataset, or what it is made of is damaged.
+    """
+    open_index(directory)  # before anything is made in a folder that holds no dataset
+    with disk_faults(directory), held_directory(directory):
+        version, index = upgrade(directory)
+    if version == FORMAT_VERSION:
+        return f"{directory} has format version {version} already; nothing to do"
+    return (
+        f"{directory}: format version {version} → {index.format_version}; chunks, genes and obs.parquet are untouched"
+    )

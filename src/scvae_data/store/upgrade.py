@@ -1,0 +1,50 @@
+"""A directory of an earlier version of the format in, what the present one has beside it out: the index last."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from scvae_data.store.cell_tables_writer import table_names
+from scvae_data.store.dataset_index import DatasetIndex
+from scvae_data.store.files import sweep_temporaries
+from scvae_data.store.gene_list import write_gene_sets
+from scvae_data.store.index_json import open_index, write_index
+from scvae_data.store.names import FORMAT_VERSION
+from scvae_data.store.row_table import RowTableWriter, stored_types
+
+__all__ = ["upgrade"]
+
+
+def upgrade(directory: Path) -> tuple[int, DatasetIndex]:
+    """Write what is missing, without touching any other file; return the version that was found, and the new index.
+
+    Until the new index stands in place of the old one, by one rename, the
+    directory is as it was. Only for a directory that nobody else is writing to.
+
+    Raises
+    ------
+    ScvaeDataError
+        As :func:`~scvae_data.store.index_json.open_index`, and if a table is damaged.
+    """
+    index = open_index(directory)
+    version = index.format_version
+    if version == FORMAT_VERSION:
+        return version, index
+    sweep_temporaries(directory)
+    (generation,) = index.generations
+    _, rows, gene_sets = table_names(0)
+    files = {**index.files, gene_sets: write_gene_sets(directory / gene_sets, index.gene_sets)}
+    types = stored_types(index.obs_columns)
+    with RowTableWriter(directory / rows, types) as writer:
+        for chunk_id in range(len(index.chunks)):
+            values = index.cells.arrays(chunk_id, types)
+            for name in types:
+                if (categories := index.obs_columns[name].categories) is not None:
+                    values[name] = np.where(values[name] == len(categories), -1, values[name])
+            writer.append(values)
+        files[rows] = writer.close()
+    generations = (replace(generation, rows=rows, row_columns=types, gene_sets=gene_sets),)
+    return version, write_index(directory, replace(index, files=files, generations=generations, upgraded_from=version))
