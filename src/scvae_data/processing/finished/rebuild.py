@@ -20,7 +20,7 @@ from scvae_data.processing.run.context import Context
 from scvae_data.processing.run.records import provenance
 from scvae_data.processing.write.account import storage_statistics, summarise
 from scvae_data.processing.write.chunks import write_chunks, write_obs_of_chunks
-from scvae_data.processing.write.publish import write_obs
+from scvae_data.processing.write.publish import chunk_obs, write_obs
 from scvae_data.processing.write.tables import TABLES, write_tables
 from scvae_data.store import GENE_LIST_FILE, OBS_FILE, SRX_COLUMN, ChunkEntry, DatasetIndex, write_gene_list, write_json
 from scvae_data.store.verify import CONFIG_FILE, SUMMARY_FILE, file_fault, listed, record_faults
@@ -73,7 +73,8 @@ def rebuild(
         check_same(index, GENE_LIST_FILE, facts.sha256, index.files[GENE_LIST_FILE].sha256)
     if OBS_FILE in damaged:
         write_obs_of_chunks(context, plan)
-        facts, _, _ = write_obs(directory / OBS_FILE, context.work, decided.decision, index.chunks)
+        chunks = (chunk_obs(context.work, number) for number in range(len(index.chunks)))
+        facts, _, _ = write_obs(directory / OBS_FILE, decided.decision, chunks)
         check_same(index, OBS_FILE, facts.sha256, index.files[OBS_FILE].sha256)
     if {SUMMARY_FILE, *TABLES} & set(damaged):
         write_statistics(context, index, plan, seconds)

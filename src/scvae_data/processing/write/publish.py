@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from scvae_data.processing.run.records import provenance
 from scvae_data.processing.run.summary import Summary
 from scvae_data.processing.work import WorkFolder
 from scvae_data.processing.write.account import storage_statistics, summarise
+from scvae_data.processing.write.chunks import write_chunks
 from scvae_data.store import (
     GENE_LIST_FILE,
     OBS_FILE,
@@ -35,37 +38,68 @@ from scvae_data.store import (
 )
 from scvae_data.store.verify import CONFIG_FILE, SUMMARY_FILE
 
-__all__ = ["publish", "write_obs"]
+__all__ = ["CellsWritten", "chunk_obs", "publish", "write_cells", "write_obs"]
 
 
-def publish(
-    context: Context,
-    plan: WritePlan,
-    entries: Sequence[ChunkEntry],
-    tables: Mapping[str, Mapping[str, Any]],
-    seconds: Mapping[str, float],
-) -> Summary:
-    """Write everything of a dataset directory but its chunks; a directory with an index is complete, so it comes last.
+@dataclass(frozen=True)
+class CellsWritten:
+    """What is known once all cells are written.
 
     Parameters
     ----------
     entries
         Of all chunks.
+    obs, columns
+        What the index says of the obs table and its columns.
+    accessions
+        Cells per accession.
+    """
+
+    entries: Sequence[ChunkEntry]
+    obs: FileFacts
+    columns: Mapping[str, ObsColumn]
+    accessions: Mapping[str, int]
+
+
+def write_cells(context: Context, plan: WritePlan) -> CellsWritten:
+    """Write all chunks, and the obs of each into the table of all while workers compress the next ones."""
+    entries: list[ChunkEntry] = []
+
+    def written() -> Iterator[pd.DataFrame]:
+        for entry in write_chunks(context, plan):
+            entries.append(entry)
+            yield chunk_obs(context.work, len(entries) - 1)
+
+    return CellsWritten(entries, *write_obs(context.directory / OBS_FILE, plan.decided.decision, written()))
+
+
+def publish(
+    context: Context,
+    plan: WritePlan,
+    written: CellsWritten,
+    tables: Mapping[str, Mapping[str, Any]],
+    seconds: Mapping[str, float],
+) -> Summary:
+    """Write what a dataset directory lacks beside its cells; a directory with an index is complete, so it comes last.
+
+    Parameters
+    ----------
+    written
+        Of `write_cells`.
     tables
         Of `write_tables`.
     seconds
         Wall time per stage.
     """
     directory, settings = context.directory, context.settings
-    decision, genes = plan.decided.decision, plan.decided.genes
+    decision, genes, entries = plan.decided.decision, plan.decided.genes, written.entries
     remove_strays(directory, {entry.file for entry in entries})
-    obs_facts, columns, accessions = write_obs(directory / OBS_FILE, context.work, decision, entries)
     gene_facts = write_gene_list(directory, genes)
-    n_bytes = sum(entry.bytes for entry in entries) + obs_facts.bytes + gene_facts.bytes
+    n_bytes = sum(entry.bytes for entry in entries) + written.obs.bytes + gene_facts.bytes
     peak_rss = max(peak_rss_bytes(), context.engine.peak_rss)
     summary = summarise(context, plan, entries, n_bytes, seconds, tables, peak_rss)
     write_json(directory / CONFIG_FILE, provenance(context, plan.surveyed.files, genes.hash, decision.processing_id))
-    statistics = storage_statistics(summary, plan, entries, tables, accessions)
+    statistics = storage_statistics(summary, plan, entries, tables, written.accessions)
     write_json(directory / SUMMARY_FILE, statistics)
     chunking = settings.chunking
     write_index(
@@ -77,14 +111,14 @@ def publish(
             nnz=summary.nnz,
             chunk_size=chunking.chunk_size,
             chunks=tuple(entries),
-            obs_columns=columns,
+            obs_columns=written.columns,
             codec=chunking.codec,
             block_elements=chunking.block_elements,
             order={"kind": chunking.order, "seed": settings.seed, "group_column": chunking.group_column},
             normalization=describe(decision),
             processing_id=decision.processing_id,
             gene_list_hash=genes.hash,
-            files={OBS_FILE: obs_facts, GENE_LIST_FILE: gene_facts},
+            files={OBS_FILE: written.obs, GENE_LIST_FILE: gene_facts},
             simulated=summary.simulated,
         ),
     )
@@ -92,14 +126,14 @@ def publish(
 
 
 def write_obs(
-    path: Path, work: WorkFolder, decision: Decision, entries: Sequence[ChunkEntry]
+    path: Path, decision: Decision, chunks: Iterator[pd.DataFrame]
 ) -> tuple[FileFacts, dict[str, ObsColumn], dict[str, int]]:
-    """Join the chunks' obs in order; return the file's facts, its columns and the cells per accession."""
-    columns = global_columns(chunk_obs(work, 0), decision)
+    """Join the chunks' obs, in order; return the file's facts, its columns and the cells per accession."""
+    first = next(chunks)
+    columns = global_columns(first, decision)
     accessions: Counter[str] = Counter()
     with ObsWriter(path, columns) as writer:
-        for number in range(len(entries)):
-            obs = chunk_obs(work, number)
+        for obs in chain([first], chunks):
             writer.append(obs)
             accessions.update(obs[SRX_COLUMN].tolist())
     return writer.close(), columns, dict(sorted(accessions.items()))
