@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from scvae_data.commands.app import run_app, task_overrides
 from scvae_data.config import instantiate, resolved
 from scvae_data.errors import ScvaeDataError
 from scvae_data.processing.engine.base import Engine
+from scvae_data.system.quick_import import collector_paused
 
 if TYPE_CHECKING:
     from scvae_data.processing.settings.run import Settings
@@ -31,16 +33,19 @@ def process(cfg: DictConfig) -> None:
         log.info("no input given: simulated demo")
     engine: Engine = instantiate(cfg.engine)
     engine.warm_up()  # while this process imports and instantiates the rest
-    settings = settings_of(cfg)
+    with collector_paused():
+        settings = settings_of(cfg)
     directory = Path(cfg.paths.processed_dir)
     if cfg.dry_run:
         predict(settings, engine, directory, overwrite=cfg.overwrite, resume=cfg.resume)
         return
 
-    from scvae_data.processing import pipeline
-    from scvae_data.processing.run.context import Record
-    from scvae_data.processing.run.wandb_run import wandb_run
+    with collector_paused():
+        from scvae_data.processing import pipeline
+        from scvae_data.processing.run.context import Record
+        from scvae_data.processing.run.wandb_run import wandb_run
 
+        gc.freeze()  # what was imported stays: no collection need look at it
     record = Record(config, list(HydraConfig.get().overrides.task))
     with wandb_run(config) as log_summary:
         summary = pipeline.run(settings, engine, directory, overwrite=cfg.overwrite, resume=cfg.resume, record=record)

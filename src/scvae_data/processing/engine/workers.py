@@ -31,7 +31,7 @@ def worker_context() -> BaseContext:
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["scvae_data.processing.pipeline"])
+    context.set_forkserver_preload(["scvae_data.processing.preload"])
     return context
 
 
