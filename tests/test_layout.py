@@ -31,6 +31,7 @@ FLOORS = {
         "errors",
     ],
     "scvae_data.processing": [
+        "preload",
         "shards",
         "pipeline",
         "finished",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from scvae_data.commands.app import run_app, task_overrides
 from scvae_data.config import instantiate, resolved
 from scvae_data.errors import ConfigError, ScvaeDataError
 from scvae_data.processing.engine.base import Engine
+from scvae_data.system.quick_import import collector_paused
 
 if TYPE_CHECKING:
     from scvae_data.processing.run.context import Record
@@ -34,7 +36,8 @@ def process(cfg: DictConfig) -> None:
         log.info("no input given: simulated demo")
     engine: Engine = instantiate(cfg.engine)
     engine.warm_up()  # while this process imports and instantiates the rest
-    settings = settings_of(cfg)
+    with collector_paused():
+        settings = settings_of(cfg)
     directory = Path(cfg.paths.processed_dir)
     if cfg.dry_run:
         predict(settings, engine, directory, overwrite=cfg.overwrite, resume=cfg.resume)
@@ -44,9 +47,11 @@ def process(cfg: DictConfig) -> None:
         print(run_part(cfg, settings, engine, directory, config))
         return
 
-    from scvae_data.processing import pipeline
-    from scvae_data.processing.run.wandb_run import wandb_run
+    with collector_paused():
+        from scvae_data.processing import pipeline
+        from scvae_data.processing.run.wandb_run import wandb_run
 
+        gc.freeze()  # what was imported stays: no collection need look at it
     with wandb_run(config) as log_summary:
         summary = pipeline.run(
             settings, engine, directory, overwrite=cfg.overwrite, resume=cfg.resume, record=record_of(config)

@@ -25,8 +25,7 @@ from scvae_data.processing.scan.stage import Scanned, scan
 from scvae_data.processing.settings.run import Settings
 from scvae_data.processing.survey.corpus import of_species, survey_inputs
 from scvae_data.processing.survey.stage import Surveyed, survey
-from scvae_data.processing.write.chunks import write_chunks
-from scvae_data.processing.write.publish import publish
+from scvae_data.processing.write.publish import publish, write_cells
 from scvae_data.processing.write.tables import write_tables
 from scvae_data.store import INDEX_FILE
 from scvae_data.system.jit import compile_ahead
@@ -88,10 +87,10 @@ def write(context: Context, plan: WritePlan, seconds: dict[str, float]) -> Summa
     if is_complete(context.directory):
         clear(context.directory)
     with timed(seconds, "write"):
-        entries = write_chunks(context, plan)
+        written = write_cells(context, plan)
     tables = write_tables(context, plan)
     context.engine.close()
-    summary = publish(context, plan, entries, tables, seconds)
+    summary = publish(context, plan, written, tables, seconds)
     context.work.remove()
     return summary
 

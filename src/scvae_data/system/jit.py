@@ -11,12 +11,12 @@ from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 import numba
-from numba.core import event
+from numba.core import event, registry
 from numba.core.sigutils import normalize_signature
 
 from scvae_data.progress import progress
 
-__all__ = ["Run", "ahead_of", "compile_ahead", "compiled"]
+__all__ = ["Run", "ahead_of", "compile_ahead", "compiled", "make_ready"]
 
 log = logging.getLogger(__name__)
 
@@ -110,6 +110,12 @@ def compile_ahead(*runs: Run) -> None:
                 _load(missing)
             break
     _teller.seconds = 1.0
+
+
+def make_ready() -> None:
+    """Do what numba does before it loads or compiles a first function, so that forks of this process need not."""
+    registry.cpu_target.typing_context.refresh()
+    registry.cpu_target.target_context.refresh()
 
 
 def _load(wanted: _Wanted) -> None:

@@ -95,7 +95,7 @@ def real(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[A
     settings = settings_for([shared_data / name for name in REAL], qc=QcRules(), genes=GeneRules(), chunking=Chunking())
     context = Context(settings, SerialEngine(), out, work, read_gene_files(settings.genes), Record())
     plan = make_plan(context, {})
-    write_chunks(context, plan)
+    list(write_chunks(context, plan))
 
     def decide_again(rules: HvgRules) -> tuple[Path, list[str]]:
         again = replace(context, settings=replace(settings, genes=rules))

@@ -16,7 +16,7 @@ from typing import Any
 
 __all__ = ["end_with_parent", "limit_heap", "peak_rss_bytes", "preload", "release_memory", "worker_context"]
 
-WORK = "scvae_data.processing.pipeline"
+WORK = "scvae_data.processing.preload"
 """Imports all that workers need."""
 M_MMAP_THRESHOLD = -3
 LARGE_BYTES = 16 << 20

@@ -6,11 +6,12 @@ a chunk in hash order has cells of every input.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from scvae_data.errors import StoreError
 from scvae_data.processing.decide.decision import describe
@@ -20,7 +21,7 @@ from scvae_data.processing.run.context import Context
 from scvae_data.processing.run.records import provenance
 from scvae_data.processing.write.account import storage_statistics, summarise
 from scvae_data.processing.write.chunks import write_chunks, write_obs_of_chunks
-from scvae_data.processing.write.publish import write_cell_tables, write_obs_table
+from scvae_data.processing.write.publish import chunk_obs, write_cell_tables, write_obs_table
 from scvae_data.processing.write.tables import TABLES, write_tables
 from scvae_data.store import GENE_LIST_FILE, SRX_COLUMN, ChunkEntry, DatasetIndex, write_gene_list, write_json
 from scvae_data.store.files import sync_directory
@@ -77,10 +78,13 @@ def rebuild(
         write_obs_of_chunks(context, plan)
         aside = context.work.mended
         aside.mkdir(exist_ok=True)
-        where = (aside, context.work, decided, len(index.chunks))
-        written = dict(write_cell_tables(*where).files)
+
+        def obs_of_chunks() -> Iterator[pd.DataFrame]:
+            return (chunk_obs(context.work, number) for number in range(len(index.chunks)))
+
+        written = dict(write_cell_tables(aside, decided, obs_of_chunks()).files)
         if first:
-            written |= write_obs_table(*where)
+            written |= write_obs_table(aside, decided, obs_of_chunks())
         for name in sorted(set(written) & set(damaged)):
             check_same(index, name, written[name].sha256, index.files[name].sha256)
             (aside / name).replace(directory / name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,15 +65,28 @@ class Context:
         ScvaeDataError
             What the first task that failed says.
         """
-        results: list[Any] = [None] * len(tasks)
+        return list(self.in_order(desc, tasks, unit))
+
+    def in_order(self, desc: str, tasks: Sequence[Task], unit: str) -> Iterator[Any]:
+        """Run tasks that must all succeed; yield their results in order, each as soon as those before it are there.
+
+        Raises
+        ------
+        ScvaeDataError
+            What the first task that failed says.
+        """
+        waiting: dict[int, Any] = {}
+        n_given = 0
         for number, outcome in progress(self.engine.run(tasks), total=len(tasks), desc=desc, unit=unit):
             if isinstance(outcome, Failure):
                 log.debug("%s", outcome.details)
                 raise outcome.error or ScvaeDataError(
                     f"{desc} failed: {outcome.message}; nothing is lost, resume=true continues"
                 )
-            results[number] = outcome
-        return results
+            waiting[number] = outcome
+            while n_given in waiting:
+                yield waiting.pop(n_given)
+                n_given += 1
 
     def processing_id(self, files: Sequence[InputFacts]) -> str:
         """Hash what the chunks depend on, see `Settings.processing_id`."""

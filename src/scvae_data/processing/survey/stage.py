@@ -32,6 +32,7 @@ from scvae_data.processing.survey.kept import digest, keep_arrays, kept_arrays
 from scvae_data.processing.survey.notes import tell_by_kind
 from scvae_data.processing.survey.obs_table import ObsTable, read_obs_table
 from scvae_data.processing.work import WorkFolder
+from scvae_data.system.quick_import import collector_paused
 from scvae_data.wording import counted
 
 __all__ = ["Surveyed", "check_rules", "read_headers", "save_survey", "survey", "table_columns"]
@@ -110,8 +111,9 @@ def read_headers(settings: Settings, engine: Engine, work: WorkFolder, gene_file
     """
     obs_table = read_obs_table(settings.input)
     files, failed = survey_inputs(settings.input, engine, work, settings.genes.reference)
-    files, left_out = of_species(files, work, gene_files.reference, settings.genes.species)
-    universe = universe_of_files(files, work, gene_files, settings.genes.species or "")
+    with collector_paused():
+        files, left_out = of_species(files, work, gene_files.reference, settings.genes.species)
+        universe = universe_of_files(files, work, gene_files, settings.genes.species or "")
     return Surveyed(files, failed, universe, obs_table=obs_table, left_out=left_out)
 
 

@@ -158,11 +158,12 @@ def save_obs(path: Path, obs: pd.DataFrame) -> None:
     save_frame(path, frame)
 
 
-def write_chunks(context: Context, plan: WritePlan, numbers: Sequence[int] | None = None) -> list[ChunkEntry]:
-    """Write all chunks, or those of some numbers; their entries come back in order."""
+def write_chunks(context: Context, plan: WritePlan, numbers: Sequence[int] | None = None) -> Iterator[ChunkEntry]:
+    """Write all chunks, or those of some numbers; yield their entries in order, each as soon as it can be."""
     chosen = range(len(plan.decided.ranges)) if numbers is None else numbers
     tasks = write_tasks(context, plan.decided.digest, plan.decided.ranges, write_one, chosen)
-    return [ChunkEntry(**plain) for plain in context.collect("write", tasks, unit="chunk")]
+    for plain in context.in_order("write", tasks, unit="chunk"):
+        yield ChunkEntry(**plain)
 
 
 def write_obs_of_chunks(context: Context, plan: WritePlan) -> None:

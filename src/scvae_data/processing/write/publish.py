@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from scvae_data.processing.run.records import provenance
 from scvae_data.processing.run.summary import Summary
 from scvae_data.processing.work import WorkFolder
 from scvae_data.processing.write.account import storage_statistics, summarise
+from scvae_data.processing.write.chunks import write_chunks
 from scvae_data.store import (
     GENE_LIST_FILE,
     OBS_FILE,
@@ -38,65 +40,11 @@ from scvae_data.store import (
 )
 from scvae_data.store.verify import CONFIG_FILE, SUMMARY_FILE
 
-__all__ = ["publish", "write_cell_tables", "write_obs_table"]
-
-
-def publish(
-    context: Context,
-    plan: WritePlan,
-    entries: Sequence[ChunkEntry],
-    tables: Mapping[str, Mapping[str, Any]],
-    seconds: Mapping[str, float],
-) -> Summary:
-    """Write everything of a dataset directory but its chunks; a directory with an index is complete, so it comes last.
-
-    Parameters
-    ----------
-    entries
-        Of all chunks.
-    tables
-        Of `write_tables`.
-    seconds
-        Wall time per stage.
-    """
-    directory, settings = context.directory, context.settings
-    decision, genes = plan.decided.decision, plan.decided.genes
-    remove_strays(directory, {entry.file for entry in entries})
-    written = write_cell_tables(directory, context.work, plan.decided, len(entries))
-    files = {**written.files, GENE_LIST_FILE: write_gene_list(directory, genes)}
-    n_bytes = sum(entry.bytes for entry in entries) + sum(facts.bytes for facts in files.values())
-    peak_rss = max(peak_rss_bytes(), context.engine.peak_rss)
-    summary = summarise(context, plan, entries, n_bytes, seconds, tables, peak_rss)
-    write_json(directory / CONFIG_FILE, provenance(context, plan.surveyed.files, genes.hash, decision.processing_id))
-    statistics = storage_statistics(summary, plan, entries, tables, written.accessions)
-    write_json(directory / SUMMARY_FILE, statistics)
-    chunking = settings.chunking
-    write_index(
-        directory,
-        DatasetIndex(
-            path=directory,
-            n_obs=summary.n_obs,
-            n_vars=genes.n_vars,
-            nnz=summary.nnz,
-            chunk_size=chunking.chunk_size,
-            chunks=tuple(entries),
-            obs_columns=written.columns,
-            codec=chunking.codec,
-            block_elements=chunking.block_elements,
-            order={"kind": chunking.order, "seed": settings.seed, "group_column": chunking.group_column},
-            normalization=describe(decision),
-            processing_id=decision.processing_id,
-            gene_list_hash=genes.hash,
-            files=files,
-            generations=(written.generation,),
-            simulated=summary.simulated,
-        ),
-    )
-    return summary
+__all__ = ["CellTables", "CellsWritten", "chunk_obs", "publish", "write_cell_tables", "write_cells", "write_obs_table"]
 
 
 @dataclass(frozen=True)
-class CellTablesWritten:
+class CellTables:
     """What is known of the tables of cells once they are written.
 
     Parameters
@@ -113,26 +61,113 @@ class CellTablesWritten:
     accessions: Mapping[str, int]
 
 
-def write_cell_tables(directory: Path, work: WorkFolder, decided: Decided, n_chunks: int) -> CellTablesWritten:
-    """Join the chunks' obs in order, and write them with the gene sets of the cells."""
-    columns = global_columns(chunk_obs(work, 0), decided.decision)
-    accessions: Counter[str] = Counter()
+@dataclass(frozen=True)
+class CellsWritten:
+    """What is known once all cells are written.
+
+    Parameters
+    ----------
+    entries
+        Of all chunks.
+    tables
+        Of the cells.
+    """
+
+    entries: Sequence[ChunkEntry]
+    tables: CellTables
+
+
+def write_cells(context: Context, plan: WritePlan) -> CellsWritten:
+    """Write all chunks, and the obs of each into the table of all while workers compress the next ones."""
+    entries: list[ChunkEntry] = []
+
+    def written() -> Iterator[pd.DataFrame]:
+        for entry in write_chunks(context, plan):
+            entries.append(entry)
+            yield chunk_obs(context.work, len(entries) - 1)
+
+    tables = write_cell_tables(context.directory, plan.decided, written())
+    return CellsWritten(entries, tables)
+
+
+def publish(
+    context: Context,
+    plan: WritePlan,
+    written: CellsWritten,
+    tables: Mapping[str, Mapping[str, Any]],
+    seconds: Mapping[str, float],
+) -> Summary:
+    """Write what a dataset directory lacks beside its cells; a directory with an index is complete, so it comes last.
+
+    Parameters
+    ----------
+    written
+        Of `write_cells`.
+    tables
+        Of `write_tables`.
+    seconds
+        Wall time per stage.
+    """
+    directory, settings = context.directory, context.settings
+    decision, genes, entries = plan.decided.decision, plan.decided.genes, written.entries
+    remove_strays(directory, {entry.file for entry in entries})
+    files = {**written.tables.files, GENE_LIST_FILE: write_gene_list(directory, genes)}
+    n_bytes = sum(entry.bytes for entry in entries) + sum(facts.bytes for facts in files.values())
+    peak_rss = max(peak_rss_bytes(), context.engine.peak_rss)
+    summary = summarise(context, plan, entries, n_bytes, seconds, tables, peak_rss)
+    write_json(directory / CONFIG_FILE, provenance(context, plan.surveyed.files, genes.hash, decision.processing_id))
+    statistics = storage_statistics(summary, plan, entries, tables, written.tables.accessions)
+    write_json(directory / SUMMARY_FILE, statistics)
+    chunking = settings.chunking
+    write_index(
+        directory,
+        DatasetIndex(
+            path=directory,
+            n_obs=summary.n_obs,
+            n_vars=genes.n_vars,
+            nnz=summary.nnz,
+            chunk_size=chunking.chunk_size,
+            chunks=tuple(entries),
+            obs_columns=written.tables.columns,
+            codec=chunking.codec,
+            block_elements=chunking.block_elements,
+            order={"kind": chunking.order, "seed": settings.seed, "group_column": chunking.group_column},
+            normalization=describe(decision),
+            processing_id=decision.processing_id,
+            gene_list_hash=genes.hash,
+            files=files,
+            generations=(written.tables.generation,),
+            simulated=summary.simulated,
+        ),
+    )
+    return summary
+
+
+def write_cell_tables(directory: Path, decided: Decided, chunks: Iterable[pd.DataFrame]) -> CellTables:
+    """Join the chunks' obs, given in order, and write them with the gene sets of the cells."""
+    (columns, obs_of_chunks), accessions = columns_of(chunks, decided), Counter[str]()
     with CellTablesWriter(directory, columns) as writer:
-        for number in range(n_chunks):
-            obs = chunk_obs(work, number)
+        for obs in obs_of_chunks:
             writer.append(obs)
             accessions.update(obs[SRX_COLUMN].tolist())
         generation, files = writer.close(decided.gene_sets)
-    return CellTablesWritten(generation, files, columns, dict(sorted(accessions.items())))
+    return CellTables(generation, files, columns, dict(sorted(accessions.items())))
 
 
-def write_obs_table(directory: Path, work: WorkFolder, decided: Decided, n_chunks: int) -> dict[str, FileFacts]:
+def write_obs_table(directory: Path, decided: Decided, chunks: Iterable[pd.DataFrame]) -> dict[str, FileFacts]:
     """Write the obs table as version 1 of the format has it; return what the index says of it."""
-    columns = global_columns(chunk_obs(work, 0), decided.decision)
+    columns, obs_of_chunks = columns_of(chunks, decided)
     with ObsWriter(directory / OBS_FILE, columns, every_category=True) as writer:
-        for number in range(n_chunks):
-            writer.append(chunk_obs(work, number))
+        for obs in obs_of_chunks:
+            writer.append(obs)
     return {OBS_FILE: writer.close()}
+
+
+def columns_of(chunks: Iterable[pd.DataFrame], decided: Decided) -> tuple[dict[str, ObsColumn], Iterator[pd.DataFrame]]:
+    """Return the columns that the obs of chunks have, and the same obs again."""
+    rest = iter(chunks)
+    first = next(rest)
+    return global_columns(first, decided.decision), chain([first], rest)
 
 
 def chunk_obs(work: WorkFolder, number: int) -> pd.DataFrame:
