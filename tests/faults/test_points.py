@@ -99,18 +99,22 @@ def test_error_at_every_operation(
 
 def test_kill_while_a_chunk_is_built_again(raw: list[Path], clean: Path, tmp_path: Path, record: list[str]) -> None:
     """The sound files of a finished directory stay what they are."""
-    out, count = tmp_path / "out", tmp_path / "count"
-    for folder in (out, count):
-        shutil.copytree(clean, folder)
-        (folder / "chunk_0001.h5").unlink()
     again = partial(make, raw, resume=True)
-    assert in_child(partial(again, count), Points(str(count), 0), tmp_path / "report") == 0
+
+    def lacking_a_chunk() -> Path:
+        shutil.copytree(clean, tmp_path / "out")
+        (tmp_path / "out" / "chunk_0001.h5").unlink()
+        return tmp_path / "out"
+
+    out = lacking_a_chunk()
+    assert in_child(partial(again, out), Points(str(out), 0), tmp_path / "report") == 0
     n_points = int((tmp_path / "report").read_text())
     places = sample(range(1, n_points + 1), 5)
     for at in places:
+        shutil.rmtree(out)
+        lacking_a_chunk()
         assert in_child(partial(again, out), Points(str(out), at)) == KILLED
         faults = {name for name, fault in verify(out).items() if fault}
         assert faults <= {"chunk_0001.h5"}
         resume(out, raw, clean, tmp_path)
-        (out / "chunk_0001.h5").unlink()
     record.append(f"killed at {len(places)} of {n_points} operations of a rebuild: no sound file was harmed")
