@@ -1,7 +1,7 @@
 # make setup   make .venv, install everything and compile kernels (a second run with nothing changed does nothing)
 # make demo    simulate raw files, process them, train three epochs; prints where everything is
 # make test    run the tests, in PROCESSES processes (2)
-# make test-services  run those that start a server on this machine
+# make test-services  run those that start servers, ranks or launchers on this machine
 # make check   lint, formatting, types
 # make bench   run the benchmarks in benchmarks/
 # make faults  kill, damage and starve the system at every point, with counts (tests/faults; minutes)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import re
+import warnings
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 import pytest
 from tests.support.pipeline import run_pipeline
 
+from scvae_data.processing.engine.local import LocalEngine
+from scvae_data.processing.run.summary import Summary
 from scvae_data.processing.settings.genes import GeneRules
 from scvae_data.processing.settings.inputs import FileInput, source_names
 from scvae_data.processing.settings.qc import QcRules
@@ -30,20 +34,48 @@ def inputs_below(folder: Path) -> list[Path]:
     return [path for path in parts if path.is_file()] + below
 
 
-@pytest.mark.filterwarnings("ignore")  # what libraries say of odd files
-def test_every_file_is_in_with_its_account_or_out_with_its_reason(
-    shared_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    paths = inputs_below(shared_data)
+class Heard(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
+        self.said: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said.append(record.getMessage())
+
+
+class Everything(NamedTuple):
+    """A run over all files."""
+
+    paths: list[Path]
+    out: Path
+    summary: Summary
+    said: list[str]
+    """Warnings."""
+
+
+@pytest.fixture(scope="module")
+def everything(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Everything:
+    paths, out = inputs_below(shared_data), tmp_path_factory.mktemp("everything") / "out"
     given = FileInput(paths=list(map(str, paths)), merge_same_accession=True, obs_columns=[])
-    with caplog.at_level(logging.WARNING):
+    heard = Heard(logging.WARNING)
+    logging.getLogger("scvae_data").addHandler(heard)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what libraries say of odd files
         summary = run_pipeline(
-            [], tmp_path / "out", input=given, max_failed_fraction=1.0,
+            [], out, input=given, max_failed_fraction=1.0, engine=LocalEngine(2),
             qc=QcRules(min_genes=1, min_counts=None, max_pct_counts_mt=100.0),
             genes=GeneRules(allow_mixed_species=True), chunking=Chunking(chunk_size=20_000),
         )  # fmt: skip
+    logging.getLogger("scvae_data").removeHandler(heard)
+    return Everything(paths, out, summary, heard.said)
+
+
+def test_every_file_is_in_with_its_account_or_out_with_its_reason(everything: Everything) -> None:
+    paths, out, summary, said = everything
     failed = {file.source_file: file.message for file in summary.failed}
-    rows = pd.read_parquet(tmp_path / "out" / "experiments.parquet")
+    rows = pd.read_parquet(out / "experiments.parquet")
     inside = set(rows["source_file"])
     assert set(source_names(paths)) == inside | failed.keys()
     assert not inside & failed.keys()
@@ -61,14 +93,24 @@ def test_every_file_is_in_with_its_account_or_out_with_its_reason(
             message
         )
 
-    cells = pd.read_parquet(tmp_path / "out" / "obs.parquet", columns=["source_file", "pct_counts_mt"])
+    cells = pd.read_parquet(out / "obs.parquet", columns=["source_file", "pct_counts_mt"])
     unmeasured = set(cells.loc[cells["pct_counts_mt"].isna(), "source_file"])
     assert unmeasured
     assert unmeasured <= set(
-        json.loads((tmp_path / "out" / "chunk_summary.json").read_text())["unapplied_rules"].get(
-            "qc.max_pct_counts_mt", []
-        )
+        json.loads((out / "chunk_summary.json").read_text())["unapplied_rules"].get("qc.max_pct_counts_mt", [])
     )
-    assert "qc.max_pct_counts_mt could not be applied to" in caplog.text
+    assert "qc.max_pct_counts_mt could not be applied to" in "\n".join(said)
     flagged = rows.loc[rows["flags"].map(lambda flags: "no_mt_genes" in flags), "source_file"]
     assert unmeasured == set(flagged)
+
+
+def test_the_report_of_failures_and_the_account_name_every_file(everything: Everything, shared_data: Path) -> None:
+    record = json.loads((everything.out / "chunk_summary.json").read_text())
+    inside, failed = record["attrition"]["source_file"], record["failed_files"]
+    assert everything.summary.n_files == len(everything.paths) == len(inside) + len(failed)
+    named = sorted([str(shared_data / name) for name in inside] + [file["path"] for file in failed])
+    assert named == sorted(map(str, everything.paths))
+    assert all(file["reason"] and file["message"] and not file["details"] for file in failed)
+    assert (everything.out / "quarantine.txt").read_text().splitlines() == [file["path"] for file in failed]
+    for name in ("h5ad/pbmc3k_2700.h5ad", "mtx/yeast_844", "h5ad_orig/zellkonverter_example_anndata.h5ad"):
+        assert name in inside

@@ -19,7 +19,6 @@ from tests.support.pipeline import position_counts
 
 from scvae_data import open_index
 from scvae_data.errors import ScvaeDataError
-from scvae_data.processing.engine.local import LocalEngine
 from scvae_data.processing.scan.job import ScanJob
 from scvae_data.processing.settings.genes import GeneRules
 from scvae_data.processing.settings.inputs import FileInput
@@ -87,29 +86,6 @@ def test_odd_files(name: str, shared_data: Path, process: Process, tmp_path: Pat
     summary = process([], **settings)
     slot = json.loads((tmp_path / "out" / "chunk_summary.json").read_text())["attrition"]["slot"]
     assert (summary.n_obs_in, summary.n_obs, *slot) == expected
-
-
-def test_a_run_over_everything_accounts_for_every_file(shared_data: Path, process: Process, tmp_path: Path) -> None:
-    paths = [str(path) for path in inputs_below(shared_data)]
-    summary = process(
-        [],
-        input=FileInput(paths=paths, obs_columns=[], merge_same_accession=True),
-        genes=GeneRules(allow_mixed_species=True),
-        qc=QcRules(),
-        chunking=Chunking(chunk_size=20_000),
-        engine=LocalEngine(2),
-        max_failed_fraction=1.0,
-    )
-    record = json.loads((tmp_path / "out" / "chunk_summary.json").read_text())
-    inside, failed = record["attrition"]["source_file"], record["failed_files"]
-    assert summary.n_files == len(paths) == len(inside) + len(failed)
-    named = sorted([str(shared_data / name) for name in inside] + [file["path"] for file in failed])
-    assert named == sorted(paths)
-    assert all(file["reason"] and file["message"] and not file["details"] for file in failed)
-    assert (tmp_path / "out" / "quarantine.txt").read_text().splitlines() == [file["path"] for file in failed]
-    for name in ("h5ad/pbmc3k_2700.h5ad", "mtx/yeast_844", "h5ad_orig/zellkonverter_example_anndata.h5ad"):
-        assert name in inside
-    assert summary.n_obs_in == summary.n_obs + sum(summary.lost.values())
 
 
 # --- exit status ----------------------------------------------------------------------------------------------------

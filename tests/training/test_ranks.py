@@ -103,6 +103,7 @@ def of_two(tmp_path_factory: pytest.TempPathFactory, dataset: Path) -> tuple[Pat
     return folder / "run", done
 
 
+@pytest.mark.services
 def test_every_cell_has_its_latent_in_order_and_it_is_that_of_one_rank(of_two: tuple[Path, Any], dataset: Path) -> None:
     run_dir, _ = of_two
     latents = ad.read_h5ad(run_dir / "latents.h5ad")
@@ -117,6 +118,7 @@ def test_every_cell_has_its_latent_in_order_and_it_is_that_of_one_rank(of_two: t
     assert not list(run_dir.glob(".latents*"))
 
 
+@pytest.mark.services
 def test_one_log_one_summary_and_no_warning(of_two: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     _, done = of_two
     lines = done.stderr.splitlines()
@@ -126,6 +128,7 @@ def test_one_log_one_summary_and_no_warning(of_two: tuple[Path, subprocess.Compl
     assert done.stdout.count("best model") == 1
 
 
+@pytest.mark.services
 def test_metrics_are_those_of_one_process_on_the_same_batches(of_two: tuple[Path, Any], dataset: Path) -> None:
     run_dir, _ = of_two
     data = ChunkedDataModule(dataset, batch_size=64, normalized=False)
@@ -202,7 +205,12 @@ def whole(run_program: RunProgram, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.mark.parametrize(
     ("n_ranks", "where", "call"),
-    [(1, "training_step", 14), (1, "validation_step", 3), (2, "training_step", 7), (2, "validation_step", 3)],
+    [
+        (1, "training_step", 14),
+        (1, "validation_step", 3),
+        pytest.param(2, "training_step", 7, marks=pytest.mark.services),
+        pytest.param(2, "validation_step", 3, marks=pytest.mark.services),
+    ],  # fmt: skip
 )
 def test_stopped_anywhere_it_goes_on_bit_equal(
     tmp_path: Path, run_program: RunProgram, whole: Callable[[int], Path], n_ranks: int, where: str, call: int
@@ -221,6 +229,7 @@ def test_stopped_anywhere_it_goes_on_bit_equal(
     assert results[0]["val/elbo"] == results[1]["val/elbo"]
 
 
+@pytest.mark.services
 def test_a_run_of_one_rank_goes_on_with_two(
     tmp_path: Path, run_program: RunProgram, whole: Callable[[int], Path]
 ) -> None:
@@ -238,6 +247,7 @@ def test_a_signal_while_the_rest_is_made_ends_at_once(tmp_path: Path, run_progra
     assert not (tmp_path / "run" / "latents.h5ad").exists()
 
 
+@pytest.mark.services
 def test_a_rank_that_dies_ends_all(tmp_path: Path, train_config: Compose) -> None:
     OmegaConf.save(train_config(tmp_path / "run", *NOISY, *TWO, "trainer.max_epochs=500"), tmp_path / "cfg.yaml", True)
     (tmp_path / "program.py").write_text(PROGRAM)

@@ -31,6 +31,7 @@ def trials(sweep_dir: Path) -> list[Any]:
     return optuna.load_study(study_name="search", storage=f"sqlite:///{sweep_dir}/study.db").get_trials()
 
 
+@pytest.mark.services
 def test_a_search_that_was_killed_loses_no_trial_and_marks_the_best(dataset: Path, tmp_path: Path) -> None:
     options = [
         "-m", "experiment=search", *SMALL, "logger=csv", "hydra.sweeper.n_trials=12", "model.n_hidden=choice(8,16)",
@@ -65,6 +66,7 @@ def test_a_search_for_the_worst_model_is_refused(dataset: Path, tmp_path: Path) 
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.services
 def test_what_an_agent_of_wandb_starts_runs(dataset: Path, tmp_path: Path) -> None:
     from wandb.sdk.launch.sweeps import utils  # private: what the agent itself makes commands with
 

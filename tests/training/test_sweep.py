@@ -361,6 +361,7 @@ def test_a_sweep_that_was_cut_off_goes_on_and_ends_as_if_it_had_not_been(
     assert read_json(sweep_dir / "1" / "job.json")["overrides"] == read_json(uncut / "1" / "job.json")["overrides"]
 
 
+@pytest.mark.services
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
 def test_jobs_in_processes_of_their_own_share_a_table(launcher: str, dataset: Path, tmp_path: Path) -> None:
     options = [

@@ -157,7 +157,8 @@ def _umap(z: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
     # In ten dimensions exact neighbours are found sooner than the search for approximate ones is compiled, which
     # every process does anew.
     sc.pp.neighbors(adata, use_rep=KEY, transformer="sklearn", random_state=seed)
-    sc.tl.umap(adata, min_dist=0.1, random_state=seed)  # UMAP's own: scanpy's 0.5 draws groups into one another
+    # UMAP's own distance: scanpy's 0.5 draws groups into one another; and its steps for many cells, which suffice.
+    sc.tl.umap(adata, min_dist=0.1, maxiter=200, random_state=seed)
     torch.set_num_threads(n_threads)  # numba has set them for the whole process, in which a sweep goes on training
     embedded: NDArray[np.float32] = adata.obsm["X_umap"]
     return embedded
