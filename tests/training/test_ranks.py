@@ -210,7 +210,7 @@ def whole(run_program: RunProgram, tmp_path_factory: pytest.TempPathFactory) -> 
         (1, "validation_step", 3),
         pytest.param(2, "training_step", 7, marks=pytest.mark.services),
         pytest.param(2, "validation_step", 3, marks=pytest.mark.services),
-    ],  # fmt: skip
+    ],
 )
 def test_stopped_anywhere_it_goes_on_bit_equal(
     tmp_path: Path, run_program: RunProgram, whole: Callable[[int], Path], n_ranks: int, where: str, call: int
