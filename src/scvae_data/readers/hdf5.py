@@ -110,7 +110,11 @@ def is_text(dtype: Any) -> bool:
 
 def to_strings(values: NDArray[Any]) -> NDArray[np.object_]:
     """Array of any kind to an object array of ``str``: bytes are decoded, missing values become ``""``."""
-    flat = [_to_str(value) for value in values.tolist()]
+    found = values.tolist()
+    try:
+        flat = list(map(bytes.decode, found))  # as nearly all are
+    except (TypeError, UnicodeDecodeError):
+        flat = [_to_str(value) for value in found]
     out = np.empty(len(flat), dtype=object)
     out[:] = flat
     return out

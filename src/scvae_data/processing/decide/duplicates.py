@@ -146,7 +146,7 @@ def hashes_of(work: WorkFolder, group: int, part: int, parts: int) -> NDArray[np
     dealt: NDArray[np.uint64] = np.load(work.hashes(group), mmap_mode="r")
     low = np.searchsorted(dealt[0], np.uint64(HASHES * part // parts))
     high = None if part + 1 == parts else np.searchsorted(dealt[0], np.uint64(HASHES * (part + 1) // parts))
-    return np.asarray(dealt[:, low:high])
+    return np.array(dealt[:, low:high])  # not a view: pages of the file that were looked at go with the mapping
 
 
 def pairs_of(found: NDArray[np.int64]) -> list[tuple[int, int, int, int, int]]:

@@ -122,7 +122,9 @@ def row_reader(
 
     @cache
     def read(gene_id: str, full: str, name: str) -> tuple[str, str]:
-        gene_id, symbol = without_genome(gene_id, genomes), without_genome(full, genomes)
+        symbol = full
+        if genomes:
+            gene_id, symbol = without_genome(gene_id, genomes), without_genome(full, genomes)
         if ids_are_ensembl and not is_known(gene_id):
             # A name among ids is a symbol, or both.
             text, gene_id = gene_id if symbol in ("", gene_id) else symbol, ""

@@ -51,7 +51,7 @@ LEAST_OF_A_GENOME = 0.05
 @cache
 def is_ensembl(name: str) -> bool:
     """Whether a name has the form of Ensembl's ids of genes."""
-    return ENSEMBL.match(name) is not None
+    return name.startswith("ENS") and ENSEMBL.match(name) is not None
 
 
 @cache
@@ -87,6 +87,8 @@ def split_pair(name: str) -> tuple[str, str]:
     >>> split_pair("ENSG00000198888_MT-ND1"), split_pair("ENSG00000198888.2"), split_pair("TP53")
     (('ENSG00000198888', 'MT-ND1'), ('ENSG00000198888', ''), ('', 'TP53'))
     """
+    if "ENS" not in name:
+        return "", name
     if ENSEMBL.match(name):
         return unversioned(name), ""
     if pair := PAIR.fullmatch(name):

@@ -14,6 +14,7 @@ a power cut a run without its trailer is refused and made again.
 
 from __future__ import annotations
 
+import bisect
 import io
 import json
 import mmap
@@ -230,7 +231,8 @@ class SortedRun:
             return
         table, indptr = self.array("blocks"), self.array("indptr")
         ends = table[:, 0]
-        for number in range(int(np.searchsorted(ends, start, side="right")), len(table)):
+        # numpy would copy the column.
+        for number in range(bisect.bisect_right(ends, start), len(table)):
             end, offset, n_indices, n_data, sizes = (int(value) for value in table[number])
             first = int(ends[number - 1]) if number else 0
             if first >= stop:
