@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -17,14 +18,18 @@ from scvae_data.processing.facts import ACCESSION_COLUMNS, FailedFile, InputFact
 from scvae_data.processing.genes.reference import Reference, load_reference
 from scvae_data.processing.genes.species import is_of, judge, species_of_rows
 from scvae_data.processing.genes.tables import load_table
+from scvae_data.processing.run.context import Standing
 from scvae_data.processing.settings.inputs import Inputs, source_names
 from scvae_data.processing.settings.run import Settings
 from scvae_data.processing.survey.file import survey_file
 from scvae_data.progress import progress
 from scvae_data.readers.recognise import open_reader
+from scvae_data.store import SRX_COLUMN
 from scvae_data.wording import counted
 
-__all__ = ["check_together", "of_species", "survey_inputs"]
+__all__ = ["check_together", "new_files", "of_species", "survey_inputs"]
+
+log = logging.getLogger(__name__)
 
 MAX_OBS_COLUMNS = 50
 
@@ -63,6 +68,37 @@ def survey_inputs(
         else:
             found[position] = outcome
     return [found[position] for position in sorted(found)], sorted(failed, key=lambda file: file.source_file)
+
+
+def new_files(files: Sequence[InputFacts], standing: Standing) -> list[InputFacts]:
+    """Return those of the files that a directory does not have, and say how many it has.
+
+    Raises
+    ------
+    ConfigError
+        An input of its name has other content, or an experiment is in it already; or it has all of them.
+    """
+    for file in files:
+        if standing.inputs.get(file.source_file, file.fingerprint) != file.fingerprint:
+            raise ConfigError(
+                f"{file.path}: {standing.path} has an input {file.source_file} of other content; give the new file "
+                "another name, or process all inputs anew"
+            )
+    new = [file for file in files if file.source_file not in standing.inputs]
+    if not new and files:
+        raise ConfigError(f"{standing.path} has all {counted(len(files), 'input')} already; there is nothing to append")
+    if len(new) < len(files):
+        log.info(
+            "%s of %s are in %s already", f"{len(files) - len(new):,}", counted(len(files), "input"), standing.path
+        )
+    place = standing.columns[SRX_COLUMN].place
+    for file in new:
+        if known := [accession for accession in file.accessions if accession in place]:
+            raise ConfigError(
+                f"{file.path}: {standing.path} has cells of {known[0]} already; leave the file out, give its cells "
+                "another accession in a manifest, or process all inputs anew"
+            )
+    return new
 
 
 def of_species(

@@ -21,11 +21,11 @@ from scvae_data.processing.genes.choose import Choice, list_choice
 from scvae_data.processing.genes.tables import load_table
 from scvae_data.processing.genes.universe import Universe, align, hash_keys
 from scvae_data.processing.genes.wanted import GeneFiles, resolve
-from scvae_data.processing.run.context import Context
+from scvae_data.processing.run.context import Context, Standing
 from scvae_data.processing.run.losses import tell_failures
 from scvae_data.processing.run.rules import tell_unapplied, unapplied_rules
 from scvae_data.processing.settings.run import Settings
-from scvae_data.processing.survey.corpus import check_together, of_species, survey_inputs
+from scvae_data.processing.survey.corpus import check_together, new_files, of_species, survey_inputs
 from scvae_data.processing.survey.notes import tell_by_kind
 from scvae_data.processing.survey.obs_table import ObsTable, read_obs_table
 from scvae_data.processing.work import WorkFolder
@@ -77,7 +77,7 @@ def survey(context: Context) -> Surveyed:
     ScvaeDataError
         More files failed than may, or the inputs are what they must not be together.
     """
-    surveyed = read_headers(context.settings, context.engine, context.work.tables, context.gene_files)
+    surveyed = read_headers(context.settings, context.engine, context.work.tables, context.gene_files, context.standing)
     tell_failures(context, surveyed.n_files, surveyed.failed)
     check_together(surveyed.files, context.settings, table_columns(surveyed))
     check_rules(surveyed, context.settings, context.work.tables)
@@ -91,8 +91,12 @@ def survey(context: Context) -> Surveyed:
     return replace(surveyed, listed=list_choice(resolve(wanted, surveyed.universe), wanted))
 
 
-def read_headers(settings: Settings, engine: Engine, tables: Path, gene_files: GeneFiles) -> Surveyed:
+def read_headers(
+    settings: Settings, engine: Engine, tables: Path, gene_files: GeneFiles, standing: Standing | None = None
+) -> Surveyed:
     """Read all headers, and bring the genes of all files into one order; gene tables go to the folder ``tables``.
+
+    Of inputs of a directory that grows, those that it has are left out.
 
     Raises
     ------
@@ -101,6 +105,8 @@ def read_headers(settings: Settings, engine: Engine, tables: Path, gene_files: G
     """
     obs_table = read_obs_table(settings.input)
     files, failed = survey_inputs(settings.input, engine, tables, settings.genes.reference)
+    if standing is not None:
+        files = new_files(files, standing)
     files, left_out = of_species(files, tables, gene_files.reference, settings.genes.species)
     n_files = Counter(slot.table for file in files for slot in file.slots)
     species = {slot.table: slot.species for file in files for slot in file.slots}

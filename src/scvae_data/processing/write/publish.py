@@ -117,7 +117,7 @@ def write_cell_tables(directory: Path, work: WorkFolder, decided: Decided, n_chu
     """Join the chunks' obs in order, and write them with the gene sets of the cells."""
     columns = global_columns(chunk_obs(work, 0), decided.decision)
     accessions: Counter[str] = Counter()
-    with CellTablesWriter(directory, columns) as writer:
+    with CellTablesWriter(directory, columns, decided.decision.processing_id) as writer:
         for number in range(n_chunks):
             obs = chunk_obs(work, number)
             writer.append(obs)
