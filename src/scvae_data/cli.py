@@ -27,6 +27,7 @@ usage: scvae-data COMMAND …
   verify DIR              whether every file is what was written (--deep, --against SOURCE …)
   why DIR SRX BARCODE     where a cell of an experiment is, or which rule dropped it
   upgrade DIR             bring a directory into the present version of the format, without touching its chunks
+  compact DIR [TARGET]    one generation of chunks of a directory that has grown, in a new directory
   compile                 compile ahead what the first runs of process and train would (make setup does it)
   --version               the version of this package
 
@@ -122,6 +123,19 @@ def _upgrade(arguments: Sequence[str]) -> None:
         sys.exit(f"error: {error}")
 
 
+def _compact(arguments: Sequence[str]) -> None:
+    parser = Parser("compact", "Write the cells of a directory that has grown as one run over all inputs would.")
+    _add_directory(parser)
+    parser.add_argument("target", type=Path, nargs="?", metavar="TARGET", help="a new folder; DIR.compact by default")
+    options = parser.parse_args(arguments)
+    from scvae_data.commands.compact import compact_directory
+
+    try:
+        print(compact_directory(options.directory, options.target))
+    except ScvaeDataError as error:
+        sys.exit(f"error: {error}")
+
+
 def _compile(arguments: Sequence[str]) -> None:
     from scvae_data.commands import compile as command
 
@@ -177,6 +191,7 @@ _COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "verify": _verify,
     "why": _why,
     "upgrade": _upgrade,
+    "compact": _compact,
     "compile": _compile,
 }
 

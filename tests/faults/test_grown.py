@@ -10,6 +10,7 @@ import pytest
 from tests.support.fault_points import KILLED, Points, in_child
 
 from scvae_data import open_index
+from scvae_data.commands.compact import compact_directory
 from scvae_data.commands.verify import verify
 
 from .conftest import make, sample
@@ -51,3 +52,22 @@ def test_kill_at_every_operation_of_append(first: Path, raw: list[Path], tmp_pat
         assert {name for name in wanted if found[name] != wanted[name]} <= RECORDS
         shutil.rmtree(out)
     record.append(f"killed at {len(places)} of {n_points} file operations of an append: nothing lost, all went on")
+
+
+def test_kill_at_every_operation_of_compact(first: Path, raw: list[Path], tmp_path: Path, record: list[str]) -> None:
+    grown, target = Path(shutil.copytree(first, tmp_path / "grown")), tmp_path / "compact"
+    make(raw, grown, append=True)
+    before, compact = bytes_of(grown), partial(compact_directory, grown, target)
+    assert in_child(compact, Points(str(target), 0), tmp_path / "report") == 0
+    n_points, wanted = int((tmp_path / "report").read_text()), bytes_of(target)
+    places = sample(range(1, n_points + 1), 5)
+    for at in places:
+        shutil.rmtree(target)
+        assert in_child(compact, Points(str(target), at)) == KILLED, f"operation {at} of {n_points}"
+        assert bytes_of(grown) == before
+        if (target / "chunk_index.json").exists():
+            assert not any(verify(target).values())
+        else:
+            assert in_child(compact, report=tmp_path / "again") == 0, (tmp_path / "again").read_text()
+        assert {name for name in wanted if bytes_of(target).get(name) != wanted[name]} == set()
+    record.append(f"killed at {len(places)} of {n_points} file operations of compact: nothing lost, all went on")
