@@ -16,6 +16,7 @@ from pathlib import Path
 from scvae_data.errors import ConfigError
 from scvae_data.processing.decide.duplicates import compare_cells
 from scvae_data.processing.decide.stage import WritePlan, decide
+from scvae_data.processing.decide.standing import compare_standing
 from scvae_data.processing.engine.base import Engine
 from scvae_data.processing.finished.append import add_part, frozen_settings, open_standing
 from scvae_data.processing.finished.check import check_finished, check_whole, grown_index, summary_of
@@ -155,6 +156,8 @@ def make_plan(context: Context, seconds: dict[str, float]) -> WritePlan:
         scanned = scan(context, surveyed)
     with timed(seconds, "compare"):
         compared = compare_cells(context, scanned)
+        if context.standing is not None:
+            compared = compare_standing(context, surveyed, scanned, compared)
     with timed(seconds, "decide"):
         decided = decide(context, surveyed, compared)
     return WritePlan(surveyed, scanned, compared, decided)

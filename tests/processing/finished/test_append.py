@@ -17,6 +17,7 @@ from tests.support.recordings import VERSION1
 from scvae_data import ChunkedDataset, open_index
 from scvae_data.commands.upgrade import upgrade_directory
 from scvae_data.commands.verify import verify
+from scvae_data.commands.why import why
 from scvae_data.errors import ConfigError, ScvaeDataError
 from scvae_data.processing.settings.normalization import Normalization
 from scvae_data.store import Chunking
@@ -172,3 +173,22 @@ def test_inputs_that_cannot_be_added(copy: Path, raw: list[Path], tmp_path: Path
     with pytest.raises(ConfigError, match=f"format version 1; scvae-data upgrade {old}"):
         run_pipeline(raw, old, append=True)
     assert upgrade_directory(old)
+
+
+@pytest.mark.parametrize("keep", ["all", "first", "none"])
+def test_new_cells_that_the_directory_has(keep: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    genes = [f"g{column}" for column in range(80)]
+    old, new = (write_raw(tmp_path / "raw", number, genes) for number in (1, 2))
+    twin = ad.read_h5ad(new)
+    counts = twin.X.toarray()
+    counts[2] = ad.read_h5ad(old).X[4].toarray()  # the same counts in another experiment
+    twin.X = sp.csr_matrix(counts)
+    twin.write_h5ad(new)
+    run_pipeline([old], tmp_path / "out", keep_duplicates=keep)
+    run_pipeline([new], tmp_path / "out", keep_duplicates=keep, append=True)
+    index = open_index(tmp_path / "out")
+    assert index.n_obs == (14 if keep == "all" else 13)
+    assert "1 new cell equals a cell of the directory (e.g. of SRX2.h5ad and SRX1.h5ad)" in caplog.text
+    assert not any(verify(tmp_path / "out", deep=True, against=[old, new]).values())
+    if keep != "all":
+        assert "it has the same counts as SRX1.h5ad row 4" in why(tmp_path / "out", "SRX2", "c2")

@@ -189,4 +189,5 @@ def cells_to_drop(work: WorkFolder, number: int, parts: int) -> NDArray[np.int64
         low, high = np.searchsorted(drop[:, 0], [number, number + 1])
         doomed.append(np.asarray(drop[low:high, 1:]))
     together = np.concatenate(doomed)
-    return together[np.argsort(together[:, 0])]
+    # A cell that equals several is named with the first.
+    return together[np.unique(together[:, 0], return_index=True)[1]]
