@@ -68,7 +68,7 @@ def make_directory(folder: Path, n_obs: int, n_chunks: int, n_experiments: int) 
     for name in (SRX_COLUMN, "source_file"):
         columns[name] = replace(columns[name], categories=tuple(obs[name].cat.categories))
     genes = GeneList.of([f"ENSG{number:011d}" for number in range(N_VARS)])
-    with CellTablesWriter(folder, columns) as writer:
+    with CellTablesWriter(folder, columns, "benchmark") as writer:
         writer.append(obs)
         generation, files = writer.close(GeneSets.of([np.ones(N_VARS, bool)], N_VARS))
     assert generation.rows is not None

@@ -24,7 +24,7 @@ def test_help_names_every_command(
 ) -> None:
     run(monkeypatch, *arguments)
     printed = capsys.readouterr().out
-    commands = ("process", "train", "info", "diversity", "verify", "why", "upgrade", "compile")
+    commands = ("process", "train", "info", "diversity", "verify", "why", "diff", "upgrade", "compact", "compile")
     assert all(f"  {command} " in printed for command in commands)
 
 
@@ -57,9 +57,8 @@ def test_mistakes(
 def test_a_command_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SystemExit) as caught:
         run(monkeypatch, "proces")
-    message = (
-        "error: 'proces' is not a command; there are process, train, info, diversity, verify, why, upgrade, compile"
-    )
+    names = "process, train, info, diversity, verify, why, diff, upgrade, compact, compile"
+    message = f"error: 'proces' is not a command; there are {names}"
     assert caught.value.code == message
 
 
@@ -70,7 +69,9 @@ def test_a_command_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
         ("diversity", "random order"),
         ("verify", "--against SOURCE"),
         ("why", "BARCODE"),
+        ("diff", "OTHER"),
         ("upgrade", "present version"),
+        ("compact", "TARGET"),
     ],
 )
 def test_every_command_has_help(

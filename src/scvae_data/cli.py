@@ -26,7 +26,9 @@ usage: scvae-data COMMAND …
   diversity DIR           how mixed the batches would be, by obs column, against a random order
   verify DIR              whether every file is what was written (--deep, --against SOURCE …)
   why DIR SRX BARCODE     where a cell of an experiment is, or which rule dropped it
+  diff DIR OTHER          experiments, genes and cells that OTHER has more, or has not, or has otherwise
   upgrade DIR             bring a directory into the present version of the format, without touching its chunks
+  compact DIR [TARGET]    one generation of chunks of a directory that has grown, in a new directory
   compile                 compile ahead what the first runs of process and train would (make setup does it)
   --version               the version of this package
 
@@ -108,6 +110,22 @@ def _verify(arguments: Sequence[str]) -> None:
     sys.exit(verify.main(arguments))
 
 
+def _diff(arguments: Sequence[str]) -> None:
+    parser = Parser("diff", "How a directory differs from another; exit status 1 if it does, 2 if one cannot be read.")
+    _add_directory(parser)
+    parser.add_argument("other", type=Path, metavar="OTHER", help="the directory that it is compared with")
+    options = parser.parse_args(arguments)
+    from scvae_data.commands.diff import diff
+
+    try:
+        same, text = diff(options.directory, options.other)
+    except ScvaeDataError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    print(text)
+    sys.exit(0 if same else 1)
+
+
 def _upgrade(arguments: Sequence[str]) -> None:
     parser = Parser(
         "upgrade", "Write what the present version of the format has beside the chunks; they stay as they are."
@@ -118,6 +136,19 @@ def _upgrade(arguments: Sequence[str]) -> None:
 
     try:
         print(upgrade_directory(options.directory))
+    except ScvaeDataError as error:
+        sys.exit(f"error: {error}")
+
+
+def _compact(arguments: Sequence[str]) -> None:
+    parser = Parser("compact", "Write the cells of a directory that has grown as one run over all inputs would.")
+    _add_directory(parser)
+    parser.add_argument("target", type=Path, nargs="?", metavar="TARGET", help="a new folder; DIR.compact by default")
+    options = parser.parse_args(arguments)
+    from scvae_data.commands.compact import compact_directory
+
+    try:
+        print(compact_directory(options.directory, options.target))
     except ScvaeDataError as error:
         sys.exit(f"error: {error}")
 
@@ -176,7 +207,9 @@ _COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "diversity": _diversity,
     "verify": _verify,
     "why": _why,
+    "diff": _diff,
     "upgrade": _upgrade,
+    "compact": _compact,
     "compile": _compile,
 }
 

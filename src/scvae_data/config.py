@@ -42,6 +42,7 @@ class ProcessConfig:
     max_failed_fraction: float = MISSING
     subset_to_control_cells: bool = MISSING
     keep_duplicates: str = MISSING
+    append: bool = MISSING
     dry_run: bool = MISSING
     shard: str | None = None
     merge: Any = MISSING

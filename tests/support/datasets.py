@@ -130,7 +130,7 @@ def make_dataset(
     uns = {"scvae_data": {"format_version": 1, "processing_id": "test", "normalization": normalization}}
     columns = obs_columns(obs)
     chunks: list[ChunkEntry] = []
-    with CellTablesWriter(path, columns) as writer:
+    with CellTablesWriter(path, columns, "test") as writer:
         for chunk_id, first in enumerate(range(0, n_obs, chunk_size)):
             part = slice(first, first + chunk_size)
             writer.append(obs.iloc[part])

@@ -34,6 +34,8 @@ def run_pipeline(paths: Any, target: Path, **chosen: Any) -> Summary:
     how = {name: chosen.pop(name) for name in ("overwrite", "resume") if name in chosen}
     engine = chosen.pop("engine", None) or SerialEngine()
     record = Record(chosen.pop("config", {}), chosen.pop("overrides", None))
+    if chosen.pop("append", False):
+        return pipeline.append(settings_for(paths, **chosen), engine, target, record=record)
     return pipeline.run(settings_for(paths, **chosen), engine, target, record=record, **how)
 
 

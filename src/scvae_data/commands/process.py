@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 
 from scvae_data.commands.app import run_app, task_overrides
 from scvae_data.config import instantiate, resolved
@@ -27,10 +27,19 @@ __all__ = ["main", "process"]
 log = logging.getLogger(__name__)
 
 STAGES = ("input", "qc", "genes", "normalization", "chunking")
+FROZEN = (
+    "seed", "chunk_size", "keep_duplicates", "subset_to_control_cells", "qc", "genes", "normalization", "chunking",
+    "control",
+)  # fmt: skip
+"""Keys of the config that stay what they are when a directory grows."""
 
 
 def process(cfg: DictConfig) -> None:
     """Run the pipeline that ``cfg`` describes and print what it did, or would do."""
+    directory = Path(cfg.paths.processed_dir)
+    if cfg.append:
+        refuse_beside_append(cfg)
+        keep_settings(cfg, recorded_config(directory), task_overrides(), directory)
     config = resolved(cfg)
     if input_was_not_named():
         log.info("no input given: simulated demo")
@@ -38,7 +47,6 @@ def process(cfg: DictConfig) -> None:
     engine.warm_up()  # while this process imports and instantiates the rest
     with collector_paused():
         settings = settings_of(cfg)
-    directory = Path(cfg.paths.processed_dir)
     if cfg.dry_run:
         predict(settings, engine, directory, overwrite=cfg.overwrite, resume=cfg.resume)
         return
@@ -53,9 +61,11 @@ def process(cfg: DictConfig) -> None:
 
         gc.freeze()  # what was imported stays: no collection need look at it
     with wandb_run(config) as log_summary:
-        summary = pipeline.run(
-            settings, engine, directory, overwrite=cfg.overwrite, resume=cfg.resume, record=record_of(config)
-        )
+        if cfg.append:
+            summary = pipeline.append(settings, engine, directory, record=record_of(config))
+        else:
+            how = {"overwrite": cfg.overwrite, "resume": cfg.resume}
+            summary = pipeline.run(settings, engine, directory, record=record_of(config), **how)
         log_summary(summary)
     print(summary)
 
@@ -89,6 +99,62 @@ def record_of(config: Mapping[str, Any]) -> Record:
     from scvae_data.processing.run.context import Record
 
     return Record(config, list(HydraConfig.get().overrides.task))
+
+
+def refuse_beside_append(cfg: DictConfig) -> None:
+    """Refuse what contradicts ``append=true``."""
+    for key in ("overwrite", "dry_run", "shard", "merge"):
+        if cfg[key]:
+            raise ConfigError(f"append=true and {key}={str(cfg[key]).lower()} contradict each other; give one")
+
+
+def recorded_config(directory: Path) -> dict[str, Any]:
+    """Return the config that a directory was made with.
+
+    Raises
+    ------
+    ScvaeDataError
+        There is no finished directory, or its record is damaged.
+    """
+    from scvae_data.store import open_index, read_json
+    from scvae_data.store.files import expecting
+    from scvae_data.store.verify import CONFIG_FILE
+
+    open_index(directory)
+    record = read_json(directory / CONFIG_FILE)
+    with expecting(directory / CONFIG_FILE):
+        return dict(record["config"])
+
+
+def keep_settings(cfg: DictConfig, recorded: dict[str, Any], given: Collection[str], directory: Path) -> None:
+    """Put the settings of a directory that grows in place of those that are not given; refuse given ones that differ.
+
+    Parameters
+    ----------
+    cfg
+        Changed in place.
+    recorded
+        What the directory was made with.
+    given
+        Keys that the command line sets.
+
+    Raises
+    ------
+    ConfigError
+        Naming the settings that differ.
+    """
+    from scvae_data.processing.finished.check import different_settings
+
+    now = resolved(cfg)
+    asked = {key.split(".")[0].split("@")[0] for key in given}
+    sections = [key for key in FROZEN if key in recorded]
+    if different := different_settings(
+        *({key: one[key] for key in sections if key in asked} for one in (recorded, now))
+    ):
+        raise ConfigError(f"append=true keeps the settings of {directory}, made with {different}; leave them out")
+    with open_dict(cfg):
+        for key in sections:
+            cfg[key] = recorded[key]
 
 
 def settings_of(cfg: DictConfig) -> Settings:

@@ -21,6 +21,7 @@ from scvae_data.processing.settings.qc import DOUBLET_RULE, SPECIES_METRIC, QcRu
 from scvae_data.processing.write.dropped import DROPPED_FILE
 from scvae_data.store import SRX_COLUMN, DatasetIndex, open_index, read_json
 from scvae_data.store.files import expecting, open_plain
+from scvae_data.store.names import generation_file
 from scvae_data.store.verify import SUMMARY_FILE, file_fault
 
 __all__ = ["why"]
@@ -60,7 +61,7 @@ def why(directory: Path, accession: str, barcode: str) -> str:
     index = open_index(directory)
     name = barcode.split(":", 1)[1] if barcode.startswith((f"{accession}:", f"{accession}#")) else barcode
     known: set[str] = set()
-    found = [*kept(index, accession, name, known), *dropped(directory, accession, name, known)]
+    found = [*kept(index, accession, name, known), *dropped(index, accession, name, known)]
     if found:
         return "\n".join(f"{what}; row {row} of {file}" for file, row, what in sorted(found))
     if known:
@@ -87,11 +88,18 @@ def kept(index: DatasetIndex, accession: str, barcode: str, known: set[str]) -> 
                 yield str(file), int(source_row), f"kept: row {row - first} in {chunk} (cell {row} of the directory)"
 
 
-def dropped(directory: Path, accession: str, barcode: str, known: set[str]) -> Iterator[Found]:
+def dropped(index: DatasetIndex, accession: str, barcode: str, known: set[str]) -> Iterator[Found]:
     """Yield each dropped cell of the name; ``known`` gets the barcodes of the accession."""
-    path, summary = directory / DROPPED_FILE, read_json(directory / SUMMARY_FILE)
-    with expecting(directory / SUMMARY_FILE):
-        facts = int(summary["dropped_cells"]["bytes"]), str(summary["dropped_cells"]["sha256"])
+    for number in range(len(index.generations)):
+        path, account = (index.path / generation_file(name, number) for name in (DROPPED_FILE, SUMMARY_FILE))
+        summary = read_json(account)
+        with expecting(account):
+            facts = int(summary["dropped_cells"]["bytes"]), str(summary["dropped_cells"]["sha256"])
+        yield from dropped_in(path, facts, accession, barcode, known)
+
+
+def dropped_in(path: Path, facts: tuple[int, str], accession: str, barcode: str, known: set[str]) -> Iterator[Found]:
+    """Yield what one table of dropped cells has, if it is what is recorded of it."""
     if fault := file_fault(path, *facts):
         raise DamagedFileError(f"{path}: {fault}; run process.py again with resume=true")
     try:

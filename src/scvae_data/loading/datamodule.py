@@ -21,7 +21,7 @@ from scvae_data.loading.batch.assemble import Form
 from scvae_data.loading.batch.sparse import make_dense
 from scvae_data.loading.dataset import check_normalized, check_served
 from scvae_data.loading.fetch.damage import check_sizes
-from scvae_data.loading.loader import BatchLoader, check_order, shift_progress
+from scvae_data.loading.loader import BatchLoader, check_not_grown, check_order, shift_progress
 from scvae_data.loading.memory import DEFAULT_CHUNKS, MemoryNeed, need_of
 from scvae_data.loading.plan.epoch import Plan
 from scvae_data.loading.plan.mixing import Mixing, mix, tell_of_mixing
@@ -132,6 +132,9 @@ class ChunkedDataModule(LightningDataModule):
         Training cells that are read together. None: the cells of a chunk where
         they were stored in hash order, else as many as still give batches 99 %
         of the diversity of a random order (by ``batch_key`` and ``label_keys``).
+    generations
+        The first so many generations of a directory that has grown, to go on with
+        a run that began before it did; None for all cells.
     sampling
         How often training cells of each value of an obs column are drawn:
         ``{column: cell_type, alpha: 0.5}`` or ``{column: cell_type, weights:
@@ -177,6 +180,7 @@ class ChunkedDataModule(LightningDataModule):
         genes: Sequence[str] | Sequence[int] | None = None,
         filter: Filter | None = None,
         range_rows: int | None = None,
+        generations: int | None = None,
         sampling: Mapping[str, Any] | None = DEFAULT_SAMPLING,
         memory_gb: float | None = None,
         on_bad_chunk: OnBadChunk = "raise",
@@ -205,6 +209,7 @@ class ChunkedDataModule(LightningDataModule):
         self.genes = as_genes(genes)
         self.filter = check_filter(filter)
         self.range_rows = range_rows
+        self.generations = generations
         self.sampling = parse_sampling(sampling)
         self.memory_gb = memory_gb
         self.on_bad_chunk = on_bad_chunk
@@ -271,6 +276,8 @@ class ChunkedDataModule(LightningDataModule):
         if self._index is not None:
             return
         index = open_index(self.data_path)
+        if self.generations is not None:
+            index = index.first_generations(self.generations)
         check_normalized(index, self.normalized)
         columns = None if self.genes is None else find_genes(index, self.genes)
         if self.batch_key is not None:
@@ -314,6 +321,7 @@ class ChunkedDataModule(LightningDataModule):
         loader = self._loader("train")
         if self._state_to_load:
             state, self._state_to_load = self._state_to_load, None
+            check_not_grown(self.index, str(state.get("content_hash")))
             check_order(state, self._order_facts())
             loader.load_state_dict(state)
             if self.trainer is not None and loader.next_batch != state["next_batch"]:

@@ -20,8 +20,9 @@ from scvae_data.loading.workers import Workers
 
 if TYPE_CHECKING:
     from lightning import Trainer
+from scvae_data.store.dataset_index import DatasetIndex
 
-__all__ = ["BatchLoader", "check_order", "shift_progress"]
+__all__ = ["BatchLoader", "check_not_grown", "check_order", "shift_progress"]
 
 
 class BatchLoader:
@@ -169,6 +170,14 @@ class BatchLoader:
         except Exception:
             self.close()
             raise
+
+
+def check_not_grown(index: DatasetIndex, content_hash: str) -> None:
+    """Refuse a position in a directory that had fewer cells, and say how those are had."""
+    if (number := index.grown_from(content_hash)) is not None:
+        raise SelectionError(
+            f"cannot resume: {index.path} has grown since; data.generations={number} has the cells of the saved run"
+        )
 
 
 def check_order(saved: Mapping[str, Any], mine: Mapping[str, Any]) -> None:

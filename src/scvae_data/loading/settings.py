@@ -15,7 +15,9 @@ StartMethod = Literal["fork", "spawn", "forkserver"]
 
 # Least whole number of each setting; those of the second table may be None.
 NUMBERS = {"batch_size": 1, "num_threads": 1, "num_workers": 0, "seed": 0}
-NUMBERS_OR_NONE = dict.fromkeys(("chunk_cache_size", "max_chunks_in_memory", "cache_bytes", "range_rows"), 1)
+NUMBERS_OR_NONE = dict.fromkeys(
+    ("chunk_cache_size", "max_chunks_in_memory", "cache_bytes", "range_rows", "generations"), 1
+)
 CHOICES: Mapping[str, tuple[str | None, ...]] = {
     "x_format": get_args(XFormat),
     "on_bad_chunk": get_args(OnBadChunk),

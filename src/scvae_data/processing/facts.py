@@ -12,7 +12,16 @@ from scvae_data.processing.engine.task import Failure
 from scvae_data.processing.settings.inputs import ObsValue
 from scvae_data.store import SRX_COLUMN
 
-__all__ = ["ACCESSION_COLUMNS", "FailedFile", "FileScan", "InputFacts", "SlotFacts", "SpooledRun", "facts_digest"]
+__all__ = [
+    "ACCESSION_COLUMNS",
+    "FailedFile",
+    "FileScan",
+    "InputFacts",
+    "SlotFacts",
+    "SpooledRun",
+    "facts_digest",
+    "rows_digest",
+]
 
 ACCESSION_COLUMNS = (SRX_COLUMN, "srx_accession")
 
@@ -97,7 +106,11 @@ class InputFacts:
 
 def facts_digest(files: Sequence[InputFacts]) -> str:
     """Hash what the output may depend on in the inputs: names and content, not where they lie."""
-    rows = [[f.source_file, f.fingerprint, f.accession, f.accession_column, f.obs_values] for f in files]
+    return rows_digest([[f.source_file, f.fingerprint, f.accession, f.accession_column, f.obs_values] for f in files])
+
+
+def rows_digest(rows: Sequence[Sequence[Any]]) -> str:
+    """Hash what `facts_digest` takes of each input."""
     return hashlib.sha256(json.dumps(rows, sort_keys=True, default=str).encode()).hexdigest()
 
 

@@ -8,29 +8,34 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from scvae_data.errors import ConfigError
 from scvae_data.processing.decide.duplicates import compare_cells
 from scvae_data.processing.decide.stage import WritePlan, decide
+from scvae_data.processing.decide.standing import compare_standing
 from scvae_data.processing.engine.base import Engine
-from scvae_data.processing.finished.check import check_finished, summary_of
+from scvae_data.processing.finished.append import add_part, frozen_settings, open_standing
+from scvae_data.processing.finished.check import check_finished, check_whole, grown_index, summary_of
 from scvae_data.processing.finished.rebuild import find_damage, rebuild
 from scvae_data.processing.genes.wanted import read_gene_files
 from scvae_data.processing.run.context import Context, Record
-from scvae_data.processing.run.directory import clear, disk_faults, held_directory, is_complete, prepare
+from scvae_data.processing.run.directory import WORK_FOLDER, clear, disk_faults, held_directory, is_complete, prepare
 from scvae_data.processing.run.losses import warn_of_fractions
 from scvae_data.processing.run.summary import Summary
 from scvae_data.processing.scan.stage import Scanned, scan
 from scvae_data.processing.settings.run import Settings
-from scvae_data.processing.survey.corpus import of_species, survey_inputs
+from scvae_data.processing.survey.corpus import new_files, of_species, survey_inputs
 from scvae_data.processing.survey.stage import Surveyed, survey
+from scvae_data.processing.work import WorkFolder
 from scvae_data.processing.write.publish import publish, write_cells
 from scvae_data.processing.write.tables import write_tables
-from scvae_data.store import INDEX_FILE
+from scvae_data.store import INDEX_FILE, open_index, sweep_temporaries
 from scvae_data.system.jit import compile_ahead
 
-__all__ = ["decide_plan", "run", "write"]
+__all__ = ["append", "decide_plan", "run", "write"]
 
 
 def run(
@@ -75,6 +80,60 @@ def run(
             engine.close()
 
 
+def append(settings: Settings, engine: Engine, directory: Path, *, record: Record | None = None) -> Summary:
+    """Process raw files into new chunks of a finished directory, whose genes and rules stay what they are.
+
+    The new cells become a directory of their own within the work folder, and
+    are then added to the directory in one rename of its index. What was
+    interrupted goes on where it was.
+
+    Parameters
+    ----------
+    settings, engine, directory, record
+        As of :func:`run`; the genes and the target sum are those of the directory.
+
+    Raises
+    ------
+    ScvaeDataError
+        What stopped the run, in one line.
+    """
+    open_index(directory)  # before anything is made in a folder that holds no dataset
+    warn_of_fractions(settings.qc)
+    with held_directory(directory), disk_faults(directory):
+        index, standing = open_standing(directory)
+        settings = frozen_settings(settings, index)
+        gene_files = read_gene_files(settings.genes)
+        sweep_temporaries(directory)
+        part = WorkFolder(directory / WORK_FOLDER).appended
+        part.mkdir(parents=True, exist_ok=True)
+        context = Context(
+            settings,
+            engine,
+            part,
+            prepare(part, overwrite=False, resume=True),
+            gene_files,
+            record or Record(),
+            standing,
+        )
+        engine.must_see(context.work.path)
+        try:
+            summary = make_again(context) if is_complete(part) else make(context)
+            grown = add_part(context, index)
+        finally:
+            engine.close()
+        WorkFolder(directory / WORK_FOLDER).remove()
+    return replace(summary, processed_dir=directory, grown=(grown.n_obs, len(grown.chunks)))
+
+
+def make_again(context: Context) -> Summary:
+    """Keep what an interrupted append has finished, if it was of these inputs; else make it anew."""
+    try:
+        return finish(context)
+    except ConfigError:
+        (context.directory / INDEX_FILE).unlink()
+        return make(context)
+
+
 def make(context: Context) -> Summary:
     """Run all stages."""
     compile_ahead("process")
@@ -107,6 +166,8 @@ def decide_plan(context: Context, surveyed: Surveyed, scanned: Scanned, seconds:
     """Run the stages between the last scan and the first chunk; ``seconds`` gets their wall times."""
     with timed(seconds, "compare"):
         compared = compare_cells(context, scanned)
+        if context.standing is not None:
+            compared = compare_standing(context, surveyed, scanned, compared)
     with timed(seconds, "decide"):
         decided = decide(context, surveyed, compared)
     return WritePlan(surveyed, scanned, compared, decided)
@@ -115,7 +176,13 @@ def decide_plan(context: Context, surveyed: Surveyed, scanned: Scanned, seconds:
 def finish(context: Context) -> Summary:
     """Check that a finished directory is what this run would make; build again only files that are damaged."""
     directory, settings = context.directory, context.settings
+    if (grown := grown_index(directory)) is not None:
+        check_whole(grown, find_damage(grown, partial(context.collect, "verify", unit="file")))
+        context.work.remove()
+        return summary_of(directory)
     files, _ = survey_inputs(settings.input, context.engine, context.work, settings.genes.reference)
+    if context.standing is not None:
+        files = new_files(files, context.standing)
     if settings.genes.species is not None:
         files, _ = of_species(files, context.work, context.gene_files.reference, settings.genes.species)
     index = check_finished(directory, files, context.processing_id(files), context.record.config)

@@ -154,6 +154,11 @@ class WorkFolder:
         return self.survey / "tables"
 
     @property
+    def appended(self) -> Path:
+        """Dataset directory of the cells that are to be added to this one."""
+        return self.path / "appended"
+
+    @property
     def mended(self) -> Path:
         """Folder of tables that are built again, until it is known that they are the ones that are missing."""
         return self.path / "mended"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CellTables", "Generation"]
 
-SPLIT_HASH = "split_hash"
+SPLIT_HASH, GENE_SET = "split_hash", "gene_set"
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,13 @@ class Generation:
     row_columns
         Columns of the row table, with the type that each is stored in.
     gene_sets
-        Masks of measured genes that are in no generation before; None in directories of version 1.
+        Masks of measured genes; None in directories of version 1. The obs column
+        ``gene_set`` counts within the generation.
+    n_categories
+        Categories of each categorical column that the directory had with this
+        generation: the first ones of those that it has.
+    processing_id
+        What its chunks say they were made by.
     """
 
     n_chunks: int
@@ -49,6 +55,8 @@ class Generation:
     rows: str | None = None
     row_columns: Mapping[str, str] = field(default_factory=dict)
     gene_sets: str | None = None
+    n_categories: Mapping[str, int] = field(default_factory=dict)
+    processing_id: str = ""
 
     @property
     def tables(self) -> tuple[str, ...]:
@@ -76,6 +84,8 @@ class CellTables:
         All obs columns.
     first_rows
         Global row of each chunk's first cell and, last, the number of cells; int64.
+    first_sets
+        Gene sets before those of each generation.
     open_source
         Opens the files.
     """
@@ -87,8 +97,10 @@ class CellTables:
         files: Mapping[str, FileFacts],
         columns: Mapping[str, ObsColumn],
         first_rows: NDArray[np.int64],
+        first_sets: Sequence[int],
         open_source: OpenSource,
     ) -> None:
+        self._first_sets = list(first_sets)
         self.columns = {NAME_COLUMN: ObsColumn("string"), **columns}
         self.first_rows = first_rows
         self._first_chunks = np.cumsum([0, *(generation.n_chunks for generation in generations)])
@@ -110,6 +122,7 @@ class CellTables:
 
         A missing value has the number of categories as its code. Numbers have the
         type of the column, nullable ones are pandas arrays, texts are objects.
+        ``gene_set`` counts over all generations.
         """
         number, chunk = self._place(chunk_id)
         table, wanted = self._rows[number], list(names)
@@ -117,6 +130,8 @@ class CellTables:
         found = {name: self._plain(table, name, chunk) for name in quick if table is not None}
         if len(found) < len(wanted):
             found |= self._obs[number].arrays([name for name in wanted if name not in found], [chunk])
+        if GENE_SET in found and self._first_sets[number]:
+            found[GENE_SET] = found[GENE_SET] + np.int32(self._first_sets[number])
         return {name: found[name] for name in wanted}
 
     def array(self, chunk_id: int, name: str) -> Any:
@@ -143,7 +158,11 @@ class CellTables:
         for chunk_id in np.flatnonzero(np.diff(borders)).tolist():
             number, chunk = self._place(chunk_id)
             local = rows[borders[chunk_id] : borders[chunk_id + 1]] - self.first_rows[chunk_id]
-            yield self._obs[number].table(list(self.columns), [chunk]).take(pa.array(local))
+            table = self._obs[number].table(list(self.columns), [chunk]).take(pa.array(local))
+            if first := self._first_sets[number]:
+                place = table.column_names.index(GENE_SET)
+                table = table.set_column(place, GENE_SET, [pa.array(table[GENE_SET].to_numpy() + np.int32(first))])
+            yield table
 
     def split_bounds(self, limit: int) -> NDArray[np.int64]:
         """Cells of each chunk whose ``split_hash`` is below ``limit``; int64, (n_chunks,).

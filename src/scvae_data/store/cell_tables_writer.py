@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from scvae_data.store.cell_tables import Generation
 from scvae_data.store.files import FileFacts
 from scvae_data.store.gene_list import GeneSets, write_gene_sets
+from scvae_data.store.names import generation_file
 from scvae_data.store.obs_writer import ObsColumn, ObsWriter, global_codes
 from scvae_data.store.row_table import RowTableWriter, stored_types
 
@@ -22,8 +23,8 @@ __all__ = ["CellTablesWriter", "table_names"]
 
 def table_names(number: int) -> tuple[str, str, str]:
     """What the obs table, the row table and the gene sets of a generation are called."""
-    suffix = f"_{number:04d}" if number else ""
-    return f"obs{suffix}.parquet", f"rows{suffix}.bin", f"gene_sets{suffix}.bin"
+    obs, rows, gene_sets = (generation_file(name, number) for name in ("obs.parquet", "rows.bin", "gene_sets.bin"))
+    return obs, rows, gene_sets
 
 
 class CellTablesWriter:
@@ -37,14 +38,15 @@ class CellTablesWriter:
         Where to.
     columns
         Every obs column in order, with the categories of the whole directory.
-    number
-        Of the generation, from 0.
+    processing_id
+        What the chunks say they were made by.
     """
 
-    def __init__(self, directory: Path, columns: Mapping[str, ObsColumn], number: int = 0) -> None:
+    def __init__(self, directory: Path, columns: Mapping[str, ObsColumn], processing_id: str) -> None:
+        self.processing_id = processing_id
         self.columns = dict(columns)
         self.directory = directory
-        self._names = table_names(number)
+        self._names = table_names(0)
         self._types = stored_types(columns)
         self._n_chunks = 0
         self._stack = ExitStack()
@@ -73,7 +75,10 @@ class CellTablesWriter:
         obs, rows, sets = self._names
         facts = {obs: self._obs.close(), rows: self._rows.close()}
         facts[sets] = write_gene_sets(self.directory / sets, gene_sets)
-        return Generation(self._n_chunks, obs, rows, self._types, sets), facts
+        n_categories = {
+            name: len(column.categories) for name, column in self.columns.items() if column.categories is not None
+        }
+        return Generation(self._n_chunks, obs, rows, self._types, sets, n_categories, self.processing_id), facts
 
     def __enter__(self) -> CellTablesWriter:
         return self

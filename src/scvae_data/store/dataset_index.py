@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ from scvae_data.store.source import ListedFile, LocalFile, OpenSource, damaged
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["DatasetIndex"]
+__all__ = ["DatasetIndex", "content_hash_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,10 +142,48 @@ class DatasetIndex:
             return read_listed_sets(self.path, n_vars=self.n_vars, sha256=self.files[GENE_LIST_FILE].sha256)
         return GeneSets(np.concatenate([self._packed_sets(name) for name in names]), self.n_vars)
 
+    @property
+    def chunks_of_generations(self) -> list[range]:
+        """Numbers of the chunks of each generation."""
+        ends = accumulate(generation.n_chunks for generation in self.generations)
+        return [range(end - one.n_chunks, end) for one, end in zip(self.generations, ends, strict=True)]
+
     @cached_property
     def cells(self) -> CellTables:
         """Metadata of cells, chunk by chunk."""
-        return CellTables(self.path, self.generations, self.files, self.obs_columns, self.first_rows, self.open_source)
+        sizes = [0 if one.gene_sets is None else self.files[one.gene_sets].bytes for one in self.generations]
+        n_bytes = max(1, (self.n_vars + 7) // 8)
+        first_sets = [before // n_bytes for before in accumulate(sizes[:-1], initial=0)]
+        return CellTables(
+            self.path, self.generations, self.files, self.obs_columns, self.first_rows, first_sets, self.open_source
+        )
+
+    def first_generations(self, number: int) -> DatasetIndex:
+        """The directory as it was with so many generations, and its content hash of then.
+
+        Raises
+        ------
+        SelectionError
+            If it has not so many.
+        """
+        if not 1 <= number <= len(self.generations):
+            raise SelectionError(f"{self.path} has {len(self.generations)} generations of cells, not {number}")
+        generations = self.generations[:number]
+        chunks = self.chunks[: sum(generation.n_chunks for generation in generations)]
+        had = generations[-1].n_categories
+        columns = {
+            name: known if known.categories is None else replace(known, categories=known.categories[: had[name]])
+            for name, known in self.obs_columns.items()
+        }
+        n_obs, nnz = sum(chunk.n_obs for chunk in chunks), sum(chunk.nnz for chunk in chunks)
+        tables = {"chunks": chunks, "generations": generations, "obs_columns": columns}
+        earlier = replace(self, n_obs=n_obs, nnz=nnz, **tables)  # type: ignore[arg-type]
+        return replace(earlier, content_hash=content_hash_of(earlier))
+
+    def grown_from(self, content_hash: str) -> int | None:
+        """With how many generations the directory had a content hash; None if never, or if that is what it has."""
+        numbers = range(1, len(self.generations))
+        return next((n for n in numbers if self.first_generations(n).content_hash == content_hash), None)
 
     def reader(self, chunk_id: int) -> ChunkReader:
         """Return a new reader of one chunk's counts."""
@@ -283,6 +322,16 @@ class DatasetIndex:
     def _check_columns(self, names: Sequence[str]) -> None:
         if unknown := [str(name) for name in names if name not in self.obs_columns]:
             raise SelectionError(_unknown("obs column", unknown, tuple(self.obs_columns), self.path))
+
+
+def content_hash_of(index: DatasetIndex) -> str:
+    """SHA-256 over the checksums of genes, obs and chunks, one a line: equal for directories of equal content."""
+    parts = [
+        index.files[GENE_LIST_FILE].sha256,
+        *(index.files[generation.obs].sha256 for generation in index.generations),
+        *(chunk.sha256 for chunk in index.chunks),
+    ]
+    return hashlib.sha256("".join(f"{part}\n" for part in parts).encode()).hexdigest()
 
 
 def _unknown(what: str, names: Sequence[str], known: Sequence[str], path: Path) -> str:

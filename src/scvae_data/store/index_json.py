@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from scvae_data.errors import DamagedFileError, FormatVersionError, MissingIndex
 from scvae_data.store.cell_tables import Generation
 from scvae_data.store.chunk_writer import ChunkEntry
 from scvae_data.store.codec import CODECS, codec_of
-from scvae_data.store.dataset_index import DatasetIndex
+from scvae_data.store.dataset_index import DatasetIndex, content_hash_of
 from scvae_data.store.files import FileFacts, check_plain_name, parse_json, read_bytes, verify_checksum, write_json
 from scvae_data.store.gene_list import GENE_LIST_FILE
 from scvae_data.store.names import FORMAT_VERSION, INDEX_FILE, SRX_COLUMN
@@ -44,7 +43,7 @@ def write_index(directory: Path, index: DatasetIndex) -> DatasetIndex:
     -------
     The index as :func:`open_index` will return it, content hash included.
     """
-    index = replace(index, path=directory, format_version=FORMAT_VERSION, content_hash=_content_hash(index))
+    index = replace(index, path=directory, format_version=FORMAT_VERSION, content_hash=content_hash_of(index))
     _check(index)
     write_json(directory / INDEX_FILE, _to_json(index))
     return index
@@ -88,7 +87,7 @@ def open_index(path: Path | str, open_source: OpenSource = LocalFile) -> Dataset
     try:
         index = replace(_from_json(directory, content), open_source=open_source)
         _check(index)
-        if index.content_hash != _content_hash(index):
+        if index.content_hash != content_hash_of(index):
             raise ValueError("content_hash is not that of the files listed")
     except (KeyError, TypeError, ValueError, OverflowError, ScvaeDataError) as error:
         fault = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
@@ -153,16 +152,6 @@ def _column_to_json(column: ObsColumn) -> dict[str, Any]:
     return {"dtype": column.dtype, "categories": list(column.categories)}
 
 
-def _content_hash(index: DatasetIndex) -> str:
-    """SHA-256 over the checksums of genes, obs and chunks, one a line: equal for directories of equal content."""
-    parts = [
-        index.files[GENE_LIST_FILE].sha256,
-        *(index.files[generation.obs].sha256 for generation in index.generations),
-        *(chunk.sha256 for chunk in index.chunks),
-    ]
-    return hashlib.sha256("".join(f"{part}\n" for part in parts).encode()).hexdigest()
-
-
 def _get(content: Mapping[str, Any], key: str, kind: type[T]) -> T:
     value = content[key]
     if not isinstance(value, kind) or (kind is int and (isinstance(value, bool) or not 0 <= int(value) < 1 << 62)):  # type: ignore[call-overload]
@@ -201,7 +190,7 @@ def _from_json(directory: Path, content: Mapping[str, Any]) -> DatasetIndex:
 
 def _one_generation(content: Mapping[str, Any], n_chunks: int) -> tuple[Generation, ...]:
     """Version 1: one obs table, and nothing that is quicker to read."""
-    return (Generation(n_chunks, OBS_FILE),)
+    return (Generation(n_chunks, OBS_FILE, processing_id=_get(content, "processing_id", str)),)
 
 
 def _generations(content: Mapping[str, Any], n_chunks: int) -> tuple[Generation, ...]:
@@ -210,8 +199,11 @@ def _generations(content: Mapping[str, Any], n_chunks: int) -> tuple[Generation,
     for item in _get(content, "generations", list):
         names = (check_plain_name(item[key]) for key in ("obs", "rows", "gene_sets"))
         obs, rows, gene_sets = names
-        types = _get(item, "row_columns", dict)
-        found.append(Generation(_get(item, "n_chunks", int), obs, rows, types, gene_sets))
+        types, n_categories = _get(item, "row_columns", dict), _get(item, "n_categories", dict)
+        for name in n_categories:
+            _get(n_categories, name, int)
+        made_by = _get(item, "processing_id", str)
+        found.append(Generation(_get(item, "n_chunks", int), obs, rows, types, gene_sets, n_categories, made_by))
     return tuple(found)
 
 
@@ -301,6 +293,10 @@ def _check_generations(index: DatasetIndex) -> None:
         n_bytes = n_bytes_of(types, sum(chunk.n_obs for chunk in chunks), len(chunks))
         _require(facts.bytes == n_bytes, f"{generation.rows} has {facts.bytes} bytes instead of {n_bytes}")
         _require(facts.tail_bytes == tail_bytes_of(types, len(chunks)), f"{generation.rows} has another tail")
+        for name, column in index.obs_columns.items():
+            had, has = generation.n_categories.get(name, 0), len(column.categories or ())
+            holds = had == has if generation is index.generations[-1] else had <= has
+            _require(holds, f"{name} has {has} categories, {generation.obs} was written with {had}")
         mask_bytes = index.files[generation.gene_sets].bytes
         _require(mask_bytes % max(1, (index.n_vars + 7) // 8) == 0, f"{generation.gene_sets} holds a part of a mask")
 

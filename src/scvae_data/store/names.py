@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["CHUNK_FILE", "CHUNK_VERSION", "FORMAT_VERSION", "INDEX_FILE", "SRX_COLUMN", "chunk_file_name"]
+__all__ = [
+    "CHUNK_FILE",
+    "CHUNK_VERSION",
+    "FORMAT_VERSION",
+    "INDEX_FILE",
+    "SRX_COLUMN",
+    "chunk_file_name",
+    "generation_file",
+]
 
 FORMAT_VERSION = 2
 CHUNK_VERSION = 1
@@ -19,3 +27,13 @@ CHUNK_FILE = re.compile(r"chunk_\d{4,}\.h5")
 def chunk_file_name(chunk_id: int) -> str:
     """Name of a chunk file: ``chunk_0000.h5``, with more digits from 10,000 on."""
     return f"chunk_{chunk_id:04d}.h5"
+
+
+def generation_file(name: str, number: int) -> str:
+    """Name of a file that each generation has: as it is for the first, else with the number, from 1 on.
+
+    >>> generation_file("obs.parquet", 0), generation_file("obs.parquet", 1)
+    ('obs.parquet', 'obs_0001.parquet')
+    """
+    stem, _, suffix = name.rpartition(".")
+    return f"{stem}_{number:04d}.{suffix}" if number else name

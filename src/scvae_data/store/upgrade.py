@@ -46,5 +46,8 @@ def upgrade(directory: Path) -> tuple[int, DatasetIndex]:
                     values[name] = np.where(values[name] == len(categories), -1, values[name])
             writer.append(values)
         files[rows] = writer.close()
-    generations = (replace(generation, rows=rows, row_columns=types, gene_sets=gene_sets),)
+    n_categories = {
+        name: len(known.categories) for name, known in index.obs_columns.items() if known.categories is not None
+    }
+    generations = (replace(generation, rows=rows, row_columns=types, gene_sets=gene_sets, n_categories=n_categories),)
     return version, write_index(directory, replace(index, files=files, generations=generations, upgraded_from=version))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from scvae_data.errors import StoreError
 from scvae_data.store.cell_tables import Generation
 from scvae_data.store.chunk_reader import ChunkReader
+from scvae_data.store.chunk_writer import ChunkEntry
 from scvae_data.store.csr import CompactCsr
 from scvae_data.store.dataset_index import DatasetIndex
 from scvae_data.store.files import check_plain_name, open_plain, read_bytes, read_json, sha256_file
-from scvae_data.store.names import INDEX_FILE
+from scvae_data.store.names import INDEX_FILE, generation_file
 from scvae_data.store.obs_writer import NAME_COLUMN
 from scvae_data.system.hdf5_guard import foreign_storage
 
@@ -66,33 +67,40 @@ def record_faults(index: DatasetIndex) -> dict[str, str | None]:
     The two JSON files hold times and paths, so the index cannot list their
     checksums: each holds its own, and must speak of this directory.
     """
-    directory = index.path
-    facts = {"processing_id": index.processing_id, "gene_list_hash": index.gene_list_hash}
-    sizes = {"n_obs": index.n_obs, "n_vars": index.n_vars, "nnz": index.nnz}
-    summary, fault = _record(directory / SUMMARY_FILE, sizes)
-    faults = {CONFIG_FILE: _record(directory / CONFIG_FILE, facts)[1], SUMMARY_FILE: fault}
-    try:
-        for key in ("dropped_cells", "experiments", "gene_statistics", "gene_report"):
-            if entry := (summary or {}).get(key):
-                name = check_plain_name(entry["file"])
-                faults[name] = file_fault(directory / name, int(entry["bytes"]), str(entry["sha256"]))
-    except (KeyError, TypeError, ValueError, StoreError) as error:
-        faults[SUMMARY_FILE] = f"does not say what it should of {key} ({' '.join(str(error).split())})"
-    if (directory / REPORT_FILE).exists() or (directory / QUARANTINE_FILE).exists():
-        faults |= _report_faults(directory)
+    faults: dict[str, str | None] = {}
+    for number, chunks in enumerate(index.chunks_of_generations):
+        faults |= _faults_of_records(index, number, [index.chunks[chunk_id] for chunk_id in chunks])
     return faults
 
 
-def _report_faults(directory: Path) -> dict[str, str | None]:
-    """Check the report of inputs that could not be used, and the list of their paths."""
-    report, fault = _record(directory / REPORT_FILE, {})
+def _faults_of_records(index: DatasetIndex, number: int, chunks: Sequence[ChunkEntry]) -> dict[str, str | None]:
+    """Check the records of one generation."""
+    directory, (config, name) = index.path, (generation_file(one, number) for one in (CONFIG_FILE, SUMMARY_FILE))
+    facts = {"processing_id": index.generations[number].processing_id, "gene_list_hash": index.gene_list_hash}
+    sizes = {"n_obs": sum(chunk.n_obs for chunk in chunks), "n_vars": index.n_vars}
+    summary, fault = _record(directory / name, sizes | {"nnz": sum(chunk.nnz for chunk in chunks)})
+    faults = {config: _record(directory / config, facts)[1], name: fault}
+    try:
+        for key in ("dropped_cells", "experiments", "gene_statistics", "gene_report"):
+            if entry := (summary or {}).get(key):
+                file = check_plain_name(entry["file"])
+                faults[file] = file_fault(directory / file, int(entry["bytes"]), str(entry["sha256"]))
+    except (KeyError, TypeError, ValueError, StoreError) as error:
+        faults[name] = f"does not say what it should of {key} ({' '.join(str(error).split())})"
+    report, quarantine = (directory / generation_file(one, number) for one in (REPORT_FILE, QUARANTINE_FILE))
+    return faults | _report_faults(report, quarantine) if report.exists() or quarantine.exists() else faults
+
+
+def _report_faults(path: Path, quarantine: Path) -> dict[str, str | None]:
+    """Check a report of inputs that could not be used, and the list of their paths."""
+    report, fault = _record(path, {})
     if report is None:
-        return {REPORT_FILE: fault}
+        return {path.name: fault}
     try:
         wanted = "".join(f"{file['path']}\n" for file in report["failed"])
     except (KeyError, TypeError):
-        return {REPORT_FILE: "does not list files"}
-    return {REPORT_FILE: None, QUARANTINE_FILE: _text_fault(directory / QUARANTINE_FILE, wanted)}
+        return {path.name: "does not list files"}
+    return {path.name: None, quarantine.name: _text_fault(quarantine, wanted)}
 
 
 def _record(path: Path, facts: dict[str, Any]) -> tuple[dict[str, Any] | None, str | None]:
@@ -132,7 +140,9 @@ def chunk_fault(index: DatasetIndex, chunk_id: int) -> str | None:
             return f"its largest count is {largest}, the index says {reader.entry.max_count}"
         rows = np.arange(*index.first_rows[chunk_id : chunk_id + 2])
         obs = index.obs(["total_counts", "size_factor", "gene_set", "split_hash"], rows)
-        return _obs_disagrees(index, totals, obs) or _tables_disagree(index, reader.path, obs)
+        return _obs_disagrees(index, totals, obs) or _tables_disagree(
+            index, reader.path, obs, _made_by(index, chunk_id)
+        )
     except StoreError as error:
         return str(error).removeprefix(f"{index.path / index.chunks[chunk_id].file}: ").split(";")[0]
     except (KeyError, OSError, ValueError, RuntimeError) as error:
@@ -164,7 +174,13 @@ def _obs_disagrees(index: DatasetIndex, totals: NDArray[np.int64], obs: pd.DataF
     return None
 
 
-def _tables_disagree(index: DatasetIndex, path: Path, obs: pd.DataFrame) -> str | None:
+def _made_by(index: DatasetIndex, chunk_id: int) -> str:
+    """What a chunk should say it was made by."""
+    numbered = zip(index.generations, index.chunks_of_generations, strict=True)
+    return next(generation.processing_id for generation, chunks in numbered if chunk_id in chunks)
+
+
+def _tables_disagree(index: DatasetIndex, path: Path, obs: pd.DataFrame, processing_id: str) -> str | None:
     """Compare names and shape that HDF5 readers see with those of the directory."""
     with h5py.File(path, "r") as file:
         if outside := foreign_storage(file):
@@ -174,7 +190,7 @@ def _tables_disagree(index: DatasetIndex, path: Path, obs: pd.DataFrame) -> str 
         for table, names in (("obs", obs.index), ("var", index.genes.names)):
             if not np.array_equal(file[table]["_index"].asstr()[()], np.asarray(names, dtype=object)):
                 return f"its {table} names are not those of the directory"
-        if file["uns/scvae_data/processing_id"].asstr()[()] != index.processing_id:
+        if file["uns/scvae_data/processing_id"].asstr()[()] != processing_id:
             return "was made by another run"
     return None
 
@@ -185,10 +201,8 @@ def table_faults(index: DatasetIndex) -> dict[str, str | None]:
     8 bytes a cell are kept to find equal names.
     """
     faults: dict[str, str | None] = {}
-    names, first = np.empty(index.n_obs, np.uint64), 0
-    for generation in index.generations:
-        chunks = range(first, first + generation.n_chunks)
-        first = chunks.stop
+    names = np.empty(index.n_obs, np.uint64)
+    for generation, chunks in zip(index.generations, index.chunks_of_generations, strict=True):
         faults |= dict.fromkeys(generation.tables) | _first_fault(index, generation, chunks, names)
     names.sort()
     if (names[1:] == names[:-1]).any():

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from tests.loading.conftest import Directory, flat
 
 from scvae_data import ChunkedDataModule
+from scvae_data.loading.plan.diversity import label_counts, measure_diversity
 from scvae_data.loading.plan.mixing import diversity_table, mix
 from scvae_data.loading.select.rows import to_row_groups
 from scvae_data.store import open_index
@@ -26,13 +28,15 @@ def rows_of(loader: Any) -> list[list[int]]:
 class FakeIndex:
     """Facts of a directory of 2,000 non-zeros a cell, 65.5 cells a stored block."""
 
-    def __init__(self, n_obs: int, chunk_size: int, kind: str = "source") -> None:
+    def __init__(self, n_obs: int, chunk_size: int, kind: str = "source", generations: tuple[int, ...] = ()) -> None:
         self.order = {"kind": kind}
         self.n_obs, self.n_vars, self.nnz, self.block_elements = n_obs, 20_000, 2_000 * n_obs, 131_072
         self.first_rows = np.append(np.arange(0, n_obs, chunk_size), n_obs)
         sizes = np.diff(self.first_rows).tolist()
         self.chunks = [type("Chunk", (), {"n_obs": n, "nnz": 2_000 * n, "max_count": 900}) for n in sizes]
         self.source = np.zeros(n_obs, np.int32)
+        ends = np.cumsum(generations or (len(self.chunks),)).tolist()
+        self.chunks_of_generations = [range(low, high) for low, high in pairwise([0, *ends])]
 
     def codes(self, column: str) -> np.ndarray:
         return self.source
@@ -58,6 +62,20 @@ def test_cells_in_source_order_are_mixed_at_default_settings(
     assert mixing.decoded_per_used <= decoded
     # The window in use and the next: four chunks, or 128 MB.
     assert mixing.plan.window <= max(2, 64e6 / (chunk_size * 8_000) + 1)
+
+
+@pytest.mark.parametrize("generations", [(9, 1), (5, 3, 2), (2, 8)])
+def test_generations_that_were_shuffled_by_themselves_are_mixed(generations: tuple[int, ...]) -> None:
+    index: Any = FakeIndex(100_000, 10_000, "hash", generations)
+    rng = np.random.default_rng(0)
+    sizes = [10_000 * n_chunks for n_chunks in generations]
+    index.source = np.concatenate([20 * k + rng.integers(20, size=n) for k, n in enumerate(sizes)]).astype(np.int32)
+    mixing = mix(index, to_row_groups(None, index.first_rows), ["source"], batch_size=256)
+    counts = label_counts(mixing.plan, mixing.row_groups, index.source)
+    assert mixing.plan.window == 1 and counts.sum() == 100_000
+    assert measure_diversity(mixing.plan, mixing.row_groups, index.source, counts).share >= 0.99
+    whole = mix(FakeIndex(100_000, 10_000, "hash"), to_row_groups(None, index.first_rows), ["source"], batch_size=256)  # type: ignore[arg-type]
+    assert measure_diversity(whole.plan, whole.row_groups, index.source, counts).share < 0.95
 
 
 def test_what_memory_cannot_mix_is_measured_and_said() -> None:

@@ -1,7 +1,9 @@
 """How the directory orders its cells in, what is decoded together and how much of it is mixed out.
 
 Cells that were stored in hash order are a random sample wherever one reads: a
-row group is the selected rows of a chunk. In any other order, row groups are
+row group is the selected rows of a chunk. Where cells were added to a directory,
+each generation is a random sample of its own: a row group has its share of
+every generation. In any other order, row groups are
 made of ranges from all over the directory (see
 :mod:`scvae_data.loading.plan.scatter`), as long as batches allow that are nearly
 as diverse as in random order: long ranges read little that is not used, short
@@ -11,8 +13,10 @@ ones mix better.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +26,7 @@ from scvae_data.errors import SelectionError
 from scvae_data.loading.plan.diversity import ENOUGH, Diversity, label_counts, measure_diversity
 from scvae_data.loading.plan.epoch import Plan
 from scvae_data.loading.plan.sampling import Draws
-from scvae_data.loading.plan.scatter import Selected, scatter
+from scvae_data.loading.plan.scatter import Selected, blend, scatter
 from scvae_data.loading.select.rows import ChunkRows, RowGroup, to_row_groups
 from scvae_data.loading.select.sizes import decoded_bytes
 from scvae_data.loading.select.values import CellValues
@@ -110,6 +114,7 @@ def mix(
         For weighted draws, a categorical obs column and how often cells of each value are drawn.
     """
     hashed = index.order["kind"] == "hash"
+    stretches = _stretches(index, row_groups)
     if window is None:
         least = LEAST_WINDOW_BYTES * len(row_groups) / max(1, decoded_bytes(index, row_groups))
         window = 1 if hashed else min(len(row_groups), max(2, int(np.ceil(least))))
@@ -117,7 +122,13 @@ def mix(
     counts: dict[str, NDArray[np.int64]] = {}
     codes: dict[str, NDArray[np.int32]] = {}
     values = None if drawn is None else CellValues(index, drawn[:1])
-    for made, n_rows, decoded_per_used in _candidates(index, row_groups, seed, range_rows):
+    blended = hashed and range_rows is None and len(stretches) > 1
+    candidates: Iterable[tuple[tuple[RowGroup, ...], int | None, float]] = (
+        [(blend(Selected.of(row_groups), stretches), None, 1.0)]
+        if blended
+        else _candidates(index, row_groups, seed, range_rows)
+    )
+    for made, n_rows, decoded_per_used in candidates:
         draws = None if drawn is None or values is None else Draws(made, values, *drawn, seed)
         plan = Plan(tuple(group.n_rows for group in made), batch_size, seed, window, draws=draws)
         mixing = Mixing(made, plan, n_rows, decoded_per_used)
@@ -198,6 +209,13 @@ def diversity_table(
         found = measure_diversity(plan, row_groups, codes, label_counts(plan, row_groups, codes))
         rows.append({"column": column, **vars(found), "share": found.share})
     return mixing, pd.DataFrame(rows)
+
+
+def _stretches(index: DatasetIndex, row_groups: Sequence[ChunkRows]) -> list[range]:
+    """Positions of the row groups of each generation that has any: each was shuffled by itself."""
+    chunk_ids = [group.chunk_id for group in row_groups]
+    borders = [bisect_left(chunk_ids, chunks.start) for chunks in index.chunks_of_generations]
+    return [range(low, high) for low, high in pairwise([*borders, len(chunk_ids)]) if low < high]
 
 
 def _candidates(

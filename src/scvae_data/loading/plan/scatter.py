@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from scvae_data.loading.select.rows import ChunkRows
 
-__all__ = ["Extent", "ScatteredRows", "Selected", "scatter"]
+__all__ = ["Extent", "ScatteredRows", "Selected", "blend", "scatter"]
 
 # Separates this random stream from those of the plan, which has the same seed.
 DEAL = 100
@@ -39,10 +39,12 @@ class Extent(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Selected:
-    """Selected rows of a directory, chunk after chunk: 4 bytes a row."""
+    """Selected rows of a directory, chunk after chunk."""
 
-    rows: NDArray[np.int32]
-    """Row within its chunk, of every selected row."""
+    rows: NDArray[np.int32] | None
+    """Row within its chunk, of every selected row; None where those of each chunk have no gaps."""
+    begins: NDArray[np.int64]
+    """First selected row within each chunk."""
     starts: NDArray[np.int64]
     """Where the rows of each row group begin, and their number; (n_groups + 1,)."""
     chunk_ids: NDArray[np.int32]
@@ -52,10 +54,13 @@ class Selected:
     @classmethod
     def of(cls, row_groups: Sequence[ChunkRows]) -> Selected:
         """Rows of row groups that lie in different chunks."""
+        gapless = all(group.rows is None for group in row_groups)
+        rows = [
+            (group.global_rows(slice(None)) - group.first_row).astype(np.int32) for group in row_groups if not gapless
+        ]
         return cls(
-            np.concatenate(
-                [(group.global_rows(slice(None)) - group.first_row).astype(np.int32) for group in row_groups]
-            ),
+            None if gapless else np.concatenate(rows),
+            np.array([group.start for group in row_groups], np.int64),
             np.cumsum([0, *(group.n_rows for group in row_groups)]),
             np.array([group.chunk_id for group in row_groups], np.int32),
             np.array([group.first_row for group in row_groups], np.int64),
@@ -90,8 +95,11 @@ class ScatteredRows:
     def locate(self, slots: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """Position of the chunk, and row within it, of its rows number ``slots``."""
         of_range = np.searchsorted(self.borders, slots, side="right") - 1
-        rows = self.selected.rows[self.low[of_range] + slots - self.borders[of_range]]
-        return self.piece[of_range], rows
+        piece, places = self.piece[of_range], self.low[of_range] + slots - self.borders[of_range]
+        selected = self.selected
+        if selected.rows is not None:
+            return piece, selected.rows[places]
+        return piece, (selected.begins[piece] + places - selected.starts[piece]).astype(np.int32)
 
     def global_rows(self, slots: NDArray[np.int64] | slice) -> NDArray[np.int64]:
         """Global rows of its rows number ``slots``."""
@@ -130,3 +138,36 @@ def scatter(selected: Selected, range_rows: int, seed: int) -> tuple[ScatteredRo
         ScatteredRows(number, selected, piece[mine], low[mine], high[mine])
         for number, mine in enumerate(np.split(order, ends))
     )
+
+
+def blend(selected: Selected, stretches: Sequence[range]) -> tuple[ScatteredRows, ...]:
+    """Deal every stretch of chunks evenly to as many row groups as there are chunks; each row is in one.
+
+    For stretches of which each is in random order by itself: a row group has
+    the same share of each, in one range that is of one chunk or two.
+
+    Parameters
+    ----------
+    stretches
+        Positions among the selected chunks, which they cover in order.
+    """
+    n_groups = selected.chunk_ids.size
+    cuts = [
+        selected.starts[stretch.start]
+        + (selected.starts[stretch.stop] - selected.starts[stretch.start]) * np.arange(n_groups + 1) // n_groups
+        for stretch in stretches
+    ]
+    made: list[ScatteredRows] = []
+    for number in range(n_groups):
+        ranges = [_within_chunks(selected.starts, int(cut[number]), int(cut[number + 1])) for cut in cuts]
+        borders = np.array([border for one in ranges for border in one], np.int64).reshape(-1, 2)
+        if borders.size:
+            piece = np.searchsorted(selected.starts, borders[:, 0], side="right") - 1
+            made.append(ScatteredRows(len(made), selected, piece.astype(np.int32), borders[:, 0], borders[:, 1]))
+    return tuple(made)
+
+
+def _within_chunks(starts: NDArray[np.int64], low: int, high: int) -> list[tuple[int, int]]:
+    """A range of selected rows as ranges that are of one chunk each; empty for an empty one."""
+    inside = starts[np.searchsorted(starts, low, side="right") : np.searchsorted(starts, high)].tolist()
+    return list(pairwise([low, *inside, high])) if low < high else []

@@ -28,7 +28,17 @@ from scvae_data.processing.sort.sorted_run import SortedRun
 from scvae_data.processing.sort.totals import copies_in
 from scvae_data.processing.work import WorkFolder
 
-__all__ = ["DUPLICATE_RULE", "Compared", "compare_cells", "deal_hashes", "find_copies", "leave_copies_out", "n_parts"]
+__all__ = [
+    "DUPLICATE_RULE",
+    "Compared",
+    "compare_cells",
+    "deal_hashes",
+    "find_copies",
+    "groups_of",
+    "leave_copies_out",
+    "n_parts",
+    "pairs_of",
+]
 
 DUPLICATE_RULE = "duplicate"
 PART_CELLS = 2_000_000
@@ -195,14 +205,18 @@ def leave_copies_out(work: WorkFolder, scans: Sequence[FileScan], parts: int) ->
 
 
 def cells_to_drop(work: WorkFolder, first: int, last: int, parts: int) -> NDArray[np.int64]:
-    """Return the cells to drop of files by number, in order: file, row, and file and row of an equal cell; (n, 4)."""
+    """Return the cells to drop of files by number, in order: file, row, and file and row of an equal cell; (n, 4).
+
+    A cell that equals several is named with the first.
+    """
     doomed = []
     for part in range(parts):
         drop = np.load(work.copies(part), mmap_mode="r")
         low, high = np.searchsorted(drop[0], [first, last + 1])
         doomed.append(np.asarray(drop[:, low:high]))
     together: NDArray[np.int64] = np.concatenate(doomed, axis=1).T
-    return together[np.lexsort((together[:, 1], together[:, 0]))]
+    together = together[np.lexsort((together[:, 1], together[:, 0]))]
+    return together[np.diff(together[:, :2], axis=0, prepend=-1).any(axis=1)]
 
 
 def without_copies(work: WorkFolder, scan: FileScan, doomed: NDArray[np.int64]) -> FileScan:

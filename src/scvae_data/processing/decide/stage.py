@@ -6,7 +6,7 @@ corpus only: not on file order, chunk size, engine or number of workers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,10 +25,18 @@ from scvae_data.processing.run.losses import few_cells
 from scvae_data.processing.scan.stage import Scanned
 from scvae_data.processing.settings.genes import ListRules
 from scvae_data.processing.sort.gather import ChunkRange, chunk_ranges
-from scvae_data.processing.sort.obs_schema import ObsSchema, choose_categories, decide_schema, is_text, our_columns
+from scvae_data.processing.sort.obs_schema import (
+    ObsSchema,
+    choose_categories,
+    decide_schema,
+    fitted_categories,
+    fitted_schema,
+    is_text,
+    our_columns,
+)
 from scvae_data.processing.sort.totals import RunTotals, SpooledRows, median_total
 from scvae_data.processing.survey.stage import Surveyed
-from scvae_data.store import GeneList, GeneSets
+from scvae_data.store import GeneList, GeneSets, ObsColumn
 
 __all__ = ["LATE_RULE", "Decided", "WritePlan", "decide"]
 
@@ -92,7 +100,10 @@ def decide(context: Context, surveyed: Surveyed, compared: Compared) -> Decided:
     settings, scans, universe = context.settings, compared.scans, surveyed.universe
     files = [file.source_file for file in surveyed.files]
     identity = context.processing_id(surveyed.files)
+    standing = context.standing
     schema = decide_schema(settings.qc.columns, [scan.obs_kinds for scan in scans])
+    if standing is not None:
+        schema = fitted_schema(schema, standing.columns)
     runs = [run for scan in scans for run in scan.sorted_runs]
     rows = SpooledRows(context.work, runs, schema.kinds, identity, context.collect)
     sums = sum_genes(context.work, universe, scans)
@@ -112,7 +123,7 @@ def decide(context: Context, surveyed: Surveyed, compared: Compared) -> Decided:
         gene_map=gene_map,
         gene_set=codes,
         files=files,
-        schema=with_categories(schema, totals, text, files),
+        schema=with_categories(schema, totals, text, files, None if standing is None else standing.columns),
         normalization=settings.normalization,
         target_sum=settings.normalization.target_sum or median_total([total.totals for total in totals]),
         max_count=max(total.max_count for total in totals),
@@ -165,13 +176,24 @@ def text_columns(schema: ObsSchema) -> dict[str, str]:
 
 
 def with_categories(
-    schema: ObsSchema, totals: Sequence[RunTotals], text: Iterable[str], files: Sequence[str]
+    schema: ObsSchema,
+    totals: Sequence[RunTotals],
+    text: Iterable[str],
+    files: Sequence[str],
+    columns: Mapping[str, ObsColumn] | None = None,
 ) -> ObsSchema:
-    """Return the schema with the categories of its text columns over all rows that stay."""
+    """Return the schema with the categories of its text columns over all rows that stay.
+
+    Parameters
+    ----------
+    columns
+        Of the directory that grows; None for a new one, which has categories where they are worth it.
+    """
     values = {name: set().union(*(total.values[name] for total in totals)) for name in text}
     values["source_file"] = {files[number] for total in totals for number in total.files}
     n_obs = sum(total.n_staying for total in totals)
-    return replace(schema, categories=choose_categories(values, n_obs))
+    fitted = choose_categories(values, n_obs) if columns is None else fitted_categories(values, columns)
+    return replace(schema, categories=fitted)
 
 
 def gene_list(choice: Choice) -> GeneList:

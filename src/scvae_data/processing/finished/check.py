@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from scvae_data.store import DatasetIndex, open_index
 from scvae_data.store.files import expecting, read_json
 from scvae_data.store.verify import CONFIG_FILE
 
-__all__ = ["check_finished", "summary_of"]
+__all__ = ["check_finished", "check_whole", "grown_index", "summary_of"]
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +67,30 @@ def check_finished(
     if different:
         raise ConfigError(f"{directory} holds a finished dataset made with {different}; overwrite=true replaces it")
     return index
+
+
+def grown_index(directory: Path) -> DatasetIndex | None:
+    """Return the index of a directory that has grown; None for any other, or where it cannot be read."""
+    try:
+        index = open_index(directory)
+    except DamagedFileError:
+        return None
+    return index if len(index.generations) > 1 else None
+
+
+def check_whole(index: DatasetIndex, damaged: Collection[str]) -> None:
+    """Refuse a directory that has grown and is damaged: its inputs together would be cut into other chunks.
+
+    Raises
+    ------
+    ConfigError
+        Naming the files.
+    """
+    if damaged:
+        raise ConfigError(
+            f"{index.path} has grown, and {shortened(sorted(damaged))} cannot be built again alone; take them from a "
+            "copy of the directory, or process all inputs anew with overwrite=true"
+        )
 
 
 def differences(record: Path, files: Sequence[InputFacts], processing_id: str, config: Mapping[str, Any]) -> str:

@@ -26,6 +26,7 @@ from scvae_data.readers.opening import DEFAULT_OPENING, Opening, TableRows
 from scvae_data.readers.recognise import open_reader
 from scvae_data.store import DatasetIndex, read_json
 from scvae_data.store.files import expecting
+from scvae_data.store.names import generation_file
 from scvae_data.store.verify import CONFIG_FILE, SUMMARY_FILE
 
 __all__ = ["Source", "compare_rows", "coverage", "find_sources"]
@@ -61,13 +62,17 @@ def find_sources(index: DatasetIndex, given: Sequence[Path], readers: Sequence[s
     ConfigError
         Something given is none of the inputs.
     """
-    record, summary = read_json(index.path / CONFIG_FILE), read_json(index.path / SUMMARY_FILE)
-    with expecting(index.path / SUMMARY_FILE):
-        slots = dict(
-            zip(map(check_below, summary["attrition"]["source_file"]), summary["attrition"]["slot"], strict=True)
-        )
-    with expecting(index.path / CONFIG_FILE):
-        recorded = dict(zip(record["inputs"]["source_file"], map(Path, record["inputs"]["path"]), strict=True))
+    slots: dict[str, str] = {}
+    recorded: dict[str, Path] = {}
+    for number in range(len(index.generations)):
+        config, account = (index.path / generation_file(name, number) for name in (CONFIG_FILE, SUMMARY_FILE))
+        summary, record = read_json(account), read_json(config)
+        with expecting(account):
+            attrition = summary["attrition"]
+            slots |= zip(map(check_below, attrition["source_file"]), attrition["slot"], strict=True)
+        with expecting(config):
+            inputs = record["inputs"]
+            recorded |= zip(inputs["source_file"], map(Path, inputs["path"]), strict=True)
     rows = recorded_setting(index, "input", "table_rows")
     opening = Opening(own=tuple(readers), table_rows=rows if rows in get_args(TableRows) else None)
     sources: dict[str, Source] = {}
@@ -178,14 +183,17 @@ def gene_maps(index: DatasetIndex, sources: Sequence[Source]) -> dict[str, NDArr
             table = reader.genes(source.slot)
         key = table_of[source.source_file] = hash_table(table)
         tables.setdefault(key, table)
-    report = index.path / REPORT_FILE
-    if report.exists():
-        with expecting(report):
-            columns = read_maps(report, {str(name): column for column, name in enumerate(index.genes.names)})
+    reports = [index.path / generation_file(REPORT_FILE, number) for number in range(len(index.generations))]
+    if reports[0].exists():
+        place = {str(name): column for column, name in enumerate(index.genes.names)}
+        columns: dict[str, NDArray[np.int32]] = {}
+        for report in reports:
+            with expecting(report):
+                columns |= read_maps(report, place)
         unknown = [name for name, key in table_of.items() if key not in columns]
         if unknown:
             raise ConfigError(
-                f"--against {unknown[0]}: its genes are not those that {report.name} lists; give the file that the "
+                f"--against {unknown[0]}: its genes are not those that {REPORT_FILE} lists; give the file that the "
                 "directory was made of"
             )
     else:

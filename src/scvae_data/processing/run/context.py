@@ -16,8 +16,9 @@ from scvae_data.processing.genes.wanted import GeneFiles
 from scvae_data.processing.settings.run import Settings
 from scvae_data.processing.work import WorkFolder
 from scvae_data.progress import progress
+from scvae_data.store import ObsColumn
 
-__all__ = ["Context", "Record"]
+__all__ = ["Context", "Record", "Standing"]
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,25 @@ class Record:
 
 
 @dataclass(frozen=True)
+class Standing:
+    """What a directory has that grows, and what its new cells must fit.
+
+    Parameters
+    ----------
+    path
+        The directory.
+    columns
+        Its obs columns.
+    inputs
+        Fingerprint of each input that it was made of, by name.
+    """
+
+    path: Path
+    columns: Mapping[str, ObsColumn]
+    inputs: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Context:
     """One run.
 
@@ -48,6 +68,8 @@ class Context:
         The dataset directory, and the folder of the run's intermediate files.
     gene_files
         What the files say that ``settings.genes`` names.
+    standing
+        The directory that is to get the cells; None for a new one.
     """
 
     settings: Settings
@@ -56,6 +78,7 @@ class Context:
     work: WorkFolder
     gene_files: GeneFiles
     record: Record
+    standing: Standing | None = None
 
     def collect(self, desc: str, tasks: Sequence[Task], unit: str) -> list[Any]:
         """Run tasks that must all succeed; return their results in order.

@@ -67,6 +67,7 @@ class Summary:
     genes_apart: dict[str, Any] = field(default_factory=dict)
     species: str | None = None
     left_out: Sequence[str] = ()
+    grown: tuple[int, int] | None = None
 
     def __str__(self) -> str:
         """Lay the summary out as aligned lines."""
@@ -94,10 +95,17 @@ class Summary:
             ("size", f"{human_bytes(self.bytes)}, {self.bytes / max(self.nnz, 1):.2f} bytes per stored count"),
             ("time", f"processing took {total:.1f} s, {self.n_obs_in / max(total, 1e-9):,.0f} cells/s ({stages})"),
             ("memory", f"{human_bytes(self.peak_rss)} at most in one process"),
+            *self._grown(),
             ("index", str(self.processed_dir / INDEX_FILE)),
             ("next", f"python train.py data=chunked paths.processed_dir={shown(self.processed_dir)}"),
         ]  # fmt: skip
         return "\n".join(f"{name:<9} {text}" for name, text in rows)
+
+    def _grown(self) -> list[tuple[str, str]]:
+        """Say in one row what the directory has now that the cells were added to; a new one, no row."""
+        if self.grown is None:
+            return []
+        return [("together", f"{counted(self.grown[0], 'cell')} in {counted(self.grown[1], 'chunk')}")]
 
     def _unapplied(self) -> list[tuple[str, str]]:
         """Say in one row which rules could not be applied; none, no row."""

@@ -17,9 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from scvae_data.errors import ConfigError
 from scvae_data.processing.labels import as_label
 from scvae_data.processing.settings.qc import SPECIES_METRIC, QcRules
-from scvae_data.store import SRX_COLUMN
+from scvae_data.store import SRX_COLUMN, ObsColumn
 
 __all__ = [
     "ARROW",
@@ -32,6 +33,8 @@ __all__ = [
     "choose_categories",
     "decide_schema",
     "distinct_values",
+    "fitted_categories",
+    "fitted_schema",
     "is_ours",
     "is_text",
     "our_columns",
@@ -267,6 +270,63 @@ def unify(name: str, kinds: set[str]) -> str:
     words = " and ".join(sorted(IN_WORDS.get(kind, kind) for kind in kinds))
     log.warning("obs column %s is %s in different files; it is stored as text", name, words)
     return "label"
+
+
+def fitted_schema(schema: ObsSchema, columns: Mapping[str, ObsColumn]) -> ObsSchema:
+    """Return the schema that the obs columns of a directory ask for, of what the new files have.
+
+    A column that the new files lack has no value there, and one that the
+    directory lacks is left out, with a warning.
+
+    Raises
+    ------
+    ConfigError
+        A column cannot be of the type that it has in the directory.
+    """
+    wanted = {name: column.dtype for name, column in columns.items() if not (is_ours(name) or name in schema.metrics)}
+    if left_out := sorted(schema.kinds.keys() - wanted.keys()):
+        log.warning("obs columns that the directory does not have are left out: %s", ", ".join(left_out))
+    return ObsSchema(schema.metrics, {name: _fitted(name, schema.kinds.get(name), wanted[name]) for name in wanted})
+
+
+def _fitted(name: str, kind: str | None, dtype: str) -> str:
+    """Return the kind that gives a column its type in the directory, of the kind in the files; None if they lack it."""
+    base = None if kind is None else kind.rstrip("?")
+    whole = kind is not None and not kind.endswith("?")
+    if dtype in ("categorical", "string"):
+        return "string?" if base in (None, "string") else "label?"
+    fits = {
+        "float64": ("float", base in (None, "int", "float")),
+        "Int64": ("int?", base in (None, "int")),
+        "boolean": ("bool?", base in (None, "bool")),
+        "int64": ("int", base == "int" and whole),
+        "bool": ("bool", base == "bool" and whole),
+    }
+    fitted, possible = fits.get(dtype, ("", False))
+    if not possible:
+        found = "not there" if kind is None else f"{base}{'' if whole else ' with missing values'}"
+        raise ConfigError(
+            f"obs column {name} is {dtype} in the directory and {found} in the new inputs; correct it there, or "
+            "process all inputs anew without it (input.obs_columns)"
+        )
+    return fitted
+
+
+def fitted_categories(values: Mapping[str, set[str]], columns: Mapping[str, ObsColumn]) -> dict[str, list[str]]:
+    """Return the sorted categories of the text columns that are categorical in a directory.
+
+    Raises
+    ------
+    ConfigError
+        One has too many new values.
+    """
+    found = {name: sorted(of_column) for name, of_column in values.items() if columns[name].categories is not None}
+    if many := [name for name, of_column in found.items() if len(of_column) > MAX_CATEGORIES and not is_ours(name)]:
+        raise ConfigError(
+            f"obs column {many[0]} is categorical in the directory and has more than {MAX_CATEGORIES:,} values in the "
+            "new inputs; process all inputs anew"
+        )
+    return found
 
 
 def distinct_values(obs: pa.Table, name: str, kind: str) -> list[str]:

@@ -19,6 +19,7 @@ from scvae_data.processing.facts import ACCESSION_COLUMNS, FailedFile, InputFact
 from scvae_data.processing.genes.reference import Reference, load_reference
 from scvae_data.processing.genes.species import is_of, judge, species_of_rows
 from scvae_data.processing.genes.tables import load_table
+from scvae_data.processing.run.context import Standing
 from scvae_data.processing.settings.inputs import Inputs, source_names
 from scvae_data.processing.settings.run import Settings
 from scvae_data.processing.survey.file import survey_file
@@ -26,9 +27,10 @@ from scvae_data.processing.survey.kept import digest, keep_arrays, keep_facts, k
 from scvae_data.processing.work import WorkFolder
 from scvae_data.progress import progress
 from scvae_data.readers.recognise import open_reader
+from scvae_data.store import SRX_COLUMN
 from scvae_data.wording import counted
 
-__all__ = ["check_together", "of_species", "survey_inputs"]
+__all__ = ["check_together", "new_files", "of_species", "survey_inputs"]
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +80,37 @@ def survey_inputs(
     if len(found) > len(kept):
         keep_facts(work, stamped, found)
     return [found[position] for position in sorted(found)], sorted(failed, key=lambda file: file.source_file)
+
+
+def new_files(files: Sequence[InputFacts], standing: Standing) -> list[InputFacts]:
+    """Return those of the files that a directory does not have, and say how many it has.
+
+    Raises
+    ------
+    ConfigError
+        An input of its name has other content, or an experiment is in it already; or it has all of them.
+    """
+    for file in files:
+        if standing.inputs.get(file.source_file, file.fingerprint) != file.fingerprint:
+            raise ConfigError(
+                f"{file.path}: {standing.path} has an input {file.source_file} of other content; give the new file "
+                "another name, or process all inputs anew"
+            )
+    new = [file for file in files if file.source_file not in standing.inputs]
+    if not new and files:
+        raise ConfigError(f"{standing.path} has all {counted(len(files), 'input')} already; there is nothing to append")
+    if len(new) < len(files):
+        log.info(
+            "%s of %s are in %s already", f"{len(files) - len(new):,}", counted(len(files), "input"), standing.path
+        )
+    place = standing.columns[SRX_COLUMN].place
+    for file in new:
+        if known := [accession for accession in file.accessions if accession in place]:
+            raise ConfigError(
+                f"{file.path}: {standing.path} has cells of {known[0]} already; leave the file out, give its cells "
+                "another accession in a manifest, or process all inputs anew"
+            )
+    return new
 
 
 def of_species(

@@ -42,7 +42,7 @@ def write_dropped(context: Context, scans: Sequence[FileScan]) -> dict[str, Any]
     n_obs = 0
     with atomic_file(context.directory / DROPPED_FILE) as file:
         with pq.ParquetWriter(file, schema, compression="zstd") as writer:
-            for group in regrouped(of_files(context.work, scans, schema, metrics)):
+            for group in regrouped(of_files(context, scans, schema, metrics)):
                 writer.write_table(group, row_group_size=ROW_GROUP)
                 n_obs += len(group)
         file.flush()
@@ -51,10 +51,13 @@ def write_dropped(context: Context, scans: Sequence[FileScan]) -> dict[str, Any]
 
 
 def of_files(
-    work: WorkFolder, scans: Sequence[FileScan], schema: pa.Schema, metrics: Sequence[str]
+    context: Context, scans: Sequence[FileScan], schema: pa.Schema, metrics: Sequence[str]
 ) -> Iterator[pa.Table]:
     """Yield each file's dropped cells in order of its rows."""
-    names = {scan.number: scan.source_file for scan in scans}
+    work, names = context.work, {scan.number: scan.source_file for scan in scans}
+    if context.standing is not None:
+        files = context.standing.columns["source_file"].categories or ()
+        names |= {-1 - code: name for code, name in enumerate(files)}
     for scan in scans:
         scanned = work.scan(scan.number).dropped
         parts = [pa.ipc.open_file(pa.memory_map(str(scanned))).read_all()] if scanned.exists() else []

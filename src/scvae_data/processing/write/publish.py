@@ -146,7 +146,7 @@ def publish(
 def write_cell_tables(directory: Path, decided: Decided, chunks: Iterable[pd.DataFrame]) -> CellTables:
     """Join the chunks' obs, given in order, and write them with the gene sets of the cells."""
     (columns, obs_of_chunks), accessions = columns_of(chunks, decided), Counter[str]()
-    with CellTablesWriter(directory, columns) as writer:
+    with CellTablesWriter(directory, columns, decided.decision.processing_id) as writer:
         for obs in obs_of_chunks:
             writer.append(obs)
             accessions.update(obs[SRX_COLUMN].tolist())

@@ -1,0 +1,64 @@
+"""Settings of a run that adds cells to a directory: what is not given is the directory's, what is given must be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from scvae_data.commands.process import keep_settings, refuse_beside_append, settings_of
+from scvae_data.config import conf_dir, resolved
+from scvae_data.errors import ConfigError
+
+
+def config(*overrides: str) -> DictConfig:
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        cfg = compose("process", overrides=["input=files", "input.paths=x", "paths.output_dir=x", *overrides])
+    return cfg
+
+
+@pytest.fixture(scope="module")
+def recorded() -> dict[str, Any]:
+    """Of a directory made with settings that are not the defaults."""
+    made = resolved(config("qc=mad", "qc.min_genes=7", "chunk_size=123", "seed=5", "genes.min_cells=9"))
+    return dict(made)
+
+
+def keys(overrides: tuple[str, ...]) -> list[str]:
+    return [override.partition("=")[0] for override in overrides]
+
+
+@pytest.mark.parametrize("given", [(), ("seed=5",), ("qc=mad", "qc.min_genes=7"), ("engine=local", "chunk_size=123")])
+def test_settings_are_those_of_the_directory(recorded: dict[str, Any], given: tuple[str, ...]) -> None:
+    cfg = config(*given)
+    keep_settings(cfg, recorded, keys(given), Path("out"))
+    settings = settings_of(cfg)
+    assert (settings.seed, settings.qc.min_genes, settings.chunking.chunk_size) == (5, 7, 123)
+    assert settings.qc.nmads is not None and settings.genes.min_cells == 9  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("seed=6",), r"made with seed=5 \(now 6\); leave them out"),
+        (("qc.min_genes=8",), r"qc\.min_genes=7 \(now 8\)"),
+        (("qc=default",), r"qc\.min_genes=7"),
+        (("normalization.target_sum=3",), r"normalization\.target_sum=10000"),
+        (("genes=hvg",), r"genes\._target_=.*GeneRules \(now .*HvgRules"),
+    ],
+)
+def test_given_ones_that_differ_are_refused_by_name(
+    recorded: dict[str, Any], given: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        keep_settings(config(*given), recorded, keys(given), Path("out"))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["overwrite", "dry_run"])
+def test_what_contradicts_append(key: str) -> None:
+    with pytest.raises(ConfigError, match=f"append=true and {key}=true contradict"):
+        refuse_beside_append(config("append=true", f"{key}=true"))

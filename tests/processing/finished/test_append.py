@@ -1,0 +1,194 @@
+"""Cells that are added to a finished directory: what was there stays, and what is new fits it or is refused."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+from tests.support.pipeline import run_pipeline
+from tests.support.recordings import VERSION1
+
+from scvae_data import ChunkedDataset, open_index
+from scvae_data.commands.upgrade import upgrade_directory
+from scvae_data.commands.verify import verify
+from scvae_data.commands.why import why
+from scvae_data.errors import ConfigError, ScvaeDataError
+from scvae_data.processing.settings.normalization import Normalization
+from scvae_data.store import Chunking
+
+GENES = [f"g{column}" for column in range(12)]
+
+
+def write_raw(folder: Path, number: int, genes: list[str] = GENES, **obs: Any) -> Path:
+    """Seven cells of experiment ``number``, whose counts say so; their tissue has a value of its own."""
+    folder.mkdir(exist_ok=True)
+    row, column = np.ogrid[:7, : len(genes)]
+    counts = (row + column + number) % 5 * (1 + 10 * number + row)
+    columns = {"tissue": [f"t{(k + number) % 3}" for k in range(7)], "age": np.arange(7) + number} | obs
+    table = pd.DataFrame(columns, index=[f"c{k}" for k in range(7)])
+    adata = ad.AnnData(sp.csr_matrix(counts.astype(np.float32)), obs=table)
+    adata.var_names = genes
+    path = folder / f"SRX{number}.h5ad"
+    adata.write_h5ad(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("raw")
+    return [write_raw(folder, number) for number in (1, 2, 3, 4)]
+
+
+@pytest.fixture(scope="module")
+def first(raw: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("first") / "out"
+    run_pipeline(raw[:2], out)
+    return out
+
+
+@pytest.fixture
+def copy(first: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(first, tmp_path / "out"))
+
+
+def bytes_of(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir() if path.is_file() and path.name != ".lock"}
+
+
+def cells_of(*directories: Path) -> pd.DataFrame:
+    """Counts and obs of all cells by name, in order of the names."""
+    frames = []
+    for directory in directories:
+        adata = ChunkedDataset(directory).to_anndata()
+        del adata.obs["gene_set"]
+        counts = pd.DataFrame(adata.X.toarray(), index=adata.obs_names, columns=adata.var_names)
+        frames.append(counts.join(adata.obs.astype({"tissue": str, "SRX_accession": str, "source_file": str})))
+    return pd.concat(frames).sort_index()
+
+
+def test_old_files_stay_and_all_cells_are_there(copy: Path, raw: list[Path], tmp_path: Path) -> None:
+    before, old = bytes_of(copy), open_index(copy)
+    old_obs = old.obs()
+    summary = run_pipeline(raw, copy, append=True)
+    assert "14 cells in" not in str(summary) and "28 cells in 8 chunks" in str(summary)
+    after, index = bytes_of(copy), open_index(copy)
+    assert [name for name, content in before.items() if after[name] != content] == ["chunk_index.json"]
+    assert [generation.n_chunks for generation in index.generations] == [4, 4]
+    assert not any(verify(copy, deep=True, against=raw).values())
+    run_pipeline(raw, tmp_path / "together")
+    pd.testing.assert_frame_equal(cells_of(copy), cells_of(tmp_path / "together"))  # but for the numbers of gene sets
+    # Codes of what was there stay, and so do the sides of a split.
+    for name in ("SRX_accession", "tissue"):
+        assert index.codes(name)[: old.n_obs].tolist() == old.codes(name).tolist()
+    assert index.obs()["split_hash"][: old.n_obs].tolist() == old_obs["split_hash"].tolist()
+    assert not (copy / ".work").exists()
+
+
+def test_one_after_the_other(copy: Path, raw: list[Path]) -> None:
+    for path in raw[2:]:
+        run_pipeline([path], copy, append=True)
+    index = open_index(copy)
+    assert [generation.obs for generation in index.generations] == [
+        "obs.parquet",
+        "obs_0001.parquet",
+        "obs_0002.parquet",
+    ]
+    assert index.n_obs == 28 and not any(verify(copy, deep=True).values())
+    with pytest.raises(ConfigError, match="has all 4 inputs already; there is nothing to append"):
+        run_pipeline(raw, copy, append=True)
+    assert "nothing to do" in str(run_pipeline(raw, copy, resume=True))
+    (copy / "chunk_0001.h5").unlink()
+    with pytest.raises(ConfigError, match=r"has grown, and chunk_0001\.h5 cannot be built again alone"):
+        run_pipeline(raw, copy, resume=True)
+
+
+def test_other_genes_are_counted_as_not_measured(copy: Path, tmp_path: Path) -> None:
+    few = write_raw(tmp_path / "few", 5, ["new", *GENES[4:]])
+    run_pipeline([few], copy, append=True)
+    index = open_index(copy)
+    assert index.genes.names.tolist() == open_index(copy).genes.names.tolist() and "new" not in index.genes.names
+    codes = index.obs(["gene_set"])["gene_set"].to_numpy()
+    measured = {int(code): index.genes.names[index.gene_sets.masks(code)].tolist() for code in np.unique(codes)}
+    assert measured == {0: sorted(GENES), 1: sorted(GENES[4:])} and set(codes[-7:]) == {1}
+
+
+def test_columns_take_the_types_of_the_directory(copy: Path, tmp_path: Path) -> None:
+    path = write_raw(tmp_path / "raw5", 5, tissue=[1, 2, 3, 4, 5, 6, 7], more=["x"] * 7)
+    run_pipeline([path], copy, append=True)
+    obs = open_index(copy).obs()
+    assert "more" not in obs and sorted(obs["tissue"].dropna().unique()) == [
+        "1",
+        "2",
+        "3",
+        "4",
+        "5",
+        "6",
+        "7",
+        "t0",
+        "t1",
+        "t2",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 3}, r"append=true: .* was made with seed=0 \(now 3\), which cannot change"),
+        ({"normalization": Normalization(method="none")}, r"normalization\.method=log1p \(now none\)"),
+        ({"chunking": Chunking(4, "lz4")}, r"chunking\.compression=gzip \(now lz4\)"),
+    ],
+)
+def test_other_settings_are_refused_by_name(copy: Path, raw: list[Path], change: dict[str, Any], message: str) -> None:
+    before = bytes_of(copy)
+    with pytest.raises(ConfigError, match=message) as caught:
+        run_pipeline(raw[2:], copy, append=True, **change)
+    assert "\n" not in str(caught.value) and bytes_of(copy) == before
+
+
+def test_inputs_that_cannot_be_added(copy: Path, raw: list[Path], tmp_path: Path) -> None:
+    before = bytes_of(copy)
+    cases = {
+        "has an input SRX1.h5ad of other content": write_raw(tmp_path / "other", 1, tissue=["other"] * 7),
+        "obs column age is int64 in the directory and string": write_raw(tmp_path / "words", 5, age=["old"] * 7),
+    }
+    cases["none of the 12 genes of .*gene_list.json is in the inputs"] = write_raw(
+        tmp_path / "mouse", 5, [f"m{column}" for column in range(9)]
+    )
+    same = tmp_path / "same" / "another_SRX1.h5ad"
+    same.parent.mkdir()
+    same.write_bytes(raw[0].read_bytes())
+    for message, path in {**cases, "has cells of SRX1 already": same}.items():
+        with pytest.raises(ScvaeDataError, match=message):
+            run_pipeline([path], copy, append=True)
+        assert bytes_of(copy) == before
+    with pytest.raises(ScvaeDataError, match="no dataset at"):
+        run_pipeline(raw, tmp_path / "none", append=True)
+    old = shutil.copytree(VERSION1 / "gzip", tmp_path / "version1")
+    with pytest.raises(ConfigError, match=f"format version 1; scvae-data upgrade {old}"):
+        run_pipeline(raw, old, append=True)
+    assert upgrade_directory(old)
+
+
+@pytest.mark.parametrize("keep", ["all", "first", "none"])
+def test_new_cells_that_the_directory_has(keep: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    genes = [f"g{column}" for column in range(80)]
+    old, new = (write_raw(tmp_path / "raw", number, genes) for number in (1, 2))
+    twin = ad.read_h5ad(new)
+    counts = twin.X.toarray()
+    counts[2] = ad.read_h5ad(old).X[4].toarray()  # the same counts in another experiment
+    twin.X = sp.csr_matrix(counts)
+    twin.write_h5ad(new)
+    run_pipeline([old], tmp_path / "out", keep_duplicates=keep)
+    run_pipeline([new], tmp_path / "out", keep_duplicates=keep, append=True)
+    index = open_index(tmp_path / "out")
+    assert index.n_obs == (14 if keep == "all" else 13)
+    assert "1 new cell equals a cell of the directory (e.g. of SRX2.h5ad and SRX1.h5ad)" in caplog.text
+    assert not any(verify(tmp_path / "out", deep=True, against=[old, new]).values())
+    if keep != "all":
+        assert "it has the same counts as SRX1.h5ad row 4" in why(tmp_path / "out", "SRX2", "c2")

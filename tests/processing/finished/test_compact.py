@@ -1,0 +1,96 @@
+"""A directory that has grown, compacted: the bytes of one run over all files with the same genes and target sum."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.processing.finished.test_append import write_raw
+from tests.support.pipeline import run_pipeline
+
+from scvae_data import open_index
+from scvae_data.commands.compact import compact_directory
+from scvae_data.commands.verify import verify
+from scvae_data.errors import ConfigError, DamagedFileError
+from scvae_data.processing.settings.genes import ListRules
+from scvae_data.processing.settings.normalization import Normalization
+from scvae_data.store import Chunking
+
+RECORDS = {
+    "processing_config.json",
+    "chunk_summary.json",
+    "dropped_cells.parquet",
+    "experiments.parquet",
+    "gene_report.parquet",
+}
+
+
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Path], Path]:
+    """Three files that were added one after the other, of two gene sets; normalised to the median of the first."""
+    folder = tmp_path_factory.mktemp("grown")
+    genes = [f"g{column}" for column in range(12)]
+    raw = [write_raw(folder / "raw", number, genes[: 14 - number]) for number in (2, 1, 3)]
+    median = Normalization(target_sum=None)
+    run_pipeline(raw[:1], folder / "out", normalization=median)
+    for path in raw[1:]:
+        run_pipeline([path], folder / "out", normalization=median, append=True)
+    return raw, folder / "out"
+
+
+def bytes_of(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir() if path.is_file() and path.name != ".lock"}
+
+
+def test_the_bytes_of_one_run(grown: tuple[list[Path], Path], tmp_path: Path) -> None:
+    raw, directory = grown
+    before, index = bytes_of(directory), open_index(directory)
+    assert len(index.generations) == 3
+    said = compact_directory(directory, tmp_path / "compact")
+    assert said.startswith(f"{tmp_path / 'compact'}: 21 cells in 6 chunks of one generation")
+    run_pipeline(
+        raw, tmp_path / "one", genes=ListRules(path=str(directory / "gene_list.json")),
+        normalization=Normalization(target_sum=index.normalization["target_sum"]),
+    )  # fmt: skip
+    found, wanted = bytes_of(tmp_path / "compact"), bytes_of(tmp_path / "one")
+    assert found.keys() == wanted.keys()
+    assert {name for name in wanted if found[name] != wanted[name]} <= RECORDS
+    assert not any(verify(tmp_path / "compact", deep=True, against=raw).values())
+    assert bytes_of(directory) == before
+
+
+def test_counts_beyond_what_is_streamed_and_many_parts(
+    grown: tuple[list[Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from scvae_data.processing.finished import compact
+
+    compact_directory(grown[1], tmp_path / "one")
+    monkeypatch.setattr(compact, "PART_ENTRIES", 5)
+    compact_directory(grown[1], tmp_path / "parts")
+    monkeypatch.setattr(compact, "STREAM_MAX_COUNT", 0)
+    compact_directory(grown[1], tmp_path / "whole")
+    assert bytes_of(tmp_path / "one") == bytes_of(tmp_path / "parts") == bytes_of(tmp_path / "whole")
+
+
+def test_what_cannot_be_compacted(grown: tuple[list[Path], Path], tmp_path: Path) -> None:
+    raw, directory = grown
+    run_pipeline(raw[:1], tmp_path / "alone", chunking=Chunking(4, order="source"))
+    assert compact_directory(tmp_path / "alone").endswith("nothing to do")
+    run_pipeline(raw[1:], tmp_path / "alone", chunking=Chunking(4, order="source"), append=True)
+    with pytest.raises(ConfigError, match="is in source order, in which its generations cannot be merged"):
+        compact_directory(tmp_path / "alone")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine").touch()
+    with pytest.raises(ConfigError, match="full is not empty; name another folder"):
+        compact_directory(directory, tmp_path / "full")
+    copy = Path(shutil.copytree(directory, tmp_path / "copy"))
+    content = np.fromfile(copy / "rows_0001.bin", np.uint8)
+    content[len(content) // 3] ^= 1
+    content.tofile(copy / "rows_0001.bin")
+    with pytest.raises(DamagedFileError, match=r"rows_0001\.bin"):
+        compact_directory(copy)
+    assert not (tmp_path / "copy.compact" / "chunk_index.json").exists()
+    (copy / "rows_0001.bin").write_bytes((directory / "rows_0001.bin").read_bytes())
+    assert "21 cells" in compact_directory(copy)
