@@ -30,7 +30,7 @@ N_OPTIONS = {
     "chunking": 5,
     "control": 1,
     "data": 1,
-    "engine": 3,
+    "engine": 4,
     "experiment": 5,
     "genes": 3,
     "hydra": 1,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import sys
 import time
@@ -14,18 +12,14 @@ from typing import Any
 import anndata as ad
 import pytest
 import torch
+from tests.support.slurm import NEEDED, Command, running
 from tests.training.conftest import bare_environment
 
 from scvae_data.training.sweep import read_table
 from scvae_data.training.sweep_jobs import jobs_of
 
 ROOT = Path(__file__).parents[2]
-CLUSTER = ROOT.parent / "shared" / "slurm"
-pytestmark = [
-    pytest.mark.services,
-    pytest.mark.skipif(shutil.which("slurmctld") is None, reason="SLURM is not installed (slurmctld, slurmd, munge)"),
-    pytest.mark.skipif(not CLUSTER.is_dir(), reason=f"no {CLUSTER}, which starts SLURM on loopback"),
-]
+pytestmark = NEEDED
 
 JOB = """#!/bin/bash
 #SBATCH --ntasks=2 --open-mode=append --requeue
@@ -40,26 +34,13 @@ SWEEP = (
     "callbacks.progress_bar=null", "hydra.sweep.dir=sweep",
 )  # fmt: skip
 
-Command = Callable[..., str]
-
 
 @pytest.fixture(scope="module")
 def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
     """Run a program of SLURM's on the cluster; returns what it prints."""
     folder = tmp_path_factory.mktemp("slurm")
-    environment = {**bare_environment(folder), "PORT": os.environ.get("PORT", "17817")}
-    started = subprocess.run(
-        [str(CLUSTER / "start"), str(folder / "cluster"), "4"], env=environment, capture_output=True, text=True
-    )
-    if started.returncode:
-        pytest.skip(f"SLURM does not start here: {started.stderr.strip().splitlines()[-1:]}")
-    environment["SLURM_CONF"] = str(folder / "cluster" / "slurm.conf")
-
-    def run(*command: str, cwd: Path = folder) -> str:
-        return subprocess.run(command, env=environment, cwd=cwd, check=True, capture_output=True, text=True).stdout
-
-    yield run
-    subprocess.run([str(CLUSTER / "stop"), str(folder / "cluster")], env=environment, check=False, capture_output=True)
+    with running(folder, bare_environment(folder)) as run:
+        yield run
 
 
 def submit(slurm: Command, folder: Path, dataset: Path) -> str:

@@ -5,7 +5,6 @@ This is the whole story; each stage takes the records of those before it and ret
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -70,6 +69,7 @@ def run(
         work = prepare(directory, overwrite=overwrite, resume=resume)
         work.shards.remove()  # later shards must not take the genes that this run saves for theirs
         context = Context(settings, engine, directory, work, gene_files, record or Record())
+        engine.must_see(work.path)
         try:
             return finish(context) if is_complete(directory) and not overwrite else make(context)
         finally:
@@ -116,10 +116,10 @@ def decide_plan(context: Context, surveyed: Surveyed, scanned: Scanned, seconds:
 def finish(context: Context) -> Summary:
     """Check that a finished directory is what this run would make; build again only files that are damaged."""
     directory, settings = context.directory, context.settings
-    with tempfile.TemporaryDirectory(prefix="scvae-data-") as scratch:
-        files, _ = survey_inputs(settings.input, context.engine, Path(scratch), settings.genes.reference)
-        if settings.genes.species is not None:
-            files, _ = of_species(files, Path(scratch), context.gene_files.reference, settings.genes.species)
+    tables = context.work.tables
+    files, _ = survey_inputs(settings.input, context.engine, tables, settings.genes.reference)
+    if settings.genes.species is not None:
+        files, _ = of_species(files, tables, context.gene_files.reference, settings.genes.species)
     index = check_finished(directory, files, context.processing_id(files), context.record.config)
     if index is None:
         (directory / INDEX_FILE).unlink()

@@ -78,6 +78,7 @@ def run_shard(settings: Settings, engine: Engine, directory: Path, shard: Shard)
         work.shards.path.mkdir(exist_ok=True)
         context = Context(settings, engine, directory, work, gene_files, Record())
         taken = f"shard={shard} of {directory} is being run by another process; wait for it, or give another number"
+        engine.must_see(work.path)
         with held_file(work.shards.lock(f"{shard.number:04d}"), refusal=taken):
             try:
                 return do_share(context, shard)
@@ -132,6 +133,7 @@ def merging(settings: Settings, engine: Engine, directory: Path, record: Record 
     with held_directory(directory), disk_faults(directory):
         work = prepare(directory, overwrite=False, resume=True)
         check_all_scanned(directory, work)
+        engine.must_see(work.path)
         try:
             yield Context(settings, engine, directory, work, gene_files, record or Record())
         finally:

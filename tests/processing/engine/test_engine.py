@@ -135,6 +135,47 @@ def test_a_scheduler_by_its_address() -> None:
         engine.close()
 
 
+@pytest.mark.services
+def test_a_worker_that_does_not_see_the_folder(tmp_path: Path) -> None:
+    from distributed import LocalCluster
+
+    shared, own = tmp_path / "shared", tmp_path / "own"
+    shared.mkdir()
+    own.mkdir()
+    program = f"""
+import sys
+from pathlib import Path
+from tests.support.mounts import mount_memory, own_mounts
+own_mounts()
+mount_memory(Path({str(own)!r}), 1 << 20)
+from distributed.cli.dask_worker import main
+main(sys.argv[1:])
+"""
+    with LocalCluster(n_workers=0, processes=True, dashboard_address="127.0.0.1:0") as cluster:
+        worker = [sys.executable, "-c", program, cluster.scheduler_address, "--no-dashboard", "--nthreads", "1"]
+        with subprocess.Popen([*worker, "--no-nanny"], cwd=Path(__file__).parents[3], stderr=subprocess.PIPE) as run:
+            engine = DaskEngine(1, scheduler=cluster.scheduler_address)
+            engine.must_see(shared)
+            assert list(engine.run([Task(square, (3,))])) == [(0, 9)]
+            engine.must_see(own)
+            with pytest.raises(
+                ConfigError, match=rf"the dask worker on .* does not see {own}, where all workers leave"
+            ):
+                list(engine.run([Task(square, (3,))]))
+            engine.close()
+            run.kill()
+
+
+@pytest.mark.services
+def test_dask_is_quiet(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:
+    caplog.set_level("INFO")
+    engine = DaskEngine(1)
+    assert list(engine.run([Task(square, (3,))])) == [(0, 9)]
+    engine.close()
+    assert [*caplog.records] == []
+    assert capfd.readouterr() == ("", "")
+
+
 def test_worker_numbers() -> None:
     assert LocalEngine().n_workers == len(os.sched_getaffinity(0))
     with pytest.raises(ConfigError, match=r"engine.n_workers=0 must be 1 or more"):

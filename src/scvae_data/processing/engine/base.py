@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from scvae_data.errors import ConfigError
@@ -25,6 +26,10 @@ class Engine(Protocol):
 
     def warm_up(self) -> None:
         """Begin to make workers ready, and return at once."""
+        ...
+
+    def must_see(self, folder: Path) -> None:
+        """Name a folder in which workers leave what others read; one that is on a machine without it ends the run."""
         ...
 
     def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Outcome]]:
@@ -63,6 +68,9 @@ class SerialEngine:
 
     def warm_up(self) -> None:
         """Do nothing: there is no worker."""
+
+    def must_see(self, folder: Path) -> None:
+        """Do nothing: the work is done where the folder is."""
 
     def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Outcome]]:
         """Yield the outcome of every task in order."""

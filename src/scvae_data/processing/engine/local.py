@@ -11,11 +11,12 @@ import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from typing import Any
 
 from scvae_data.processing.engine.base import check_retries, check_workers
 from scvae_data.processing.engine.task import MAX_KILLS, Outcome, Task, killed, weighed, with_retries
-from scvae_data.processing.engine.workers import end_with_parent, worker_context
+from scvae_data.processing.engine.workers import end_with_parent, preload, worker_context
 
 __all__ = ["LocalEngine"]
 
@@ -41,10 +42,10 @@ class LocalEngine:
 
     def warm_up(self) -> None:
         """Begin to import what workers need, while this process imports the same."""
-        if worker_context().get_start_method() == "forkserver":
-            from multiprocessing import forkserver
+        preload()
 
-            forkserver.ensure_running()
+    def must_see(self, folder: Path) -> None:
+        """Do nothing: workers are where the folder is."""
 
     def close(self) -> None:
         """End the worker processes; the next `run` starts new ones."""

@@ -14,8 +14,10 @@ from multiprocessing import connection
 from multiprocessing.context import BaseContext
 from typing import Any
 
-__all__ = ["end_with_parent", "limit_heap", "peak_rss_bytes", "release_memory", "worker_context"]
+__all__ = ["end_with_parent", "limit_heap", "peak_rss_bytes", "preload", "release_memory", "worker_context"]
 
+WORK = "scvae_data.processing.pipeline"
+"""Imports all that workers need."""
 M_MMAP_THRESHOLD = -3
 LARGE_BYTES = 16 << 20
 
@@ -31,8 +33,18 @@ def worker_context() -> BaseContext:
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["scvae_data.processing.pipeline"])
+    context.set_forkserver_preload([WORK])
     return context
+
+
+def preload(*modules: str) -> None:
+    """Begin to import what workers need, and ``modules``, where they are forks of one server; return at once."""
+    if worker_context().get_start_method() != "forkserver":
+        return
+    from multiprocessing import forkserver
+
+    forkserver.set_forkserver_preload([WORK, *modules])
+    forkserver.ensure_running()
 
 
 def end_with_parent() -> None:

@@ -171,6 +171,7 @@ def dry_run(
     with tempfile.TemporaryDirectory(prefix="scvae-data-") as scratch:
         tables = Path(scratch) / "tables"
         tables.mkdir()
+        engine.must_see(tables)
         if isinstance(settings.input, SimulatedInput):
             settings = replace(settings, input=replace(settings.input, directory=f"{scratch}/simulated"))
         surveyed = read_headers(settings, engine, tables, gene_files)

@@ -51,6 +51,10 @@ class SharedSurvey:
         """Make workers ready."""
         self.engine.warm_up()
 
+    def must_see(self, folder: Path) -> None:
+        """Ask it of the engine that works."""
+        self.engine.must_see(folder)
+
     def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Outcome]]:
         """Yield what is known of each file, or its failure."""
         for shard in self.shard.from_own():
