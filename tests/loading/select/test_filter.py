@@ -8,7 +8,8 @@ from tests.loading.conftest import Directory
 
 from scvae_data import ChunkedDataModule
 from scvae_data.errors import ConfigError, ScvaeDataError
-from scvae_data.loading.select.filter import check_filter, filter_mask
+from scvae_data.filter import check_filter
+from scvae_data.loading.select.filter import filter_mask
 from scvae_data.store import open_index
 
 

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scvae_data.errors import SelectionError
-from scvae_data.loading.select.filter import Filter, filter_mask
+from scvae_data.filter import Filter
+from scvae_data.loading.select.filter import filter_mask
 from scvae_data.loading.select.rows import ChunkRows, select_codes, to_row_groups
 from scvae_data.loading.select.split import PARTS, GroupSplit, HashSplit, Part, Split
 from scvae_data.store import SRX_COLUMN, DatasetIndex

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.feather as feather
 from numpy.typing import NDArray
 
 from scvae_data.errors import InputError
 from scvae_data.processing.facts import ACCESSION_COLUMNS, InputFacts
 from scvae_data.processing.labels import label
+from scvae_data.processing.scan.beside import rows_beside
 from scvae_data.processing.scan.job import ScanJob
 from scvae_data.processing.scan.joined import Joined, join
 from scvae_data.processing.settings.control import ControlSubset
@@ -112,8 +114,10 @@ def read_cells(job: ScanJob, file: InputFacts, reader: Reader, number: int, rank
     joined = Joined()
     if job.obs_table:
         of_cells = accessions if file.accession is None else None
-        joined = join(file.path, job.work.obs_rows(number), of_cells, reader.barcodes())
-    obs = input_obs(reader, file, job.obs_columns, job.numeric_columns, joined.frame, job.qc.columns)
+        joined = join(file.path, feather.read_table(job.work.obs_rows(number)), of_cells, reader.barcodes())
+    elif job.cell_metadata:
+        joined = join(file.path, rows_beside(file, dict(job.obs_names)), None, reader.barcodes())
+    obs = input_obs(reader, file, job, joined.frame)
     if file.accession is not None:
         experiments, codes = [file.accession], np.broadcast_to(np.int64(0), (reader.n_obs,))
     else:
@@ -143,24 +147,11 @@ def control_mask(
     return control.mask(reader.obs([column])[column].astype(object))
 
 
-def input_obs(
-    reader: Reader,
-    file: InputFacts,
-    columns: Sequence[str] | None,
-    numeric: Sequence[str],
-    joined: pd.DataFrame,
-    ours: Sequence[str] = (),
-) -> InputObs:
-    """Read the wanted obs columns of a file: the manifest's values, then the table's of cells, then the file's own.
-
-    Parameters
-    ----------
-    numeric
-        Columns that are wanted as numbers.
-    ours
-        Names of what is measured of cells in this run.
-    """
-    wanted = [name for name in file.obs_columns if columns is None or name in columns]
+def input_obs(reader: Reader, file: InputFacts, job: ScanJob, joined: pd.DataFrame) -> InputObs:
+    """Read the wanted obs columns of a file: the manifest's values, then the table's of cells, then the file's own."""
+    columns, ours = job.obs_columns, job.qc.columns
+    called = {name: dict(job.obs_names).get(name, name) for name in file.obs_columns}
+    wanted = [name for name in file.obs_columns if columns is None or called[name] in columns]
     wanted = [name for name in wanted if name != file.accession_column]
     frame = reader.obs(wanted)
     extra = {name: value for name, value in file.obs_values.items() if columns is None or name in columns}
@@ -172,7 +163,8 @@ def input_obs(
             taken[free_name(name, {*ours, *taken})] = joined[name]
     for name in wanted:
         series = frame[name].reset_index(drop=True)
-        taken[free_name(name, {*ours, *taken})] = numbers(series, file.path, name) if name in numeric else series
+        free = free_name(called[name], {*ours, *taken})
+        taken[free] = numbers(series, file.path, name) if called[name] in job.numeric_columns else series
     kinds = {name: kind_of(series) for name, series in taken.items()}
     return InputObs(pd.DataFrame(taken, index=pd.RangeIndex(reader.n_obs)), kinds)
 

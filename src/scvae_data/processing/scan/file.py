@@ -96,7 +96,7 @@ def scan_key(file: InputFacts, job: ScanJob, rank: int, meanings: Sequence[str])
     """Hash everything a scan's result depends on."""
     parts = [
         SPOOL_VERSION, FORMAT_VERSION, asdict(file), job.qc, job.control, job.order, job.obs_columns, job.run_entries,
-        job.count_tolerance, job.numeric_columns, job.obs_table, meanings, rank,
+        job.count_tolerance, job.numeric_columns, job.obs_table, job.cell_metadata, job.obs_names, meanings, rank,
         [(column.name, column.dtype) for column in our_columns("scan")],
         [(one.name, one.prefixes, sorted(one.symbols), sorted(one.ids)) for one in GENE_CLASSES],
     ]  # fmt: skip

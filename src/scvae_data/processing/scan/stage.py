@@ -53,7 +53,7 @@ def scan(context: Context, surveyed: Surveyed) -> Scanned:
     scanned = scan_all(context, surveyed, scan_tasks(context, surveyed))
     check_cells_left(scanned.scans)
     warn_of_empty_files(scanned.scans)
-    tell_unmatched(scanned.scans)
+    tell_unmatched(scanned.scans, "obs_metadata" if context.settings.input.cell_metadata else "input.obs_table")
     tell_unscored(scanned.scans)
     warn_of_losses(scanned.scans, context.settings.qc)
     of_files = {one.source_file: one.table for one in scanned.scans}
@@ -76,6 +76,8 @@ def scan_tasks(context: Context, surveyed: Surveyed) -> list[Task]:
         count_tolerance=inputs.count_tolerance,
         numeric_columns=tuple(inputs.numeric_columns),
         obs_table=str(inputs.of_content.get("obs_table", "")),
+        cell_metadata=inputs.cell_metadata,
+        obs_names=tuple(inputs.obs_names.items()),
         opening=inputs.opening,
     )
     meanings = surveyed.universe.meanings()
@@ -144,7 +146,7 @@ def warn_of_empty_files(scans: Sequence[FileScan], most: int = 5) -> None:
         log.warning("no cell is kept of %s: %s", counted(len(empty), "file"), named)
 
 
-def tell_unmatched(scans: Sequence[FileScan], most: int = 5) -> None:
+def tell_unmatched(scans: Sequence[FileScan], table: str, most: int = 5) -> None:
     """Warn of cells that the table of cells has no row for, and of its rows that are of no cell, file by file."""
     apart = [scan for scan in scans if scan.unmatched.get("cells") or scan.unmatched.get("rows")]
     for scan in apart[:most]:
@@ -153,14 +155,15 @@ def tell_unmatched(scans: Sequence[FileScan], most: int = 5) -> None:
             f"e.g. {where} {found[one]}" for one, where in (("cell", "cell"), ("row", "row")) if found[one] is not None
         )
         log.warning(
-            "input.obs_table: %s: %d of %s without a row, %s without a cell, %s",
-            scan.source_file, found["cells"], counted(scan.n_obs, "cell"), counted(found["rows"], "row"), examples,
+            "%s: %s: %d of %s without a row, %s without a cell, %s",
+            table, scan.source_file, found["cells"], counted(scan.n_obs, "cell"), counted(found["rows"], "row"),
+            examples,
         )  # fmt: skip
     if len(apart) > most:
         n_cells, n_rows = (sum(scan.unmatched[what] for scan in apart) for what in ("cells", "rows"))
         log.warning(
-            "input.obs_table: %s in all, %s without a row, %s without a cell; chunk_summary.json lists them",
-            counted(len(apart), "such file"), counted(n_cells, "cell"), counted(n_rows, "row"),
+            "%s: %s in all, %s without a row, %s without a cell; chunk_summary.json lists them",
+            table, counted(len(apart), "such file"), counted(n_cells, "cell"), counted(n_rows, "row"),
         )  # fmt: skip
 
 
