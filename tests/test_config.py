@@ -36,7 +36,7 @@ N_OPTIONS = {
     "hydra": 1,
     "hydra/callbacks": 1,
     "hydra/sweeper": 1,
-    "input": 4,
+    "input": 5,
     "logger": 3,
     "model": 3,
     "normalization": 2,

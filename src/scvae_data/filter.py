@@ -136,7 +136,7 @@ class _Evaluator:
         """Rows whose value is one of ``values``; all must exist if the column is categorical."""
         categories = self._categories(column)
         if categories is None:
-            found: NDArray[np.bool_] = self._numbers(column, values).isin(values).to_numpy()
+            found: NDArray[np.bool_] = self._numbers(column, values).isin(values).to_numpy(dtype=bool)
             return found
         wanted = [str(value) for value in values]
         if missing := [value for value in wanted if value not in categories]:
@@ -161,8 +161,9 @@ class _Evaluator:
             raise self._unknown(right)
         if self._categories(column) is not None:
             raise SelectionError(f"{self._columns.setting}: {column} is categorical; compare it with ==, != or in")
-        compared: NDArray[np.bool_] = COMPARE[type(how)](self._numbers(column, [value]), value).to_numpy(dtype=bool)
-        return compared & known
+        # Whole numbers with gaps compare to neither true nor false there.
+        compared = COMPARE[type(how)](self._numbers(column, [value]), value).fillna(False)
+        return np.asarray(compared.to_numpy(dtype=bool) & known)
 
     def _constant(self, node: ast.expr) -> Any:
         if isinstance(node, ast.List | ast.Tuple):

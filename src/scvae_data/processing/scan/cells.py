@@ -70,6 +70,12 @@ class FileCells:
         Between the file and the table of cells, see `Joined`; empty without a table.
     n_renamed
         Cells whose barcode another cell of the file has before them.
+    control_rule
+        What cells that are no controls are dropped by.
+    metrics
+        Of each cell, where they are known and not to be measured; else None.
+    origins
+        Number of the input, and row there, that each cell came from, where that is not this file; (n_obs, 2).
     """
 
     obs: InputObs
@@ -80,6 +86,9 @@ class FileCells:
     control: NDArray[np.bool_] | None
     unmatched: dict[str, Any]
     n_renamed: int
+    control_rule: str = "not_control"
+    metrics: pd.DataFrame | None = None
+    origins: NDArray[np.int64] | None = None
 
     def groups(self, column: str | None, rows: NDArray[np.int64]) -> NDArray[np.object_]:
         """Return what cells are grouped by in group order; a file without the column is a group."""
@@ -177,11 +186,13 @@ def free_name(name: str, taken: Container[str]) -> str:
     return name
 
 
-def spooled_obs(cells: ScannedCells, names: NDArray[np.object_], file_number: int, own: pa.Table) -> pa.Table:
+def spooled_obs(
+    cells: ScannedCells, names: NDArray[np.object_], file_numbers: NDArray[np.int32], own: pa.Table
+) -> pa.Table:
     """Return the obs of a sorted run's rows: what is known after the scan, then the file's own columns."""
     columns: dict[str, pa.Array] = {
         "obs_name": pa.array(names, pa.string()),
-        "file_number": pa.array(np.full(len(names), file_number, np.int32)),
+        "file_number": pa.array(file_numbers),
         **{column.name: pa.array(column.values(cells)).cast(column.arrow_type) for column in our_columns("scan")},
         **{name: column_of(cells.metrics[name]) for name in cells.metrics.columns},
         **{name: own.column(name) for name in own.column_names},

@@ -43,6 +43,10 @@ class ScanJob:
         Hash of the tables of cells beside the files, see `rows_beside`; empty without such.
     obs_names
         What columns of the files' obs are called, where not by their own name.
+    where
+        Which cells of chunks are wanted.
+    origins
+        Per dataset directory that is an input the number of its first own input, counted on from those of this run.
     opening
         How files are opened.
     run_entries
@@ -62,6 +66,8 @@ class ScanJob:
     obs_table: str = ""
     cell_metadata: str = ""
     obs_names: tuple[tuple[str, str], ...] = ()
+    where: str | None = None
+    origins: tuple[tuple[str, int], ...] = ()
     opening: Opening = DEFAULT_OPENING
     run_entries: int = 6_000_000
     block_entries: int = 1_500_000

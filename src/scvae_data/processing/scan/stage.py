@@ -15,6 +15,7 @@ from scvae_data.processing.run.losses import lost_text, tell_failures, total_los
 from scvae_data.processing.run.rules import tell_unapplied, unapplied_rules
 from scvae_data.processing.scan.file import scan_file
 from scvae_data.processing.scan.job import ScanJob
+from scvae_data.processing.settings.inputs import Origin
 from scvae_data.processing.sort.key import OrderKey
 from scvae_data.processing.survey.notes import tell_by_kind
 from scvae_data.processing.survey.stage import Surveyed
@@ -78,6 +79,8 @@ def scan_tasks(context: Context, surveyed: Surveyed) -> list[Task]:
         obs_table=str(inputs.of_content.get("obs_table", "")),
         cell_metadata=inputs.cell_metadata,
         obs_names=tuple(inputs.obs_names.items()),
+        where=inputs.cells_where,
+        origins=first_origins(inputs.origins, len(surveyed.files)),
         opening=inputs.opening,
     )
     meanings = surveyed.universe.meanings()
@@ -88,6 +91,14 @@ def scan_tasks(context: Context, surveyed: Surveyed) -> list[Task]:
         seen.update(file.accessions)
         tasks.append(Task(scan_file, (job, file, number, rank, [meanings[slot.table] for slot in file.slots])))
     return tasks
+
+
+def first_origins(origins: Sequence[Origin], n_files: int) -> tuple[tuple[str, int], ...]:
+    """Return the number of the first input of each directory, counted on from the inputs of this run."""
+    first: dict[str, int] = {}
+    for number, origin in enumerate(origins, start=n_files):
+        first.setdefault(origin.directory, number)
+    return tuple(first.items())
 
 
 def scan_all(context: Context, surveyed: Surveyed, tasks: Sequence[Task]) -> Scanned:
@@ -133,6 +144,8 @@ def check_cells_left(scans: Sequence[FileScan]) -> None:
         return
     lost, n_obs = total_lost(scans), sum(scan.n_obs for scan in scans)
     remedy = "relax qc, e.g. qc=none"
+    if lost.get("not_where") == n_obs:
+        remedy = "input.where is true of none"
     if lost.get("not_control") == n_obs:
         remedy = "set control.values to values that the control column has"
     raise ConfigError(f"no cell of {n_obs:,} is left ({lost_text(lost)}); {remedy}")

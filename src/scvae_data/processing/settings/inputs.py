@@ -35,6 +35,7 @@ __all__ = [
     "Inputs",
     "ManifestInput",
     "ObsValue",
+    "Origin",
     "SimulatedInput",
     "accession_from_path",
     "check_accession",
@@ -82,11 +83,33 @@ class InputFile:
         From the manifest; None where the file itself or its name must say.
     obs_values
         Further manifest columns, given to every cell of the file.
+    is_chunk
+        Whether it is a chunk of a dataset directory, whose cells have names and metrics already.
     """
 
     path: Path
     accession: str | None = None
     obs_values: dict[str, ObsValue] = field(default_factory=dict)
+    is_chunk: bool = False
+
+
+@dataclass(frozen=True)
+class Origin:
+    """An input of a dataset directory that is an input.
+
+    Parameters
+    ----------
+    directory
+        The directory.
+    source_file
+        What its obs calls it.
+    measured
+        Names of the genes of the directory that it measured; None for all.
+    """
+
+    directory: str
+    source_file: str
+    measured: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -177,7 +200,6 @@ class Inputs:
         path = Path(str(self.obs_table)).expanduser().absolute()
         return named_file("input.obs_table", path, "give a CSV, TSV or Parquet file with a row per cell")
 
-    simulated = False
     obs_names: ClassVar[Mapping[str, str]] = {}
     """What columns of the files' own obs are called in the directory, where not by their own name."""
 
@@ -185,6 +207,21 @@ class Inputs:
     def cell_metadata(self) -> str:
         """Hash of the tables of cells that lie beside the files; empty without such."""
         return ""
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the counts come from a simulator."""
+        return False
+
+    @property
+    def cells_where(self) -> str | None:
+        """Which cells of dataset directories are wanted; None for all."""
+        return None
+
+    @property
+    def origins(self) -> Sequence[Origin]:
+        """The inputs of dataset directories that are inputs; those are where their cells came from."""
+        return ()
 
     @property
     def cell_columns(self) -> Sequence[str]:
@@ -298,7 +335,10 @@ class SimulatedInput(Inputs):
     n_genes: int = 20_000
     seed: int = 0
 
-    simulated = True
+    @property
+    def simulated(self) -> bool:
+        """They do."""
+        return True
 
     def files(self) -> list[InputFile]:
         """Write the simulated files and list them."""
