@@ -299,6 +299,12 @@ def test_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert cfg.input.directory == str(tmp_path / "data" / "demo")
 
 
+def test_several_directories_are_no_path() -> None:
+    cfg = composed("train", "paths.processed_dir=[a,b]", "paths.output_dir=/run")
+    with pytest.raises(ConfigError, match=r"paths.processed_dir=\['a', 'b'\] must be one path; process.py input=d"):
+        absolute_paths(cfg)
+
+
 def test_missing_values_are_named() -> None:
     with pytest.raises(ConfigError, match=r"qc\.min_genes must be given"):
         resolved(composed("process", "qc.min_genes='???'", "paths.output_dir=x"))
