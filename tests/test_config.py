@@ -30,13 +30,13 @@ N_OPTIONS = {
     "chunking": 5,
     "control": 1,
     "data": 1,
-    "engine": 3,
+    "engine": 4,
     "experiment": 5,
     "genes": 3,
     "hydra": 1,
     "hydra/callbacks": 1,
     "hydra/sweeper": 1,
-    "input": 3,
+    "input": 5,
     "logger": 3,
     "model": 3,
     "normalization": 2,
@@ -297,6 +297,12 @@ def test_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert cfg.paths.processed_dir == str(tmp_path / "a" / "b")
     assert cfg.paths.output_dir == "/run"
     assert cfg.input.directory == str(tmp_path / "data" / "demo")
+
+
+def test_several_directories_are_no_path() -> None:
+    cfg = composed("train", "paths.processed_dir=[a,b]", "paths.output_dir=/run")
+    with pytest.raises(ConfigError, match=r"paths.processed_dir=\['a', 'b'\] must be one path; process.py input=d"):
+        absolute_paths(cfg)
 
 
 def test_missing_values_are_named() -> None:

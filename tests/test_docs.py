@@ -47,7 +47,7 @@ def test_what_the_architecture_names_is_there() -> None:
     rooms = {f"{path.parent.relative_to(package)}/" for path in package.rglob("__init__.py")} - {"./"}
     told = set(re.findall(r"`([\w/]+/)`", page)) | {"processing/", "loading/", "processing/genes/hvg/"}
     assert rooms <= told
-    files = (".py", ".npy", ".npz", ".json", ".feather", ".arrow")
+    files = (".py", ".npy", ".npz", ".json", ".feather", ".arrow", ".parquet")
     named = [name for name in re.findall(r"`([a-z_]+(?:\.\w+)+)`", page) if not name.endswith(files)]
     assert len(named) > 20
     missing = [name for name in named if not any(resolves(f"{above}.{name}") for above in ABOVE)]

@@ -111,8 +111,19 @@ def check_chunk_size(cfg: DictConfig) -> None:
 
 
 def absolute_paths(cfg: DictConfig) -> None:
-    """Make every entry of ``paths`` absolute, counted from the current directory, in place."""
+    """Make every entry of ``paths`` absolute, counted from the current directory, in place.
+
+    Raises
+    ------
+    ConfigError
+        One of them is no single path.
+    """
     for key, value in cfg.paths.items():
+        if not isinstance(value, str):
+            raise ConfigError(
+                f"paths.{key}={value} must be one path; process.py input=dataset 'input.paths=[A,B]' makes one "
+                "directory of several"
+            )
         cfg.paths[key] = str(Path(value).expanduser().absolute())
 
 

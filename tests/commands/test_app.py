@@ -8,6 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
+
+from scvae_data.commands.app import quoted
+from scvae_data.config import conf_dir
 
 # A program whose task prints what it got, or fails as told.
 PROGRAM = """
@@ -36,6 +40,23 @@ def run(folder: Path, *overrides: str, **environment: str) -> subprocess.Complet
     return subprocess.run(
         [sys.executable, str(program), *overrides], cwd=folder, env=clean | environment, capture_output=True, text=True
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("tech == '3_prime' and obs_count > 500", None),
+        ('tech == "3_prime" or n == 1', None),
+        ("""tech == "3'" or tech == '5'""", None),
+        ("'obs_count > 5'", "obs_count > 5"),
+        ("null", ""),
+    ],
+)
+def test_filters_need_no_quotes_inside_the_shells(text: str, kept: str | None) -> None:
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        cfg = compose("process", ["input=scbasecount", quoted(f"input.where={text}")])
+    assert (cfg.input.where or "") == (text if kept is None else kept)
+    assert quoted(f"input.path={text}") == f"input.path={text}"
 
 
 def test_a_run_has_its_own_absolute_directory(tmp_path: Path) -> None:

@@ -25,7 +25,8 @@ def complaint(*overrides: str) -> str:
         ("overwrite=maybe", "overwrite=maybe: Value 'maybe' is not a valid bool (type str)"),
         ("chunk_sise=3", "chunk_sise is not a setting; did you mean chunk_size?"),
         ("qc.min_gene=3", "qc.min_gene is not a setting; did you mean qc.min_genes?"),
-        ("input.paths=a.h5ad", "input.paths belongs to input=files; add input=files"),
+        ("input.paths=a.h5ad", "input.paths belongs to input=dataset or files; add one of them"),
+        ("input.manifest=a.csv", "input.manifest belongs to input=manifest; add input=manifest"),
         ("zzz=3", "zzz is not a setting; --cfg job prints them all"),
         ("qc=lax", "qc=lax: no such option; available: default, mad, none, strict"),
         (

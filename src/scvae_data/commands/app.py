@@ -18,6 +18,7 @@ import hydra
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -30,12 +31,13 @@ from scvae_data.system.closed_output import until_closed
 from scvae_data.system.slurm import job_name, requeue
 from scvae_data.system.stopping import Stopped, stoppable
 
-__all__ = ["is_first_rank", "run_app", "task_overrides"]
+__all__ = ["is_first_rank", "quoted", "run_app", "task_overrides"]
 
 log = logging.getLogger(__name__)
 
 Task = Callable[[DictConfig], Any]
 
+FILTERS = ("data.filter", "input.where")
 FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra raises instead of printing and exiting
 DEBUG = "SCVAE_DATA_DEBUG"
 RUN = "SCVAE_DATA_RUN"  # what the directory of this run is called
@@ -59,6 +61,7 @@ def run_app(task: Task, config_name: str) -> None:
     config_name
         ``"process"`` or ``"train"``.
     """
+    sys.argv[1:] = [quoted(argument) for argument in sys.argv[1:]]
     debug = any(os.environ.get(name, "0") not in ("", "0") for name in (FULL_ERROR, DEBUG))
     os.environ[RUN] = job_name(sys.argv[1:]) or f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{secrets.token_hex(3)}"
     failures: list[ScvaeDataError] = []
@@ -87,6 +90,27 @@ def run_app(task: Task, config_name: str) -> None:
             raise
         print(f"interrupted; {CONTINUE[config_name]}", file=sys.stderr)
         sys.exit(130)
+
+
+def quoted(argument: str) -> str:
+    """Put a filter into the quotes that Hydra asks for around text which its own grammar does not know.
+
+    Examples
+    --------
+    >>> print(quoted("input.where=obs_count > 5 and tech == '10x'"))
+    input.where="obs_count > 5 and tech == '10x'"
+    >>> print(quoted("data.filter={donor: [d1, d2]}"))
+    data.filter={donor: [d1, d2]}
+    """
+    key, _, text = argument.partition("=")
+    if key not in FILTERS:
+        return argument
+    try:
+        OverridesParser.create().parse_override(argument)
+        return argument
+    except HydraException:
+        mark = "'" if '"' in text and "'" not in text else '"'
+        return f"{key}={mark}{text.replace(mark, chr(92) + mark)}{mark}"
 
 
 def task_overrides() -> dict[str, str]:

@@ -55,7 +55,8 @@ def _missing_option(error: MissingConfigException) -> str:
 def _unknown_key(key: str, known_keys: Iterable[str]) -> str:
     group, _, name = key.partition(".")
     if options := _options_with(group, name.split(".")[0]):
-        return f"{key} belongs to {group}={' or '.join(options)}; add {group}={options[0]}"
+        remedy = f"{group}={options[0]}" if len(options) == 1 else "one of them"
+        return f"{key} belongs to {group}={' or '.join(options)}; add {remedy}"
     close = difflib.get_close_matches(key, list(known_keys), n=1)
     return f"{key} is not a setting" + (f"; did you mean {close[0]}?" if close else "; --cfg job prints them all")
 

@@ -33,6 +33,7 @@ MAX_COMPARED = 20_000
 WORDS = {
     "zero_counts": "it has no count at all",
     LATE_RULE: "it has no count in a gene that the directory holds",
+    "not_where": "input.where is not true of it",
     "not_control": "it is not a control cell (subset_to_control_cells=true)",
 }
 METRICS = {limit.name: limit.metadata["metric"] for limit in fields(QcRules) if "metric" in limit.metadata} | {

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import distributed
 
 from scvae_data.errors import ConfigError
+from scvae_data.filter import Filter, check_filter
 from scvae_data.loading.batch.assemble import Form
 from scvae_data.loading.batch.sparse import make_dense
 from scvae_data.loading.dataset import check_normalized, check_served
@@ -34,7 +35,6 @@ from scvae_data.loading.plan.sampler import (
     name_of,
 )
 from scvae_data.loading.plan.sampling import DEFAULT_SAMPLING, parse_sampling, weighted
-from scvae_data.loading.select.filter import Filter, check_filter
 from scvae_data.loading.select.genes import GeneColumns, as_genes, find_genes
 from scvae_data.loading.select.parts import (
     LoaderPart,

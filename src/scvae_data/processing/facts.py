@@ -72,6 +72,8 @@ class InputFacts:
         What is said of matrices that were not looked at for counts, if those that were hold none.
     sha256
         Hash of the whole content, where asked for.
+    is_chunk
+        Whether it is a chunk of a dataset directory.
     """
 
     path: str
@@ -90,6 +92,7 @@ class InputFacts:
     sha256: str | None = None
     warnings: tuple[str, ...] = ()
     others: str = ""
+    is_chunk: bool = False
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> InputFacts:

@@ -8,15 +8,15 @@ from tests.loading.conftest import Directory
 
 from scvae_data import ChunkedDataModule
 from scvae_data.errors import ConfigError, ScvaeDataError
-from scvae_data.loading.select.filter import CellFilter, check_filter
+from scvae_data.filter import check_filter
+from scvae_data.loading.select.filter import filter_mask
 from scvae_data.store import open_index
 
 
 def mask_of(directory: Directory, given: Any) -> np.ndarray:
     """Cells of the whole directory that a filter keeps."""
     index = open_index(directory.path)
-    cells = CellFilter(index, given)
-    return np.concatenate([cells.mask(chunk_id) for chunk_id in range(len(index.chunks))])
+    return np.concatenate([filter_mask(index, chunk_id, given) for chunk_id in range(len(index.chunks))])
 
 
 @pytest.mark.parametrize(

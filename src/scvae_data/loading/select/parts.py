@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scvae_data.errors import SelectionError
-from scvae_data.loading.select.filter import CellFilter, Filter
+from scvae_data.filter import Filter
+from scvae_data.loading.select.filter import filter_mask
 from scvae_data.loading.select.rows import ChunkRows, to_row_groups, wanted_codes
 from scvae_data.loading.select.split import PARTS, GroupSplit, HashSplit, Part, Split
 from scvae_data.store import SRX_COLUMN, DatasetIndex
@@ -64,13 +65,12 @@ def _chosen(
     n_categories = len(index.obs_columns[SRX_COLUMN].categories or ())
     codes = (None if names is None else index.srx_codes(names) for names in (include, exclude))
     wanted = wanted_codes(n_categories, *codes)
-    kept = None if given is None else CellFilter(index, given)
     for group in to_row_groups(None, index.first_rows):
         left: ChunkRows | None = group
         if wanted is not None:
             left = group.where(wanted[index.codes(SRX_COLUMN, group.chunk_id)])
-        if left is not None and kept is not None:
-            left = left.where(kept.mask(group.chunk_id)[left.within_chunk()])
+        if left is not None and given is not None:
+            left = left.where(filter_mask(index, group.chunk_id, given)[left.within_chunk()])
         if left is not None:
             yield left
 

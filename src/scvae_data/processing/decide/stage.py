@@ -8,22 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from scvae_data.errors import ConfigError
 from scvae_data.processing.decide.decision import Decision, save_var
 from scvae_data.processing.decide.duplicates import Compared
 from scvae_data.processing.decide.merge import merge
+from scvae_data.processing.facts import FileScan
 from scvae_data.processing.genes.choose import Choice, choose_genes, write_statistics
 from scvae_data.processing.genes.columns import var_table
 from scvae_data.processing.genes.report import count_tables, genes_apart, tell_rows
 from scvae_data.processing.genes.sums import GeneAccount, GeneSums, account_for_genes, gene_sets, sum_genes
+from scvae_data.processing.genes.tables import load_table
+from scvae_data.processing.genes.universe import Universe
 from scvae_data.processing.run.context import Context
 from scvae_data.processing.run.losses import few_cells
 from scvae_data.processing.scan.stage import Scanned
 from scvae_data.processing.settings.genes import ListRules
+from scvae_data.processing.settings.inputs import Origin
 from scvae_data.processing.sort.gather import ChunkRange, chunk_ranges
 from scvae_data.processing.sort.obs_schema import (
     ObsSchema,
@@ -36,6 +42,7 @@ from scvae_data.processing.sort.obs_schema import (
 )
 from scvae_data.processing.sort.totals import RunTotals, SpooledRows, median_total
 from scvae_data.processing.survey.stage import Surveyed
+from scvae_data.processing.work import WorkFolder
 from scvae_data.store import GeneList, GeneSets, ObsColumn
 
 __all__ = ["LATE_RULE", "Decided", "WritePlan", "decide"]
@@ -98,7 +105,8 @@ def decide(context: Context, surveyed: Surveyed, compared: Compared) -> Decided:
         No gene or no cell is left, or genes cannot be ranked.
     """
     settings, scans, universe = context.settings, compared.scans, surveyed.universe
-    files = [file.source_file for file in surveyed.files]
+    origins = settings.input.origins
+    files = [*(file.source_file for file in surveyed.files), *(origin.source_file for origin in origins)]
     identity = context.processing_id(surveyed.files)
     standing = context.standing
     schema = decide_schema(settings.qc.columns, [scan.obs_kinds for scan in scans])
@@ -118,7 +126,8 @@ def decide(context: Context, surveyed: Surveyed, compared: Compared) -> Decided:
     over_all = settings.normalization.size_factor_genes == "all"
     totals = rows.totals("decide", context.work.genes("kept"), text, over_all_genes=over_all)
     check_cells_left(context, compared, totals)
-    masks, codes = gene_sets(universe, choice.columns, scans, len(files))
+    maps = measured_by(context.work, surveyed, scans, origins) if origins else maps_of(universe, scans)
+    masks, codes = gene_sets(universe, choice.columns, maps, len(files))
     decision = Decision(
         gene_map=gene_map,
         gene_set=codes,
@@ -146,6 +155,30 @@ def decide(context: Context, surveyed: Surveyed, compared: Compared) -> Decided:
         genes_apart=genes_apart(context.work, universe, tables),
         n_late=sum(total.n_rows - total.n_staying for total in totals),
     )
+
+
+def maps_of(universe: Universe, scans: Sequence[FileScan]) -> dict[int, NDArray[np.int32]]:
+    """Return which genes of the universe each file measured."""
+    return {scan.number: universe.maps[scan.table] for scan in scans}
+
+
+def measured_by(
+    work: WorkFolder, surveyed: Surveyed, scans: Sequence[FileScan], origins: Sequence[Origin]
+) -> dict[int, NDArray[np.int32]]:
+    """Return which genes of the universe the inputs of dataset directories measured, by their numbers."""
+    tables = {str(Path(surveyed.files[scan.number].path).parent): scan.table for scan in scans}
+    known: dict[tuple[str, int], NDArray[np.int32]] = {}
+    maps = {}
+    for number, origin in enumerate(origins, start=len(surveyed.files)):
+        if (table := tables.get(origin.directory)) is None:
+            continue
+        key = (table, id(origin.measured))
+        if key not in known:
+            names = load_table(work.tables, table).names
+            found = surveyed.universe.maps[table]
+            known[key] = found if origin.measured is None else found[[name in origin.measured for name in names]]
+        maps[number] = known[key]
+    return maps
 
 
 def choose(context: Context, surveyed: Surveyed, compared: Compared, rows: SpooledRows, sums: GeneSums) -> Choice:

@@ -45,13 +45,14 @@ LATER = {
 
 def write_experiments(context: Context, plan: WritePlan) -> dict[str, Any]:
     """Write ``experiments.parquet``; return its name, size, checksum, and how many experiments are flagged."""
-    scans, files = plan.compared.scans, plan.surveyed.files
+    files = plan.surveyed.files
+    scans = [scan for scan in plan.compared.scans if scan.experiments]  # chunks know nothing of theirs
     others = {scan.number: dropped_features(files[scan.number].notes) for scan in scans}
     tasks = [Task(kept_facts, (context.work, scan)) for scan in scans]
     kept: list[list[KeptFacts]] = context.collect("experiments", tasks, unit="file")
     rows = [row for scan, of_file in zip(scans, kept, strict=True) for row in rows_of(plan, scan, of_file, others)]
     add_duplicates(rows, [facts for of_file in kept for facts in of_file], plan.compared.account["pairs"])
-    rules = [rule for scan in scans for rule in scan.lost]
+    rules = [rule for scan in plan.compared.scans for rule in scan.lost]
     lost = {f"lost_{rule}": WHOLE for rule in dict.fromkeys([*rules, DUPLICATE_RULE, LATE_RULE])}
     schema = pa.schema(list((FIRST | lost | LATER).items()))
     table = add_outliers(pd.DataFrame(rows, columns=[name for name in schema.names if name != "flags"]))

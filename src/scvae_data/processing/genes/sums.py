@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,14 +87,22 @@ def dropped_genes(universe: Universe, sums: GeneSums, kept: NDArray[np.bool_]) -
 
 
 def gene_sets(
-    universe: Universe, columns: Columns, scans: Sequence[FileScan], n_files: int
+    universe: Universe, columns: Columns, maps: Mapping[int, NDArray[np.int32]], n_files: int
 ) -> tuple[list[NDArray[np.bool_]], NDArray[np.int32]]:
-    """Return the distinct measured-gene masks over the columns, and each file's code among them."""
-    masks = {table: columns.measured(universe.maps[table]).tobytes() for table in {scan.table for scan in scans}}
-    distinct = sorted(set(masks.values()))
+    """Return the distinct measured-gene masks over the columns, and each file's code among them.
+
+    Parameters
+    ----------
+    maps
+        Per number of a file the positions in the universe of the genes that it measured.
+    """
+    once = {id(found): found for found in maps.values()}
+    of_maps = {key: columns.measured(found).tobytes() for key, found in once.items()}
+    distinct = sorted(set(of_maps.values()))
+    place = {mask: code for code, mask in enumerate(distinct)}
     codes = np.full(n_files, -1, np.int32)
-    for scan in scans:
-        codes[scan.number] = distinct.index(masks[scan.table])
+    for number, found in maps.items():
+        codes[number] = place[of_maps[id(found)]]
     return [np.frombuffer(mask, bool) for mask in distinct], codes
 
 

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 MAY_FAIL = "leave them out or raise max_failed_fraction, then resume=true"
 """What to do where too many files failed."""
-AS_THEY_SHOULD = ("not_control", "other_species", "zero_counts")
+AS_THEY_SHOULD = ("not_control", "not_where", "other_species", "zero_counts")
 FEW = 0.1
 """Share of the cells that is so small that a setting is likelier wrong than the cells."""
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.feather as feather
 from numpy.typing import NDArray
 
 from scvae_data.errors import InputError
 from scvae_data.processing.facts import ACCESSION_COLUMNS, InputFacts
 from scvae_data.processing.labels import label
+from scvae_data.processing.scan.beside import rows_beside
 from scvae_data.processing.scan.job import ScanJob
 from scvae_data.processing.scan.joined import Joined, join
 from scvae_data.processing.settings.control import ControlSubset
@@ -68,6 +70,12 @@ class FileCells:
         Between the file and the table of cells, see `Joined`; empty without a table.
     n_renamed
         Cells whose barcode another cell of the file has before them.
+    control_rule
+        What cells that are no controls are dropped by.
+    metrics
+        Of each cell, where they are known and not to be measured; else None.
+    origins
+        Number of the input, and row there, that each cell came from, where that is not this file; (n_obs, 2).
     """
 
     obs: InputObs
@@ -78,6 +86,9 @@ class FileCells:
     control: NDArray[np.bool_] | None
     unmatched: dict[str, Any]
     n_renamed: int
+    control_rule: str = "not_control"
+    metrics: pd.DataFrame | None = None
+    origins: NDArray[np.int64] | None = None
 
     def groups(self, column: str | None, rows: NDArray[np.int64]) -> NDArray[np.object_]:
         """Return what cells are grouped by in group order; a file without the column is a group."""
@@ -112,8 +123,10 @@ def read_cells(job: ScanJob, file: InputFacts, reader: Reader, number: int, rank
     joined = Joined()
     if job.obs_table:
         of_cells = accessions if file.accession is None else None
-        joined = join(file.path, job.work.obs_rows(number), of_cells, reader.barcodes())
-    obs = input_obs(reader, file, job.obs_columns, job.numeric_columns, joined.frame, job.qc.columns)
+        joined = join(file.path, feather.read_table(job.work.obs_rows(number)), of_cells, reader.barcodes())
+    elif job.cell_metadata:
+        joined = join(file.path, rows_beside(file, dict(job.obs_names)), None, reader.barcodes())
+    obs = input_obs(reader, file, job, joined.frame)
     if file.accession is not None:
         experiments, codes = [file.accession], np.broadcast_to(np.int64(0), (reader.n_obs,))
     else:
@@ -143,24 +156,11 @@ def control_mask(
     return control.mask(reader.obs([column])[column].astype(object))
 
 
-def input_obs(
-    reader: Reader,
-    file: InputFacts,
-    columns: Sequence[str] | None,
-    numeric: Sequence[str],
-    joined: pd.DataFrame,
-    ours: Sequence[str] = (),
-) -> InputObs:
-    """Read the wanted obs columns of a file: the manifest's values, then the table's of cells, then the file's own.
-
-    Parameters
-    ----------
-    numeric
-        Columns that are wanted as numbers.
-    ours
-        Names of what is measured of cells in this run.
-    """
-    wanted = [name for name in file.obs_columns if columns is None or name in columns]
+def input_obs(reader: Reader, file: InputFacts, job: ScanJob, joined: pd.DataFrame) -> InputObs:
+    """Read the wanted obs columns of a file: the manifest's values, then the table's of cells, then the file's own."""
+    columns, ours = job.obs_columns, job.qc.columns
+    called = {name: dict(job.obs_names).get(name, name) for name in file.obs_columns}
+    wanted = [name for name in file.obs_columns if columns is None or called[name] in columns]
     wanted = [name for name in wanted if name != file.accession_column]
     frame = reader.obs(wanted)
     extra = {name: value for name, value in file.obs_values.items() if columns is None or name in columns}
@@ -172,7 +172,8 @@ def input_obs(
             taken[free_name(name, {*ours, *taken})] = joined[name]
     for name in wanted:
         series = frame[name].reset_index(drop=True)
-        taken[free_name(name, {*ours, *taken})] = numbers(series, file.path, name) if name in numeric else series
+        free = free_name(called[name], {*ours, *taken})
+        taken[free] = numbers(series, file.path, name) if called[name] in job.numeric_columns else series
     kinds = {name: kind_of(series) for name, series in taken.items()}
     return InputObs(pd.DataFrame(taken, index=pd.RangeIndex(reader.n_obs)), kinds)
 
@@ -185,11 +186,13 @@ def free_name(name: str, taken: Container[str]) -> str:
     return name
 
 
-def spooled_obs(cells: ScannedCells, names: NDArray[np.object_], file_number: int, own: pa.Table) -> pa.Table:
+def spooled_obs(
+    cells: ScannedCells, names: NDArray[np.object_], file_numbers: NDArray[np.int32], own: pa.Table
+) -> pa.Table:
     """Return the obs of a sorted run's rows: what is known after the scan, then the file's own columns."""
     columns: dict[str, pa.Array] = {
         "obs_name": pa.array(names, pa.string()),
-        "file_number": pa.array(np.full(len(names), file_number, np.int32)),
+        "file_number": pa.array(file_numbers),
         **{column.name: pa.array(column.values(cells)).cast(column.arrow_type) for column in our_columns("scan")},
         **{name: column_of(cells.metrics[name]) for name in cells.metrics.columns},
         **{name: own.column(name) for name in own.column_names},

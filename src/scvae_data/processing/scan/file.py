@@ -31,6 +31,7 @@ from scvae_data.processing.scan.job import MappedGenes, ScanJob, table_genes
 from scvae_data.processing.scan.metrics import NotCounts, add_columns, cell_metrics, checked, species_share
 from scvae_data.processing.scan.qc_filter import OutlierBounds, QcFilter, find_bounds
 from scvae_data.processing.scan.rows import SortedRuns
+from scvae_data.processing.scan.stored import stored_cells
 from scvae_data.processing.settings.gene_classes import GENE_CLASSES
 from scvae_data.processing.settings.qc import SCORE, SPECIES_METRIC
 from scvae_data.processing.sort.obs_schema import our_columns
@@ -96,7 +97,8 @@ def scan_key(file: InputFacts, job: ScanJob, rank: int, meanings: Sequence[str])
     """Hash everything a scan's result depends on."""
     parts = [
         SPOOL_VERSION, FORMAT_VERSION, asdict(file), job.qc, job.control, job.order, job.obs_columns, job.run_entries,
-        job.count_tolerance, job.numeric_columns, job.obs_table, meanings, rank,
+        job.count_tolerance, job.numeric_columns, job.obs_table, job.cell_metadata, job.obs_names, job.where,
+        job.origins, meanings, rank,
         [(column.name, column.dtype) for column in our_columns("scan")],
         [(one.name, one.prefixes, sorted(one.symbols), sorted(one.ids)) for one in GENE_CLASSES],
     ]  # fmt: skip
@@ -128,7 +130,7 @@ class SlotScan:
     ) -> None:
         self.job, self.file, self.reader, self.slot, self.genes, self.number = job, file, reader, slot, genes, number
         self.tops = sorted(set(job.qc.percent_top))
-        self.cells = read_cells(job, file, reader, number, rank)
+        self.cells = stored_cells(job, file, reader) if file.is_chunk else read_cells(job, file, reader, number, rank)
         self.filter = QcFilter(job.qc, self.cells, job.work.scan(number).dropped)
         self.runs = SortedRuns(job, self.cells, genes.gene_map, number, file.path)
         release_memory()  # what reading names and obs left, before the rows come on top
@@ -138,7 +140,8 @@ class SlotScan:
         if self.job.qc.outlier_metrics:
             self.filter.bounds = self._find_bounds()
         doublets = self._find_doublets()
-        experiments = Experiments(self.cells, self.genes.gene_map, self.job.n_genes)
+        # Those of a chunk go on in others: what is known of them is in the directory that it is of.
+        experiments = None if self.file.is_chunk else Experiments(self.cells, self.genes.gene_map, self.job.n_genes)
         totals = np.zeros(len(self.genes.names), np.int64)
         for whole in self._checked_blocks():
             add_columns(whole.indices, whole.data, totals)
@@ -148,11 +151,13 @@ class SlotScan:
                 metrics = doublets.join(metrics, rows, self.cells)
             keep = self.filter.keep(block.first_row, metrics)
             self.runs.append(block, metrics, keep)
-            experiments.append(whole, block, metrics, keep)
+            if experiments:
+                experiments.append(whole, block, metrics, keep)
         self.runs.close()
         self.filter.close()
         folder = self.job.work.scan(self.number)
-        experiments.save_empty(folder.empty)
+        if experiments:
+            experiments.save_empty(folder.empty)
         np.savez_compressed(folder.column_totals, counts=totals)
         return FileScan(
             number=self.number,
@@ -166,7 +171,7 @@ class SlotScan:
             unmatched=self.cells.unmatched,
             n_renamed=self.cells.n_renamed,
             runs=self.runs.paths,
-            experiments=experiments.facts(self.filter.lost_by_experiment, doublets),
+            experiments=experiments.facts(self.filter.lost_by_experiment, doublets) if experiments else [],
             bounds=[asdict(bound) for bound in self.filter.bounds if bound.metric != SCORE],
         )
 
@@ -194,6 +199,9 @@ class SlotScan:
     def _measured(self, whole: CsrBlock) -> tuple[CsrBlock, pd.DataFrame]:
         """Return rows without the columns that are no genes, and their metrics."""
         block = self.genes.kept.apply(whole)
+        if self.cells.metrics is not None:
+            rows = slice(block.first_row, block.first_row + block.n_rows)
+            return block, self.cells.metrics.iloc[rows].reset_index(drop=True)
         metrics = cell_metrics(block, self.genes, self.tops)
         if self.job.qc.species:
             metrics[SPECIES_METRIC] = species_share(whole, self.genes.species)

@@ -39,6 +39,14 @@ class ScanJob:
         Columns of text that are wanted as numbers.
     obs_table
         Hash of the table of cells, whose rows of each file lie in the work folder; empty without one.
+    cell_metadata
+        Hash of the tables of cells beside the files, see `rows_beside`; empty without such.
+    obs_names
+        What columns of the files' obs are called, where not by their own name.
+    where
+        Which cells of chunks are wanted.
+    origins
+        Per dataset directory that is an input the number of its first own input, counted on from those of this run.
     opening
         How files are opened.
     run_entries
@@ -56,6 +64,10 @@ class ScanJob:
     count_tolerance: float = 0.0
     numeric_columns: tuple[str, ...] = ()
     obs_table: str = ""
+    cell_metadata: str = ""
+    obs_names: tuple[tuple[str, str], ...] = ()
+    where: str | None = None
+    origins: tuple[tuple[str, int], ...] = ()
     opening: Opening = DEFAULT_OPENING
     run_entries: int = 6_000_000
     block_entries: int = 1_500_000

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.feather as feather
 from numpy.typing import NDArray
 
 from scvae_data.errors import InputError
@@ -39,15 +37,15 @@ class Joined:
     unmatched: dict[str, Any] = field(default_factory=dict)
 
 
-def join(path: str, rows: Path, accessions: NDArray[np.object_] | None, barcodes: NDArray[np.object_]) -> Joined:
+def join(path: str, table: pa.Table, accessions: NDArray[np.object_] | None, barcodes: NDArray[np.object_]) -> Joined:
     """Find the row of every cell.
 
     Parameters
     ----------
     path
         The file, for errors.
-    rows
-        Where its rows of the table lie.
+    table
+        Its rows of the table.
     accessions
         Of its cells; None where all have one.
 
@@ -56,7 +54,6 @@ def join(path: str, rows: Path, accessions: NDArray[np.object_] | None, barcodes
     InputError
         Several cells of the file have a barcode that the table has a row for.
     """
-    table = feather.read_table(rows)
     of_rows, of_cells = table.column("barcode").to_numpy(zero_copy_only=False), barcodes
     if accessions is not None and "key" in table.column_names:
         of_rows = paired(table.column("key").to_numpy(zero_copy_only=False), of_rows)

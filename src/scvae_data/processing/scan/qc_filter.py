@@ -29,7 +29,7 @@ class QcFilter:
 
     def __init__(self, qc: QcRules, cells: FileCells, dropped: Path) -> None:
         self.qc, self.cells = qc, cells
-        self.rules = (["not_control"] if cells.control is not None else []) + [rule.name for rule in qc.rules()]
+        self.rules = ([cells.control_rule] if cells.control is not None else []) + [rule.name for rule in qc.rules()]
         self._lost = np.zeros((len(cells.experiments), len(self.rules)), np.int64)
         self.bounds: Sequence[OutlierBounds] = []
         self.dropped = DroppedWriter(dropped)

@@ -90,11 +90,14 @@ class SortedRuns:
         """Write the buffered cells in order of their keys."""
         rows, order = metrics.index.to_numpy(), self.job.order
         accessions, names = self.cells.accessions[rows], self.cells.names(rows)
-        hashes = order.hashes(accessions, rows, names)
+        origins = self.cells.origins
+        numbers = np.full(len(rows), self.number) if origins is None else origins[rows, 0]
+        # A cell keeps its place and its side of a split, whatever directory it goes through.
+        hashes = order.hashes(accessions, rows if origins is None else origins[rows, 1], names)
         keys = order.keys(hashes, self.number, rows, self.cells.groups(order.group_column, rows))
         sorting = np.lexsort((hashes[:, 1], keys))
         cells = ScannedCells(metrics, accessions, hashes[:, 1])
-        obs = spooled_obs(cells, names, self.number, self.cells.obs.take(rows))
+        obs = spooled_obs(cells, names, numbers.astype(np.int32), self.cells.obs.take(rows))
         path = self._folder.sorted_run(len(self.paths))
         writer = SortedRunWriter(path, obs.schema, self.job.n_genes)
         for part in np.array_split(sorting, max(1, -(-self._buffer.n_entries // PIECE_ENTRIES))):

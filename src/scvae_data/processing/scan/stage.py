@@ -15,6 +15,7 @@ from scvae_data.processing.run.losses import lost_text, tell_failures, total_los
 from scvae_data.processing.run.rules import tell_unapplied, unapplied_rules
 from scvae_data.processing.scan.file import scan_file
 from scvae_data.processing.scan.job import ScanJob
+from scvae_data.processing.settings.inputs import Origin
 from scvae_data.processing.sort.key import OrderKey
 from scvae_data.processing.survey.notes import tell_by_kind
 from scvae_data.processing.survey.stage import Surveyed
@@ -53,7 +54,7 @@ def scan(context: Context, surveyed: Surveyed) -> Scanned:
     scanned = scan_all(context, surveyed, scan_tasks(context, surveyed))
     check_cells_left(scanned.scans)
     warn_of_empty_files(scanned.scans)
-    tell_unmatched(scanned.scans)
+    tell_unmatched(scanned.scans, "obs_metadata" if context.settings.input.cell_metadata else "input.obs_table")
     tell_unscored(scanned.scans)
     warn_of_losses(scanned.scans, context.settings.qc)
     of_files = {one.source_file: one.table for one in scanned.scans}
@@ -76,6 +77,10 @@ def scan_tasks(context: Context, surveyed: Surveyed) -> list[Task]:
         count_tolerance=inputs.count_tolerance,
         numeric_columns=tuple(inputs.numeric_columns),
         obs_table=str(inputs.of_content.get("obs_table", "")),
+        cell_metadata=inputs.cell_metadata,
+        obs_names=tuple(inputs.obs_names.items()),
+        where=inputs.cells_where,
+        origins=first_origins(inputs.origins, len(surveyed.files)),
         opening=inputs.opening,
     )
     meanings = surveyed.universe.meanings()
@@ -86,6 +91,14 @@ def scan_tasks(context: Context, surveyed: Surveyed) -> list[Task]:
         seen.update(file.accessions)
         tasks.append(Task(scan_file, (job, file, number, rank, [meanings[slot.table] for slot in file.slots])))
     return tasks
+
+
+def first_origins(origins: Sequence[Origin], n_files: int) -> tuple[tuple[str, int], ...]:
+    """Return the number of the first input of each directory, counted on from the inputs of this run."""
+    first: dict[str, int] = {}
+    for number, origin in enumerate(origins, start=n_files):
+        first.setdefault(origin.directory, number)
+    return tuple(first.items())
 
 
 def scan_all(context: Context, surveyed: Surveyed, tasks: Sequence[Task]) -> Scanned:
@@ -131,6 +144,8 @@ def check_cells_left(scans: Sequence[FileScan]) -> None:
         return
     lost, n_obs = total_lost(scans), sum(scan.n_obs for scan in scans)
     remedy = "relax qc, e.g. qc=none"
+    if lost.get("not_where") == n_obs:
+        remedy = "input.where is true of none"
     if lost.get("not_control") == n_obs:
         remedy = "set control.values to values that the control column has"
     raise ConfigError(f"no cell of {n_obs:,} is left ({lost_text(lost)}); {remedy}")
@@ -144,7 +159,7 @@ def warn_of_empty_files(scans: Sequence[FileScan], most: int = 5) -> None:
         log.warning("no cell is kept of %s: %s", counted(len(empty), "file"), named)
 
 
-def tell_unmatched(scans: Sequence[FileScan], most: int = 5) -> None:
+def tell_unmatched(scans: Sequence[FileScan], table: str, most: int = 5) -> None:
     """Warn of cells that the table of cells has no row for, and of its rows that are of no cell, file by file."""
     apart = [scan for scan in scans if scan.unmatched.get("cells") or scan.unmatched.get("rows")]
     for scan in apart[:most]:
@@ -153,14 +168,15 @@ def tell_unmatched(scans: Sequence[FileScan], most: int = 5) -> None:
             f"e.g. {where} {found[one]}" for one, where in (("cell", "cell"), ("row", "row")) if found[one] is not None
         )
         log.warning(
-            "input.obs_table: %s: %d of %s without a row, %s without a cell, %s",
-            scan.source_file, found["cells"], counted(scan.n_obs, "cell"), counted(found["rows"], "row"), examples,
+            "%s: %s: %d of %s without a row, %s without a cell, %s",
+            table, scan.source_file, found["cells"], counted(scan.n_obs, "cell"), counted(found["rows"], "row"),
+            examples,
         )  # fmt: skip
     if len(apart) > most:
         n_cells, n_rows = (sum(scan.unmatched[what] for scan in apart) for what in ("cells", "rows"))
         log.warning(
-            "input.obs_table: %s in all, %s without a row, %s without a cell; chunk_summary.json lists them",
-            counted(len(apart), "such file"), counted(n_cells, "cell"), counted(n_rows, "row"),
+            "%s: %s in all, %s without a row, %s without a cell; chunk_summary.json lists them",
+            table, counted(len(apart), "such file"), counted(n_cells, "cell"), counted(n_rows, "row"),
         )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 
 from scvae_data.errors import ConfigError
 from scvae_data.processing.labels import label, number
@@ -35,6 +35,7 @@ __all__ = [
     "Inputs",
     "ManifestInput",
     "ObsValue",
+    "Origin",
     "SimulatedInput",
     "accession_from_path",
     "check_accession",
@@ -82,11 +83,33 @@ class InputFile:
         From the manifest; None where the file itself or its name must say.
     obs_values
         Further manifest columns, given to every cell of the file.
+    is_chunk
+        Whether it is a chunk of a dataset directory, whose cells have names and metrics already.
     """
 
     path: Path
     accession: str | None = None
     obs_values: dict[str, ObsValue] = field(default_factory=dict)
+    is_chunk: bool = False
+
+
+@dataclass(frozen=True)
+class Origin:
+    """An input of a dataset directory that is an input.
+
+    Parameters
+    ----------
+    directory
+        The directory.
+    source_file
+        What its obs calls it.
+    measured
+        Names of the genes of the directory that it measured; None for all.
+    """
+
+    directory: str
+    source_file: str
+    measured: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -177,7 +200,33 @@ class Inputs:
         path = Path(str(self.obs_table)).expanduser().absolute()
         return named_file("input.obs_table", path, "give a CSV, TSV or Parquet file with a row per cell")
 
-    simulated = False
+    obs_names: ClassVar[Mapping[str, str]] = {}
+    """What columns of the files' own obs are called in the directory, where not by their own name."""
+
+    @property
+    def cell_metadata(self) -> str:
+        """Hash of the tables of cells that lie beside the files; empty without such."""
+        return ""
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the counts come from a simulator."""
+        return False
+
+    @property
+    def cells_where(self) -> str | None:
+        """Which cells of dataset directories are wanted; None for all."""
+        return None
+
+    @property
+    def origins(self) -> Sequence[Origin]:
+        """The inputs of dataset directories that are inputs; those are where their cells came from."""
+        return ()
+
+    @property
+    def cell_columns(self) -> Sequence[str]:
+        """Obs columns that these tables add."""
+        return ()
 
     def files(self) -> list[InputFile]:
         """List the files; raises `ConfigError` where there are none."""
@@ -286,7 +335,10 @@ class SimulatedInput(Inputs):
     n_genes: int = 20_000
     seed: int = 0
 
-    simulated = True
+    @property
+    def simulated(self) -> bool:
+        """They do."""
+        return True
 
     def files(self) -> list[InputFile]:
         """Write the simulated files and list them."""
@@ -345,18 +397,29 @@ def warn_of_others(folder: Path, found: InputsBelow, taken: Collection[Path]) ->
 
 def read_manifest(path: Path) -> list[dict[str, ObsValue]]:
     """Read the rows of a manifest, a table with a column ``path``; a text file's fields are text, or None if empty."""
-    named_file("input.manifest", path, "give a CSV, TSV or Parquet file with a column 'path'")
-    if path.suffix.lower() in {".parquet", ".pq"}:
-        rows = read_parquet_rows(path, "path")
-    else:
-        table = read_text_table(path, ["path"])
-        rows = [dict(zip(table.columns, [field or None for field in row], strict=True)) for row in table.rows]
+    rows = read_rows("input.manifest", path, ["path"])
     if rows and {"srx_accession", "SRX_accession"} <= rows[0].keys():
         raise ConfigError(f"{path}: has both srx_accession and SRX_accession; leave one out")
     return rows
 
 
-def read_parquet_rows(path: Path, needed: str) -> list[dict[str, ObsValue]]:
+def read_rows(setting: str, path: Path, needed: Sequence[str] = ()) -> list[dict[str, ObsValue]]:
+    """Read the rows of a table that a setting names; a text file's fields are text, or None if empty.
+
+    Raises
+    ------
+    ConfigError
+        There is no such table, or it lacks a column of ``needed``.
+    """
+    columns = f" with a column {needed[0]!r}" if needed else ""
+    named_file(setting, path, f"give a CSV, TSV or Parquet file{columns}")
+    if path.suffix.lower() in {".parquet", ".pq"}:
+        return read_parquet_rows(path, needed)
+    table = read_text_table(path, list(needed))
+    return [dict(zip(table.columns, [field or None for field in row], strict=True)) for row in table.rows]
+
+
+def read_parquet_rows(path: Path, needed: Sequence[str] = ()) -> list[dict[str, ObsValue]]:
     """Read the rows of a Parquet table; numbers and booleans stay, all else becomes text."""
     import pyarrow as pa  # here: training on raw files, by the older names, starts without it
     import pyarrow.parquet as pq
@@ -366,8 +429,8 @@ def read_parquet_rows(path: Path, needed: str) -> list[dict[str, ObsValue]]:
     except (pa.ArrowException, OSError) as error:
         raise ConfigError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}; write it again") from error
     names = [name for name in table.column_names if not re.fullmatch(r"__index_level_\d+__", name)]
-    if needed not in names:
-        raise ConfigError(f"{path}: no column {needed!r} among {', '.join(names)}")
+    if absent := [name for name in needed if name not in names]:
+        raise ConfigError(f"{path}: no column {absent[0]!r} among {', '.join(names)}")
     if nested := [field.name for field in table.schema if pa.types.is_nested(field.type)]:
         raise ConfigError(f"{path}: column {nested[0]} holds lists or structures; store text, numbers or booleans")
     return [{name: plain(value) for name, value in row.items()} for row in table.select(names).to_pylist()]

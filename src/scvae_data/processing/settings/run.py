@@ -10,6 +10,7 @@ from typing import Any
 
 from scvae_data.errors import ConfigError
 from scvae_data.processing.settings.control import ControlSubset
+from scvae_data.processing.settings.dataset import DatasetInput
 from scvae_data.processing.settings.genes import AnyGeneRules
 from scvae_data.processing.settings.inputs import Inputs
 from scvae_data.processing.settings.normalization import Normalization
@@ -61,8 +62,20 @@ class Settings:
             raise ConfigError("control.column is an empty list; name the obs column that tells controls")
         if self.qc.doublets != "none" and not 0 <= self.seed < 1 << 32:
             raise ConfigError(f"seed={self.seed} must be from 0 to 2^32 - 1 for qc.doublets={self.qc.doublets}")
+        if isinstance(self.input, DatasetInput):
+            self._check_for_dataset(self.input)
         if self.qc.species != self.genes.species:
             raise ConfigError(f"qc.species={self.qc.species} follows genes.species={self.genes.species}; set that one")
+
+    def _check_for_dataset(self, given: DatasetInput) -> None:
+        """Refuse what needs the raw files of a directory."""
+        needed = "needs all cells of an experiment at once, which chunks do not have; use thresholds, or the raw files"
+        if self.qc.outlier_metrics:
+            raise ConfigError(f"qc.nmads.{min(self.qc.outlier_metrics)} {needed}")
+        if self.qc.doublets != "none":
+            raise ConfigError(f"qc.doublets={self.qc.doublets} {needed}")
+        if self.control is not None and given.where is not None:
+            raise ConfigError("subset_to_control_cells=true and input.where: say both in input.where")
 
     def processing_id(self, genes: Mapping[str, Any], inputs: str) -> str:
         """Hash what the chunks depend on: settings and input content, not where, when or on how many cores.

@@ -126,6 +126,8 @@ class OurColumn:
         return pa.string() if self.dtype == "category" else pa.from_numpy_dtype(np.dtype(self.dtype))
 
 
+ORIGIN_ROW = "origin_row"
+"""Of cells that come from a dataset directory: the row that they had in its input, which is their ``source_row``."""
 OUR_COLUMNS = [
     OurColumn(SRX_COLUMN, "category", "scan", lambda cells: cells.accessions),
     OurColumn("source_file", "category", "decide", lambda cells: cells.source_files),
@@ -147,6 +149,7 @@ def is_ours(name: str) -> bool:
     taken = {
         "obs_name",
         "file_number",
+        ORIGIN_ROW,
         *(column.name for column in OUR_COLUMNS),
         *QcRules(percent_top=()).metrics,
         SPECIES_METRIC,
@@ -191,7 +194,8 @@ class ObsSchema:
             if column.name == "source_row":
                 columns |= {name: self._metric(cells.table.column(name)) for name in self.metrics}
         for name, kind in self.kinds.items():
-            columns[name] = self._values(name, kind, cells.table.column(name))
+            called = "source_row" if name == ORIGIN_ROW else name
+            columns[called] = self._values(name, kind, cells.table.column(name))
         names = pd.Index(cells.table.column("obs_name").to_numpy(zero_copy_only=False), name=None)
         return pd.DataFrame(columns, index=names)
 

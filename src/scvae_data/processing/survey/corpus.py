@@ -181,7 +181,8 @@ def check_together(files: Sequence[InputFacts], settings: Settings, added: Seque
 
 def check_obs_columns(files: Sequence[InputFacts], inputs: Inputs, added: Sequence[str] = ()) -> None:
     """Refuse too many obs columns, and wanted ones that no file has."""
-    known = {*added, *(column for file in files for column in (*file.obs_columns, *file.obs_values))}
+    called = [inputs.obs_names.get(column, column) for file in files for column in file.obs_columns]
+    known = {*added, *called, *inputs.cell_columns, *(column for file in files for column in file.obs_values)}
     for key in ("obs_columns", "numeric_columns"):
         if unknown := sorted(set(getattr(inputs, key) or ()) - known):
             raise ConfigError(f"input.{key}: no file has {', '.join(unknown)}; there are: {', '.join(sorted(known))}")
@@ -253,7 +254,8 @@ def check_group_column(
     if column is None or column in ACCESSION_COLUMNS:
         return
     wanted = inputs.obs_columns
-    known = {*added, *(name for file in files for name in (*file.obs_columns, *file.obs_values))}
+    known = {*added, *inputs.cell_columns}
+    known |= {name for file in files for name in (*file.obs_columns, *file.obs_values)}
     known = {name for name in known if wanted is None or name in wanted}
     if column not in known:
         raise ConfigError(

@@ -59,6 +59,8 @@ def survey_file(
         found: tuple[str, ...] = ()
         if accession is not None:
             column, found = None, (accession,)
+        elif file.is_chunk:
+            pass  # its experiments may be as many as its cells, and are known to be of one directory only
         elif column is not None:
             labels = reader.obs([column])[column]
             if labels.isna().any():
@@ -87,6 +89,7 @@ def survey_file(
             warnings=tuple(matrices.warnings),
             others=matrices.others,
             obs_values=file.obs_values,
+            is_chunk=file.is_chunk,
             sha256=full_sha256(file.path) if full_hash else None,
         )
 

@@ -1,0 +1,120 @@
+"""A chunk of a dataset directory in; its cells with the names, metrics and origins that they have there out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from scvae_data.errors import InputError
+from scvae_data.filter import mask
+from scvae_data.processing.facts import InputFacts
+from scvae_data.processing.scan.cells import FileCells, InputObs, control_mask
+from scvae_data.processing.scan.job import ScanJob
+from scvae_data.processing.sort.obs_kinds import kind_of
+from scvae_data.processing.sort.obs_schema import ORIGIN_ROW, is_ours
+from scvae_data.readers.base import Reader
+from scvae_data.store import SRX_COLUMN, DatasetIndex, open_index
+from scvae_data.store.files import sha256_file
+
+__all__ = ["stored_cells"]
+
+
+def stored_cells(job: ScanJob, file: InputFacts, reader: Reader) -> FileCells:
+    """Read what a chunk says of its cells.
+
+    Raises
+    ------
+    InputError
+        The chunk is not the one that its directory lists, or lacks a metric that is wanted.
+    """
+    index = opened(str(Path(file.path).parent))
+    check_content(file, index)
+    frame = reader.obs()
+    if absent := [name for name in job.qc.columns if name not in frame]:
+        raise InputError(
+            file.path, "no_metric",
+            f"has no obs column {absent[0]}, which is measured over the genes of the raw files; choose qc.percent_top, "
+            "qc.species and qc.doublets as the directory was made with",
+        )  # fmt: skip
+    names, accessions = reader.barcodes(), frame[SRX_COLUMN].astype(str).to_numpy(object)
+    codes, distinct = pd.factorize(accessions, sort=True)
+    wanted = job.obs_columns
+    own = [name for name in reader.obs_columns if not is_ours(name) and (wanted is None or name in wanted)]
+    origins = origins_of(job, file, frame, index)
+    columns = {ORIGIN_ROW: pd.Series(origins[:, 1])} | {name: frame[name] for name in own}
+    obs = InputObs(pd.DataFrame(columns), {name: kind_of(series) for name, series in columns.items()})
+    control = control_mask(job.control, file, reader, pd.DataFrame())
+    if job.where is not None:
+        control = mask(ChunkColumns(index, frame), job.where)
+    return FileCells(
+        obs=obs,
+        accessions=accessions,
+        experiments=distinct.tolist(),
+        codes=codes,
+        names=lambda rows: names[rows],
+        control=control,
+        unmatched={},
+        n_renamed=0,
+        control_rule="not_control" if job.where is None else "not_where",
+        metrics=frame[list(job.qc.columns)],
+        origins=origins,
+    )
+
+
+@lru_cache(maxsize=8)
+def opened(directory: str) -> DatasetIndex:
+    """Open a directory once per process."""
+    return open_index(directory)
+
+
+def check_content(file: InputFacts, index: DatasetIndex) -> None:
+    """Refuse a chunk that is not what its directory lists."""
+    name = Path(file.path).name
+    listed = next(chunk.sha256 for chunk in index.chunks if chunk.file == name)
+    if sha256_file(Path(file.path)) != listed:
+        raise InputError(
+            file.path, "damaged", "is not what the index of its directory lists; mend it by process.py resume=true"
+        )
+
+
+def origins_of(job: ScanJob, file: InputFacts, frame: pd.DataFrame, index: DatasetIndex) -> NDArray[np.int64]:
+    """Return the number of the input of each cell, and its row there; (n_obs, 2)."""
+    first = dict(job.origins)[str(Path(file.path).parent)]
+    place = pd.Index(index.obs_columns["source_file"].categories or (), dtype=object)
+    numbers = place.get_indexer(pd.Index(frame["source_file"].astype(str), dtype=object))
+    return np.column_stack([first + numbers, frame["source_row"].to_numpy(np.int64)])
+
+
+class ChunkColumns:
+    """The obs of a chunk, with the categories of its directory."""
+
+    setting, kind = "input.where", "obs column"
+
+    def __init__(self, index: DatasetIndex, frame: pd.DataFrame) -> None:
+        self._columns, self._frame = index.obs_columns, frame
+        self.where = str(index.path)
+        self.names: Sequence[str] = list(index.obs_columns)
+
+    def categories(self, name: str) -> Sequence[str] | None:
+        """Categories of a column, None for one of numbers or other texts."""
+        return self._columns[name].categories
+
+    def place(self, name: str) -> Mapping[str, int]:
+        """Position of each category of a column."""
+        return self._columns[name].place
+
+    def codes(self, name: str) -> NDArray[Any]:
+        """Code of the category of each cell."""
+        categories = self.categories(name) or ()
+        codes = pd.Categorical(self._frame[name].astype(object), categories=list(categories)).codes.astype(np.int64)
+        return np.where(codes < 0, len(categories), codes)
+
+    def read(self, name: str) -> pd.Series[Any]:
+        """A column of all cells."""
+        return self._frame[name]
