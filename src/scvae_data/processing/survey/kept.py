@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from scvae_data.processing.facts import InputFacts, SlotFacts
+from scvae_data.processing.facts import InputFacts
 from scvae_data.processing.genes.tables import table_file
 from scvae_data.processing.settings.inputs import InputFile, Inputs
 from scvae_data.processing.survey.file import parts_of
@@ -95,7 +95,11 @@ def kept_facts(work: WorkFolder, stamped: Sequence[Stamped]) -> dict[int, InputF
         table = pq.read_table(work.surveyed_files, page_checksum_verification=True)
         known = dict(zip(table["stamp"].to_pylist(), table["facts"].to_pylist(), strict=True))
         names = [stamp for _, stamp in stamped]
-        found = {at: facts_of(known[name]) for at, name in enumerate(names) if name and name in known}
+        found = {
+            at: InputFacts.from_plain(json.loads(known[name]))
+            for at, name in enumerate(names)
+            if name and name in known
+        }
     except FileNotFoundError:
         return {}
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
@@ -113,14 +117,6 @@ def keep_facts(work: WorkFolder, stamped: Sequence[Stamped], found: Mapping[int,
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table(columns), sink, compression="zstd", use_dictionary=False, write_page_checksum=True)
     write_atomic(work.surveyed_files, sink.getvalue().to_pybytes())
-
-
-def facts_of(text: str) -> InputFacts:
-    """Return facts that were kept, with tuples where JSON has lists."""
-    plain = json.loads(text)
-    slots = tuple(SlotFacts(**slot | {"species": tuple(slot["species"])}) for slot in plain["slots"])
-    tuples = {name: tuple(plain[name]) for name in ("accessions", "obs_columns", "notes", "warnings")}
-    return InputFacts(**plain | tuples | {"slots": slots})
 
 
 def kept_arrays(path: Path, key: str) -> dict[str, NDArray[Any]]:
