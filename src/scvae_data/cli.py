@@ -185,6 +185,7 @@ def describe(index: DatasetIndex) -> str:
 
     stored = sum(chunk.bytes for chunk in index.chunks)
     method = index.normalization["method"]
+    grown = f", in {len(index.generations)} generations" if len(index.generations) > 1 else ""
     accessions = index.obs_columns[SRX_COLUMN].categories or ()
     facts = {
         "directory": f"{index.path}{' (simulated)' if index.simulated else ''}",
@@ -192,7 +193,7 @@ def describe(index: DatasetIndex) -> str:
         "genes": f"{index.n_vars:,}",
         "non-zeros": f"{index.nnz:,} ({index.nnz / max(index.n_obs, 1):,.0f} a cell)",
         "chunks": f"{len(index.chunks):,} of {index.chunk_size:,} cells, {stored / 1e6:,.1f} MB "
-        f"({stored / max(index.nnz, 1):.2f} bytes a non-zero)",
+        f"({stored / max(index.nnz, 1):.2f} bytes a non-zero){grown}",
         "normalised": method if method == "none" else f"{method} to {index.normalization['target_sum']:,g} counts",
         "obs columns": ", ".join(index.obs_columns),
         "format": f"version {index.format_version}, content {index.content_hash}",

@@ -129,6 +129,7 @@ def test_generations_that_are_not_there(grown: DatasetIndex) -> None:
         ({"n_vars": 21}, "its n_vars is 21"),
         ({"order": {"kind": "hash", "seed": 9, "group_column": None}}, "its order is .*'seed': 9"),
         ({"obs_columns": {}}, "its obs column SRX_accession is not there"),
+        ({"gene_list_hash": "0"}, "its gene_list_hash is 0"),
     ],
 )
 def test_what_does_not_fit_is_named(old: Path, change: dict[str, object], message: str) -> None:

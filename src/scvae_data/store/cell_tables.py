@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CellTables", "Generation"]
 
+ALL_ROWS = slice(None)
 SPLIT_HASH, GENE_SET = "split_hash", "gene_set"
 
 
@@ -117,8 +118,8 @@ class CellTables:
                 else RowTable(directory / rows, files[rows], generation.row_columns, mine, open_source)
             )
 
-    def arrays(self, chunk_id: int, names: Iterable[str]) -> dict[str, Any]:
-        """Columns of one chunk: codes of categories as int32, else values.
+    def arrays(self, chunk_id: int, names: Iterable[str], rows: NDArray[np.int64] | slice = ALL_ROWS) -> dict[str, Any]:
+        """Columns of one chunk, or of some of its rows: codes of categories as int32, else values.
 
         A missing value has the number of categories as its code. Numbers have the
         type of the column, nullable ones are pandas arrays, texts are objects.
@@ -127,9 +128,12 @@ class CellTables:
         number, chunk = self._place(chunk_id)
         table, wanted = self._rows[number], list(names)
         quick = [] if table is None else [name for name in wanted if name in table.types]
-        found = {name: self._plain(table, name, chunk) for name in quick if table is not None}
-        if len(found) < len(wanted):
-            found |= self._obs[number].arrays([name for name in wanted if name not in found], [chunk])
+        found = {name: self._plain(table, name, chunk)[rows] for name in quick if table is not None}
+        if others := [name for name in wanted if name not in found]:
+            # Texts of a few rows are made texts of after they are chosen.
+            few = None if isinstance(rows, slice) else rows
+            read = self._obs[number].arrays(others, [chunk], few)
+            found |= read if few is not None else {name: values[rows] for name, values in read.items()}
         if GENE_SET in found and self._first_sets[number]:
             found[GENE_SET] = found[GENE_SET] + np.int32(self._first_sets[number])
         return {name: found[name] for name in wanted}
@@ -145,7 +149,7 @@ class CellTables:
         parts: dict[str, list[Any]] = {name: [] for name in names}
         n_rows = 0
         for chunk_id, rows in pieces:
-            taken = {name: values[rows] for name, values in self.arrays(chunk_id, names).items()}
+            taken = self.arrays(chunk_id, names, rows)
             n_rows += len(next(iter(taken.values())))
             for name, values in taken.items():
                 parts[name].append(values)

@@ -92,12 +92,14 @@ def check_alike(index: DatasetIndex, other: DatasetIndex) -> None:
     if index.codec.name != other.codec.name:
         raise StoreError(f"{other.path}: its codec is {other.codec.name}, that of {index.path} is {index.codec.name}")
     mine, its = ({name: known.dtype for name, known in one.obs_columns.items()} for one in (index, other))
-    if list(mine.items()) != list(its.items()):
-        name = next(name for name in [*mine, *its] if mine.get(name) != its.get(name) or name not in its)
-        raise StoreError(
-            f"{other.path}: its obs column {name} is {its.get(name, 'not there')}, that of {index.path} is "
-            f"{mine.get(name, 'not there')}"
-        )
+    for name in (*mine, *its):
+        if mine.get(name) != its.get(name):
+            raise StoreError(
+                f"{other.path}: its obs column {name} is {its.get(name, 'not there')}, that of {index.path} is "
+                f"{mine.get(name, 'not there')}"
+            )
+    if list(mine) != list(its):
+        raise StoreError(f"{other.path}: its obs columns are those of {index.path} in another order")
 
 
 def grown_columns(columns: Mapping[str, ObsColumn], more: Mapping[str, ObsColumn]) -> dict[str, ObsColumn]:

@@ -66,9 +66,16 @@ class ObsReader:
         frame = {name: as_pandas(found, self.columns[name]) for name, found in values.items()}
         return pd.DataFrame(frame, index=range(len(next(iter(values.values()), ()))))
 
-    def arrays(self, columns: Sequence[str], row_groups: Sequence[int] | None = None) -> dict[str, Any]:
-        """Values of whole row groups: codes, where a missing value has the number of categories; else as pandas has."""
+    def arrays(
+        self, columns: Sequence[str], row_groups: Sequence[int] | None = None, rows: NDArray[np.int64] | None = None
+    ) -> dict[str, Any]:
+        """Values of whole row groups, or of some of their rows: codes, or values as pandas has them.
+
+        A missing value has the number of categories as its code.
+        """
         table = self.table(columns, row_groups)
+        if rows is not None:
+            table = table.take(pa.array(rows))
         try:
             return {name: self._values(name, table[name]) for name in columns}
         except (pa.ArrowException, AttributeError, TypeError, ValueError) as error:

@@ -14,6 +14,7 @@ from scvae_data.processing.run.summary import Summary
 from scvae_data.progress import watched
 from scvae_data.store import open_index
 from scvae_data.store.files import read_json
+from scvae_data.store.names import generation_file
 from scvae_data.system.stopping import exit_code_of, stoppable
 from scvae_data.tracking import finish_wandb, log_dataset, one_line_errors, run_settings
 
@@ -81,12 +82,14 @@ def log_summary(run: Any, summary: Summary) -> None:
     """Log what was kept, what was lost to which rule, how long it took, and the directory."""
     import wandb
 
+    index = open_index(summary.processed_dir)
     if not summary.left_alone:
         run.summary.update(numbers(summary))
-        attrition = read_json(summary.processed_dir / "chunk_summary.json")["attrition"]
+        account = generation_file("chunk_summary.json", len(index.generations) - 1)
+        attrition = read_json(summary.processed_dir / account)["attrition"]
         tables = {"attrition": attrition_by_rule(summary), "files": attrition_by_file(attrition)}
         run.log({name: wandb.Table(columns=columns, data=rows) for name, (columns, rows) in tables.items()})
-    log_dataset(run, open_index(summary.processed_dir), "output")
+    log_dataset(run, index, "output")
 
 
 def numbers(summary: Summary) -> dict[str, float]:
