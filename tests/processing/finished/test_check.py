@@ -25,7 +25,7 @@ def two_files(write_raw: Write) -> list[Path]:
 
 
 def state(directory: Path) -> dict[str, tuple[int, int]]:
-    return {path.name: (path.stat().st_mtime_ns, path.stat().st_size) for path in directory.iterdir()}
+    return {path.name: (path.stat().st_mtime_ns, path.stat().st_size) for path in directory.glob("[!.]*")}
 
 
 def test_the_same_run_leaves_it_alone(two_files: list[Path], process: Process, tmp_path: Path) -> None:
