@@ -50,7 +50,7 @@ def test_the_printed_command_builds_only_the_damaged_chunk(
     out = tmp_path / "out"
     assert verify.main([str(out), "--deep", "--against", str(tmp_path / "raw")]) == 0
     assert capsys.readouterr().out.endswith("\n12 of 12 rows were compared with their input\n13 files are sound\n")
-    clean = {path.name: (path.read_bytes(), path.stat().st_ino) for path in out.glob("*.*")}
+    clean = {path.name: (path.read_bytes(), path.stat().st_ino) for path in out.glob("[!.]*.*")}
     flip(out / "chunk_0001.h5")
     assert verify.main([str(out)]) == 1
     *printed, command = capsys.readouterr().out.splitlines()
@@ -65,7 +65,7 @@ def test_the_printed_command_builds_only_the_damaged_chunk(
     subprocess.run(
         [sys.executable, ROOT / "process.py", *arguments[2:], where[1]], cwd=tmp_path, check=True, capture_output=True
     )
-    after = {path.name: (path.read_bytes(), path.stat().st_ino) for path in out.glob("*.*")}
+    after = {path.name: (path.read_bytes(), path.stat().st_ino) for path in out.glob("[!.]*.*")}
     assert {name for name in clean if clean[name][1] != after[name][1]} == {"chunk_0001.h5"}
     assert all(clean[name][0] == after[name][0] for name in clean)
 

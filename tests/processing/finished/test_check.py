@@ -25,9 +25,7 @@ def two_files(write_raw: Write) -> list[Path]:
 
 
 def state(directory: Path) -> dict[str, tuple[int, int]]:
-    """Of all files of the dataset: what a survey found of files this new is not kept, and found again."""
-    paths = [path for path in directory.iterdir() if path.name != ".survey"]
-    return {path.name: (path.stat().st_mtime_ns, path.stat().st_size) for path in paths}
+    return {path.name: (path.stat().st_mtime_ns, path.stat().st_size) for path in directory.glob("[!.]*")}
 
 
 def test_the_same_run_leaves_it_alone(two_files: list[Path], process: Process, tmp_path: Path) -> None:

@@ -173,7 +173,7 @@ def test_stopped_and_resumed_or_damaged_and_built_again(
 ) -> None:
     out = tmp_path / "out"
     process(raw, tmp_path / "clean", **settings("drop"))
-    expected = {path.name: path.read_bytes() for path in (tmp_path / "clean").glob("*") if path.suffix != ".json"}
+    expected = {path.name: path.read_bytes() for path in (tmp_path / "clean").glob("[!.]*") if path.suffix != ".json"}
     with monkeypatch.context() as stopped:
         stopped.setattr(pipeline, "write_tables", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
@@ -181,11 +181,11 @@ def test_stopped_and_resumed_or_damaged_and_built_again(
     with monkeypatch.context() as scored_before:
         scored_before.setattr(doublets, "scrublet", None)  # what was scored is not scored again
         process(raw, resume=True, **settings("drop"))
-    assert {path.name: path.read_bytes() for path in out.glob("*") if path.suffix != ".json"} == expected
+    assert {path.name: path.read_bytes() for path in out.glob("[!.]*") if path.suffix != ".json"} == expected
     (out / "chunk_0001.h5").write_bytes(b"")
     (out / "dropped_cells.parquet").unlink()
     process(raw, resume=True, **settings("drop"))
-    assert {path.name: path.read_bytes() for path in out.glob("*") if path.suffix != ".json"} == expected
+    assert {path.name: path.read_bytes() for path in out.glob("[!.]*") if path.suffix != ".json"} == expected
     index = open_index(out)
     assert [chunk_fault(index, number) for number in range(len(index.chunks))] == [None] * len(index.chunks)
     assert list(compare_rows(index, find_sources(index, raw))) == []

@@ -94,6 +94,39 @@ class SymbolBook:
         return ids_by((one, gene_id) for names, gene_id in self._columns(name, some) for one in names.split(JOINED_BY))
 
 
+class Places:
+    """The row of each of many ids; those that begin alike are brought into order when one of them is asked for.
+
+    Parameters
+    ----------
+    ids
+        The ids, as an arrow column.
+    """
+
+    def __init__(self, ids: Any) -> None:
+        self._ids = ids
+        self._parts: dict[str, dict[str, int]] = {}
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __contains__(self, gene_id: str) -> bool:
+        return gene_id in self._part(gene_id)
+
+    def get(self, gene_id: str) -> int | None:
+        """Return the row of an id, None if it is not there."""
+        return self._part(gene_id).get(gene_id)
+
+    def _part(self, gene_id: str) -> dict[str, int]:
+        """Return the ids that begin as one does: by the species of Ensembl's, and all others."""
+        start = gene_id[:4] if gene_id.startswith("ENS") else ""
+        if start not in self._parts:
+            chosen = pc.starts_with(self._ids, start) if start else pc.invert(pc.starts_with(self._ids, "ENS"))
+            rows = np.flatnonzero(chosen.to_numpy())
+            self._parts[start] = dict(zip(self._ids.filter(chosen).to_pylist(), rows.tolist(), strict=True))
+        return self._parts[start]
+
+
 def ids_by(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
     """Return the ids of each name, in order; an empty text is no name."""
     found: defaultdict[str, list[str]] = defaultdict(list)
@@ -134,9 +167,9 @@ class Reference:
         return {}
 
     @cached_property
-    def places(self) -> dict[str, int]:
+    def places(self) -> Places:
         """The row of each id."""
-        return {gene_id: row for row, gene_id in enumerate(self.table["id"].to_pylist())}
+        return Places(self.table["id"])
 
     @cached_property
     def is_id(self) -> Callable[[str], bool]:
@@ -144,14 +177,10 @@ class Reference:
         places = self.places
         return cache(lambda name: is_ensembl(name) or name in places)
 
-    @cached_property
-    def _species_of_rows(self) -> list[str]:
-        return list(self.table["species"].to_pylist())
-
     def species_of_id(self, gene_id: str) -> str:
         """Return the species of an id, empty if it does not have it."""
         row = self.places.get(gene_id)
-        return "" if row is None else self._species_of_rows[row]
+        return "" if row is None else str(self.table["species"][row])
 
     @cached_property
     def _symbol_places(self) -> dict[str, int]:
@@ -236,9 +265,11 @@ def load_reference(path: str | None) -> Reference:
     file = BUILTIN if path == "builtin" else Path(path).expanduser()
     named_file("genes.reference", file, "give a parquet file, builtin or null")
     try:
-        table = pq.read_table(file)
+        table = pq.ParquetFile(file).read(use_threads=False)  # each thread would keep memory of its own
     except (OSError, pa.ArrowInvalid) as error:
         raise ConfigError(f"genes.reference: {path} is not a parquet table: {error}") from error
     if missing := [name for name in COLUMNS if name not in table.column_names]:
         raise ConfigError(f"genes.reference: {path} lacks the columns {', '.join(missing)}; docs/genes.md lists them")
-    return Reference(table.select(COLUMNS).cast(pa.schema(FIELDS)), hashlib.sha256(file.read_bytes()).hexdigest())
+    table = table.select(COLUMNS).cast(pa.schema(FIELDS))
+    pa.default_memory_pool().release_unused()
+    return Reference(table, hashlib.sha256(file.read_bytes()).hexdigest())

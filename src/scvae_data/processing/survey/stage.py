@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from scvae_data.processing.engine.base import Engine
+from scvae_data.processing.engine.workers import release_memory
 from scvae_data.processing.facts import FailedFile, InputFacts
 from scvae_data.processing.genes.choose import Choice, list_choice
 from scvae_data.processing.genes.stored_universe import arrays_of, universe_of
@@ -120,6 +121,7 @@ def read_headers(
     with collector_paused():
         files, left_out = of_species(files, work, gene_files.reference, settings.genes.species)
         universe = universe_of_files(files, work, gene_files, settings.genes.species or "")
+    release_memory()  # while workers need theirs
     return Surveyed(files, failed, universe, obs_table=obs_table, left_out=left_out)
 
 
