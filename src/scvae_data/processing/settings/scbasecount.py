@@ -44,6 +44,7 @@ log = logging.getLogger(__name__)
 SAMPLES, CELLS = "sample_metadata.parquet", "obs_metadata.parquet"
 KEYS = ("srx_accession", SRX_COLUMN)
 BARCODE_COLUMNS = ("barcode", "cell_barcode", "barcodes")
+UNREADABLE = "{path} cannot be read as Parquet; fetch it, or leave its columns out with input.obs_metadata=false"
 PLACES = ("path", "file_path")
 """Columns that say where a file was, which differs from where it is now."""
 Rows = list[tuple[str, dict[str, ObsValue]]]
@@ -332,9 +333,13 @@ def tell_without_study(files: Sequence[InputFile], studies: Mapping[str, Mapping
 
 def columns_of_cells(path: str) -> tuple[str, str, list[str]]:
     """Return the columns of a table of cells: of accessions, of barcodes, and the others."""
-    import pyarrow.parquet as pq  # here: training on raw files, by the older names, starts without it
+    import pyarrow as pa  # here: training on raw files, by the older names, starts without it
+    import pyarrow.parquet as pq
 
-    names = pq.read_schema(path).names
+    try:
+        names = pq.read_schema(path).names
+    except (pa.ArrowException, OSError) as error:
+        raise ConfigError(UNREADABLE.format(path=path)) from error
     key, barcode = (next((name for name in wanted if name in names), "") for wanted in (KEYS, BARCODE_COLUMNS))
     if not (key and barcode):
         raise ConfigError(
@@ -359,6 +364,4 @@ def footer(path: str) -> bytes:
             file.seek(-8 - length, os.SEEK_END)
             return file.read()
     except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"{path} cannot be read as Parquet; fetch it, or leave its columns out with input.obs_metadata=false"
-        ) from error
+        raise ConfigError(UNREADABLE.format(path=path)) from error
