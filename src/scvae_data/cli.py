@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scvae_data.commands.arguments import Parser
 from scvae_data.errors import ScvaeDataError
+from scvae_data.remote.location import as_written
 from scvae_data.system.closed_output import until_closed
 from scvae_data.wording import counted
 
@@ -96,7 +96,7 @@ def _why(arguments: Sequence[str]) -> None:
     from scvae_data.commands.why import why
 
     try:
-        print(why(options.directory, options.accession, options.barcode))
+        print(why(as_written(options.directory), options.accession, options.barcode))
     except ScvaeDataError as error:
         sys.exit(f"error: {error}")
 
@@ -130,7 +130,7 @@ def _diversity(arguments: Sequence[str]) -> None:
 
 
 def _add_directory(parser: Parser) -> None:
-    parser.add_argument("directory", type=Path, metavar="DIR", help="a directory that process.py has written")
+    parser.add_argument("directory", metavar="DIR", help="a directory that process.py has written")
 
 
 def describe(index: DatasetIndex) -> str:

@@ -18,6 +18,7 @@ from hydra.errors import InstantiationException
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from scvae_data.errors import ConfigError, ScvaeDataError
+from scvae_data.remote.location import local_path, location
 
 __all__ = [
     "ProcessConfig",
@@ -29,6 +30,9 @@ __all__ = [
     "register_schemas",
     "resolved",
 ]
+
+REMOTE_PATHS = frozenset({"processed_dir"})
+"""Entries of ``paths`` that may be in a remote store."""
 
 
 @dataclass
@@ -108,9 +112,16 @@ def check_chunk_size(cfg: DictConfig) -> None:
 
 
 def absolute_paths(cfg: DictConfig) -> None:
-    """Make every entry of ``paths`` absolute, counted from the current directory, in place."""
+    """Make every entry of ``paths`` absolute, counted from the current directory, in place.
+
+    Raises
+    ------
+    ConfigError
+        One is in a remote store that cannot be.
+    """
     for key, value in cfg.paths.items():
-        cfg.paths[key] = str(Path(value).expanduser().absolute())
+        place = location(str(value))
+        cfg.paths[key] = str(place if key in REMOTE_PATHS else local_path(f"paths.{key}", place))
 
 
 def resolved(cfg: DictConfig) -> dict[str, Any]:

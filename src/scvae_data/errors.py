@@ -9,6 +9,7 @@
     │   ├── MissingIndexError      it is absent or unfinished
     │   ├── FormatVersionError     it was written by a newer version
     │   └── DamagedFileError       a file in it is not what the index says
+    ├── RemoteError            a remote store does not serve
     └── SelectionError         what was asked of a dataset cannot be served
 
 ``str(error)`` is one line: the rule, the offending value, the remedy.
@@ -24,6 +25,7 @@ __all__ = [
     "FormatVersionError",
     "InputError",
     "MissingIndexError",
+    "RemoteError",
     "ScvaeDataError",
     "SelectionError",
     "StoreError",
@@ -76,6 +78,12 @@ class FormatVersionError(StoreError):
 
 class DamagedFileError(StoreError):
     """A file is not what the index says; the message names file, fault and remedy."""
+
+
+class RemoteError(ScvaeDataError):
+    """A remote store does not serve: the network, credentials, or an object that changes; the message names it."""
+
+    reason = "unreachable"
 
 
 class SelectionError(ScvaeDataError, ValueError):

@@ -13,6 +13,7 @@ from scvae_data.commands.app import run_app, task_overrides
 from scvae_data.config import instantiate, resolved
 from scvae_data.errors import ScvaeDataError
 from scvae_data.processing.engine.base import Engine
+from scvae_data.remote.location import local_path
 
 if TYPE_CHECKING:
     from scvae_data.processing.settings.run import Settings
@@ -32,7 +33,7 @@ def process(cfg: DictConfig) -> None:
     engine: Engine = instantiate(cfg.engine)
     engine.warm_up()  # while this process imports and instantiates the rest
     settings = settings_of(cfg)
-    directory = Path(cfg.paths.processed_dir)
+    directory = local_path("paths.processed_dir", cfg.paths.processed_dir)
     if cfg.dry_run:
         predict(settings, engine, directory, overwrite=cfg.overwrite, resume=cfg.resume)
         return

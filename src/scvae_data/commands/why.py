@@ -19,8 +19,10 @@ from scvae_data.processing.decide.duplicates import DUPLICATE_RULE
 from scvae_data.processing.decide.stage import LATE_RULE
 from scvae_data.processing.settings.qc import DOUBLET_RULE, SPECIES_METRIC, QcRules
 from scvae_data.processing.write.dropped import DROPPED_FILE
+from scvae_data.remote.location import Location, RemotePath
 from scvae_data.store import SRX_COLUMN, DatasetIndex, open_index, read_json
 from scvae_data.store.files import expecting, open_plain
+from scvae_data.store.remote_files import CachedFiles, disk_cache
 from scvae_data.store.verify import SUMMARY_FILE, file_fault
 
 __all__ = ["why"]
@@ -40,7 +42,7 @@ METRICS = {limit.name: limit.metadata["metric"] for limit in fields(QcRules) if 
 }
 
 
-def why(directory: Path, accession: str, barcode: str) -> str:
+def why(directory: Location, accession: str, barcode: str) -> str:
     """Say what became of a cell; a line for each cell of that name, where files share an accession.
 
     Parameters
@@ -87,16 +89,18 @@ def kept(index: DatasetIndex, accession: str, barcode: str, known: set[str]) -> 
                 yield str(file), int(source_row), f"kept: row {row - first} in {chunk} (cell {row} of the directory)"
 
 
-def dropped(directory: Path, accession: str, barcode: str, known: set[str]) -> Iterator[Found]:
+def dropped(directory: Location, accession: str, barcode: str, known: set[str]) -> Iterator[Found]:
     """Yield each dropped cell of the name; ``known`` gets the barcodes of the accession."""
     path, summary = directory / DROPPED_FILE, read_json(directory / SUMMARY_FILE)
     with expecting(directory / SUMMARY_FILE):
         facts = int(summary["dropped_cells"]["bytes"]), str(summary["dropped_cells"]["sha256"])
-    if fault := file_fault(path, *facts):
+    if isinstance(path, RemotePath):
+        here = CachedFiles(disk_cache(), {path.name: facts}).copy(path)
+    elif fault := file_fault(here := path, *facts):
         raise DamagedFileError(f"{path}: {fault}; run process.py again with resume=true")
     try:
         with expecting(path):
-            yield from dropped_of(path, accession, barcode, known)
+            yield from dropped_of(here, accession, barcode, known)
     except (OSError, pa.ArrowException) as error:
         text = " ".join(str(error).split())
         raise DamagedFileError(f"{path}: not such a table ({text}); run process.py again with resume=true") from error
@@ -141,7 +145,7 @@ def close_names(barcode: str, known: set[str]) -> list[str]:
     return (same or get_close_matches(barcode, ordered, n=3))[:3]
 
 
-def unknown_accession(index: DatasetIndex, directory: Path, accession: str) -> str:
+def unknown_accession(index: DatasetIndex, directory: Location, accession: str) -> str:
     """Say what may have become of an experiment that is not there."""
     summary = read_json(directory / SUMMARY_FILE)
     with expecting(directory / SUMMARY_FILE):

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from scvae_data.errors import DamagedFileError, SelectionError
+from scvae_data.remote.location import Location
 from scvae_data.store.chunk_reader import ChunkReader
 from scvae_data.store.chunk_writer import ChunkEntry
 from scvae_data.store.codec import Codec
@@ -26,7 +26,7 @@ from scvae_data.store.source import LocalFile, OpenSource
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["DatasetIndex"]
+__all__ = ["DatasetIndex", "listed"]
 
 TEXT = ("categorical", "string")
 
@@ -42,7 +42,7 @@ class DatasetIndex:
     Parameters
     ----------
     path
-        The directory.
+        The directory, here or in a remote store.
     n_obs, n_vars, nnz
         Cells, genes and stored counts in all.
     chunk_size
@@ -71,7 +71,7 @@ class DatasetIndex:
         Opens chunk files and obs.parquet; see :class:`~scvae_data.store.source.ByteSource`.
     """
 
-    path: Path
+    path: Location
     n_obs: int
     n_vars: int
     nnz: int
@@ -257,7 +257,13 @@ class DatasetIndex:
             raise SelectionError(_unknown("obs column", unknown, tuple(self.obs_columns), self.path))
 
 
-def _unknown(what: str, names: Sequence[str], known: Sequence[str], path: Path) -> str:
+def listed(index: DatasetIndex) -> dict[str, tuple[int, str]]:
+    """Size and SHA-256 of every file that the index lists, by name: chunks in row order, then the others."""
+    files = {chunk.file: (chunk.bytes, chunk.sha256) for chunk in index.chunks}
+    return files | {name: (facts.bytes, facts.sha256) for name, facts in sorted(index.files.items())}
+
+
+def _unknown(what: str, names: Sequence[str], known: Sequence[str], path: Location) -> str:
     """One line naming what is unknown (a few of many) and what it may have been meant to be."""
     close = list(dict.fromkeys(match for name in names[:3] for match in get_close_matches(name, known, n=3)))
     hint = f"did you mean {', '.join(close[:6])}?" if close else f"it has {len(known)}, e.g. {', '.join(known[:3])}"

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scvae_data.errors import DamagedFileError, StoreError
+from scvae_data.remote.location import Location
 from scvae_data.store.files import FileFacts, read_json, write_json
 
 __all__ = ["GENE_LIST_FILE", "GeneList", "read_gene_list", "write_gene_list"]
@@ -96,7 +97,7 @@ def write_gene_list(directory: Path, genes: GeneList) -> FileFacts:
     )
 
 
-def read_gene_list(directory: Path, *, n_vars: int | None = None, sha256: str | None = None) -> GeneList:
+def read_gene_list(directory: Location, *, n_vars: int | None = None, sha256: str | None = None) -> GeneList:
     """Read ``gene_list.json``.
 
     Raises

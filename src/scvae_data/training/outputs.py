@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scvae_data.errors import ConfigError, StoreError
 from scvae_data.progress import progress
 from scvae_data.store import OBS_FILE, SRX_COLUMN
+from scvae_data.store.remote_files import local_copy
 from scvae_data.training.ranks import ALONE, Ranks
 
 __all__ = ["Outputs", "latent_batches"]
@@ -86,7 +87,7 @@ class Outputs:
             return made
         made["latents"] = run_dir / "latents.h5ad"
         uns = {"content_hash": str(data.index.content_hash), "run_dir": run_dir.name, **facts}
-        obs = partial(obs_tables, Path(data.index.path) / OBS_FILE)
+        obs = partial(obs_tables, local_copy(data.index.path / OBS_FILE, data.index.open_source))
         latents = joined_shares(run_dir, latent_batches(model, data, device), ranks)
         n_obs = write_latents(made["latents"], latents, obs, uns)
         if n_obs != data.n_obs:

@@ -61,7 +61,7 @@ def rebuild(
     StoreError
         They do not: this version, or a library, makes other ones.
     """
-    directory, decided = index.path, plan.decided
+    directory, decided = context.directory, plan.decided
     same = (decided.genes.hash, describe(decided.decision), len(decided.ranges), decided.decision.processing_id)
     if same != (index.gene_list_hash, index.normalization, len(index.chunks), index.processing_id):
         raise StoreError(f"{directory}: the inputs give other genes or cells now; overwrite=true makes it anew")
@@ -100,7 +100,7 @@ def write_statistics(context: Context, index: DatasetIndex, plan: WritePlan, sec
     accessions = dict(zip(names, n_cells, strict=False))
     n_bytes = sum(facts[0] for facts in listed(index).values())
     summary = summarise(context, plan, entries, n_bytes, seconds, tables)
-    write_json(index.path / SUMMARY_FILE, storage_statistics(summary, plan, entries, tables, accessions))
+    write_json(context.directory / SUMMARY_FILE, storage_statistics(summary, plan, entries, tables, accessions))
 
 
 def with_stored_bytes(index: DatasetIndex, number: int) -> ChunkEntry:

@@ -179,7 +179,7 @@ def gene_maps(index: DatasetIndex, sources: Sequence[Source]) -> dict[str, NDArr
         key = table_of[source.source_file] = hash_table(table)
         tables.setdefault(key, table)
     report = index.path / REPORT_FILE
-    if report.exists():
+    if isinstance(report, Path) and report.exists():
         with expecting(report):
             columns = read_maps(report, {str(name): column for column, name in enumerate(index.genes.names)})
         unknown = [name for name, key in table_of.items() if key not in columns]

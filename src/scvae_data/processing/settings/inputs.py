@@ -23,6 +23,7 @@ from scvae_data.processing.settings.named_file import named_file, why_absent
 from scvae_data.processing.settings.text_table import read_text_table
 from scvae_data.readers.folders import InputsBelow, find_inputs, in_words, is_store, left_out, patterns
 from scvae_data.readers.opening import Opening, TableRows
+from scvae_data.remote.location import local_path
 from scvae_data.store import SRX_COLUMN
 from scvae_data.store.files import sha256_file
 from scvae_data.system.hdf5_guard import DEFAULT_LIMITS, Limits
@@ -174,7 +175,7 @@ class Inputs:
     @property
     def obs_table_path(self) -> Path:
         """The table of cells, which must exist."""
-        path = Path(str(self.obs_table)).expanduser().absolute()
+        path = local_path("input.obs_table", str(self.obs_table)).expanduser().absolute()
         return named_file("input.obs_table", path, "give a CSV, TSV or Parquet file with a row per cell")
 
     simulated = False
@@ -207,7 +208,7 @@ class FileInput(Inputs):
         found: dict[Path, InputFile] = {}
         folders: dict[Path, InputsBelow] = {}
         for pattern in patterns:
-            literal = Path(pattern).expanduser().absolute()
+            literal = local_path("input.paths", pattern).expanduser().absolute()
             inside = below(literal)
             if inside.h5ad:
                 folders[literal] = inside
@@ -239,7 +240,7 @@ class ManifestInput(Inputs):
         """Read the manifest."""
         if not self.manifest:
             raise ConfigError("input.manifest is not set; give a CSV or Parquet file with a column 'path'")
-        path = Path(self.manifest).absolute()
+        path = local_path("input.manifest", self.manifest).absolute()
         files = [self._file(path, number, row) for number, row in enumerate(read_manifest(path), start=1)]
         if not files:
             raise ConfigError(f"{path}: the manifest lists no file")
@@ -252,7 +253,7 @@ class ManifestInput(Inputs):
         """Return the file that a row names."""
         if not isinstance(row["path"], str) or not row["path"]:
             raise ConfigError(f"{path}: row {number} has no path; every row names one file")
-        target = path.parent / row["path"]
+        target = path.parent / local_path(f"{path}: row {number}: path", row["path"])
         if why := why_absent(target):
             raise ConfigError(
                 f"{path}: row {number} names {target}, which {why}; correct it (relative paths start at the manifest's "
