@@ -13,7 +13,7 @@ from scvae_data.commands.app import run_app, task_overrides
 from scvae_data.config import instantiate, resolved
 from scvae_data.errors import ScvaeDataError
 from scvae_data.processing.engine.base import Engine
-from scvae_data.remote.location import local_path
+from scvae_data.remote.location import Location, location
 
 if TYPE_CHECKING:
     from scvae_data.processing.settings.run import Settings
@@ -33,9 +33,10 @@ def process(cfg: DictConfig) -> None:
     engine: Engine = instantiate(cfg.engine)
     engine.warm_up()  # while this process imports and instantiates the rest
     settings = settings_of(cfg)
-    directory = local_path("paths.processed_dir", cfg.paths.processed_dir)
+    directory, how = location(cfg.paths.processed_dir), {"overwrite": cfg.overwrite, "resume": cfg.resume}
+    scratch = Path(cfg.paths.scratch_dir)
     if cfg.dry_run:
-        predict(settings, engine, directory, overwrite=cfg.overwrite, resume=cfg.resume)
+        predict(settings, engine, directory, scratch=scratch, **how)
         return
 
     from scvae_data.processing import pipeline
@@ -44,7 +45,7 @@ def process(cfg: DictConfig) -> None:
 
     record = Record(config, list(HydraConfig.get().overrides.task))
     with wandb_run(config) as log_summary:
-        summary = pipeline.run(settings, engine, directory, overwrite=cfg.overwrite, resume=cfg.resume, record=record)
+        summary = pipeline.run(settings, engine, directory, record=record, scratch=scratch, **how)
         log_summary(summary)
     print(summary)
 
@@ -64,14 +65,14 @@ def settings_of(cfg: DictConfig) -> Settings:
     )
 
 
-def predict(settings: Settings, engine: Engine, directory: Path, *, overwrite: bool, resume: bool) -> None:
+def predict(settings: Settings, engine: Engine, directory: Location, **how: Any) -> None:
     """Print what a run would find and need; end as the run itself would."""
     from scvae_data.processing.run.losses import warn_of_fractions
     from scvae_data.processing.survey.dry_run import dry_run
 
     warn_of_fractions(settings.qc)
     try:
-        prediction = dry_run(settings, engine, directory, overwrite=overwrite, resume=resume)
+        prediction = dry_run(settings, engine, directory, **how)
     finally:
         engine.close()
     print(prediction, flush=True)

@@ -19,7 +19,18 @@ from scvae_data.processing.finished.check import check_finished, summary_of
 from scvae_data.processing.finished.rebuild import find_damage, rebuild
 from scvae_data.processing.genes.wanted import read_gene_files
 from scvae_data.processing.run.context import Context, Record
-from scvae_data.processing.run.directory import clear, disk_faults, held_directory, is_complete, prepare
+from scvae_data.processing.run.directory import (
+    SCRATCH,
+    clear,
+    disk_faults,
+    forget_some_runs,
+    held_directory,
+    is_complete,
+    made_in,
+    prepare,
+    remove,
+    send,
+)
 from scvae_data.processing.run.losses import warn_of_fractions
 from scvae_data.processing.run.summary import Summary
 from scvae_data.processing.scan.stage import scan
@@ -29,6 +40,7 @@ from scvae_data.processing.survey.stage import survey
 from scvae_data.processing.write.chunks import write_chunks
 from scvae_data.processing.write.publish import publish
 from scvae_data.processing.write.tables import write_tables
+from scvae_data.remote.location import Location, RemotePath
 from scvae_data.store import INDEX_FILE
 from scvae_data.system.jit import compile_ahead
 
@@ -38,11 +50,12 @@ __all__ = ["run"]
 def run(
     settings: Settings,
     engine: Engine,
-    directory: Path,
+    directory: Location,
     *,
     overwrite: bool = False,
     resume: bool = False,
     record: Record | None = None,
+    scratch: Path = SCRATCH,
 ) -> Summary:
     """Process raw files into a dataset directory.
 
@@ -53,11 +66,13 @@ def run(
     engine
         Who does it; closed at the end.
     directory
-        The directory.
+        The directory, here or in a remote store.
     overwrite, resume
         Replace a dataset, or continue an unfinished run.
     record
         How the run was asked for, kept beside the chunks.
+    scratch
+        Where a directory of a remote store is made.
 
     Raises
     ------
@@ -66,9 +81,11 @@ def run(
     """
     warn_of_fractions(settings.qc)
     gene_files = read_gene_files(settings.genes)  # one of them may lie in the directory that is overwritten
-    with held_directory(directory), disk_faults(directory):
-        work = prepare(directory, overwrite=overwrite, resume=resume)
-        context = Context(settings, engine, directory, work, gene_files, record or Record())
+    made = made_in(directory, scratch)
+    store = directory if isinstance(directory, RemotePath) else None
+    with held_directory(made), disk_faults(made):
+        work = prepare(made, directory, overwrite=overwrite, resume=resume)
+        context = Context(settings, engine, made, work, gene_files, record or Record(), store)
         try:
             return finish(context) if is_complete(directory) and not overwrite else make(context)
         finally:
@@ -80,14 +97,16 @@ def make(context: Context) -> Summary:
     compile_ahead("process")
     seconds: dict[str, float] = {}
     plan = make_plan(context, seconds)
-    if is_complete(context.directory):
-        clear(context.directory)
+    if is_complete(context.target):
+        clear(context.target)
+    if context.store is not None:
+        forget_some_runs(context.store)
     with timed(seconds, "write"):
         entries = write_chunks(context, plan)
     tables = write_tables(context, plan)
     context.engine.close()
     summary = publish(context, plan, entries, tables, seconds)
-    context.work.remove()
+    settle(context)
     return summary
 
 
@@ -105,21 +124,28 @@ def make_plan(context: Context, seconds: dict[str, float]) -> WritePlan:
 
 def finish(context: Context) -> Summary:
     """Check that a finished directory is what this run would make; build again only files that are damaged."""
-    directory, settings = context.directory, context.settings
+    directory, settings = context.target, context.settings
     with tempfile.TemporaryDirectory(prefix="scvae-data-") as scratch:
         files, _ = survey_inputs(settings.input, context.engine, Path(scratch), settings.genes.reference)
         if settings.genes.species is not None:
             files, _ = of_species(files, Path(scratch), context.gene_files.reference, settings.genes.species)
     index = check_finished(directory, files, context.processing_id(files), context.record.config)
     if index is None:
-        (directory / INDEX_FILE).unlink()
+        remove(directory / INDEX_FILE)
         return make(context)
     damaged = find_damage(index, partial(context.collect, "verify", unit="file"))
     if damaged:
         seconds: dict[str, float] = {}
         rebuild(context, index, make_plan(context, seconds), damaged, seconds)
-    context.work.remove()
+    settle(context)
     return summary_of(directory, sorted(damaged))
+
+
+def settle(context: Context) -> None:
+    """Send a directory where it belongs, and leave nothing else of the run."""
+    if context.store is not None:
+        send(context.directory, context.store)
+    context.work.remove()
 
 
 @contextmanager

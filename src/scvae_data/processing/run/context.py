@@ -16,6 +16,7 @@ from scvae_data.processing.genes.wanted import GeneFiles
 from scvae_data.processing.settings.run import Settings
 from scvae_data.processing.work import WorkFolder
 from scvae_data.progress import progress
+from scvae_data.remote.location import Location, RemotePath
 
 __all__ = ["Context", "Record"]
 
@@ -45,9 +46,11 @@ class Context:
     Parameters
     ----------
     directory, work
-        The dataset directory, and the folder of the run's intermediate files.
+        Where the dataset directory is made, and the folder of the run's intermediate files.
     gene_files
         What the files say that ``settings.genes`` names.
+    store
+        Where in a store the directory goes, file by file; None where it stays.
     """
 
     settings: Settings
@@ -56,6 +59,12 @@ class Context:
     work: WorkFolder
     gene_files: GeneFiles
     record: Record
+    store: RemotePath | None = None
+
+    @property
+    def target(self) -> Location:
+        """Where the dataset directory is in the end."""
+        return self.store or self.directory
 
     def collect(self, desc: str, tasks: Sequence[Task], unit: str) -> list[Any]:
         """Run tasks that must all succeed; return their results in order.

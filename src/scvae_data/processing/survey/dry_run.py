@@ -17,7 +17,7 @@ from scvae_data.processing.facts import FailedFile, InputFacts
 from scvae_data.processing.genes.overlap import Overlap, kind_of_names, least_shared, overlaps
 from scvae_data.processing.genes.tables import load_table
 from scvae_data.processing.genes.wanted import read_gene_files, resolve
-from scvae_data.processing.run.directory import check_target
+from scvae_data.processing.run.directory import SCRATCH, WORK_FOLDER, check_target, made_in
 from scvae_data.processing.run.losses import check_failures, failure_table
 from scvae_data.processing.run.rules import unapplied_rules
 from scvae_data.processing.run.summary import human_bytes
@@ -26,6 +26,8 @@ from scvae_data.processing.settings.run import Settings
 from scvae_data.processing.survey.corpus import check_together
 from scvae_data.processing.survey.notes import MOST_NOTES, frequent_notes
 from scvae_data.processing.survey.stage import Surveyed, check_rules, read_headers, table_columns
+from scvae_data.processing.work import WorkFolder
+from scvae_data.remote.location import Location
 from scvae_data.store import Chunking
 from scvae_data.wording import counted
 
@@ -158,7 +160,13 @@ def laid_out(rows: Mapping[str, str]) -> list[str]:
 
 
 def dry_run(
-    settings: Settings, engine: Engine, directory: Path, *, overwrite: bool = False, resume: bool = False
+    settings: Settings,
+    engine: Engine,
+    directory: Location,
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
+    scratch: Path = SCRATCH,
 ) -> DryRun:
     """Read all headers and predict; the arguments are those of :func:`~scvae_data.processing.pipeline.run`.
 
@@ -168,17 +176,18 @@ def dry_run(
         The settings name no file.
     """
     gene_files = read_gene_files(settings.genes)
-    with tempfile.TemporaryDirectory(prefix="scvae-data-") as scratch:
-        tables = Path(scratch) / "tables"
+    made = made_in(directory, scratch)
+    with tempfile.TemporaryDirectory(prefix="scvae-data-") as folder:
+        tables = Path(folder) / "tables"
         tables.mkdir()
         if isinstance(settings.input, SimulatedInput):
-            settings = replace(settings, input=replace(settings.input, directory=f"{scratch}/simulated"))
+            settings = replace(settings, input=replace(settings.input, directory=f"{folder}/simulated"))
         surveyed = read_headers(settings, engine, tables, gene_files)
         kinds = {table: kind_of_names(load_table(tables, table)) for table in surveyed.universe.maps}
 
         def checks() -> None:
             """All that a run checks before it reads counts, in its order."""
-            check_target(directory, overwrite=overwrite, resume=resume)
+            check_target(directory, WorkFolder(made / WORK_FOLDER), overwrite=overwrite, resume=resume)
             check_failures(surveyed.failed, surveyed.n_files, settings.max_failed_fraction)
             check_together(surveyed.files, settings, table_columns(surveyed))
             check_rules(surveyed, settings, tables)
@@ -189,7 +198,7 @@ def dry_run(
 
         stops = refusal(checks)
         notes = [*unapplied_texts(surveyed, settings, tables), *frequent_notes(surveyed.files)]
-    return predict(surveyed, kinds, (stops, notes), settings.chunking, engine.n_workers, directory)
+    return predict(surveyed, kinds, (stops, notes), settings.chunking, engine.n_workers, made)
 
 
 def unapplied_texts(surveyed: Surveyed, settings: Settings, tables: Path) -> list[str]:

@@ -58,7 +58,7 @@ def publish(
     """
     directory, settings = context.directory, context.settings
     decision, genes = plan.decided.decision, plan.decided.genes
-    remove_strays(directory, {entry.file for entry in entries})
+    remove_strays(context.target, {entry.file for entry in entries})
     obs_facts, columns, accessions = write_obs(directory / OBS_FILE, context.work, decision, entries)
     gene_facts = write_gene_list(directory, genes)
     n_bytes = sum(entry.bytes for entry in entries) + obs_facts.bytes + gene_facts.bytes
