@@ -46,6 +46,7 @@ class ProcessConfig:
     max_failed_fraction: float = MISSING
     subset_to_control_cells: bool = MISSING
     keep_duplicates: str = MISSING
+    check_disk: bool = MISSING
     dry_run: bool = MISSING
     paths: dict[str, Any] = field(default_factory=dict)
     input: dict[str, Any] = field(default_factory=dict)

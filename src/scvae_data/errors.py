@@ -17,7 +17,9 @@
 
 from __future__ import annotations
 
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 __all__ = [
     "ConfigError",
@@ -46,20 +48,20 @@ class InputError(ScvaeDataError):
     Parameters
     ----------
     path
-        The file or folder.
+        The file or folder, or its address in a store.
     reason
         A short code for reports, e.g. ``"truncated"`` or ``"fractional"``.
     message
         What is wrong and what to do, without the path.
     """
 
-    def __init__(self, path: Path | str, reason: str, message: str) -> None:
+    def __init__(self, path: Any, reason: str, message: str) -> None:
         super().__init__(f"{path}: {message}")
-        self.path = Path(path)
+        self.path = Path(path) if isinstance(path, str | PathLike) else path
         self.reason = reason
         self.message = message
 
-    def __reduce__(self) -> tuple[type[InputError], tuple[Path, str, str]]:
+    def __reduce__(self) -> tuple[type[InputError], tuple[Any, str, str]]:
         """Rebuild from the three parts, so that the error crosses process borders."""
         return type(self), (self.path, self.reason, self.message)
 

@@ -45,7 +45,9 @@ def process(cfg: DictConfig) -> None:
 
     record = Record(config, list(HydraConfig.get().overrides.task))
     with wandb_run(config) as log_summary:
-        summary = pipeline.run(settings, engine, directory, record=record, scratch=scratch, **how)
+        summary = pipeline.run(
+            settings, engine, directory, record=record, scratch=scratch, check_disk=cfg.check_disk, **how
+        )
         log_summary(summary)
     print(summary)
 

@@ -21,6 +21,7 @@ from scvae_data.processing.genes.wanted import read_gene_files
 from scvae_data.processing.run.context import Context, Record
 from scvae_data.processing.run.directory import (
     SCRATCH,
+    check_writable,
     clear,
     disk_faults,
     forget_some_runs,
@@ -36,6 +37,7 @@ from scvae_data.processing.run.summary import Summary
 from scvae_data.processing.scan.stage import scan
 from scvae_data.processing.settings.run import Settings
 from scvae_data.processing.survey.corpus import of_species, survey_inputs
+from scvae_data.processing.survey.room import check_room
 from scvae_data.processing.survey.stage import survey
 from scvae_data.processing.write.chunks import write_chunks
 from scvae_data.processing.write.publish import publish
@@ -56,6 +58,7 @@ def run(
     resume: bool = False,
     record: Record | None = None,
     scratch: Path = SCRATCH,
+    check_disk: bool = True,
 ) -> Summary:
     """Process raw files into a dataset directory.
 
@@ -73,6 +76,8 @@ def run(
         How the run was asked for, kept beside the chunks.
     scratch
         Where a directory of a remote store is made.
+    check_disk
+        Refuse a run that will not fit the disk.
 
     Raises
     ------
@@ -85,7 +90,9 @@ def run(
     store = directory if isinstance(directory, RemotePath) else None
     with held_directory(made), disk_faults(made):
         work = prepare(made, directory, overwrite=overwrite, resume=resume)
-        context = Context(settings, engine, made, work, gene_files, record or Record(), store)
+        if store is not None:
+            check_writable(store)
+        context = Context(settings, engine, made, work, gene_files, record or Record(), store, check_disk)
         try:
             return finish(context) if is_complete(directory) and not overwrite else make(context)
         finally:
@@ -114,6 +121,8 @@ def make_plan(context: Context, seconds: dict[str, float]) -> WritePlan:
     """Run the stages before the first chunk is written; ``seconds`` gets their wall times."""
     with timed(seconds, "scan"):
         surveyed = survey(context)
+        if context.check_disk:
+            check_room(context, surveyed)
         scanned = scan(context, surveyed)
     with timed(seconds, "compare"):
         compared = compare_cells(context, scanned)
@@ -126,9 +135,11 @@ def finish(context: Context) -> Summary:
     """Check that a finished directory is what this run would make; build again only files that are damaged."""
     directory, settings = context.target, context.settings
     with tempfile.TemporaryDirectory(prefix="scvae-data-") as scratch:
-        files, _ = survey_inputs(settings.input, context.engine, Path(scratch), settings.genes.reference)
+        tables = Path(scratch) / "tables"
+        tables.mkdir()
+        files, _ = survey_inputs(settings.input, context.engine, tables, settings.genes.reference)
         if settings.genes.species is not None:
-            files, _ = of_species(files, Path(scratch), context.gene_files.reference, settings.genes.species)
+            files, _ = of_species(files, tables, context.gene_files.reference, settings.genes.species)
     index = check_finished(directory, files, context.processing_id(files), context.record.config)
     if index is None:
         remove(directory / INDEX_FILE)

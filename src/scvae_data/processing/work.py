@@ -68,11 +68,12 @@ class WorkFolder:
 
     def make(self) -> None:
         """Make the folders, and remove what an interrupted write left in them."""
-        folders = [self.tables, self.path / "maps", self.path / "scan", self.path / "chunks"]
+        folders = [self.tables, self.path / "maps", self.scans, self.path / "chunks"]
         for folder in folders:
             folder.mkdir(parents=True, exist_ok=True)
         for folder in (self.path, *folders):
             sweep_temporaries(folder)
+        shutil.rmtree(self.fetched, ignore_errors=True)
 
     def remove(self) -> None:
         """Delete everything."""
@@ -81,13 +82,22 @@ class WorkFolder:
     @property
     def started(self) -> bool:
         """Whether an earlier run got as far as scanning a file: before that there is nothing to continue."""
-        scans = self.path / "scan"
-        return scans.is_dir() and any(scans.iterdir())
+        return self.scans.is_dir() and any(self.scans.iterdir())
+
+    @property
+    def scans(self) -> Path:
+        """Folder of what scans leave, a folder for each file."""
+        return self.path / "scan"
 
     @property
     def tables(self) -> Path:
         """Folder of the distinct gene tables, by their hash."""
         return self.path / "tables"
+
+    @property
+    def fetched(self) -> Path:
+        """Copies of inputs of a remote store, while they are read."""
+        return self.path / "fetched"
 
     def obs_rows(self, number: int) -> Path:
         """What the table of cells says of input ``number``."""
@@ -107,7 +117,7 @@ class WorkFolder:
 
     def scan(self, number: int) -> FileFolder:
         """What the scan of input ``number`` leaves."""
-        return FileFolder(self.path / "scan" / f"{number:06d}")
+        return FileFolder(self.scans / f"{number:06d}")
 
     def copies(self, part: int) -> Path:
         """The cells to drop among those whose hash falls into one part."""

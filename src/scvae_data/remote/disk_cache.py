@@ -31,6 +31,8 @@ __all__ = ["DiskCache", "Refused"]
 ENTRY = re.compile(r"(?P<key>[0-9a-f]{64})\.(?P<size>[0-9]+)(?P<part>\.part)?")
 LOCK, PART = ".lock", ".part"
 WAIT_SECONDS = 0.05
+HELD = 0.0
+"""Time of what is in use, and stays whatever happens."""
 NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES))
 
 
@@ -107,6 +109,30 @@ class DiskCache:
             os.utime(path, ns=(now, when))
         return when
 
+    @contextmanager
+    def held(self, fetch: Callable[[], Path], *, keep: float | None = None) -> Iterator[Path]:
+        """An entry that makes no room for others meanwhile.
+
+        Parameters
+        ----------
+        fetch
+            Fetches it; once more, where another process needed its room before it was held.
+        keep
+            Seconds until it is needed again; None to remove it.
+        """
+        while True:
+            path = fetch()
+            with _locked(self.folder / LOCK), suppress(FileNotFoundError):
+                os.utime(path, (HELD, HELD))
+                break
+        try:
+            yield path
+        finally:
+            if keep is None:
+                self.drop(path)
+            else:
+                self.expect(path, keep)
+
     def drop(self, path: Path) -> None:
         """Remove an entry."""
         _remove(path)
@@ -140,7 +166,8 @@ class DiskCache:
     def _make_room(self, entries: list[tuple[Path, int]], missing: int, due: float | None) -> bool:
         """Remove what is expected farthest from now, and what killed processes left; whether that is enough."""
         now = time.time()
-        far = [(abs(path.stat().st_mtime - now), path, size) for path, size in entries if path.suffix != PART]
+        times = [(path.stat().st_mtime, path, size) for path, size in entries if path.suffix != PART]
+        far = [(abs(when - now), path, size) for when, path, size in times if when != HELD]
         far += [(float("inf"), path, size) for path, size in entries if path.suffix == PART and _is_left(path)]
         chosen, found = list[Path](), 0
         for distance, path, size in sorted(far, key=lambda one: one[0], reverse=True):

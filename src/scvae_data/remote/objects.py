@@ -13,6 +13,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -171,7 +172,10 @@ def upload(source: Path, path: RemotePath) -> ObjectFacts:
             raise OSError("what arrived is not what was sent")
         return facts
 
-    return _asked(path, ask)
+    try:
+        return _asked(path, ask)
+    except FileNotFoundError as error:
+        raise RemoteError(f"{path}: {error}; make the bucket, or correct the address") from None
 
 
 def delete(path: RemotePath) -> None:
@@ -218,8 +222,10 @@ def _as_facts(path: RemotePath, info: dict[str, Any]) -> ObjectFacts:
     if info.get("type") == "directory":
         raise FileNotFoundError(f"{path} is a folder")
     keys = ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "mtime", "created")
-    version = next((str(info[key]) for key in keys if info.get(key)), "")
-    return ObjectFacts(int(info["size"]), version.strip('"'))
+    version = next((info[key] for key in keys if info.get(key)), "")
+    # Listings may give as a number of seconds what is a time where one object is asked for.
+    version = version.timestamp() if isinstance(version, datetime) else version
+    return ObjectFacts(int(info["size"]), str(version).strip('"'))
 
 
 def _address(beside: RemotePath, name: str) -> RemotePath:

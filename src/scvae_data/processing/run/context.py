@@ -51,6 +51,8 @@ class Context:
         What the files say that ``settings.genes`` names.
     store
         Where in a store the directory goes, file by file; None where it stays.
+    check_disk
+        Refuse a run that will not fit the disk.
     """
 
     settings: Settings
@@ -60,6 +62,7 @@ class Context:
     gene_files: GeneFiles
     record: Record
     store: RemotePath | None = None
+    check_disk: bool = True
 
     @property
     def target(self) -> Location:

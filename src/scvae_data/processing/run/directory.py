@@ -9,6 +9,7 @@ import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from scvae_data.errors import ConfigError, ScvaeDataError
 from scvae_data.processing.work import WorkFolder
@@ -22,6 +23,7 @@ __all__ = [
     "SCRATCH",
     "WORK_FOLDER",
     "check_target",
+    "check_writable",
     "clear",
     "disk_faults",
     "forget_some_runs",
@@ -126,6 +128,19 @@ def remove(path: Location) -> None:
         delete(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def check_writable(store: RemotePath) -> None:
+    """Refuse a place in a store that nothing can be written to, before there is anything to write.
+
+    Raises
+    ------
+    RemoteError
+        With what the store says.
+    """
+    with NamedTemporaryFile() as probe:
+        upload(Path(probe.name), store / ".writable")
+    delete(store / ".writable")
 
 
 def forget_some_runs(store: RemotePath) -> None:

@@ -17,6 +17,7 @@ from scvae_data.processing.sort.key import OrderKey
 from scvae_data.processing.work import WorkFolder
 from scvae_data.readers.features import FeatureFilter
 from scvae_data.readers.opening import DEFAULT_OPENING, Opening
+from scvae_data.remote.disk_cache import DiskCache
 
 __all__ = ["MappedGenes", "ScanJob", "table_genes"]
 
@@ -41,6 +42,8 @@ class ScanJob:
         Hash of the table of cells, whose rows of each file lie in the work folder; empty without one.
     opening
         How files are opened.
+    scratch
+        Where copies of remote files lie; None where there are no such.
     run_entries
         A run is flushed at this many entries: what a scan holds in memory.
     block_entries
@@ -57,6 +60,7 @@ class ScanJob:
     numeric_columns: tuple[str, ...] = ()
     obs_table: str = ""
     opening: Opening = DEFAULT_OPENING
+    scratch: DiskCache | None = None
     run_entries: int = 6_000_000
     block_entries: int = 1_500_000
 

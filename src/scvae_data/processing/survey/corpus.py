@@ -19,9 +19,11 @@ from scvae_data.processing.genes.species import is_of, judge, species_of_rows
 from scvae_data.processing.genes.tables import load_table
 from scvae_data.processing.settings.inputs import Inputs, source_names
 from scvae_data.processing.settings.run import Settings
-from scvae_data.processing.survey.file import survey_file
+from scvae_data.processing.survey.file import SurveyJob, survey_file
 from scvae_data.progress import progress
 from scvae_data.readers.recognise import open_reader
+from scvae_data.remote.fetched import scratch_folder
+from scvae_data.remote.location import is_remote
 from scvae_data.wording import counted
 
 __all__ = ["check_together", "of_species", "survey_inputs"]
@@ -32,7 +34,7 @@ MAX_OBS_COLUMNS = 50
 def survey_inputs(
     inputs: Inputs, engine: Engine, tables: Path, reference: str | None = "builtin"
 ) -> tuple[list[InputFacts], list[FailedFile]]:
-    """Read all headers; gene tables go to ``tables``, a folder that exists.
+    """Read all headers; gene tables go to ``tables``, a folder that exists, and copies of remote inputs beside it.
 
     Parameters
     ----------
@@ -51,8 +53,9 @@ def survey_inputs(
     given = inputs.files()
     names = source_names([file.path for file in given])
     order = sorted(range(len(given)), key=lambda number: names[number])
-    settings = (tables, inputs.full_hash, inputs.opening, inputs.counts, reference)
-    tasks = [Task(survey_file, (given[number], names[number], *settings)) for number in order]
+    scratch = scratch_folder(tables.parent / "fetched", inputs.scratch_gb)
+    job = SurveyJob(tables, scratch, inputs.full_hash, inputs.opening, inputs.counts, reference)
+    tasks = [Task(survey_file, (job, given[number], names[number])) for number in order]
     found: dict[int, InputFacts] = {}
     failed = []
     for position, outcome in progress(engine.run(tasks), total=len(tasks), desc="survey"):
@@ -156,7 +159,7 @@ def check_species(files: Sequence[InputFacts], settings: Settings) -> None:
 
 def shares_of_first(files: Sequence[InputFacts], settings: Settings) -> str:
     """Say what share of the first counts of the first file of several species each has; empty if there is none."""
-    file = next((file for file in files if len(file.slot.species) > 1), None)
+    file = next((file for file in files if len(file.slot.species) > 1 and not is_remote(file.path)), None)
     if file is None:
         return ""
     species = file.slot.species

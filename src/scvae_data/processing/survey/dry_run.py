@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -13,7 +12,7 @@ import numpy as np
 
 from scvae_data.errors import ScvaeDataError
 from scvae_data.processing.engine.base import Engine
-from scvae_data.processing.facts import FailedFile, InputFacts
+from scvae_data.processing.facts import FailedFile
 from scvae_data.processing.genes.overlap import Overlap, kind_of_names, least_shared, overlaps
 from scvae_data.processing.genes.tables import load_table
 from scvae_data.processing.genes.wanted import read_gene_files, resolve
@@ -25,10 +24,10 @@ from scvae_data.processing.settings.inputs import SimulatedInput
 from scvae_data.processing.settings.run import Settings
 from scvae_data.processing.survey.corpus import check_together
 from scvae_data.processing.survey.notes import MOST_NOTES, frequent_notes
+from scvae_data.processing.survey.room import BYTES_PER_COUNT, OBS_BYTES, free_bytes, room_of, stored_counts
 from scvae_data.processing.survey.stage import Surveyed, check_rules, read_headers, table_columns
 from scvae_data.processing.work import WorkFolder
-from scvae_data.remote.location import Location
-from scvae_data.store import Chunking
+from scvae_data.remote.location import Location, RemotePath
 from scvae_data.wording import counted
 
 __all__ = ["DryRun", "dry_run"]
@@ -38,12 +37,8 @@ SCAN_RATE = {"csr": 7e6, "csc": 2e6, "coo": 1e6, "dense": 7e6}
 """Stored counts a second by layout; for dense all elements."""
 DECIDE_RATE = 80e6
 WRITE_RATE = {"gzip": 7e6, "lz4": 17e6, "none": 20e6}
-BYTES_PER_COUNT = {"gzip": 1.5, "lz4": 1.9, "none": 8.0}
-OBS_BYTES = 60
-SPOOL_BYTES = 2.0
 WORKER_BYTES = 500e6
 WRITE_BYTES = 20
-DENSE_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -72,7 +67,9 @@ class DryRun:
         Predicted for ``n_workers`` processes.
     bytes, spool_bytes, free_bytes
         Predicted size of the chunks if every cell is kept, of the temporary
-        files beside them, and room where they would lie.
+        files beside them, and room where they would be made.
+    goes_away
+        Whether the chunks go to a store, so that this machine has room for the temporary files alone.
     """
 
     n_files: int
@@ -96,6 +93,7 @@ class DryRun:
     free_bytes: int
     seconds: float
     memory_bytes: float
+    goes_away: bool = False
 
     def __str__(self) -> str:
         """Lay the facts and the predictions out in two blocks, and below them what was assumed."""
@@ -133,10 +131,12 @@ class DryRun:
         return rows
 
     def _predicted(self) -> dict[str, str]:
-        short = ": NOT ENOUGH" if self.bytes + self.spool_bytes > self.free_bytes else ""
+        here = self.spool_bytes + (0 if self.goes_away else self.bytes)
+        short = ": NOT ENOUGH" if here > self.free_bytes else ""
+        place = " in the store" if self.goes_away else ""
         return {
             "chunks": f"{self.n_chunks:,} of up to {counted(self.chunk_size, 'cell')}",
-            "disk": f"{human_bytes(self.bytes)}, and {human_bytes(self.spool_bytes)} while it runs; "
+            "disk": f"{human_bytes(self.bytes)}{place}, and {human_bytes(self.spool_bytes)} while it runs; "
             f"{human_bytes(self.free_bytes)} free{short}",
             "time": f"{duration(self.seconds)} with {counted(self.n_workers, 'worker')}",
             "memory": human_bytes(self.memory_bytes),
@@ -198,7 +198,8 @@ def dry_run(
 
         stops = refusal(checks)
         notes = [*unapplied_texts(surveyed, settings, tables), *frequent_notes(surveyed.files)]
-    return predict(surveyed, kinds, (stops, notes), settings.chunking, engine.n_workers, made)
+    found = predict(surveyed, kinds, (stops, notes), settings, engine.n_workers, made)
+    return replace(found, goes_away=isinstance(directory, RemotePath))
 
 
 def unapplied_texts(surveyed: Surveyed, settings: Settings, tables: Path) -> list[str]:
@@ -220,12 +221,13 @@ def predict(
     surveyed: Surveyed,
     kinds: Mapping[str, str],
     told: tuple[str, list[str]],
-    chunking: Chunking,
+    settings: Settings,
     n_workers: int,
-    directory: Path,
+    made: Path,
 ) -> DryRun:
     """Add the headers up; ``told`` is what would stop the run, and the notes on files."""
-    files, maps = surveyed.files, surveyed.universe.maps
+    files, maps, chunking = surveyed.files, surveyed.universe.maps, settings.chunking
+    room = room_of(surveyed, chunking.compression, settings.input.scratch_gb)
     codec = chunking.compression if chunking.compression in WRITE_RATE else "gzip"  # of the user's own: not measured
     n_obs = sum(file.n_obs for file in files)
     tables = {file.slot.table for file in files}
@@ -258,24 +260,12 @@ def predict(
         chunk_size=chunking.chunk_size,
         compression=codec,
         n_workers=n_workers,
-        bytes=nnz * BYTES_PER_COUNT[codec] + n_obs * OBS_BYTES,
-        spool_bytes=nnz * SPOOL_BYTES,
-        free_bytes=free_bytes(directory),
+        bytes=room.chunks,
+        spool_bytes=room.spool,
+        free_bytes=free_bytes(made),
         seconds=seconds,
         memory_bytes=n_workers * (WORKER_BYTES + in_chunk * WRITE_BYTES),
     )
-
-
-def stored_counts(file: InputFacts, n_elements: int) -> int:
-    """Return how many counts a file stores, for a dense one a tenth of its elements."""
-    nnz: int | None = file.slot.storage["nnz"]
-    return int(DENSE_SHARE * n_elements) if nnz is None else nnz
-
-
-def free_bytes(path: Path) -> int:
-    """Return the room on the disk where a directory lies or would lie."""
-    there = next(part for part in (path.absolute(), *path.absolute().parents) if part.exists())
-    return shutil.disk_usage(there).free
 
 
 def duration(seconds: float) -> str:
