@@ -11,7 +11,7 @@ import fsspec
 import numpy as np
 import pytest
 from tests.support.datasets import make_dataset
-from tests.support.s3 import FAULTS, SECRETS, Proxy, every, s3_server
+from tests.support.s3 import FAULTS, Proxy, every, lead_to, s3_server
 
 from scvae_data import ChunkedDataModule
 from scvae_data.errors import DamagedFileError, MissingIndexError, RemoteError
@@ -19,6 +19,7 @@ from scvae_data.remote import objects
 from scvae_data.remote.location import RemotePath
 from scvae_data.store import DatasetIndex, open_index
 
+N_FAULTS = 20
 SETTINGS: dict[str, Any] = {"batch_size": 16, "split": {"val": 0.2}, "seed": 3}
 
 
@@ -174,18 +175,13 @@ def test_a_network_that_is_gone_is_no_damage(store: Store, tmp_path: Path, monke
 def test_faults_of_a_network_are_retried_or_refused(
     local: DatasetIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(objects, "BACK_OFF_SECONDS", 0.01)
-    monkeypatch.setitem(objects.TIMEOUTS, "read_timeout", 1)
-    for name, value in SECRETS.items():
-        monkeypatch.setenv(name, value)
     store = Store(local, RemotePath("s3://data/set"))
     wanted = rows_of(store.module(None), 2)
     with s3_server() as port:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+        lead_to(port, monkeypatch)
         upload(local.path, store.remote)
         proxy = Proxy(port, every(3))
-        fsspec.get_filesystem_class("s3").clear_instance_cache()
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.port}")
+        lead_to(proxy.port, monkeypatch)
         refused = []
         for number in itertools.count():
             try:
@@ -194,11 +190,10 @@ def test_faults_of_a_network_are_retried_or_refused(
                 assert same(rows_of(data, 2), wanted)
             except DamagedFileError as error:
                 refused.append(str(error))
-            if len(proxy.injected) >= 50:
+            if len(proxy.injected) >= N_FAULTS:
                 break
         proxy.close()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    lead_to(9, monkeypatch)
     with pytest.raises(RemoteError, match=r"s3://data/set/chunk_index.json: .*6 attempts"):
         open_index(store.remote)
     assert set(proxy.injected) == set(FAULTS)

@@ -13,7 +13,7 @@ import pytest
 import scipy.sparse as sp
 from scipy.io import mmwrite
 from tests.support.pipeline import position_counts, run_pipeline, settings_for
-from tests.support.s3 import FAULTS, SECRETS, Proxy, every, s3_server
+from tests.support.s3 import FAULTS, Proxy, every, lead_to, s3_server
 from tests.support.stores import write_zarr
 
 from scvae_data.commands.verify import verify
@@ -274,26 +274,20 @@ def test_a_store_that_is_gone_stops_the_run(
 def test_faults_of_a_network_are_retried_or_refused(
     files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(objects, "BACK_OFF_SECONDS", 0.01)
-    monkeypatch.setitem(objects.TIMEOUTS, "read_timeout", 1)
     monkeypatch.chdir(tmp_path)
-    for name, value in SECRETS.items():
-        monkeypatch.setenv(name, value)
     run_pipeline(files, tmp_path / "local")
     with s3_server() as port:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+        lead_to(port, monkeypatch)
         for path in files:
             objects.upload(path, RemotePath("s3://data/raw") / path.name)
         injected: list[str] = []
         for number, method in enumerate((b"GET ", b"PUT ", b"HEAD ")):
             proxy = Proxy(port, every(2, of=method))
-            fsspec.get_filesystem_class("s3").clear_instance_cache()
-            monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.port}")
+            lead_to(proxy.port, monkeypatch)
             target = RemotePath(f"s3://data/set{number}")
             run_pipeline([RemotePath("s3://data/raw")], target)
             proxy.close()
-            fsspec.get_filesystem_class("s3").clear_instance_cache()
-            monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+            lead_to(port, monkeypatch)
             assert of_cells(target) == of_cells(tmp_path / "local")
             injected += proxy.injected
         with pytest.raises(RemoteError, match=r"s3://nowhere/set/.writable: .*bucket does not exist; make the bucket"):

@@ -158,5 +158,6 @@ def test_who_lacks_the_package_is_told(monkeypatch: pytest.MonkeyPatch, scheme: 
         raise ImportError("Install a package")
 
     monkeypatch.setattr(fsspec, "filesystem", missing)
+    objects.store_of.cache_clear()
     with pytest.raises(ConfigError, match=rf"pip install 'scvae-data\[{extra}\]'"):
         objects.facts_of(RemotePath(f"{scheme}://bucket/x"))

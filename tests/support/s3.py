@@ -13,8 +13,13 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+import pytest
+
+from scvae_data.remote import objects
+
 SECRETS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
 FAULTS = ("reset", "timeout", "503", "short", "flip")
+TIMEOUT_SECONDS = 1
 BUSY = b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 Fault = Callable[[bytes], str | None]
 """Given a request, what goes wrong with it; None for nothing."""
@@ -40,6 +45,15 @@ def s3_server() -> Iterator[int]:
     finally:
         server.kill()
         server.wait()
+
+
+def lead_to(port: int, patch: pytest.MonkeyPatch) -> None:
+    """Ask a server, or a proxy before it, from now on, and do not wait for it as long as for one far away."""
+    for name, value in {**SECRETS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}.items():
+        patch.setenv(name, value)
+    patch.setitem(objects.TIMEOUTS, "read_timeout", TIMEOUT_SECONDS)
+    patch.setattr(objects, "BACK_OFF_SECONDS", 0.01)
+    objects.store_of.cache_clear()
 
 
 class Proxy:
@@ -92,7 +106,7 @@ class Proxy:
                 answer = b"".join(iter(lambda: server.recv(1 << 20), b""))
             head, _, body = answer.partition(b"\r\n\r\n")
             if fault == "timeout":
-                time.sleep(1.5)
+                time.sleep(1.5 * TIMEOUT_SECONDS)
                 return
             if fault == "short" and len(body) > 1:
                 body = body[: len(body) // 2]

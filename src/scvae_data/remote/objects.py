@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,6 +32,7 @@ __all__ = [
     "pieces",
     "read",
     "read_whole",
+    "store_of",
     "upload",
 ]
 
@@ -238,20 +241,28 @@ def _name(path: RemotePath) -> str:
 
 
 def _filesystem(path: RemotePath) -> Any:
-    """What fsspec has for a scheme; fsspec keeps one of each for a process."""
-    import fsspec  # here: who works on local files needs none of it
-    from fsspec.config import conf
-
-    options: dict[str, Any] = {"use_listings_cache": False}
-    if path.scheme in ("s3", "s3a"):
-        options["config_kwargs"] = TIMEOUTS | conf.get("s3", {}).get("config_kwargs", {})
+    """What fsspec has for the scheme of an address."""
     try:
-        return fsspec.filesystem(path.scheme, **options)
+        return store_of(path.scheme, os.getpid())
     except ImportError as error:
         remedy = EXTRAS.get(path.scheme, f"install what fsspec has for {path.scheme}")
         raise ConfigError(f"{path}: {' '.join(str(error).split())}; {remedy}") from None
     except ValueError as error:
         raise ConfigError(f"{path}: {' '.join(str(error).split())}; known are s3:// and gs://") from None
+
+
+@cache
+def store_of(scheme: str, _process: int) -> Any:
+    """What fsspec has for a scheme: one for all threads of a process, where fsspec would make one for each thread."""
+    import fsspec  # here: who works on local files needs none of it
+    from fsspec.config import conf
+
+    options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
+    if scheme in ("s3", "s3a"):
+        options["config_kwargs"] = TIMEOUTS | conf.get("s3", {}).get("config_kwargs", {})
+        for name in ("aiobotocore", "botocore"):  # where credentials are found they tell of by themselves
+            logging.getLogger(name).setLevel(logging.WARNING)
+    return fsspec.filesystem(scheme, **options)
 
 
 def _asked(path: RemotePath, ask: Callable[[Any, str], T]) -> T:

@@ -28,7 +28,10 @@ log = logging.getLogger(__name__)
 
 N_THREADS = 4
 """Files that are copied at a time: a store serves one of them slower than a network carries."""
-NEVER_SECONDS = 30 * 24 * 3600.0
+WINDOW_SECONDS = 3600.0
+"""What the disk cache is told that a window takes: longer than any does, so that what is needed later never looks
+overdue before it is needed."""
+NEVER_WINDOWS = 80_000
 """For what no plan needs again: later than anything else."""
 
 
@@ -85,13 +88,15 @@ class FilesAhead:
                 self._places.setdefault(chunk_id, []).append(place)
         self._order = [(place, chunk_id) for place, chunks in enumerate(self._chunks) for chunk_id in chunks]
         self._at = self._next = 0
-        self._begun = time.monotonic()
+        self._begun = time.time()
         self._told: dict[int, int] = {}
         self._closed = False
         self._moved = threading.Condition()
         self._threads = [
             threading.Thread(target=self._run, name=f"scvae-copy-{number}", daemon=True) for number in range(N_THREADS)
         ]
+        for chunk_id in self._places:
+            self._expect(chunk_id)
         for thread in self._threads:
             thread.start()
 
@@ -120,12 +125,9 @@ class FilesAhead:
         self._told[chunk_id] = self._files.cache.expect(place, self._due(chunk_id), self._told.get(chunk_id))
 
     def _due(self, chunk_id: int) -> float:
-        """Seconds until a chunk is needed next, by how long windows took so far."""
-        at = self._at
-        later = next((place for place in self._places[chunk_id] if place >= at), None)
-        if later is None:
-            return NEVER_SECONDS
-        return (later - at) * (time.monotonic() - self._begun) / at if at else float(later - at)
+        """Seconds until a chunk is needed next, as the disk cache is told: by windows from the epoch's beginning."""
+        later = next((place for place in self._places[chunk_id] if place >= self._at), NEVER_WINDOWS)
+        return self._begun + later * WINDOW_SECONDS - time.time()
 
     def _run(self) -> None:
         try:

@@ -319,7 +319,7 @@ class SimulatedInput(Inputs):
         from scvae_data.simulate import simulate_files
 
         paths = simulate_files(
-            Path(self.directory).absolute(),
+            local_path("input.directory", self.directory).absolute(),
             n_files=self.n_files,
             cells_per_file=self.cells_per_file,
             n_genes=self.n_genes,
