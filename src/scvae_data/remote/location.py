@@ -8,7 +8,7 @@ from pathlib import Path
 
 from scvae_data.errors import ConfigError
 
-__all__ = ["Location", "RemotePath", "as_written", "is_remote", "local_path", "location", "uri"]
+__all__ = ["Location", "RemotePath", "as_written", "is_remote", "local_path", "location"]
 
 SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 ONE_SLASH = re.compile(r"(s3a?|gs|gcs|abfss?|az|https?):/(?!/)")
@@ -107,11 +107,6 @@ def as_written(text: str | Location) -> Location:
     if match := ONE_SLASH.match(str(text)):
         raise ConfigError(f"{text} has one slash behind {match[1]}:, where the address of a store has two")
     return Path(str(text).removeprefix(FILE))
-
-
-def uri(place: Location) -> str:
-    """The address of a place, with its scheme."""
-    return str(place) if isinstance(place, RemotePath) else place.as_uri()
 
 
 def local_path(setting: str, text: str | Location) -> Path:
