@@ -26,11 +26,13 @@ from pathlib import Path
 
 from scvae_data.errors import RemoteError
 
-__all__ = ["DiskCache", "Refused"]
+__all__ = ["NO_OTHERS", "DiskCache", "Refused"]
 
 ENTRY = re.compile(r"(?P<key>[0-9a-f]{64})\.(?P<size>[0-9]+)(?P<part>\.part)?")
 LOCK, PART = ".lock", ".part"
 WAIT_SECONDS = 0.05
+NO_OTHERS = float("inf")
+"""Due so late that nothing is given up for it."""
 HELD = 0.0
 """Time of what is in use, and stays whatever happens."""
 NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES))
@@ -89,7 +91,8 @@ class DiskCache:
             self._reserve(part, n_bytes, due)
             try:
                 make(part)
-                part.replace(path)
+                with _locked(self.folder / LOCK):  # a listing meanwhile could miss both names
+                    part.replace(path)
             except BaseException:
                 _remove(part)
                 raise

@@ -19,7 +19,7 @@ from typing import Self
 
 from scvae_data.errors import InputError, RemoteError
 from scvae_data.remote import objects
-from scvae_data.remote.disk_cache import DiskCache, Refused
+from scvae_data.remote.disk_cache import NO_OTHERS, DiskCache, Refused
 from scvae_data.remote.location import Location, RemotePath
 from scvae_data.remote.objects import ObjectFacts
 
@@ -29,8 +29,6 @@ TRIES = 3
 """How often an object is fetched that comes with other content than the store tells of."""
 WAIT_SECONDS = 0.1
 KEPT_SECONDS = 30 * 24 * 3600.0
-NO_OTHERS = float("inf")
-"""Ahead of its time nothing makes room for an input."""
 MATRIX = re.compile(r".*\.mtx(\.gz)?", re.IGNORECASE)
 BESIDE = re.compile(r".*\.(tsv|txt|csv)(\.gz)?", re.IGNORECASE)
 """What may name the rows and columns of a matrix of text that lies beside it."""

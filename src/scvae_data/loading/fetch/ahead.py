@@ -1,8 +1,8 @@
 """The plan of an epoch in, files of a remote directory on this machine's disk out, before they are needed.
 
 The plan knows when each chunk is needed, in this epoch and in the next one:
-so threads copy files in that order as far ahead as the disk cache has room,
-and tell it when each will be needed again, by which it makes room.
+so threads copy files in that order, as far ahead as there is free room and
+a few windows ahead where there is none, and tell the disk cache when each will be needed again, by which it makes room.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from scvae_data.errors import ScvaeDataError
 from scvae_data.loading.fetch.readers import chunks_of
 from scvae_data.loading.plan.sampler import Epoch
 from scvae_data.loading.select.rows import RowGroup
-from scvae_data.remote.disk_cache import Refused
+from scvae_data.remote.disk_cache import NO_OTHERS, Refused
 from scvae_data.store.dataset_index import DatasetIndex
 from scvae_data.store.remote_files import CachedFiles
 
@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 
 N_THREADS = 4
 """Files that are copied at a time: a store serves one of them slower than a network carries."""
+MAKING_ROOM = 4
+"""Windows ahead for which others are given up. For those further ahead only free room is taken: they would take that
+of what begins the next epoch, which is needed later than they are, but would have to be copied again."""
 WINDOW_SECONDS = 3600.0
 """What the disk cache is told that a window takes: longer than any does, so that what is needed later never looks
 overdue before it is needed."""
@@ -131,29 +134,29 @@ class FilesAhead:
 
     def _run(self) -> None:
         try:
-            while (chunk_id := self._take()) is not None:
-                self._copy(chunk_id)
+            while (found := self._take()) is not None:
+                self._copy(*found)
         except ScvaeDataError as error:
             log.debug("copied no further ahead: %s", error)  # whoever needs the file raises what is wrong
 
-    def _take(self) -> int | None:
-        """The next chunk to copy; None when there is nothing more to do."""
+    def _take(self) -> tuple[int, int] | None:
+        """The next place and the chunk to copy for it; None when there is nothing more to do."""
         with self._moved:
             while not self._closed and self._next < len(self._order):
                 place, chunk_id = self._order[self._next]
                 self._next += 1
                 if place >= self._at:
-                    return chunk_id
+                    return place, chunk_id
         return None
 
-    def _copy(self, chunk_id: int) -> None:
+    def _copy(self, place: int, chunk_id: int) -> None:
         path = self._index.path / self._index.chunks[chunk_id].file
         if not self._files.is_copied(path):
             return
         while not self._closed:
             at = self._at
             try:
-                self._files.copy(path, due=self._due(chunk_id))
+                self._files.copy(path, due=self._due(chunk_id) if place <= at + MAKING_ROOM else NO_OTHERS)
             except Refused:
                 with self._moved:
                     self._moved.wait_for(lambda at=at: self._closed or self._at != at)  # type: ignore[misc]
