@@ -351,3 +351,12 @@ def test_instantiate_unwraps_errors_to_one_line(override: str, message: str) -> 
     with pytest.raises(ConfigError, match=message) as caught:
         instantiate(composed("process", override).qc)
     assert "\n" not in str(caught.value)
+
+
+def test_only_the_chunk_directory_may_be_in_a_store() -> None:
+    paths = {"processed_dir": "s3://bucket/set", "data_dir": "data"}
+    cfg = OmegaConf.create({"paths": paths})
+    absolute_paths(cfg)
+    assert dict(cfg.paths) == {"processed_dir": "s3://bucket/set", "data_dir": str(Path("data").absolute())}
+    with pytest.raises(ConfigError, match=r"paths.data_dir=s3://b/x is in a remote store"):
+        absolute_paths(OmegaConf.create({"paths": {"data_dir": "s3://b/x"}}))

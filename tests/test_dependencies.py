@@ -26,11 +26,16 @@ OWN = {"tests", "my_samplers", *(path.stem for folder in ("src", "benchmarks") f
 NOT_INSTALLED = {"scvi": "scvi-tools"}
 DISTRIBUTIONS = packages_distributions() | {name: [found] for name, found in NOT_INSTALLED.items()}
 NOT_IMPORTED = {
+    "flask": "serves moto's S3, which starts in a process of its own",
+    "flask-cors": "imported by moto's server",
+    "gcsfs": "imported by fsspec",
     "hydra-joblib-launcher": "imported by Hydra",
     "hydra-optuna-sweeper": "imported by Hydra",
     "hydra-submitit-launcher": "imported by Hydra",
     "igraph": "imported by scanpy's leiden",
     "scikit-image": "imported by scanpy's scrublet",
+    "moto": "started as a program of its own",
+    "s3fs": "imported by fsspec",
     "sqlalchemy": "imported by optuna",
     "scvi-tools": "imported by whoever trains its models",
     "mypy": "make check",

@@ -3,13 +3,18 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tests.support.datasets import make_dataset
 
 from scvae_data.errors import ConfigError
-from scvae_data.tracking import FINISH_SECONDS, one_line_errors, run_settings, wandb_mode
+from scvae_data.remote.location import RemotePath
+from scvae_data.store import open_index
+from scvae_data.tracking import FINISH_SECONDS, log_dataset, one_line_errors, run_settings, wandb_mode
 
 
 @pytest.mark.parametrize(
@@ -84,3 +89,20 @@ def test_what_wandb_refuses_is_one_line() -> None:
     words = "W&B does not start a run: no luck on two lines; WANDB_MODE=offline does"
     with pytest.raises(ConfigError, match=words), one_line_errors():
         raise CommError("no luck\non two lines")
+
+
+class Recorded:
+    """A run that keeps what is logged."""
+
+    disabled = False
+
+    def _log_artifact(self, artifact: Any, **_: object) -> None:
+        self.artifact = artifact
+
+
+def test_a_directory_of_a_store_is_recorded_without_asking_the_store(tmp_path: Path) -> None:
+    run = Recorded()
+    index = open_index(make_dataset(tmp_path / "data", n_obs=20)[0])
+    log_dataset(run, replace(index, path=RemotePath("s3://bucket/set")), "input")
+    assert (run.artifact.name, run.artifact.metadata["directory"]) == ("set", "s3://bucket/set")
+    assert list(run.artifact.manifest.entries) == ["address.txt"]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scvae_data.commands.arguments import Parser
 from scvae_data.errors import ScvaeDataError
+from scvae_data.remote.location import as_written, local_path
 from scvae_data.system.closed_output import until_closed
 from scvae_data.wording import counted
 
@@ -99,7 +99,7 @@ def _why(arguments: Sequence[str]) -> None:
     from scvae_data.commands.why import why
 
     try:
-        print(why(options.directory, options.accession, options.barcode))
+        print(why(as_written(options.directory), options.accession, options.barcode))
     except ScvaeDataError as error:
         sys.exit(f"error: {error}")
 
@@ -113,12 +113,12 @@ def _verify(arguments: Sequence[str]) -> None:
 def _diff(arguments: Sequence[str]) -> None:
     parser = Parser("diff", "How a directory differs from another; exit status 1 if it does, 2 if one cannot be read.")
     _add_directory(parser)
-    parser.add_argument("other", type=Path, metavar="OTHER", help="the directory that it is compared with")
+    parser.add_argument("other", metavar="OTHER", help="the directory that it is compared with")
     options = parser.parse_args(arguments)
     from scvae_data.commands.diff import diff
 
     try:
-        same, text = diff(options.directory, options.other)
+        same, text = diff(local_path("DIR", options.directory), local_path("OTHER", options.other))
     except ScvaeDataError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -135,7 +135,7 @@ def _upgrade(arguments: Sequence[str]) -> None:
     from scvae_data.commands.upgrade import upgrade_directory
 
     try:
-        print(upgrade_directory(options.directory))
+        print(upgrade_directory(local_path("DIR", options.directory)))
     except ScvaeDataError as error:
         sys.exit(f"error: {error}")
 
@@ -143,12 +143,13 @@ def _upgrade(arguments: Sequence[str]) -> None:
 def _compact(arguments: Sequence[str]) -> None:
     parser = Parser("compact", "Write the cells of a directory that has grown as one run over all inputs would.")
     _add_directory(parser)
-    parser.add_argument("target", type=Path, nargs="?", metavar="TARGET", help="a new folder; DIR.compact by default")
+    parser.add_argument("target", nargs="?", metavar="TARGET", help="a new folder; DIR.compact by default")
     options = parser.parse_args(arguments)
     from scvae_data.commands.compact import compact_directory
 
     try:
-        print(compact_directory(options.directory, options.target))
+        target = None if options.target is None else local_path("TARGET", options.target)
+        print(compact_directory(local_path("DIR", options.directory), target))
     except ScvaeDataError as error:
         sys.exit(f"error: {error}")
 
@@ -176,7 +177,7 @@ def _diversity(arguments: Sequence[str]) -> None:
 
 
 def _add_directory(parser: Parser) -> None:
-    parser.add_argument("directory", type=Path, metavar="DIR", help="a directory that process.py has written")
+    parser.add_argument("directory", metavar="DIR", help="a directory that process.py has written")
 
 
 def describe(index: DatasetIndex) -> str:

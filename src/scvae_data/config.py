@@ -18,6 +18,7 @@ from hydra.errors import InstantiationException
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from scvae_data.errors import ConfigError, ScvaeDataError
+from scvae_data.remote.location import local_path, location
 
 __all__ = [
     "ProcessConfig",
@@ -29,6 +30,9 @@ __all__ = [
     "register_schemas",
     "resolved",
 ]
+
+REMOTE_PATHS = frozenset({"processed_dir"})
+"""Entries of ``paths`` that may be in a remote store."""
 
 
 @dataclass
@@ -43,6 +47,7 @@ class ProcessConfig:
     subset_to_control_cells: bool = MISSING
     keep_duplicates: str = MISSING
     append: bool = MISSING
+    check_disk: bool = MISSING
     dry_run: bool = MISSING
     shard: str | None = None
     merge: Any = MISSING
@@ -116,7 +121,7 @@ def absolute_paths(cfg: DictConfig) -> None:
     Raises
     ------
     ConfigError
-        One of them is no single path.
+        One of them is no single path, or is in a remote store that cannot be.
     """
     for key, value in cfg.paths.items():
         if not isinstance(value, str):
@@ -124,7 +129,8 @@ def absolute_paths(cfg: DictConfig) -> None:
                 f"paths.{key}={value} must be one path; process.py input=dataset 'input.paths=[A,B]' makes one "
                 "directory of several"
             )
-        cfg.paths[key] = str(Path(value).expanduser().absolute())
+        place = location(value)
+        cfg.paths[key] = str(place if key in REMOTE_PATHS else local_path(f"paths.{key}", place))
 
 
 def resolved(cfg: DictConfig) -> dict[str, Any]:

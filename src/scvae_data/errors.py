@@ -9,6 +9,7 @@
     │   ├── MissingIndexError      it is absent or unfinished
     │   ├── FormatVersionError     it was written by a newer version
     │   └── DamagedFileError       a file in it is not what the index says
+    ├── RemoteError            a remote store does not serve
     └── SelectionError         what was asked of a dataset cannot be served
 
 ``str(error)`` is one line: the rule, the offending value, the remedy.
@@ -16,7 +17,9 @@
 
 from __future__ import annotations
 
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 __all__ = [
     "ConfigError",
@@ -24,6 +27,7 @@ __all__ = [
     "FormatVersionError",
     "InputError",
     "MissingIndexError",
+    "RemoteError",
     "ScvaeDataError",
     "SelectionError",
     "StoreError",
@@ -44,20 +48,20 @@ class InputError(ScvaeDataError):
     Parameters
     ----------
     path
-        The file or folder.
+        The file or folder, or its address in a store.
     reason
         A short code for reports, e.g. ``"truncated"`` or ``"fractional"``.
     message
         What is wrong and what to do, without the path.
     """
 
-    def __init__(self, path: Path | str, reason: str, message: str) -> None:
+    def __init__(self, path: Any, reason: str, message: str) -> None:
         super().__init__(f"{path}: {message}")
-        self.path = Path(path)
+        self.path = Path(path) if isinstance(path, str | PathLike) else path
         self.reason = reason
         self.message = message
 
-    def __reduce__(self) -> tuple[type[InputError], tuple[Path, str, str]]:
+    def __reduce__(self) -> tuple[type[InputError], tuple[Any, str, str]]:
         """Rebuild from the three parts, so that the error crosses process borders."""
         return type(self), (self.path, self.reason, self.message)
 
@@ -76,6 +80,12 @@ class FormatVersionError(StoreError):
 
 class DamagedFileError(StoreError):
     """A file is not what the index says; the message names file, fault and remedy."""
+
+
+class RemoteError(ScvaeDataError):
+    """A remote store does not serve: the network, credentials, or an object that changes; the message names it."""
+
+    reason = "unreachable"
 
 
 class SelectionError(ScvaeDataError, ValueError):

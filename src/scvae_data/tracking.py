@@ -18,6 +18,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from scvae_data.errors import ConfigError
+from scvae_data.remote.location import RemotePath, location
 from scvae_data.store import INDEX_FILE, DatasetIndex
 
 __all__ = ["finish_wandb", "log_dataset", "one_line_errors", "run_settings", "wandb_mode"]
@@ -121,7 +122,7 @@ def log_dataset(run: Any, index: DatasetIndex, role: Literal["input", "output"])
 
     if run.disabled:
         return
-    path = Path(index.path).absolute()
+    path = location(index.path)
     artifact = wandb.Artifact(
         re.sub(r"[^\w.-]", "_", path.name, flags=re.ASCII) or "dataset",
         type="dataset",
@@ -135,7 +136,11 @@ def log_dataset(run: Any, index: DatasetIndex, role: Literal["input", "output"])
             "simulated": index.simulated,
         },
     )
-    artifact.add_reference((path / INDEX_FILE).as_uri())
+    if isinstance(path, RemotePath):  # of which a reference would ask the store, by packages that may not be there
+        with artifact.new_file("address.txt") as file:
+            file.write(f"{path}\n")
+    else:
+        artifact.add_reference((path / INDEX_FILE).as_uri())
     # Not `use_artifact`: it refuses to work offline, and online it waits for the server.
     run._log_artifact(artifact, is_user_created=True, use_after_commit=role == "input")
 

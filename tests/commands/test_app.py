@@ -83,6 +83,11 @@ def test_a_run_has_its_own_absolute_directory(tmp_path: Path) -> None:
             "error: Ambiguous value for argument 'chunk_size=5,6': add -m to sweep over the values, "
             "or write key=[a,b] for a list",
         ),
+        (
+            "hydra.run.dir=s3://bucket/run",
+            "error: hydra.run.dir=s3://bucket/run is in a remote store, where it cannot be; "
+            "give a path on this machine",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_and_status_1(tmp_path: Path, override: str, line: str) -> None:

@@ -31,7 +31,7 @@ def position_counts(n_obs: int, n_vars: int, offset: int = 0) -> np.ndarray:
 
 def run_pipeline(paths: Any, target: Path, **chosen: Any) -> Summary:
     """Run the pipeline on files; keywords replace single settings, the engine, or how it is run."""
-    how = {name: chosen.pop(name) for name in ("overwrite", "resume") if name in chosen}
+    how = {name: chosen.pop(name) for name in ("overwrite", "resume", "check_disk") if name in chosen}
     engine = chosen.pop("engine", None) or SerialEngine()
     record = Record(chosen.pop("config", {}), chosen.pop("overrides", None))
     if chosen.pop("append", False):

@@ -27,6 +27,7 @@ from omegaconf.errors import OmegaConfBaseException
 from scvae_data.commands.complaints import one_line
 from scvae_data.config import absolute_paths, check_chunk_size, conf_dir
 from scvae_data.errors import ConfigError, ScvaeDataError
+from scvae_data.remote.location import local_path
 from scvae_data.system.closed_output import until_closed
 from scvae_data.system.slurm import job_name, requeue
 from scvae_data.system.stopping import Stopped, stoppable
@@ -41,6 +42,7 @@ FILTERS = ("data.filter", "input.where")
 FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra raises instead of printing and exiting
 DEBUG = "SCVAE_DATA_DEBUG"
 RUN = "SCVAE_DATA_RUN"  # what the directory of this run is called
+FOLDERS_OF_HYDRA = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
 CONTINUE = {
     "process": "the same command with resume=true continues",
     "train": "the same command starts anew",
@@ -68,6 +70,10 @@ def run_app(task: Task, config_name: str) -> None:
     job = _job(task, failures)
     main = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(job)
     try:
+        for argument in sys.argv[1:]:
+            key, _, value = argument.partition("=")
+            if key in FOLDERS_OF_HYDRA:  # which makes them before any of our code runs
+                local_path(key, value.strip("'\""))
         ending = stoppable(signal.SIGTERM, signal.SIGUSR1)
         with until_closed(), ending, _environment(FULL_ERROR, "1"), _silent_unless_first():
             main()

@@ -18,6 +18,7 @@ import numpy as np
 
 from scvae_data.errors import DamagedFileError, InputError, MissingIndexError, ScvaeDataError
 from scvae_data.progress import progress
+from scvae_data.remote.location import local_path
 from scvae_data.store import SRX_COLUMN, DatasetIndex, open_index, read_json
 from scvae_data.store.verify import file_fault, listed
 from scvae_data.wording import counted
@@ -267,7 +268,7 @@ def main(arguments: Sequence[str]) -> int:
         print(USAGE)
         return 0
     with tempfile.TemporaryDirectory(prefix="scvae-data-check-") as scratch:
-        results = check([Path(argument) for argument in arguments], Path(scratch))
+        results = check([local_path("check", argument) for argument in arguments], Path(scratch))
     for result in results:
         print(result)
     failed = sum(result.verdict != "PASS" for result in results)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from scvae_data.errors import ConfigError
 from scvae_data.processing.finished.compact import compact
-from scvae_data.processing.run.directory import disk_faults, held_directory, is_complete, listing
+from scvae_data.processing.run.directory import disk_faults, held_directory, is_complete
 from scvae_data.store import open_index
+from scvae_data.store.files import names_in
 
 __all__ = ["compact_directory"]
 
@@ -32,12 +33,12 @@ def compact_directory(directory: Path, target: Path | None = None) -> str:
     target = directory.with_name(f"{directory.resolve().name}.compact") if target is None else target
     if len(index.generations) == 1:
         return f"{directory} has one generation of cells; nothing to do"
-    if is_complete(target) or (listing(target) and not (target / UNFINISHED).exists()):
+    if is_complete(target) or (names_in(target) and not (target / UNFINISHED).exists()):
         raise ConfigError(f"{target} is not empty; name another folder")
     target.mkdir(parents=True, exist_ok=True)
     (target / UNFINISHED).touch()
     with disk_faults(target), held_directory(target):
-        for path in listing(target):
+        for path in (target / name for name in names_in(target)):
             if path.name not in (UNFINISHED, ".lock"):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         made = compact(index, target)

@@ -15,6 +15,7 @@ from scvae_data.commands.app import run_app, task_overrides
 from scvae_data.config import instantiate, resolved
 from scvae_data.errors import ConfigError, ScvaeDataError
 from scvae_data.processing.engine.base import Engine
+from scvae_data.remote.location import Location, local_path, location
 from scvae_data.system.quick_import import collector_paused
 
 if TYPE_CHECKING:
@@ -36,10 +37,13 @@ FROZEN = (
 
 def process(cfg: DictConfig) -> None:
     """Run the pipeline that ``cfg`` describes and print what it did, or would do."""
-    directory = Path(cfg.paths.processed_dir)
+    directory = location(cfg.paths.processed_dir)
+    of_shards = cfg.shard is not None or cfg.merge is not False
     if cfg.append:
         refuse_beside_append(cfg)
-        keep_settings(cfg, recorded_config(directory), task_overrides(), directory)
+        keep_settings(cfg, recorded_config(here(directory)), task_overrides(), here(directory))
+    elif of_shards:
+        here(directory)  # refused before anything is started
     config = resolved(cfg)
     if input_was_not_named():
         log.info("no input given: simulated demo")
@@ -47,12 +51,13 @@ def process(cfg: DictConfig) -> None:
     engine.warm_up()  # while this process imports and instantiates the rest
     with collector_paused():
         settings = settings_of(cfg)
+    how: dict[str, Any] = {"overwrite": cfg.overwrite, "resume": cfg.resume, "scratch": Path(cfg.paths.scratch_dir)}
     if cfg.dry_run:
-        predict(settings, engine, directory, overwrite=cfg.overwrite, resume=cfg.resume)
+        predict(settings, engine, directory, **how)
         return
 
-    if cfg.shard is not None or cfg.merge is not False:
-        print(run_part(cfg, settings, engine, directory, config))
+    if of_shards:
+        print(run_part(cfg, settings, engine, here(directory), config))
         return
 
     with collector_paused():
@@ -61,13 +66,18 @@ def process(cfg: DictConfig) -> None:
 
         gc.freeze()  # what was imported stays: no collection need look at it
     with wandb_run(config) as log_summary:
+        kept: dict[str, Any] = {"record": record_of(config), "check_disk": cfg.check_disk}
         if cfg.append:
-            summary = pipeline.append(settings, engine, directory, record=record_of(config))
+            summary = pipeline.append(settings, engine, here(directory), **kept)
         else:
-            how = {"overwrite": cfg.overwrite, "resume": cfg.resume}
-            summary = pipeline.run(settings, engine, directory, record=record_of(config), **how)
+            summary = pipeline.run(settings, engine, directory, **kept, **how)
         log_summary(summary)
     print(summary)
+
+
+def here(directory: Location) -> Path:
+    """Return a directory of this machine, the only one that several runs can work on."""
+    return local_path("with append, shard or merge, paths.processed_dir", directory)
 
 
 def run_part(
@@ -172,14 +182,14 @@ def settings_of(cfg: DictConfig) -> Settings:
     )
 
 
-def predict(settings: Settings, engine: Engine, directory: Path, *, overwrite: bool, resume: bool) -> None:
+def predict(settings: Settings, engine: Engine, directory: Location, **how: Any) -> None:
     """Print what a run would find and need; end as the run itself would."""
     from scvae_data.processing.run.losses import warn_of_fractions
     from scvae_data.processing.survey.dry_run import dry_run
 
     warn_of_fractions(settings.qc)
     try:
-        prediction = dry_run(settings, engine, directory, overwrite=overwrite, resume=resume)
+        prediction = dry_run(settings, engine, directory, **how)
     finally:
         engine.close()
     print(prediction, flush=True)

@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 
 from scvae_data.commands.app import is_first_rank, run_app, task_overrides
 from scvae_data.errors import ConfigError, ScvaeDataError
+from scvae_data.remote.location import local_path
 from scvae_data.system.quick_import import collector_paused
 from scvae_data.system.slurm import was_requeued
 from scvae_data.system.stopping import Stopped
@@ -56,7 +57,7 @@ def train_or_embed(cfg: DictConfig) -> Any:
 
         gc.freeze()  # what was imported stays: no collection need look at it
 
-    run_dir = Path(cfg.resume_from or cfg.paths.output_dir)
+    run_dir = local_path("resume_from", cfg.resume_from or cfg.paths.output_dir)
     again = was_requeued() or cfg.resume_sweep is not None
     if again and cfg.resume_from is None and last_of(run_dir).exists():
         cfg.resume_from = str(run_dir)

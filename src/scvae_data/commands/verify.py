@@ -11,10 +11,11 @@ from functools import partial
 from pathlib import Path
 
 from scvae_data.commands.arguments import Parser
-from scvae_data.errors import DamagedFileError, ScvaeDataError, StoreError
+from scvae_data.errors import ConfigError, DamagedFileError, ScvaeDataError, StoreError
 from scvae_data.progress import progress
+from scvae_data.remote.location import Location, RemotePath, as_written, local_path, location
 from scvae_data.store import GENE_LIST_FILE, INDEX_FILE, DatasetIndex, open_index, read_json
-from scvae_data.store.files import expecting
+from scvae_data.store.files import expecting, names_in
 from scvae_data.store.verify import CONFIG_FILE, chunk_fault, file_fault, listed, record_faults, table_faults
 from scvae_data.system.cpus import n_cpus
 from scvae_data.wording import counted
@@ -33,13 +34,15 @@ SETTING = re.compile(r"(?!-)(?!.*_target_)[^=]+=.*|~[^=-]+", re.DOTALL)
 LEFT_OUT = ("paths.processed_dir=", "overwrite=", "resume=", "dry_run=", "engine", "logger", "hydra.")
 
 
-def verify(directory: Path, *, deep: bool = False, against: Sequence[Path] = (), readers: Sequence[str] = ()) -> Faults:
+def verify(
+    directory: Location, *, deep: bool = False, against: Sequence[Path] = (), readers: Sequence[str] = ()
+) -> Faults:
     """What :func:`examine` finds wrong, by file."""
     return examine(directory, deep=deep, against=against, readers=readers)[0]
 
 
 def examine(
-    directory: Path, *, deep: bool = False, against: Sequence[Path] = (), readers: Sequence[str] = ()
+    directory: Location, *, deep: bool = False, against: Sequence[Path] = (), readers: Sequence[str] = ()
 ) -> tuple[Faults, str]:
     """Check every file of a dataset directory against its index and its own checksum.
 
@@ -67,6 +70,8 @@ def examine(
         index = open_index(directory)
     except DamagedFileError as error:
         return {INDEX_FILE: short(error, directory / INDEX_FILE)}, NOT_COMPARED if against else ""
+    if against and isinstance(index.path, RemotePath):
+        raise ConfigError(f"--against compares a directory of this machine with inputs; copy {index.path} here first")
     files = listed(index)
     found = in_threads(
         [partial(file_fault, directory / name, *facts) for name, facts in files.items()], "verify", "file"
@@ -104,7 +109,7 @@ def in_threads(checks: Sequence[Callable[[], str | None]], desc: str, unit: str)
         return list(progress(results, total=len(checks), desc=desc, unit=unit))
 
 
-def short(error: StoreError, path: Path) -> str:
+def short(error: StoreError, path: Location) -> str:
     """What an error says of a file, without its path and the remedy."""
     return str(error).removeprefix(f"{path}: ").split("; ")[0]
 
@@ -119,14 +124,12 @@ def table(faults: Mapping[str, str | None]) -> str:
     return "\n".join(f"{verdict}  {name:<{width}}  {fault}".rstrip() for verdict, name, fault in rows)
 
 
-def left_over(directory: Path, faults: Mapping[str, str | None]) -> list[str]:
+def left_over(directory: Location, faults: Mapping[str, str | None]) -> list[str]:
     """Names of what interrupted runs left and no reader looks at, sorted."""
-    return sorted(
-        path.name for path in directory.iterdir() if LEFT_OVER.fullmatch(path.name) and path.name not in faults
-    )
+    return [name for name in names_in(directory) if LEFT_OVER.fullmatch(name) and name not in faults]
 
 
-def rebuild_command(directory: Path) -> str:
+def rebuild_command(directory: Location) -> str:
     """Command that builds the damaged files of a directory again, and no others."""
     here = shlex.quote(f"paths.processed_dir={directory}")
     try:
@@ -138,39 +141,43 @@ def rebuild_command(directory: Path) -> str:
         return f"python process.py (the settings it was made with) {here} resume=true"
     chosen = [item for item in given if not item.lstrip("+~").startswith(LEFT_OUT)]
     there = "" if folder == Path.cwd() else f"cd {shlex.quote(str(folder))} && "
-    here = shlex.quote(f"paths.processed_dir={directory.absolute()}") if there else here
+    here = shlex.quote(f"paths.processed_dir={location(directory)}") if there else here
     return " ".join([f"{there}python process.py", *map(shlex.quote, chosen), here, "resume=true"])
 
 
 def main(arguments: Sequence[str]) -> int:
     """Print the table; return 0 if everything is sound, 1 if anything is damaged, 2 if there is nothing to check."""
     parser = Parser("verify", "Check every file of a dataset directory; exit status 1 if any is damaged.")
-    parser.add_argument("directory", type=Path, metavar="DIR", help="a directory that process.py has written")
+    parser.add_argument("directory", metavar="DIR", help="a directory that process.py has written")
     parser.add_argument("--deep", action="store_true", help="decode every row, and compare totals with obs.parquet")
     parser.add_argument(
-        "--against", nargs="+", type=Path, default=(), metavar="SOURCE", help="compare every row with these inputs"
+        "--against",
+        nargs="+",
+        default=(),
+        metavar="SOURCE",
+        help="compare every row with these inputs",
     )
     parser.add_argument(
         "--reader", nargs="+", default=(), metavar="NAME", help="import paths of readers of your own, for --against"
     )
     options = parser.parse_args(arguments)
     try:
-        faults, compared = examine(
-            options.directory, deep=options.deep, against=options.against, readers=options.reader
-        )
+        directory = as_written(options.directory)
+        against = [local_path("--against", source) for source in options.against]
+        faults, compared = examine(directory, deep=options.deep, against=against, readers=options.reader)
     except ScvaeDataError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(table(faults))
     if compared:
         print(compared)
-    if names := left_over(options.directory, faults):
+    if names := left_over(directory, faults):
         shown = ", ".join(names[:5]) + (f" and {len(names) - 5:,} more" if len(names) > 5 else "")
         print(f"not part of the dataset, and not read: {shown}")
     damaged = [name for name, fault in faults.items() if fault is not None]
     if damaged:
         print(f"{len(damaged):,} of {len(faults):,} files are damaged; this builds them again, and no others:")
-        print(f"  {rebuild_command(options.directory)}")
+        print(f"  {rebuild_command(directory)}")
     else:
         print(f"{len(faults):,} files are sound")
     return 1 if damaged else 0

@@ -19,9 +19,11 @@ from scvae_data.processing.decide.duplicates import DUPLICATE_RULE
 from scvae_data.processing.decide.stage import LATE_RULE
 from scvae_data.processing.settings.qc import DOUBLET_RULE, SPECIES_METRIC, QcRules
 from scvae_data.processing.write.dropped import DROPPED_FILE
+from scvae_data.remote.location import Location, RemotePath
 from scvae_data.store import SRX_COLUMN, DatasetIndex, open_index, read_json
 from scvae_data.store.files import expecting, open_plain
 from scvae_data.store.names import generation_file
+from scvae_data.store.remote_files import CachedFiles, disk_cache
 from scvae_data.store.verify import SUMMARY_FILE, file_fault
 
 __all__ = ["why"]
@@ -42,7 +44,7 @@ METRICS = {limit.name: limit.metadata["metric"] for limit in fields(QcRules) if 
 }
 
 
-def why(directory: Path, accession: str, barcode: str) -> str:
+def why(directory: Location, accession: str, barcode: str) -> str:
     """Say what became of a cell; a line for each cell of that name, where files share an accession.
 
     Parameters
@@ -99,13 +101,17 @@ def dropped(index: DatasetIndex, accession: str, barcode: str, known: set[str]) 
         yield from dropped_in(path, facts, accession, barcode, known)
 
 
-def dropped_in(path: Path, facts: tuple[int, str], accession: str, barcode: str, known: set[str]) -> Iterator[Found]:
+def dropped_in(
+    path: Location, facts: tuple[int, str], accession: str, barcode: str, known: set[str]
+) -> Iterator[Found]:
     """Yield what one table of dropped cells has, if it is what is recorded of it."""
-    if fault := file_fault(path, *facts):
+    if isinstance(path, RemotePath):
+        here = CachedFiles(disk_cache(), {path.name: facts}).copy(path)
+    elif fault := file_fault(here := path, *facts):
         raise DamagedFileError(f"{path}: {fault}; run process.py again with resume=true")
     try:
         with expecting(path):
-            yield from dropped_of(path, accession, barcode, known)
+            yield from dropped_of(here, accession, barcode, known)
     except (OSError, pa.ArrowException) as error:
         text = " ".join(str(error).split())
         raise DamagedFileError(f"{path}: not such a table ({text}); run process.py again with resume=true") from error
@@ -150,7 +156,7 @@ def close_names(barcode: str, known: set[str]) -> list[str]:
     return (same or get_close_matches(barcode, ordered, n=3))[:3]
 
 
-def unknown_accession(index: DatasetIndex, directory: Path, accession: str) -> str:
+def unknown_accession(index: DatasetIndex, directory: Location, accession: str) -> str:
     """Say what may have become of an experiment that is not there."""
     summary = read_json(directory / SUMMARY_FILE)
     with expecting(directory / SUMMARY_FILE):

@@ -25,6 +25,7 @@ from scvae_data.compat.json_config import pattern_of, to_override
 from scvae_data.errors import ConfigError, DamagedFileError, ScvaeDataError
 from scvae_data.processing.settings.inputs import FileInput, accession_from_path, source_names
 from scvae_data.progress import progress
+from scvae_data.remote.location import local_path
 from scvae_data.store import FORMAT_VERSION, INDEX_FILE
 from scvae_data.store.files import read_json, sha256_file, write_json
 
@@ -49,7 +50,8 @@ def is_raw(path: Path) -> bool:
 
 def raw_files(path: Path) -> list[Path]:
     """Return the absolute path of a file, or those of all H5AD files in a folder, sorted."""
-    return [file.path for file in FileInput(paths=[pattern_of(str(path.absolute()))]).files()]
+    files = FileInput(paths=[pattern_of(str(path.absolute()))]).files()
+    return [local_path("data_path", file.path) for file in files]
 
 
 def chunked(path: Path, cache_dir: Path, settings: Sequence[str] = ()) -> Path:

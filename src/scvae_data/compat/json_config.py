@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from scvae_data.errors import ConfigError
+from scvae_data.remote.location import local_path
 
 __all__ = ["DEMO", "overrides_of", "read_config", "strip_comments", "to_override"]
 
@@ -208,7 +209,7 @@ def normalization_choice(path: Path, settings: dict[str, Any]) -> list[str]:
 
 def pattern_of(name: str) -> str:
     """Return a folder as the pattern of the H5AD files in it; a matrix folder, and anything else, as it is."""
-    folder = Path(name).expanduser()
+    folder = local_path("data_path", name).expanduser()
     if folder.is_dir() and any(folder.rglob("*.h5ad")):
         return f"{glob.escape(name.rstrip('/'))}/**/*.h5ad"
     return name

@@ -23,6 +23,7 @@ from scvae_data.loading.dataset import ChunkedDataset
 from scvae_data.loading.loader import BatchLoader
 from scvae_data.loading.select.rows import as_names
 from scvae_data.processing.settings.inputs import SUFFIXES
+from scvae_data.remote.location import local_path
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -110,13 +111,16 @@ class VAEDataModule(ChunkedDataModule):
         if isinstance(data_path, DatasetConfig):
             settings = vars(data_path) | settings
             cache_dir, process_overrides = settings.pop("cache_dir"), settings.pop("process_overrides")
-            data_path = Path(settings.pop("data_path"))
+            given: str | Path = settings.pop("data_path")
+        else:
+            given = data_path
+        raw_path = local_path("data_path", given)
         check_names("VAEDataModule", settings, [*inspect.signature(ChunkedDataModule).parameters, *OWN_SETTINGS])
-        super().__init__(data_path, *args, **settings)
-        self.raw_path = self.data_path
+        super().__init__(given, *args, **settings)
+        self.raw_path = raw_path
         self.cache_dir = Path(cache_dir)
         self.process_overrides = tuple(process_overrides)
-        arguments = inspect.signature(ChunkedDataModule).bind(data_path, *args, **settings).arguments
+        arguments = inspect.signature(ChunkedDataModule).bind(given, *args, **settings).arguments
         warn("VAEDataModule", new_call("ChunkedDataModule", arguments.pop("data_path"), arguments))
 
     def prepare_data(self) -> None:
@@ -157,7 +161,7 @@ class ChunkedDataLoader:
     ) -> None:
         self.shuffle = shuffle
         check_names("ChunkedDataLoader", settings, [*inspect.signature(ChunkedDataModule).parameters, *OWN_SETTINGS])
-        self._raw = Path(data_path), Path(cache_dir), tuple(process_overrides)
+        self._raw = local_path("data_path", data_path), Path(cache_dir), tuple(process_overrides)
         self._settings = {"split": None, **settings, "batch_size": batch_size}
         loader = "train_dataloader" if shuffle else "predict_dataloader"
         warn("ChunkedDataLoader", f"{new_call('ChunkedDataModule', data_path, self._settings)}: setup() and {loader}()")
@@ -218,7 +222,7 @@ def load_and_preprocess_data(
         if return_dataloaders
         else f"{new_call('ChunkedDataset', data_path, {})}.to_anndata()",
     )
-    directory = dataset_directory(Path(data_path), Path(cache_dir), tuple(process_overrides))
+    directory = dataset_directory(local_path("data_path", data_path), Path(cache_dir), tuple(process_overrides))
     if not return_dataloaders:
         if unknown := sorted(settings.keys() - IN_MEMORY):
             raise ConfigError(f"{unknown[0]} needs return_dataloaders=True; an AnnData takes {' and '.join(IN_MEMORY)}")
@@ -259,7 +263,7 @@ def dataset_directory(path: Path, cache_dir: Path, process_overrides: Sequence[s
 def new_call(name: str, data_path: str | Path, settings: Mapping[str, Any]) -> str:
     """Write down what does the same, with the settings that are not their defaults."""
     first, directory = "", f"'{data_path}'"
-    if is_raw(Path(data_path)):
+    if is_raw(local_path("data_path", data_path)):
         paths = to_override("input.paths", pattern_of(str(data_path)))
         first = f"python process.py input=files {shlex.quote(paths)} paths.processed_dir=DIR once, then "
         directory = "'DIR'"

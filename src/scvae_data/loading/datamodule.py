@@ -6,7 +6,6 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +52,9 @@ from scvae_data.loading.settings import (
     check_settings,
 )
 from scvae_data.loading.stream import StreamSpec, batches_together
+from scvae_data.remote.location import Location, as_written
 from scvae_data.store import SRX_COLUMN, DatasetIndex, open_index
+from scvae_data.store.remote_files import DEFAULT_DISK_GB, disk_cache
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,7 +85,7 @@ class ChunkedDataModule(LightningDataModule):
     Parameters
     ----------
     data_path
-        The directory that ``process.py`` wrote.
+        The directory that ``process.py`` wrote, here or in a remote store (``s3://…``).
     batch_size
         Cells per batch and device. Batches of an epoch differ by at most one cell.
     chunk_cache_size
@@ -156,11 +157,15 @@ class ChunkedDataModule(LightningDataModule):
         for loading together, in GB (10**9 bytes): libraries, decoded chunks and
         batches, but not the model. More than that is refused by :meth:`setup`.
         None for no limit.
+    cache_dir, cache_disk_gb
+        Of a directory in a remote store: the folder of this machine for copies of its files, None for that
+        of the user, and the bound on their size. Processes and runs share it; a file is copied before the
+        plan needs it, and given up for others when it is needed last.
     """
 
     def __init__(
         self,
-        data_path: str | Path,
+        data_path: str | Location,
         batch_size: int = 256,
         chunk_cache_size: int | None = None,
         max_chunks_in_memory: int | None = None,
@@ -185,10 +190,12 @@ class ChunkedDataModule(LightningDataModule):
         memory_gb: float | None = None,
         on_bad_chunk: OnBadChunk = "raise",
         sampler: str | MakeSampler | None = None,
+        cache_dir: str | None = None,
+        cache_disk_gb: float = DEFAULT_DISK_GB,
     ) -> None:
         super().__init__()
         check_settings(locals())
-        self.data_path = Path(data_path)
+        self.data_path = as_written(data_path)
         self.batch_size = batch_size
         self.chunk_cache_size = chunk_cache_size
         self.max_chunks_in_memory = max_chunks_in_memory
@@ -214,6 +221,7 @@ class ChunkedDataModule(LightningDataModule):
         self.memory_gb = memory_gb
         self.on_bad_chunk = on_bad_chunk
         self.sampler = as_make_sampler(sampler)
+        self.disk_cache = disk_cache(cache_dir, cache_disk_gb)
         self._columns: GeneColumns | None = None
         self._index: DatasetIndex | None = None
         self._row_groups: RowGroups = {}
@@ -275,7 +283,7 @@ class ChunkedDataModule(LightningDataModule):
         """
         if self._index is not None:
             return
-        index = open_index(self.data_path)
+        index = open_index(self.data_path, cache=self.disk_cache)
         if self.generations is not None:
             index = index.first_generations(self.generations)
         check_normalized(index, self.normalized)

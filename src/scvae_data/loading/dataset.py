@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from scvae_data.loading.fetch.damage import check_totals
 from scvae_data.loading.fetch.window import DecodedRowGroup
 from scvae_data.loading.select.rows import ChunkRows, as_names
 from scvae_data.loading.select.values import FactsReader
+from scvae_data.remote.location import Location
 from scvae_data.store import SRX_COLUMN, CompactCsr, DatasetIndex, open_index
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class ChunkedDataset:
 
     def __init__(
         self,
-        data_path: str | Path,
+        data_path: str | Location,
         *,
         chunk_cache_size: int = 4,
         normalized: bool = True,

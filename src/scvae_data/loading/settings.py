@@ -43,6 +43,9 @@ def check_settings(given: Mapping[str, Any]) -> None:
         if given[name] not in choices:
             possible = ", ".join("null" if choice is None else choice for choice in choices)
             raise ConfigError(f"{name}={given[name]!r} must be one of {possible}")
+    disk_gb = given["cache_disk_gb"]
+    if isinstance(disk_gb, bool) or not isinstance(disk_gb, int | float) or not disk_gb > 0:
+        raise ConfigError(f"cache_disk_gb={disk_gb!r} must be a positive number of GB")
     memory_gb, size, window = given["memory_gb"], given["chunk_cache_size"], given["max_chunks_in_memory"]
     if memory_gb is not None and (isinstance(memory_gb, bool) or not memory_gb > 0):
         raise ConfigError(f"memory_gb={memory_gb!r} must be a positive number of GB, or null for no limit")

@@ -14,6 +14,7 @@ from itertools import islice
 from typing import TypeVar
 
 from scvae_data.loading.batch.assemble import Assembler, Batch, Form
+from scvae_data.loading.fetch.ahead import files_ahead
 from scvae_data.loading.fetch.cache import RowGroupCache
 from scvae_data.loading.fetch.damage import DamagePolicy
 from scvae_data.loading.fetch.fetch import PendingRowGroup, RowGroupSource, WindowFetcher
@@ -123,26 +124,34 @@ class BatchStream:
 
     def batches(self, epoch: int, start: int = 0) -> Generator[Batch | None]:
         """Batches of ``epoch`` from ``start`` on, in order; None for one whose cells are all left out."""
-        with closing(self.made(self.spec.sampler.epoch(epoch), self.assembler.make, start)) as made:
+        sampler = self.spec.sampler
+        epochs = sampler.epoch(epoch), sampler.epoch(epoch + 1)
+        with closing(self.made(epochs, self.assembler.make, start)) as made:
             for several in made:
                 yield from several.batches()
 
-    def made(self, epoch: Epoch, make: Make[T], start: int = 0) -> Generator[T]:
-        """What ``make`` makes of batches of ``epoch`` from ``start`` on, of several at a time; in order.
+    def made(self, epochs: tuple[Epoch, Epoch], make: Make[T], start: int = 0) -> Generator[T]:
+        """What ``make`` makes of batches of the first epoch from ``start`` on, of several at a time; in order.
+
+        The second epoch is the one after it: what it needs first is best kept.
 
         Threads run while the generator does, and are gone before it yields the
         last, when it is closed, and when it raises.
         """
         spec = self.spec
+        epoch = epochs[0]
         plans = epoch.batches(start)
         ready: deque[tuple[int, Future[T]]] = deque()
         workers = ThreadPoolExecutor(spec.n_threads, thread_name_prefix="scvae-assemble")
         fetcher = WindowFetcher(epoch, self._source, self._cache, self._reuse, spec.n_threads)
+        ahead = files_ahead(spec.form.index, spec.row_groups, *epochs)
         try:
             while task := list(islice(plans, spec.together)):
                 windows = sorted({part.window for batch in task for part in batch.segments})
                 # A window is given back when no batch on its way is made of it: then its memory can be used again.
-                fetcher.advance(ready[0][0] if ready else windows[0], windows[-1])
+                passed = ready[0][0] if ready else windows[0]
+                ahead.advance(passed)
+                fetcher.advance(passed, windows[-1])
                 handles = {window: fetcher.handle(window) for window in windows}
                 ready.append((windows[0], workers.submit(make, task, handles)))
                 if len(ready) >= READY_TASKS + spec.n_threads:
@@ -151,6 +160,7 @@ class BatchStream:
                 yield ready.popleft()[1].result()
             last = [ready.popleft()[1].result()] if ready else []
         finally:
+            ahead.close()
             fetcher.close()
             workers.shutdown(wait=True, cancel_futures=True)
         yield from last

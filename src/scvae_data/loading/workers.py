@@ -117,8 +117,9 @@ class WorkerStream(IterableDataset[Message]):
 
         call = self._board.read()
         try:
-            share = WorkerShare(stream.spec.sampler.epoch(call.epoch), self._worker, self._n_workers)
-            with closing(stream.made(share, make, call.start)) as parcels:
+            sampler = stream.spec.sampler
+            share = WorkerShare(sampler.epoch(call.epoch), self._worker, self._n_workers)
+            with closing(stream.made((share, sampler.epoch(call.epoch + 1)), make, call.start)) as parcels:
                 for parcel in parcels:
                     if self._board.read() != call:
                         break

@@ -22,16 +22,31 @@ from scvae_data.processing.finished.check import check_finished, check_whole, gr
 from scvae_data.processing.finished.rebuild import find_damage, rebuild
 from scvae_data.processing.genes.wanted import read_gene_files
 from scvae_data.processing.run.context import Context, Record
-from scvae_data.processing.run.directory import WORK_FOLDER, clear, disk_faults, held_directory, is_complete, prepare
+from scvae_data.processing.run.directory import (
+    SCRATCH,
+    WORK_FOLDER,
+    check_writable,
+    clear,
+    disk_faults,
+    forget_some_runs,
+    held_directory,
+    is_complete,
+    made_in,
+    prepare,
+    remove,
+    send,
+)
 from scvae_data.processing.run.losses import warn_of_fractions
 from scvae_data.processing.run.summary import Summary
 from scvae_data.processing.scan.stage import Scanned, scan
 from scvae_data.processing.settings.run import Settings
 from scvae_data.processing.survey.corpus import new_files, of_species, survey_inputs
+from scvae_data.processing.survey.room import check_room
 from scvae_data.processing.survey.stage import Surveyed, survey
 from scvae_data.processing.work import WorkFolder
 from scvae_data.processing.write.publish import publish, write_cells
 from scvae_data.processing.write.tables import write_tables
+from scvae_data.remote.location import Location, RemotePath
 from scvae_data.store import INDEX_FILE, open_index, sweep_temporaries
 from scvae_data.system.jit import compile_ahead
 
@@ -41,11 +56,13 @@ __all__ = ["append", "decide_plan", "run", "write"]
 def run(
     settings: Settings,
     engine: Engine,
-    directory: Path,
+    directory: Location,
     *,
     overwrite: bool = False,
     resume: bool = False,
     record: Record | None = None,
+    scratch: Path = SCRATCH,
+    check_disk: bool = True,
 ) -> Summary:
     """Process raw files into a dataset directory.
 
@@ -56,11 +73,15 @@ def run(
     engine
         Who does it; closed at the end.
     directory
-        The directory.
+        The directory, here or in a remote store.
     overwrite, resume
         Replace a dataset, or continue an unfinished run.
     record
         How the run was asked for, kept beside the chunks.
+    scratch
+        Where a directory of a remote store is made.
+    check_disk
+        Refuse a run that will not fit the disk.
 
     Raises
     ------
@@ -69,10 +90,16 @@ def run(
     """
     warn_of_fractions(settings.qc)
     gene_files = read_gene_files(settings.genes)  # one of them may lie in the directory that is overwritten
-    with held_directory(directory), disk_faults(directory):
-        work = prepare(directory, overwrite=overwrite, resume=resume)
+    made = made_in(directory, scratch)
+    store = directory if isinstance(directory, RemotePath) else None
+    with held_directory(made), disk_faults(made):
+        work = prepare(made, directory, overwrite=overwrite, resume=resume)
         work.shards.remove()  # later shards must not take the genes that this run saves for theirs
-        context = Context(settings, engine, directory, work, gene_files, record or Record())
+        if store is not None:
+            check_writable(store)
+        context = Context(
+            settings, engine, made, work, gene_files, record or Record(), store=store, check_disk=check_disk
+        )
         engine.must_see(work.path)
         try:
             return finish(context) if is_complete(directory) and not overwrite else make(context)
@@ -80,7 +107,9 @@ def run(
             engine.close()
 
 
-def append(settings: Settings, engine: Engine, directory: Path, *, record: Record | None = None) -> Summary:
+def append(
+    settings: Settings, engine: Engine, directory: Path, *, record: Record | None = None, check_disk: bool = True
+) -> Summary:
     """Process raw files into new chunks of a finished directory, whose genes and rules stay what they are.
 
     The new cells become a directory of their own within the work folder, and
@@ -89,7 +118,7 @@ def append(settings: Settings, engine: Engine, directory: Path, *, record: Recor
 
     Parameters
     ----------
-    settings, engine, directory, record
+    settings, engine, directory, record, check_disk
         As of :func:`run`; the genes and the target sum are those of the directory.
 
     Raises
@@ -110,10 +139,11 @@ def append(settings: Settings, engine: Engine, directory: Path, *, record: Recor
             settings,
             engine,
             part,
-            prepare(part, overwrite=False, resume=True),
+            prepare(part, part, overwrite=False, resume=True),
             gene_files,
             record or Record(),
             standing,
+            check_disk=check_disk,
         )
         engine.must_see(context.work.path)
         try:
@@ -143,14 +173,16 @@ def make(context: Context) -> Summary:
 
 def write(context: Context, plan: WritePlan, seconds: dict[str, float]) -> Summary:
     """Run the stages from the first chunk on; ``seconds`` has the wall times of those before, and gets theirs."""
-    if is_complete(context.directory):
-        clear(context.directory)
+    if is_complete(context.target):
+        clear(context.target)
+    if context.store is not None:
+        forget_some_runs(context.store)
     with timed(seconds, "write"):
         written = write_cells(context, plan)
     tables = write_tables(context, plan)
     context.engine.close()
     summary = publish(context, plan, written, tables, seconds)
-    context.work.remove()
+    settle(context)
     return summary
 
 
@@ -158,6 +190,8 @@ def make_plan(context: Context, seconds: dict[str, float]) -> WritePlan:
     """Run the stages before the first chunk is written; ``seconds`` gets their wall times."""
     with timed(seconds, "scan"):
         surveyed = survey(context)
+        if context.check_disk:
+            check_room(context, surveyed)
         scanned = scan(context, surveyed)
     return decide_plan(context, surveyed, scanned, seconds)
 
@@ -175,7 +209,7 @@ def decide_plan(context: Context, surveyed: Surveyed, scanned: Scanned, seconds:
 
 def finish(context: Context) -> Summary:
     """Check that a finished directory is what this run would make; build again only files that are damaged."""
-    directory, settings = context.directory, context.settings
+    directory, settings = context.target, context.settings
     if (grown := grown_index(directory)) is not None:
         check_whole(grown, find_damage(grown, partial(context.collect, "verify", unit="file")))
         context.work.remove()
@@ -187,14 +221,21 @@ def finish(context: Context) -> Summary:
         files, _ = of_species(files, context.work, context.gene_files.reference, settings.genes.species)
     index = check_finished(directory, files, context.processing_id(files), context.record.config)
     if index is None:
-        (directory / INDEX_FILE).unlink()
+        remove(directory / INDEX_FILE)
         return make(context)
     damaged = find_damage(index, partial(context.collect, "verify", unit="file"))
     if damaged:
         seconds: dict[str, float] = {}
         rebuild(context, index, make_plan(context, seconds), damaged, seconds)
-    context.work.remove()
+    settle(context)
     return summary_of(directory, sorted(damaged))
+
+
+def settle(context: Context) -> None:
+    """Send a directory where it belongs, and leave nothing else of the run."""
+    if context.store is not None:
+        send(context.directory, context.store)
+    context.work.remove()
 
 
 @contextmanager

@@ -131,7 +131,7 @@ def merging(settings: Settings, engine: Engine, directory: Path, record: Record 
     """Hold a directory in which all shards have scanned."""
     gene_files = read_gene_files(settings.genes)
     with held_directory(directory), disk_faults(directory):
-        work = prepare(directory, overwrite=False, resume=True)
+        work = prepare(directory, directory, overwrite=False, resume=True)
         check_all_scanned(directory, work)
         engine.must_see(work.path)
         try:

@@ -102,7 +102,7 @@ class WorkFolder:
     @property
     def folders(self) -> list[Path]:
         """Folders that are there from the start."""
-        return [self.path / "maps", self.path / "scan", self.path / "chunks"]
+        return [self.path / "maps", self.scans, self.path / "chunks"]
 
     def make(self) -> None:
         """Make the folders."""
@@ -114,6 +114,7 @@ class WorkFolder:
         """Remove what an interrupted write left; only for a folder that nobody else is writing to."""
         for folder in (self.path, self.survey, self.tables, *self.folders):
             sweep_temporaries(folder)
+        shutil.rmtree(self.fetched, ignore_errors=True)
 
     def make_survey(self) -> None:
         """Make the folders of what a survey finds."""
@@ -126,8 +127,12 @@ class WorkFolder:
     @property
     def started(self) -> bool:
         """Whether an earlier run got as far as scanning a file: before that there is nothing to continue."""
-        scans = self.path / "scan"
-        return scans.is_dir() and any(scans.iterdir())
+        return self.scans.is_dir() and any(self.scans.iterdir())
+
+    @property
+    def scans(self) -> Path:
+        """Folder of what scans leave, a folder for each file."""
+        return self.path / "scan"
 
     @property
     def shards(self) -> ShardFolder:
@@ -163,6 +168,11 @@ class WorkFolder:
         """Folder of tables that are built again, until it is known that they are the ones that are missing."""
         return self.path / "mended"
 
+    @property
+    def fetched(self) -> Path:
+        """Copies of inputs of a remote store, while they are read."""
+        return self.path / "fetched"
+
     def obs_rows(self, number: int) -> Path:
         """What the table of cells says of input ``number``."""
         return self.path / "obs_table" / f"{number:06d}.arrow"
@@ -181,7 +191,7 @@ class WorkFolder:
 
     def scan(self, number: int) -> FileFolder:
         """What the scan of input ``number`` leaves."""
-        return FileFolder(self.path / "scan" / f"{number:06d}")
+        return FileFolder(self.scans / f"{number:06d}")
 
     def hashes(self, group: int) -> Path:
         """The hashes of a group of files, in order."""

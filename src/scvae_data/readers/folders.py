@@ -12,7 +12,17 @@ from pathlib import Path
 from scvae_data.store import INDEX_FILE
 from scvae_data.wording import counted
 
-__all__ = ["InputsBelow", "find_inputs", "in_words", "is_matrix", "is_store", "left_out", "patterns"]
+__all__ = [
+    "STORE_FILES",
+    "InputsBelow",
+    "find_inputs",
+    "in_words",
+    "is_matrix",
+    "is_store",
+    "kind_of",
+    "left_out",
+    "patterns",
+]
 
 MOST_NAMED = 3
 ENDINGS = (".h5", ".loom", ".h5mu", ".zarr", ".zarr.zip")

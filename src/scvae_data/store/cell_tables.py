@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from scvae_data.remote.location import Location
 from scvae_data.store.files import FileFacts
 from scvae_data.store.obs_reader import ObsReader, as_pandas
 from scvae_data.store.obs_writer import NAME_COLUMN, ObsColumn
@@ -93,7 +93,7 @@ class CellTables:
 
     def __init__(
         self,
-        directory: Path,
+        directory: Location,
         generations: Sequence[Generation],
         files: Mapping[str, FileFacts],
         columns: Mapping[str, ObsColumn],

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import deflate
 import numpy as np
 from numpy.typing import NDArray
 
+from scvae_data.remote.location import Location
 from scvae_data.store.block_table import ArrayBlocks, TableError, parse_table
 from scvae_data.store.byte_shuffle import narrow_into
 from scvae_data.store.chunk_writer import ChunkEntry
@@ -43,7 +43,7 @@ class ChunkReader:
 
     def __init__(
         self,
-        path: Path,
+        path: Location,
         entry: ChunkEntry,
         *,
         n_vars: int,

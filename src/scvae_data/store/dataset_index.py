@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cached_property
 from itertools import accumulate
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from scvae_data.errors import DamagedFileError, SelectionError
+from scvae_data.remote.location import Location
 from scvae_data.store.cell_tables import CellTables, Generation
 from scvae_data.store.chunk_reader import ChunkReader
 from scvae_data.store.chunk_writer import ChunkEntry
@@ -28,7 +28,7 @@ from scvae_data.store.source import ListedFile, LocalFile, OpenSource, damaged
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["DatasetIndex", "content_hash_of"]
+__all__ = ["DatasetIndex", "content_hash_of", "listed"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,7 @@ class DatasetIndex:
     Parameters
     ----------
     path
-        The directory.
+        The directory, here or in a remote store.
     n_obs, n_vars, nnz
         Cells, genes and stored counts in all.
     chunk_size
@@ -78,7 +78,7 @@ class DatasetIndex:
         Opens chunk files and obs.parquet; see :class:`~scvae_data.store.source.ByteSource`.
     """
 
-    path: Path
+    path: Location
     n_obs: int
     n_vars: int
     nnz: int
@@ -334,7 +334,13 @@ def content_hash_of(index: DatasetIndex) -> str:
     return hashlib.sha256("".join(f"{part}\n" for part in parts).encode()).hexdigest()
 
 
-def _unknown(what: str, names: Sequence[str], known: Sequence[str], path: Path) -> str:
+def listed(index: DatasetIndex) -> dict[str, tuple[int, str]]:
+    """Size and SHA-256 of every file that the index lists, by name: chunks in row order, then the others."""
+    files = {chunk.file: (chunk.bytes, chunk.sha256) for chunk in index.chunks}
+    return files | {name: (facts.bytes, facts.sha256) for name, facts in sorted(index.files.items())}
+
+
+def _unknown(what: str, names: Sequence[str], known: Sequence[str], path: Location) -> str:
     """One line naming what is unknown (a few of many) and what it may have been meant to be."""
     close = list(dict.fromkeys(match for name in names[:3] for match in get_close_matches(name, known, n=3)))
     hint = f"did you mean {', '.join(close[:6])}?" if close else f"it has {len(known)}, e.g. {', '.join(known[:3])}"

@@ -16,12 +16,16 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from scvae_data.errors import DamagedFileError, ScvaeDataError, StoreError
+from scvae_data.remote import objects
+from scvae_data.remote.location import Location, RemotePath
 
 __all__ = [
     "FileFacts",
     "atomic_file",
     "check_plain_name",
     "expecting",
+    "is_there",
+    "names_in",
     "open_plain",
     "read_json",
     "sha256_file",
@@ -153,7 +157,7 @@ def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
 
 
-def parse_json(path: Path, encoded: bytes) -> dict[str, Any]:
+def parse_json(path: Location, encoded: bytes) -> dict[str, Any]:
     """Parse the bytes of ``path`` without verifying the checksum; the result has no key ``checksum``."""
     try:
         content = json.loads(encoded, object_pairs_hook=_unique, parse_constant=_refuse_constant)
@@ -165,7 +169,7 @@ def parse_json(path: Path, encoded: bytes) -> dict[str, Any]:
     return content
 
 
-def verify_checksum(path: Path, encoded: bytes) -> None:
+def verify_checksum(path: Location, encoded: bytes) -> None:
     """Raise DamagedFileError unless the bytes of ``path`` end in the checksum of those before it."""
     match = CHECKSUM_LINE.search(encoded, max(0, len(encoded) - 120))
     if match is None or hashlib.sha256(encoded[: match.start()]).hexdigest() != match[1].decode():
@@ -195,20 +199,41 @@ def open_plain(path: Path) -> int:
     return fd
 
 
-def read_bytes(path: Path, max_bytes: int = MAX_JSON_BYTES) -> bytes:
+def read_bytes(path: Location, max_bytes: int = MAX_JSON_BYTES) -> bytes:
     """Read a whole small file; raise DamagedFileError if it is absent, unreadable or larger than ``max_bytes``."""
     try:
-        with os.fdopen(open_plain(path), "rb") as file:
-            encoded = file.read(max_bytes + 1)
+        if isinstance(path, RemotePath):
+            encoded = objects.read_whole(path, max_bytes)
+        else:
+            with os.fdopen(open_plain(path), "rb") as file:
+                encoded = file.read(max_bytes + 1)
     except OSError as error:
-        raise DamagedFileError(f"{path}: {error.strerror or error}; run process.py again with resume=true") from None
+        raise DamagedFileError(f"{path}: {error.strerror or error}; run process.py again with resume=true") from error
     if len(encoded) > max_bytes:
         raise DamagedFileError(f"{path}: larger than {max_bytes} bytes, which no file of this kind should be")
     return encoded
 
 
+def is_there(path: Location) -> bool:
+    """Whether there is a file."""
+    if not isinstance(path, RemotePath):
+        return path.exists()
+    try:
+        objects.facts_of(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def names_in(directory: Location) -> list[str]:
+    """Names of what lies in a directory, sorted; nothing where there is none."""
+    if isinstance(directory, RemotePath):
+        return [path.name for path in objects.find(directory, deep=False)]
+    return sorted(path.name for path in directory.iterdir()) if directory.is_dir() else []
+
+
 @contextmanager
-def expecting(path: Path) -> Iterator[None]:
+def expecting(path: Location) -> Iterator[None]:
     """Turn what happens to code that meets other values than a file should hold into an error that names the file.
 
     Raises
@@ -227,7 +252,7 @@ def expecting(path: Path) -> Iterator[None]:
         ) from error
 
 
-def read_json(path: Path, max_bytes: int = MAX_JSON_BYTES, *, sha256: str | None = None) -> dict[str, Any]:
+def read_json(path: Location, max_bytes: int = MAX_JSON_BYTES, *, sha256: str | None = None) -> dict[str, Any]:
     """Read what :func:`write_json` wrote, without the checksum.
 
     Raises

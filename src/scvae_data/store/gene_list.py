@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from scvae_data.errors import DamagedFileError, StoreError
+from scvae_data.remote.location import Location
 from scvae_data.store.files import FileFacts, read_json, write_atomic, write_json
 from scvae_data.store.names import FORMAT_VERSION
 
@@ -143,7 +144,7 @@ def write_gene_list(directory: Path, genes: GeneList, listed: GeneSets | None = 
     return write_json(directory / GENE_LIST_FILE, content)
 
 
-def read_gene_list(directory: Path, *, n_vars: int | None = None, sha256: str | None = None) -> GeneList:
+def read_gene_list(directory: Location, *, n_vars: int | None = None, sha256: str | None = None) -> GeneList:
     """Read ``gene_list.json``.
 
     Raises
@@ -172,7 +173,7 @@ def write_gene_sets(path: Path, gene_sets: GeneSets) -> FileFacts:
     return FileFacts(len(content), hashlib.sha256(content).hexdigest())
 
 
-def read_listed_sets(directory: Path, *, n_vars: int, sha256: str) -> GeneSets:
+def read_listed_sets(directory: Location, *, n_vars: int, sha256: str) -> GeneSets:
     """Read the gene sets of a directory of version 1, which are in its ``gene_list.json``.
 
     Raises

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from scvae_data.errors import StoreError
+from scvae_data.remote.location import local_path
 from scvae_data.store.cell_tables_writer import table_names
 from scvae_data.store.chunk_writer import ChunkEntry
 from scvae_data.store.dataset_index import DatasetIndex
@@ -49,15 +50,16 @@ def adopt(index: DatasetIndex, other: DatasetIndex, processing_id: str) -> Datas
         They differ in what a directory has one of; names it.
     """
     check_alike(index, other)
-    directory, number = index.path, len(index.generations)
+    directory, its = (local_path("DIR", one.path) for one in (index, other))
+    number = len(index.generations)
     columns = grown_columns(index.obs_columns, other.obs_columns)
     obs, rows, gene_sets = table_names(number)
     (theirs,) = other.generations
     chunks = [_moved(index, place, entry) for place, entry in enumerate(other.chunks)]
     for entry, chunk in zip(other.chunks, chunks, strict=True):
-        link_file(other.path / entry.file, directory / chunk.file)
-    link_file(other.path / theirs.obs, directory / obs)
-    link_file(other.path / str(theirs.gene_sets), directory / gene_sets)
+        link_file(its / entry.file, directory / chunk.file)
+    link_file(its / theirs.obs, directory / obs)
+    link_file(its / str(theirs.gene_sets), directory / gene_sets)
     sync_directory(directory)
     types = stored_types(columns)
     files = {obs: other.files[theirs.obs], gene_sets: other.files[str(theirs.gene_sets)]}

@@ -10,14 +10,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from scvae_data.errors import DamagedFileError, FormatVersionError, MissingIndexError, ScvaeDataError, StoreError
+from scvae_data.remote.disk_cache import DiskCache
+from scvae_data.remote.location import Location, RemotePath, as_written
 from scvae_data.store.cell_tables import Generation
 from scvae_data.store.chunk_writer import ChunkEntry
 from scvae_data.store.codec import CODECS, codec_of
-from scvae_data.store.dataset_index import DatasetIndex, content_hash_of
+from scvae_data.store.dataset_index import DatasetIndex, content_hash_of, listed
 from scvae_data.store.files import FileFacts, check_plain_name, parse_json, read_bytes, verify_checksum, write_json
 from scvae_data.store.gene_list import GENE_LIST_FILE
 from scvae_data.store.names import FORMAT_VERSION, INDEX_FILE, SRX_COLUMN
 from scvae_data.store.obs_writer import OBS_FILE, ObsColumn
+from scvae_data.store.remote_files import CachedFiles, disk_cache
 from scvae_data.store.row_table import CODE_TYPES, n_bytes_of, stored_types, tail_bytes_of
 from scvae_data.store.source import LocalFile, OpenSource
 
@@ -49,15 +52,21 @@ def write_index(directory: Path, index: DatasetIndex) -> DatasetIndex:
     return index
 
 
-def open_index(path: Path | str, open_source: OpenSource = LocalFile) -> DatasetIndex:
+def open_index(
+    path: Location | str, open_source: OpenSource | None = None, cache: DiskCache | None = None
+) -> DatasetIndex:
     """Open a dataset directory; reads its index only.
 
     Parameters
     ----------
     path
-        The directory; its JSON files are read from there.
+        The directory, here or in a remote store; its JSON files are read from there.
     open_source
-        Opens its chunk files and obs.parquet, by their paths.
+        Opens its chunk files and the tables of cells, by their locations. None: as what they are, files of
+        this machine or, of a remote store, copies of them in ``cache``.
+    cache
+        Where copies of remote files lie; None for the folder of the user, see
+        :func:`~scvae_data.store.remote_files.disk_cache`.
 
     Raises
     ------
@@ -70,11 +79,16 @@ def open_index(path: Path | str, open_source: OpenSource = LocalFile) -> Dataset
     StoreError
         If the chunks are compressed by a :class:`~scvae_data.store.codec.Codec` that this process has not imported.
     """
-    directory = Path(path)
+    directory = as_written(path)
     file = directory / INDEX_FILE
-    if not file.is_file():
+    if isinstance(file, Path) and not file.is_file():
         raise MissingIndexError(_missing(directory))
-    encoded = read_bytes(file)
+    try:
+        encoded = read_bytes(file)
+    except DamagedFileError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise MissingIndexError(_missing(directory)) from None
+        raise
     content = parse_json(file, encoded)
     version = content.get("format_version")
     # Before the checksum: a newer version may compute it in another way.
@@ -85,7 +99,8 @@ def open_index(path: Path | str, open_source: OpenSource = LocalFile) -> Dataset
     verify_checksum(file, encoded)
     _check_codec(file, content.get("codec"))
     try:
-        index = replace(_from_json(directory, content), open_source=open_source)
+        index = _from_json(directory, content)
+        index = replace(index, open_source=open_source or _opener(index, cache))
         _check(index)
         if index.content_hash != content_hash_of(index):
             raise ValueError("content_hash is not that of the files listed")
@@ -95,7 +110,7 @@ def open_index(path: Path | str, open_source: OpenSource = LocalFile) -> Dataset
     return index
 
 
-def _check_codec(file: Path, codec: object) -> None:
+def _check_codec(file: Location, codec: object) -> None:
     """Refuse a codec that somebody wrote and nobody imported: an index is data, and must not choose what code runs."""
     name = codec.get("name") if isinstance(codec, dict) else None
     if isinstance(name, str) and "." in name and name not in CODECS:
@@ -105,9 +120,16 @@ def _check_codec(file: Path, codec: object) -> None:
         )
 
 
-def _missing(directory: Path) -> str:
+def _opener(index: DatasetIndex, cache: DiskCache | None) -> OpenSource:
+    """What opens the files of a directory where it lies."""
+    if isinstance(index.path, Path):
+        return LocalFile
+    return CachedFiles(cache or disk_cache(), listed(index))
+
+
+def _missing(directory: Location) -> str:
     command = f"python process.py input=files input.paths=… paths.processed_dir={directory}"
-    if not directory.is_dir():
+    if isinstance(directory, RemotePath) or not directory.is_dir():
         return f"no dataset at {directory}; make one with: {command}"
     if next(directory.glob("chunk_*.h5"), None) is not None:
         return (
@@ -159,7 +181,7 @@ def _get(content: Mapping[str, Any], key: str, kind: type[T]) -> T:
     return value
 
 
-def _from_json(directory: Path, content: Mapping[str, Any]) -> DatasetIndex:
+def _from_json(directory: Location, content: Mapping[str, Any]) -> DatasetIndex:
     version = _get(content, "format_version", int)
     if content["format"] != FORMAT or version not in PARSERS:
         raise ValueError(f"format is {content['format']!r} {content['format_version']!r}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from scvae_data.remote.location import Location
 from scvae_data.store.files import FileFacts
 from scvae_data.store.obs_writer import NAME_COLUMN, ObsColumn
 from scvae_data.store.parquet_checksums import Tail, TailError, read_tail
@@ -42,7 +42,7 @@ class ObsReader:
 
     def __init__(
         self,
-        path: Path,
+        path: Location,
         facts: FileFacts,
         columns: Mapping[str, ObsColumn],
         first_rows: NDArray[np.int64],

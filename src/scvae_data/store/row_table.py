@@ -16,6 +16,7 @@ import deflate
 import numpy as np
 from numpy.typing import NDArray
 
+from scvae_data.remote.location import Location
 from scvae_data.store.files import FileFacts, atomic_file, sha256_file
 from scvae_data.store.obs_writer import NUMBERS, ObsColumn
 from scvae_data.store.source import ListedFile, OpenSource, damaged
@@ -136,7 +137,7 @@ class RowTable:
 
     def __init__(
         self,
-        path: Path,
+        path: Location,
         facts: FileFacts,
         types: Mapping[str, str],
         first_rows: NDArray[np.int64],

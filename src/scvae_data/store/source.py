@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from scvae_data.errors import DamagedFileError
+from scvae_data.remote.location import Location
 from scvae_data.store.files import open_plain
 
 __all__ = ["ByteSource", "ListedFile", "LocalFile", "OpenSource", "damaged"]
@@ -33,8 +34,8 @@ class ByteSource(Protocol):
         """A descriptor by which compiled code reads the same bytes; None if there is none."""
 
 
-OpenSource = Callable[[Path], ByteSource]
-"""Opens a file of the directory, or raises OSError; sent to worker processes, so it must be picklable."""
+OpenSource = Callable[[Any], ByteSource]
+"""Opens a file of the directory, by its location, or raises OSError; sent to worker processes, so it is picklable."""
 
 
 class LocalFile:
@@ -79,7 +80,7 @@ class ListedFile:
         Opens it.
     """
 
-    def __init__(self, path: Path, n_bytes: int, open_source: OpenSource) -> None:
+    def __init__(self, path: Location, n_bytes: int, open_source: OpenSource) -> None:
         self.path = path
         self.n_bytes = n_bytes
         self.open_source = open_source
@@ -155,6 +156,6 @@ class ListedFile:
         return opened
 
 
-def damaged(path: Path, fault: str) -> DamagedFileError:
+def damaged(path: Location, fault: str) -> DamagedFileError:
     """The error about a file that is not what the index says."""
     return DamagedFileError(f"{path}: {fault}; run process.py again with resume=true")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,14 +14,17 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from scvae_data.errors import StoreError
+from scvae_data.remote import objects
+from scvae_data.remote.location import Location, RemotePath
 from scvae_data.store.cell_tables import Generation
 from scvae_data.store.chunk_reader import ChunkReader
 from scvae_data.store.chunk_writer import ChunkEntry
 from scvae_data.store.csr import CompactCsr
-from scvae_data.store.dataset_index import DatasetIndex
-from scvae_data.store.files import check_plain_name, open_plain, read_bytes, read_json, sha256_file
+from scvae_data.store.dataset_index import DatasetIndex, listed
+from scvae_data.store.files import check_plain_name, is_there, open_plain, read_bytes, read_json, sha256_file
 from scvae_data.store.names import INDEX_FILE, generation_file
 from scvae_data.store.obs_writer import NAME_COLUMN
+from scvae_data.store.remote_files import local_copy
 from scvae_data.system.hdf5_guard import foreign_storage
 
 __all__ = [
@@ -39,18 +43,14 @@ REPORT_FILE, QUARANTINE_FILE = "failure_report.json", "quarantine.txt"
 PIECE_ELEMENTS = 4_000_000
 
 
-def listed(index: DatasetIndex) -> dict[str, tuple[int, str]]:
-    """Size and SHA-256 of every file that the index lists, by name: chunks in row order, then the others."""
-    files = {chunk.file: (chunk.bytes, chunk.sha256) for chunk in index.chunks}
-    return files | {name: (facts.bytes, facts.sha256) for name, facts in sorted(index.files.items())}
-
-
-def file_fault(path: Path, n_bytes: int, sha256: str) -> str | None:
+def file_fault(path: Location, n_bytes: int, sha256: str) -> str | None:
     """Say how a file differs from size and checksum; None if it does not.
 
     A symbolic link is a fault as well: what it leads to is not in the directory.
     """
     try:
+        if isinstance(path, RemotePath):
+            return _object_fault(path, n_bytes, sha256)
         with os.fdopen(open_plain(path), "rb") as file:
             if (size := os.fstat(file.fileno()).st_size) != n_bytes:
                 return f"has {size:,} bytes instead of {n_bytes:,}"
@@ -59,6 +59,16 @@ def file_fault(path: Path, n_bytes: int, sha256: str) -> str | None:
         return "is missing"
     except OSError as error:
         return f"cannot be read: {error.strerror}"
+
+
+def _object_fault(path: RemotePath, n_bytes: int, sha256: str) -> str | None:
+    facts = objects.facts_of(path)
+    if facts.size != n_bytes:
+        return f"has {facts.size:,} bytes instead of {n_bytes:,}"
+    digest = hashlib.sha256()
+    for piece in objects.pieces(path, facts):
+        digest.update(piece)
+    return None if digest.hexdigest() == sha256 else "its content does not match its checksum"
 
 
 def record_faults(index: DatasetIndex) -> dict[str, str | None]:
@@ -88,10 +98,10 @@ def _faults_of_records(index: DatasetIndex, number: int, chunks: Sequence[ChunkE
     except (KeyError, TypeError, ValueError, StoreError) as error:
         faults[name] = f"does not say what it should of {key} ({' '.join(str(error).split())})"
     report, quarantine = (directory / generation_file(one, number) for one in (REPORT_FILE, QUARANTINE_FILE))
-    return faults | _report_faults(report, quarantine) if report.exists() or quarantine.exists() else faults
+    return faults | _report_faults(report, quarantine) if is_there(report) or is_there(quarantine) else faults
 
 
-def _report_faults(path: Path, quarantine: Path) -> dict[str, str | None]:
+def _report_faults(path: Location, quarantine: Location) -> dict[str, str | None]:
     """Check a report of inputs that could not be used, and the list of their paths."""
     report, fault = _record(path, {})
     if report is None:
@@ -103,7 +113,7 @@ def _report_faults(path: Path, quarantine: Path) -> dict[str, str | None]:
     return {path.name: None, quarantine.name: _text_fault(quarantine, wanted)}
 
 
-def _record(path: Path, facts: dict[str, Any]) -> tuple[dict[str, Any] | None, str | None]:
+def _record(path: Location, facts: dict[str, Any]) -> tuple[dict[str, Any] | None, str | None]:
     """Content of a JSON file if it is sound, and what is wrong with it if it is not."""
     try:
         content = read_json(path)
@@ -114,7 +124,7 @@ def _record(path: Path, facts: dict[str, Any]) -> tuple[dict[str, Any] | None, s
     return content, None
 
 
-def _text_fault(path: Path, wanted: str) -> str | None:
+def _text_fault(path: Location, wanted: str) -> str | None:
     try:
         return None if read_bytes(path) == wanted.encode() else f"does not list the files of {REPORT_FILE}"
     except StoreError as error:
@@ -141,7 +151,7 @@ def chunk_fault(index: DatasetIndex, chunk_id: int) -> str | None:
         rows = np.arange(*index.first_rows[chunk_id : chunk_id + 2])
         obs = index.obs(["total_counts", "size_factor", "gene_set", "split_hash"], rows)
         return _obs_disagrees(index, totals, obs) or _tables_disagree(
-            index, reader.path, obs, _made_by(index, chunk_id)
+            index, local_copy(reader.path, index.open_source), obs, _made_by(index, chunk_id)
         )
     except StoreError as error:
         return str(error).removeprefix(f"{index.path / index.chunks[chunk_id].file}: ").split(";")[0]

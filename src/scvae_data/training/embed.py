@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from scvae_data.config import instantiate, resolved
 from scvae_data.errors import ConfigError
 from scvae_data.models.likelihoods import import_likelihood
+from scvae_data.remote.location import local_path
 from scvae_data.store import open_index
 from scvae_data.store.files import write_atomic
 from scvae_data.training.align import AlignedData
@@ -46,7 +47,7 @@ def embed(cfg: DictConfig) -> dict[str, Any]:
     """
     if not cfg.get("ckpt"):
         raise ConfigError("mode=embed needs a checkpoint: ckpt=RUN_DIR/checkpoints/best.ckpt")
-    ckpt = Path(cfg.ckpt).expanduser().absolute()
+    ckpt = local_path("ckpt", cfg.ckpt).expanduser().absolute()
     import_likelihood(cfg.model.get("likelihood"))
     model, facts = load_vae(ckpt)
     config = resolved(cfg)

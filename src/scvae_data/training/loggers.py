@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from scvae_data.errors import ConfigError
+from scvae_data.remote.location import local_path
 from scvae_data.tracking import run_settings
 
 __all__ = ["MetricsCsv", "wandb_logger"]
@@ -45,7 +45,7 @@ def wandb_logger(
     ``WANDB_MODE=disabled``, leaves a mode behind in the environment for later
     runs of the process, and refuses ``log_model``.
     """
-    settings = run_settings(save_dir or ".")
+    settings = run_settings(str(local_path("logger.save_dir", save_dir or ".")))
     logger = WandbLogger(
         save_dir=settings.pop("dir"),
         project=project,
@@ -78,7 +78,7 @@ class MetricsCsv(Logger):
         super().__init__()
         if flush_rows < 1:
             raise ConfigError(f"flush_rows={flush_rows} must be at least 1")
-        self.path = Path(save_dir or ".") / "metrics.csv"
+        self.path = local_path("logger.save_dir", save_dir or ".") / "metrics.csv"
         self.flush_rows = flush_rows
         self._columns: list[str] = []
         self._rows: list[dict[str, float]] = []

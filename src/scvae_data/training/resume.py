@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from scvae_data.errors import ConfigError, SelectionError
 from scvae_data.loading.loader import check_not_grown
+from scvae_data.remote.location import local_path
 from scvae_data.store import open_index
 from scvae_data.training.trusted import check_targets, read_plain
 
@@ -37,7 +38,7 @@ def continued(cfg: DictConfig, overrides: Iterable[str]) -> DictConfig:
     ConfigError
         If the directory is not that of a run, or its configuration names something that is not to be run.
     """
-    run_dir = Path(cfg.resume_from).expanduser().absolute()
+    run_dir = local_path("resume_from", cfg.resume_from).expanduser().absolute()
     saved_path = run_dir / "config.yaml"
     if not saved_path.is_file():
         raise ConfigError(f"resume_from={cfg.resume_from} has no config.yaml; give the directory of a training run")

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from scvae_data.errors import ConfigError
+from scvae_data.remote.location import local_path
 from scvae_data.store.files import read_json, write_json
 
 __all__ = ["JobFile", "begin_sweep", "continued_arguments", "jobs_of", "number_of_jobs"]
@@ -124,7 +125,7 @@ def continued_arguments(arguments: Sequence[str]) -> list[str]:
     named = [argument.partition("=")[2] for argument in arguments if argument.startswith("resume_sweep=")]
     if not named or named[-1] in ("", "null"):
         return list(arguments)
-    sweep_dir = Path(named[-1].strip("'\"")).expanduser().absolute()
+    sweep_dir = local_path("resume_sweep", named[-1].strip("'\"")).expanduser().absolute()
     if not (sweep_dir / SWEEP_FILE).is_file():
         raise ConfigError(f"resume_sweep={named[-1]} has no {SWEEP_FILE}; give the directory of a sweep")
     new = [argument for argument in arguments if argument not in ("-m", "--multirun")]

@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 
 from scvae_data.errors import DamagedFileError
 from scvae_data.loading.settings import OnBadChunk
+from scvae_data.remote import objects
+from scvae_data.remote.location import RemotePath
 from scvae_data.store.dataset_index import DatasetIndex
+from scvae_data.store.source import damaged
 
 __all__ = ["DamagePolicy", "check_sizes", "check_totals"]
 
@@ -28,8 +31,22 @@ def check_sizes(index: DatasetIndex, chunk_ids: Iterable[int]) -> None:
     DamagedFileError
         Naming the first of them.
     """
+    if isinstance(index.path, RemotePath):
+        check_remote_sizes(index, chunk_ids)
+        return
     for chunk_id in chunk_ids:
         index.reader(chunk_id).check_size()
+
+
+def check_remote_sizes(index: DatasetIndex, chunk_ids: Iterable[int]) -> None:
+    """As :func:`check_sizes`, by one listing of all files."""
+    assert isinstance(index.path, RemotePath)
+    found = {path.name: facts.size for path, facts in objects.find(index.path, deep=False).items()}
+    for chunk in (index.chunks[chunk_id] for chunk_id in chunk_ids):
+        size = found.get(chunk.file)
+        if size != chunk.bytes:
+            fault = "is missing" if size is None else f"has {size} bytes, the index says {chunk.bytes}"
+            raise damaged(index.path / chunk.file, fault)
 
 
 def check_totals(

@@ -19,7 +19,7 @@ from scvae_data.store.chunk_reader import ChunkReader
 from scvae_data.store.csr import count_dtype, index_dtype
 from scvae_data.store.dataset_index import DatasetIndex
 
-__all__ = ["Reader", "ReaderPool", "ScatteredReader", "reader_of"]
+__all__ = ["Reader", "ReaderPool", "ScatteredReader", "chunks_of", "reader_of"]
 
 
 class ReaderPool:
@@ -169,6 +169,13 @@ class ScatteredReader:
     def _count(self, n_bytes: int) -> None:
         with self._lock:
             self._bytes_read += n_bytes
+
+
+def chunks_of(group: RowGroup) -> list[int]:
+    """Chunks that rows of a row group are in."""
+    if isinstance(group, ScatteredRows):
+        return [int(chunk_id) for chunk_id in group.selected.chunk_ids[np.unique(group.piece)]]
+    return [group.chunk_id]
 
 
 Reader = ChunkReader | ScatteredReader

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from scvae_data.errors import ScvaeDataError
+from scvae_data.errors import RemoteError, ScvaeDataError
 from scvae_data.processing.engine.workers import limit_heap, peak_rss_bytes, release_memory
 
 __all__ = ["MAX_KILLS", "Failure", "Outcome", "Task", "killed", "stop_without_room", "weighed", "with_retries"]
@@ -134,6 +134,6 @@ def killed() -> Failure:
 
 
 def stop_without_room(outcome: Outcome) -> None:
-    """Raise the error of a piece that found no room on the disk: no other piece will."""
-    if isinstance(outcome, Failure) and outcome.reason == "no_room" and outcome.error is not None:
+    """Raise the error of a piece that found no room on the disk, or no store: no other piece will."""
+    if isinstance(outcome, Failure) and outcome.reason in ("no_room", RemoteError.reason) and outcome.error is not None:
         raise outcome.error

@@ -13,6 +13,7 @@ from scvae_data.processing.facts import rows_digest
 from scvae_data.processing.run.context import Context, Standing
 from scvae_data.processing.settings.genes import ListRules
 from scvae_data.processing.settings.run import Settings
+from scvae_data.remote.location import local_path
 from scvae_data.store import DatasetIndex, open_index
 from scvae_data.store.files import expecting, read_json, write_json
 from scvae_data.store.gene_list import GENE_LIST_FILE
@@ -90,24 +91,25 @@ def recorded_inputs(index: DatasetIndex) -> list[tuple[Any, ...]]:
 
 def add_part(context: Context, index: DatasetIndex) -> DatasetIndex:
     """Add the directory of the new cells, which is finished, to the one that grows; return its new index."""
-    part, number = open_index(context.directory), len(index.generations)
+    directory, number = local_path("DIR", index.path), len(index.generations)
+    part = open_index(context.directory)
     rows = sorted([*recorded_inputs(index), *recorded_inputs(part)], key=lambda row: str(row[0]))
     if any(row[-1] is None for row in rows):
         together = hashlib.sha256(f"{index.processing_id}{part.processing_id}".encode()).hexdigest()[:32]
     else:
         together = context.settings.processing_id(context.gene_files.settings, rows_digest(rows))
-    for path in records_of(part):
+    for path in records_of(part, context.directory):
         if path.name == SUMMARY_FILE:
-            write_json(index.path / generation_file(path.name, number), renamed_tables(read_json(path), number))
+            write_json(directory / generation_file(path.name, number), renamed_tables(read_json(path), number))
         else:
-            link_file(path, index.path / generation_file(path.name, number))
+            link_file(path, directory / generation_file(path.name, number))
     return adopt(index, part, together)
 
 
-def records_of(part: DatasetIndex) -> Iterator[Path]:
+def records_of(part: DatasetIndex, directory: Path) -> Iterator[Path]:
     """Yield the files of a directory that are not needed to read it."""
     known = {INDEX_FILE, *part.files, *(chunk.file for chunk in part.chunks)}
-    for path in sorted(part.path.iterdir()):
+    for path in sorted(directory.iterdir()):
         if path.is_file() and path.name not in known and not path.name.startswith("."):
             yield path
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from scvae_data.errors import ConfigError, DamagedFileError
 from scvae_data.processing.facts import InputFacts
 from scvae_data.processing.run.summary import Summary
+from scvae_data.remote.location import Location
 from scvae_data.store import DatasetIndex, open_index
 from scvae_data.store.files import expecting, read_json
 from scvae_data.store.verify import CONFIG_FILE
@@ -26,7 +26,7 @@ MOST_NAMED = 3
 
 
 def check_finished(
-    directory: Path, files: Sequence[InputFacts], processing_id: str, config: Mapping[str, Any]
+    directory: Location, files: Sequence[InputFacts], processing_id: str, config: Mapping[str, Any]
 ) -> DatasetIndex | None:
     """Refuse settings or inputs that are not those the directory was made with.
 
@@ -69,7 +69,7 @@ def check_finished(
     return index
 
 
-def grown_index(directory: Path) -> DatasetIndex | None:
+def grown_index(directory: Location) -> DatasetIndex | None:
     """Return the index of a directory that has grown; None for any other, or where it cannot be read."""
     try:
         index = open_index(directory)
@@ -93,7 +93,7 @@ def check_whole(index: DatasetIndex, damaged: Collection[str]) -> None:
         )
 
 
-def differences(record: Path, files: Sequence[InputFacts], processing_id: str, config: Mapping[str, Any]) -> str:
+def differences(record: Location, files: Sequence[InputFacts], processing_id: str, config: Mapping[str, Any]) -> str:
     """Say how inputs or settings differ from the recorded ones; empty where they do not."""
     recorded = read_json(record)
     with expecting(record):
@@ -143,7 +143,7 @@ def shortened(names: Sequence[str]) -> str:
     return ", ".join(names[:MOST_NAMED]) + more
 
 
-def summary_of(directory: Path, rebuilt: Sequence[str] = ()) -> Summary:
+def summary_of(directory: Location, rebuilt: Sequence[str] = ()) -> Summary:
     """Return the summary of a finished directory that was left alone, but for files that were ``rebuilt``."""
     index = open_index(directory)
     return Summary(

@@ -18,6 +18,7 @@ from scvae_data.processing.decide.decision import describe
 from scvae_data.processing.decide.stage import WritePlan
 from scvae_data.processing.engine.task import Task
 from scvae_data.processing.run.context import Context
+from scvae_data.processing.run.directory import send
 from scvae_data.processing.run.records import provenance
 from scvae_data.processing.write.account import storage_statistics, summarise
 from scvae_data.processing.write.chunks import write_chunks, write_obs_of_chunks
@@ -63,7 +64,7 @@ def rebuild(
     StoreError
         They do not: this version, or a library, makes other ones.
     """
-    directory, decided = index.path, plan.decided
+    directory, decided = context.directory, plan.decided
     same = (decided.genes.hash, describe(decided.decision), len(decided.ranges), decided.decision.processing_id)
     if same != (index.gene_list_hash, index.normalization, len(index.chunks), index.processing_id):
         raise StoreError(f"{directory}: the inputs give other genes or cells now; overwrite=true makes it anew")
@@ -89,6 +90,8 @@ def rebuild(
             check_same(index, name, written[name].sha256, index.files[name].sha256)
             (aside / name).replace(directory / name)
         sync_directory(directory)
+    if context.store is not None:
+        send(directory, context.store)  # the tables of cells among them, which are read for what follows
     if {SUMMARY_FILE, *TABLES} & set(damaged):
         write_statistics(context, index, plan, seconds)
     if CONFIG_FILE in damaged:
@@ -114,7 +117,7 @@ def write_statistics(context: Context, index: DatasetIndex, plan: WritePlan, sec
     accessions = dict(zip(names, n_cells, strict=False))
     n_bytes = sum(facts[0] for facts in listed(index).values())
     summary = summarise(context, plan, entries, n_bytes, seconds, tables)
-    write_json(index.path / SUMMARY_FILE, storage_statistics(summary, plan, entries, tables, accessions))
+    write_json(context.directory / SUMMARY_FILE, storage_statistics(summary, plan, entries, tables, accessions))
 
 
 def with_stored_bytes(index: DatasetIndex, number: int) -> ChunkEntry:

@@ -184,10 +184,11 @@ def gene_maps(index: DatasetIndex, sources: Sequence[Source]) -> dict[str, NDArr
         key = table_of[source.source_file] = hash_table(table)
         tables.setdefault(key, table)
     reports = [index.path / generation_file(REPORT_FILE, number) for number in range(len(index.generations))]
-    if reports[0].exists():
+    here = [report for report in reports if isinstance(report, Path)]
+    if here and here[0].exists():
         place = {str(name): column for column, name in enumerate(index.genes.names)}
         columns: dict[str, NDArray[np.int32]] = {}
-        for report in reports:
+        for report in here:
             with expecting(report):
                 columns |= read_maps(report, place)
         unknown = [name for name, key in table_of.items() if key not in columns]

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from scvae_data.errors import ConfigError
 from scvae_data.processing.genes.names import is_ensembl
 from scvae_data.processing.settings.named_file import named_file
+from scvae_data.remote.location import local_path
 
 __all__ = ["BUILTIN", "COLUMNS", "JOINED_BY", "Reference", "SymbolBook", "load_reference", "loose"]
 
@@ -262,7 +263,7 @@ def load_reference(path: str | None) -> Reference:
     """
     if path is None:
         return Reference()
-    file = BUILTIN if path == "builtin" else Path(path).expanduser()
+    file = BUILTIN if path == "builtin" else local_path("genes.reference", path).expanduser()
     named_file("genes.reference", file, "give a parquet file, builtin or null")
     try:
         table = pq.ParquetFile(file).read(use_threads=False)  # each thread would keep memory of its own

@@ -29,6 +29,7 @@ from scvae_data.processing.genes.universe import Universe
 from scvae_data.processing.settings.genes import AnyGeneRules, ListRules
 from scvae_data.processing.settings.named_file import named_file
 from scvae_data.processing.settings.text_table import read_text_table
+from scvae_data.remote.location import local_path
 from scvae_data.store import GENE_LIST_FILE, GeneList, read_gene_list
 
 __all__ = ["GeneFiles", "WantedGenes", "read_gene_files", "read_mapping", "read_wanted", "resolve"]
@@ -265,7 +266,7 @@ def read_mapping(path: str | None) -> dict[str, tuple[str, ...]]:
     """
     if path is None:
         return {}
-    file = named_file("genes.mapping", Path(path), "give a table with the columns id and symbol")
+    file = named_file("genes.mapping", local_path("genes.mapping", path), "give a table with the columns id and symbol")
     table = read_text_table(file, ["id", "symbol"])
     found: defaultdict[str, dict[str, None]] = defaultdict(dict)
     for symbol, key in zip(table.column("symbol"), table.column("id"), strict=True):

@@ -16,6 +16,7 @@ from scvae_data.processing.genes.wanted import GeneFiles
 from scvae_data.processing.settings.run import Settings
 from scvae_data.processing.work import WorkFolder
 from scvae_data.progress import progress
+from scvae_data.remote.location import Location, RemotePath
 from scvae_data.store import ObsColumn
 
 __all__ = ["Context", "Record", "Standing"]
@@ -65,11 +66,15 @@ class Context:
     Parameters
     ----------
     directory, work
-        The dataset directory, and the folder of the run's intermediate files.
+        Where the dataset directory is made, and the folder of the run's intermediate files.
     gene_files
         What the files say that ``settings.genes`` names.
     standing
         The directory that is to get the cells; None for a new one.
+    store
+        Where in a store the directory goes, file by file; None where it stays.
+    check_disk
+        Refuse a run that will not fit the disk.
     """
 
     settings: Settings
@@ -79,6 +84,13 @@ class Context:
     gene_files: GeneFiles
     record: Record
     standing: Standing | None = None
+    store: RemotePath | None = None
+    check_disk: bool = True
+
+    @property
+    def target(self) -> Location:
+        """Where the dataset directory is in the end."""
+        return self.store or self.directory
 
     def collect(self, desc: str, tasks: Sequence[Task], unit: str) -> list[Any]:
         """Run tasks that must all succeed; return their results in order.

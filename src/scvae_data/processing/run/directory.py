@@ -3,28 +3,38 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from scvae_data.errors import ConfigError, ScvaeDataError
 from scvae_data.processing.work import WorkFolder
+from scvae_data.remote.location import Location, RemotePath
+from scvae_data.remote.objects import delete, upload
 from scvae_data.store import INDEX_FILE
-from scvae_data.store.files import sweep_temporaries
+from scvae_data.store.files import is_there, names_in, sweep_temporaries
 from scvae_data.store.names import CHUNK_FILE
 
 __all__ = [
+    "SCRATCH",
     "WORK_FOLDER",
     "check_target",
+    "check_writable",
     "clear",
     "disk_faults",
+    "forget_some_runs",
     "held_directory",
     "held_file",
     "is_complete",
+    "made_in",
     "prepare",
+    "remove",
     "remove_strays",
+    "send",
 ]
 
 WORK_FOLDER = ".work"
@@ -34,15 +44,30 @@ DATASET = re.compile(
     r"|obs(_\d{4})?\.parquet|(rows|gene_sets)(_\d{4})?\.bin|(dropped_cells|experiments)\.parquet"
 )
 REPORTS = ("failure_report.json", "quarantine.txt")
+OF_SOME_RUNS = (*REPORTS, "gene_report.parquet", "gene_statistics.parquet")
+SCRATCH = Path("data/scratch")
 
 
-def is_complete(directory: Path) -> bool:
+def is_complete(directory: Location) -> bool:
     """Whether the directory holds a finished dataset: its index is written last."""
-    return (directory / INDEX_FILE).exists()
+    return is_there(directory / INDEX_FILE)
 
 
-def check_target(directory: Path, *, overwrite: bool, resume: bool) -> None:
+def made_in(directory: Location, scratch: Path) -> Path:
+    """The folder of this machine where a dataset directory is made; of one in a store, a folder below ``scratch``."""
+    if isinstance(directory, Path):
+        return directory
+    digest = hashlib.sha256(directory.url.encode()).hexdigest()
+    return scratch / f"{directory.name or 'bucket'}-{digest[:12]}"
+
+
+def check_target(directory: Location, work: WorkFolder, *, overwrite: bool, resume: bool) -> None:
     """Refuse a directory that a run would not write into.
+
+    Parameters
+    ----------
+    work
+        The folder of its intermediate files.
 
     Raises
     ------
@@ -55,12 +80,17 @@ def check_target(directory: Path, *, overwrite: bool, resume: bool) -> None:
         return
     if is_complete(directory):
         raise ConfigError(f"{directory} already holds a dataset; overwrite=true replaces it")
-    if WorkFolder(directory / WORK_FOLDER).started or any(DATASET.fullmatch(path.name) for path in listing(directory)):
+    if work.started or any(DATASET.fullmatch(name) for name in names_in(directory)):
         raise ConfigError(f"{directory} holds an unfinished run; resume=true continues it, overwrite=true starts anew")
 
 
-def prepare(directory: Path, *, overwrite: bool, resume: bool) -> WorkFolder:
+def prepare(directory: Path, target: Location, *, overwrite: bool, resume: bool) -> WorkFolder:
     """Make the directory ready for a run; return its work folder.
+
+    Parameters
+    ----------
+    target
+        The directory, or where in a store it goes.
 
     Raises
     ------
@@ -68,7 +98,7 @@ def prepare(directory: Path, *, overwrite: bool, resume: bool) -> WorkFolder:
         As :func:`check_target`.
     """
     work = WorkFolder(directory / WORK_FOLDER)
-    check_target(directory, overwrite=overwrite, resume=resume)
+    check_target(target, work, overwrite=overwrite, resume=resume)
     if overwrite:
         # The dataset itself stays until the new one can be written: see `clear`.
         work.remove()
@@ -80,24 +110,55 @@ def prepare(directory: Path, *, overwrite: bool, resume: bool) -> WorkFolder:
     return work
 
 
-def clear(directory: Path) -> None:
+def clear(directory: Location) -> None:
     """Remove a dataset that is overwritten, the index first: from then on nobody takes the rest for one."""
-    (directory / INDEX_FILE).unlink(missing_ok=True)
-    for path in listing(directory):
-        if DATASET.fullmatch(path.name):
-            path.unlink()
+    remove(directory / INDEX_FILE)
+    for name in names_in(directory):
+        if DATASET.fullmatch(name):
+            remove(directory / name)
 
 
-def remove_strays(directory: Path, chunks: Collection[str]) -> None:
+def remove_strays(directory: Location, chunks: Collection[str]) -> None:
     """Remove chunk files that are none of ``chunks``: an interrupted run had cut the cells in another way."""
-    for path in listing(directory):
-        if CHUNK_FILE.fullmatch(path.name) and path.name not in chunks:
-            path.unlink()
+    for name in names_in(directory):
+        if CHUNK_FILE.fullmatch(name) and name not in chunks:
+            remove(directory / name)
 
 
-def listing(directory: Path) -> list[Path]:
-    """Return the files of a directory that may not exist."""
-    return sorted(directory.iterdir()) if directory.is_dir() else []
+def remove(path: Location) -> None:
+    """Remove a file, if there is one."""
+    if isinstance(path, RemotePath):
+        delete(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def check_writable(store: RemotePath) -> None:
+    """Refuse a place in a store that nothing can be written to, before there is anything to write.
+
+    Raises
+    ------
+    RemoteError
+        With what the store says.
+    """
+    with NamedTemporaryFile() as probe:
+        upload(Path(probe.name), store / ".writable")
+    delete(store / ".writable")
+
+
+def forget_some_runs(store: RemotePath) -> None:
+    """Remove from a store what an earlier run left that this one may have none of."""
+    for name in OF_SOME_RUNS:
+        delete(store / name)
+
+
+def send(directory: Path, store: RemotePath) -> None:
+    """Move all files of a directory to a store, the index last: until it is there, the rest is no dataset."""
+    names = [name for name in names_in(directory) if not name.startswith(".")]
+    for name in sorted(names, key=lambda name: name == INDEX_FILE):
+        upload(directory / name, store / name)
+    for name in names:
+        remove(directory / name)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from scvae_data.processing.facts import FailedFile
+from scvae_data.remote.location import Location
 from scvae_data.store import INDEX_FILE
 from scvae_data.wording import counted
 
@@ -44,7 +45,7 @@ class Summary:
         Rules of quality control that could not be applied, and to which files.
     """
 
-    processed_dir: Path
+    processed_dir: Location
     n_files: int = 0
     failed: Sequence[FailedFile] = ()
     n_obs_in: int = 0
@@ -153,9 +154,10 @@ class Summary:
         return rows
 
 
-def shown(path: Path) -> str:
+def shown(path: Location) -> str:
     """Return a path relative to the current directory where it lies below, quoted where a shell needs it."""
-    text = str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+    below = isinstance(path, Path) and path.is_relative_to(Path.cwd())
+    text = str(path.relative_to(Path.cwd()) if isinstance(path, Path) and below else path)
     return f"'\"{text}\"'" if any(character in text for character in " ,=[]{}()") else text
 
 

@@ -13,6 +13,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -35,8 +36,11 @@ from scvae_data.processing.scan.stored import stored_cells
 from scvae_data.processing.settings.gene_classes import GENE_CLASSES
 from scvae_data.processing.settings.qc import SCORE, SPECIES_METRIC
 from scvae_data.processing.sort.obs_schema import our_columns
+from scvae_data.processing.survey.file import fingerprint
 from scvae_data.readers.base import CsrBlock, LayeredReader, Reader
 from scvae_data.readers.recognise import open_reader
+from scvae_data.remote.fetched import fetched
+from scvae_data.remote.location import is_remote, location
 from scvae_data.store import FORMAT_VERSION
 from scvae_data.store.files import read_json, write_json
 
@@ -73,7 +77,7 @@ def scan_file(job: ScanJob, file: InputFacts, number: int, rank: int, meanings: 
     folder.path.mkdir(parents=True)
     started = time.perf_counter()
     evidence: list[str] = []
-    with open_reader(Path(file.path), job.opening) as reader:
+    with on_this_machine(job, file) as here, open_reader(here, job.opening) as reader:
         wanted = "counts in X, raw.X or layers['counts']" if isinstance(reader, LayeredReader) else "raw counts"
         for slot in sorted(file.slots, key=lambda slot: slot != file.slot):
             genes = table_genes(job.work, slot.table, meanings[file.slots.index(slot)])
@@ -91,6 +95,18 @@ def scan_file(job: ScanJob, file: InputFacts, number: int, rank: int, meanings: 
         reason,
         f"no raw counts: {'; '.join([*evidence, *filter(None, [file.others])])}. Give a file with {wanted}",
     )
+
+
+@contextmanager
+def on_this_machine(job: ScanJob, file: InputFacts) -> Iterator[Path]:
+    """The input, or a copy of a remote one; refuses one that is not what the survey saw."""
+    if job.scratch is None or not is_remote(file.path):
+        yield Path(file.path)
+        return
+    with fetched(location(file.path), job.scratch) as here:
+        if fingerprint(here) != file.fingerprint:
+            raise InputError(here, "changed", "was changed since its headers were read; resume=true reads it anew")
+        yield here
 
 
 def scan_key(file: InputFacts, job: ScanJob, rank: int, meanings: Sequence[str]) -> str:

@@ -17,6 +17,7 @@ from scvae_data.processing.sort.key import OrderKey
 from scvae_data.processing.work import WorkFolder
 from scvae_data.readers.features import FeatureFilter
 from scvae_data.readers.opening import DEFAULT_OPENING, Opening
+from scvae_data.remote.disk_cache import DiskCache
 
 __all__ = ["MappedGenes", "ScanJob", "table_genes"]
 
@@ -49,6 +50,8 @@ class ScanJob:
         Per dataset directory that is an input the number of its first own input, counted on from those of this run.
     opening
         How files are opened.
+    scratch
+        Where copies of remote files lie; None where there are no such.
     run_entries
         A run is flushed at this many entries: what a scan holds in memory.
     block_entries
@@ -69,6 +72,7 @@ class ScanJob:
     where: str | None = None
     origins: tuple[tuple[str, int], ...] = ()
     opening: Opening = DEFAULT_OPENING
+    scratch: DiskCache | None = None
     run_entries: int = 6_000_000
     block_entries: int = 1_500_000
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from scvae_data.errors import ConfigError
-from scvae_data.processing.engine.task import Failure, Task, stop_without_room
+from scvae_data.processing.engine.task import Failure, Outcome, Task, stop_without_room
 from scvae_data.processing.facts import FailedFile, FileScan
 from scvae_data.processing.run.context import Context
 from scvae_data.processing.run.losses import lost_text, tell_failures, total_lost, warn_of_losses
@@ -20,6 +20,8 @@ from scvae_data.processing.sort.key import OrderKey
 from scvae_data.processing.survey.notes import tell_by_kind
 from scvae_data.processing.survey.stage import Surveyed
 from scvae_data.progress import progress
+from scvae_data.remote.fetched import FetchAhead, scratch_folder
+from scvae_data.remote.location import is_remote, location
 from scvae_data.wording import counted
 
 __all__ = ["Scanned", "scan"]
@@ -82,6 +84,7 @@ def scan_tasks(context: Context, surveyed: Surveyed) -> list[Task]:
         where=inputs.cells_where,
         origins=first_origins(inputs.origins, len(surveyed.files)),
         opening=inputs.opening,
+        scratch=scratch_folder(context.work.fetched, inputs.scratch_gb),
     )
     meanings = surveyed.universe.meanings()
     seen: Counter[str] = Counter()
@@ -107,7 +110,7 @@ def scan_all(context: Context, surveyed: Surveyed, tasks: Sequence[Task]) -> Sca
     dropped: list[str] = []
     failed: list[FailedFile] = []
     control = context.settings.control
-    for number, outcome in progress(context.engine.run(tasks), total=len(tasks), desc="scan"):
+    for number, outcome in fetching(context, surveyed, tasks):
         stop_without_room(outcome)
         file = surveyed.files[number]
         if not isinstance(outcome, Failure):
@@ -123,6 +126,21 @@ def scan_all(context: Context, surveyed: Surveyed, tasks: Sequence[Task]) -> Sca
     tell_by_kind(logging.WARNING, [(scan.source_file, renamed_text(scan)) for scan in found if scan.n_renamed])
     failed = tell_failures(context, surveyed.n_files, failed, surveyed.failed)
     return Scanned(found, failed)
+
+
+def fetching(context: Context, surveyed: Surveyed, tasks: Sequence[Task]) -> Iterator[tuple[int, Outcome]]:
+    """Run the scans, while remote files that come next are fetched."""
+    inputs, work = context.settings.input, context.work
+    unread = [
+        (number, location(file.path))
+        for number, file in enumerate(surveyed.files)
+        if is_remote(file.path) and not work.scan(number).done.exists()
+    ]
+    scratch = scratch_folder(work.fetched, inputs.scratch_gb)
+    with FetchAhead(unread, scratch, inputs.fetch_ahead) as ahead:
+        for number, outcome in progress(context.engine.run(tasks), total=len(tasks), desc="scan"):
+            ahead.done(number)
+            yield number, outcome
 
 
 def evidence_text(scan: FileScan) -> str:

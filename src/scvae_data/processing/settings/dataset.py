@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy as np
 from scvae_data.errors import ConfigError, StoreError
 from scvae_data.filter import check_filter
 from scvae_data.processing.settings.inputs import InputFile, Inputs, Origin
+from scvae_data.remote.location import local_path
 from scvae_data.store import SRX_COLUMN, DatasetIndex, open_index
 from scvae_data.wording import counted
 
@@ -49,7 +49,7 @@ class DatasetInput(Inputs):
         paths = [self.paths] if isinstance(self.paths, str) else list(self.paths)
         if not paths:
             raise ConfigError("input.paths is empty; give a directory that process.py made, or a list of them")
-        folders = [Path(path).expanduser().absolute() for path in paths]
+        folders = [local_path("input.paths", path).expanduser().absolute() for path in paths]
         if twice := [str(folder) for number, folder in enumerate(folders) if folder in folders[:number]]:
             raise ConfigError(f"input.paths names {twice[0]} more than once")
         try:
@@ -85,9 +85,7 @@ class DatasetInput(Inputs):
 
     def files(self) -> list[InputFile]:
         """List the chunks of all directories."""
-        return [
-            InputFile(Path(index.path) / chunk.file, is_chunk=True) for index in self.indices for chunk in index.chunks
-        ]
+        return [InputFile(index.path / chunk.file, is_chunk=True) for index in self.indices for chunk in index.chunks]
 
 
 def check_experiments(indices: Sequence[DatasetIndex]) -> None:

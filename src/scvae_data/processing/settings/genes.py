@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from scvae_data.errors import ConfigError
 from scvae_data.processing.settings.named_file import named_file
+from scvae_data.remote.location import local_path
 from scvae_data.store import GENE_LIST_FILE
 
 __all__ = ["AnyGeneRules", "GeneRules", "HvgRules", "ListRules", "common_name"]
@@ -134,7 +135,7 @@ class ListRules:
         """
         if self.path is None:
             raise ConfigError("genes=list needs genes.path: a file that lists genes, or another dataset directory")
-        path = Path(self.path).expanduser()
+        path = local_path("genes.path", self.path).expanduser()
         path = path / GENE_LIST_FILE if path.is_dir() else path
         return named_file("genes.path", path, "give a file that lists genes, or another dataset directory")
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import glob
 import logging
-import os
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, ClassVar, get_args
 
@@ -21,8 +21,20 @@ from scvae_data.errors import ConfigError
 from scvae_data.processing.labels import label, number
 from scvae_data.processing.settings.named_file import named_file, why_absent
 from scvae_data.processing.settings.text_table import read_text_table
-from scvae_data.readers.folders import InputsBelow, find_inputs, in_words, is_store, left_out, patterns
+from scvae_data.readers.folders import (
+    STORE_FILES,
+    InputsBelow,
+    find_inputs,
+    in_words,
+    is_matrix,
+    is_store,
+    kind_of,
+    left_out,
+    patterns,
+)
 from scvae_data.readers.opening import Opening, TableRows
+from scvae_data.remote import objects
+from scvae_data.remote.location import Location, RemotePath, as_written, local_path, location
 from scvae_data.store import SRX_COLUMN
 from scvae_data.store.files import sha256_file
 from scvae_data.system.hdf5_guard import DEFAULT_LIMITS, Limits
@@ -78,7 +90,7 @@ class InputFile:
     Parameters
     ----------
     path
-        Absolute path.
+        Absolute path, or the address in a remote store.
     accession
         From the manifest; None where the file itself or its name must say.
     obs_values
@@ -87,7 +99,7 @@ class InputFile:
         Whether it is a chunk of a dataset directory, whose cells have names and metrics already.
     """
 
-    path: Path
+    path: Location
     accession: str | None = None
     obs_values: dict[str, ObsValue] = field(default_factory=dict)
     is_chunk: bool = False
@@ -150,6 +162,11 @@ class Inputs:
         which the file is not read.
     readers
         Import paths of readers for formats of your own, see `ReaderClass`; they are asked before ours.
+    scratch_gb
+        Bound on the copies of files of a remote store, in GB (10**9 bytes):
+        each is fetched, read and removed.
+    fetch_ahead
+        Files of a remote store that are fetched before they are read.
     """
 
     merge_same_accession: bool = False
@@ -163,6 +180,8 @@ class Inputs:
     max_table_bytes: int = DEFAULT_LIMITS.max_table_bytes
     max_inflation: int = DEFAULT_LIMITS.max_inflation
     readers: Sequence[str] = ()
+    scratch_gb: float = 20.0
+    fetch_ahead: int = 4
 
     def __post_init__(self) -> None:
         if not isinstance(self.count_tolerance, int | float) or not 0 <= self.count_tolerance < 0.1:
@@ -173,7 +192,9 @@ class Inputs:
             )
         if self.table_rows not in (None, *get_args(TableRows)):
             raise ConfigError(f"input.table_rows={self.table_rows} must be genes, cells or null (told by their names)")
-        for name in ("max_table_bytes", "max_inflation"):
+        if not isinstance(self.scratch_gb, int | float) or not self.scratch_gb > 0:
+            raise ConfigError(f"input.scratch_gb={self.scratch_gb!r} must be a positive number of GB")
+        for name in ("max_table_bytes", "max_inflation", "fetch_ahead"):
             if not isinstance(value := getattr(self, name), int) or value < 1:
                 raise ConfigError(f"input.{name}={value!r} must be a whole number of at least 1")
         if isinstance(self.numeric_columns, str):
@@ -197,7 +218,7 @@ class Inputs:
     @property
     def obs_table_path(self) -> Path:
         """The table of cells, which must exist."""
-        path = Path(str(self.obs_table)).expanduser().absolute()
+        path = local_path("input.obs_table", str(self.obs_table)).expanduser().absolute()
         return named_file("input.obs_table", path, "give a CSV, TSV or Parquet file with a row per cell")
 
     obs_names: ClassVar[Mapping[str, str]] = {}
@@ -240,7 +261,7 @@ class FileInput(Inputs):
     Parameters
     ----------
     paths
-        A path, a glob (``**`` descends), or a list of them. A folder without
+        A path or address, a glob (``**`` descends), or a list of them. A folder without
         a matrix of its own stands for the H5AD files below it, linked folders
         included; a warning names hidden and empty files, and inputs of other
         formats there that no other path names.
@@ -253,10 +274,13 @@ class FileInput(Inputs):
         patterns = [self.paths] if isinstance(self.paths, str) else list(self.paths)
         if not patterns:
             raise ConfigError("input.paths is empty; give a path or a glob, e.g. input.paths='\"data/*.h5ad\"'")
-        found: dict[Path, InputFile] = {}
+        found: dict[Location, InputFile] = {}
         folders: dict[Path, InputsBelow] = {}
         for pattern in patterns:
-            literal = Path(pattern).expanduser().absolute()
+            literal = location(pattern)
+            if isinstance(literal, RemotePath):
+                found |= {path: InputFile(path) for path in expand_remote(literal) if path not in found}
+                continue
             inside = below(literal)
             if inside.h5ad:
                 folders[literal] = inside
@@ -288,7 +312,7 @@ class ManifestInput(Inputs):
         """Read the manifest."""
         if not self.manifest:
             raise ConfigError("input.manifest is not set; give a CSV or Parquet file with a column 'path'")
-        path = Path(self.manifest).absolute()
+        path = local_path("input.manifest", self.manifest).absolute()
         files = [self._file(path, number, row) for number, row in enumerate(read_manifest(path), start=1)]
         if not files:
             raise ConfigError(f"{path}: the manifest lists no file")
@@ -301,8 +325,10 @@ class ManifestInput(Inputs):
         """Return the file that a row names."""
         if not isinstance(row["path"], str) or not row["path"]:
             raise ConfigError(f"{path}: row {number} has no path; every row names one file")
-        target = path.parent / row["path"]
-        if why := why_absent(target):
+        given = as_written(row["path"])
+        # Whether there is such an object the survey will see, from many at a time.
+        target = given if isinstance(given, RemotePath) else path.parent / given
+        if isinstance(target, Path) and (why := why_absent(target)):
             raise ConfigError(
                 f"{path}: row {number} names {target}, which {why}; correct it (relative paths start at the manifest's "
                 "folder) or remove the row"
@@ -312,7 +338,7 @@ class ManifestInput(Inputs):
         values = {name: value for name, value in row.items() if name not in ("path", "srx_accession", SRX_COLUMN)}
         for name in [name for name in values if name in self.numeric_columns]:
             values[name] = wanted_number(values[name], f"{path}: row {number}", name)
-        return InputFile(target.absolute(), named, values)
+        return InputFile(location(target), named, values)
 
 
 @dataclass(frozen=True)
@@ -345,7 +371,7 @@ class SimulatedInput(Inputs):
         from scvae_data.simulate import simulate_files
 
         paths = simulate_files(
-            Path(self.directory).absolute(),
+            local_path("input.directory", self.directory).absolute(),
             n_files=self.n_files,
             cells_per_file=self.cells_per_file,
             n_genes=self.n_genes,
@@ -368,6 +394,30 @@ def expand(pattern: str) -> list[Path]:
     return [Path(match).absolute() for match in matches]
 
 
+def expand_remote(pattern: RemotePath) -> list[RemotePath]:
+    """Return the inputs that an address names: matches, an object, a folder that is one, or the H5AD files below it."""
+    if glob.has_magic(pattern.url):
+        if not (matches := objects.glob(pattern)):
+            raise ConfigError(f"input.paths: {pattern} matches nothing")
+        return matches
+    if not (found := objects.find(pattern)):
+        return [pattern]  # an object, or nothing, as the survey will tell
+    top = {path.name for path in found if path.parent == pattern}
+    if not STORE_FILES.isdisjoint(top) or any(is_matrix(name) and not name.startswith(".") for name in top):
+        return [pattern]
+    h5ad = [path for path in found if path.suffix == ".h5ad"]
+    taken = [path for path in h5ad if found[path].size and not path.name.startswith(".")]
+    if not taken:
+        raise ConfigError(f"input.paths: no H5AD file, Zarr store or matrix in {pattern}; give a glob")
+    others = [path for path in found if path not in taken and kind_of(path.name) is not None]
+    if others:
+        log.warning(
+            "input.paths=%s stands for the %s below it; left out: %s, e.g. %s",
+            pattern, counted(len(taken), "H5AD file"), counted(len(others), "other file"), others[0].below(pattern),
+        )  # fmt: skip
+    return taken
+
+
 def below(folder: Path) -> InputsBelow:
     """Return what lies below a folder that holds no matrix itself; nothing for a file or a Zarr store."""
     if (
@@ -381,7 +431,7 @@ def below(folder: Path) -> InputsBelow:
     return find_inputs(folder)
 
 
-def warn_of_others(folder: Path, found: InputsBelow, taken: Collection[Path]) -> None:
+def warn_of_others(folder: Path, found: InputsBelow, taken: Collection[Location]) -> None:
     """Warn of inputs below a folder, by their names, that are not taken where its H5AD files are."""
     left = {
         kind: [path for path in paths if path not in taken and path.parent not in taken]
@@ -455,7 +505,7 @@ def wanted_number(value: ObsValue, where: str, column: str) -> int | float | Non
         ) from error
 
 
-def check_accession(accession: str, origin: Path) -> str:
+def check_accession(accession: str, origin: Location) -> str:
     """Return an accession that can prefix cell names, or refuse it."""
     if not accession or FORBIDDEN.search(accession):
         raise ConfigError(
@@ -465,7 +515,7 @@ def check_accession(accession: str, origin: Path) -> str:
     return accession
 
 
-def accession_from_path(path: Path) -> str:
+def accession_from_path(path: Location) -> str:
     """Return the accession that a file name or its parent folders give.
 
     Examples
@@ -503,10 +553,12 @@ def telling_part(name: str) -> str:
     return "" if OF_PROGRAMS.fullmatch(name) or GENERIC.fullmatch(name) else FORBIDDEN.sub("_", name).strip("_")
 
 
-def source_names(paths: Sequence[Path]) -> list[str]:
+def source_names(paths: Sequence[Location]) -> list[str]:
     """Return each path relative to the common parent of all, with forward slashes.
 
     The names, and with them the output, are the same wherever the inputs lie.
     """
-    common = os.path.commonpath([path.parent for path in paths])
-    return [path.relative_to(common).as_posix() for path in paths]
+    folders = [path.parent.parts for path in paths]
+    first, last = min(folders), max(folders)
+    n_common = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))))
+    return ["/".join(path.parts[n_common:]) for path in paths]

@@ -33,6 +33,7 @@ from scvae_data.processing.settings.inputs import (
     read_parquet_rows,
     read_rows,
 )
+from scvae_data.remote.location import local_path
 from scvae_data.store import SRX_COLUMN
 from scvae_data.store.files import write_atomic
 from scvae_data.wording import counted
@@ -118,7 +119,7 @@ class ScBaseCountInput(Inputs):
         """Return the folder of the release, and feature and organism as far as `path` says them."""
         if not self.path:
             raise ConfigError("input.path is not set; give the folder of scBaseCount's releases, or a release")
-        path = str(Path(self.path).expanduser().absolute())
+        path = str(local_path("input.path", self.path).expanduser().absolute())
         before, inside, after = f"{path}/".rpartition("/metadata/")
         if inside:
             parts = [part for part in after.split("/") if part]
@@ -211,13 +212,13 @@ class ScBaseCountInput(Inputs):
         """Read the table of studies: its columns by accession."""
         if self.studies is None:
             return {}
-        path = Path(self.studies).expanduser().absolute()
+        path = local_path("input.studies", self.studies).expanduser().absolute()
         named = keyed(path, read_rows("input.studies", path, KEYS[:1]))
         return {name: {column: value for column, value in row.items() if column not in KEYS} for name, row in named}
 
     def _tell_missing(self, missing: Sequence[str], n_files: int) -> None:
         """Write a list of the files that are not there, and tell of them in one line."""
-        target = Path(self.missing_list)
+        target = local_path("input.missing_list", self.missing_list)
         if not missing:
             target.unlink(missing_ok=True)
             return

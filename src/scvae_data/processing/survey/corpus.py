@@ -22,11 +22,13 @@ from scvae_data.processing.genes.tables import load_table
 from scvae_data.processing.run.context import Standing
 from scvae_data.processing.settings.inputs import Inputs, source_names
 from scvae_data.processing.settings.run import Settings
-from scvae_data.processing.survey.file import survey_file
+from scvae_data.processing.survey.file import SurveyJob, survey_file
 from scvae_data.processing.survey.kept import digest, keep_arrays, keep_facts, kept_arrays, kept_facts, stamp_all
 from scvae_data.processing.work import WorkFolder
 from scvae_data.progress import progress
 from scvae_data.readers.recognise import open_reader
+from scvae_data.remote.fetched import scratch_folder
+from scvae_data.remote.location import is_remote
 from scvae_data.store import SRX_COLUMN
 from scvae_data.wording import counted
 
@@ -43,6 +45,8 @@ def survey_inputs(
     inputs: Inputs, engine: Engine, work: WorkFolder, reference: str | None = "builtin"
 ) -> tuple[list[InputFacts], list[FailedFile]]:
     """Read the headers of all files, but of those that are unchanged since the last survey; keep what they say.
+
+    Gene tables and copies of remote inputs go to the work folder.
 
     Parameters
     ----------
@@ -66,9 +70,10 @@ def survey_inputs(
     found = {at: replace(facts, source_file=names[order[at]]) for at, facts in kept.items()}
     if found:
         log.info("survey: %s unchanged since the last one", counted(len(found), "file"))
-    settings = (work.tables, inputs.full_hash, inputs.opening, inputs.counts, reference)
+    scratch = scratch_folder(work.fetched, inputs.scratch_gb)
+    job = SurveyJob(work.tables, scratch, inputs.full_hash, inputs.opening, inputs.counts, reference)
     left = [at for at in range(len(order)) if at not in found]
-    tasks = [Task(survey_file, (given[order[at]], names[order[at]], *settings)) for at in left]
+    tasks = [Task(survey_file, (job, given[order[at]], names[order[at]])) for at in left]
     failed = []
     for number, outcome in progress(engine.run(tasks), total=len(tasks), desc="survey") if tasks else ():
         stop_without_room(outcome)
@@ -217,7 +222,7 @@ def check_species(files: Sequence[InputFacts], settings: Settings) -> None:
 
 def shares_of_first(files: Sequence[InputFacts], settings: Settings) -> str:
     """Say what share of the first counts of the first file of several species each has; empty if there is none."""
-    file = next((file for file in files if len(file.slot.species) > 1), None)
+    file = next((file for file in files if len(file.slot.species) > 1 and not is_remote(file.path)), None)
     if file is None:
         return ""
     species = file.slot.species

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,11 +14,11 @@ from numpy.typing import NDArray
 
 from scvae_data.errors import ScvaeDataError
 from scvae_data.processing.engine.base import Engine
-from scvae_data.processing.facts import FailedFile, InputFacts
+from scvae_data.processing.facts import FailedFile
 from scvae_data.processing.genes.overlap import Overlap, kind_of_names, least_shared, overlaps
 from scvae_data.processing.genes.tables import names_of_columns
 from scvae_data.processing.genes.wanted import read_gene_files, resolve
-from scvae_data.processing.run.directory import WORK_FOLDER, check_target
+from scvae_data.processing.run.directory import SCRATCH, WORK_FOLDER, check_target, made_in
 from scvae_data.processing.run.losses import check_failures, failure_table
 from scvae_data.processing.run.rules import unapplied_rules
 from scvae_data.processing.run.summary import human_bytes
@@ -27,9 +26,10 @@ from scvae_data.processing.settings.inputs import Inputs, SimulatedInput
 from scvae_data.processing.settings.run import Settings
 from scvae_data.processing.survey.corpus import check_together
 from scvae_data.processing.survey.notes import MOST_NOTES, frequent_notes
+from scvae_data.processing.survey.room import BYTES_PER_COUNT, OBS_BYTES, free_bytes, room_of, stored_counts
 from scvae_data.processing.survey.stage import Surveyed, check_rules, read_headers, table_columns
 from scvae_data.processing.work import WorkFolder
-from scvae_data.store import Chunking
+from scvae_data.remote.location import Location, RemotePath
 from scvae_data.wording import counted
 
 __all__ = ["DryRun", "dry_run"]
@@ -47,12 +47,8 @@ ALIGN_SECONDS = 20e-6
 """For each row of each different gene table: to report what it is, and to find its gene where that is not kept."""
 DECIDE_RATE = 80e6
 WRITE_RATE = {"gzip": 7e6, "lz4": 17e6, "none": 20e6}
-BYTES_PER_COUNT = {"gzip": 1.5, "lz4": 1.9, "none": 8.0}
-OBS_BYTES = 60
-SPOOL_BYTES = 2.0
 WORKER_BYTES = 500e6
 WRITE_BYTES = 20
-DENSE_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -83,7 +79,9 @@ class DryRun:
         Folder of what the headers say, for the run; empty if it went.
     bytes, spool_bytes, free_bytes
         Predicted size of the chunks if every cell is kept, of the temporary
-        files beside them, and room where they would lie.
+        files beside them, and room where they would be made.
+    goes_away
+        Whether the chunks go to a store, so that this machine has room for the temporary files alone.
     """
 
     n_files: int
@@ -108,6 +106,7 @@ class DryRun:
     seconds: float
     memory_bytes: float
     kept: str
+    goes_away: bool = False
 
     def __str__(self) -> str:
         """Lay the facts and the predictions out in two blocks, and below them what was assumed."""
@@ -146,10 +145,12 @@ class DryRun:
         return rows
 
     def _predicted(self) -> dict[str, str]:
-        short = ": NOT ENOUGH" if self.bytes + self.spool_bytes > self.free_bytes else ""
+        here = self.spool_bytes + (0 if self.goes_away else self.bytes)
+        short = ": NOT ENOUGH" if here > self.free_bytes else ""
+        place = " in the store" if self.goes_away else ""
         return {
             "chunks": f"{self.n_chunks:,} of up to {counted(self.chunk_size, 'cell')}",
-            "disk": f"{human_bytes(self.bytes)}, and {human_bytes(self.spool_bytes)} while it runs; "
+            "disk": f"{human_bytes(self.bytes)}{place}, and {human_bytes(self.spool_bytes)} while it runs; "
             f"{human_bytes(self.free_bytes)} free{short}",
             "time": f"{duration(self.seconds)} with {counted(self.n_workers, 'worker')}",
             "memory": human_bytes(self.memory_bytes),
@@ -175,7 +176,13 @@ def laid_out(rows: Mapping[str, str]) -> list[str]:
 
 
 def dry_run(
-    settings: Settings, engine: Engine, directory: Path, *, overwrite: bool = False, resume: bool = False
+    settings: Settings,
+    engine: Engine,
+    directory: Location,
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
+    scratch: Path = SCRATCH,
 ) -> DryRun:
     """Read all headers and predict; the arguments are those of :func:`~scvae_data.processing.pipeline.run`.
 
@@ -185,7 +192,8 @@ def dry_run(
         The settings name no file.
     """
     gene_files = read_gene_files(settings.genes)
-    with folder_for_survey(directory, settings.input) as work:
+    made = made_in(directory, scratch)
+    with folder_for_survey(made, settings.input) as work:
         engine.must_see(work.tables)
         if isinstance(settings.input, SimulatedInput):
             settings = replace(settings, input=replace(settings.input, directory=str(work.path / "simulated")))
@@ -195,7 +203,7 @@ def dry_run(
 
         def checks() -> None:
             """All that a run checks before it reads counts, in its order."""
-            check_target(directory, overwrite=overwrite, resume=resume)
+            check_target(directory, WorkFolder(made / WORK_FOLDER), overwrite=overwrite, resume=resume)
             check_failures(surveyed.failed, surveyed.n_files, settings.max_failed_fraction)
             check_together(surveyed.files, settings, table_columns(surveyed))
             check_rules(surveyed, settings, tables)
@@ -206,21 +214,28 @@ def dry_run(
 
         stops = refusal(checks)
         notes = [*unapplied_texts(surveyed, settings, tables), *frequent_notes(surveyed.files)]
-        kept = "" if work.path.parent != directory else str(work.survey)
-    return predict(surveyed, kinds, (stops, notes), settings.chunking, engine.n_workers, directory, kept)
+        kept = "" if work.path.parent != made else str(work.survey)
+    found = predict(surveyed, kinds, (stops, notes), settings, engine.n_workers, made, kept)
+    return replace(found, goes_away=isinstance(directory, RemotePath))
 
 
 @contextmanager
-def folder_for_survey(directory: Path, inputs: Inputs) -> Iterator[WorkFolder]:
-    """Give a folder for what the survey finds: that of the run, or one that goes where it cannot be used again."""
-    work = WorkFolder(directory / WORK_FOLDER)
-    with tempfile.TemporaryDirectory(prefix="scvae-data-") as scratch:
+def folder_for_survey(made: Path, inputs: Inputs) -> Iterator[WorkFolder]:
+    """Give a folder for what the survey finds: that of the run, or one that goes where it cannot be used again.
+
+    Copies of remote inputs go in any case: they lie apart from those of a run, which may be under way.
+    """
+    with ExitStack() as stack:
         try:
             if isinstance(inputs, SimulatedInput):
                 raise PermissionError("simulated files go with the folder")
+            made.mkdir(parents=True, exist_ok=True)
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix=".dry-run-", dir=made))
+            work = WorkFolder(Path(folder))
             work.make_survey()
         except OSError:
-            work = WorkFolder(Path(scratch) / WORK_FOLDER)
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="scvae-data-"))
+            work = WorkFolder(Path(folder) / WORK_FOLDER)
             work.make_survey()
         yield work
 
@@ -244,13 +259,14 @@ def predict(
     surveyed: Surveyed,
     kinds: Mapping[str, str],
     told: tuple[str, list[str]],
-    chunking: Chunking,
+    settings: Settings,
     n_workers: int,
-    directory: Path,
+    made: Path,
     kept: str,
 ) -> DryRun:
     """Add the headers up; ``told`` is what would stop the run, and the notes on files; ``kept`` as in `DryRun`."""
-    files, maps = surveyed.files, surveyed.universe.maps
+    files, maps, chunking = surveyed.files, surveyed.universe.maps, settings.chunking
+    room = room_of(surveyed, chunking.compression, settings.input.scratch_gb)
     codec = chunking.compression if chunking.compression in WRITE_RATE else "gzip"  # of the user's own: not measured
     n_obs = sum(file.n_obs for file in files)
     tables = {file.slot.table for file in files}
@@ -287,9 +303,9 @@ def predict(
         chunk_size=chunking.chunk_size,
         compression=codec,
         n_workers=n_workers,
-        bytes=nnz * BYTES_PER_COUNT[codec] + n_obs * OBS_BYTES,
-        spool_bytes=nnz * SPOOL_BYTES,
-        free_bytes=free_bytes(directory),
+        bytes=room.chunks,
+        spool_bytes=room.spool,
+        free_bytes=free_bytes(made),
         seconds=seconds,
         memory_bytes=n_workers * (WORKER_BYTES + in_chunk * WRITE_BYTES),
         kept=kept,
@@ -302,18 +318,6 @@ def n_genes_of(maps: Iterable[NDArray[np.int32]], n_universe: int) -> int:
     for genes in maps:
         has[genes[genes >= 0]] = True
     return int(has.sum())
-
-
-def stored_counts(file: InputFacts, n_elements: int) -> int:
-    """Return how many counts a file stores, for a dense one a tenth of its elements."""
-    nnz: int | None = file.slot.storage["nnz"]
-    return int(DENSE_SHARE * n_elements) if nnz is None else nnz
-
-
-def free_bytes(path: Path) -> int:
-    """Return the room on the disk where a directory lies or would lie."""
-    there = next(part for part in (path.absolute(), *path.absolute().parents) if part.exists())
-    return shutil.disk_usage(there).free
 
 
 def duration(seconds: float) -> str:

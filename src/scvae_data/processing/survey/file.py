@@ -7,6 +7,7 @@ are not single-cell data, several species, one accession twice.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,38 +20,57 @@ from scvae_data.processing.survey.matrices import survey_matrices
 from scvae_data.readers.folders import is_store
 from scvae_data.readers.opening import DEFAULT_OPENING, Opening
 from scvae_data.readers.recognise import open_reader
+from scvae_data.remote.disk_cache import DiskCache
+from scvae_data.remote.fetched import fetched
 from scvae_data.store.files import sha256_file
 
-__all__ = ["fingerprint", "survey_file"]
+__all__ = ["SurveyJob", "fingerprint", "survey_file"]
 
 SAMPLE_BYTES = 65_536
 
 
-def survey_file(
-    file: InputFile,
-    source_file: str,
-    tables: Path,
-    full_hash: bool = False,
-    opening: Opening = DEFAULT_OPENING,
-    counts: str | None = None,
-    reference: str | None = "builtin",
-) -> InputFacts:
-    """Read the headers of one input and store its gene tables under ``tables`` by hash.
+@dataclass(frozen=True)
+class SurveyJob:
+    """What the survey of any input needs.
 
     Parameters
     ----------
-    counts
-        The matrix that ``input.counts`` names.
+    tables
+        Folder of the gene tables.
+    scratch
+        Where copies of remote inputs lie.
+    full_hash, opening, counts
+        See `Inputs`.
+    reference
+        Of genes, see `GeneRules`.
+    """
+
+    tables: Path
+    scratch: DiskCache
+    full_hash: bool = False
+    opening: Opening = DEFAULT_OPENING
+    counts: str | None = None
+    reference: str | None = "builtin"
+
+
+def survey_file(job: SurveyJob, file: InputFile, source_file: str) -> InputFacts:
+    """Read the headers of one input and store its gene tables by hash.
 
     Raises
     ------
     InputError
         The file cannot be used.
     """
-    with open_reader(file.path, opening) as reader:
+    with fetched(file.path, job.scratch, keep=True) as here:
+        return read_headers(job, file, here, source_file)
+
+
+def read_headers(job: SurveyJob, file: InputFile, here: Path, source_file: str) -> InputFacts:
+    """Read the headers of an input that is on this machine, at ``here``."""
+    with open_reader(here, job.opening) as reader:
         if reader.n_obs == 0:
             raise InputError(file.path, "empty", "holds no cell; leave it out")
-        matrices = survey_matrices(reader, tables, counts, reference)
+        matrices = survey_matrices(reader, job.tables, job.counts, job.reference)
         if matrices.taken.n_genes == 0:
             raise InputError(file.path, "empty", f"{matrices.taken.name} has no gene; leave it out")
         columns = tuple(str(column) for column in reader.obs_columns)
@@ -78,8 +98,8 @@ def survey_file(
             source_file=source_file,
             format=reader.format,
             n_obs=reader.n_obs,
-            bytes=sum(part.stat().st_size for part in parts_of(file.path)),
-            fingerprint=fingerprint(file.path),
+            bytes=sum(part.stat().st_size for part in parts_of(here)),
+            fingerprint=fingerprint(here),
             accession=accession,
             accession_column=column,
             accessions=found,
@@ -90,7 +110,7 @@ def survey_file(
             others=matrices.others,
             obs_values=file.obs_values,
             is_chunk=file.is_chunk,
-            sha256=full_sha256(file.path) if full_hash else None,
+            sha256=full_sha256(here) if job.full_hash else None,
         )
 
 

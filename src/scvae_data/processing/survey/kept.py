@@ -1,7 +1,8 @@
 """What a survey found in, kept beside the chunks; found again by the next one where the files are unchanged.
 
 A file is unchanged while size, times of its last change and number in the
-file system are what they were; for a folder, those of every file in it.
+file system are what they were; for a folder, those of every file in it; for
+an object in a store, its size and version.
 docs/inputs.md has this in words.
 """
 
@@ -23,12 +24,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from scvae_data.errors import InputError
 from scvae_data.processing.facts import InputFacts
 from scvae_data.processing.genes.tables import table_file
 from scvae_data.processing.settings.inputs import InputFile, Inputs
 from scvae_data.processing.survey.file import parts_of
 from scvae_data.processing.work import WorkFolder
 from scvae_data.readers.folders import is_matrix
+from scvae_data.remote.fetched import objects_of
+from scvae_data.remote.location import Location, RemotePath
 from scvae_data.store.files import atomic_file, write_atomic
 
 __all__ = ["digest", "keep_arrays", "keep_facts", "kept_arrays", "kept_facts", "stamp_all"]
@@ -65,7 +69,7 @@ def stamp_all(files: Sequence[InputFile], inputs: Inputs, reference: str) -> lis
         ]
 
 
-def state_of(path: Path, settled: int) -> list[Any]:
+def state_of(path: Location, settled: int) -> list[Any]:
     """Return name, size, times and number of each part of an input; nothing where a change might not be seen.
 
     Parameters
@@ -73,6 +77,8 @@ def state_of(path: Path, settled: int) -> list[Any]:
     settled
         Nothing may have changed since; nanoseconds.
     """
+    if isinstance(path, RemotePath):
+        return state_in_store(path)
     if is_matrix(path.name):  # what else belongs to it lies beside it
         return []
     try:
@@ -82,6 +88,16 @@ def state_of(path: Path, settled: int) -> list[Any]:
     if any(max(stat.st_mtime_ns, stat.st_ctime_ns) > settled for _, stat in found):
         return []
     return [[name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino] for name, stat in found]
+
+
+def state_in_store(path: RemotePath) -> list[Any]:
+    """Return name, size and version of each object of an input; nothing where the store tells no version of one."""
+    try:
+        found = objects_of(path)
+    except InputError:
+        return []  # whoever reads it says what is wrong
+    versioned = all(facts.version for facts in found.values())
+    return [[str(part), facts.size, facts.version] for part, facts in found.items()] if versioned else []
 
 
 def digest(value: Any) -> str:

@@ -8,12 +8,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from scvae_data.errors import InputError
 from scvae_data.processing.engine.base import Engine
 from scvae_data.processing.engine.task import Failure, Outcome, Task
 from scvae_data.processing.facts import InputFacts
 from scvae_data.processing.settings.shard import Shard
 from scvae_data.processing.survey.file import parts_of
 from scvae_data.processing.work import ShardFolder
+from scvae_data.remote.fetched import objects_of
+from scvae_data.remote.location import Location, RemotePath
 from scvae_data.store.files import expecting, read_json, write_json
 
 __all__ = ["SharedSurvey"]
@@ -89,14 +92,17 @@ def key_of(tasks: Sequence[Task]) -> str:
     """Hash what surveys depend on: their arguments, and size and time of everything that is read."""
     digest = hashlib.sha256()
     for task in tasks:
-        digest.update(repr((task.arguments, signature(task.arguments[0].path))).encode())
+        _, file, _ = task.arguments
+        digest.update(repr((task.arguments, signature(file.path))).encode())
     return digest.hexdigest()[:32]
 
 
-def signature(path: Path) -> list[tuple[str, int, int]]:
-    """Return name, size and time of each part of an input; none where it cannot be looked at."""
+def signature(path: Location) -> list[tuple[str, int, int | str]]:
+    """Return name, size and time, or version, of each part of an input; none where it cannot be looked at."""
     try:
+        if isinstance(path, RemotePath):
+            return [(part.url, facts.size, facts.version) for part, facts in objects_of(path).items()]
         stats = [(part.name, part.stat()) for part in parts_of(path)]
-    except OSError:
+    except (OSError, InputError):
         return []
     return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]

@@ -36,7 +36,7 @@ def summarise(
     scans, decided = plan.compared.scans, plan.decided
     of_files = {scan.source_file: scan.table for scan in scans}
     return Summary(
-        context.directory,
+        context.target,
         n_files=plan.surveyed.n_files,
         failed=plan.scanned.failed,
         n_obs_in=sum(scan.n_obs for scan in scans),

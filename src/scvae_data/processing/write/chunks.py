@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from scvae_data.processing.sort.kernels import sort_rows
 from scvae_data.processing.sort.obs_schema import ChunkCells
 from scvae_data.processing.sort.sorted_run import SortedRun, open_runs
 from scvae_data.processing.work import WorkFolder
+from scvae_data.remote.location import RemotePath
+from scvae_data.remote.objects import ObjectFacts, facts_of, upload
 from scvae_data.store import (
     CHUNK_VERSION,
     STREAM_MAX_COUNT,
@@ -46,7 +48,9 @@ class WriteJob:
     Parameters
     ----------
     work, target
-        The work folder and the dataset directory.
+        The work folder, and where the chunk files are made.
+    store
+        Where in a store they go; None where they stay.
     digest
         Hash of the decision.
     sort_by
@@ -57,6 +61,7 @@ class WriteJob:
 
     work: WorkFolder
     target: Path
+    store: RemotePath | None
     digest: str
     codec: Codec
     block_elements: int
@@ -75,9 +80,9 @@ def write_one(job: WriteJob, number: int, cells: ChunkRange) -> dict[str, Any]:
     path = job.target / chunk_file_name(number)
     note = job.work.chunk_note(number)
     key = f"{job.key}:{cells.low}:{cells.high}:{cells.first_row}"
-    if note.exists() and path.exists():
+    if note.exists():
         earlier = read_json(note)
-        if earlier.get("key") == key and earlier["entry"]["sha256"] == sha256_file(path):
+        if earlier.get("key") == key and stands(job, earlier):
             return dict(earlier["entry"])
     decision = load_decision(job.work, job.digest)
     with open_runs(job.work, decision.runs) as runs:
@@ -92,8 +97,23 @@ def write_one(job: WriteJob, number: int, cells: ChunkRange) -> dict[str, Any]:
         )
     save_obs(job.work.chunk_obs(number), obs)
     plain = asdict(entry)
-    write_json(note, {"key": key, "entry": plain})
+    version = None if job.store is None else upload(path, job.store / path.name).version
+    write_json(note, {"key": key, "entry": plain, "version": version})
+    if job.store is not None:
+        path.unlink()
     return plain
+
+
+def stands(job: WriteJob, note: Mapping[str, Any]) -> bool:
+    """Whether a chunk that was written is where it belongs, as it was."""
+    entry = note["entry"]
+    if job.store is None:
+        path = job.target / entry["file"]
+        return path.exists() and bool(entry["sha256"] == sha256_file(path))
+    try:
+        return facts_of(job.store / entry["file"]) == ObjectFacts(entry["bytes"], note["version"])
+    except FileNotFoundError:
+        return False
 
 
 def write_obs_of(job: WriteJob, number: int, cells: ChunkRange) -> None:
@@ -189,7 +209,7 @@ def write_tasks(
     # Threads help where processes leave cores idle; the bytes do not depend on them.
     n_threads = 2 if context.engine.n_workers == 1 else 1
     job = WriteJob(
-        context.work, context.directory, digest, chunking.codec, chunking.block_elements,
+        context.work, context.directory, context.store, digest, chunking.codec, chunking.block_elements,
         "hash" if chunking.order == "hash" else "key", n_threads, f"{digest}:{chunking}",
     )  # fmt: skip
     return [Task(function, (job, number, ranges[number])) for number in numbers]

@@ -110,7 +110,7 @@ def publish(
     """
     directory, settings = context.directory, context.settings
     decision, genes, entries = plan.decided.decision, plan.decided.genes, written.entries
-    remove_strays(directory, {entry.file for entry in entries})
+    remove_strays(context.target, {entry.file for entry in entries})
     files = {**written.tables.files, GENE_LIST_FILE: write_gene_list(directory, genes)}
     n_bytes = sum(entry.bytes for entry in entries) + sum(facts.bytes for facts in files.values())
     peak_rss = max(peak_rss_bytes(), context.engine.peak_rss)

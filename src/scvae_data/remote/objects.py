@@ -1,0 +1,302 @@
+"""Addresses in a store in; bytes, sizes and names of objects out, each retried until it is had or refused in one line.
+
+Everything goes through fsspec, by whatever package it has for the scheme.
+Retrying is ours: a fault that may pass is met with pauses that double, of a
+store's own packages each has other rules.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import random
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from scvae_data.errors import ConfigError, RemoteError
+from scvae_data.remote.location import RemotePath
+
+__all__ = [
+    "ObjectFacts",
+    "delete",
+    "facts_of",
+    "find",
+    "glob",
+    "is_folder",
+    "pieces",
+    "read",
+    "read_whole",
+    "store_of",
+    "upload",
+]
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+ATTEMPTS = 6
+"""How often a request is made until its fault counts as lasting."""
+BACK_OFF_SECONDS = 0.25
+"""The pause before the first retry; it doubles with each, and varies so that many readers do not come back at once."""
+BLOCK_BYTES = 1 << 24
+"""Bytes of one request of a download: what is lost by a fault."""
+PART_BYTES = 1 << 26
+"""Bytes of a part of an upload."""
+USUAL_PARTS = tuple(n << 20 for n in (5, 8, 10, 15, 16, 25, 32, 50, 64, 100, 128, 256, 512))
+"""Sizes of parts that programs upload with."""
+EXTRAS = {
+    "s3": "pip install 'scvae-data[s3]'",
+    "s3a": "pip install 'scvae-data[s3]'",
+    "gs": "pip install 'scvae-data[gcs]'",
+    "gcs": "pip install 'scvae-data[gcs]'",
+}
+# Their errors are no OSErrors, but as much of the network.
+LIBRARIES = frozenset({"aiobotocore", "aiohttp", "botocore", "fsspec", "gcsfs", "google", "s3fs", "urllib3"})
+OF_CREDENTIALS = frozenset({"NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError", "RefreshError"})
+OF_REQUEST = frozenset({"ParamValidationError", "InvalidBucketName"})
+TIMEOUTS = {"connect_timeout": 10, "read_timeout": 30, "retries": {"max_attempts": 1}}
+
+
+@dataclass(frozen=True)
+class ObjectFacts:
+    """What a store says of an object.
+
+    Parameters
+    ----------
+    size
+        In bytes.
+    version
+        What changes when its content does: the entity tag, or a time.
+    """
+
+    size: int
+    version: str
+
+
+def facts_of(path: RemotePath) -> ObjectFacts:
+    """Size and version of an object.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such object.
+    RemoteError
+        The store cannot be asked.
+    """
+    return _as_facts(path, _asked(path, lambda fs, name: fs.info(name)))
+
+
+def is_folder(path: RemotePath) -> bool:
+    """Whether objects lie below an address."""
+    found = _asked(path, lambda fs, name: fs.find(name, maxdepth=1, withdirs=True))
+    return bool(found) and [str(one).rstrip("/") for one in found] != [_name(path)]
+
+
+def find(folder: RemotePath, *, deep: bool = True) -> dict[RemotePath, ObjectFacts]:
+    """Every object below a folder, or directly in it, in order of their addresses; nothing where there is no folder."""
+
+    def ask(fs: Any, name: str) -> dict[str, Any]:
+        try:
+            listed: dict[str, Any] = fs.find(name, maxdepth=None if deep else 1, detail=True)
+        except FileNotFoundError:
+            return {}
+        return listed
+
+    found = {_address(folder, name): info for name, info in _asked(folder, ask).items()}
+    return {path: _as_facts(path, found[path]) for path in sorted(found) if path != folder}
+
+
+def glob(pattern: RemotePath) -> list[RemotePath]:
+    """Objects and folders that a pattern matches, sorted; ``**`` descends."""
+    return sorted(_address(pattern, name) for name in _asked(pattern, lambda fs, name: list(fs.glob(name))))
+
+
+def read(path: RemotePath, offset: int, n_bytes: int) -> bytes:
+    """``n_bytes`` bytes of an object from ``offset`` on, which it must have.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such object.
+    RemoteError
+        They are not to be had.
+    """
+
+    def ask(fs: Any, name: str) -> bytes:
+        content = bytes(fs.cat_file(name, start=offset, end=offset + n_bytes)) if n_bytes else b""
+        if len(content) != n_bytes:
+            raise OSError(f"{len(content)} of {n_bytes} bytes came")
+        return content
+
+    return _asked(path, ask)
+
+
+def read_whole(path: RemotePath, max_bytes: int) -> bytes:
+    """A whole small object, of at most ``max_bytes`` and one more."""
+    return read(path, 0, min(facts_of(path).size, max_bytes + 1))
+
+
+def pieces(path: RemotePath, facts: ObjectFacts) -> Iterator[bytes]:
+    """The content of an object, in pieces.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such object.
+    RemoteError
+        It is not to be had, or became another one meanwhile.
+    """
+    for offset in range(0, facts.size, BLOCK_BYTES):
+        yield read(path, offset, min(BLOCK_BYTES, facts.size - offset))
+    if facts_of(path) != facts:
+        raise RemoteError(f"{path} was changed while it was read; run the command again")
+
+
+def upload(source: Path, path: RemotePath) -> ObjectFacts:
+    """Put a file in place of an object, whole or not at all; return what the store says of it then.
+
+    Raises
+    ------
+    RemoteError
+        The store does not take it, or has something else afterwards.
+    """
+
+    def ask(fs: Any, name: str) -> ObjectFacts:
+        # Only s3fs has parts of a size to be chosen; an entity tag is made of theirs.
+        of_parts = {"chunksize": PART_BYTES} if path.scheme in ("s3", "s3a") else {}
+        fs.put_file(str(source), name, **of_parts)
+        facts = _as_facts(path, fs.info(name))
+        if facts.size != source.stat().st_size or is_content(source, facts, (PART_BYTES,)) is False:
+            raise OSError("what arrived is not what was sent")
+        return facts
+
+    try:
+        return _asked(path, ask)
+    except FileNotFoundError as error:
+        raise RemoteError(f"{path}: {error}; make the bucket, or correct the address") from None
+
+
+def delete(path: RemotePath) -> None:
+    """Remove an object; nothing if there is none."""
+
+    def ask(fs: Any, name: str) -> None:
+        fs.rm_file(name)
+
+    try:
+        _asked(path, ask)
+    except FileNotFoundError:
+        return
+
+
+def is_content(file: Path, facts: ObjectFacts, parts: tuple[int, ...] = USUAL_PARTS) -> bool | None:
+    """Whether a file has the content that an entity tag tells of; None where it does not tell.
+
+    A tag is the MD5 of the object, or that of the MD5s of its parts with their number.
+    """
+    digest, _, n_parts = facts.version.partition("-")
+    if len(digest) != 32 or not set(digest) <= set("0123456789abcdef"):
+        return None
+    if not n_parts:
+        return _md5s(file, facts.size)[0].hex() == digest
+    sizes = [size for size in parts if n_parts == str(max(1, -(-facts.size // size)))]
+    found = [hashlib.md5(b"".join(_md5s(file, size)), usedforsecurity=False).hexdigest() == digest for size in sizes]
+    return any(found) or (False if len(sizes) == len(parts) == 1 else None)
+
+
+def _md5s(file: Path, part_bytes: int) -> list[bytes]:
+    """MD5 of each part of a file."""
+    digests: list[bytes] = []
+    with file.open("rb") as stream:
+        while not digests or stream.peek(1):
+            digest, left = hashlib.md5(usedforsecurity=False), part_bytes
+            while left and (block := stream.read(min(left, 1 << 20))):
+                digest.update(block)
+                left -= len(block)
+            digests.append(digest.digest())
+    return digests
+
+
+def _as_facts(path: RemotePath, info: dict[str, Any]) -> ObjectFacts:
+    if info.get("type") == "directory":
+        raise FileNotFoundError(f"{path} is a folder")
+    keys = ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "mtime", "created")
+    version = next((info[key] for key in keys if info.get(key)), "")
+    # Listings may give as a number of seconds what is a time where one object is asked for.
+    version = version.timestamp() if isinstance(version, datetime) else version
+    return ObjectFacts(int(info["size"]), str(version).strip('"'))
+
+
+def _address(beside: RemotePath, name: str) -> RemotePath:
+    """The address of what a store calls by a name of its own."""
+    return RemotePath(name if "://" in name else f"{beside.scheme}://{name.lstrip('/')}")
+
+
+def _name(path: RemotePath) -> str:
+    return str(_filesystem(path)._strip_protocol(path.url))
+
+
+def _filesystem(path: RemotePath) -> Any:
+    """What fsspec has for the scheme of an address."""
+    try:
+        return store_of(path.scheme, os.getpid())
+    except ImportError as error:
+        remedy = EXTRAS.get(path.scheme, f"install what fsspec has for {path.scheme}")
+        raise ConfigError(f"{path}: {' '.join(str(error).split())}; {remedy}") from None
+    except ValueError as error:
+        raise ConfigError(f"{path}: {' '.join(str(error).split())}; known are s3:// and gs://") from None
+
+
+@cache
+def store_of(scheme: str, _process: int) -> Any:
+    """What fsspec has for a scheme: one for all threads of a process, where fsspec would make one for each thread."""
+    import fsspec  # here: who works on local files needs none of it
+    from fsspec.config import conf
+
+    options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
+    if scheme in ("s3", "s3a"):
+        options["config_kwargs"] = TIMEOUTS | conf.get("s3", {}).get("config_kwargs", {})
+        for name in ("aiobotocore", "botocore"):  # where credentials are found they tell of by themselves
+            logging.getLogger(name).setLevel(logging.WARNING)
+    return fsspec.filesystem(scheme, **options)
+
+
+def _asked(path: RemotePath, ask: Callable[[Any, str], T]) -> T:
+    """What a request answers; asked again where its fault may pass."""
+    for attempt in range(ATTEMPTS):
+        fs = _filesystem(path)
+        try:
+            return ask(fs, str(fs._strip_protocol(path.url)))
+        except FileNotFoundError:
+            raise
+        except Exception as error:
+            if not _of_store(error):
+                raise
+            if (remedy := _lasting(error)) or attempt == ATTEMPTS - 1:
+                tried = "" if remedy else f" ({ATTEMPTS} attempts)"
+                text = " ".join(str(error).split()) or type(error).__name__
+                remedy = remedy or "see whether the store can be reached, then run the command again"
+                raise RemoteError(f"{path}: {text}{tried}; {remedy}") from error
+            pause = BACK_OFF_SECONDS * 2**attempt * random.uniform(0.75, 1.25)  # noqa: S311 - no secret
+            log.debug("%s: %s; trying again in %.1f s", path, error, pause)
+            time.sleep(pause)
+    raise AssertionError  # the last attempt returns or raises
+
+
+def _of_store(error: Exception) -> bool:
+    """Whether an error is of a store or the way to it, not of a program."""
+    return isinstance(error, OSError | EOFError) or type(error).__module__.partition(".")[0] in LIBRARIES
+
+
+def _lasting(error: Exception) -> str:
+    """What to do about a fault that does not pass by itself; empty where it may."""
+    name = type(error).__name__
+    if isinstance(error, PermissionError) or name in OF_CREDENTIALS:
+        return "see whether the credentials are right and may do this (docs/cloud.md)"
+    if isinstance(error, IsADirectoryError | NotADirectoryError) or name in OF_REQUEST:
+        return "correct the address"
+    return ""

@@ -1,0 +1,295 @@
+"""A directory in a store has the bytes of one on this machine, and is there as a whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import fsspec
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from scipy.io import mmwrite
+from tests.support.pipeline import position_counts, run_pipeline, settings_for
+from tests.support.s3 import FAULTS, Proxy, every, lead_to, s3_server
+from tests.support.stores import write_zarr
+
+from scvae_data.commands.verify import verify
+from scvae_data.errors import ConfigError, RemoteError, ScvaeDataError
+from scvae_data.processing import pipeline
+from scvae_data.processing.engine.base import SerialEngine
+from scvae_data.processing.settings.inputs import FileInput, ManifestInput
+from scvae_data.processing.survey import room
+from scvae_data.processing.survey.dry_run import dry_run
+from scvae_data.processing.write import chunks as write_chunks
+from scvae_data.remote import objects
+from scvae_data.remote.disk_cache import DiskCache
+from scvae_data.remote.location import RemotePath
+from scvae_data.store import INDEX_FILE, open_index
+
+Write = Callable[..., Path]
+# They tell of times and places.
+OF_THE_RUN = {"processing_config.json", "chunk_summary.json"}
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RemotePath]:
+    monkeypatch.setattr(objects, "BACK_OFF_SECONDS", 0.0)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    yield RemotePath(f"memory://{tmp_path.name}/set")
+    memory = fsspec.filesystem("memory")
+    if memory.exists(f"/{tmp_path.name}"):
+        memory.rm(f"/{tmp_path.name}", recursive=True)
+
+
+@pytest.fixture
+def files(write_raw: Write) -> list[Path]:
+    return [
+        write_raw(f"SRX{number}.h5ad", position_counts(5 + number, 3, 10 * number), ["A", "B", "C"])
+        for number in (1, 2)
+    ]
+
+
+def content(place: Path | RemotePath) -> dict[str, bytes]:
+    if isinstance(place, RemotePath):
+        return {path.name: objects.read_whole(path, 1 << 30) for path in objects.find(place)}
+    return {path.name: path.read_bytes() for path in place.iterdir() if not path.name.startswith(".")}
+
+
+def of_cells(place: Path | RemotePath) -> dict[str, bytes]:
+    return {name: what for name, what in content(place).items() if name not in OF_THE_RUN}
+
+
+class Dying:
+    """Uploads fail from the ``n``-th on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, n: int) -> None:
+        self.left = n
+        self._monkeypatch = monkeypatch
+        self._put = objects.upload
+
+    def __enter__(self) -> None:
+        def upload(source: Path, path: RemotePath) -> Any:
+            self.left -= 1
+            if self.left < 0:
+                raise RemoteError(f"{path}: gone")
+            return self._put(source, path)
+
+        for module in ("write.chunks", "run.directory"):
+            self._monkeypatch.setattr(f"scvae_data.processing.{module}.upload", upload)
+
+    def __exit__(self, *_: object) -> None:
+        for module in ("write.chunks", "run.directory"):
+            self._monkeypatch.setattr(f"scvae_data.processing.{module}.upload", self._put)
+
+
+def test_it_has_the_bytes_of_a_local_one(files: list[Path], store: RemotePath, tmp_path: Path) -> None:
+    run_pipeline(files, tmp_path / "local")
+    summary = run_pipeline(files, store)
+    assert of_cells(store) == of_cells(tmp_path / "local")
+    assert content(store).keys() == content(tmp_path / "local").keys()
+    assert str(summary.processed_dir) == str(store) and str(store) in str(summary)
+    assert not any(verify(store, deep=True).values())
+    assert not list((tmp_path / "data/scratch").glob("*/[!.]*")) and not list((tmp_path / "data").glob("**/.work"))
+    assert not list(tmp_path.glob("*:*"))
+
+
+def test_an_interrupted_run_is_no_dataset_and_goes_on(
+    files: list[Path], store: RemotePath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_pipeline(files, tmp_path / "local")
+    for n in range(5):
+        with Dying(monkeypatch, n), pytest.raises(ScvaeDataError, match="gone"):
+            run_pipeline(files, store, resume=True)
+        assert INDEX_FILE not in content(store)
+    with pytest.raises(ConfigError, match="holds an unfinished run"):
+        run_pipeline(files, store)
+    sent: list[str] = []
+    put = write_chunks.upload
+    monkeypatch.setattr(write_chunks, "upload", lambda source, path: sent.append(path.name) or put(source, path))
+    run_pipeline(files, store, resume=True)
+    assert sent == []  # chunks that are there are not sent again
+    assert of_cells(store) == of_cells(tmp_path / "local")
+
+
+def test_a_finished_one_is_left_alone_and_mended(files: list[Path], store: RemotePath, tmp_path: Path) -> None:
+    run_pipeline(files, store)
+    before = content(store)
+    with pytest.raises(ConfigError, match=f"{store} already holds a dataset"):
+        run_pipeline(files, store)
+    assert run_pipeline(files, store, resume=True).left_alone
+    assert content(store) == before
+    chunk, genes = open_index(store).chunks[1].file, "gene_list.json"
+    for name in (chunk, genes):
+        fsspec.filesystem("memory").pipe_file((store / name).url, before[name][:-1])
+    assert run_pipeline(files, store, resume=True).rebuilt == [chunk, genes]
+    assert content(store) == before
+
+
+def test_another_one_takes_its_place(files: list[Path], store: RemotePath, tmp_path: Path) -> None:
+    run_pipeline(files, store)
+    run_pipeline(files[:1], tmp_path / "local")
+    run_pipeline(files[:1], store, overwrite=True)
+    assert of_cells(store) == of_cells(tmp_path / "local")
+
+
+def test_a_dry_run_says_what_would_stop_it(files: list[Path], store: RemotePath) -> None:
+    assert not dry_run(settings_for(files), SerialEngine(), store).stops
+    assert objects.find(store) == {}
+    run_pipeline(files, store)
+    assert "already holds a dataset" in dry_run(settings_for(files), SerialEngine(), store).stops
+
+
+def put(folder: Path, store: RemotePath) -> None:
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            objects.upload(path, store / path.relative_to(folder).as_posix())
+
+
+@pytest.fixture
+def inputs(files: list[Path], store: RemotePath) -> RemotePath:
+    """The files in the store, in folders that tell nothing, beside what is none."""
+    place = store.parent / "raw"
+    for path in files:
+        objects.upload(path, place / path.name)
+    objects.upload(files[0], place / ".hidden.h5ad")
+    return place
+
+
+def test_inputs_in_a_store_give_the_same_bytes(
+    files: list[Path], inputs: RemotePath, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run_pipeline(files, tmp_path / "local")
+    for number, paths in enumerate(([inputs], [inputs / "SRX*.h5ad"], [inputs / path.name for path in files])):
+        summary = run_pipeline(paths, tmp_path / f"out{number}")
+        assert summary.n_files == 2
+        assert of_cells(tmp_path / f"out{number}") == of_cells(tmp_path / "local")
+    assert "left out: 1 other file, e.g. .hidden.h5ad" in caplog.text
+    assert not list(tmp_path.glob("*:*"))
+
+
+def test_a_manifest_names_files_of_both(files: list[Path], inputs: RemotePath, tmp_path: Path) -> None:
+    manifest = tmp_path / "samples.csv"
+    manifest.write_text(f"path,srx_accession,tissue\n{inputs}/SRX1.h5ad,SRX1,lung\nraw/SRX2.h5ad,SRX2,skin\n")
+    run_pipeline([], tmp_path / "out", input=ManifestInput(manifest=str(manifest)))
+    obs = open_index(tmp_path / "out").obs(["SRX_accession", "tissue"])
+    assert set(obs.itertuples(index=False, name=None)) == {("SRX1", "lung"), ("SRX2", "skin")}
+
+
+def test_folders_of_objects_are_inputs(store: RemotePath, tmp_path: Path) -> None:
+    place, cells = store.parent / "folders", ad.AnnData(sp.csr_matrix(position_counts(5, 3).astype(np.float32)))
+    cells.var_names, cells.obs_names = ["A", "B", "C"], [f"cell{number}" for number in range(5)]
+    write_zarr(cells, tmp_path / "raw/SRX1.zarr", 2)
+    (tmp_path / "raw/SRX2").mkdir()
+    for name, lines in (("features.tsv", ["A\tA", "B\tB", "C\tC"]), ("barcodes.tsv", cells.obs_names)):
+        (tmp_path / "raw/SRX2" / name).write_text("".join(f"{line}\n" for line in lines))
+    with (tmp_path / "raw/SRX2/matrix.mtx").open("wb") as file:
+        mmwrite(file, cells.X.T.astype(np.int64))
+    for name in ("features.tsv", "barcodes.tsv", "matrix.mtx"):
+        (tmp_path / "raw" / f"SRX3_{name}").write_bytes((tmp_path / "raw/SRX2" / name).read_bytes())
+    put(tmp_path / "raw", place)
+    names = ("SRX1.zarr", "SRX2", "SRX3_matrix.mtx")
+    run_pipeline([tmp_path / "raw" / name for name in names], tmp_path / "local")
+    run_pipeline([place / name for name in names], tmp_path / "out")
+    assert of_cells(tmp_path / "out") == of_cells(tmp_path / "local")
+
+
+def test_copies_stay_within_their_bound_and_go(
+    files: list[Path], inputs: RemotePath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most, largest = [0], max(path.stat().st_size for path in files)
+    reserve = DiskCache._reserve
+
+    def watched(cache: DiskCache, *arguments: Any) -> None:
+        reserve(cache, *arguments)
+        most.append(cache.used_bytes())
+
+    monkeypatch.setattr(DiskCache, "_reserve", watched)
+    room = largest * 1.2 / 1e9
+    run_pipeline([], tmp_path / "out", input=FileInput(paths=[str(inputs)], scratch_gb=room))
+    assert largest <= max(most) <= largest * 1.2
+    assert not list(tmp_path.glob("out/.work"))
+    with pytest.raises(ScvaeDataError, match=r"input.scratch_gb=1e-06 is less than the .* GB of one file"):
+        run_pipeline([], tmp_path / "other", input=FileInput(paths=[str(inputs)], scratch_gb=1e-6))
+
+
+def test_an_object_that_changes_after_the_survey_is_refused(
+    files: list[Path], inputs: RemotePath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    survey = pipeline.survey
+
+    def then_changed(context: Any) -> Any:
+        surveyed = survey(context)
+        objects.upload(files[1], inputs / files[0].name)
+        return surveyed
+
+    monkeypatch.setattr(pipeline, "survey", then_changed)
+    with pytest.raises(ScvaeDataError, match=r"SRX1.h5ad: was changed since its headers were read"):
+        run_pipeline([inputs], tmp_path / "out")
+    assert not (tmp_path / "out" / INDEX_FILE).exists()
+
+
+def test_a_run_that_does_not_fit_is_refused_before_it_reads(
+    files: list[Path], store: RemotePath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed = dry_run(settings_for(files), SerialEngine(), tmp_path / "out")
+    monkeypatch.setattr(room, "free_bytes", lambda path: needed.spool_bytes + 1)
+    with pytest.raises(ConfigError, match=r"/out: the run needs some .* are free; .* go on with check_disk=false"):
+        run_pipeline(files, tmp_path / "out")
+    assert run_pipeline(files, tmp_path / "out", resume=True, check_disk=False).n_obs == 13
+    run_pipeline(files, store)  # whose chunks do not stay here
+    found = dry_run(settings_for(files), SerialEngine(), store, overwrite=True)
+    assert "in the store, and" in str(found) and found.goes_away
+
+
+def test_what_is_not_there_is_named(inputs: RemotePath, tmp_path: Path) -> None:
+    with pytest.raises(ScvaeDataError, match=f"{inputs}/none.h5ad: there is no such object or folder"):
+        run_pipeline([inputs / "none.h5ad"], tmp_path / "out")
+    with pytest.raises(ConfigError, match="none\\* matches nothing"):
+        run_pipeline([inputs / "none*"], tmp_path / "other")
+
+
+def test_a_damaged_input_is_called_by_its_address(files: list[Path], inputs: RemotePath, tmp_path: Path) -> None:
+    (tmp_path / "half").write_bytes(files[0].read_bytes()[:2000])
+    objects.upload(tmp_path / "half", inputs / files[0].name)
+    with pytest.raises(ScvaeDataError, match=f"{inputs}/SRX1.h5ad: .*cut short"):
+        run_pipeline([inputs / files[0].name], tmp_path / "out")
+
+
+def test_a_store_that_is_gone_stops_the_run(
+    inputs: RemotePath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(path: RemotePath, *_: object) -> bytes:
+        raise RemoteError(f"{path}: no network")
+
+    monkeypatch.setattr(objects, "read", gone)
+    with pytest.raises(RemoteError, match="no network"):
+        run_pipeline([inputs], tmp_path / "out", max_failed_fraction=1.0)
+
+
+@pytest.mark.services
+def test_faults_of_a_network_are_retried_or_refused(
+    files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run_pipeline(files, tmp_path / "local")
+    with s3_server() as port:
+        lead_to(port, monkeypatch)
+        for path in files:
+            objects.upload(path, RemotePath("s3://data/raw") / path.name)
+        injected: list[str] = []
+        for number, method in enumerate((b"GET ", b"PUT ", b"HEAD ")):
+            proxy = Proxy(port, every(2, of=method))
+            lead_to(proxy.port, monkeypatch)
+            target = RemotePath(f"s3://data/set{number}")
+            run_pipeline([RemotePath("s3://data/raw")], target)
+            proxy.close()
+            lead_to(port, monkeypatch)
+            assert of_cells(target) == of_cells(tmp_path / "local")
+            injected += proxy.injected
+        with pytest.raises(RemoteError, match=r"s3://nowhere/set/.writable: .*bucket does not exist; make the bucket"):
+            run_pipeline(files, RemotePath("s3://nowhere/set"))
+    assert set(injected) == set(FAULTS)

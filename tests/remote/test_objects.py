@@ -1,0 +1,163 @@
+"""What is asked of a store is had as it is, or refused in one line; a fault that passes is no fault."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+
+from scvae_data.errors import ConfigError, RemoteError
+from scvae_data.remote import objects
+from scvae_data.remote.location import RemotePath
+from scvae_data.remote.objects import ObjectFacts
+
+STORE = RemotePath("memory://store")
+CONTENT = bytes(range(256)) * 4
+
+
+@pytest.fixture(autouse=True)
+def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(objects, "BACK_OFF_SECONDS", 0.0)
+    memory = fsspec.filesystem("memory")
+    for name in ("a/x.bin", "a/deep/y.bin", "z.bin"):
+        memory.pipe_file(f"/store/{name}", CONTENT)
+    yield
+    memory.rm("/store", recursive=True)
+
+
+class Failing:
+    """The first requests for bytes fail, or give other ones."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *outcomes: Exception | bytes) -> None:
+        self.outcomes = list(outcomes)
+        self.n_asked = 0
+        whole = MemoryFileSystem.cat_file
+        monkeypatch.setattr(
+            MemoryFileSystem, "cat_file", lambda fs, name, **kwargs: self.answer(lambda: whole(fs, name, **kwargs))
+        )
+
+    def answer(self, otherwise):
+        self.n_asked += 1
+        outcome = self.outcomes.pop(0) if self.outcomes else otherwise()
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+
+def test_ranges_and_wholes() -> None:
+    path = STORE / "z.bin"
+    facts = objects.facts_of(path)
+    assert facts.size == len(CONTENT)
+    assert objects.read(path, 3, 7) == CONTENT[3:10]
+    assert objects.read_whole(path, 1 << 20) == CONTENT
+    assert objects.read_whole(path, 9) == CONTENT[:10]
+
+
+def test_a_download_is_made_of_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(objects, "BLOCK_BYTES", 100)
+    pieces = list(objects.pieces(STORE / "z.bin", objects.facts_of(STORE / "z.bin")))
+    assert b"".join(pieces) == CONTENT and max(map(len, pieces)) == 100
+
+
+def test_listings() -> None:
+    assert [str(path) for path in objects.find(STORE)] == [
+        f"{STORE}/{name}" for name in ("a/deep/y.bin", "a/x.bin", "z.bin")
+    ]
+    assert list(objects.find(STORE, deep=False)) == [STORE / "z.bin"]
+    assert objects.find(STORE / "nothing") == {}
+    assert objects.glob(STORE / "**/*.bin") == sorted(objects.find(STORE))
+    assert objects.is_folder(STORE / "a")
+    assert not objects.is_folder(STORE / "z.bin") and not objects.is_folder(STORE / "nothing")
+
+
+@pytest.mark.parametrize(
+    "outcome", [TimeoutError("slow"), ConnectionResetError("reset"), CONTENT[:4], OSError(16, "x")]
+)
+def test_a_fault_that_passes_is_retried(monkeypatch: pytest.MonkeyPatch, outcome: Exception | bytes) -> None:
+    failing = Failing(monkeypatch, outcome, outcome)
+    assert objects.read(STORE / "z.bin", 0, 8) == CONTENT[:8]
+    assert failing.n_asked == 3
+
+
+def test_a_fault_that_lasts_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    failing = Failing(monkeypatch, *[ConnectionResetError("Connection\nreset")] * 99)
+    with pytest.raises(RemoteError, match=r"^memory://store/z.bin: Connection reset \(6 attempts\); see whether .*$"):
+        objects.read(STORE / "z.bin", 0, 8)
+    assert failing.n_asked == objects.ATTEMPTS
+
+
+def test_what_may_not_be_done_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    failing = Failing(monkeypatch, PermissionError("Forbidden"))
+    with pytest.raises(RemoteError, match="Forbidden; see whether the credentials are right"):
+        objects.read(STORE / "z.bin", 0, 8)
+    assert failing.n_asked == 1
+
+
+def test_an_error_of_a_program_stays_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    Failing(monkeypatch, ZeroDivisionError())
+    with pytest.raises(ZeroDivisionError):
+        objects.read(STORE / "z.bin", 0, 8)
+
+
+def test_an_object_that_changes_meanwhile_is_refused() -> None:
+    facts = objects.facts_of(STORE / "z.bin")
+    pieces = objects.pieces(STORE / "z.bin", facts)
+    next(pieces)
+    fsspec.filesystem("memory").pipe_file("/store/z.bin", CONTENT[::-1])
+    with pytest.raises(RemoteError, match="was changed while it was read"):
+        list(pieces)
+
+
+def test_uploads_replace_and_deletions_forget(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"new")
+    assert objects.upload(tmp_path / "x", STORE / "z.bin").size == 3
+    assert objects.read_whole(STORE / "z.bin", 9) == b"new"
+    objects.delete(STORE / "z.bin")
+    objects.delete(STORE / "z.bin")
+    with pytest.raises(FileNotFoundError):
+        objects.facts_of(STORE / "z.bin")
+
+
+def test_an_upload_that_arrives_in_part_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "x").write_bytes(b"new")
+    put = MemoryFileSystem.put_file
+    monkeypatch.setattr(
+        MemoryFileSystem, "put_file", lambda fs, source, name, **k: put(fs, source, name) or fs.pipe_file(name, b"n")
+    )
+    with pytest.raises(RemoteError, match="what arrived is not what was sent"):
+        objects.upload(tmp_path / "x", STORE / "z.bin")
+
+
+def test_entity_tags_tell_content(tmp_path: Path) -> None:
+    file = tmp_path / "x"
+    file.write_bytes(CONTENT)
+
+    def md5(content: bytes) -> bytes:
+        return hashlib.md5(content, usedforsecurity=False).digest()
+
+    whole, parts = md5(CONTENT).hex(), f"{md5(md5(CONTENT[:600]) + md5(CONTENT[600:])).hex()}-2"
+    assert objects.is_content(file, ObjectFacts(1024, whole)) is True
+    assert objects.is_content(file, ObjectFacts(1024, md5(b"").hex())) is False
+    assert objects.is_content(file, ObjectFacts(1024, parts), (600,)) is True
+    assert objects.is_content(file, ObjectFacts(1024, parts.replace("-2", "-3")), (600,)) is None
+    assert objects.is_content(file, ObjectFacts(1024, "2026-11-28 12:00:00")) is None
+
+
+def test_an_unknown_scheme_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"nowhere://x.*known are s3:// and gs://"):
+        objects.facts_of(RemotePath("nowhere://x/y"))
+
+
+@pytest.mark.parametrize(("scheme", "extra"), [("s3", "s3"), ("gs", "gcs")])
+def test_who_lacks_the_package_is_told(monkeypatch: pytest.MonkeyPatch, scheme: str, extra: str) -> None:
+    def missing(*_: object, **__: object) -> None:
+        raise ImportError("Install a package")
+
+    monkeypatch.setattr(fsspec, "filesystem", missing)
+    objects.store_of.cache_clear()
+    with pytest.raises(ConfigError, match=rf"pip install 'scvae-data\[{extra}\]'"):
+        objects.facts_of(RemotePath(f"{scheme}://bucket/x"))
