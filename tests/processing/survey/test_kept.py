@@ -20,9 +20,10 @@ from scvae_data.processing.genes.wanted import read_gene_files
 from scvae_data.processing.settings.genes import GeneRules
 from scvae_data.processing.settings.inputs import FileInput
 from scvae_data.processing.survey import kept
-from scvae_data.processing.survey.file import survey_file
+from scvae_data.processing.survey.file import SurveyJob, survey_file
 from scvae_data.processing.survey.stage import Surveyed, read_headers
 from scvae_data.processing.work import WorkFolder
+from scvae_data.remote.fetched import scratch_folder
 
 Write = Callable[..., Path]
 
@@ -147,6 +148,7 @@ def test_facts_come_back_as_they_were(files: list[Path], tmp_path: Path) -> None
     given = replace(given, obs_values={"donor": "A", "age": 3, "weight": 1.5, "smokes": False, "lost": None})
     work = WorkFolder(tmp_path / "out" / ".work")
     work.make_survey()
-    facts: InputFacts = survey_file(given, "SRX1.h5ad", work.tables)
+    job = SurveyJob(work.tables, scratch_folder(work.fetched, 1.0))
+    facts: InputFacts = survey_file(given, "SRX1.h5ad", job)
     kept.keep_facts(work, [(given, "stamp")], {0: facts})
     assert repr(kept.kept_facts(work, [(given, "stamp")])[0]) == repr(facts)

@@ -73,7 +73,7 @@ def survey_inputs(
     scratch = scratch_folder(work.fetched, inputs.scratch_gb)
     job = SurveyJob(work.tables, scratch, inputs.full_hash, inputs.opening, inputs.counts, reference)
     left = [at for at in range(len(order)) if at not in found]
-    tasks = [Task(survey_file, (job, given[order[at]], names[order[at]])) for at in left]
+    tasks = [Task(survey_file, (given[order[at]], names[order[at]], job)) for at in left]
     failed = []
     for number, outcome in progress(engine.run(tasks), total=len(tasks), desc="survey") if tasks else ():
         stop_without_room(outcome)

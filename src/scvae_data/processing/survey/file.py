@@ -53,7 +53,7 @@ class SurveyJob:
     reference: str | None = "builtin"
 
 
-def survey_file(job: SurveyJob, file: InputFile, source_file: str) -> InputFacts:
+def survey_file(file: InputFile, source_file: str, job: SurveyJob) -> InputFacts:
     """Read the headers of one input and store its gene tables by hash.
 
     Raises
@@ -62,10 +62,10 @@ def survey_file(job: SurveyJob, file: InputFile, source_file: str) -> InputFacts
         The file cannot be used.
     """
     with fetched(file.path, job.scratch, keep=True) as here:
-        return read_headers(job, file, here, source_file)
+        return read_headers(file, here, source_file, job)
 
 
-def read_headers(job: SurveyJob, file: InputFile, here: Path, source_file: str) -> InputFacts:
+def read_headers(file: InputFile, here: Path, source_file: str, job: SurveyJob) -> InputFacts:
     """Read the headers of an input that is on this machine, at ``here``."""
     with open_reader(here, job.opening) as reader:
         if reader.n_obs == 0:

@@ -92,8 +92,7 @@ def key_of(tasks: Sequence[Task]) -> str:
     """Hash what surveys depend on: their arguments, and size and time of everything that is read."""
     digest = hashlib.sha256()
     for task in tasks:
-        _, file, _ = task.arguments
-        digest.update(repr((task.arguments, signature(file.path))).encode())
+        digest.update(repr((task.arguments, signature(task.arguments[0].path))).encode())
     return digest.hexdigest()[:32]
 
 
