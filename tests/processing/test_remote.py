@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +24,9 @@ from scvae_data.errors import ConfigError, RemoteError, ScvaeDataError
 from scvae_data.processing import pipeline
 from scvae_data.processing.engine.base import SerialEngine
 from scvae_data.processing.settings.inputs import FileInput, ManifestInput
-from scvae_data.processing.survey import room
+from scvae_data.processing.settings.shard import Shard
+from scvae_data.processing.shards import merge, run_shard
+from scvae_data.processing.survey import corpus, room
 from scvae_data.processing.survey.dry_run import dry_run
 from scvae_data.processing.write import chunks as write_chunks
 from scvae_data.remote import objects
@@ -31,7 +36,9 @@ from scvae_data.store import INDEX_FILE, open_index
 
 Write = Callable[..., Path]
 # They tell of times and places.
-OF_THE_RUN = {"processing_config.json", "chunk_summary.json"}
+OF_THE_RUN = re.compile(r"(processing_config|chunk_summary)(_\d+)?\.json")
+
+ALONE = "with append, shard or merge, paths.processed_dir"
 
 
 @pytest.fixture
@@ -60,7 +67,7 @@ def content(place: Path | RemotePath) -> dict[str, bytes]:
 
 
 def of_cells(place: Path | RemotePath) -> dict[str, bytes]:
-    return {name: what for name, what in content(place).items() if name not in OF_THE_RUN}
+    return {name: what for name, what in content(place).items() if not OF_THE_RUN.fullmatch(name)}
 
 
 class Dying:
@@ -243,6 +250,88 @@ def test_a_run_that_does_not_fit_is_refused_before_it_reads(
     run_pipeline(files, store)  # whose chunks do not stay here
     found = dry_run(settings_for(files), SerialEngine(), store, overwrite=True)
     assert "in the store, and" in str(found) and found.goes_away
+
+
+def test_what_a_survey_found_holds_until_an_object_changes(
+    files: list[Path], inputs: RemotePath, store: RemotePath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_pipeline(files, tmp_path / "local")
+    seen: list[str] = []
+    opened = corpus.survey_file
+    monkeypatch.setattr(corpus, "survey_file", lambda file, *rest: seen.append(file.path.name) or opened(file, *rest))
+    found = dry_run(settings_for([inputs]), SerialEngine(), store)
+    assert seen == ["SRX1.h5ad", "SRX2.h5ad"]
+    (made,) = Path("data/scratch").iterdir()
+    assert found.kept == str(made / ".survey") and [path.name for path in made.iterdir()] == [".survey"]
+    run_pipeline([inputs], store)
+    assert len(seen) == 2 and of_cells(store) == of_cells(tmp_path / "local")
+    objects.upload(files[0], inputs / files[0].name)
+    assert run_pipeline([inputs], store, resume=True).left_alone
+    assert seen[2:] == ["SRX1.h5ad"]
+
+
+def test_shards_and_appended_cells_come_from_a_store(files: list[Path], inputs: RemotePath, tmp_path: Path) -> None:
+    run_pipeline(files, tmp_path / "local")
+    settings, out = settings_for([inputs]), tmp_path / "shards"
+    for number in (2, 1):
+        run_shard(settings, SerialEngine(), out, Shard(number, 2))
+    merge(settings, SerialEngine(), out)
+    assert of_cells(out) == of_cells(tmp_path / "local")
+    for place, paths in ((tmp_path / "grown", files), (tmp_path / "again", [inputs / path.name for path in files])):
+        run_pipeline(paths[:1], place)
+        run_pipeline(paths[1:], place, append=True)
+        assert not (place / ".work").exists()
+    assert of_cells(tmp_path / "again") == of_cells(tmp_path / "grown")
+
+
+def test_one_that_has_grown_is_read_and_left_alone(files: list[Path], store: RemotePath, tmp_path: Path) -> None:
+    out = tmp_path / "grown"
+    run_pipeline(files[:1], out)
+    run_pipeline(files[1:], out, append=True)
+    put(out, store)
+    assert not any(verify(store, deep=True).values()) and len(verify(store)) == len(verify(out))
+    assert open_index(store).obs().equals(open_index(out).obs())
+    assert run_pipeline(files, store, resume=True).left_alone
+    sets = open_index(out).generations[1].gene_sets
+    fsspec.filesystem("memory").pipe_file((store / str(sets)).url, b"?")
+    with pytest.raises(ConfigError, match=r"has grown, and gene_sets_0001\.bin cannot be built again alone"):
+        run_pipeline(files, store, resume=True)
+
+
+def test_tables_of_cells_and_the_summary_are_mended_together(files: list[Path], store: RemotePath) -> None:
+    run_pipeline(files, store)
+    before = content(store)
+    damaged = ["chunk_summary.json", "gene_sets.bin", "obs.parquet", "rows.bin"]
+    for name in damaged:
+        fsspec.filesystem("memory").pipe_file((store / name).url, before[name][:-1])
+    assert run_pipeline(files, store, resume=True).rebuilt == damaged
+    assert of_cells(store) == {name: what for name, what in before.items() if not OF_THE_RUN.fullmatch(name)}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "setting"),
+    [
+        (
+            ["process", "append=true", "paths.processed_dir=s3://b/x"],
+            ALONE,
+        ),
+        (["process", "shard=1/2", "paths.processed_dir=s3://b/x"], ALONE),
+        (["process", "merge=true", "paths.processed_dir=s3://b/x"], ALONE),
+        (["process", "input=dataset", "input.paths=s3://b/x", "qc=none"], "input.paths"),
+        (["process", "input=scbasecount", "input.path=s3://b/x"], "input.path"),
+        (["compact", "s3://b/x"], "DIR"),
+        (["compact", "x", "s3://b/x"], "TARGET"),
+        (["upgrade", "s3://b/x"], "DIR"),
+        (["diff", "x", "s3://b/x"], "OTHER"),
+    ],
+)
+def test_what_must_be_on_this_machine(arguments: list[str], setting: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "scvae_data", *arguments]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode in (1, 2)
+    told = f"error: {setting}=s3://b/x is in a remote store, where it cannot be; give a path on this machine"
+    assert done.stderr.splitlines()[-1] == told
+    assert not list(tmp_path.glob("*:*"))
 
 
 def test_what_is_not_there_is_named(inputs: RemotePath, tmp_path: Path) -> None:
