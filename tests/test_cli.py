@@ -119,6 +119,7 @@ def index(**changes: Any) -> Any:
         "nnz": 21,
         "chunk_size": 4,
         "chunks": [SimpleNamespace(bytes=60), SimpleNamespace(bytes=24)],
+        "generations": [SimpleNamespace()],
         "normalization": {"method": "log1p", "target_sum": 10_000.0},
         "obs_columns": {"SRX_accession": SimpleNamespace(categories=["SRX1", "SRX2"]), "total_counts": None},
         "format_version": 1,
