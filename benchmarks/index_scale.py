@@ -210,7 +210,7 @@ def measure(what: str, folder: Path) -> dict[str, float]:
     else:
         spec = pickle.loads(spec_file.read_bytes())
         stream = BatchStream(spec.for_worker(2))
-        next(spec.sampler.epoch(0).batches(0, 1))
+        next(spec.sampler.epoch(0).batches())
         FactsReader(stream.spec.form.index, stream.spec.form.obs_keys).of(spec.row_groups[0])
     seconds, worked = time.perf_counter() - started, time.process_time() - worked
     peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
