@@ -70,8 +70,6 @@ def test_listings() -> None:
     assert list(objects.find(STORE, deep=False)) == [STORE / "z.bin"]
     assert objects.find(STORE / "nothing") == {}
     assert objects.glob(STORE / "**/*.bin") == sorted(objects.find(STORE))
-    assert objects.is_folder(STORE / "a")
-    assert not objects.is_folder(STORE / "z.bin") and not objects.is_folder(STORE / "nothing")
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,6 @@ __all__ = [
     "facts_of",
     "find",
     "glob",
-    "is_folder",
     "pieces",
     "read",
     "read_whole",
@@ -89,12 +88,6 @@ def facts_of(path: RemotePath) -> ObjectFacts:
         The store cannot be asked.
     """
     return _as_facts(path, _asked(path, lambda fs, name: fs.info(name)))
-
-
-def is_folder(path: RemotePath) -> bool:
-    """Whether objects lie below an address."""
-    found = _asked(path, lambda fs, name: fs.find(name, maxdepth=1, withdirs=True))
-    return bool(found) and [str(one).rstrip("/") for one in found] != [_name(path)]
 
 
 def find(folder: RemotePath, *, deep: bool = True) -> dict[RemotePath, ObjectFacts]:

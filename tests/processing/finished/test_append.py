@@ -192,3 +192,20 @@ def test_new_cells_that_the_directory_has(keep: str, tmp_path: Path, caplog: pyt
     assert not any(verify(tmp_path / "out", deep=True, against=[old, new]).values())
     if keep != "all":
         assert "it has the same counts as SRX1.h5ad row 4" in why(tmp_path / "out", "SRX2", "c2")
+
+
+@pytest.mark.parametrize("keep", ["first", "none"])
+def test_a_new_cell_that_equals_a_new_one_and_one_of_the_directory_is_dropped_once(keep: str, tmp_path: Path) -> None:
+    genes = [f"g{column}" for column in range(80)]
+    old, new = (write_raw(tmp_path / "raw", number, genes) for number in (1, 2))
+    twins = ad.read_h5ad(new)
+    counts = twins.X.toarray()
+    counts[[2, 3]] = ad.read_h5ad(old).X[4].toarray()
+    twins.X = sp.csr_matrix(counts)
+    twins.write_h5ad(new)
+    run_pipeline([old], tmp_path / "out", keep_duplicates=keep)
+    summary = run_pipeline([new], tmp_path / "out", keep_duplicates=keep, append=True)
+    assert summary.lost["duplicate"] == 2
+    assert open_index(tmp_path / "out").n_obs == 7 + 5
+    assert pd.read_parquet(tmp_path / "out" / "dropped_cells_0001.parquet")["source_row"].tolist() == [2, 3]
+    assert not any(verify(tmp_path / "out", deep=True, against=[old, new]).values())
