@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import TypeVar
 
@@ -124,27 +125,24 @@ class BatchStream:
 
     def batches(self, epoch: int, start: int = 0) -> Generator[Batch | None]:
         """Batches of ``epoch`` from ``start`` on, in order; None for one whose cells are all left out."""
-        sampler = self.spec.sampler
-        epochs = sampler.epoch(epoch), sampler.epoch(epoch + 1)
-        with closing(self.made(epochs, self.assembler.make, start)) as made:
+        with closing(self.made(self.spec.sampler.epoch(epoch), epoch, self.assembler.make, start)) as made:
             for several in made:
                 yield from several.batches()
 
-    def made(self, epochs: tuple[Epoch, Epoch], make: Make[T], start: int = 0) -> Generator[T]:
-        """What ``make`` makes of batches of the first epoch from ``start`` on, of several at a time; in order.
+    def made(self, epoch: Epoch, number: int, make: Make[T], start: int = 0) -> Generator[T]:
+        """What ``make`` makes of batches of an epoch from ``start`` on, of several at a time; in order.
 
-        The second epoch is the one after it: what it needs first is best kept.
+        Copies of remote files that the epoch after its ``number`` needs first are best kept.
 
         Threads run while the generator does, and are gone before it yields the
         last, when it is closed, and when it raises.
         """
         spec = self.spec
-        epoch = epochs[0]
         plans = epoch.batches(start)
         ready: deque[tuple[int, Future[T]]] = deque()
         workers = ThreadPoolExecutor(spec.n_threads, thread_name_prefix="scvae-assemble")
         fetcher = WindowFetcher(epoch, self._source, self._cache, self._reuse, spec.n_threads)
-        ahead = files_ahead(spec.form.index, spec.row_groups, *epochs)
+        ahead = files_ahead(spec.form.index, spec.row_groups, epoch, partial(spec.sampler.epoch, number + 1))
         try:
             while task := list(islice(plans, spec.together)):
                 windows = sorted({part.window for batch in task for part in batch.segments})

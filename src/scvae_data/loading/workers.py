@@ -117,9 +117,8 @@ class WorkerStream(IterableDataset[Message]):
 
         call = self._board.read()
         try:
-            sampler = stream.spec.sampler
-            share = WorkerShare(sampler.epoch(call.epoch), self._worker, self._n_workers)
-            with closing(stream.made((share, sampler.epoch(call.epoch + 1)), make, call.start)) as parcels:
+            share = WorkerShare(stream.spec.sampler.epoch(call.epoch), self._worker, self._n_workers)
+            with closing(stream.made(share, call.epoch, make, call.start)) as parcels:
                 for parcel in parcels:
                     if self._board.read() != call:
                         break

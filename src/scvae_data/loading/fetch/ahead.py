@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from scvae_data.errors import ScvaeDataError
@@ -165,7 +165,9 @@ class FilesAhead:
                 return
 
 
-def files_ahead(index: DatasetIndex, row_groups: Sequence[RowGroup], epoch: Epoch, following: Epoch) -> Ahead:
+def files_ahead(
+    index: DatasetIndex, row_groups: Sequence[RowGroup], epoch: Epoch, following: Callable[[], Epoch]
+) -> Ahead:
     """What copies the files of an epoch ahead of its use; of a directory on this machine there is nothing to copy."""
     if not isinstance(index.open_source, CachedFiles):
         return NothingAhead()
@@ -174,4 +176,5 @@ def files_ahead(index: DatasetIndex, row_groups: Sequence[RowGroup], epoch: Epoc
         return [chunk_id for group in windows.windows[window] for chunk_id in chunks_of(row_groups[group])]
 
     needed = [(window, chunks(epoch, window)) for window in epoch.needed_windows()]
-    return FilesAhead(index.open_source, index, needed, [chunks(following, w) for w in following.needed_windows()])
+    after = following()
+    return FilesAhead(index.open_source, index, needed, [chunks(after, window) for window in after.needed_windows()])
