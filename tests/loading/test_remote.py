@@ -107,6 +107,7 @@ def test_a_warm_cache_is_all_that_is_read(store: Store, tmp_path: Path, monkeypa
     counted = Counted(monkeypatch)
     rows_of(store.module(tmp_path / "cache"))
     assert counted.take() == sum(chunk.bytes for chunk in store.local.chunks)
+    monkeypatch.setattr(ahead.FilesAhead, "_run", lambda _: pytest.fail("a thread began"))
     rows_of(store.module(tmp_path / "cache"), 2)
     assert counted.take() == 0
 
