@@ -140,7 +140,8 @@ def forbid_other_files(folder: Path) -> None:
         if event == "open" and isinstance(arguments[0], str | os.PathLike):
             path = os.fspath(arguments[0])
             # A bare name is one of a folder that is being removed.
-            if "/" in path and not path.startswith((*allowed, "/proc", "/sys")):
+            whole = os.path.abspath(path)  # noqa: PTH100 - links stay as they are
+            if "/" in path and not whole.startswith((*allowed, "/proc", "/sys")):
                 os.write(2, f"opened {path}\n".encode())
                 os._exit(OUTSIDE)
 
