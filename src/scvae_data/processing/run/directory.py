@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
@@ -188,13 +188,13 @@ def held_directory(directory: Path, *, shared: bool = False) -> Iterator[None]:
     ConfigError
         Another run holds it, or it cannot be written.
     """
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(directory / ".lock", os.O_RDWR | os.O_CREAT, 0o666))
-    except OSError as error:
-        raise ConfigError(f"paths.processed_dir={directory} cannot be written: {error.strerror}") from error
     refusal = f"{directory} is being written by another process.py; wait, or choose another paths.processed_dir"
-    with held_file(directory / ".lock", fcntl.LOCK_SH if shared else fcntl.LOCK_EX, refusal):
+    with ExitStack() as held:
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            held.enter_context(held_file(directory / ".lock", fcntl.LOCK_SH if shared else fcntl.LOCK_EX, refusal))
+        except OSError as error:
+            raise ConfigError(f"paths.processed_dir={directory} cannot be written: {error.strerror}") from error
         yield
 
 
