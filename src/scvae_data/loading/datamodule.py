@@ -34,6 +34,7 @@ from scvae_data.loading.plan.sampler import (
     name_of,
 )
 from scvae_data.loading.plan.sampling import DEFAULT_SAMPLING, parse_sampling, weighted
+from scvae_data.loading.select.accessions import digest_of, listed_accessions
 from scvae_data.loading.select.genes import GeneColumns, as_genes, find_genes
 from scvae_data.loading.select.parts import (
     LoaderPart,
@@ -55,6 +56,7 @@ from scvae_data.loading.stream import StreamSpec, batches_together
 from scvae_data.remote.location import Location, as_written
 from scvae_data.store import SRX_COLUMN, DatasetIndex, open_index
 from scvae_data.store.remote_files import DEFAULT_DISK_GB, disk_cache
+from scvae_data.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,7 +96,8 @@ class ChunkedDataModule(LightningDataModule):
         Chunks whose cells are mixed. None: 1 where cells were stored in hash
         order, else 2, but at least 64 MB.
     include_srx_accessions, exclude_srx_accessions
-        An accession or a sequence of them; None for no filter.
+        An accession or a sequence of them; None for no filter. ``@FILE`` stands for those that a file lists: a
+        parquet file such as ``experiment_scores.parquet``, of which flagged rows count, or text, one a line.
     batch_key
         Categorical obs column the model corrects for; delivered in ``obs``.
     label_keys
@@ -228,6 +231,7 @@ class ChunkedDataModule(LightningDataModule):
         self._mixing: Mixing | None = None
         self._samplers: dict[tuple[int, int], Sampler] = {}
         self._chunks = DEFAULT_CHUNKS
+        self._digests: dict[str, str | None] = {}
         self._loaders: dict[LoaderPart, tuple[tuple[int, ...], BatchLoader]] = {}
         self._state_to_load: dict[str, Any] | None = None
 
@@ -291,8 +295,7 @@ class ChunkedDataModule(LightningDataModule):
         if self.batch_key is not None:
             index.categories(self.batch_key)  # a model corrects for categories, not for numbers
         check_served(index, self.obs_keys)
-        accessions = self.include_srx_accessions, self.exclude_srx_accessions
-        row_groups = select_parts(index, *accessions, self.split, self.filter)
+        row_groups = select_parts(index, *self._accessions(), self.split, self.filter)
         drawn = None
         if self.sampling is not None:
             row_groups, rates = weighted(index, row_groups, self.sampling, self.batch_size)
@@ -427,6 +430,16 @@ class ChunkedDataModule(LightningDataModule):
             n_ranks=self._ranks_here(),
         )
 
+    def _accessions(self) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
+        """Accessions to include and to exclude, those in files among them."""
+        given = {"include": self.include_srx_accessions, "exclude": self.exclude_srx_accessions}
+        listed = {way: listed_accessions(f"{way}_srx_accessions", names) for way, names in given.items()}
+        self._digests = {way: digest_of(given[way], listed[way]) for way in given}
+        for way, digest in self._digests.items():
+            if digest is not None:
+                log.info("%s_srx_accessions: %s", way, counted(len(listed[way] or ()), "accession"))
+        return listed["include"], listed["exclude"] or None
+
     def _share_memory(self) -> None:
         """Decide how many chunks are kept, say what loading will take, and refuse more than the budget."""
         need, window = self.memory_need(), self._sampler("train").window
@@ -508,4 +521,5 @@ class ChunkedDataModule(LightningDataModule):
             "range_rows": None if self._mixing is None else self._mixing.range_rows,
             "sampling": None if self.sampling is None else str(self.sampling),
             "sampler": None if self.sampler is None else name_of(self.sampler),
+            **{f"{way}_srx_accessions": digest for way, digest in self._digests.items()},
         }
