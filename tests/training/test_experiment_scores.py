@@ -15,7 +15,7 @@ from tests.training.conftest import Compose, Run
 
 from scvae_data import ChunkedDataModule
 from scvae_data.store import open_index
-from scvae_data.training.experiment_elbo import ExperimentElbo, scored_part
+from scvae_data.training.experiment_elbo import N_BLOCKS, ExperimentElbo, blocks_of, scored_part
 from scvae_data.training.experiment_scores import (
     Scored,
     expectation_of,
@@ -188,3 +188,10 @@ def test_flags_of_quality_control_stand_beside_the_reasons(tmp_path: Path, datas
     table = found.table.set_index("srx_accession")
     assert list(table.loc["SRX2", "qc_flags"]) == ["raw_droplets"] and table.loc["SRX1", "qc_flags"] is None
     assert "| SRX2 | 200 | -7.0 | – | – | raw_droplets |" in scores_section(found)
+
+
+def test_blocks_are_of_equal_size_wherever_held_out_cells_lie() -> None:
+    """Held-out cells are the first ones of each chunk."""
+    rows = (np.arange(0, 400_000, 400)[:, None] + np.arange(40)).ravel()
+    counts = np.bincount(blocks_of(rows), minlength=N_BLOCKS)
+    assert counts.min() > 100 and counts.max() < 350  # 200 on average

@@ -65,7 +65,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ChunkedDataModule"]
 
-DEFAULT_SPLIT: Mapping[str, float] = MappingProxyType({"val": 0.1, "test": 0.0})
+DEFAULT_SPLIT: Mapping[str, Any] = MappingProxyType({"val": 0.1, "test": 0.0, "by": None, "column": None})
 
 log = logging.getLogger(__name__)
 

@@ -30,6 +30,7 @@ GENES = 1000.0
 """Unit of detected genes, so that sums are of like size."""
 N_BLOCKS = 200
 """Blocks that cells are dealt into by their rows, to resample groups of cells where single ones are not kept."""
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # multiplied by it, successive numbers spread evenly (Knuth)
 COLUMNS = (SRX_COLUMN, "total_counts", "n_genes_by_counts", "pct_counts_mt")
 
 
@@ -63,7 +64,7 @@ class ExperimentElbo:
         for chunk_id in np.unique(chunk_ids).tolist():
             here = chunk_ids == chunk_id
             self._add(chunk_id, local[here], values[here])
-        block = rows % N_BLOCKS
+        block = blocks_of(rows)
         self.blocks += np.column_stack([np.bincount(block, weights, N_BLOCKS) for weights in (None, values)])
 
     def over_ranks(self, ranks: Ranks, device: torch.device) -> None:
@@ -90,6 +91,11 @@ class ExperimentElbo:
         if self._chunk is None or self._chunk[0] != chunk_id:
             self._chunk = chunk_id, self.index.cells.arrays(chunk_id, COLUMNS)
         return self._chunk[1]
+
+
+def blocks_of(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Block of each global row: the same in every run, and of equal size however held-out cells lie in chunks."""
+    return ((rows.astype(np.uint64) * GOLDEN >> np.uint64(32)) % np.uint64(N_BLOCKS)).astype(np.int64)
 
 
 def scored_part(data: Any) -> ScoredPart:

@@ -215,6 +215,8 @@ def parse_split(split: Mapping[str, object] | None) -> Split:
     ConfigError
         If it is none of these.
     """
+    if isinstance(split, Mapping):
+        split = {key: value for key, value in split.items() if value is not None or key not in ("by", "column")}
     if not isinstance(split, Mapping) or not {"by", "column"} & set(split):
         return HashSplit.parse(split)  # type: ignore[arg-type]
     kind = "by" if "by" in split else "column"
