@@ -26,6 +26,7 @@ from tests.training.conftest import Compose, bare_environment
 from scvae_data import VAE, ChunkedDataModule
 from scvae_data.errors import ConfigError
 from scvae_data.loading.loader import BatchLoader
+from scvae_data.training.experiment_scores import read_scores
 from scvae_data.training.ranks import Ranks, device_count, found_ranks, together
 
 ROOT = Path(__file__).parents[2]
@@ -116,6 +117,14 @@ def test_every_cell_has_its_latent_in_order_and_it_is_that_of_one_rank(of_two: t
     np.testing.assert_array_equal(latents.obs_names, data.index.obs([]).index)
     np.testing.assert_allclose(latents.obsm["X_scvae"], alone.numpy(), rtol=1e-5, atol=1e-6)
     assert not list(run_dir.glob(".latents*"))
+
+
+@pytest.mark.services
+def test_scores_of_experiments_are_of_the_cells_of_both_ranks(of_two: tuple[Path, Any]) -> None:
+    run_dir, _ = of_two
+    scored = read_scores(run_dir / "experiment_scores.parquet")
+    assert scored.n_cells == json.loads((run_dir / "run.json").read_text())["facts"]["n_val"]
+    assert scored.mean("elbo") == pytest.approx(json.loads((run_dir / "result.json").read_text())["val/elbo"], rel=1e-6)
 
 
 @pytest.mark.services

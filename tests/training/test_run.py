@@ -70,6 +70,20 @@ def test_metrics_score_the_latents_by_what_is_known(finished: Run) -> None:
     assert "batch_mixing" not in finished.metrics  # each cell type is of one experiment
 
 
+def test_latents_tell_the_side_of_each_cell(finished: Run, dataset: Path) -> None:
+    split = anndata.read_h5ad(finished.path / "latents.h5ad").obs["split"]
+    facts = json.loads((finished.path / "run.json").read_text())["facts"]
+    assert split.value_counts().to_dict() == {"train": facts["n_train"], "val": facts["n_val"]}
+    low = open_index(dataset).obs(["split_hash"])["split_hash"] < 0.1 * 2**32
+    assert (split == "val").tolist() == low.tolist()
+
+
+def test_the_report_says_what_held_out_cells_share_with_training(finished: Run) -> None:
+    report = (finished.path / "report.md").read_text()
+    assert "| `SRX_accession` | validation | 3 | 3 | 100.0 % |" in report
+    assert "Copies of one cell in several parts: not known" in report
+
+
 def test_wandb_run_has_ended_well_under_the_name_of_the_directory(finished: Run, record: WandbRun) -> None:
     assert record.exit_code == 0
     assert record.run_id == json.loads((finished.path / "run.json").read_text())["wandb_id"]

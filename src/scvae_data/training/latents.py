@@ -18,16 +18,18 @@ from numpy.typing import NDArray
 from torch import distributed
 
 from scvae_data.errors import StoreError
+from scvae_data.loading.select.split import PARTS
 from scvae_data.store.files import atomic_file
 from scvae_data.training.ranks import Ranks
 
-__all__ = ["KEY", "joined_shares", "predict_share", "write_latents"]
+__all__ = ["KEY", "joined_shares", "predict_share", "with_split", "write_latents"]
 
 Latents = tuple[NDArray[np.int64], NDArray[np.float32]]
 """Global rows (n,) and latents (n, n_latent) of some cells."""
 
 KEY = "X_scvae"
 OBS_NAME = "obs_name"
+SPLIT, OUR_SPLIT = "split", "scvae_split"  # the second where obs has a column of the first name
 BLOCK = 65_536  # rows per HDF5 chunk and per pass over codes
 
 
@@ -72,6 +74,24 @@ def write_latents(
         for name in ("layers", "obsp", "varm", "varp"):
             write_elem(file, name, {})
     return len(rows)
+
+
+def with_split(tables: Iterable[pa.Table], parts: NDArray[np.int8]) -> Iterator[pa.Table]:
+    """Add to the obs of cells which side of the split each is on; missing for those on none.
+
+    Parameters
+    ----------
+    tables
+        Whose rows, one after the other, are the cells.
+    parts
+        Positions in :data:`~scvae_data.loading.select.split.PARTS`, -1 for none.
+    """
+    first = 0
+    for table in tables:
+        name = SPLIT if SPLIT not in table.column_names else OUR_SPLIT
+        codes = parts[first : first + len(table)]
+        yield table.append_column(name, pa.DictionaryArray.from_arrays(pa.array(codes, mask=codes < 0), list(PARTS)))
+        first += len(table)
 
 
 def predict_share(run_dir: Path, latents: Iterable[Latents], ranks: Ranks) -> None:
