@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from tests.support.pipeline import position_counts, settings_for
+from tests.support.warm import run_python
 
 from scvae_data.processing.engine.base import SerialEngine
 from scvae_data.processing.settings.genes import GeneRules, ListRules
@@ -176,11 +176,8 @@ def test_the_command_ends_as_the_run_would_and_writes_no_dataset(files: list[Pat
     out, run = tmp_path / "out", tmp_path / "run"
 
     def process(*more: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, str(ROOT / "process.py"), "input=files", f"input.paths={tmp_path}/raw"]
-        return subprocess.run(
-            [*command, f"paths.processed_dir={out}", f"hydra.run.dir={run}", *more],
-            capture_output=True, text=True, cwd=tmp_path,
-        )  # fmt: skip
+        settings = ["input=files", f"input.paths={tmp_path}/raw", f"paths.processed_dir={out}", f"hydra.run.dir={run}"]
+        return run_python(ROOT / "process.py", *settings, *more, cwd=tmp_path)
 
     result = process("dry_run=true")
     assert result.returncode == 0, result.stderr
