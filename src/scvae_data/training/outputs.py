@@ -86,7 +86,7 @@ class Outputs:
         made["latents"] = run_dir / "latents.h5ad"
         uns = {"content_hash": str(data.index.content_hash), "run_dir": run_dir.name, **facts}
         latents = joined_shares(run_dir, latent_batches(model, data, device), ranks)
-        n_obs = write_latents(made["latents"], latents, data.index.cells.obs_tables, uns)
+        n_obs = write_latents(made["latents"], latents, model.hparams["n_latent"], data.index.cells.obs_tables, uns)
         if n_obs != data.n_obs:
             made["latents"].unlink()
             raise StoreError(f"{made['latents']}: {n_obs:,} latents of {data.n_obs:,} cells; mode=embed makes them all")

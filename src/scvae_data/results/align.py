@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from scvae_data.errors import SelectionError
-from scvae_data.models.vae import VAE
+from scvae_data.results.model import Model
 
 __all__ = ["AlignedData", "GeneMatch", "match_genes"]
 
@@ -77,7 +77,8 @@ class AlignedData:
     """A DataModule that serves counts, seen through the eyes of a model that was trained on another directory.
 
     Genes are put in the model's order; those the directory lacks count as
-    zero. Categories of the model's ``batch_key`` keep their codes; others are
+    zero and as not ``measured``: bool (n, n_vars) in each batch, None where
+    every cell has all genes. Categories of the model's ``batch_key`` keep their codes; others are
     "unknown". Normalised values are computed anew, over the genes and with
     the target of the model's own dataset.
 
@@ -91,7 +92,7 @@ class AlignedData:
         Of the dataset the model was trained on, from its checkpoint.
     """
 
-    def __init__(self, data: Any, model: VAE, facts: Mapping[str, Any]) -> None:
+    def __init__(self, data: Any, model: Model, facts: Mapping[str, Any]) -> None:
         assert model.facts is not None
         self.data = data
         self.index = data.index
@@ -136,6 +137,10 @@ class AlignedData:
         """Every selected cell, in the order of global rows."""
         return self.data.predict_dataloader()
 
+    def sample_dataloader(self, n: int, seed: int) -> Any:
+        """At most ``n`` selected cells, chosen by the seed, in the order of global rows."""
+        return self.data.sample_dataloader(n, seed)
+
     def on_before_batch_transfer(self, batch: dict[str, Any], loader: int) -> Any:
         """As the DataModule does it."""
         return self.data.on_before_batch_transfer(batch, loader)
@@ -155,7 +160,13 @@ class AlignedData:
             columns = self._columns.to(counts.device)
             counts = counts[:, columns.clamp(min=0)].masked_fill(columns < 0, 0)
         x = torch.log1p(counts / self._size_factor(batch, counts)[:, None]) if self.normalized else counts
-        return {**batch, "x": x, "obs": self._obs(batch)}
+        return {**batch, "x": x, "obs": self._obs(batch), "measured": self._measured(batch)}
+
+    def _measured(self, batch: dict[str, Any]) -> Tensor | None:
+        """Which of the model's genes each cell was measured for; None where it is all of them."""
+        columns = self.genes.columns
+        masks = self.data.gene_mask(batch["gene_set"].cpu().numpy())[:, columns.clip(min=0)] & (columns >= 0)
+        return None if masks.all() else torch.from_numpy(masks).to(batch["x"].device)
 
     def _size_factor(self, batch: dict[str, Any], counts: Tensor) -> Tensor:
         """Total of each cell by the target of the model's dataset, (n,); 1 for a cell without counts.
