@@ -24,7 +24,20 @@ def test_help_names_every_command(
 ) -> None:
     run(monkeypatch, *arguments)
     printed = capsys.readouterr().out
-    commands = ("process", "train", "info", "diversity", "verify", "why", "diff", "upgrade", "compact", "compile")
+    results = ("latents", "elbo", "express", "ppc", "de", "card")
+    commands = (
+        "process",
+        "train",
+        *results,
+        "info",
+        "diversity",
+        "verify",
+        "why",
+        "diff",
+        "upgrade",
+        "compact",
+        "compile",
+    )
     assert all(f"  {command} " in printed for command in commands)
 
 
@@ -57,7 +70,8 @@ def test_mistakes(
 def test_a_command_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SystemExit) as caught:
         run(monkeypatch, "proces")
-    names = "process, train, info, diversity, verify, why, diff, upgrade, compact, compile"
+    results = "latents, elbo, express, ppc, de, card"
+    names = f"process, train, {results}, info, diversity, verify, why, diff, upgrade, compact, compile"
     message = f"error: 'proces' is not a command; there are {names}"
     assert caught.value.code == message
 
@@ -66,6 +80,9 @@ def test_a_command_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     ("command", "words"),
     [
         ("info", "holds"),
+        ("express", "--transform-batch"),
+        ("de", "--group1 FILTER"),
+        ("ppc", "--where FILTER"),
         ("diversity", "random order"),
         ("verify", "--against SOURCE"),
         ("why", "BARCODE"),

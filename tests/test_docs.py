@@ -24,6 +24,7 @@ HAS_SCVI = importlib.util.find_spec("scvi") is not None
     "guide",
     [
         "pytorch.md",
+        "results.md",
         pytest.param("scvi.md", marks=pytest.mark.skipif(not HAS_SCVI, reason="scvi-tools is not installed")),
     ],
 )

@@ -22,6 +22,7 @@ FLOORS = {
         "commands",
         "compat training scvi",
         "models",
+        "results",
         "loading processing",
         "simulate readers tracking",
         "store",

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from scipy.sparse import csr_matrix
 from tests.support.datasets import make_dataset
 
-from scvae_data import VAE, ChunkedDataModule, ConfigError
+from scvae_data import VAE, ChangeTest, ChunkedDataModule, ChunkedDataset, ConfigError
+from scvae_data.models.dataset_facts import facts_of
 from scvae_data.scvi import ScviDataModule
 
 HAS_SCVI = importlib.util.find_spec("scvi") is not None
@@ -104,8 +106,6 @@ def test_latents_are_those_of_the_same_model_on_an_anndata(path: Path) -> None:
     """The order of cells, genes and batches is the one an AnnData of the directory has."""
     import scvi
 
-    from scvae_data import ChunkedDataset
-
     scvi.settings.seed = 0
     data = ScviDataModule(data_module(path))
     model = scvi.model.SCVI(registry=data.registry, n_latent=4, n_hidden=16)
@@ -169,6 +169,101 @@ def test_with_the_weights_of_scvi_the_vae_computes_its_losses(path: Path, tmp_pa
         -found["recon"], expected.reconstruction_loss["reconstruction_loss"], rtol=1e-4, atol=1e-2
     )
     torch.testing.assert_close(found["kl"], expected.kl_local["kl_divergence_z"], rtol=1e-4, atol=1e-2)
+
+
+def fixed_noise(*shape: Any, **_: Any) -> torch.Tensor:
+    """What stands for standard normal numbers, the same for both."""
+    sizes = tuple(shape[0] if shape and not isinstance(shape[0], int) else shape)
+    return torch.linspace(0, 40, int(np.prod(sizes))).sin().reshape(sizes)
+
+
+@pytest.fixture(scope="module")
+def typed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory whose cell types express a third of the genes each, eight times as much as the others do."""
+    cell, gene = np.arange(300)[:, None], np.arange(30)[None, :]
+    x = np.random.default_rng(0).poisson(np.where(gene % 3 == cell % 3, 16.0, 2.0) * (1 + gene / 10))
+    return make_dataset(tmp_path_factory.mktemp("typed") / "chunks", x=csr_matrix(x), chunk_size=60)[0]
+
+
+@pytest.fixture
+def twins(typed: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, VAE]:
+    """SCVI on the AnnData of the directory, and ours with its weights; both correct for experiments."""
+    import scvi
+
+    monkeypatch.setattr("scvae_data.results.cells.BATCH_SIZE", 300)
+    adata = ChunkedDataset(typed).to_anndata()
+    scvi.settings.seed = 0
+    scvi.model.SCVI.setup_anndata(adata, batch_key="SRX_accession")
+    theirs = scvi.model.SCVI(adata, n_latent=4, n_hidden=16, gene_likelihood="nb")
+    with torch.no_grad():
+        for parameter in theirs.module.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    theirs.is_trained_ = True
+    theirs.module.eval()
+    data = data_module(typed, batch_key="SRX_accession")
+    data.setup()
+    ours = VAE(n_latent=4, n_hidden=16, batch_key="SRX_accession", facts=facts_of(data, "SRX_accession"))
+    ours.configure_model()
+    weights = theirs.module.state_dict()
+    found = {
+        name: _of_scvi(name, weights)
+        for name in ours.state_dict()
+        if name.startswith(("encoder", "decoder")) and "covariate" not in name
+    }
+    # SCVI has one matrix for latents and one-hot batches, ours has a row for "unknown" besides.
+    name = "decoder.mlp.layers.0.linear.weight"
+    found[name], one_hot = found[name].split([4, 3], dim=1)
+    table = torch.cat([one_hot.T, torch.zeros(1, 16)])
+    found |= {"decoder.mlp.layers.0.covariate.table.weight": table, "log_dispersion": weights["px_r"][None]}
+    ours.load_state_dict(found | {"seen": torch.tensor([True, True, True, False])}, strict=True)
+    return theirs, ours.eval()
+
+
+@needs_scvi
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("n_samples", [1, 3])
+@pytest.mark.parametrize("library_size", [1e4, "latent"])
+@pytest.mark.parametrize("batch", [None, "SRX2"])
+def test_decoded_expression_is_that_of_scvi(
+    twins: tuple[Any, VAE],
+    typed: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    n_samples: int,
+    library_size: Any,
+    batch: str | None,
+) -> None:
+    theirs, ours = twins
+    how = {"n_samples": n_samples, "library_size": library_size, "transform_batch": batch}
+    monkeypatch.setattr(torch, "randn", fixed_noise)
+    (block,) = ours.expression(typed, **how)
+
+    def sample(self: Any, shape: Any = ()) -> torch.Tensor:
+        return self.loc + self.scale * fixed_noise(self._extended_shape(torch.Size(shape)))
+
+    for name in ("sample", "rsample"):
+        monkeypatch.setattr(torch.distributions.Normal, name, sample)
+    expected = theirs.get_normalized_expression(batch_size=300, **how)
+    np.testing.assert_allclose(block.values, expected, rtol=1e-3)
+
+
+@needs_scvi
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("batch_correction", [False, True])
+def test_differential_expression_agrees_with_scvi(twins: tuple[Any, VAE], typed: Path, batch_correction: bool) -> None:
+    """As far as five thousand draws allow."""
+    theirs, ours = twins
+    how = {"delta": 0.25, "batch_correction": batch_correction}
+    expected = theirs.differential_expression(
+        groupby="cell_type", group1="type0", mode="change", silent=True, all_stats=False, **how
+    )
+    found = ours.differential_expression(typed, "cell_type == 'type0'", test=ChangeTest(**how)).loc[expected.index]
+    for name in ("lfc_mean", "lfc_median", "proba_de"):
+        assert found[name].corr(expected[name], method="spearman") > 0.95, name
+    np.testing.assert_allclose(found["proba_de"], expected["proba_de"], atol=0.05)
+    np.testing.assert_allclose(found["lfc_mean"], expected["lfc_mean"], atol=0.1)
+    np.testing.assert_allclose(found["lfc_std"], expected["lfc_std"], rtol=0.1)
+    np.testing.assert_allclose(found["scale1"], expected["scale1"], rtol=0.05)
+    np.testing.assert_allclose(found["bayes_factor"], expected["bayes_factor"], atol=0.3)
 
 
 def _of_scvi(name: str, weights: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -25,12 +25,14 @@ if TYPE_CHECKING:
     from scvae_data.loading.datamodule import ChunkedDataModule
     from scvae_data.loading.dataset import ChunkedDataset
     from scvae_data.models.vae import VAE
+    from scvae_data.results.change import ChangeTest
     from scvae_data.store import open_index
 
     __version__: str
 
 __all__ = [
     "VAE",
+    "ChangeTest",
     "ChunkedDataModule",
     "ChunkedDataset",
     "ConfigError",
@@ -47,6 +49,7 @@ __all__ = [
 
 _HOMES = {
     "VAE": "scvae_data.models.vae",
+    "ChangeTest": "scvae_data.results.change",
     "ChunkedDataModule": "scvae_data.loading.datamodule",
     "ChunkedDataset": "scvae_data.loading.dataset",
     "open_index": "scvae_data.store",

@@ -22,6 +22,12 @@ usage: scvae-data COMMAND …
 
   process [key=value …]   raw count files -> a directory of chunk files (scvae-data process --help)
   train [key=value …]     a directory of chunk files -> a trained model (scvae-data train --help)
+  latents RUN --out FILE  latents of the cells of a directory, as .h5ad, .zarr or .parquet
+  elbo RUN --out FILE     their ELBO
+  express RUN --out FILE  the expression that a trained model decodes for them
+  ppc RUN                 counts of each gene against those that the model simulates
+  de RUN --group1 FILTER  differential expression between two groups of cells
+  card RUN                the model card; with --out, the model in a folder to hand on
   info DIR                what a directory of chunk files holds
   diversity DIR           how mixed the batches would be, by obs column, against a random order
   verify DIR              whether every file is what was written (--deep, --against SOURCE …)
@@ -76,6 +82,15 @@ def _train(arguments: Sequence[str]) -> None:
 
     sys.argv = ["scvae-data train", *arguments]
     train.main()
+
+
+def _results(command: str) -> Callable[[Sequence[str]], None]:
+    def run_it(arguments: Sequence[str]) -> None:
+        from scvae_data.commands import results
+
+        results.main(command, arguments)
+
+    return run_it
 
 
 def _info(arguments: Sequence[str]) -> None:
@@ -205,6 +220,7 @@ def describe(index: DatasetIndex) -> str:
 _COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "process": _process,
     "train": _train,
+    **{command: _results(command) for command in ("latents", "elbo", "express", "ppc", "de", "card")},
     "info": _info,
     "diversity": _diversity,
     "verify": _verify,

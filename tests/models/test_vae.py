@@ -263,6 +263,40 @@ def test_unmeasured_genes_neither_cost_nor_take_a_share(tmp_path: Path) -> None:
     torch.testing.assert_close(model.elbo_terms(batch, noise_seed=0)["recon"], before)
 
 
+def test_a_checkpoint_knows_which_genes_were_measured(tmp_path: Path) -> None:
+    """Loaded without data, it scores the batches of its directory as the trainer does."""
+    gene_sets = np.ones((2, 12), dtype=bool)
+    gene_sets[0, 8:] = False
+    data = FakeData(gene_sets=gene_sets)
+    model, fit = small(norm="layer"), trainer(tmp_path, max_epochs=1)
+    fit.fit(model, datamodule=data)
+    path = tmp_path / "model.ckpt"
+    fit.save_checkpoint(path)
+    batch = data.batch(torch.arange(4))
+    expected = model.eval().elbo_terms(batch, noise_seed=0)["recon"]
+    loaded = VAE.load_from_checkpoint(path).eval()
+    torch.testing.assert_close(loaded.elbo_terms(batch, noise_seed=0)["recon"], expected)
+    older = torch.load(path, weights_only=True)
+    del older["scvae_data_vae"]["gene_sets"]
+    torch.save(older, path)
+    unknown = VAE.load_from_checkpoint(path).eval().elbo_terms(batch, noise_seed=0)["recon"]
+    assert not torch.allclose(unknown, expected, rtol=1e-3)
+
+
+def test_gene_sets_are_those_of_the_data_at_hand(tmp_path: Path) -> None:
+    """Codes of one directory mean other sets than those of the directory that was trained on."""
+    gene_sets = np.ones((1, 12), dtype=bool)
+    gene_sets[0, 8:] = False
+    fit = trainer(tmp_path, max_epochs=1)
+    fit.fit(small(norm="layer"), datamodule=FakeData(gene_sets=gene_sets))
+    path = tmp_path / "model.ckpt"
+    fit.save_checkpoint(path)
+    loaded = VAE.load_from_checkpoint(path)
+    assert loaded.measured is not None
+    trainer(tmp_path).validate(loaded, datamodule=FakeData(), verbose=False)
+    assert loaded.measured is None
+
+
 def test_bf16_stays_close_to_float32(tmp_path: Path) -> None:
     data = FakeData()
     model = small(norm="layer")

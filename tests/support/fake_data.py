@@ -56,7 +56,15 @@ class FakeData(LightningDataModule):
         self.var_names = [f"gene{j}" for j in range(n_vars)]
         self.categories = {"SRX_accession": ["SRX1", "SRX2", *(["SRX3"] if unseen else [])]}
         self.gene_sets = np.ones((1, n_vars), dtype=bool) if gene_sets is None else gene_sets
-        self.index = SimpleNamespace(content_hash="c" * 64, gene_list_hash="g" * 64, gene_sets=self.gene_sets)
+        names = np.array(self.var_names, dtype=object)
+        self.index = SimpleNamespace(
+            content_hash="c" * 64,
+            gene_list_hash="g" * 64,
+            gene_sets=self.gene_sets,
+            genes=SimpleNamespace(names=names, ids=names, symbols=names),
+            n_vars=n_vars,
+            normalization={"method": "log1p", "target_sum": 1e4, "size_factor_genes": "kept"},
+        )
         self.batch_size = batch_size
         rng = np.random.default_rng(0)
         group = np.arange(n_obs) // 2 % 2

@@ -57,7 +57,7 @@ def batches(rows: list[int]) -> list[tuple[np.ndarray, np.ndarray]]:
 @pytest.mark.parametrize("rows", [list(range(N)), [1, 2, 3, 9], [4]], ids=["all", "some", "one"])
 def test_anndata_reads_what_was_written(tmp_path: Path, parquet: Path, rows: list[int]) -> None:
     path = tmp_path / "latents.h5ad"
-    n_cells = write_latents(path, batches(rows), lambda wanted: obs_tables(parquet, wanted), {"run": "r1", "n": 3})
+    n_cells = write_latents(path, batches(rows), 2, lambda wanted: obs_tables(parquet, wanted), {"run": "r1", "n": 3})
     assert n_cells == len(rows)
     adata = anndata.read_h5ad(path)  # a warning would be an error
     assert adata.shape == (len(rows), 0)
@@ -82,7 +82,7 @@ def test_anndata_reads_what_was_written(tmp_path: Path, parquet: Path, rows: lis
 
 def test_categories_that_no_cell_has_are_left_out(tmp_path: Path, parquet: Path) -> None:
     path = tmp_path / "latents.h5ad"
-    write_latents(path, batches([1, 4, 8]), lambda wanted: obs_tables(parquet, wanted), {})
+    write_latents(path, batches([1, 4, 8]), 2, lambda wanted: obs_tables(parquet, wanted), {})
     batch = anndata.read_h5ad(path).obs["batch"]
     assert batch.tolist() == ["b1", "b1", "b2"]
     assert batch.cat.categories.tolist() == ["b1", "b2"]
@@ -90,7 +90,7 @@ def test_categories_that_no_cell_has_are_left_out(tmp_path: Path, parquet: Path)
 
 def test_written_file_can_be_written_again(tmp_path: Path, parquet: Path) -> None:
     path = tmp_path / "latents.h5ad"
-    write_latents(path, batches([0, 1, 2, 3]), lambda wanted: obs_tables(parquet, wanted), {})
+    write_latents(path, batches([0, 1, 2, 3]), 2, lambda wanted: obs_tables(parquet, wanted), {})
     adata = anndata.read_h5ad(path)[[2, 0]].copy()
     adata.obs = adata.obs.drop(columns="note")  # anndata asks before it writes missing strings
     adata.write_h5ad(tmp_path / "again.h5ad")
@@ -100,13 +100,13 @@ def test_written_file_can_be_written_again(tmp_path: Path, parquet: Path) -> Non
 def test_rows_out_of_order_are_refused_and_nothing_is_left(tmp_path: Path, parquet: Path) -> None:
     path = tmp_path / "latents.h5ad"
     with pytest.raises(StoreError, match="row 1 follows row 2"):
-        write_latents(path, batches([0, 2, 1]), lambda wanted: obs_tables(parquet, wanted), {})
+        write_latents(path, batches([0, 2, 1]), 2, lambda wanted: obs_tables(parquet, wanted), {})
     assert [found.name for found in tmp_path.iterdir()] == ["obs.parquet"]
 
 
 def test_obs_of_another_length_is_refused(tmp_path: Path, parquet: Path) -> None:
     with pytest.raises(StoreError, match="obs has 3 rows for 4 cells"):
-        write_latents(tmp_path / "l.h5ad", batches([0, 1, 2, 3]), lambda wanted: obs_tables(parquet, wanted[:3]), {})
+        write_latents(tmp_path / "l.h5ad", batches([0, 1, 2, 3]), 2, lambda wanted: obs_tables(parquet, wanted[:3]), {})
 
 
 def test_a_column_of_the_name_stays_beside_ours() -> None:

@@ -45,7 +45,7 @@ from scvae_data.loading.select.parts import (
     parts_of,
     select_parts,
 )
-from scvae_data.loading.select.rows import RowGroup, as_names
+from scvae_data.loading.select.rows import RowGroup, as_names, sampled
 from scvae_data.loading.select.sizes import decoded_bytes
 from scvae_data.loading.select.split import parse_split
 from scvae_data.loading.settings import (
@@ -374,6 +374,18 @@ class ChunkedDataModule(LightningDataModule):
         """Every selected cell, in the order of global rows."""
         return self._loader("predict")
 
+    def sample_dataloader(self, n: int, seed: int) -> BatchLoader:
+        """At most ``n`` selected cells, chosen by ``seed``, in the order of global rows."""
+        groups = sampled(self._row_groups["predict"], n, np.random.default_rng(seed))
+        rows = tuple(group.n_rows for group in groups)
+        world_size, rank = self._ranks()
+        order = Plan(rows, self.batch_size, self.seed, shuffle=False, world_size=world_size, rank=rank)
+        return BatchLoader(
+            replace(self._spec("predict"), row_groups=groups, sampler=order),
+            self.num_workers,
+            self.multiprocessing_context,
+        )
+
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Make sparse rows dense where the batch is now; called by the trainer."""
         return make_dense(batch, self.normalized) if isinstance(batch, dict) else batch
@@ -412,6 +424,7 @@ class ChunkedDataModule(LightningDataModule):
             "format_version": index.format_version,
             "simulated": index.simulated,
             "n_obs_directory": index.n_obs,
+            "n_experiments": len(index.obs_columns[SRX_COLUMN].categories or ()),
             "n_obs": self.n_obs,
             "n_vars": index.n_vars,
             "n_train": self.n_cells("train"),

@@ -21,7 +21,9 @@ __all__ = [
     "facts_of",
     "gene_masks",
     "not_finite",
+    "packed_masks",
     "same_genes",
+    "unpacked_masks",
 ]
 
 SHOWN = 10  # rows or names listed in a message
@@ -73,12 +75,20 @@ def facts_of(data: Any, batch_key: str | None) -> dict[str, Any]:
             f"batch_key={batch_key} is not among the columns served ({', '.join(data.categories) or 'none'}); "
             f"add it to data.label_keys or set data.batch_key={batch_key}"
         )
+    names = [str(name) for name in data.var_names]
+    genes = data.index.genes
+    place = {str(name): column for column, name in enumerate(genes.names)}
+    columns = [place[name] for name in names]
     return {
         "n_vars": int(data.n_vars),
-        "var_names": [str(name) for name in data.var_names],
+        "var_names": names,
+        "gene_ids": [genes.ids[column] for column in columns],
+        "gene_symbols": [genes.symbols[column] for column in columns],
         "categories": [str(name) for name in data.categories[batch_key]] if batch_key is not None else [],
         "gene_list_hash": str(data.index.gene_list_hash),
         "content_hash": str(data.index.content_hash),
+        "n_vars_directory": int(data.index.n_vars),
+        "normalization": dict(data.index.normalization),
     }
 
 
@@ -94,6 +104,26 @@ def gene_masks(model: LightningModule) -> Tensor | None:
         return None
     masks = np.asarray(data.gene_mask(np.arange(len(data.index.gene_sets))), dtype=bool)
     return None if masks.all() else torch.from_numpy(masks)
+
+
+def packed_masks(masks: Tensor | None) -> Tensor | None:
+    """Masks of genes (n_sets, n_vars) as they are saved: a bit each, uint8 (n_sets, (n_vars + 7) // 8)."""
+    return None if masks is None else torch.from_numpy(np.packbits(masks.cpu().numpy(), axis=1, bitorder="little"))
+
+
+def unpacked_masks(packed: Tensor | None, n_vars: int) -> Tensor | None:
+    """The inverse of :func:`packed_masks`.
+
+    Raises
+    ------
+    ValueError
+        If ``packed`` is none of ``n_vars`` genes.
+    """
+    if packed is None:
+        return None
+    if packed.dtype != torch.uint8 or packed.dim() != 2 or packed.shape[1] != (n_vars + 7) // 8:
+        raise ValueError(f"its gene sets are no masks of {n_vars} genes")
+    return torch.from_numpy(np.unpackbits(packed.cpu().numpy(), axis=1, count=n_vars, bitorder="little").astype(bool))
 
 
 def category_names(data: Any, column: str, batch: dict[str, Any], rows: Tensor) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from torch.distributions import NegativeBinomial
 
 from scvae_data.errors import ConfigError
 from scvae_data.models.densities import gaussian_log_prob, nb_log_prob, zinb_log_prob
@@ -47,6 +48,29 @@ class Likelihood(ABC):
             Genes that count, (n, n_vars) bool; ``x`` is zero in the others. None: all.
         """
 
+    def log_shares(self, parameters: Mapping[str, Tensor]) -> Tensor:
+        """Log of the share that each gene is expected to have in the counts of a cell, (n, n_vars).
+
+        Raises
+        ------
+        ConfigError
+            If this is no likelihood of counts with such shares.
+        """
+        raise ConfigError(self._no_counts("expected shares of counts"))
+
+    def sample(self, x: Tensor, parameters: Mapping[str, Tensor], measured: Tensor | None) -> Tensor:
+        """Counts drawn for cells with the totals of ``x``, by torch's global generator, (n, n_vars).
+
+        Raises
+        ------
+        ConfigError
+            If this is no likelihood of counts that can be drawn from.
+        """
+        raise ConfigError(self._no_counts("counts to draw"))
+
+    def _no_counts(self, what: str) -> str:
+        return f"likelihood {type(self).__name__} has no {what}; use a model of counts, e.g. model=vae_nb"
+
 
 class NB(Likelihood):
     """Negative binomial counts."""
@@ -59,6 +83,16 @@ class NB(Likelihood):
         log_mean = log_rates(x, parameters["scale"], measured)
         return nb_log_prob(x, log_mean, parameters["log_dispersion"]).sum(dim=1)
 
+    def log_shares(self, parameters: Mapping[str, Tensor]) -> Tensor:
+        """As of a :class:`Likelihood`; over all genes, so that cells of all files compare."""
+        return torch.log_softmax(parameters["scale"], dim=1)
+
+    def sample(self, x: Tensor, parameters: Mapping[str, Tensor], measured: Tensor | None) -> Tensor:
+        """As of a :class:`Likelihood`; genes that were not measured get none."""
+        log_mean, log_theta = log_rates(x, parameters["scale"], measured), parameters["log_dispersion"]
+        counts = NegativeBinomial(log_theta.exp(), logits=log_mean - log_theta, validate_args=False)
+        return counts.sample()  # type: ignore[no-any-return, no-untyped-call]
+
 
 class ZINB(NB):
     """Negative binomial counts with extra zeros."""
@@ -69,6 +103,11 @@ class ZINB(NB):
         """As of :class:`NB`; ``zero_logit`` is the logit of the share of extra zeros."""
         log_mean = log_rates(x, parameters["scale"], measured)
         return zinb_log_prob(x, log_mean, parameters["log_dispersion"], parameters["zero_logit"]).sum(dim=1)
+
+    def sample(self, x: Tensor, parameters: Mapping[str, Tensor], measured: Tensor | None) -> Tensor:
+        """As of :class:`NB`, with the extra zeros."""
+        counts = super().sample(x, parameters, measured)
+        return counts.masked_fill(torch.rand_like(counts) < torch.sigmoid(parameters["zero_logit"]), 0)
 
 
 class Gaussian(Likelihood):

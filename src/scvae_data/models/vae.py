@@ -7,7 +7,9 @@ gene. Sizes, optimiser and defaults are SCVI's as well.
 
 from __future__ import annotations
 
-from typing import Any, Literal, cast
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from lightning.pytorch import LightningModule
@@ -20,11 +22,22 @@ from scvae_data.models.dataset_facts import (
     datamodule_of,
     facts_of,
     gene_masks,
+    packed_masks,
     same_genes,
+    unpacked_masks,
 )
 from scvae_data.models.likelihoods import likelihood_named
 from scvae_data.models.loss_check import LossCheck
 from scvae_data.models.networks import Decoder, Encoder, MlpShape
+from scvae_data.results.cells import Block, Data, elbos, latents, served
+from scvae_data.results.change import ChangeTest, differential_expression
+from scvae_data.results.expression import Decoding, expression
+from scvae_data.results.predictive import predictive_check
+from scvae_data.results.saved import read_model, write_model
+from scvae_data.results.weights import check_size, reason
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["CHECKPOINT_KEY", "CHECKPOINT_VERSION", "VAE"]
 
@@ -135,6 +148,7 @@ class VAE(LightningModule):
             )
         self.save_hyperparameters(logger=False)
         self.facts = facts
+        self.record: dict[str, Any] = {}
         self.encoder: Encoder | None = None
         self.decoder: Decoder | None = None
         self._loss_check = LossCheck(self)
@@ -156,6 +170,8 @@ class VAE(LightningModule):
                 f"the model was trained on {self.facts['n_vars']} genes (list {self.facts['gene_list_hash'][:12]}), "
                 f"this dataset has {data.n_vars} (list {data.index.gene_list_hash[:12]}); use one with its genes"
             )
+        if self.decoder is not None:  # codes of gene sets are those of the data at hand
+            self.measured = gene_masks(self)
 
     def configure_model(self) -> None:
         """Build the networks once, for ``facts`` or else for the trainer's DataModule."""
@@ -189,10 +205,11 @@ class VAE(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say whose checkpoint this is, and in which version; weights of a loss that is not finite are none."""
         self._loss_check.check()
-        checkpoint[CHECKPOINT_KEY] = {"format_version": CHECKPOINT_VERSION}
+        masks = packed_masks(self.measured)
+        checkpoint[CHECKPOINT_KEY] = {"format_version": CHECKPOINT_VERSION, "gene_sets": masks}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse weights that belong to another gene list."""
+        """Refuse weights that belong to another gene list; without a trainer, take over the rest as well."""
         theirs = checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY].get("facts") or {}
         ours = self.facts or {}
         if not same_genes(theirs, ours):
@@ -200,6 +217,21 @@ class VAE(LightningModule):
                 f"the checkpoint was trained on gene list {str(theirs.get('gene_list_hash'))[:12]}, but this dataset "
                 f"has {str(ours.get('gene_list_hash'))[:12]}; resume with the dataset it was trained on"
             )
+        if self._trainer is None:
+            self.take_over(checkpoint)
+
+    def take_over(self, checkpoint: dict[str, Any]) -> None:
+        """Take from a checkpoint what is neither a setting nor a weight: gene sets, and what the run recorded.
+
+        Raises
+        ------
+        ValueError
+            If the gene sets are not of this model's genes.
+        """
+        assert self.facts is not None
+        # Checkpoints have had gene sets only where genes differ, and not from the beginning.
+        self.measured = unpacked_masks(checkpoint[CHECKPOINT_KEY].get("gene_sets"), int(self.facts["n_vars"]))
+        self.record = checkpoint.get("scvae_data", {})
 
     # ---- the model ------------------------------------------------------------------------------------------------
 
@@ -238,12 +270,16 @@ class VAE(LightningModule):
 
     def _log_prob(self, target: Tensor, z: Tensor, codes: Tensor | None, measured: Tensor | None) -> Tensor:
         """Log-density of each cell, (n,)."""
+        return self.likelihood.log_prob(target, self._density_parameters(z, codes), measured)
+
+    def _density_parameters(self, z: Tensor, codes: Tensor | None) -> dict[str, Tensor]:
+        """What the decoder and the genes say of the likelihood."""
         assert self.decoder is not None
-        parameters = self.decoder(z, codes)
+        parameters: dict[str, Tensor] = self.decoder(z, codes)
         for name in self.likelihood.per_gene:
             rows = self.get_parameter(name)
             parameters[name] = rows[0] if len(rows) == 1 else rows[codes]
-        return self.likelihood.log_prob(target, parameters, measured)
+        return parameters
 
     def _has_target(self, data: Any) -> bool:
         return bool(data.normalized) == self.normalized or (
@@ -255,8 +291,9 @@ class VAE(LightningModule):
         return cast(Tensor, batch["x"] if self.normalized else batch.get("counts", batch["x"]))
 
     def _measured(self, batch: Batch) -> Tensor | None:
-        masks = cast("Tensor | None", self.measured)
-        return None if masks is None else masks[batch["gene_set"]]
+        if "measured" in batch:  # of a directory whose gene sets are its own
+            return cast("Tensor | None", batch["measured"])
+        return None if self.measured is None else self.measured[batch["gene_set"]]
 
     def _codes(self, batch: Batch) -> Tensor | None:
         """Category of each cell; "unknown" for those not seen in training and, in training, for a random share."""
@@ -270,6 +307,162 @@ class VAE(LightningModule):
             dropped = torch.rand(codes.shape, device=codes.device) < self.hparams["unknown_dropout"]
             return codes.masked_fill(dropped, unknown)
         return codes.masked_fill(~seen[codes], unknown)
+
+    # ---- results --------------------------------------------------------------------------------------------------
+
+    def latents(self, data: Data, where: str | None = None) -> Iterator[Block]:
+        """Mean of the latent of each cell, batch by batch: global rows (n,) and latents (n, n_latent).
+
+        Parameters
+        ----------
+        data
+            A directory, or a data module of one. Genes and categories are matched to the model's.
+        where
+            A filter of obs, such as ``cell_type == "B cell"``; None: all cells.
+        """
+        return latents(self, served(self, data, where))
+
+    def expression(
+        self,
+        data: Data,
+        genes: Sequence[str] | Sequence[int] | None = None,
+        *,
+        transform_batch: str | Sequence[str] | None = None,
+        n_samples: int = 1,
+        library_size: float | Literal["latent"] = 1.0,
+        where: str | None = None,
+        seed: int = 0,
+    ) -> Iterator[Block]:
+        """Normalised (decoded) expression of each cell, batch by batch: global rows (n,) and values (n, n_genes).
+
+        Defined as by scvi-tools' ``get_normalized_expression``; see :mod:`scvae_data.results.expression`.
+
+        Parameters
+        ----------
+        data, where
+            As of :meth:`latents`.
+        genes
+            Names, ids, symbols or numbers of genes of the model, in the order of the columns; None: all.
+        transform_batch
+            Decode as if all cells were of this batch, or as the mean over several; None: each cell's own.
+        n_samples
+            Draws from each cell's posterior that are averaged.
+        library_size
+            Counts that all genes of a cell sum to; ``"latent"``: the cell's own.
+        seed
+            Of the draws.
+        """
+        how = Decoding(transform_batch, n_samples, library_size, seed)
+        return expression(self, served(self, data, where), genes, how)
+
+    def elbo(self, data: Data, where: str | None = None, *, n_samples: int = 1, seed: int = 0) -> Iterator[Block]:
+        """ELBO, reconstruction and KL divergence of each cell in nats, batch by batch: rows (n,) and values (n, 3).
+
+        Parameters
+        ----------
+        data, where
+            As of :meth:`latents`.
+        n_samples
+            Draws from each cell's posterior that are averaged.
+        seed
+            Of the draws.
+        """
+        return elbos(self, served(self, data, where), n_samples, seed)
+
+    def predictive_check(
+        self, data: Data, where: str | None = None, *, n_samples: int = 1, seed: int = 0
+    ) -> pd.DataFrame:
+        """Mean, variance and share of zeros of each gene: observed, and simulated from the posterior of each cell.
+
+        Parameters
+        ----------
+        data, where
+            As of :meth:`latents`.
+        n_samples
+            Simulations of each cell.
+        seed
+            Of the simulations.
+        """
+        return predictive_check(self, served(self, data, where), n_samples, seed)
+
+    def differential_expression(
+        self,
+        data: Data,
+        group1: str,
+        group2: str | None = None,
+        *,
+        where: str | None = None,
+        test: ChangeTest | None = None,
+    ) -> pd.DataFrame:
+        """How the expression of each gene changes between two groups of cells, most certain changes first.
+
+        See :func:`scvae_data.results.change.differential_expression`, which names the columns.
+
+        Parameters
+        ----------
+        data, where
+            As of :meth:`latents`.
+        group1, group2
+            Filters of obs; the second None for all cells that the first leaves out.
+        test
+            Settings of the test; None: the defaults.
+        """
+        return differential_expression(self, data, (group1, group2), test or ChangeTest(), where)
+
+    def save(self, folder: str | Path, license: str | None = None) -> None:
+        """Write the model into one small folder: weights, genes, categories, settings and a model card.
+
+        Parameters
+        ----------
+        folder
+            New, empty, or of a saved model, which is replaced.
+        license
+            Under which it is given away, e.g. ``cc-by-4.0``; for the card.
+        """
+        weights = {} if self.decoder is None else self.state_dict()
+        masks = None if self.decoder is None else packed_masks(self.measured)
+        write_model(Path(folder), self, weights, masks, license)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> VAE:
+        """Read a model that :meth:`save` has written, on the CPU; nothing in the folder is run.
+
+        Raises
+        ------
+        ConfigError
+            If it holds no whole model of this version.
+        """
+        saved = read_model(Path(folder))
+        try:
+            check_size(cls, saved.settings, saved.weights, saved.n_bytes)
+            model = cls(**saved.settings)
+            model.configure_model()
+            model.load_state_dict(saved.weights)
+            model.take_over({CHECKPOINT_KEY: {"gene_sets": saved.gene_sets}, "scvae_data": saved.record})
+        except (AttributeError, KeyError, TypeError, RuntimeError, ValueError) as error:
+            raise ConfigError(
+                f"{folder}: its weights and settings do not fit ({reason(error)}); give another"
+            ) from None
+        return model.eval()
+
+    def posterior(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of the latent of each cell, (n, n_latent) each."""
+        return self._encode(self._target(batch), self._codes(batch))
+
+    def log_shares(self, z: Tensor, batch: Batch) -> Tensor:
+        """Log of each gene's expected share of the counts, given latents and the cells' ``obs``; (n, n_vars)."""
+        return self.likelihood.log_shares(self._density_parameters(z, self._codes(batch)))
+
+    def simulated(self, batch: Batch) -> Tensor:
+        """Counts drawn from the posterior predictive distribution of each cell, (n, n_vars)."""
+        mean, log_var = self.posterior(batch)
+        z = mean + torch.randn_like(mean) * torch.exp(0.5 * log_var)
+        parameters = self._density_parameters(z, self._codes(batch))
+        return self.likelihood.sample(self._target(batch), parameters, self._measured(batch))
+
+    def is_seen(self, code: int) -> bool:
+        """Whether training has seen a category of ``batch_key``."""
+        return bool(cast(Tensor, self.seen)[code])
 
     # ---- training -------------------------------------------------------------------------------------------------
 

@@ -14,9 +14,9 @@ from scvae_data.config import instantiate, resolved
 from scvae_data.errors import ConfigError
 from scvae_data.models.likelihoods import import_likelihood
 from scvae_data.remote.location import local_path
+from scvae_data.results.align import AlignedData
 from scvae_data.store import open_index
 from scvae_data.store.files import write_atomic
-from scvae_data.training.align import AlignedData
 from scvae_data.training.experiment_scores import SCORES_FILE, Scored, read_scores
 from scvae_data.training.outputs import Outputs
 from scvae_data.training.report import next_lines

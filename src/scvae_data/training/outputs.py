@@ -107,9 +107,6 @@ class Outputs:
         """Sums to score cells into; None where none are to be scored, or the model has no ELBO of single cells."""
         if not self.experiment_scores or not hasattr(model, "elbo_terms"):
             return None
-        # A model that was read from a checkpoint does not know what the gene sets of these data measure.
-        masks = np.asarray(data.gene_mask(np.arange(len(data.index.gene_sets))), dtype=bool)
-        model.measured = None if masks.all() else torch.from_numpy(masks).to(model.device)
         return ExperimentElbo(data.index, scored_part(data))
 
     def _pictures(
@@ -136,7 +133,8 @@ class Outputs:
         made["latents"] = run_dir / "latents.h5ad"
         uns = {"content_hash": str(data.index.content_hash), "run_dir": run_dir.name, **facts}
         joined = joined_shares(run_dir, latents, ranks)
-        n_obs = write_latents(made["latents"], joined, functools.partial(obs_of, data), uns)
+        n_latent = model.hparams["n_latent"]
+        n_obs = write_latents(made["latents"], joined, n_latent, functools.partial(obs_of, data), uns)
         if n_obs != data.n_obs:
             made["latents"].unlink()
             raise StoreError(f"{made['latents']}: {n_obs:,} latents of {data.n_obs:,} cells; mode=embed makes them all")

@@ -12,8 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 from scvae_data.errors import ConfigError, SelectionError
 from scvae_data.loading.loader import check_not_grown
 from scvae_data.remote.location import local_path
+from scvae_data.results.weights import read_plain
 from scvae_data.store import open_index
-from scvae_data.training.trusted import check_targets, read_plain
+from scvae_data.training.trusted import check_targets
 
 __all__ = ["check_same_dataset", "continued", "last_checkpoint"]
 

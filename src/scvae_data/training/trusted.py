@@ -3,54 +3,22 @@
 from __future__ import annotations
 
 import inspect
-import pickle
-import zipfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
 from hydra.utils import get_object
 
 from scvae_data.errors import ConfigError
 from scvae_data.models.vae import CHECKPOINT_KEY, CHECKPOINT_VERSION, VAE
+from scvae_data.results.weights import check_size, read_plain, reason
 
-__all__ = ["ALLOWED", "check_targets", "load_vae", "read_checkpoint", "read_plain"]
+__all__ = ["ALLOWED", "check_targets", "load_vae", "read_checkpoint"]
 
 # What a configuration found in a run directory may build. The command line may name anything.
 ALLOWED = ("scvae_data.", "lightning.", "torch.optim")
 # Settings of this package's own objects that may be import paths: of a ChunkedDataModule, a Chunking, a VAE.
 IMPORTED = {"sampler", "compression", "likelihood"}
-
-
-def read_plain(path: Path, what: str) -> Any:
-    """Contents of a file of ``torch.save``: tensors and plain types, never code.
-
-    Raises
-    ------
-    ConfigError
-        If it is absent, damaged, or holds anything else.
-    """
-    if not path.is_file():
-        raise ConfigError(f"{what}={path} is not a file; give a checkpoint, e.g. RUN_DIR/checkpoints/best.ckpt")
-    try:
-        check_archive(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise ConfigError(
-            f"{what}={path} is damaged, or holds more than tensors and plain values and could run any code; "
-            "it is not opened"
-        ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise ConfigError(f"{what}={path} is not a whole checkpoint ({_reason(error)}); give another") from None
-
-
-def check_archive(path: Path) -> None:
-    """Raise ValueError where an archive holds more bytes than the file: ``torch.save`` does not compress."""
-    with zipfile.ZipFile(path) as archive:
-        n_bytes = sum(member.file_size for member in archive.infolist())
-    if n_bytes > path.stat().st_size:
-        raise ValueError(f"it would unpack to {n_bytes:,} bytes")
 
 
 def read_checkpoint(path: Path, what: str = "ckpt") -> dict[str, Any]:
@@ -93,34 +61,26 @@ def load_vae(path: Path, what: str = "ckpt") -> tuple[VAE, dict[str, Any]]:
     contents = read_checkpoint(path, what)
     try:
         settings, weights = contents[VAE.CHECKPOINT_HYPER_PARAMS_KEY], contents["state_dict"]
-        check_size(settings, weights, path.stat().st_size)
+        check_size(VAE, settings, weights, path.stat().st_size)
         facts = contents["scvae_data"]["facts"]
         check_facts(settings, facts)
         model = VAE(**settings)
         model.configure_model()
         model.load_state_dict(weights)
+        check_gene_sets(contents, path.stat().st_size)
+        model.take_over(contents)
     except (AttributeError, KeyError, TypeError, RuntimeError, ValueError) as error:
         raise ConfigError(
-            f"{what}={path}: its weights and settings do not fit ({_reason(error)}); give another"
+            f"{what}={path}: its weights and settings do not fit ({reason(error)}); give another"
         ) from None
     return model.eval(), facts
 
 
-def check_size(settings: dict[str, Any], weights: dict[str, torch.Tensor], n_bytes: int) -> None:
-    """Raise before memory is taken for a model whose weights are not in the file of ``n_bytes``.
-
-    A tensor of a few bytes may have any shape.
-    """
-    if settings.get("n_layers", 0) > len(weights):
-        raise ValueError(f"{settings['n_layers']} layers and {len(weights)} arrays of weights")
-    if sum(values.numel() * values.element_size() for values in weights.values()) > n_bytes:
-        raise ValueError("the weights are larger than the file")
-    with torch.device("meta"):
-        model = VAE(**settings)
-        model.configure_model()
-    for name, values in model.state_dict().items():
-        if values.shape != weights[name].shape:
-            raise ValueError(f"{name} has shape {tuple(weights[name].shape)} instead of {tuple(values.shape)}")
+def check_gene_sets(contents: dict[str, Any], n_bytes: int) -> None:
+    """Raise ValueError if the gene sets of a checkpoint are not in its file of ``n_bytes``."""
+    packed = contents[CHECKPOINT_KEY].get("gene_sets")
+    if packed is not None and packed.numel() > n_bytes:
+        raise ValueError("the gene sets are larger than the file")
 
 
 def check_facts(settings: dict[str, Any], facts: Any) -> None:
@@ -155,10 +115,6 @@ def check_targets(config: Any, source: str, skip: Collection[str] = ()) -> None:
                 f"{source}: {key}={target} is not run, because only {', '.join(ALLOWED)} are trusted in a saved "
                 f"configuration; if you trust it, name it on the command line: {key}={target}"
             )
-
-
-def _reason(error: BaseException) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def _targets(node: Any, key: str) -> Iterator[tuple[str, Any]]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from scvae_data.errors import ConfigError
-from scvae_data.loading.select.rows import as_names, chunk_rows, to_row_groups, wanted_codes
+from scvae_data.loading.select.rows import as_names, chunk_rows, sampled, to_row_groups, wanted_codes
 
 FIRST_ROWS = np.array([0, 4, 4, 9])
 
@@ -81,3 +81,19 @@ def test_one_string_is_one_name() -> None:
 def test_names_that_are_none(value: list[int], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         as_names("key", value)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("n", [1, 5, 11, 12, 40])
+def test_a_sample_keeps_order_and_chooses_each_row_alike(n: int) -> None:
+    mask = np.array([True] * 3 + [False, True, True] + [False] * 4 + [True] * 7)
+    groups = to_row_groups(mask, np.array([0, 6, 10, 17]))
+    selected = np.flatnonzero(mask)
+    seen = np.zeros(17)
+    for seed in range(1000):
+        found = sampled(groups, n, np.random.default_rng(seed))
+        rows = np.concatenate([group.global_rows(slice(None)) for group in found])
+        assert len(rows) == min(n, 12)
+        assert (np.diff(rows) > 0).all()
+        seen[rows] += 1
+    assert np.flatnonzero(seen).tolist() == selected.tolist()
+    assert seen[selected] / 1000 == pytest.approx(min(n, 12) / 12, abs=0.07)

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scvae_data.errors import ConfigError, SelectionError
-from scvae_data.store import DatasetIndex
+from scvae_data.store import DatasetIndex, GeneList
 
-__all__ = ["GeneColumns", "as_genes", "find_genes"]
+__all__ = ["GeneColumns", "as_genes", "find_genes", "gene_columns"]
 
 
 class GeneColumns(NamedTuple):
@@ -48,24 +48,34 @@ def find_genes(index: DatasetIndex, genes: Sequence[str | int]) -> GeneColumns:
     SelectionError
         If a gene is not there, or two of those given are the same one.
     """
-    n_vars = index.n_vars
+    chosen = gene_columns(index.genes, genes, str(index.path))
+    place = np.full(index.n_vars, chosen.size, np.int32)
+    place[chosen] = np.arange(chosen.size)
+    return GeneColumns(chosen, place)
+
+
+def gene_columns(lists: GeneList, genes: Sequence[str | int], where: str) -> NDArray[np.int64]:
+    """Columns of genes given by name, id, symbol, or column number; ``where`` the list is, for errors.
+
+    Raises
+    ------
+    SelectionError
+        If a gene is not there, or two of those given are the same one.
+    """
+    n_vars = lists.n_vars
     columns: dict[object, int] = {}
     if isinstance(genes[0], str):
-        lists = index.genes
         for known in (lists.symbols, lists.ids, lists.names):
             # A symbol may stand for several genes; the first is meant. Names, which are unique, come last and win.
-            if known is not None:
-                columns.update({str(name): column for column, name in reversed(list(enumerate(known))) if name})
+            columns.update({str(name): column for column, name in reversed(list(enumerate(known))) if name})
     else:
         columns = {column: column for column in range(n_vars)}
     if unknown := [gene for gene in genes if gene not in columns]:
         close = get_close_matches(str(unknown[0]), [str(name) for name in columns], n=3)
         hint = f"did you mean {', '.join(close)}?" if close else f"it has {n_vars} genes"
         shown = ", ".join(map(str, unknown[:5])) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
-        raise SelectionError(f"genes {shown} not in {index.path}; {hint}")
+        raise SelectionError(f"genes {shown} not in {where}; {hint}")
     chosen = np.array([columns[gene] for gene in genes], np.int64)
     if np.unique(chosen).size < chosen.size:
-        raise SelectionError(f"genes names one gene of {index.path} in two ways; give each gene once")
-    place = np.full(n_vars, chosen.size, np.int32)
-    place[chosen] = np.arange(chosen.size)
-    return GeneColumns(chosen, place)
+        raise SelectionError(f"genes names one gene of {where} in two ways; give each gene once")
+    return chosen

@@ -12,7 +12,16 @@ from numpy.typing import NDArray
 
 from scvae_data.errors import ConfigError
 
-__all__ = ["ChunkRows", "RowGroup", "as_names", "chunk_rows", "to_row_groups", "to_spans", "wanted_codes"]
+__all__ = [
+    "ChunkRows",
+    "RowGroup",
+    "as_names",
+    "chunk_rows",
+    "sampled",
+    "to_row_groups",
+    "to_spans",
+    "wanted_codes",
+]
 
 
 class RowGroup(Protocol):
@@ -101,6 +110,21 @@ def chunk_rows(chunk_id: int, first_row: int, rows: NDArray[Any]) -> ChunkRows |
     start, stop = int(rows[0]), int(rows[-1]) + 1
     gapless = stop - start == rows.size
     return ChunkRows(chunk_id, first_row, start, stop, None if gapless else rows.astype(np.int32))
+
+
+def sampled(groups: Sequence[ChunkRows], n: int, rng: np.random.Generator) -> tuple[ChunkRows, ...]:
+    """A random choice of ``n`` rows of ``groups``, in their order; all if there are no more."""
+    ends = np.cumsum([group.n_rows for group in groups])
+    if not groups or n >= int(ends[-1]):
+        return tuple(groups)
+    chosen = np.sort(rng.choice(int(ends[-1]), n, replace=False, shuffle=False))
+    parts = np.split(chosen, np.searchsorted(chosen, ends))[: len(groups)]
+    picked = []
+    for group, part, end in zip(groups, parts, ends.tolist(), strict=True):
+        rows = group.global_rows(part - (end - group.n_rows)) - group.first_row
+        if (found := chunk_rows(group.chunk_id, group.first_row, rows)) is not None:
+            picked.append(found)
+    return tuple(picked)
 
 
 def to_spans(rows: NDArray[np.int32]) -> list[tuple[int, int]]:

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from scvae_data.errors import SelectionError
-from scvae_data.models.vae import VAE
-from scvae_data.training.experiment_scores import Expectation
+from scvae_data.results.model import Model
 
 __all__ = ["AlignedData", "GeneMatch", "match_genes"]
 
@@ -78,7 +77,8 @@ class AlignedData:
     """A DataModule that serves counts, seen through the eyes of a model that was trained on another directory.
 
     Genes are put in the model's order; those the directory lacks count as
-    zero. Categories of the model's ``batch_key`` keep their codes; others are
+    zero and as not ``measured``: bool (n, n_vars) in each batch, None where
+    every cell has all genes. Categories of the model's ``batch_key`` keep their codes; others are
     "unknown". Normalised values are computed anew, over the genes and with
     the target of the model's own dataset.
 
@@ -94,7 +94,7 @@ class AlignedData:
         What ELBO the model's training says that a cell has by its depth; None if that is not known.
     """
 
-    def __init__(self, data: Any, model: VAE, facts: Mapping[str, Any], expectation: Expectation | None = None) -> None:
+    def __init__(self, data: Any, model: Model, facts: Mapping[str, Any], expectation: Any = None) -> None:
         assert model.facts is not None
         self.data = data
         self.index = data.index
@@ -142,14 +142,13 @@ class AlignedData:
             "n_unknown_cells": self.n_unknown,
         }
 
-    def gene_mask(self, codes: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which of the model's genes were measured, by gene-set code: shape (len(codes), n_vars of the model)."""
-        masks: NDArray[np.bool_] = self.data.gene_mask(codes)
-        return masks[:, self.genes.columns] & (self.genes.columns >= 0)
-
     def predict_dataloader(self) -> Any:
         """Every selected cell, in the order of global rows."""
         return self.data.predict_dataloader()
+
+    def sample_dataloader(self, n: int, seed: int) -> Any:
+        """At most ``n`` selected cells, chosen by the seed, in the order of global rows."""
+        return self.data.sample_dataloader(n, seed)
 
     def on_before_batch_transfer(self, batch: dict[str, Any], loader: int) -> Any:
         """As the DataModule does it."""
@@ -170,7 +169,13 @@ class AlignedData:
             columns = self._columns.to(counts.device)
             counts = counts[:, columns.clamp(min=0)].masked_fill(columns < 0, 0)
         x = torch.log1p(counts / self._size_factor(batch, counts)[:, None]) if self.normalized else counts
-        return {**batch, "x": x, "obs": self._obs(batch)}
+        return {**batch, "x": x, "obs": self._obs(batch), "measured": self._measured(batch)}
+
+    def _measured(self, batch: dict[str, Any]) -> Tensor | None:
+        """Which of the model's genes each cell was measured for; None where it is all of them."""
+        columns = self.genes.columns
+        masks = self.data.gene_mask(batch["gene_set"].cpu().numpy())[:, columns.clip(min=0)] & (columns >= 0)
+        return None if masks.all() else torch.from_numpy(masks).to(batch["x"].device)
 
     def _cells_of_categories(self, n_categories: int) -> NDArray[np.int64]:
         """Selected cells of each of the directory's categories, and last of those without one, (n_categories + 1,)."""
