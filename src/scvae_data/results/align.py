@@ -112,7 +112,7 @@ class AlignedData:
         unknown = len(self._known)
         self._codes = torch.tensor([*(self._known.get(name, unknown) for name in theirs), unknown])
         # The model knows the names of its whole directory; what it has not been trained on is unknown all the same.
-        seen = np.append(cast(Tensor, model.seen).cpu().numpy()[:-1], False)
+        seen = np.array([*(model.is_seen(code) for code in range(unknown)), False])
         is_unknown = ~seen[self._codes.numpy()]
         n_cells = self._cells_of_categories(len(theirs))
         self.unseen = tuple(name for name, odd, n in zip(theirs, is_unknown, n_cells, strict=False) if odd and n)
