@@ -23,7 +23,7 @@ FLOORS = {
         "compat training scvi",
         "models",
         "loading processing",
-        "simulate readers tracking",
+        "simulate readers tracking report",
         "store",
         "config system",
         "filter",
