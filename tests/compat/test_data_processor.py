@@ -90,7 +90,7 @@ def test_uv_run_uses_the_environment_as_it_is() -> None:
     shown = run(
         [*offline, "src/data_processor.py", "--config", "config/chunked_data_config.json", "--cfg", "job"], ROOT
     )
-    assert re.search(r"^chunk_size: 2500$", shown, flags=re.MULTILINE)
+    assert re.search(r"^chunk_size: 25000$", shown, flags=re.MULTILINE)
     assert not (ROOT / "uv.lock").exists()
     assert packages.stat().st_mtime_ns == before
 
