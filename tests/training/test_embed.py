@@ -16,7 +16,6 @@ from tests.support.datasets import make_dataset
 from tests.training.conftest import GAUSSIAN, Compose, Run
 
 from scvae_data import VAE, ConfigError, SelectionError
-from scvae_data.training.align import match_genes
 from scvae_data.training.embed import embed
 
 NAMES = [f"ENSG{j:011d}" for j in range(40)]
@@ -104,27 +103,3 @@ def test_no_gene_in_common(tmp_path: Path, run_dir: Path, train_config: Compose)
 def test_no_checkpoint(tmp_path: Path, train_config: Compose) -> None:
     with pytest.raises(ConfigError, match=r"mode=embed needs a checkpoint: ckpt="):
         embed(train_config(tmp_path, "mode=embed"))
-
-
-@pytest.mark.parametrize(
-    ("wanted", "names", "ids", "symbols", "columns", "missing"),
-    [
-        (["a", "b"], ["b", "a"], [None] * 2, [None] * 2, [1, 0], ()),
-        (["a", "b"], ["x", "y"], ["b", "a"], [None] * 2, [1, 0], ()),
-        (["a", "b"], ["x", "a"], [None] * 2, ["b", "c"], [1, 0], ()),
-        (["a", "b"], ["x", "y", "b"], [None] * 3, ["a", "a", None], [-1, 2], ("a",)),
-        (["a", "b"], ["a", "y"], [None] * 2, ["b", None], [0, -1], ("b",)),
-    ],
-    ids=["names", "ids", "symbols", "ambiguous", "taken"],
-)
-def test_genes_match_by_name_then_id_then_symbol(
-    wanted: list[str],
-    names: list[Any],
-    ids: list[Any],
-    symbols: list[Any],
-    columns: list[int],
-    missing: tuple[str, ...],
-) -> None:
-    match = match_genes(wanted, names, ids, symbols)
-    assert match.columns.tolist() == columns
-    assert match.missing == missing

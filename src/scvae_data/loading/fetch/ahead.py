@@ -19,7 +19,7 @@ from scvae_data.loading.fetch.readers import chunks_of
 from scvae_data.loading.plan.sampler import Epoch
 from scvae_data.loading.select.rows import RowGroup
 from scvae_data.remote.disk_cache import NO_OTHERS, Refused
-from scvae_data.store.dataset_index import DatasetIndex
+from scvae_data.store.cell_index import CellIndex
 from scvae_data.store.remote_files import CachedFiles
 
 __all__ = ["Ahead", "FilesAhead", "files_ahead"]
@@ -63,24 +63,20 @@ class FilesAhead:
 
     Parameters
     ----------
-    files
-        Opens the files of the directory.
     index
-        The directory.
+        The directory, or several.
     needed
-        Chunks of each window of the epoch, in order of their use.
+        Remote chunks of each window of the epoch, in order of their use.
     later
         The same of the next epoch.
     """
 
     def __init__(
         self,
-        files: CachedFiles,
-        index: DatasetIndex,
+        index: CellIndex,
         needed: Sequence[tuple[int, Sequence[int]]],
         later: Sequence[Sequence[int]],
     ) -> None:
-        self._files = files
         self._index = index
         self._windows = [window for window, _ in needed]
         self._chunks = [chunks for _, chunks in needed]
@@ -124,8 +120,9 @@ class FilesAhead:
             thread.join()
 
     def _expect(self, chunk_id: int) -> None:
-        place = self._files.place(self._index.path / self._index.chunks[chunk_id].file)
-        self._told[chunk_id] = self._files.cache.expect(place, self._due(chunk_id), self._told.get(chunk_id))
+        path, files = self._index.place(chunk_id)
+        assert isinstance(files, CachedFiles)
+        self._told[chunk_id] = files.cache.expect(files.place(path), self._due(chunk_id), self._told.get(chunk_id))
 
     def _due(self, chunk_id: int) -> float:
         """Seconds until a chunk is needed next, as the disk cache is told: by windows from the epoch's beginning."""
@@ -150,13 +147,14 @@ class FilesAhead:
         return None
 
     def _copy(self, place: int, chunk_id: int) -> None:
-        path = self._index.path / self._index.chunks[chunk_id].file
-        if not self._files.is_copied(path):
+        path, files = self._index.place(chunk_id)
+        assert isinstance(files, CachedFiles)
+        if not files.is_copied(path):
             return
         while not self._closed:
             at = self._at
             try:
-                self._files.copy(path, due=self._due(chunk_id) if place <= at + MAKING_ROOM else NO_OTHERS)
+                files.copy(path, due=self._due(chunk_id) if place <= at + MAKING_ROOM else NO_OTHERS)
             except Refused:
                 with self._moved:
                     self._moved.wait_for(lambda at=at: self._closed or self._at != at)  # type: ignore[misc]
@@ -166,15 +164,16 @@ class FilesAhead:
 
 
 def files_ahead(
-    index: DatasetIndex, row_groups: Sequence[RowGroup], epoch: Epoch, following: Callable[[], Epoch]
+    index: CellIndex, row_groups: Sequence[RowGroup], epoch: Epoch, following: Callable[[], Epoch]
 ) -> Ahead:
     """What copies the files of an epoch ahead of its use; of a directory on this machine there is nothing to copy."""
-    if not isinstance(index.open_source, CachedFiles):
+    if not any(isinstance(source, CachedFiles) for source in index.sources):
         return NothingAhead()
 
     def chunks(windows: Epoch, window: int) -> list[int]:
-        return [chunk_id for group in windows.windows[window] for chunk_id in chunks_of(row_groups[group])]
+        found = [chunk_id for group in windows.windows[window] for chunk_id in chunks_of(row_groups[group])]
+        return [chunk_id for chunk_id in found if isinstance(index.place(chunk_id)[1], CachedFiles)]
 
     needed = [(window, chunks(epoch, window)) for window in epoch.needed_windows()]
     after = following()
-    return FilesAhead(index.open_source, index, needed, [chunks(after, window) for window in after.needed_windows()])
+    return FilesAhead(index, needed, [chunks(after, window) for window in after.needed_windows()])

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scvae_data.errors import ConfigError, SelectionError
-from scvae_data.store import DatasetIndex
+from scvae_data.store import CellIndex
 
 __all__ = ["GeneColumns", "as_genes", "find_genes"]
 
@@ -40,7 +40,7 @@ def as_genes(genes: Sequence[str] | Sequence[int] | None) -> tuple[str | int, ..
     return given
 
 
-def find_genes(index: DatasetIndex, genes: Sequence[str | int]) -> GeneColumns:
+def find_genes(index: CellIndex, genes: Sequence[str | int]) -> GeneColumns:
     """Find genes of a directory by name, id, or column number.
 
     Raises
@@ -62,10 +62,10 @@ def find_genes(index: DatasetIndex, genes: Sequence[str | int]) -> GeneColumns:
         close = get_close_matches(str(unknown[0]), [str(name) for name in columns], n=3)
         hint = f"did you mean {', '.join(close)}?" if close else f"it has {n_vars} genes"
         shown = ", ".join(map(str, unknown[:5])) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
-        raise SelectionError(f"genes {shown} not in {index.path}; {hint}")
+        raise SelectionError(f"genes {shown} not in {index.where}; {hint}")
     chosen = np.array([columns[gene] for gene in genes], np.int64)
     if np.unique(chosen).size < chosen.size:
-        raise SelectionError(f"genes names one gene of {index.path} in two ways; give each gene once")
+        raise SelectionError(f"genes names one gene of {index.where} in two ways; give each gene once")
     place = np.full(n_vars, chosen.size, np.int32)
     place[chosen] = np.arange(chosen.size)
     return GeneColumns(chosen, place)

@@ -13,7 +13,7 @@ from scvae_data.filter import Filter
 from scvae_data.loading.select.filter import filter_mask
 from scvae_data.loading.select.rows import ChunkRows, to_row_groups, wanted_codes
 from scvae_data.loading.select.split import PARTS, GroupSplit, HashSplit, Part, Split
-from scvae_data.store import SRX_COLUMN, DatasetIndex
+from scvae_data.store import SRX_COLUMN, CellIndex
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +34,7 @@ Cut = Callable[[ChunkRows], Mapping[Part, ChunkRows | None]]
 
 
 def select_parts(
-    index: DatasetIndex,
+    index: CellIndex,
     include: Sequence[str] | None,
     exclude: Sequence[str] | None,
     split: Split,
@@ -59,7 +59,7 @@ def select_parts(
 
 
 def _chosen(
-    index: DatasetIndex, include: Sequence[str] | None, exclude: Sequence[str] | None, given: Filter | None
+    index: CellIndex, include: Sequence[str] | None, exclude: Sequence[str] | None, given: Filter | None
 ) -> Iterator[ChunkRows]:
     """Row groups of all selected cells."""
     n_categories = len(index.obs_columns[SRX_COLUMN].categories or ())
@@ -75,16 +75,14 @@ def _chosen(
             yield left
 
 
-def split_groups(
-    index: DatasetIndex, split: Split, selected: tuple[ChunkRows, ...]
-) -> dict[Part, tuple[ChunkRows, ...]]:
+def split_groups(index: CellIndex, split: Split, selected: tuple[ChunkRows, ...]) -> dict[Part, tuple[ChunkRows, ...]]:
     """Row groups of every part of a split among selected cells."""
     cut = _cut_of(index, split, selected)
     found = [cut(group) for group in selected]
     return {part: tuple(rows for cells in found if (rows := cells[part]) is not None) for part in PARTS}
 
 
-def _cut_of(index: DatasetIndex, split: Split, selected: tuple[ChunkRows, ...]) -> Cut:
+def _cut_of(index: CellIndex, split: Split, selected: tuple[ChunkRows, ...]) -> Cut:
     """What cuts a row group into parts; reads what the split goes by, chunk by chunk."""
     if isinstance(split, HashSplit):
         return _cut_by_hash(index, split)
@@ -98,7 +96,7 @@ def _cut_of(index: DatasetIndex, split: Split, selected: tuple[ChunkRows, ...]) 
     return cut
 
 
-def _cut_by_hash(index: DatasetIndex, split: HashSplit) -> Cut:
+def _cut_by_hash(index: CellIndex, split: HashSplit) -> Cut:
     if index.order["kind"] != "hash":
 
         def cut(group: ChunkRows) -> dict[Part, ChunkRows | None]:
@@ -120,7 +118,7 @@ def _cut_by_hash(index: DatasetIndex, split: HashSplit) -> Cut:
     return cut_range
 
 
-def leakage(index: DatasetIndex, row_groups: RowGroups) -> pd.DataFrame:
+def leakage(index: CellIndex, row_groups: RowGroups) -> pd.DataFrame:
     """How far validation and test share the groups of training, for every categorical obs column.
 
     Returns
@@ -145,7 +143,7 @@ def leakage(index: DatasetIndex, row_groups: RowGroups) -> pd.DataFrame:
     return pd.DataFrame(report, columns=["column", "part", "groups", "groups_in_train", "cells_in_train"])
 
 
-def group_counts(index: DatasetIndex, column: str, row_groups: Iterable[ChunkRows]) -> NDArray[np.int64]:
+def group_counts(index: CellIndex, column: str, row_groups: Iterable[ChunkRows]) -> NDArray[np.int64]:
     """Cells of every category of a column, and last of none; (n_categories + 1,)."""
     counts = np.zeros(len(index.categories(column)) + 1, np.int64)
     for group in row_groups:
