@@ -17,6 +17,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from scvae_data import ConfigError
+from scvae_data.commands.process import process
 from scvae_data.config import absolute_paths, check_chunk_size, conf_dir, instantiate, resolved
 from scvae_data.loading.plan.sampling import Sampling
 
@@ -299,10 +300,15 @@ def test_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert cfg.input.directory == str(tmp_path / "data" / "demo")
 
 
-def test_several_directories_are_no_path() -> None:
-    cfg = composed("train", "paths.processed_dir=[a,b]", "paths.output_dir=/run")
-    with pytest.raises(ConfigError, match=r"paths.processed_dir=\['a', 'b'\] must be one path; process.py input=d"):
-        absolute_paths(cfg)
+def test_several_directories_are_for_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    cfg = composed("train", "paths.processed_dir=[a,s3://bucket/b]", "paths.output_dir=/run")
+    absolute_paths(cfg)
+    assert resolved(cfg)["data"]["data_path"] == [str(tmp_path / "a"), "s3://bucket/b"]
+    with pytest.raises(ConfigError, match=r"paths.output_dir=\['a', 'b'\] must be one path"):
+        absolute_paths(OmegaConf.create({"paths": {"output_dir": ["a", "b"]}}))
+    with pytest.raises(ConfigError, match=r"processed_dir=\['a', 'b'\] must be one path; process.py input=dataset"):
+        process(composed("process", "paths.processed_dir=[a,b]", "paths.output_dir=/run"))
 
 
 def test_missing_values_are_named() -> None:

@@ -31,8 +31,8 @@ __all__ = [
     "resolved",
 ]
 
-REMOTE_PATHS = frozenset({"processed_dir"})
-"""Entries of ``paths`` that may be in a remote store."""
+DATASET_PATHS = frozenset({"processed_dir"})
+"""Entries of ``paths`` that may be in a remote store, and several, where train.py reads them as one."""
 
 
 @dataclass
@@ -121,16 +121,16 @@ def absolute_paths(cfg: DictConfig) -> None:
     Raises
     ------
     ConfigError
-        One of them is no single path, or is in a remote store that cannot be.
+        One of them is no path, or is in a remote store that cannot be.
     """
     for key, value in cfg.paths.items():
-        if not isinstance(value, str):
-            raise ConfigError(
-                f"paths.{key}={value} must be one path; process.py input=dataset 'input.paths=[A,B]' makes one "
-                "directory of several"
-            )
-        place = location(value)
-        cfg.paths[key] = str(place if key in REMOTE_PATHS else local_path(f"paths.{key}", place))
+        of_dataset = key in DATASET_PATHS
+        if of_dataset and OmegaConf.is_list(value) and all(isinstance(path, str) for path in value):
+            cfg.paths[key] = [str(location(path)) for path in value]
+        elif isinstance(value, str):
+            cfg.paths[key] = str(location(value) if of_dataset else local_path(f"paths.{key}", location(value)))
+        else:
+            raise ConfigError(f"paths.{key}={value} must be one path")
 
 
 def resolved(cfg: DictConfig) -> dict[str, Any]:

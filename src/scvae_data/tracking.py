@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from scvae_data.errors import ConfigError
 from scvae_data.remote.location import RemotePath, location
-from scvae_data.store import INDEX_FILE, DatasetIndex
+from scvae_data.store import INDEX_FILE, CellIndex
 
 __all__ = ["finish_wandb", "log_dataset", "one_line_errors", "run_settings", "wandb_mode"]
 
@@ -102,7 +102,7 @@ def wandb_mode(environment: Mapping[str, str]) -> str | None:
     return None if _has_key(environment) else "offline"
 
 
-def log_dataset(run: Any, index: DatasetIndex, role: Literal["input", "output"]) -> None:
+def log_dataset(run: Any, index: CellIndex, role: Literal["input", "output"]) -> None:
     """Record that a run used or made a dataset directory, as an artifact that refers to its index.
 
     Nothing is uploaded. The reference carries the checksum of the index, and
@@ -122,7 +122,7 @@ def log_dataset(run: Any, index: DatasetIndex, role: Literal["input", "output"])
 
     if run.disabled:
         return
-    path = location(index.path)
+    path = location(index.where)
     artifact = wandb.Artifact(
         re.sub(r"[^\w.-]", "_", path.name, flags=re.ASCII) or "dataset",
         type="dataset",

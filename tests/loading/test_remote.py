@@ -107,6 +107,17 @@ def test_what_is_served_is_the_same(store: Store, tmp_path: Path) -> None:
     assert same(rows_of(store.module(tmp_path / "cache"), 2), wanted)
 
 
+def test_directories_here_and_there_are_served_as_one(store: Store, tmp_path: Path) -> None:
+    other, _, _ = make_dataset(tmp_path / "other", n_obs=100, chunk_size=20, accessions=["SRX9"])
+    room = 3 * max(chunk.bytes for chunk in store.local.chunks) / 1e9
+    served = []
+    for first in (store.local.path, store.remote):
+        data = ChunkedDataModule([first, other], cache_dir=str(tmp_path / "cache"), cache_disk_gb=room, **SETTINGS)
+        data.setup()
+        served.append(rows_of(data, 2))
+    assert same(*served) and len(np.concatenate(served[0])) > 500
+
+
 def test_a_warm_cache_is_all_that_is_read(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     counted = Counted(monkeypatch)
     rows_of(store.module(tmp_path / "cache"))

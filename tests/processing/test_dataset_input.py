@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from tests.support.pipeline import NO_QC, position_counts, run_pipeline, settings_for
 
-from scvae_data import open_index
+from scvae_data import ChunkedDataModule, open_index
 from scvae_data.errors import ConfigError, ScvaeDataError
 from scvae_data.processing.engine.base import SerialEngine
 from scvae_data.processing.settings.control import ControlSubset
@@ -109,6 +109,21 @@ def test_other_thresholds_are_one_pass_over_chunks(raw: list[Path], tmp_path: Pa
     names = dropped["accession"] + ":" + dropped["barcode"]
     assert sorted(names) == sorted(totals.index[totals < 1000])
     assert all(name.startswith("chunk_") for name in dropped["source_file"])
+
+
+def test_a_filter_keeps_the_cells_of_other_thresholds(raw: list[Path], tmp_path: Path) -> None:
+    """Also of cells without a mitochondrial gene, of which the rule knows nothing."""
+    run_pipeline(raw, tmp_path / "a")
+    rules = QcRules(min_genes=2, min_counts=500, max_counts=2600, max_pct_counts_mt=10.0, percent_top=[2])
+    remade([tmp_path / "a"], tmp_path / "b", qc=rules)
+    chosen = "n_genes_by_counts >= 2 and total_counts >= 500 and total_counts <= 2600 and not pct_counts_mt > 10"
+    module = ChunkedDataModule(tmp_path / "a", batch_size=1, split=None, normalized=False, filter=chosen)
+    module.setup()
+    rows = [row for batch in module.predict_dataloader() for row in batch["index"].tolist()]
+    names = open_index(tmp_path / "a").obs(rows=rows).index
+    assert set(names) == set(open_index(tmp_path / "b").obs().index) and 0 < len(names) < 11
+    obs = open_index(tmp_path / "b").obs()
+    assert obs["pct_counts_mt"].isna().all()
 
 
 def test_a_subset_by_obs(raw: list[Path], tmp_path: Path) -> None:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pandas as pd
 import pytest
 from tests.support.pipeline import NO_QC, run_pipeline
 from tests.support.release import make_release
+from tests.support.s3 import lead_to, s3_server
 
 from scvae_data import ChunkedDataModule, open_index
 from scvae_data.errors import ConfigError, ScvaeDataError
 from scvae_data.processing.settings.scbasecount import ScBaseCountInput
+from scvae_data.remote import objects
+from scvae_data.remote.location import RemotePath
 
 HUMAN = "GeneFull_Ex50pAS/Homo_sapiens"
 
@@ -204,3 +212,62 @@ def test_columns_may_be_chosen_among_those_of_all_tables(release: Path, tmp_path
     columns = list(open_index(tmp_path / "out").obs_columns)
     assert set(wanted) < set(columns)
     assert not {"tech_10x", "umi_count_Unique", "entrez_id"} & set(columns)
+
+
+def upload(folder: Path, address: RemotePath) -> None:
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        objects.upload(path, RemotePath(f"{address}/{path.relative_to(folder).as_posix()}"))
+
+
+def test_a_release_in_a_store(release: Path, tmp_path: Path) -> None:
+    address = RemotePath(f"memory://{tmp_path.name}/2026-01-12")
+    upload(release, address)
+    keys: dict[str, Any] = {"where": "obs_count < 300", "missing": "skip"}
+    run_pipeline([], tmp_path / "local", input=chosen(release, tmp_path, **keys))
+    listed = str(tmp_path / "missing_files.txt")
+    for place in ({"release": str(address)}, {"path": str(address.parent)}, {"path": f"{address}/metadata"}):
+        given = ScBaseCountInput(**place, **keys, missing_list=listed)
+        assert [str(file.path) for file in given.files()] == [
+            f"{address}/h5ad/{HUMAN}/SRX1000{number}.h5ad" for number in range(3)
+        ]
+    run_pipeline([], tmp_path / "remote", input=ScBaseCountInput(release=str(address), **keys, missing_list=listed))
+    assert open_index(tmp_path / "remote").content_hash == open_index(tmp_path / "local").content_hash
+    objects.delete(address / "h5ad" / HUMAN / "SRX10001.h5ad")
+    assert len(ScBaseCountInput(release=str(address), **keys, missing_list=listed).files()) == 2
+    assert Path(listed).read_text() == f"{address}/h5ad/{HUMAN}/SRX10001.h5ad\n"
+    for wrong, message in (
+        ({"release": f"{address}-gone"}, r"input\.path: memory://.*-gone cannot be listed: there is nothing"),
+        (
+            {"release": str(address), "path": "x"},
+            r"input\.release=memory://.* is an address by itself; leave out",
+        ),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            ScBaseCountInput(**wrong).files()
+    fsspec.filesystem("memory").rm(f"/{tmp_path.name}", recursive=True)
+
+
+@pytest.mark.services
+def test_two_hundred_files_in_s3_are_trained_on(
+    releases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    out, runs = tmp_path / "out", tmp_path / "run"
+    with s3_server() as port:
+        lead_to(port, monkeypatch)
+        address = RemotePath("s3://data/scbasecount/2026-01-12")
+        upload(releases / "2026-01-12", address)
+        objects.delete(address / "h5ad" / HUMAN / "SRX10008.h5ad")
+        where = "tech_10x == '3_prime_gex' and obs_count > 500"
+        given = ScBaseCountInput(release=str(address), where=where, missing="skip", missing_list="missing_files.txt")
+        summary = run_pipeline([], out, input=given, qc=NO_QC)
+    assert summary.n_files == 47  # of numbers 8, 12, …, 196, without the one that is missing
+    assert Path("missing_files.txt").read_text() == f"{address}/h5ad/{HUMAN}/SRX10008.h5ad\n"
+    train = Path(__file__).parents[2] / "train.py"
+    options = ["trainer.max_epochs=1", "data.batch_size=32", "model.n_hidden=8", "logger=none", "outputs.picture=none"]
+    subprocess.run(
+        [sys.executable, train, f"paths.processed_dir={out}", f"hydra.run.dir={runs}", *options],
+        check=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    facts = json.loads((runs / "run.json").read_text())["facts"]
+    assert facts["n_obs"] == summary.n_obs == 47 * 6

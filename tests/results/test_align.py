@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from scvae_data.results.align import match_genes
+from scvae_data.store import GeneList
 
 
 @pytest.mark.parametrize(
@@ -28,6 +29,6 @@ def test_genes_match_by_name_then_id_then_symbol(
     columns: list[int],
     missing: tuple[str, ...],
 ) -> None:
-    match = match_genes(wanted, names, ids, symbols)
+    match = match_genes(wanted, GeneList.of(names, ids, symbols))
     assert match.columns.tolist() == columns
     assert match.missing == missing

@@ -37,6 +37,11 @@ FROZEN = (
 
 def process(cfg: DictConfig) -> None:
     """Run the pipeline that ``cfg`` describes and print what it did, or would do."""
+    if not isinstance(cfg.paths.processed_dir, str):
+        raise ConfigError(
+            f"paths.processed_dir={cfg.paths.processed_dir} must be one path; process.py input=dataset "
+            "'input.paths=[A,B]' makes one directory of several"
+        )
     directory = location(cfg.paths.processed_dir)
     of_shards = cfg.shard is not None or cfg.merge is not False
     if cfg.append:

@@ -217,12 +217,12 @@ def _model(options: Options) -> VAE:
     return model.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _data(options: Options, model: VAE) -> Location:
-    """The directory that is named, else the one of training."""
+def _data(options: Options, model: VAE) -> Location | list[Location]:
+    """The directory that is named, else the one of training, or those."""
     path = options.data or (model.record.get("facts") or {}).get("data_path")
     if path is None:
         raise ConfigError("it is not recorded which directory the model was trained on; give one: --data DIR")
-    return as_written(path)
+    return [as_written(one) for one in path] if isinstance(path, list) else as_written(path)
 
 
 def _served(model: VAE, options: Options) -> AlignedData:

@@ -15,6 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from scvae_data.commands.app import is_first_rank, run_app, task_overrides
+from scvae_data.config import resolved
 from scvae_data.errors import ConfigError, ScvaeDataError
 from scvae_data.remote.location import local_path
 from scvae_data.system.quick_import import collector_paused
@@ -42,7 +43,7 @@ def train_or_embed(cfg: DictConfig) -> Any:
 
         imported_codec(cfg.chunking.compression)  # so that a directory may be opened that it compresses
     if {"chunk_size", "chunking"} & task_overrides().keys():
-        check_against_index(cfg.chunk_size, cfg.data.data_path)
+        check_against_index(cfg.chunk_size, resolved(cfg)["data"]["data_path"])
 
     # Before torch loads OpenMP: threads that spin while they wait take the cores that decode chunks.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -135,7 +136,7 @@ def shown(path: Path) -> str:
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
-def check_against_index(chunk_size: int, data_path: str) -> None:
+def check_against_index(chunk_size: int, data_path: str | list[str]) -> None:
     """Refuse a chunk size that is not the dataset's: training cannot change it.
 
     Raises
@@ -143,14 +144,14 @@ def check_against_index(chunk_size: int, data_path: str) -> None:
     ConfigError
         With both numbers.
     """
-    from scvae_data.store import open_index
+    from scvae_data.store import open_dataset
 
-    stored = open_index(data_path).chunk_size
-    if stored != chunk_size:
-        raise ConfigError(
-            f"chunk_size={chunk_size} disagrees with {data_path}, processed with chunk_size={stored}; leave it out, "
-            f"or run python process.py chunk_size={chunk_size} paths.processed_dir=… first"
-        )
+    for index in open_dataset(data_path).members:
+        if index.chunk_size != chunk_size:
+            raise ConfigError(
+                f"chunk_size={chunk_size} disagrees with {index.where}, processed with chunk_size={index.chunk_size}; "
+                f"leave it out, or run python process.py chunk_size={chunk_size} paths.processed_dir=… first"
+            )
 
 
 def main() -> None:

@@ -56,7 +56,7 @@ from scvae_data.loading.settings import (
 )
 from scvae_data.loading.stream import StreamSpec, batches_together
 from scvae_data.remote.location import Location, as_written
-from scvae_data.store import SRX_COLUMN, DatasetIndex, open_index
+from scvae_data.store import SRX_COLUMN, CellIndex, open_dataset
 from scvae_data.store.remote_files import DEFAULT_DISK_GB, disk_cache
 from scvae_data.wording import counted
 
@@ -89,7 +89,8 @@ class ChunkedDataModule(LightningDataModule):
     Parameters
     ----------
     data_path
-        The directory that ``process.py`` wrote, here or in a remote store (``s3://…``).
+        The directory that ``process.py`` wrote, here or in a remote store (``s3://…``), or a list of them,
+        which are read as one; see :class:`~scvae_data.store.joined_index.JoinedIndex`.
     batch_size
         Cells per batch and device. Batches of an epoch differ by at most one cell.
     chunk_cache_size
@@ -147,7 +148,7 @@ class ChunkedDataModule(LightningDataModule):
         of the diversity of a random order (by ``batch_key`` and ``label_keys``).
     generations
         The first so many generations of a directory that has grown, to go on with
-        a run that began before it did; None for all cells.
+        a run that began before it did; of several directories a number for each. None for all cells.
     sampling
         How often training cells of each value of an obs column are drawn:
         ``{column: cell_type, alpha: 0.5}`` or ``{column: cell_type, weights:
@@ -177,7 +178,7 @@ class ChunkedDataModule(LightningDataModule):
 
     def __init__(
         self,
-        data_path: str | Location,
+        data_path: str | Location | Sequence[str | Location],
         batch_size: int = 256,
         chunk_cache_size: int | None = None,
         max_chunks_in_memory: int | None = None,
@@ -197,7 +198,7 @@ class ChunkedDataModule(LightningDataModule):
         genes: Sequence[str] | Sequence[int] | None = None,
         filter: Filter | None = None,
         range_rows: int | None = None,
-        generations: int | None = None,
+        generations: int | Sequence[int] | None = None,
         sampling: Mapping[str, Any] | None = DEFAULT_SAMPLING,
         memory_gb: float | None = None,
         on_bad_chunk: OnBadChunk = "raise",
@@ -209,7 +210,7 @@ class ChunkedDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         check_settings(locals())
-        self.data_path = as_written(data_path)
+        self.data_path = _as_written(data_path)
         self.batch_size = batch_size
         self.chunk_cache_size = chunk_cache_size
         self.max_chunks_in_memory = max_chunks_in_memory
@@ -239,7 +240,7 @@ class ChunkedDataModule(LightningDataModule):
         self.train_fraction = train_fraction
         self.matched_epochs = matched_epochs
         self._columns: GeneColumns | None = None
-        self._index: DatasetIndex | None = None
+        self._index: CellIndex | None = None
         self._row_groups: RowGroups = {}
         self._mixing: Mixing | None = None
         self._samplers: dict[tuple[int, int], Sampler] = {}
@@ -249,7 +250,7 @@ class ChunkedDataModule(LightningDataModule):
         self._state_to_load: dict[str, Any] | None = None
 
     @property
-    def index(self) -> DatasetIndex:
+    def index(self) -> CellIndex:
         """The directory's index; there after :meth:`setup`."""
         if self._index is None:
             raise ConfigError("the data module has opened nothing yet; call setup() first")
@@ -304,9 +305,8 @@ class ChunkedDataModule(LightningDataModule):
         """
         if self._index is not None:
             return
-        index = open_index(self.data_path, cache=self.disk_cache)
-        if self.generations is not None:
-            index = index.first_generations(self.generations)
+        index = open_dataset(self.data_path, self.disk_cache, self.generations)
+        index.tell()
         check_normalized(index, self.normalized)
         columns = None if self.genes is None else find_genes(index, self.genes)
         if self.batch_key is not None:
@@ -417,8 +417,7 @@ class ChunkedDataModule(LightningDataModule):
         capacity = max(1, self._chunks // max(1, self.num_workers))
         decoded = decoded_bytes(index, self._row_groups["train"])
         return {
-            "data_path": str(index.path),
-            "content_hash": index.content_hash,
+            **index.facts(),
             "processing_id": index.processing_id,
             "gene_list_hash": index.gene_list_hash,
             "format_version": index.format_version,
@@ -568,3 +567,8 @@ class ChunkedDataModule(LightningDataModule):
             "matched_epochs": self.matched_epochs or None,
             **{f"{way}_srx_accessions": digest for way, digest in self._digests.items()},
         }
+
+
+def _as_written(data_path: str | Location | Sequence[str | Location]) -> Location | list[Location]:
+    """The directory, or each of several."""
+    return [as_written(path) for path in data_path] if isinstance(data_path, list | tuple) else as_written(data_path)  # type: ignore[arg-type]

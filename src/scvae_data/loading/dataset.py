@@ -21,7 +21,7 @@ from scvae_data.loading.fetch.window import DecodedRowGroup
 from scvae_data.loading.select.rows import ChunkRows, as_names
 from scvae_data.loading.select.values import FactsReader
 from scvae_data.remote.location import Location
-from scvae_data.store import SRX_COLUMN, CompactCsr, DatasetIndex, open_index
+from scvae_data.store import SRX_COLUMN, CellIndex, CompactCsr, open_index
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,7 +60,7 @@ class ChunkedDataset:
         obs_keys: str | Sequence[str] = (SRX_COLUMN,),
         cache_bytes: int | None = None,
     ) -> None:
-        self.index: DatasetIndex = open_index(data_path)
+        self.index: CellIndex = open_index(data_path)
         check_normalized(self.index, normalized)
         self.normalized = normalized
         self._obs_keys = (as_names("obs_keys", obs_keys) or ()) if obs_keys else ()
@@ -184,7 +184,7 @@ class ChunkedDataset:
     def _positive(self, row: int) -> int:
         position = int(row)
         if not -len(self) <= position < len(self):
-            raise IndexError(f"row {row} is not within the {len(self)} cells of {self.index.path}")
+            raise IndexError(f"row {row} is not within the {len(self)} cells of {self.index.where}")
         return position + len(self) if position < 0 else position
 
     def _chunk(self, chunk_id: int) -> DecodedRowGroup:
@@ -223,16 +223,16 @@ class ChunkedDataset:
         return stacked if np.array_equal(ascending, rows) else stacked[place]
 
 
-def check_normalized(index: DatasetIndex, normalized: bool) -> None:
+def check_normalized(index: CellIndex, normalized: bool) -> None:
     """Raise unless the directory can serve what ``normalized`` asks for."""
     if normalized and index.normalization["method"] == "none":
         raise SelectionError(
-            f"{index.path} was processed with normalization=none, so it cannot serve normalized=true; "
+            f"{index.where} was processed with normalization=none, so it cannot serve normalized=true; "
             "set normalized=false for counts, or run process.py with normalization=log1p"
         )
 
 
-def check_served(index: DatasetIndex, columns: Sequence[str]) -> None:
+def check_served(index: CellIndex, columns: Sequence[str]) -> None:
     """Raise SelectionError unless each column exists, and is categorical or holds numbers."""
     for name in columns:
         known = index.obs_columns.get(name)

@@ -20,7 +20,7 @@ from scvae_data.loading.workers import Workers
 
 if TYPE_CHECKING:
     from lightning import Trainer
-from scvae_data.store.dataset_index import DatasetIndex
+from scvae_data.store.cell_index import CellIndex
 
 __all__ = ["BatchLoader", "check_not_grown", "check_order", "shift_progress"]
 
@@ -81,7 +81,7 @@ class BatchLoader:
                     yield batch
                 elif self.spec.sampler.world_size > 1:
                     raise DamagedFileError(
-                        f"{self.spec.form.index.path}: damaged chunks leave a batch of this rank without cells, and "
+                        f"{self.spec.form.index.where}: damaged chunks leave a batch of this rank without cells, and "
                         "the ranks out of step; scvae-data verify names them, and the command that builds them again"
                     )
 
@@ -172,11 +172,11 @@ class BatchLoader:
             raise
 
 
-def check_not_grown(index: DatasetIndex, content_hash: str) -> None:
+def check_not_grown(index: CellIndex, content_hash: str) -> None:
     """Refuse a position in a directory that had fewer cells, and say how those are had."""
     if (number := index.grown_from(content_hash)) is not None:
         raise SelectionError(
-            f"cannot resume: {index.path} has grown since; data.generations={number} has the cells of the saved run"
+            f"cannot resume: {index.where} has grown since; data.generations={number} has the cells of the saved run"
         )
 
 

@@ -37,8 +37,10 @@ def check_settings(given: Mapping[str, Any]) -> None:
         value = given[name]
         if value is None and name in NUMBERS_OR_NONE:
             continue
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ConfigError(f"{name}={value!r} must be a whole number of at least {least}")
+        # Of several directories a number for each.
+        for number in value if name == "generations" and isinstance(value, list | tuple) else [value]:
+            if isinstance(number, bool) or not isinstance(number, int) or number < least:
+                raise ConfigError(f"{name}={value!r} must be a whole number of at least {least}")
     for name, choices in CHOICES.items():
         if given[name] not in choices:
             possible = ", ".join("null" if choice is None else choice for choice in choices)

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from scvae_data.errors import SelectionError
 from scvae_data.results.model import Model
+from scvae_data.store.gene_list import GeneList
+from scvae_data.store.gene_match import find_names, some
 
 __all__ = ["AlignedData", "GeneMatch", "match_genes"]
-
-SHOWN = 5  # names listed in a message
 
 log = logging.getLogger(__name__)
 
@@ -37,37 +37,26 @@ class GeneMatch:
         return len(self.missing) / len(self.columns)
 
 
-def match_genes(wanted: Sequence[str], names: Sequence[Any], ids: Sequence[Any], symbols: Sequence[Any]) -> GeneMatch:
-    """Find each gene of a model among a directory's names, else its ids, else its symbols.
-
-    An id or a symbol that several columns have finds none of them: which one
-    the model means is not known.
+def match_genes(wanted: Sequence[str], genes: GeneList) -> GeneMatch:
+    """Find each gene of a model in a directory; see :func:`~scvae_data.store.gene_match.find_names`.
 
     Parameters
     ----------
     wanted
         Names of the model's genes.
-    names, ids, symbols
-        Of the directory's columns; None where unknown.
+    genes
+        Of the directory.
 
     Raises
     ------
     SelectionError
         If no gene is found.
     """
-    columns = np.full(len(wanted), -1, dtype=np.int64)
-    taken: set[int] = set()
-    for labels in (names, ids, symbols):
-        found = _unique_positions(labels)
-        for position in np.flatnonzero(columns < 0).tolist():
-            column = found.get(wanted[position], -1)
-            if column >= 0 and column not in taken:
-                columns[position] = column
-                taken.add(column)
+    columns = find_names(wanted, genes)
     missing = tuple(wanted[position] for position in np.flatnonzero(columns < 0).tolist())
     if len(missing) == len(wanted):
         raise SelectionError(
-            f"none of the model's {len(wanted):,} genes ({_some(wanted)}) is in the dataset ({_some(names)}); "
+            f"none of the model's {len(wanted):,} genes ({some(wanted)}) is in the dataset ({some(genes.names)}); "
             "process it with the same kind of gene names"
         )
     return GeneMatch(columns, missing)
@@ -102,8 +91,7 @@ class AlignedData:
         self.normalized = model.normalized
         self.facts = facts
         self.batch_key: str | None = model.hparams["batch_key"]
-        genes = data.index.genes
-        self.genes = match_genes(model.facts["var_names"], genes.names, genes.ids, genes.symbols)
+        self.genes = match_genes(model.facts["var_names"], data.index.genes)
         self.same_genes = bool(np.array_equal(self.genes.columns, np.arange(data.n_vars)))
         self._columns = torch.from_numpy(self.genes.columns)
         self.expectation = expectation
@@ -124,13 +112,13 @@ class AlignedData:
         if genes.missing:
             log.warning(
                 "%s of the model's %s genes (%.1f %%) are not in %s and count as zero: %s",
-                f"{len(genes.missing):,}", f"{n_wanted:,}", 100 * genes.missing_share, self.index.path,
-                _some(genes.missing),
+                f"{len(genes.missing):,}", f"{n_wanted:,}", 100 * genes.missing_share, self.index.where,
+                some(genes.missing),
             )  # fmt: skip
         if self.unseen:
             log.info(
                 "%d categories of %s were not trained on and are embedded as unknown: %s",
-                len(self.unseen), self.batch_key, _some(self.unseen),
+                len(self.unseen), self.batch_key, some(self.unseen),
             )  # fmt: skip
         return {
             "n_cells": int(self.data.n_obs),
@@ -211,16 +199,3 @@ class AlignedData:
             return {**batch["obs"], self.batch_key: torch.full_like(batch["index"], len(self._known))}
         codes = batch["obs"][self.batch_key]
         return {**batch["obs"], self.batch_key: self._codes.to(codes.device)[codes]}
-
-
-def _unique_positions(labels: Sequence[Any]) -> dict[str, int]:
-    """Position of each label that occurs once."""
-    positions: dict[str, int] = {}
-    for position, label in enumerate(labels):
-        if label is not None:
-            positions[str(label)] = -1 if str(label) in positions else position
-    return positions
-
-
-def _some(names: Sequence[Any]) -> str:
-    return ", ".join(map(str, names[:SHOWN])) + (", …" if len(names) > SHOWN else "")

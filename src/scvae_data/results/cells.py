@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -17,12 +17,12 @@ from scvae_data.progress import progress
 from scvae_data.remote.location import Location
 from scvae_data.results.align import AlignedData
 from scvae_data.results.model import Model
-from scvae_data.store import open_index
+from scvae_data.store import open_dataset
 
 __all__ = ["Block", "Data", "batches", "drawing", "elbos", "facts_of_model", "latents", "served"]
 
-Data = str | Location | ChunkedDataModule
-"""A directory, or a data module of one, whose accessions, filter and generations count."""
+Data = str | Location | Sequence[str | Location] | ChunkedDataModule
+"""A directory, several, or a data module of them, whose accessions, filter and generations count."""
 
 BATCH_SIZE = 256
 
@@ -67,7 +67,7 @@ def served(model: Model, data: Data, where: str | None = None) -> AlignedData:
     if model.facts is None:
         raise ConfigError("the model was not built yet; train it, or load one with VAE.load(folder)")
     own: dict[str, Any] = {"filter": check_filter(where, "where")}
-    path: str | Location
+    path: str | Location | Sequence[str | Location]
     if isinstance(data, ChunkedDataModule):
         if where is not None and data.filter is not None:
             raise ConfigError(f"where={where!r} is given beside filter={data.filter!r}; put both into one of them")
@@ -81,7 +81,7 @@ def served(model: Model, data: Data, where: str | None = None) -> AlignedData:
     else:
         path = data
     key = model.hparams["batch_key"]
-    has_column = key is not None and key in open_index(path).obs_columns
+    has_column = key is not None and key in open_dataset(path).obs_columns
     # One cell is enough; that there is a whole batch of them is checked for training.
     module = ChunkedDataModule(
         path, batch_size=1, batch_key=key if has_column else None, split=None, normalized=False, **own

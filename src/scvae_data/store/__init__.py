@@ -1,5 +1,6 @@
 """The dataset format: the only thing that processing and loading share. ``docs/format.md`` is its specification."""
 
+from scvae_data.store.cell_index import CellIndex
 from scvae_data.store.cell_tables import CellTables, Generation
 from scvae_data.store.cell_tables_writer import CellTablesWriter, table_names
 from scvae_data.store.chunk_reader import ChunkReader
@@ -18,6 +19,7 @@ from scvae_data.store.files import (
 )
 from scvae_data.store.gene_list import GENE_LIST_FILE, GeneList, GeneSets, read_gene_list, write_gene_list
 from scvae_data.store.index_json import open_index, write_index
+from scvae_data.store.joined_index import JoinedIndex, open_dataset
 from scvae_data.store.names import CHUNK_VERSION, FORMAT_VERSION, INDEX_FILE, SRX_COLUMN, chunk_file_name
 from scvae_data.store.obs_reader import ObsReader
 from scvae_data.store.obs_writer import OBS_FILE, ObsColumn, ObsWriter, obs_columns
@@ -30,6 +32,7 @@ __all__ = [
     "OBS_FILE",
     "SRX_COLUMN",
     "STREAM_MAX_COUNT",
+    "CellIndex",
     "CellTables",
     "CellTablesWriter",
     "ChunkContent",
@@ -45,6 +48,7 @@ __all__ = [
     "GeneList",
     "GeneSets",
     "Generation",
+    "JoinedIndex",
     "ObsColumn",
     "ObsReader",
     "ObsWriter",
@@ -54,6 +58,7 @@ __all__ = [
     "count_dtype",
     "index_dtype",
     "obs_columns",
+    "open_dataset",
     "open_index",
     "padded",
     "read_gene_list",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -21,7 +22,7 @@ from scvae_data.store.source import OpenSource, damaged
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["CellTables", "Generation"]
+__all__ = ["ALL_ROWS", "GENE_SET", "CellTables", "ChunkTables", "Generation"]
 
 ALL_ROWS = slice(None)
 SPLIT_HASH, GENE_SET = "split_hash", "gene_set"
@@ -70,8 +71,51 @@ class Generation:
         return self.tables if self.gene_sets is None else (*self.tables, self.gene_sets)
 
 
-class CellTables:
-    """Reads metadata of cells; what is asked of one chunk is read from one place.
+class ChunkTables(ABC):
+    """What is known of each cell, by the chunk that it is in."""
+
+    columns: Mapping[str, ObsColumn]
+    """All obs columns, the names of the cells among them."""
+    first_rows: NDArray[np.int64]
+    """Global row of each chunk's first cell and, last, the number of cells."""
+
+    @abstractmethod
+    def arrays(self, chunk_id: int, names: Iterable[str], rows: NDArray[np.int64] | slice = ALL_ROWS) -> dict[str, Any]:
+        """Columns of one chunk, or of some of its rows: codes of categories as int32, else values.
+
+        A missing value has the number of categories as its code. Numbers have the
+        type of the column, nullable ones are pandas arrays, texts are objects.
+        """
+
+    @abstractmethod
+    def obs_tables(self, rows: NDArray[np.int64]) -> Iterator[pa.Table]:
+        """All columns of ascending global rows as they are stored, a table for each chunk that holds any."""
+
+    @abstractmethod
+    def split_bounds(self, limit: int) -> NDArray[np.int64]:
+        """Cells of each chunk whose ``split_hash`` is below ``limit``; int64, (n_chunks,)."""
+
+    def array(self, chunk_id: int, name: str) -> Any:
+        """One column of one chunk; see :meth:`arrays`."""
+        return self.arrays(chunk_id, [name])[name]
+
+    def frame(self, names: Sequence[str], pieces: Iterable[tuple[int, NDArray[np.int64] | slice]]) -> pd.DataFrame:
+        """Columns of some rows of some chunks, one below the other; memory is for one chunk more than is asked for."""
+        import pandas as pd  # here: a start of training needs none of it
+
+        parts: dict[str, list[Any]] = {name: [] for name in names}
+        n_rows = 0
+        for chunk_id, rows in pieces:
+            taken = self.arrays(chunk_id, names, rows)
+            n_rows += len(next(iter(taken.values())))
+            for name, values in taken.items():
+                parts[name].append(values)
+        frame = {name: as_pandas(_joined(parts[name]), self.columns[name]) for name in names}
+        return pd.DataFrame(frame, index=range(n_rows))
+
+
+class CellTables(ChunkTables):
+    """Reads metadata of the cells of a directory; what is asked of one chunk is read from one place.
 
     Parameters
     ----------
@@ -137,24 +181,6 @@ class CellTables:
         if GENE_SET in found and self._first_sets[number]:
             found[GENE_SET] = found[GENE_SET] + np.int32(self._first_sets[number])
         return {name: found[name] for name in wanted}
-
-    def array(self, chunk_id: int, name: str) -> Any:
-        """One column of one chunk; see :meth:`arrays`."""
-        return self.arrays(chunk_id, [name])[name]
-
-    def frame(self, names: Sequence[str], pieces: Iterable[tuple[int, NDArray[np.int64] | slice]]) -> pd.DataFrame:
-        """Columns of some rows of some chunks, one below the other; memory is for one chunk more than is asked for."""
-        import pandas as pd  # here: a start of training needs none of it
-
-        parts: dict[str, list[Any]] = {name: [] for name in names}
-        n_rows = 0
-        for chunk_id, rows in pieces:
-            taken = self.arrays(chunk_id, names, rows)
-            n_rows += len(next(iter(taken.values())))
-            for name, values in taken.items():
-                parts[name].append(values)
-        frame = {name: as_pandas(_joined(parts[name]), self.columns[name]) for name in names}
-        return pd.DataFrame(frame, index=range(n_rows))
 
     def obs_tables(self, rows: NDArray[np.int64]) -> Iterator[pa.Table]:
         """All columns of ascending global rows as they are stored, a table for each chunk that holds any."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import deflate
@@ -18,7 +20,22 @@ from scvae_data.store.csr import CompactCsr, count_dtype, index_dtype
 from scvae_data.store.native_decode import unpack
 from scvae_data.store.source import ListedFile, LocalFile, OpenSource, damaged
 
-__all__ = ["ChunkReader"]
+__all__ = ["ChunkReader", "ColumnMap"]
+
+
+@dataclass(frozen=True, eq=False)
+class ColumnMap:
+    """Where the genes of a directory are among others."""
+
+    places: NDArray[Any]
+    """Column of each gene of the directory, no two alike; uint16 or uint32, (n_vars of the directory,)."""
+    n_vars: int
+    """Number of columns."""
+
+    @cached_property
+    def ascends(self) -> bool:
+        """Whether the genes keep their order."""
+        return bool((np.diff(self.places.astype(np.int64)) > 0).all())
 
 
 class ChunkReader:
@@ -39,6 +56,8 @@ class ChunkReader:
         Facts of the directory, from the index.
     open_source
         Opens the file.
+    columns
+        What the columns become as they are read; None for what they are.
     """
 
     def __init__(
@@ -50,13 +69,15 @@ class ChunkReader:
         codec: Codec,
         block_elements: int,
         open_source: OpenSource = LocalFile,
+        columns: ColumnMap | None = None,
     ) -> None:
         self.path = path
         self.entry = entry
-        self.n_vars = n_vars
+        self.n_vars = n_vars if columns is None else columns.n_vars
+        self._columns = columns
         self.codec = codec
         self.block_elements = block_elements
-        self.index_dtype = index_dtype(n_vars)
+        self.index_dtype = index_dtype(self.n_vars)
         self.count_dtype = count_dtype(entry.max_count)
         self._file = ListedFile(path, entry.bytes, open_source)
         self._layout: tuple[dict[str, ArrayBlocks], NDArray[np.int64]] | None = None
@@ -128,7 +149,8 @@ class ChunkReader:
         ``indices`` and ``data`` need the reader's ``index_dtype`` and ``count_dtype``,
         and at least as many elements as the rows hold.
         """
-        n_elements = int(self._spans_indptr(spans)[-1])
+        starts = self._spans_indptr(spans)
+        n_elements = int(starts[-1])
         if indices.dtype != self.index_dtype or data.dtype != self.count_dtype:
             raise TypeError(f"needs {self.index_dtype} and {self.count_dtype}, got {indices.dtype} and {data.dtype}")
         if min(indices.size, data.size) < n_elements:
@@ -136,13 +158,16 @@ class ChunkReader:
         blocks, indptr = self._load()
         ranges = [(int(indptr[start]), int(indptr[stop])) for start, stop in spans]
         highest = self._fill("indices", blocks["indices"], ranges, indices)
-        if highest >= self.n_vars and n_elements:
-            raise damaged(self.path, f"refers to gene {highest} of {self.n_vars}")
+        n_stored = self.n_vars if self._columns is None else self._columns.places.size
+        if highest >= n_stored and n_elements:
+            raise damaged(self.path, f"refers to gene {highest} of {n_stored}")
         largest = self._fill("data", blocks["data"], ranges, data)
         if largest > self.entry.max_count:
             raise damaged(
                 self.path, f"holds a count of {largest} where the index knows of {self.entry.max_count} at most"
             )
+        if self._columns is not None:
+            move_columns(self._columns, starts, indices[:n_elements], data[:n_elements])
         return n_elements
 
     def _spans_indptr(self, spans: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
@@ -227,3 +252,12 @@ def _segments(ranges: Sequence[tuple[int, int]], length: int) -> Iterator[tuple[
             n = min(length - first, stop - start)
             yield block, first, n
             start += n
+
+
+def move_columns(columns: ColumnMap, indptr: NDArray[np.int64], indices: NDArray[Any], data: NDArray[Any]) -> None:
+    """Put genes into their columns, in place; they ascend within each row as before."""
+    indices[:] = columns.places[indices]
+    if not columns.ascends:
+        rows = np.repeat(np.arange(indptr.size - 1), np.diff(indptr))
+        order = np.argsort(rows * columns.n_vars + indices)
+        indices[:], data[:] = indices[order], data[order]

@@ -15,7 +15,7 @@ from scvae_data.errors import ConfigError
 from scvae_data.models.likelihoods import import_likelihood
 from scvae_data.remote.location import local_path
 from scvae_data.results.align import AlignedData
-from scvae_data.store import open_index
+from scvae_data.store import open_dataset
 from scvae_data.store.files import write_atomic
 from scvae_data.training.experiment_scores import SCORES_FILE, Scored, read_scores
 from scvae_data.training.outputs import Outputs
@@ -93,7 +93,7 @@ def elbo_beside(scored: Scored, reference: Scored | None) -> dict[str, Any]:
 
 def _served(node: dict[str, Any], batch_key: str | None) -> Any:
     """The configured DataModule, set up to serve counts of all genes and cells; the batch column only where it is."""
-    has_column = batch_key is not None and batch_key in open_index(node["data_path"]).obs_columns
+    has_column = batch_key is not None and batch_key in open_dataset(node["data_path"]).obs_columns
     own = {"batch_key": batch_key if has_column else None, "normalized": False, "counts": False, "split": None}
     # One cell is enough to embed; that there is a whole batch of them is checked for training.
     data = instantiate({**node, **own, **({"genes": None} if "genes" in node else {}), "batch_size": 1})

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, distributed
 
 from scvae_data.progress import progress
-from scvae_data.store import SRX_COLUMN, DatasetIndex
+from scvae_data.store import SRX_COLUMN, CellIndex
 from scvae_data.training.ranks import Ranks
 
 __all__ = ["N_BLOCKS", "ExperimentElbo", "ScoredPart", "device_batches", "measure", "score_cells", "scored_part"]
@@ -45,7 +45,7 @@ class ExperimentElbo:
         Which of them are scored.
     """
 
-    def __init__(self, index: DatasetIndex, part: ScoredPart) -> None:
+    def __init__(self, index: CellIndex, part: ScoredPart) -> None:
         self.index = index
         self.part = part
         n_codes = len(index.categories(SRX_COLUMN)) + 1

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scvae_data.store import SRX_COLUMN, DatasetIndex
+from scvae_data.store import SRX_COLUMN, CellIndex
 from scvae_data.store.files import names_in, read_bytes, write_atomic
 from scvae_data.training.experiment_elbo import GENES, TYPICAL_LOG_COUNTS, ExperimentElbo
 from scvae_data.wording import counted
@@ -205,14 +205,14 @@ def read_scores(path: Path) -> Scored:
     return Scored(found.to_pandas(), facts["part"], expected, np.array(facts["blocks"]))
 
 
-def qc_flags(index: DatasetIndex) -> pd.Series[Any] | None:
-    """What processing found odd about experiments, lists by accession; None where the directory has no such file."""
-    names = [name for name in names_in(index.path) if fnmatch(name, QC_FILES)]
-    if not names:
+def qc_flags(index: CellIndex) -> pd.Series[Any] | None:
+    """What processing found odd about experiments, lists by accession; None where no directory has such a file."""
+    paths = [path / name for path in index.paths for name in sorted(names_in(path)) if fnmatch(name, QC_FILES)]
+    if not paths:
         return None
     import pandas as pd
 
-    files = [io.BytesIO(read_bytes(index.path / name)) for name in sorted(names)]
+    files = [io.BytesIO(read_bytes(path)) for path in paths]
     rows = pd.concat([pd.read_parquet(file, columns=["srx_accession", "flags"]) for file in files])
     return rows.groupby("srx_accession")["flags"].agg(lambda lists: list(dict.fromkeys(itertools.chain(*lists))))
 

@@ -94,7 +94,7 @@ def copies_across(account: Mapping[str, Any], cells: Sequence[NDArray[np.int64]]
 def _copies(data: Any, parts: Sequence[Any]) -> str:
     """How many copies of one cell lie on both sides."""
     try:
-        accounts = list(_accounts(data.index.path))
+        accounts = [account for path in data.index.paths for account in _accounts(path)]
     except DamagedFileError as error:
         return f"Copies of one cell in several parts: not known ({error})."
     if not accounts or FILE_COLUMN not in data.index.obs_columns:

@@ -81,9 +81,9 @@ def next_lines(latents: Path) -> list[str]:
 def _dataset(facts: Mapping[str, Any]) -> dict[str, str]:
     """What was trained on."""
     parts = {"training": facts["n_train"], **{words: facts[f"n_{part}"] for part, words in PARTS.items()}}
-    n_all = facts["n_obs_directory"]
+    n_all, paths = facts["n_obs_directory"], facts["data_path"]
     return {
-        "directory": f"`{facts['data_path']}`",
+        "directory": ", ".join(f"`{path}`" for path in ([paths] if isinstance(paths, str) else paths)),
         "cells": ", ".join(f"{n_cells:,} {part}" for part, n_cells in parts.items() if n_cells)
         + (f"; {n_all:,} in the directory" if n_all != facts["n_obs"] else ""),
         "genes": f"{facts['n_vars']:,}",

@@ -13,7 +13,7 @@ from scvae_data.errors import ConfigError, SelectionError
 from scvae_data.loading.loader import check_not_grown
 from scvae_data.remote.location import local_path
 from scvae_data.results.weights import read_plain
-from scvae_data.store import open_index
+from scvae_data.store import open_dataset
 from scvae_data.training.trusted import check_targets
 
 __all__ = ["check_same_dataset", "continued", "last_checkpoint"]
@@ -84,7 +84,7 @@ def check_same_dataset(run_dir: Path, facts: dict[str, Any]) -> dict[str, Any]:
     record: dict[str, Any] = json.loads((run_dir / RUN_FILE).read_text())
     theirs, ours = record["facts"]["content_hash"], facts["content_hash"]
     if theirs != ours:
-        check_not_grown(open_index(facts["data_path"]), theirs)
+        check_not_grown(open_dataset(facts["data_path"]), theirs)
         raise SelectionError(
             f"resume_from={run_dir} was trained on the dataset {theirs[:12]}, but the dataset given is {ours[:12]}; "
             "point data.data_path to its dataset"

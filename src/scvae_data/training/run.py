@@ -174,7 +174,8 @@ class _Run:
         for logger in loggers:
             if isinstance(logger, WandbLogger):
                 with one_line_errors():
-                    log_dataset(logger.experiment, self.data.index, "input")
+                    for directory in self.data.index.members:
+                        log_dataset(logger.experiment, directory, "input")
             logger.log_hyperparams({**self.config, "dataset": facts})
         return trainer
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from scvae_data.processing.genes.universe import Universe
 from scvae_data.processing.genes.wanted import read_mapping, read_wanted, resolve
 from scvae_data.processing.settings.genes import ListRules
 from scvae_data.processing.sort.kernels import sort_rows
-from scvae_data.store import Chunking, open_index, read_gene_list
+from scvae_data.store import Chunking, GeneList, open_index, read_gene_list, write_gene_list
 
 TP53, ACTB, GAPDH = "ENSG00000141510", "ENSG00000075624", "ENSG00000111640"
 Process = Callable[..., Any]
@@ -117,6 +118,19 @@ def test_genes_are_found_by_id_without_version_or_by_symbol(tmp_path: Path) -> N
 def test_lists_that_cannot_be_resolved(text: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=message):
         resolve(read_wanted(listed(tmp_path / "a.txt", text)), universe([ACTB, TP53, GAPDH], ["X", "X", "GAPDH"]))
+
+
+def test_of_a_directory_the_column_that_is_called_so_has_the_gene(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A list of symbols that later inputs tell more of: it cannot be changed any more."""
+    write_gene_list(tmp_path, GeneList.of(["OLD", "GAPDH", "X", "ACTB"]))
+    genes = replace(universe([ACTB, TP53, GAPDH], ["X", "X", "GAPDH"]), retired={"OLD": GAPDH})
+    columns = resolve(read_wanted(ListRules(path=str(tmp_path))), genes)
+    assert columns.names.tolist() == ["OLD", "GAPDH", "X", "ACTB"]
+    assert columns.positions.tolist() == [-1, 2, -1, -1]
+    assert "what 2 columns are called stands for several genes" in caplog.text
+    assert "not measured in them: OLD, X" in caplog.text
 
 
 # --- whole runs -------------------------------------------------------------------------------------------------------

@@ -21,8 +21,8 @@ from scvae_data.loading.fetch.window import Window
 from scvae_data.loading.plan.sampler import BatchPlan
 from scvae_data.loading.select.values import RowFacts
 from scvae_data.loading.settings import XFormat
+from scvae_data.store.cell_index import CellIndex
 from scvae_data.store.csr import count_dtype
-from scvae_data.store.dataset_index import DatasetIndex
 
 __all__ = ["LEAST_CELLS", "Assembler", "Batch", "Form", "Made", "Take", "converted", "joined"]
 
@@ -37,7 +37,7 @@ LEAST_CELLS = 2
 class Form:
     """What a batch looks like."""
 
-    index: DatasetIndex
+    index: CellIndex
     obs_keys: tuple[str, ...]
     """obs columns that batches carry."""
     normalized: bool

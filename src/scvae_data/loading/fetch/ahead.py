@@ -12,6 +12,7 @@ import threading
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Protocol
 
 from scvae_data.errors import ScvaeDataError
@@ -20,7 +21,7 @@ from scvae_data.loading.plan.sampler import Epoch
 from scvae_data.loading.select.rows import RowGroup
 from scvae_data.remote.disk_cache import NO_OTHERS, Refused
 from scvae_data.remote.location import Location
-from scvae_data.store.dataset_index import DatasetIndex
+from scvae_data.store.cell_index import CellIndex
 from scvae_data.store.remote_files import CachedFiles
 
 __all__ = ["Ahead", "FilesAhead", "files_ahead"]
@@ -64,24 +65,20 @@ class FilesAhead:
 
     Parameters
     ----------
-    files
-        Opens the files of the directory.
     index
-        The directory.
+        The directory, or several.
     needed
-        Chunks of each window of the epoch, in order of their use.
+        Remote chunks of each window of the epoch, in order of their use.
     later
         The same of the next epoch.
     """
 
     def __init__(
         self,
-        files: CachedFiles,
-        index: DatasetIndex,
+        index: CellIndex,
         needed: Sequence[tuple[int, Sequence[int]]],
         later: Sequence[Sequence[int]],
     ) -> None:
-        self._files = files
         self._index = index
         self._windows = [window for window, _ in needed]
         self._chunks = [chunks for _, chunks in needed]
@@ -96,7 +93,7 @@ class FilesAhead:
         self._told: dict[int, int] = {}
         self._closed = False
         self._moved = threading.Condition()
-        self._copies = {chunk_id: files.place(self._path(chunk_id)) for chunk_id in self._places}
+        self._copies = {chunk_id: self._copy_of(chunk_id) for chunk_id in self._places}
         # Threads that begin take the interpreter from whoever prepares the first batch: none do where all is there.
         is_whole = all(self._is_there(chunk_id) for chunk_id in {chunk_id for _, chunk_id in self._order})
         self._threads = [
@@ -129,14 +126,21 @@ class FilesAhead:
             thread.join()
 
     def _is_there(self, chunk_id: int) -> bool:
-        return self._copies[chunk_id].exists() or not self._files.is_copied(self._path(chunk_id))
+        files, path = self._files_of(chunk_id)
+        return self._copies[chunk_id].exists() or not files.is_copied(path)
 
-    def _path(self, chunk_id: int) -> Location:
-        return self._index.path / self._index.chunks[chunk_id].file
+    def _copy_of(self, chunk_id: int) -> Path:
+        files, path = self._files_of(chunk_id)
+        return files.place(path)
+
+    def _files_of(self, chunk_id: int) -> tuple[CachedFiles, Location]:
+        path, files = self._index.place(chunk_id)
+        assert isinstance(files, CachedFiles)
+        return files, path
 
     def _expect(self, chunk_id: int) -> None:
-        copy, told = self._copies[chunk_id], self._told.get(chunk_id)
-        self._told[chunk_id] = self._files.cache.expect(copy, self._due(chunk_id), told)
+        files, _ = self._files_of(chunk_id)
+        self._told[chunk_id] = files.cache.expect(self._copies[chunk_id], self._due(chunk_id), self._told.get(chunk_id))
 
     def _due(self, chunk_id: int) -> float:
         """Seconds until a chunk is needed next, as the disk cache is told: by windows from the epoch's beginning."""
@@ -161,13 +165,13 @@ class FilesAhead:
         return None
 
     def _copy(self, place: int, chunk_id: int) -> None:
-        path = self._path(chunk_id)
-        if not self._files.is_copied(path):
+        files, path = self._files_of(chunk_id)
+        if not files.is_copied(path):
             return
         while not self._closed:
             at = self._at
             try:
-                self._files.copy(path, due=self._due(chunk_id) if place <= at + MAKING_ROOM else NO_OTHERS)
+                files.copy(path, due=self._due(chunk_id) if place <= at + MAKING_ROOM else NO_OTHERS)
             except Refused:
                 with self._moved:
                     self._moved.wait_for(lambda at=at: self._closed or self._at != at)  # type: ignore[misc]
@@ -177,15 +181,16 @@ class FilesAhead:
 
 
 def files_ahead(
-    index: DatasetIndex, row_groups: Sequence[RowGroup], epoch: Epoch, following: Callable[[], Epoch]
+    index: CellIndex, row_groups: Sequence[RowGroup], epoch: Epoch, following: Callable[[], Epoch]
 ) -> Ahead:
     """What copies the files of an epoch ahead of its use; of a directory on this machine there is nothing to copy."""
-    if not isinstance(index.open_source, CachedFiles):
+    if not any(isinstance(source, CachedFiles) for source in index.sources):
         return NothingAhead()
 
     def chunks(windows: Epoch, window: int) -> list[int]:
-        return [chunk_id for group in windows.windows[window] for chunk_id in chunks_of(row_groups[group])]
+        found = [chunk_id for group in windows.windows[window] for chunk_id in chunks_of(row_groups[group])]
+        return [chunk_id for chunk_id in found if isinstance(index.place(chunk_id)[1], CachedFiles)]
 
     needed = [(window, chunks(epoch, window)) for window in epoch.needed_windows()]
     after = following()
-    return FilesAhead(index.open_source, index, needed, [chunks(after, window) for window in after.needed_windows()])
+    return FilesAhead(index, needed, [chunks(after, window) for window in after.needed_windows()])

@@ -13,7 +13,7 @@ from scvae_data.errors import DamagedFileError
 from scvae_data.loading.settings import OnBadChunk
 from scvae_data.remote import objects
 from scvae_data.remote.location import RemotePath
-from scvae_data.store.dataset_index import DatasetIndex
+from scvae_data.store.cell_index import CellIndex
 from scvae_data.store.source import damaged
 
 __all__ = ["DamagePolicy", "check_sizes", "check_totals"]
@@ -23,7 +23,7 @@ TOLERANCE = 1e-4
 log = logging.getLogger(__name__)
 
 
-def check_sizes(index: DatasetIndex, chunk_ids: Iterable[int]) -> None:
+def check_sizes(index: CellIndex, chunk_ids: Iterable[int]) -> None:
     """Refuse a directory that lacks chunks, or holds some of another size, before hours of training; reads nothing.
 
     Raises
@@ -31,26 +31,30 @@ def check_sizes(index: DatasetIndex, chunk_ids: Iterable[int]) -> None:
     DamagedFileError
         Naming the first of them.
     """
-    if isinstance(index.path, RemotePath):
-        check_remote_sizes(index, chunk_ids)
-        return
+    listings: dict[RemotePath, dict[str, int]] = {}
     for chunk_id in chunk_ids:
-        index.reader(chunk_id).check_size()
+        path, _ = index.place(chunk_id)
+        if isinstance(path, RemotePath):
+            if path.parent not in listings:
+                listings[path.parent] = listed_sizes(path.parent)
+            check_listed_size(path, index.chunks[chunk_id].bytes, listings[path.parent].get(path.name))
+        else:
+            index.reader(chunk_id).check_size()
 
 
-def check_remote_sizes(index: DatasetIndex, chunk_ids: Iterable[int]) -> None:
-    """As :func:`check_sizes`, by one listing of all files."""
-    assert isinstance(index.path, RemotePath)
-    found = {path.name: facts.size for path, facts in objects.find(index.path, deep=False).items()}
-    for chunk in (index.chunks[chunk_id] for chunk_id in chunk_ids):
-        size = found.get(chunk.file)
-        if size != chunk.bytes:
-            fault = "is missing" if size is None else f"has {size} bytes, the index says {chunk.bytes}"
-            raise damaged(index.path / chunk.file, fault)
+def listed_sizes(folder: RemotePath) -> dict[str, int]:
+    """Sizes of all files of a remote directory, by name: one request for many."""
+    return {path.name: facts.size for path, facts in objects.find(folder, deep=False).items()}
+
+
+def check_listed_size(path: RemotePath, n_bytes: int, size: int | None) -> None:
+    """Raise DamagedFileError unless a file has ``n_bytes``; ``size`` is what it has, None if it is not there."""
+    if size != n_bytes:
+        raise damaged(path, "is missing" if size is None else f"has {size} bytes, the index says {n_bytes}")
 
 
 def check_totals(
-    index: DatasetIndex, rows: NDArray[np.int64], totals: NDArray[np.float32], size_factor: NDArray[np.float64]
+    index: CellIndex, rows: NDArray[np.int64], totals: NDArray[np.float32], size_factor: NDArray[np.float64]
 ) -> None:
     """Compare the sums of counts of decoded cells with what obs.parquet says of them.
 
@@ -68,10 +72,10 @@ def check_totals(
         wrong |= totals < expected * (1 - TOLERANCE)
     if wrong.any():
         at = int(np.argmax(wrong))
-        chunk = index.chunks[int(index.locate(rows[at])[0])].file
+        path, _ = index.place(int(index.locate(rows[at])[0]))
         raise DamagedFileError(
-            f"{index.path / chunk}: cell {rows[at]} has {totals[at]:,.0f} counts where obs.parquet says "
-            f"{expected[at]:,.0f}; scvae-data verify {index.path} --deep says which file is wrong"
+            f"{path}: cell {rows[at]} has {totals[at]:,.0f} counts where obs.parquet says "
+            f"{expected[at]:,.0f}; scvae-data verify {path.parent} --deep says which file is wrong"
         )
 
 

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from scvae_data.errors import DamagedFileError
 from scvae_data.loading.plan.scatter import Extent, ScatteredRows
 from scvae_data.loading.select.rows import RowGroup, to_spans
+from scvae_data.store.cell_index import CellIndex
 from scvae_data.store.chunk_reader import ChunkReader
 from scvae_data.store.csr import count_dtype, index_dtype
-from scvae_data.store.dataset_index import DatasetIndex
 
 __all__ = ["Reader", "ReaderPool", "ScatteredReader", "chunks_of", "reader_of"]
 
@@ -35,7 +35,7 @@ class ReaderPool:
         Chunks that are kept open; None for a quarter of the files that this process may open, 256 at most.
     """
 
-    def __init__(self, index: DatasetIndex, max_rows: int = 8_000_000, max_open: int | None = None) -> None:
+    def __init__(self, index: CellIndex, max_rows: int = 8_000_000, max_open: int | None = None) -> None:
         self.index = index
         self._max_rows = max_rows
         self._max_open = min(256, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4) if max_open is None else max_open
@@ -182,7 +182,7 @@ Reader = ChunkReader | ScatteredReader
 
 
 def reader_of(
-    index: DatasetIndex, row_groups: Sequence[RowGroup], leave_out: Callable[[DamagedFileError], None] = raise_it
+    index: CellIndex, row_groups: Sequence[RowGroup], leave_out: Callable[[DamagedFileError], None] = raise_it
 ) -> Callable[[int], Reader]:
     """A function that makes the reader of a row group, given its ``chunk_id``; see :class:`ScatteredReader`."""
     scattered = [group for group in row_groups if isinstance(group, ScatteredRows)]

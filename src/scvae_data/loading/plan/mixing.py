@@ -30,7 +30,7 @@ from scvae_data.loading.plan.scatter import Selected, blend, scatter
 from scvae_data.loading.select.rows import ChunkRows, RowGroup, to_row_groups
 from scvae_data.loading.select.sizes import decoded_bytes
 from scvae_data.loading.select.values import CellValues
-from scvae_data.store import SRX_COLUMN, DatasetIndex
+from scvae_data.store import SRX_COLUMN, CellIndex
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,7 +90,7 @@ class Mixing:
 
 
 def mix(
-    index: DatasetIndex,
+    index: CellIndex,
     row_groups: tuple[ChunkRows, ...],
     columns: Sequence[str],
     *,
@@ -180,7 +180,7 @@ def tell_of_mixing(mixing: Mixing, order: str, chunk_cache_size: int | None) -> 
 
 
 def diversity_table(
-    index: DatasetIndex,
+    index: CellIndex,
     batch_size: int = 256,
     max_chunks_in_memory: int | None = None,
     columns: Sequence[str] | None = None,
@@ -201,7 +201,7 @@ def diversity_table(
     if columns is None:
         columns = [name for name, known in index.obs_columns.items() if len(known.categories or ()) > 1]
     if not columns:
-        raise SelectionError(f"{index.path} has no categorical obs column with more than one value")
+        raise SelectionError(f"{index.where} has no categorical obs column with more than one value")
     mixing = mix(
         index,
         to_row_groups(None, index.first_rows),
@@ -218,7 +218,7 @@ def diversity_table(
     return mixing, pd.DataFrame(rows)
 
 
-def _stretches(index: DatasetIndex, row_groups: Sequence[ChunkRows]) -> list[range]:
+def _stretches(index: CellIndex, row_groups: Sequence[ChunkRows]) -> list[range]:
     """Positions of the row groups of each generation that has any: each was shuffled by itself."""
     chunk_ids = [group.chunk_id for group in row_groups]
     borders = [bisect_left(chunk_ids, chunks.start) for chunks in index.chunks_of_generations]
@@ -226,7 +226,7 @@ def _stretches(index: DatasetIndex, row_groups: Sequence[ChunkRows]) -> list[ran
 
 
 def _candidates(
-    index: DatasetIndex, row_groups: tuple[ChunkRows, ...], seed: int, range_rows: int | None
+    index: CellIndex, row_groups: tuple[ChunkRows, ...], seed: int, range_rows: int | None
 ) -> Iterator[tuple[tuple[RowGroup, ...], int | None, float]]:
     """Row groups, rows of a range and elements decoded for each one used: from the cheapest to the best mixed."""
     stored = index.block_elements / max(1.0, index.nnz / index.n_obs)

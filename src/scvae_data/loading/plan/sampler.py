@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from scvae_data.errors import ConfigError
 from scvae_data.loading.select.rows import RowGroup
-from scvae_data.store import DatasetIndex
+from scvae_data.store import CellIndex
 from scvae_data.system.import_path import imported
 
 __all__ = [
@@ -127,7 +127,7 @@ class Resharing(Protocol):
 class TrainingCells:
     """What a sampler is made for: its class, or whatever makes it, is called with this alone."""
 
-    index: DatasetIndex
+    index: CellIndex
     row_groups: tuple[RowGroup, ...]
     """Training cells of each chunk that has some; ``global_rows(slice(None))`` of one are their global rows."""
     batch_size: int

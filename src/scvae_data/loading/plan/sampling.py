@@ -28,7 +28,7 @@ from scvae_data.errors import ConfigError, SelectionError
 from scvae_data.loading.select.parts import RowGroups, group_counts
 from scvae_data.loading.select.rows import RowGroup
 from scvae_data.loading.select.values import CellValues
-from scvae_data.store import DatasetIndex
+from scvae_data.store import CellIndex
 
 __all__ = ["DEFAULT_SAMPLING", "Draws", "Sampling", "parse_sampling", "weighted"]
 
@@ -203,7 +203,7 @@ class Draws:
 
 
 def weighted(
-    index: DatasetIndex, row_groups: RowGroups, sampling: Sampling, batch_size: int
+    index: CellIndex, row_groups: RowGroups, sampling: Sampling, batch_size: int
 ) -> tuple[RowGroups, NDArray[np.float64]]:
     """Leave out training cells that are never drawn.
 

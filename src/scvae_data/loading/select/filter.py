@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scvae_data.filter import Filter, mask
-from scvae_data.store import DatasetIndex
+from scvae_data.store import CellIndex
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["filter_mask"]
 
 
-def filter_mask(index: DatasetIndex, chunk_id: int, given: Filter) -> NDArray[np.bool_]:
+def filter_mask(index: CellIndex, chunk_id: int, given: Filter) -> NDArray[np.bool_]:
     """Cells of a chunk that a filter keeps, (n_obs,); a missing value equals nothing.
 
     Raises
@@ -33,9 +33,9 @@ class ObsColumns:
 
     setting, kind = "filter", "obs column"
 
-    def __init__(self, index: DatasetIndex, chunk_id: int) -> None:
+    def __init__(self, index: CellIndex, chunk_id: int) -> None:
         self._index, self._chunk_id = index, chunk_id
-        self.where = str(index.path)
+        self.where = index.where
         self.names = list(index.obs_columns)
 
     def categories(self, name: str) -> Sequence[str] | None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scvae_data.errors import ConfigError, SelectionError
-from scvae_data.store import DatasetIndex, GeneList
+from scvae_data.store import CellIndex, GeneList
 
 __all__ = ["GeneColumns", "as_genes", "find_genes", "gene_columns"]
 
@@ -40,7 +40,7 @@ def as_genes(genes: Sequence[str] | Sequence[int] | None) -> tuple[str | int, ..
     return given
 
 
-def find_genes(index: DatasetIndex, genes: Sequence[str | int]) -> GeneColumns:
+def find_genes(index: CellIndex, genes: Sequence[str | int]) -> GeneColumns:
     """Find genes of a directory by name, id, or column number.
 
     Raises
@@ -48,7 +48,7 @@ def find_genes(index: DatasetIndex, genes: Sequence[str | int]) -> GeneColumns:
     SelectionError
         If a gene is not there, or two of those given are the same one.
     """
-    chosen = gene_columns(index.genes, genes, str(index.path))
+    chosen = gene_columns(index.genes, genes, index.where)
     place = np.full(index.n_vars, chosen.size, np.int32)
     place[chosen] = np.arange(chosen.size)
     return GeneColumns(chosen, place)

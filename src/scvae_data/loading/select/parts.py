@@ -13,7 +13,7 @@ from scvae_data.filter import Filter
 from scvae_data.loading.select.filter import filter_mask
 from scvae_data.loading.select.rows import ChunkRows, to_row_groups, wanted_codes
 from scvae_data.loading.select.split import PARTS, ColumnSplit, GroupSplit, HashSplit, Part, Split
-from scvae_data.store import SRX_COLUMN, DatasetIndex
+from scvae_data.store import SRX_COLUMN, CellIndex
 from scvae_data.store.row_table import HASH_RANGE
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ Cut = Callable[[ChunkRows], Mapping[Part, ChunkRows | None]]
 
 
 def select_parts(
-    index: DatasetIndex,
+    index: CellIndex,
     include: Sequence[str] | None,
     exclude: Sequence[str] | None,
     split: Split,
@@ -66,9 +66,7 @@ def select_parts(
     return row_groups
 
 
-def _lowest(
-    index: DatasetIndex, row_groups: Iterable[ChunkRows], hash_end: int, fraction: float
-) -> Iterator[ChunkRows]:
+def _lowest(index: CellIndex, row_groups: Iterable[ChunkRows], hash_end: int, fraction: float) -> Iterator[ChunkRows]:
     """Row groups of the fraction of cells with the lowest hashes, which begin at ``hash_end``."""
     limit = hash_end + round(fraction * (HASH_RANGE - hash_end))
     hashed = index.order["kind"] == "hash"
@@ -84,7 +82,7 @@ def _lowest(
 
 
 def _chosen(
-    index: DatasetIndex, include: Sequence[str] | None, exclude: Sequence[str] | None, given: Filter | None
+    index: CellIndex, include: Sequence[str] | None, exclude: Sequence[str] | None, given: Filter | None
 ) -> Iterator[ChunkRows]:
     """Row groups of all selected cells."""
     n_categories = len(index.obs_columns[SRX_COLUMN].categories or ())
@@ -100,16 +98,14 @@ def _chosen(
             yield left
 
 
-def split_groups(
-    index: DatasetIndex, split: Split, selected: tuple[ChunkRows, ...]
-) -> dict[Part, tuple[ChunkRows, ...]]:
+def split_groups(index: CellIndex, split: Split, selected: tuple[ChunkRows, ...]) -> dict[Part, tuple[ChunkRows, ...]]:
     """Row groups of every part of a split among selected cells."""
     cut = _cut_of(index, split, selected)
     found = [cut(group) for group in selected]
     return {part: tuple(rows for cells in found if (rows := cells[part]) is not None) for part in PARTS}
 
 
-def _cut_of(index: DatasetIndex, split: Split, selected: tuple[ChunkRows, ...]) -> Cut:
+def _cut_of(index: CellIndex, split: Split, selected: tuple[ChunkRows, ...]) -> Cut:
     """What cuts a row group into parts; reads what the split goes by, chunk by chunk."""
     if isinstance(split, HashSplit):
         return _cut_by_hash(index, split)
@@ -129,7 +125,7 @@ def _cut_of(index: DatasetIndex, split: Split, selected: tuple[ChunkRows, ...]) 
     return cut
 
 
-def _cut_by_hash(index: DatasetIndex, split: HashSplit) -> Cut:
+def _cut_by_hash(index: CellIndex, split: HashSplit) -> Cut:
     if index.order["kind"] != "hash":
 
         def cut(group: ChunkRows) -> dict[Part, ChunkRows | None]:
@@ -151,7 +147,7 @@ def _cut_by_hash(index: DatasetIndex, split: HashSplit) -> Cut:
     return cut_range
 
 
-def parts_of(index: DatasetIndex, row_groups: RowGroups, rows: NDArray[np.int64]) -> NDArray[np.int8]:
+def parts_of(index: CellIndex, row_groups: RowGroups, rows: NDArray[np.int64]) -> NDArray[np.int8]:
     """Part of ascending global rows, as its position in :data:`PARTS`; -1 where a cell is in none."""
     found = np.full(rows.size, -1, np.int8)
     borders = np.searchsorted(rows, index.first_rows)
@@ -164,7 +160,7 @@ def parts_of(index: DatasetIndex, row_groups: RowGroups, rows: NDArray[np.int64]
     return found
 
 
-def leakage(index: DatasetIndex, row_groups: RowGroups, columns: Sequence[str] | None = None) -> pd.DataFrame:
+def leakage(index: CellIndex, row_groups: RowGroups, columns: Sequence[str] | None = None) -> pd.DataFrame:
     """How far validation and test share the groups of training, for categorical obs columns, all of them if None.
 
     Returns
@@ -189,7 +185,7 @@ def leakage(index: DatasetIndex, row_groups: RowGroups, columns: Sequence[str] |
     return pd.DataFrame(report, columns=["column", "part", "groups", "groups_in_train", "cells_in_train"])
 
 
-def group_counts(index: DatasetIndex, column: str, row_groups: Iterable[ChunkRows]) -> NDArray[np.int64]:
+def group_counts(index: CellIndex, column: str, row_groups: Iterable[ChunkRows]) -> NDArray[np.int64]:
     """Cells of every category of a column, and last of none; (n_categories + 1,)."""
     counts = np.zeros(len(index.categories(column)) + 1, np.int64)
     for group in row_groups:

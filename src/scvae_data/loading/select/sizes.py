@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from scvae_data.loading.select.rows import ChunkRows, RowGroup
-from scvae_data.store import DatasetIndex, count_dtype, index_dtype
+from scvae_data.store import CellIndex, count_dtype, index_dtype
 
 __all__ = ["decoded_bytes", "decoded_elements", "group_sizes"]
 
@@ -13,14 +13,14 @@ __all__ = ["decoded_bytes", "decoded_elements", "group_sizes"]
 ROW_BYTES = 8 + 8 + 4 + 4
 
 
-def decoded_elements(index: DatasetIndex, group: RowGroup) -> int:
+def decoded_elements(index: CellIndex, group: RowGroup) -> int:
     """Estimate the counts of a row group from the mean of its chunk, or of the directory where it is of many chunks."""
     chunk = index.chunks[group.chunk_id] if isinstance(group, ChunkRows) else None
     nnz, n_obs = (index.nnz, index.n_obs) if chunk is None else (chunk.nnz, chunk.n_obs)
     return -(-group.n_rows * nnz // max(1, n_obs))
 
 
-def group_sizes(index: DatasetIndex, row_groups: Sequence[RowGroup]) -> tuple[int, ...]:
+def group_sizes(index: CellIndex, row_groups: Sequence[RowGroup]) -> tuple[int, ...]:
     """Estimate the bytes of each row group once decoded, largest first."""
     largest = max((chunk.max_count for chunk in index.chunks), default=0)
     itemsize = index_dtype(index.n_vars).itemsize + count_dtype(largest).itemsize
@@ -31,7 +31,7 @@ def group_sizes(index: DatasetIndex, row_groups: Sequence[RowGroup]) -> tuple[in
     )
 
 
-def decoded_bytes(index: DatasetIndex, row_groups: Sequence[ChunkRows]) -> int:
+def decoded_bytes(index: CellIndex, row_groups: Sequence[ChunkRows]) -> int:
     """Estimate the bytes of all ``row_groups`` once decoded, from the mean number of counts per cell of each chunk."""
     total = 0.0
     for group in row_groups:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scvae_data.loading.select.rows import RowGroup
-from scvae_data.store import DatasetIndex
+from scvae_data.store import CellIndex
 
 __all__ = ["CellValues", "FactsReader", "RowFacts"]
 
@@ -29,7 +29,7 @@ class CellValues:
         Names of columns that hold no text, unless it is categorical.
     """
 
-    def __init__(self, index: DatasetIndex, columns: Iterable[str]) -> None:
+    def __init__(self, index: CellIndex, columns: Iterable[str]) -> None:
         self.index = index
         self.columns = tuple(columns)
         self._kept: dict[int, dict[str, NDArray[Any]]] = {}
@@ -122,7 +122,7 @@ class FactsReader:
         obs columns that batches carry.
     """
 
-    def __init__(self, index: DatasetIndex, obs_keys: Sequence[str]) -> None:
+    def __init__(self, index: CellIndex, obs_keys: Sequence[str]) -> None:
         self._columns = {name: index.obs_columns[name] for name in obs_keys}
         self._cells = CellValues(index, dict.fromkeys(("size_factor", "gene_set", *obs_keys)))
 

@@ -12,7 +12,7 @@ import hashlib
 import json
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -215,27 +215,59 @@ def resolve(wanted: WantedGenes, universe: Universe) -> Columns:
     for number, symbol in enumerate(universe.symbols):
         of_symbol[symbol].append(number)
     positions = np.full(len(wanted.names), -1, np.int64)
-    taken: dict[str, str] = {}
+    columns_of: defaultdict[str, list[int]] = defaultdict(list)
+    unclear: list[int] = []
     for column, (name, key, symbol) in enumerate(zip(wanted.names, wanted.ids, wanted.symbols, strict=True)):
         gene_id = unversioned(key or name)
         found = place.get(universe.retired.get(gene_id, gene_id), place.get(name, -1))
         if found < 0 and not (key or ENSEMBL.match(name)):
             candidates = of_symbol[symbol or name]
+            if len(candidates) > 1 and wanted.verbatim:
+                unclear.append(column)
+                candidates = []
             if len(candidates) > 1:
                 genes = ", ".join(universe.keys[candidates[:3]])
                 raise ConfigError(f"{wanted.source}: {symbol or name} stands for several genes ({genes}); give the id")
             found = candidates[0] if candidates else -1
-        gene = universe.keys[found] if found >= 0 else unversioned(key or name)
-        if gene in taken:
-            raise ConfigError(f"{wanted.source}: {taken[gene]} and {name} are the same gene {gene}; leave one out")
-        taken[gene] = name
+        columns_of[universe.keys[found] if found >= 0 else gene_id].append(column)
         positions[column] = found
+    unclear += shared_columns(wanted, universe, positions, columns_of)
+    positions[unclear] = -1
+    if unclear:
+        log.warning(
+            "%s: what %s called stands for several genes of the inputs, or for one that another column stands for; "
+            "not measured in them: %s",
+            wanted.source, "a column is" if len(unclear) == 1 else f"{len(unclear):,} columns are",
+            ", ".join(wanted.names[column] for column in sorted(unclear)[:10]),
+        )  # fmt: skip
     if (positions < 0).all():
         raise ConfigError(
             f"none of the {len(wanted.names)} genes of {wanted.source} is in the inputs, e.g. {wanted.names[0]} "
-            f"against {universe.keys[0]}; map symbols to ids with genes.mapping"
+            f"against {universe.keys[0]}; inputs of another species cannot have them, other names of one species are "
+            "brought together by genes.mapping"
         )
     return named_columns(wanted, universe, positions)
+
+
+def shared_columns(
+    wanted: WantedGenes, universe: Universe, positions: NDArray[np.int64], columns_of: Mapping[str, Sequence[int]]
+) -> list[int]:
+    """Refuse a list with two names of one gene; of that of a directory, which stays, return columns to do without.
+
+    The column that is called as the inputs call the gene has it.
+    """
+    without: list[int] = []
+    for gene, columns in columns_of.items():
+        if len(columns) == 1:
+            continue
+        if not wanted.verbatim:
+            first, second = (wanted.names[column] for column in columns[:2])
+            raise ConfigError(f"{wanted.source}: {first} and {second} are the same gene {gene}; leave one out")
+        found = int(positions[columns[0]])
+        called = {gene, universe.symbols[found]} if found >= 0 else set()
+        kept = next((column for column in columns if {wanted.names[column], wanted.symbols[column]} & called), None)
+        without += [column for column in columns if column != kept]
+    return without
 
 
 def named_columns(wanted: WantedGenes, universe: Universe, positions: NDArray[np.int64]) -> Columns:

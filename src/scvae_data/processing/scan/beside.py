@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +12,8 @@ from scvae_data.errors import InputError
 from scvae_data.processing.facts import InputFacts
 from scvae_data.processing.settings.scbasecount import cells_beside, columns_of_cells
 from scvae_data.processing.survey.obs_table import plain_column
+from scvae_data.remote.location import location
+from scvae_data.remote.range_file import open_anywhere
 
 __all__ = ["rows_beside"]
 
@@ -30,12 +31,13 @@ def rows_beside(file: InputFacts, names: Mapping[str, str]) -> pa.Table:
     InputError
         The table cannot be read, or has two rows for a barcode.
     """
-    path = Path(cells_beside(file.path))
+    path = location(cells_beside(file.path))
     try:
         key, barcode, others = columns_of_cells(str(path))
         known = {names.get(name, name) for name in file.obs_columns}
         columns = [name for name in others if names.get(name, name) not in known]
-        table = pq.read_table(path, columns=[barcode, *columns], filters=[(key, "==", file.accession)])
+        with open_anywhere(path) as table_file:
+            table = pq.read_table(table_file, columns=[barcode, *columns], filters=[(key, "==", file.accession)])
     except (pa.ArrowException, OSError) as error:
         said = str(error).splitlines()[0]
         raise InputError(path, "unreadable", f"cannot be read as Parquet ({said}); fetch it again") from error

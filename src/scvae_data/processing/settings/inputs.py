@@ -35,6 +35,7 @@ from scvae_data.readers.folders import (
 from scvae_data.readers.opening import Opening, TableRows
 from scvae_data.remote import objects
 from scvae_data.remote.location import Location, RemotePath, as_written, local_path, location
+from scvae_data.remote.range_file import open_anywhere
 from scvae_data.store import SRX_COLUMN
 from scvae_data.store.files import sha256_file
 from scvae_data.system.hdf5_guard import DEFAULT_LIMITS, Limits
@@ -469,13 +470,14 @@ def read_rows(setting: str, path: Path, needed: Sequence[str] = ()) -> list[dict
     return [dict(zip(table.columns, [field or None for field in row], strict=True)) for row in table.rows]
 
 
-def read_parquet_rows(path: Path, needed: Sequence[str] = ()) -> list[dict[str, ObsValue]]:
+def read_parquet_rows(path: Location, needed: Sequence[str] = ()) -> list[dict[str, ObsValue]]:
     """Read the rows of a Parquet table; numbers and booleans stay, all else becomes text."""
     import pyarrow as pa  # here: training on raw files, by the older names, starts without it
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path)
+        with open_anywhere(path) as file:
+            table = pq.read_table(file)
     except (pa.ArrowException, OSError) as error:
         raise ConfigError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}; write it again") from error
     names = [name for name in table.column_names if not re.fullmatch(r"__index_level_\d+__", name)]

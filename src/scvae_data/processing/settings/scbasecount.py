@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -33,9 +32,11 @@ from scvae_data.processing.settings.inputs import (
     read_parquet_rows,
     read_rows,
 )
-from scvae_data.remote.location import local_path
+from scvae_data.remote import objects
+from scvae_data.remote.location import Location, RemotePath, is_remote, local_path, location
+from scvae_data.remote.range_file import open_anywhere
 from scvae_data.store import SRX_COLUMN
-from scvae_data.store.files import write_atomic
+from scvae_data.store.files import is_there, write_atomic
 from scvae_data.wording import counted
 
 __all__ = ["ScBaseCountInput", "cells_beside", "columns_of_cells"]
@@ -59,10 +60,11 @@ class ScBaseCountInput(Inputs):
     ----------
     path
         A folder with releases, a release, its ``metadata`` folder or a folder
-        below that: each says as much as its place tells.
+        below that, here or in a remote store: each says as much as its place tells.
     release, feature, organism
         Names of folders, e.g. ``2026-01-12``, ``GeneFull_Ex50pAS`` and
         ``Homo_sapiens``; organism may be a list. Each may be None where there is only one.
+        ``release`` may also be the address of one in a store, instead of ``path``.
     where
         Which rows of the sample tables are wanted, in the words of ``data.filter``; None for all.
     studies
@@ -117,9 +119,13 @@ class ScBaseCountInput(Inputs):
 
     def _base(self) -> tuple[str, tuple[str, str]]:
         """Return the folder of the release, and feature and organism as far as `path` says them."""
-        if not self.path:
+        by_address = self.release is not None and is_remote(self.release)
+        if by_address and self.path:
+            raise ConfigError(f"input.release={self.release} is an address by itself; leave out input.path={self.path}")
+        given, name = (self.release, None) if by_address else (self.path, self.release)
+        if not given:
             raise ConfigError("input.path is not set; give the folder of scBaseCount's releases, or a release")
-        path = str(local_path("input.path", self.path).expanduser().absolute())
+        path = str(location(given))
         before, inside, after = f"{path}/".rpartition("/metadata/")
         if inside:
             parts = [part for part in after.split("/") if part]
@@ -127,12 +133,12 @@ class ScBaseCountInput(Inputs):
                 raise ConfigError(f"input.path={path}: below metadata/ are FEATURE and ORGANISM; give one of these")
             feature, organism = (*parts, "", "")[:2]
             return before, (feature, organism)
-        if self.release is None and "metadata" in names_in(path):
+        if name is None and "metadata" in names_in(path):
             return path, ("", "")
-        if self.release is not None:
-            if self.release not in names_in(path):
-                raise ConfigError(f"input.release={self.release} is not in {path}; there are {listed(names_in(path))}")
-            return f"{path}/{self.release}", ("", "")
+        if name is not None:
+            if name not in names_in(path):
+                raise ConfigError(f"input.release={name} is not in {path}; there are {listed(names_in(path))}")
+            return f"{path}/{name}", ("", "")
         releases = [name for name in sorted(names_in(path)) if "metadata" in names_in(f"{path}/{name}")]
         if len(releases) != 1:
             there = f"there are {', '.join(releases)}" if releases else "no folder there has a folder metadata"
@@ -183,7 +189,7 @@ class ScBaseCountInput(Inputs):
                     missing.append(path)
                     continue
                 values = {name: value for name, value in row.items() if name not in (*KEYS, *PLACES)}
-                files.append(InputFile(Path(path), accession, values | studies.get(accession, {})))
+                files.append(InputFile(location(path), accession, values | studies.get(accession, {})))
         self._tell_missing(missing, len(files))
         if studies:
             tell_without_study(files, studies)
@@ -191,9 +197,10 @@ class ScBaseCountInput(Inputs):
 
     def _rows(self, table: str) -> Rows:
         """Read a sample table: accession and all columns of each row."""
-        if not Path(table).exists():
+        place = location(table)
+        if not is_there(place):
             raise ConfigError(f"{table} does not exist; fetch the metadata of the release first")
-        rows = keyed(Path(table), read_parquet_rows(Path(table)))
+        rows = keyed(place, read_parquet_rows(place))
         if not rows:
             raise ConfigError(f"{table} lists no experiment")
         return rows
@@ -271,8 +278,13 @@ def names_in(folder: str) -> set[str]:
     ConfigError
         There is no such folder.
     """
+    place = location(folder)
+    if isinstance(place, RemotePath):
+        if not (found := {path.name for path in objects.glob(place / "*")}):
+            raise ConfigError(f"input.path: {folder} cannot be listed: there is nothing")
+        return found
     try:
-        return set(os.listdir(folder))  # noqa: PTH208 - places are texts
+        return {path.name for path in place.iterdir()}
     except OSError as error:
         raise ConfigError(f"input.path: {folder} cannot be listed: {error.strerror}") from error
 
@@ -308,7 +320,7 @@ def listed(names: Sequence[str] | set[str], most: int = 10) -> str:
     return ", ".join(sorted(names)[:most]) + (", …" if len(names) > most else "")
 
 
-def keyed(path: Path, rows: Sequence[dict[str, ObsValue]]) -> Rows:
+def keyed(path: Location, rows: Sequence[dict[str, ObsValue]]) -> Rows:
     """Return each row with its accession; refuse one without, and two of one."""
     key = next((name for name in KEYS if rows and name in rows[0]), None)
     if rows and key is None:
@@ -341,7 +353,8 @@ def columns_of_cells(path: str) -> tuple[str, str, list[str]]:
     import pyarrow.parquet as pq
 
     try:
-        names = pq.read_schema(path).names
+        with open_anywhere(location(path)) as file:
+            names = pq.read_schema(file).names
     except (OSError, pa.ArrowInvalid) as error:
         raise unreadable(path) from error
     key, barcode = (next((name for name in wanted if name in names), "") for wanted in (KEYS, BARCODE_COLUMNS))
@@ -362,7 +375,7 @@ def footer(path: str) -> bytes:
         There is no such file.
     """
     try:
-        with Path(path).open("rb") as file:
+        with open_anywhere(location(path)) as file:
             file.seek(-8, os.SEEK_END)
             length = int.from_bytes(file.read(4), "little")
             file.seek(-8 - length, os.SEEK_END)

@@ -23,6 +23,7 @@ from scvae_data.processing.settings.inputs import Inputs
 from scvae_data.processing.settings.text_table import read_text_table
 from scvae_data.processing.sort.obs_kinds import numbers
 from scvae_data.processing.work import WorkFolder
+from scvae_data.remote.location import Location
 from scvae_data.wording import counted
 
 __all__ = ["ObsTable", "read_obs_table"]
@@ -170,7 +171,7 @@ def refuse_duplicates(path: Path, name: str, keys: NDArray[np.object_], barcodes
         )
 
 
-def plain_column(path: Path, name: str, column: pa.ChunkedArray, numeric: bool) -> pa.ChunkedArray:
+def plain_column(path: Location, name: str, column: pa.ChunkedArray, numeric: bool) -> pa.ChunkedArray:
     """Return a column as booleans, numbers or text."""
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
