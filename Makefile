@@ -1,7 +1,7 @@
 # make setup   make .venv, install everything and compile kernels (a second run with nothing changed does nothing)
 # make demo    simulate raw files, process them, train three epochs; prints where everything is
 # make test    run the tests, in PROCESSES processes (2)
-# make test-services  run those that start servers, ranks or launchers on this machine
+# make test-services  run those that start servers, ranks or launchers on this machine, in as many processes
 # make check   lint, formatting, types
 # make bench   run the benchmarks in benchmarks/
 # make faults  kill, damage and starve the system at every point, with counts (tests/faults; minutes)
@@ -38,12 +38,12 @@ demo: setup
 	$(BIN)/python train.py data=chunked paths.processed_dir=$(DEMO)/chunked_processed trainer.max_epochs=3 hydra.run.dir=$(DEMO)/train
 	@echo "chunks     $(DEMO)/chunked_processed"
 
-# A module's tests stay together, with what they share.
+# A module's tests stay together, with what they share; tests/conftest.py says which modules are begun first.
 test: setup
-	$(BIN)/python -m pytest -m 'not services' -n $(PROCESSES) --dist loadscope $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m 'not services' -n $(PROCESSES) --dist loadscope --no-loadscope-reorder $(PYTEST_ARGS)
 
 test-services: setup
-	$(BIN)/python -m pytest -m services $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m services -n $(PROCESSES) --dist loadscope --no-loadscope-reorder $(PYTEST_ARGS)
 
 check: setup
 	$(BIN)/ruff check .

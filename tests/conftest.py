@@ -11,6 +11,17 @@ from hypothesis import settings
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
+# Modules whose few tests take longest: begun last, one of them would keep one process busy when all others are idle.
+LONG = (
+    "test_slurm.py", "test_readme.py", "test_sweep.py", "test_real_files.py", "test_all_files.py", "test_grid.py",
+    "test_jit.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the modules that take longest."""
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -20,10 +21,18 @@ NEEDED = [
 Command = Callable[..., str]
 
 
+def free_ports() -> int:
+    """Return the first of two successive ports that nobody has, also not another cluster of these tests."""
+    for port in range(17_817 + os.getpid() % 1000 * 2, 32_000, 2):
+        with suppress(OSError), socket.create_server(("", port)), socket.create_server(("", port + 1)):
+            return port
+    raise OSError("no two successive ports are free")
+
+
 @contextmanager
 def running(folder: Path, variables: Mapping[str, str]) -> Iterator[Command]:
     """Start SLURM in a folder; what comes is a function that runs a program of SLURM's and returns what it prints."""
-    environment = {**variables, "PORT": os.environ.get("PORT", "17817")}
+    environment = {**variables, "PORT": str(free_ports())}
     started = subprocess.run(
         [str(CLUSTER / "start"), str(folder / "cluster"), "4"], env=environment, capture_output=True, text=True
     )

@@ -121,11 +121,14 @@ def test_a_job_that_runs_is_told_from_one_that_was_killed(tmp_path: Path) -> Non
 def test_jobs_that_end_at_the_same_time_all_stand_in_the_table(tmp_path: Path) -> None:
     begin_sweep(tmp_path, GRID, 9, goes_on=False)
     ends = """
-import os, sys
+import os, sys, time
 from pathlib import Path
-from scvae_data.training import sweep_plot
-from scvae_data.training.sweep import write_table
+from scvae_data.training import sweep
 from scvae_data.training.sweep_jobs import JobFile
+
+def slowly(*arguments, write=sweep.write_atomic):
+    time.sleep(1.5)
+    write(*arguments)
 
 for first in range(3):
     if os.fork() == 0:
@@ -134,8 +137,12 @@ for first in range(3):
             run_dir.mkdir()
             job = JobFile(run_dir)
             job.begin([f"seed={number}"])
+            if number == 6:  # it looks before jobs 7 and 8 end, and writes after them
+                sweep.write_atomic = slowly
+            elif number > 6:
+                time.sleep(0.7)
             job.end("completed")
-            write_table(run_dir.parent)
+            sweep.write_table(run_dir.parent)
         os._exit(0)
 assert [os.wait()[1] for _ in range(3)] == [0, 0, 0]
 """
