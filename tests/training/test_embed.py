@@ -74,7 +74,7 @@ def test_genes_are_aligned_and_missing_ones_reported(
     report = embed(config(train_config, run_dir, tmp_path / "out", data))
     whole = json.loads((tmp_path / "out" / "embed.json").read_text())
     assert whole["missing_genes"] == NAMES[38:]
-    assert whole["unseen_categories"] == ["SRX9"]
+    assert whole["unseen_categories"] == {"SRX_accession": ["SRX9"]}
     assert report["missing_genes_share"] == 0.05
     assert (report["n_missing_genes"], report["n_genes_not_used"], report["n_unseen_categories"]) == (2, 1, 1)
     assert "2 of the model's 40 genes (5.0 %) are not in" in caplog.text

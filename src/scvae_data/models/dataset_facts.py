@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,15 +15,21 @@ from torch import Tensor
 from scvae_data.errors import ConfigError
 
 __all__ = [
+    "categories_of",
     "category_names",
     "check_choice",
     "check_number",
     "datamodule_of",
     "facts_of",
     "gene_masks",
+    "moments_of",
     "not_finite",
     "same_genes",
 ]
+
+Facts = dict[str, Any]
+
+log = logging.getLogger(__name__)
 
 SHOWN = 10  # rows or names listed in a message
 
@@ -66,20 +73,47 @@ def datamodule_of(model: LightningModule) -> Any:
     return data
 
 
-def facts_of(data: Any, batch_key: str | None) -> dict[str, Any]:
-    """What a checkpoint must know of the dataset, as plain types."""
+def facts_of(
+    data: Any, batch_key: str | None, categorical: Sequence[str] = (), continuous: Sequence[str] = ()
+) -> Facts:
+    """What a checkpoint must know of the dataset, as plain types; tells of cells that a covariate is unknown of."""
     if batch_key is not None and batch_key not in data.categories:
         raise ConfigError(
             f"batch_key={batch_key} is not among the columns served ({', '.join(data.categories) or 'none'}); "
             f"add it to data.label_keys or set data.batch_key={batch_key}"
         )
+    for kind, names in (("categorical_covariates", categorical), ("continuous_covariates", continuous)):
+        if absent := [name for name in names if name not in getattr(data, kind, ())]:
+            raise ConfigError(f"{kind}: {', '.join(absent)} of the model is not served; add it to data.{kind}")
+    covariates: Facts = {"categorical": {}, "continuous": {}}
+    if categorical or continuous:
+        served = data.covariate_facts()
+        for kind, names, instead in (("categorical", categorical, "unknown"), ("continuous", continuous, "the mean")):
+            covariates[kind] = {name: served[kind][name] for name in names}
+            for name, known in covariates[kind].items():
+                if known["n_missing"]:
+                    log.warning("%s training cells have no %s: they get %s", f"{known['n_missing']:,}", name, instead)
     return {
         "n_vars": int(data.n_vars),
         "var_names": [str(name) for name in data.var_names],
         "categories": [str(name) for name in data.categories[batch_key]] if batch_key is not None else [],
+        "covariates": covariates,
         "gene_list_hash": str(data.index.gene_list_hash),
         "content_hash": str(data.index.content_hash),
     }
+
+
+def categories_of(facts: Mapping[str, Any], batch_key: str | None) -> dict[str, list[str]]:
+    """Categories by column of all that a model is given as codes, the batch first."""
+    batch = {} if batch_key is None else {str(batch_key): facts["categories"]}
+    others = facts.get("covariates", {}).get("categorical", {})
+    return batch | {name: known["categories"] for name, known in others.items()}
+
+
+def moments_of(facts: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+    """Mean and standard deviation by column of all that a model is given as numbers."""
+    continuous = facts.get("covariates", {}).get("continuous", {})
+    return {name: (known["mean"], known["sd"]) for name, known in continuous.items()}
 
 
 def same_genes(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:

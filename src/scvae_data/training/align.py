@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from scvae_data.errors import SelectionError
+from scvae_data.models.dataset_facts import categories_of, moments_of
 from scvae_data.models.vae import VAE
 
 __all__ = ["AlignedData", "GeneMatch", "match_genes"]
@@ -77,8 +78,9 @@ class AlignedData:
     """A DataModule that serves counts, seen through the eyes of a model that was trained on another directory.
 
     Genes are put in the model's order; those the directory lacks count as
-    zero. Categories of the model's ``batch_key`` keep their codes; others are
-    "unknown". Normalised values are computed anew, over the genes and with
+    zero. Categories of the model's ``batch_key`` and covariates keep their
+    codes; others are "unknown". Numbers that the directory lacks are missing
+    in every cell. Normalised values are computed anew, over the genes and with
     the target of the model's own dataset.
 
     Parameters
@@ -98,16 +100,22 @@ class AlignedData:
         self.n_obs: int = data.n_obs
         self.normalized = model.normalized
         self.facts = facts
-        self.batch_key: str | None = model.hparams["batch_key"]
         genes = data.index.genes
         self.genes = match_genes(model.facts["var_names"], genes.names, genes.ids, genes.symbols)
         self.same_genes = bool(np.array_equal(self.genes.columns, np.arange(data.n_vars)))
         self._columns = torch.from_numpy(self.genes.columns)
-        self._known = {name: code for code, name in enumerate(model.facts["categories"])}
-        theirs = data.categories.get(self.batch_key, []) if self.batch_key is not None else []
-        unknown = len(self._known)
-        self._codes = torch.tensor([*(self._known.get(name, unknown) for name in theirs), unknown])
-        self.unseen = tuple(name for name in theirs if name not in self._known)
+        known = categories_of(model.facts, model.hparams["batch_key"])
+        self._n_known = {column: len(names) for column, names in known.items()}
+        self._numbers = tuple(moments_of(model.facts))
+        self.absent = tuple(name for name in (*known, *self._numbers) if name not in data.obs_keys)
+        self.unseen: dict[str, list[str]] = {}
+        self._codes: dict[str, Tensor] = {}
+        for column in (name for name in known if name not in self.absent):
+            codes = {name: code for code, name in enumerate(known[column])}
+            theirs, unknown = data.categories[column], len(codes)
+            self._codes[column] = torch.tensor([*(codes.get(name, unknown) for name in theirs), unknown])
+            if new := [name for name in theirs if name not in codes]:
+                self.unseen[column] = new
 
     def report(self) -> dict[str, Any]:
         """Counts of what the model knows and the directory lacks, and the other way round; said in the log as well."""
@@ -118,18 +126,22 @@ class AlignedData:
                 f"{len(genes.missing):,}", f"{n_wanted:,}", 100 * genes.missing_share, self.index.path,
                 _some(genes.missing),
             )  # fmt: skip
-        if self.unseen:
+        for column, names in self.unseen.items():
             log.info(
                 "%d categories of %s are not the model's and are embedded as unknown: %s",
-                len(self.unseen), self.batch_key, _some(self.unseen),
+                len(names), column, _some(names),
             )  # fmt: skip
+        for column in self.absent:
+            instead = "with its mean" if column in self._numbers else "as unknown"
+            log.warning("%s has no obs column %s: all cells are embedded %s", self.index.path, column, instead)
         return {
             "n_cells": int(self.data.n_obs),
             "n_genes_of_model": n_wanted,
             "n_missing_genes": len(genes.missing),
             "missing_genes_share": genes.missing_share,
             "n_genes_not_used": int(self.index.n_vars) - (n_wanted - len(genes.missing)),
-            "n_unseen_categories": len(self.unseen),
+            "n_unseen_categories": sum(map(len, self.unseen.values())),
+            "absent_columns": ", ".join(self.absent),
         }
 
     def predict_dataloader(self) -> Any:
@@ -176,12 +188,15 @@ class AlignedData:
         return torch.where(factor > 0, factor, torch.ones_like(factor))
 
     def _obs(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        if self.batch_key is None:
-            return dict(batch["obs"])
-        if self.batch_key not in batch["obs"]:  # the directory has no such column
-            return {**batch["obs"], self.batch_key: torch.full_like(batch["index"], len(self._known))}
-        codes = batch["obs"][self.batch_key]
-        return {**batch["obs"], self.batch_key: self._codes.to(codes.device)[codes]}
+        obs = dict(batch["obs"])
+        for column, codes in self._codes.items():
+            obs[column] = codes.to(obs[column].device)[obs[column]]
+        for column in self.absent:
+            filling = float("nan") if column in self._numbers else self._n_known[column]
+            obs[column] = torch.full_like(
+                batch["index"], filling, dtype=torch.float32 if column in self._numbers else None
+            )
+        return obs
 
 
 def _unique_positions(labels: Sequence[Any]) -> dict[str, int]:

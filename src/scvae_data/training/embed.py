@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ RESULT = "embed.json"
 def embed(cfg: DictConfig) -> dict[str, Any]:
     """Embed every selected cell of ``cfg.data`` with the model of ``cfg.ckpt`` into ``cfg.paths.output_dir``.
 
-    The model, its genes, its ``batch_key`` and whether it wants normalised
+    The model, its genes, its ``batch_key``, its covariates and whether it wants normalised
     values come from the checkpoint; everything under ``data`` and ``outputs``
     from the configuration.
 
@@ -51,7 +52,7 @@ def embed(cfg: DictConfig) -> dict[str, Any]:
     import_likelihood(cfg.model.get("likelihood"))
     model, facts = load_vae(ckpt)
     config = resolved(cfg)
-    data = _served(config["data"], model.hparams["batch_key"])
+    data = _served(config["data"], model.hparams)
     aligned = AlignedData(data, model, facts)
     report = {**aligned.report(), "content_hash": data.index.content_hash, "checkpoint": str(ckpt)}
     run_dir = Path(config["paths"]["output_dir"])
@@ -61,17 +62,20 @@ def embed(cfg: DictConfig) -> dict[str, Any]:
     made = outputs.make(run_dir, model, aligned, device=device, seed=config["seed"], facts=report)
     if "latents" in made:
         report |= outputs.scores(made["latents"], model, aligned, seed=config["seed"])
-    whole = {**report, "missing_genes": list(aligned.genes.missing), "unseen_categories": list(aligned.unseen)}
+    whole = {**report, "missing_genes": list(aligned.genes.missing), "unseen_categories": aligned.unseen}
     write_atomic(run_dir / RESULT, (json.dumps(whole, indent=1) + "\n").encode())
     for line in next_lines(made["latents"]) if "latents" in made else ():
         log.info("  %s", line)
     return report
 
 
-def _served(node: dict[str, Any], batch_key: str | None) -> Any:
-    """The configured DataModule, set up to serve counts of all genes and cells; the batch column only where it is."""
-    has_column = batch_key is not None and batch_key in open_index(node["data_path"]).obs_columns
-    own = {"batch_key": batch_key if has_column else None, "normalized": False, "counts": False, "split": None}
+def _served(node: dict[str, Any], model: Mapping[str, Any]) -> Any:
+    """The configured DataModule, set up to serve counts of all genes and cells; of the model's columns those it has."""
+    columns = open_index(node["data_path"]).obs_columns
+    own: dict[str, Any] = {"normalized": False, "counts": False, "split": None}
+    own["batch_key"] = model["batch_key"] if model["batch_key"] in columns else None
+    for kind in ("categorical_covariates", "continuous_covariates"):
+        own[kind] = [name for name in model[kind] if name in columns]
     # One cell is enough to embed; that there is a whole batch of them is checked for training.
     data = instantiate({**node, **own, **({"genes": None} if "genes" in node else {}), "batch_size": 1})
     data.setup("predict")
