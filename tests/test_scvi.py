@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from lightning.pytorch import Trainer
@@ -62,6 +63,51 @@ def test_cells_without_a_category_have_one_that_comes_last(path: Path) -> None:
     assert (data.n_batch, data.n_labels, data.n_vars, data.n_obs) == (3, 4, 30, 300)
     assert data.labels_.shape == (300,)
     assert set(data.labels_) == set(data.label_names)
+
+
+COVARIATES = {"categorical_covariates": ["donor", "chemistry"], "continuous_covariates": ["age", "log1p_total_counts"]}
+
+
+@pytest.fixture(scope="module")
+def with_covariates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Some cells have no donor, some no age."""
+
+    def more_obs(obs: pd.DataFrame) -> pd.DataFrame:
+        i = np.arange(len(obs))
+        donor = pd.Categorical([None if k % 5 == 0 else f"D{k % 3}" for k in i])
+        age = np.where(i % 7 == 0, np.nan, i % 50).astype(np.float32)
+        return obs.assign(donor=donor, chemistry=pd.Categorical([f"v{2 + k % 2}" for k in i]), age=age)
+
+    return make_dataset(tmp_path_factory.mktemp("data") / "chunks", 300, 30, 60, more_obs=more_obs)[0]
+
+
+@pytest.mark.usefixtures("any_version")
+@pytest.mark.filterwarnings("ignore:.*LeafSpec.*", "ignore:.*does not have many workers.*")
+def test_covariates_are_registered_and_what_our_model_sees(with_covariates: Path, tmp_path: Path) -> None:
+    ours = data_module(with_covariates, **COVARIATES)
+    data = ScviDataModule(ours)
+    fields = data.registry["field_registries"]
+    assert fields["extra_categorical_covs"]["state_registry"]["n_cats_per_key"] == [4, 2]
+    assert data.covariate_names["donor"].tolist() == ["D0", "D1", "D2", "unknown"]
+    assert fields["extra_continuous_covs"]["summary_stats"] == {"n_extra_continuous_covs": 2}
+    assert data.registry["setup_args"]["categorical_covariate_keys"] == ["donor", "chemistry"]
+    model = VAE(batch_key="SRX_accession", n_latent=2, n_hidden=4, **COVARIATES)
+    untrained(model, ours, tmp_path)
+    model.seen[:] = True
+    model.eval()
+    for theirs, mine in zip(data.inference_dataloader(), ours.predict_dataloader(), strict=True):
+        found = model._covariates(mine)
+        assert found is not None
+        codes = found.codes - model.first_code
+        assert torch.equal(theirs["batch"], codes[:, :1])
+        assert torch.equal(theirs["extra_categorical_covs"], codes[:, 1:])
+        assert torch.equal(theirs["extra_continuous_covs"], found.numbers)
+
+
+def untrained(model: VAE, data: ChunkedDataModule, tmp_path: Path) -> None:
+    """Build the networks."""
+    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    Trainer(max_steps=0, accelerator="cpu", default_root_dir=tmp_path, **quiet).fit(model, datamodule=data)
 
 
 @pytest.mark.usefixtures("any_version")
@@ -131,6 +177,48 @@ def test_scanvi_trains_on_the_labels(path: Path) -> None:
     assert model.get_latent_representation(dataloader=data.inference_dataloader()).shape == (300, 4)
 
 
+@needs_scvi
+@pytest.mark.filterwarnings("ignore")
+def test_latents_with_covariates_are_those_of_the_same_model_on_an_anndata(with_covariates: Path) -> None:
+    """An AnnData has the numbers as they are in obs: standardised by hand, they give the same."""
+    import scvi
+
+    from scvae_data import ChunkedDataset
+
+    scvi.settings.seed = 0
+    data = ScviDataModule(data_module(with_covariates, **COVARIATES))
+    sizes = {"n_latent": 4, "n_hidden": 16, "encode_covariates": True}
+    model = scvi.model.SCVI(registry=data.registry, **sizes)
+    model.train(datamodule=data, max_epochs=1, accelerator="cpu", enable_progress_bar=False, logger=False)
+    adata = ChunkedDataset(with_covariates).to_anndata()
+    adata.obs["donor"] = adata.obs["donor"].cat.add_categories("unknown").fillna("unknown")
+    for name, one in data.data.covariate_facts()["continuous"].items():
+        adata.obs[name] = ((adata.obs[name] - one["mean"]) / one["sd"]).fillna(0).astype(np.float32)
+    scvi.model.SCVI.setup_anndata(
+        adata, batch_key="SRX_accession", categorical_covariate_keys=COVARIATES["categorical_covariates"],
+        continuous_covariate_keys=COVARIATES["continuous_covariates"],
+    )  # fmt: skip
+    other = scvi.model.SCVI(adata, **sizes)
+    other.module.load_state_dict(model.module.state_dict())
+    other.module.eval()
+    other.is_trained_ = True
+    ours = model.get_latent_representation(dataloader=data.inference_dataloader())
+    np.testing.assert_allclose(ours, other.get_latent_representation(), atol=1e-5)
+
+
+@needs_scvi
+@pytest.mark.filterwarnings("ignore")
+def test_scanvi_trains_with_covariates(with_covariates: Path) -> None:
+    import scvi
+
+    data = ScviDataModule(data_module(with_covariates, **COVARIATES), label_key="cell_type", model_name="SCANVI")
+    model = scvi.model.SCANVI(registry=data.registry, datamodule=data, n_latent=4, n_hidden=16)
+    model.train(datamodule=data, max_epochs=1, accelerator="cpu", enable_progress_bar=False)
+    latents = model.get_latent_representation(dataloader=data.inference_dataloader())
+    assert latents.shape == (300, 4)
+    assert np.isfinite(latents).all()
+
+
 # Where the weights of our networks are in SCVI's.
 SCVI_NAMES = {
     "encoder.mlp.layers.0.linear": "z_encoder.encoder.fc_layers.Layer 0.0",
@@ -153,8 +241,7 @@ def test_with_the_weights_of_scvi_the_vae_computes_its_losses(path: Path, tmp_pa
 
     data = data_module(path, batch_key=None)
     model = VAE(likelihood=likelihood, n_latent=4, n_hidden=16)
-    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
-    Trainer(max_steps=0, accelerator="cpu", default_root_dir=tmp_path, **quiet).fit(model, datamodule=data)
+    untrained(model, data, tmp_path)
     theirs = ScviModule(data.n_vars, n_batch=1, n_labels=1, n_latent=4, n_hidden=16, gene_likelihood=likelihood)
     weights = theirs.state_dict()
     ours = {name: _of_scvi(name, weights) for name in model.state_dict() if name.startswith(("encoder", "decoder"))}
@@ -264,6 +351,44 @@ def test_differential_expression_agrees_with_scvi(twins: tuple[Any, VAE], typed:
     np.testing.assert_allclose(found["lfc_std"], expected["lfc_std"], rtol=0.1)
     np.testing.assert_allclose(found["scale1"], expected["scale1"], rtol=0.05)
     np.testing.assert_allclose(found["bayes_factor"], expected["bayes_factor"], atol=0.3)
+
+
+@needs_scvi
+@pytest.mark.filterwarnings("ignore")
+def test_with_the_weights_of_scvi_covariates_enter_as_in_scvi(with_covariates: Path, tmp_path: Path) -> None:
+    """SCVI's linear maps have columns for input, numbers and categories side by side."""
+    from scvi.module import VAE as ScviModule
+
+    data = data_module(with_covariates, **COVARIATES)
+    model = VAE(batch_key="SRX_accession", n_latent=4, n_hidden=16, encode_batch=True, **COVARIATES)
+    untrained(model, data, tmp_path)
+    theirs = ScviModule(
+        data.n_vars, n_batch=3, n_labels=1, n_cats_per_cov=[4, 2], n_continuous_cov=2, n_latent=4, n_hidden=16,
+        gene_likelihood="nb", encode_covariates=True,
+    )  # fmt: skip
+    weights, ours = theirs.state_dict(), model.state_dict()
+    known = torch.tensor([0, 1, 2, 4, 5, 6, 7, 8, 9])  # 3 experiments, 4 donors with unknown, 2 chemistries
+    for side, n_in in (("encoder", 30), ("decoder", 4)):
+        layer = f"{side}.mlp.layers.0"
+        for name in [name for name in ours if name.startswith(side) and "covariate" not in name]:
+            ours[name] = _of_scvi(name, weights)
+        whole = ours[f"{layer}.linear.weight"]
+        ours[f"{layer}.linear.weight"], ours[f"{layer}.covariate.numbers.weight"] = (
+            whole[:, :n_in],
+            whole[:, n_in : n_in + 2],
+        )
+        ours[f"{layer}.covariate.table.weight"][known] = whole[:, n_in + 2 :].T
+    model.load_state_dict(ours | {"log_dispersion": weights["px_r"][None], "seen": torch.ones_like(model.seen)})
+    batch = next(iter(data.train_dataloader()))
+    scvi_batch = ScviDataModule(data).converted(batch)
+    torch.manual_seed(0)
+    _, _, expected = theirs.eval()(scvi_batch)
+    torch.manual_seed(0)
+    found = model.eval().elbo_terms(batch)
+    torch.testing.assert_close(
+        -found["recon"], expected.reconstruction_loss["reconstruction_loss"], rtol=1e-4, atol=1e-2
+    )
+    torch.testing.assert_close(found["kl"], expected.kl_local["kl_divergence_z"], rtol=1e-4, atol=1e-2)
 
 
 def _of_scvi(name: str, weights: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -32,8 +32,11 @@ class ScviDataModule(LightningDataModule):
     """Serve the batches of a data module under the names and in the shapes that scvi-tools expects.
 
     ``X`` float32 (n, n_vars), counts; ``batch`` int64 (n, 1), codes of
-    ``data.batch_key``; ``labels`` int64 (n, 1). Cells without a category are
-    of the category "unknown", which comes last and exists where there are any.
+    ``data.batch_key``; ``labels`` int64 (n, 1); where there are covariates,
+    ``extra_categorical_covs`` int64 (n, number of them) and
+    ``extra_continuous_covs`` float32, standardised over the training cells,
+    0 where missing. Cells without a category are of the category "unknown",
+    which comes last and exists where there are any.
 
     Parameters
     ----------
@@ -74,6 +77,9 @@ class ScviDataModule(LightningDataModule):
         data.setup("fit")
         self.batch_labels = self._categories(data.batch_key)
         self.label_names = self._categories(label_key, unknown=unlabeled_category)
+        self.covariate_names = {name: self._categories(name) for name in data.categorical_covariates}
+        known = data.covariate_facts()["continuous"].values() if data.continuous_covariates else ()
+        self.moments = torch.tensor([[one["mean"], one["sd"]] for one in known]).reshape(-1, 2).T
 
     # ---- what scvi-tools asks for ---------------------------------------------------------------------------------
 
@@ -132,8 +138,8 @@ class ScviDataModule(LightningDataModule):
                 "batch_key": self.data.batch_key,
                 "labels_key": self.label_key,
                 "size_factor_key": None,
-                "categorical_covariate_keys": None,
-                "continuous_covariate_keys": None,
+                "categorical_covariate_keys": list(self.data.categorical_covariates) or None,
+                "continuous_covariate_keys": list(self.data.continuous_covariates) or None,
             },
             "field_registries": {
                 "X": _field(
@@ -153,8 +159,8 @@ class ScviDataModule(LightningDataModule):
                     {"n_labels": self.n_labels},
                 ),
                 "size_factor": _field({}, {}),
-                "extra_categorical_covs": _field({}, {"n_extra_categorical_covs": 0}),
-                "extra_continuous_covs": _field({}, {"n_extra_continuous_covs": 0}),
+                "extra_categorical_covs": self._categorical_field(),
+                "extra_continuous_covs": self._continuous_field(),
             },
         }
 
@@ -212,7 +218,31 @@ class ScviDataModule(LightningDataModule):
             "batch": self._column(batch, self.data.batch_key),
             "labels": self._column(batch, self.label_key),
             "ind_x": batch["index"][:, None],
+            **self._covariates(batch),
         }
+
+    def _covariates(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """What there is of covariates."""
+        codes, numbers = (
+            [batch["obs"][name] for name in names]
+            for names in (self.data.categorical_covariates, self.data.continuous_covariates)
+        )
+        made = {"extra_categorical_covs": torch.stack(codes, dim=1)} if codes else {}
+        if numbers:
+            mean, sd = self.moments.to(numbers[0].device)
+            standard = (torch.stack(numbers, dim=1) - mean) / sd
+            made["extra_continuous_covs"] = standard.masked_fill(standard.isnan(), 0)
+        return made
+
+    def _categorical_field(self) -> dict[str, Any]:
+        names = self.covariate_names
+        state = {"field_keys": list(names), "mappings": names, "n_cats_per_key": [len(one) for one in names.values()]}
+        return _field(state if names else {}, {"n_extra_categorical_covs": len(names)})
+
+    def _continuous_field(self) -> dict[str, Any]:
+        names = self.data.continuous_covariates
+        state = {"columns": np.array(names, dtype=object)}
+        return _field(state if names else {}, {"n_extra_continuous_covs": len(names)})
 
     def _column(self, batch: dict[str, Any], key: str | None) -> Tensor:
         """Codes of a column, int64 (n, 1); zero without one."""
@@ -223,8 +253,8 @@ class ScviDataModule(LightningDataModule):
         """Categories of a column by code."""
         if column is None:
             return np.array([unknown], dtype=object)
-        codes, names = self.data.index.codes(column), self.data.categories[column]
-        any_unknown = bool((codes == len(names)).any())
+        index, names = self.data.index, self.data.categories[column]
+        any_unknown = any(len(names) in index.codes(column, chunk) for chunk in range(len(index.chunks)))
         return np.array([*names, *([unknown] if any_unknown else [])], dtype=object)
 
 

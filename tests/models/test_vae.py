@@ -156,6 +156,21 @@ def test_checkpoint_loads_without_data(tmp_path: Path) -> None:
     assert facts["gene_list_hash"] == "g" * 64
 
 
+def test_checkpoint_that_knows_of_no_covariates_loads(tmp_path: Path) -> None:
+    data, fit, model = FakeData(), trainer(tmp_path, max_epochs=1), small(batch_key="SRX_accession")
+    fit.fit(model, datamodule=data)
+    path = tmp_path / "model.ckpt"
+    fit.save_checkpoint(path)
+    contents = torch.load(path, weights_only=True)
+    for settings, name in (("", "categorical_covariates"), ("", "continuous_covariates"), ("facts", "covariates")):
+        (contents["hyper_parameters"][settings] if settings else contents["hyper_parameters"]).pop(name)
+    names = {"encoder.mlp.layers.0.linear.weight", "decoder.mlp.layers.0.covariate.table.weight", "seen"}
+    assert names < set(contents["state_dict"])
+    torch.save(contents, path)
+    batch = data.batch(torch.arange(8))
+    torch.testing.assert_close(VAE.load_from_checkpoint(path).eval()(batch), model.eval()(batch))
+
+
 def test_checkpoint_of_a_likelihood_of_ones_own(tmp_path: Path) -> None:
     data, fit = FakeData(), trainer(tmp_path)
     model = small(likelihood="tests.support.poisson.Poisson")
@@ -243,9 +258,9 @@ def test_categories_not_seen_in_training_count_as_unknown(tmp_path: Path) -> Non
     fit = trainer(tmp_path)
     fit.fit(model, datamodule=data)
     model.eval()
-    codes = model._codes({"obs": {"SRX_accession": torch.tensor([0, 1, 2, 3])}})
-    assert codes is not None
-    assert codes.tolist() == [0, 1, 3, 3]
+    found = model._covariates({"obs": {"SRX_accession": torch.tensor([0, 1, 2, 3])}})
+    assert found is not None
+    assert found.codes.flatten().tolist() == [0, 1, 3, 3]
     assert "val/elbo_unseen" in fit.callback_metrics
 
 
@@ -254,9 +269,103 @@ def test_unknown_dropout_replaces_its_share_in_training(tmp_path: Path) -> None:
     trainer(tmp_path, max_epochs=1).fit(model, datamodule=FakeData())
     torch.manual_seed(0)
     model.train()
-    codes = model._codes({"obs": {"SRX_accession": torch.zeros(4000, dtype=torch.int64)}})
-    assert codes is not None
-    assert float((codes == 2).float().mean()) == pytest.approx(0.25, abs=0.03)
+    found = model._covariates({"obs": {"SRX_accession": torch.zeros(4000, dtype=torch.int64)}})
+    assert found is not None
+    assert float((found.codes == 2).float().mean()) == pytest.approx(0.25, abs=0.03)
+
+
+N = 64
+DONORS = [None if i % 8 == 3 else f"D{i % 3}" for i in range(N)]
+MITO = [float("nan") if i % 16 == 5 else float(i % 7) for i in range(N)]
+
+
+def covariate_data(**options: Any) -> FakeData:
+    return FakeData(categorical={"donor": DONORS}, continuous={"mito": MITO}, **options)
+
+
+def covariate_model(**options: Any) -> VAE:
+    columns = {"categorical_covariates": ["donor"], "continuous_covariates": ["mito"]}
+    return small(batch_key="SRX_accession", **columns, **options)
+
+
+def test_covariates_have_codes_of_their_own_and_standardised_numbers(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data, model = covariate_data(), covariate_model()
+    trainer(tmp_path, max_epochs=1).fit(model, datamodule=data)
+    batch = data.batch(torch.arange(N))
+    found = model.eval()._covariates(batch)
+    assert found is not None
+    # SRX1, SRX2, unknown, D0, D1, D2, unknown
+    expected = [[i % 2, 6 if DONORS[i] is None else 3 + i % 3] for i in range(N)]
+    assert found.codes.tolist() == expected
+    known = np.array([MITO[i] for i in range(N) if i % 4])
+    numbers = np.nan_to_num((np.array(MITO) - np.nanmean(known)) / np.nanstd(known))
+    np.testing.assert_allclose(found.numbers[:, 0], numbers, atol=1e-6)
+    assert "8 training cells have no donor: they get unknown" in caplog.text
+    assert "4 training cells have no mito: they get the mean" in caplog.text
+
+
+@pytest.mark.parametrize("encode", [False, True])
+def test_the_networks_see_every_covariate(tmp_path: Path, encode: bool) -> None:
+    data, model = covariate_data(), covariate_model(encode_batch=encode)
+    trainer(tmp_path, max_epochs=1).fit(model, datamodule=data)
+    model.eval()
+    batch = data.batch(torch.tensor([0, 2]))
+    before, latent = model.elbo_terms(batch, noise_seed=0)["recon"], model(batch)
+    for name, other in {
+        "SRX_accession": torch.tensor([1, 1]),
+        "donor": torch.tensor([1, 1]),
+        "mito": batch["obs"]["mito"] + 1,
+    }.items():
+        changed = {**batch, "obs": {**batch["obs"], name: other}}
+        assert not torch.allclose(model.elbo_terms(changed, noise_seed=0)["recon"], before)
+        assert torch.equal(model(changed), latent) != encode
+
+
+def test_continuous_covariates_alone(tmp_path: Path) -> None:
+    model = small(continuous_covariates="mito")
+    trainer(tmp_path, max_epochs=1).fit(model, datamodule=covariate_data())
+    assert model.hparams["continuous_covariates"] == ["mito"]
+    assert model.decoder is not None
+    assert model.decoder.mlp.layers[0].covariate.numbers.weight.shape == (16, 1)
+
+
+def test_checkpoint_with_covariates_loads_without_data(tmp_path: Path) -> None:
+    data, fit, model = covariate_data(), trainer(tmp_path), covariate_model(batch_dim=3, dispersion="gene-batch")
+    fit.fit(model, datamodule=data)
+    path = tmp_path / "model.ckpt"
+    fit.save_checkpoint(path)
+    loaded = VAE.load_from_checkpoint(path).eval()
+    batch = data.batch(torch.arange(8))
+    terms = (one.eval().elbo_terms(batch, noise_seed=0)["recon"] for one in (loaded, model))
+    torch.testing.assert_close(*terms)
+    facts = torch.load(path, weights_only=True)["hyper_parameters"]["facts"]["covariates"]
+    assert facts["categorical"] == {"donor": {"categories": ["D0", "D1", "D2"], "n_missing": 8}}
+    assert facts["continuous"]["mito"]["n_missing"] == 4
+
+
+def test_training_goes_on_with_the_moments_that_it_began_with(tmp_path: Path) -> None:
+    fit = trainer(tmp_path, max_epochs=1)
+    fit.fit(covariate_model(), datamodule=covariate_data())
+    path = tmp_path / "model.ckpt"
+    fit.save_checkpoint(path)
+    other = FakeData(categorical={"donor": DONORS}, continuous={"mito": [3 * value for value in MITO]})
+    resumed = covariate_model()
+    trainer(tmp_path).fit(resumed, datamodule=other, ckpt_path=path)
+    theirs = torch.load(path, weights_only=True)
+    torch.testing.assert_close(resumed.moments, theirs["state_dict"]["moments"])
+    assert resumed.facts is not None
+    assert resumed.facts["covariates"] == theirs["hyper_parameters"]["facts"]["covariates"]
+
+
+def test_a_covariate_named_twice_or_not_served_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="donor is named twice among batch_key=donor"):
+        VAE(batch_key="donor", categorical_covariates=["donor"])
+    with pytest.raises(
+        ConfigError, match=r"categorical_covariates: donor of the model is not served; add it to data\."
+    ):
+        trainer(tmp_path).fit(small(categorical_covariates=["donor"]), datamodule=FakeData())
 
 
 def test_unmeasured_genes_neither_cost_nor_take_a_share(tmp_path: Path) -> None:

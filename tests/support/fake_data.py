@@ -37,6 +37,8 @@ class FakeData(LightningDataModule):
         Global rows whose first value is NaN.
     unseen
         Category of ``SRX_accession`` that only validation cells have.
+    categorical, continuous
+        Covariates by name, with a value for each cell.
     """
 
     def __init__(
@@ -48,6 +50,8 @@ class FakeData(LightningDataModule):
         unseen: bool = False,
         gene_sets: np.ndarray | None = None,
         batch_size: int = 16,
+        categorical: dict[str, list[str | None]] | None = None,
+        continuous: dict[str, list[float]] | None = None,
     ) -> None:
         super().__init__()
         self.normalized = normalized
@@ -77,6 +81,27 @@ class FakeData(LightningDataModule):
         self.val_rows = torch.arange(0, n_obs, 4)
         if unseen:
             self.codes[self.val_rows[::2]] = 2
+        self.obs = {"SRX_accession": self.codes}
+        self.categorical_covariates, self.continuous_covariates = tuple(categorical or ()), tuple(continuous or ())
+        for name, values in (categorical or {}).items():
+            names = self.categories[name] = sorted({value for value in values if value is not None})
+            self.obs[name] = torch.tensor([len(names) if value is None else names.index(value) for value in values])
+        for name, numbers in (continuous or {}).items():
+            self.obs[name] = torch.tensor(numbers, dtype=torch.float32)
+
+    def covariate_facts(self) -> dict[str, Any]:
+        train = ~torch.isin(torch.arange(len(self.x)), self.val_rows)
+        known: dict[str, Any] = {"categorical": {}, "continuous": {}}
+        for name in self.categorical_covariates:
+            n_missing = int((self.obs[name][train] == len(self.categories[name])).sum())
+            known["categorical"][name] = {"categories": self.categories[name], "n_missing": n_missing}
+        for name in self.continuous_covariates:
+            numbers = self.obs[name][train].numpy()
+            known["continuous"][name] = {
+                "mean": float(np.nanmean(numbers)), "sd": float(np.nanstd(numbers)),
+                "n_missing": int(np.isnan(numbers).sum()),
+            }  # fmt: skip
+        return known
 
     def gene_mask(self, codes: np.ndarray) -> np.ndarray:
         return self.gene_sets[codes]
@@ -86,7 +111,7 @@ class FakeData(LightningDataModule):
             "x": self.x[rows],
             "library_size": self.x[rows].sum(dim=1),
             "size_factor": torch.ones(len(rows)),
-            "obs": {"SRX_accession": self.codes[rows]},
+            "obs": {name: values[rows] for name, values in self.obs.items()},
             "index": rows,
             "gene_set": torch.zeros(len(rows), dtype=torch.int64),
         }

@@ -76,7 +76,7 @@ def test_genes_are_aligned_and_missing_ones_reported(
     report = embed(config(train_config, run_dir, tmp_path / "out", data))
     whole = json.loads((tmp_path / "out" / "embed.json").read_text())
     assert whole["missing_genes"] == NAMES[38:]
-    assert whole["unseen_categories"] == ["SRX9"]
+    assert whole["unseen_categories"] == {"SRX_accession": ["SRX9"]}
     assert report["missing_genes_share"] == 0.05
     assert (report["n_missing_genes"], report["n_genes_not_used"], report["n_unseen_categories"]) == (2, 1, 1)
     assert "2 of the model's 40 genes (5.0 %) are not in" in caplog.text
@@ -106,7 +106,7 @@ def test_what_was_not_trained_on_is_unknown_though_the_model_knows_its_name(
     cfg = config(train_config, tmp_path / "run", tmp_path / "out", dataset, "outputs.latents=false")
     report = embed(cfg)
     assert (report["n_unseen_categories"], report["n_unknown_cells"]) == (1, 200)
-    assert json.loads((tmp_path / "out" / "embed.json").read_text())["unseen_categories"] == ["SRX3"]
+    assert json.loads((tmp_path / "out" / "embed.json").read_text())["unseen_categories"] == {"SRX_accession": ["SRX3"]}
     # That run has scored no cells to compare with.
     assert report["elbo"] < 0 and "elbo_of_training" not in report
     shown = config(train_config, tmp_path / "run", tmp_path / "none", dataset, "data.exclude_srx_accessions=SRX3")

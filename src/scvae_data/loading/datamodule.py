@@ -35,6 +35,7 @@ from scvae_data.loading.plan.sampler import (
 )
 from scvae_data.loading.plan.sampling import DEFAULT_SAMPLING, parse_sampling, weighted
 from scvae_data.loading.select.accessions import digest_of, listed_accessions
+from scvae_data.loading.select.covariates import check_covariates, covariate_facts
 from scvae_data.loading.select.genes import GeneColumns, as_genes, find_genes
 from scvae_data.loading.select.parts import (
     LoaderPart,
@@ -103,6 +104,8 @@ class ChunkedDataModule(LightningDataModule):
         parquet file such as ``experiment_scores.parquet``, of which flagged rows count, or text, one a line.
     batch_key
         Categorical obs column the model corrects for; delivered in ``obs``.
+    categorical_covariates, continuous_covariates
+        obs columns of categories and of numbers that the model is given beside ``batch_key``; delivered in ``obs``.
     label_keys
         Further obs columns to deliver: categorical ones as codes, numbers and booleans as float32.
     split
@@ -207,6 +210,8 @@ class ChunkedDataModule(LightningDataModule):
         cache_disk_gb: float = DEFAULT_DISK_GB,
         train_fraction: float = 1.0,
         matched_epochs: bool = False,
+        categorical_covariates: str | Sequence[str] = (),
+        continuous_covariates: str | Sequence[str] = (),
     ) -> None:
         super().__init__()
         check_settings(locals())
@@ -216,9 +221,12 @@ class ChunkedDataModule(LightningDataModule):
         self.max_chunks_in_memory = max_chunks_in_memory
         self.include_srx_accessions = as_names("include_srx_accessions", include_srx_accessions)
         self.exclude_srx_accessions = as_names("exclude_srx_accessions", exclude_srx_accessions)
-        labels = (as_names("label_keys", label_keys) or ()) if label_keys else ()
         self.batch_key = batch_key
-        self.obs_keys = tuple(dict.fromkeys((*(() if batch_key is None else (batch_key,)), *labels)))
+        self.categorical_covariates = _names("categorical_covariates", categorical_covariates)
+        self.continuous_covariates = _names("continuous_covariates", continuous_covariates)
+        corrected = (*(() if batch_key is None else (batch_key,)), *self.categorical_covariates)
+        labels = _names("label_keys", label_keys)
+        self.obs_keys = tuple(dict.fromkeys((*corrected, *self.continuous_covariates, *labels)))
         self.split = parse_split(split)
         self.normalized = bool(normalized)
         self.counts = bool(counts)
@@ -309,8 +317,8 @@ class ChunkedDataModule(LightningDataModule):
         index.tell()
         check_normalized(index, self.normalized)
         columns = None if self.genes is None else find_genes(index, self.genes)
-        if self.batch_key is not None:
-            index.categories(self.batch_key)  # a model corrects for categories, not for numbers
+        batch = () if self.batch_key is None else (self.batch_key,)
+        check_covariates(index, (*batch, *self.categorical_covariates), self.continuous_covariates)
         check_served(index, self.obs_keys)
         row_groups = select_parts(index, *self._accessions(), self.split, self.filter, self.train_fraction)
         drawn = None
@@ -340,6 +348,17 @@ class ChunkedDataModule(LightningDataModule):
             raise
         if self._mixing is not None:
             tell_of_mixing(self._mixing, index.order["kind"], self.chunk_cache_size)
+
+    def covariate_facts(self) -> dict[str, Any]:
+        """Categories, or mean and standard deviation, of the covariates over the training cells, as plain values.
+
+        Raises
+        ------
+        SelectionError
+            For numbers that are infinite, or the same in all cells.
+        """
+        kinds = self.categorical_covariates, self.continuous_covariates
+        return covariate_facts(self.index, self._row_groups["train"], *kinds)
 
     def leakage(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """How far validation and test share groups with training, by categorical obs column; all of them if None."""
@@ -572,3 +591,8 @@ class ChunkedDataModule(LightningDataModule):
 def _as_written(data_path: str | Location | Sequence[str | Location]) -> Location | list[Location]:
     """The directory, or each of several."""
     return [as_written(path) for path in data_path] if isinstance(data_path, list | tuple) else as_written(data_path)  # type: ignore[arg-type]
+
+
+def _names(key: str, given: str | Sequence[str]) -> tuple[str, ...]:
+    """One name or several; none for nothing."""
+    return (as_names(key, given) or ()) if given else ()

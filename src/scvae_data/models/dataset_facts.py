@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,10 @@ __all__ = [
     "same_genes",
     "unpacked_masks",
 ]
+
+Facts = dict[str, Any]
+
+log = logging.getLogger(__name__)
 
 SHOWN = 10  # rows or names listed in a message
 
@@ -68,8 +73,10 @@ def datamodule_of(model: LightningModule) -> Any:
     return data
 
 
-def facts_of(data: Any, batch_key: str | None) -> dict[str, Any]:
-    """What a checkpoint must know of the dataset, as plain types."""
+def facts_of(
+    data: Any, batch_key: str | None, categorical: Sequence[str] = (), continuous: Sequence[str] = ()
+) -> Facts:
+    """What a checkpoint must know of the dataset, as plain types; tells of cells that a covariate is unknown of."""
     if batch_key is not None and batch_key not in data.categories:
         raise ConfigError(
             f"batch_key={batch_key} is not among the columns served ({', '.join(data.categories) or 'none'}); "
@@ -79,12 +86,24 @@ def facts_of(data: Any, batch_key: str | None) -> dict[str, Any]:
     genes = data.index.genes
     place = {str(name): column for column, name in enumerate(genes.names)}
     columns = [place[name] for name in names]
+    for kind, wanted in (("categorical_covariates", categorical), ("continuous_covariates", continuous)):
+        if absent := [name for name in wanted if name not in getattr(data, kind, ())]:
+            raise ConfigError(f"{kind}: {', '.join(absent)} of the model is not served; add it to data.{kind}")
+    covariates: Facts = {"categorical": {}, "continuous": {}}
+    if categorical or continuous:
+        served = data.covariate_facts()
+        for kind, wanted, instead in (("categorical", categorical, "unknown"), ("continuous", continuous, "the mean")):
+            covariates[kind] = {name: served[kind][name] for name in wanted}
+            for name, known in covariates[kind].items():
+                if known["n_missing"]:
+                    log.warning("%s training cells have no %s: they get %s", f"{known['n_missing']:,}", name, instead)
     return {
         "n_vars": int(data.n_vars),
         "var_names": names,
         "gene_ids": [genes.ids[column] for column in columns],
         "gene_symbols": [genes.symbols[column] for column in columns],
         "categories": [str(name) for name in data.categories[batch_key]] if batch_key is not None else [],
+        "covariates": covariates,
         "gene_list_hash": str(data.index.gene_list_hash),
         "content_hash": str(data.index.content_hash),
         "n_vars_directory": int(data.index.n_vars),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, distributed, nn
 
-__all__ = ["Decoder", "Encoder", "MlpShape"]
+__all__ = ["Covariates", "Decoder", "Encoder", "MlpShape"]
 
 MOMENTUM = 0.01  # weight of the latest batch in running statistics, in the long run
 RECENT = 10  # until then its weight is RECENT / (RECENT + batches before it)
@@ -25,22 +25,35 @@ class MlpShape:
     norm: Literal["batch", "layer", "none"] = "batch"
     """Normalisation between the linear map and the ReLU."""
     n_codes: int = 0
-    """Codes of the covariate including the one for "unknown"; 0: no covariate."""
+    """Codes of all categorical covariates together, each with one for "unknown"; 0: no such covariate."""
+    n_categorical: int = 1
+    """Categorical covariates that share these codes."""
+    n_continuous: int = 0
+    """Continuous covariates, which the first layer sees."""
     batch_dim: int = 0
     """Length of the learned vector that stands for a code; 0: one-hot."""
 
 
-class Covariate(nn.Module):
-    """What a categorical covariate adds to the input of a layer's nonlinearity.
+class Covariates(NamedTuple):
+    """What the networks are told of cells beside their expression or latents."""
 
-    Concatenating a one-hot code to the input of a linear map is the same as
-    adding a column of its weights, so the column is looked up and no one-hot
+    codes: Tensor
+    """int64 (n, n_categorical): of each covariate the number of its code among those of all."""
+    numbers: Tensor
+    """float32 (n, n_continuous): standardised."""
+
+
+class Covariate(nn.Module):
+    """What covariates add to the input of a layer's nonlinearity.
+
+    Concatenating one-hot codes to the input of a linear map is the same as
+    adding columns of its weights, so the columns are looked up and no one-hot
     matrix is built.
 
     Parameters
     ----------
     shape
-        Number of codes and length of their vectors.
+        Number of covariates, of codes and length of their vectors.
     n_in
         Inputs of the linear map beside it, for the scale of the first values.
     n_out
@@ -49,52 +62,63 @@ class Covariate(nn.Module):
 
     def __init__(self, shape: MlpShape, n_in: int, n_out: int) -> None:
         super().__init__()
-        bound = (n_in + shape.n_codes) ** -0.5
-        if shape.batch_dim:
-            self.table = nn.Embedding(shape.n_codes, shape.batch_dim)
-            self.weight: nn.Module = nn.Linear(shape.batch_dim, n_out, bias=False)
-        else:
-            self.table = nn.Embedding(shape.n_codes, n_out)
-            self.weight = nn.Identity()
-            nn.init.uniform_(self.table.weight, -bound, bound)
+        bound = (n_in + shape.n_codes + shape.n_continuous) ** -0.5
+        self.table: nn.Embedding | None = None
+        self.weight: nn.Linear | None = None
+        self.numbers: nn.Linear | None = None
+        if shape.n_codes:
+            self.table = nn.Embedding(shape.n_codes, shape.batch_dim or n_out)
+            if shape.batch_dim:
+                self.weight = nn.Linear(shape.n_categorical * shape.batch_dim, n_out, bias=False)
+            else:
+                nn.init.uniform_(self.table.weight, -bound, bound)
+        if shape.n_continuous:
+            self.numbers = nn.Linear(shape.n_continuous, n_out, bias=False)
+            nn.init.uniform_(self.numbers.weight, -bound, bound)
 
-    def forward(self, codes: Tensor) -> Tensor:
-        """Codes (n,) in, (n, n_out) out."""
-        added: Tensor = self.weight(self.table(codes))
-        return added
+    def forward(self, covariates: Covariates) -> Tensor:
+        """Covariates of n cells in, (n, n_out) out."""
+        added = []
+        if self.table is not None:
+            rows = self.table(covariates.codes)
+            added.append(rows.sum(dim=1) if self.weight is None else self.weight(rows.flatten(1)))
+        if self.numbers is not None:
+            added.append(self.numbers(covariates.numbers))
+        return torch.stack(added).sum(dim=0) if len(added) > 1 else added[0]
 
 
 class Layer(nn.Module):
-    """Linear map plus covariate, normalisation, ReLU, dropout."""
+    """Linear map plus covariates, normalisation, ReLU, dropout."""
 
     def __init__(self, n_in: int, shape: MlpShape, dropout: float) -> None:
         super().__init__()
         self.linear = nn.Linear(n_in, shape.n_hidden)
-        self.covariate = Covariate(shape, n_in, shape.n_hidden) if shape.n_codes else None
+        self.covariate = Covariate(shape, n_in, shape.n_hidden) if shape.n_codes or shape.n_continuous else None
         self.norm = _norm(shape)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, codes: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, covariates: Covariates | None) -> Tensor:
         """(n, n_in) in, (n, n_hidden) out."""
         hidden = self.linear(x)
         if self.covariate is not None:
-            hidden = hidden + self.covariate(codes)
+            hidden = hidden + self.covariate(covariates)
         activated: Tensor = self.dropout(torch.relu(self.norm(hidden)))
         return activated
 
 
 class Mlp(nn.Module):
-    """``n_layers`` layers, each of which sees the covariate."""
+    """``n_layers`` layers, each of which sees the categorical covariates, and the first the continuous ones."""
 
     def __init__(self, n_in: int, shape: MlpShape, dropout: float) -> None:
         super().__init__()
         widths = [n_in, *[shape.n_hidden] * (shape.n_layers - 1)]
-        self.layers = nn.ModuleList(Layer(width, shape, dropout) for width in widths)
+        deeper = replace(shape, n_continuous=0)
+        self.layers = nn.ModuleList(Layer(width, deeper if i else shape, dropout) for i, width in enumerate(widths))
 
-    def forward(self, x: Tensor, codes: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, covariates: Covariates | None) -> Tensor:
         """(n, n_in) in, (n, n_hidden) out."""
         for layer in self.layers:
-            x = layer(x, codes)
+            x = layer(x, covariates)
         return x
 
 
@@ -107,13 +131,13 @@ class Encoder(nn.Module):
         self.mean = nn.Linear(shape.n_hidden, n_latent)
         self.log_var = nn.Linear(shape.n_hidden, n_latent)
 
-    def forward(self, x: Tensor, codes: Tensor | None) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, covariates: Covariates | None) -> tuple[Tensor, Tensor]:
         """(n, n_vars) in, mean and log-variance, (n, n_latent) float32 each, out.
 
         The log-variance is kept within ±15: its exponential enters the KL term,
         where a stray cell of extreme depth would otherwise overflow.
         """
-        hidden = self.mlp(x, codes)
+        hidden = self.mlp(x, covariates)
         return self.mean(hidden).float(), self.log_var(hidden).float().clamp(-15.0, 15.0)
 
 
@@ -127,7 +151,7 @@ class Decoder(nn.Module):
     n_latent
         Latent dimensions.
     shape
-        Hidden layers and covariate.
+        Hidden layers and covariates.
     heads
         Names of the parameters; each gets a linear map of its own.
     """
@@ -138,9 +162,9 @@ class Decoder(nn.Module):
         self.mlp = Mlp(n_latent, shape, dropout=0.0)
         self.heads = nn.ModuleDict({name: nn.Linear(shape.n_hidden, n_vars) for name in heads})
 
-    def forward(self, z: Tensor, codes: Tensor | None) -> dict[str, Tensor]:
+    def forward(self, z: Tensor, covariates: Covariates | None) -> dict[str, Tensor]:
         """(n, n_latent) in, one (n, n_vars) float32 tensor per head out."""
-        hidden = self.mlp(z, codes)
+        hidden = self.mlp(z, covariates)
         return {name: head(hidden).float() for name, head in self.heads.items()}
 
 

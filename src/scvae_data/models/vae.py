@@ -11,8 +11,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningModule
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from scvae_data.errors import ConfigError, SelectionError
@@ -28,10 +30,11 @@ from scvae_data.models.dataset_facts import (
 )
 from scvae_data.models.likelihoods import likelihood_named
 from scvae_data.models.loss_check import LossCheck
-from scvae_data.models.networks import Decoder, Encoder, MlpShape
+from scvae_data.models.networks import Covariates, Decoder, Encoder, MlpShape
 from scvae_data.results.cells import Block, Data, elbos, latents, served
 from scvae_data.results.change import ChangeTest, differential_expression
 from scvae_data.results.expression import Decoding, expression
+from scvae_data.results.model import categories_of, moments_of
 from scvae_data.results.predictive import predictive_check
 from scvae_data.results.saved import read_model, write_model
 from scvae_data.results.weights import check_size, reason
@@ -85,13 +88,16 @@ class VAE(LightningModule):
         ``"gene-batch"``: one per gene and category of ``batch_key``.
     batch_key
         obs column to correct for; None: no correction.
+    categorical_covariates, continuous_covariates
+        Further obs columns to correct for, of categories and of numbers. Numbers are standardised by the mean and
+        standard deviation of the training cells; a cell without one has the mean.
     batch_dim
         Length of a learned vector per category; 0: one-hot.
     encode_batch
-        Whether the encoder sees the category too, not only the decoder.
+        Whether the encoder sees batch and covariates too, not only the decoder.
     unknown_dropout
-        Share of training cells whose category is replaced by "unknown",
-        which is what cells of categories not seen in training get.
+        Share of training cells whose category is replaced by "unknown", for each
+        column by itself; it is what cells of categories not seen in training get.
     kl_warmup_epochs
         Epochs over which the weight of the KL term rises linearly from 0 to 1.
     lr, eps, weight_decay
@@ -124,8 +130,11 @@ class VAE(LightningModule):
         eps: float = 0.01,
         weight_decay: float = 1e-6,
         facts: dict[str, Any] | None = None,
+        categorical_covariates: str | Sequence[str] = (),
+        continuous_covariates: str | Sequence[str] = (),
     ) -> None:
         super().__init__()
+        categorical_covariates, continuous_covariates = _names(categorical_covariates), _names(continuous_covariates)
         self.likelihood = likelihood_named(likelihood)
         self.normalized = self.likelihood.normalized
         check_choice("norm", norm, NORMS)
@@ -145,6 +154,13 @@ class VAE(LightningModule):
             raise ConfigError(
                 f"likelihood={likelihood} cannot use normalized={normalized}; "
                 f"set model.normalized={str(not normalized).lower()} or choose another model"
+            )
+        columns = [*([] if batch_key is None else [batch_key]), *categorical_covariates, *continuous_covariates]
+        if twice := sorted({name for name in columns if columns.count(name) > 1}):
+            raise ConfigError(
+                f"{', '.join(twice)} is named twice among batch_key={batch_key}, "
+                f"categorical_covariates={categorical_covariates} and continuous_covariates={continuous_covariates}; "
+                "name each column once"
             )
         self.save_hyperparameters(logger=False)
         self.facts = facts
@@ -179,23 +195,33 @@ class VAE(LightningModule):
             return
         data = datamodule_of(self) if self.facts is None else None
         if data is not None:
-            self.facts = facts_of(data, self.hparams["batch_key"])
+            columns = (self.hparams[f"{kind}_covariates"] for kind in ("categorical", "continuous"))
+            self.facts = facts_of(data, self.hparams["batch_key"], *columns)
             self.hparams["facts"] = self.facts
         assert self.facts is not None
-        self._build(int(self.facts["n_vars"]), len(self.facts["categories"]))
+        self._build(self.facts)
 
-    def _build(self, n_vars: int, n_categories: int) -> None:
-        options = self.hparams
-        n_codes = n_categories + 1 if options["batch_key"] is not None else 0
+    def _build(self, facts: dict[str, Any]) -> None:
+        options, n_vars = self.hparams, int(facts["n_vars"])
+        n_codes = [len(names) + 1 for names in categories_of(facts, options["batch_key"]).values()]
+        moments = list(moments_of(facts).values())
         sizes: dict[str, Any] = {key: options[key] for key in ("n_hidden", "n_layers", "norm", "batch_dim")}
-        decoder_shape = MlpShape(**sizes, n_codes=n_codes)
-        encoder_shape = MlpShape(**sizes, n_codes=n_codes if options["encode_batch"] else 0)
+        given: dict[str, Any] = {"n_codes": sum(n_codes), "n_categorical": len(n_codes), "n_continuous": len(moments)}
+        decoder_shape = MlpShape(**sizes, **given)
+        encoder_shape = MlpShape(**sizes, **(given if options["encode_batch"] else {}))
         self.encoder = Encoder(n_vars, options["n_latent"], encoder_shape, options["dropout"])
         self.decoder = Decoder(n_vars, options["n_latent"], decoder_shape, self.likelihood.heads)
-        n_rows = n_codes if options["dispersion"] == "gene-batch" else 1
+        n_rows = n_codes[0] if options["dispersion"] == "gene-batch" else 1
         for name, start in self.likelihood.per_gene.items():
             self.register_parameter(name, nn.Parameter(torch.full((n_rows, n_vars), start)))
-        self.register_buffer("seen", torch.zeros(n_categories + 1, dtype=torch.bool))  # the last code is "unknown"
+        # The codes of all columns, one column after the other; the last one of each is "unknown".
+        self.register_buffer("seen", torch.zeros(max(1, sum(n_codes)), dtype=torch.bool))
+        lengths = torch.tensor(n_codes, dtype=torch.int64)
+        ends = lengths.cumsum(0)
+        self.register_buffer("first_code", ends - lengths, persistent=False)
+        self.register_buffer("unknown", ends - 1, persistent=False)
+        if moments:
+            self.register_buffer("moments", torch.tensor(moments).T)
         self.register_buffer("measured", gene_masks(self), persistent=False)
         self.register_buffer("epoch_sums", torch.zeros(3, dtype=torch.float64), persistent=False)
         self.register_buffer("held_out_sums", torch.zeros(3, dtype=torch.float64), persistent=False)
@@ -217,6 +243,7 @@ class VAE(LightningModule):
                 f"the checkpoint was trained on gene list {str(theirs.get('gene_list_hash'))[:12]}, but this dataset "
                 f"has {str(ours.get('gene_list_hash'))[:12]}; resume with the dataset it was trained on"
             )
+        ours["covariates"] = theirs.get("covariates", {})  # the weights come with the moments that they learned with
         if self._trainer is None:
             self.take_over(checkpoint)
 
@@ -237,7 +264,7 @@ class VAE(LightningModule):
 
     def forward(self, batch: Batch) -> Tensor:
         """Mean of the latent of each cell, (n, n_latent) float32."""
-        return self._encode(self._target(batch), self._codes(batch))[0]
+        return self._encode(self._target(batch), self._covariates(batch))[0]
 
     def elbo_terms(self, batch: Batch, *, noise_seed: int | None = None) -> dict[str, Tensor]:
         """Reconstruction, KL divergence and latent mean of each cell, with one sample of the latent.
@@ -254,31 +281,31 @@ class VAE(LightningModule):
         ``recon`` and ``kl`` in nats, (n,) float32, and ``latent``, (n, n_latent) float32.
         """
         target = self._target(batch)
-        codes = self._codes(batch)
-        mean, log_var = self._encode(target, codes)
+        covariates = self._covariates(batch)
+        mean, log_var = self._encode(target, covariates)
         stream = None if noise_seed is None else torch.Generator(mean.device).manual_seed(noise_seed)
         noise = torch.randn(mean.shape, generator=stream, device=mean.device)
         z = mean + noise * torch.exp(0.5 * log_var)
         kl = 0.5 * (mean.square() + log_var.exp() - log_var - 1).sum(dim=1)
-        recon = self._log_prob(target, z, codes, self._measured(batch))
+        recon = self._log_prob(target, z, covariates, self._measured(batch))
         return {"recon": recon, "kl": kl, "latent": mean}
 
-    def _encode(self, target: Tensor, codes: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _encode(self, target: Tensor, covariates: Covariates | None) -> tuple[Tensor, Tensor]:
         assert self.encoder is not None
-        latent: tuple[Tensor, Tensor] = self.encoder(target if self.normalized else torch.log1p(target), codes)
+        latent: tuple[Tensor, Tensor] = self.encoder(target if self.normalized else torch.log1p(target), covariates)
         return latent
 
-    def _log_prob(self, target: Tensor, z: Tensor, codes: Tensor | None, measured: Tensor | None) -> Tensor:
+    def _log_prob(self, target: Tensor, z: Tensor, covariates: Covariates | None, measured: Tensor | None) -> Tensor:
         """Log-density of each cell, (n,)."""
-        return self.likelihood.log_prob(target, self._density_parameters(z, codes), measured)
+        return self.likelihood.log_prob(target, self._density_parameters(z, covariates), measured)
 
-    def _density_parameters(self, z: Tensor, codes: Tensor | None) -> dict[str, Tensor]:
+    def _density_parameters(self, z: Tensor, covariates: Covariates | None) -> dict[str, Tensor]:
         """What the decoder and the genes say of the likelihood."""
         assert self.decoder is not None
-        parameters: dict[str, Tensor] = self.decoder(z, codes)
+        parameters: dict[str, Tensor] = self.decoder(z, covariates)
         for name in self.likelihood.per_gene:
             rows = self.get_parameter(name)
-            parameters[name] = rows[0] if len(rows) == 1 else rows[codes]
+            parameters[name] = rows[0] if len(rows) == 1 or covariates is None else rows[covariates.codes[:, 0]]
         return parameters
 
     def _has_target(self, data: Any) -> bool:
@@ -295,18 +322,34 @@ class VAE(LightningModule):
             return cast("Tensor | None", batch["measured"])
         return None if self.measured is None else self.measured[batch["gene_set"]]
 
-    def _codes(self, batch: Batch) -> Tensor | None:
-        """Category of each cell; "unknown" for those not seen in training and, in training, for a random share."""
-        if self.hparams["batch_key"] is None:
+    def _covariates(self, batch: Batch) -> Covariates | None:
+        """Categories and standardised numbers of each cell.
+
+        A category is "unknown" where it was not seen in training and, in training, for a random share of the cells.
+        """
+        assert self.facts is not None
+        categorical, moments = categories_of(self.facts, self.hparams["batch_key"]), moments_of(self.facts)
+        if not categorical and not moments:
             return None
-        codes = cast(Tensor, batch["obs"][self.hparams["batch_key"]])
-        seen = cast(Tensor, self.seen)
-        unknown = len(seen) - 1
+        served = [batch["obs"][name] for name in (*categorical, *moments)]
+        codes = _side_by_side(served[: len(categorical)], torch.int64, served[0])
+        numbers = _side_by_side(served[len(categorical) :], torch.float32, served[0])
+        if categorical:
+            codes = self._known(codes + cast(Tensor, self.first_code))
+        if moments:
+            mean, sd = cast(Tensor, self.moments)
+            numbers = (numbers - mean) / sd
+            numbers = numbers.masked_fill(numbers.isnan(), 0)
+        return Covariates(codes, numbers)
+
+    def _known(self, codes: Tensor) -> Tensor:
+        seen, unknown = cast(Tensor, self.seen), cast(Tensor, self.unknown)
         if self.training:
             seen[codes] = True
-            dropped = torch.rand(codes.shape, device=codes.device) < self.hparams["unknown_dropout"]
-            return codes.masked_fill(dropped, unknown)
-        return codes.masked_fill(~seen[codes], unknown)
+            kept = torch.rand(codes.shape, device=codes.device) >= self.hparams["unknown_dropout"]
+        else:
+            kept = seen[codes]
+        return torch.where(kept, codes, unknown)
 
     # ---- results --------------------------------------------------------------------------------------------------
 
@@ -447,22 +490,26 @@ class VAE(LightningModule):
 
     def posterior(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of the latent of each cell, (n, n_latent) each."""
-        return self._encode(self._target(batch), self._codes(batch))
+        return self._encode(self._target(batch), self._covariates(batch))
 
     def log_shares(self, z: Tensor, batch: Batch) -> Tensor:
         """Log of each gene's expected share of the counts, given latents and the cells' ``obs``; (n, n_vars)."""
-        return self.likelihood.log_shares(self._density_parameters(z, self._codes(batch)))
+        return self.likelihood.log_shares(self._density_parameters(z, self._covariates(batch)))
 
     def simulated(self, batch: Batch) -> Tensor:
         """Counts drawn from the posterior predictive distribution of each cell, (n, n_vars)."""
         mean, log_var = self.posterior(batch)
         z = mean + torch.randn_like(mean) * torch.exp(0.5 * log_var)
-        parameters = self._density_parameters(z, self._codes(batch))
+        parameters = self._density_parameters(z, self._covariates(batch))
         return self.likelihood.sample(self._target(batch), parameters, self._measured(batch))
 
-    def is_seen(self, code: int) -> bool:
-        """Whether training has seen a category of ``batch_key``."""
-        return bool(cast(Tensor, self.seen)[code])
+    def seen_of(self, column: str) -> NDArray[np.bool_]:
+        """Which categories of ``batch_key``, or of a covariate, training has seen; (n_categories,)."""
+        assert self.facts is not None
+        categories = categories_of(self.facts, self.hparams["batch_key"])
+        first = int(cast(Tensor, self.first_code)[list(categories).index(column)])
+        seen: NDArray[np.bool_] = cast(Tensor, self.seen).cpu().numpy()[first : first + len(categories[column])]
+        return seen
 
     # ---- training -------------------------------------------------------------------------------------------------
 
@@ -578,10 +625,10 @@ class VAE(LightningModule):
             self.log_dict(means, on_step=False, on_epoch=True, batch_size=1, sync_dist=True)
 
     def _log_unseen(self, batch: Batch, terms: dict[str, Tensor]) -> None:
-        codes, seen = self._codes(batch), cast(Tensor, self.seen)
-        if codes is None:
+        covariates, unknown = self._covariates(batch), cast(Tensor, self.unknown)
+        if covariates is None or not len(unknown):
             return
-        unseen = (codes == len(seen) - 1) & seen.any()
+        unseen = (covariates.codes == unknown).any(dim=1) & cast(Tensor, self.seen).any()
         elbo = (terms["recon"] - terms["kl"]).masked_fill(~unseen, 0)
         sums = cast(Tensor, self.unseen_sums)
         sums += torch.stack([unseen.sum(), elbo.sum()])
@@ -602,3 +649,15 @@ def sums_of(terms: dict[str, Tensor]) -> Tensor:
     """Number of cells and the sums of their reconstruction and KL terms, (3,)."""
     recon, kl = terms["recon"].detach(), terms["kl"].detach()
     return torch.stack([torch.full_like(kl[0], len(kl)), recon.sum(), kl.sum()])
+
+
+def _names(given: str | Sequence[str]) -> list[str]:
+    """One name or several as a list."""
+    return [given] if isinstance(given, str) else list(given or ())
+
+
+def _side_by_side(columns: list[Tensor], dtype: torch.dtype, like: Tensor) -> Tensor:
+    """Columns (n,) as (n, number of columns); of none, as many rows as ``like`` and on its device."""
+    if not columns:
+        return like.new_empty((len(like), 0), dtype=dtype)
+    return torch.stack([column.to(dtype) for column in columns], dim=1)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from scvae_data.errors import SelectionError
-from scvae_data.results.model import Model
+from scvae_data.results.model import Model, categories_of, moments_of
 from scvae_data.store.gene_list import GeneList
 from scvae_data.store.gene_match import find_names, some
 
@@ -67,8 +67,9 @@ class AlignedData:
 
     Genes are put in the model's order; those the directory lacks count as
     zero and as not ``measured``: bool (n, n_vars) in each batch, None where
-    every cell has all genes. Categories of the model's ``batch_key`` keep their codes; others are
-    "unknown". Normalised values are computed anew, over the genes and with
+    every cell has all genes. Categories of the model's ``batch_key`` and covariates keep their
+    codes; others are "unknown". Numbers that the directory lacks are missing
+    in every cell. Normalised values are computed anew, over the genes and with
     the target of the model's own dataset.
 
     Parameters
@@ -95,16 +96,25 @@ class AlignedData:
         self.same_genes = bool(np.array_equal(self.genes.columns, np.arange(data.n_vars)))
         self._columns = torch.from_numpy(self.genes.columns)
         self.expectation = expectation
-        self._known = {name: code for code, name in enumerate(model.facts["categories"])}
-        theirs = data.categories.get(self.batch_key, []) if self.batch_key is not None else []
-        unknown = len(self._known)
-        self._codes = torch.tensor([*(self._known.get(name, unknown) for name in theirs), unknown])
-        # The model knows the names of its whole directory; what it has not been trained on is unknown all the same.
-        seen = np.array([*(model.is_seen(code) for code in range(unknown)), False])
-        is_unknown = ~seen[self._codes.numpy()]
-        n_cells = self._cells_of_categories(len(theirs))
-        self.unseen = tuple(name for name, odd, n in zip(theirs, is_unknown, n_cells, strict=False) if odd and n)
-        self.n_unknown = int(n_cells[is_unknown].sum())
+        known = categories_of(model.facts, self.batch_key)
+        self._n_known = {column: len(names) for column, names in known.items()}
+        self._numbers = tuple(moments_of(model.facts))
+        self.absent = tuple(name for name in (*known, *self._numbers) if name not in data.obs_keys)
+        self.unseen: dict[str, list[str]] = {}
+        self.n_unknown = data.n_obs if self.batch_key in self.absent else 0
+        self._codes: dict[str, Tensor] = {}
+        for column in (name for name in known if name not in self.absent):
+            codes = {name: code for code, name in enumerate(known[column])}
+            theirs, unknown = data.categories[column], len(codes)
+            self._codes[column] = torch.tensor([*(codes.get(name, unknown) for name in theirs), unknown])
+            # The model knows the names of its whole directory; what it has not been trained on is unknown all the same.
+            seen = np.append(model.seen_of(column), False)
+            is_unknown = ~seen[self._codes[column].numpy()]
+            n_cells = data.group_counts(column, "predict")
+            if new := [name for name, odd, n in zip(theirs, is_unknown, n_cells, strict=False) if odd and n]:
+                self.unseen[column] = new
+            if column == self.batch_key:
+                self.n_unknown = int(n_cells[is_unknown].sum())
 
     def report(self) -> dict[str, Any]:
         """Counts of what the model knows and the directory lacks, and the other way round; said in the log as well."""
@@ -115,18 +125,22 @@ class AlignedData:
                 f"{len(genes.missing):,}", f"{n_wanted:,}", 100 * genes.missing_share, self.index.where,
                 some(genes.missing),
             )  # fmt: skip
-        if self.unseen:
+        for column, names in self.unseen.items():
             log.info(
                 "%d categories of %s were not trained on and are embedded as unknown: %s",
-                len(self.unseen), self.batch_key, some(self.unseen),
+                len(names), column, some(names),
             )  # fmt: skip
+        for column in self.absent:
+            instead = "with its mean" if column in self._numbers else "as unknown"
+            log.warning("%s has no obs column %s: all cells are embedded %s", self.index.where, column, instead)
         return {
             "n_cells": int(self.data.n_obs),
             "n_genes_of_model": n_wanted,
             "n_missing_genes": len(genes.missing),
             "missing_genes_share": genes.missing_share,
             "n_genes_not_used": int(self.index.n_vars) - (n_wanted - len(genes.missing)),
-            "n_unseen_categories": len(self.unseen),
+            "n_unseen_categories": sum(map(len, self.unseen.values())),
+            "absent_columns": ", ".join(self.absent),
             "n_unknown_cells": self.n_unknown,
         }
 
@@ -165,15 +179,6 @@ class AlignedData:
         masks = self.data.gene_mask(batch["gene_set"].cpu().numpy())[:, columns.clip(min=0)] & (columns >= 0)
         return None if masks.all() else torch.from_numpy(masks).to(batch["x"].device)
 
-    def _cells_of_categories(self, n_categories: int) -> NDArray[np.int64]:
-        """Selected cells of each of the directory's categories, and last of those without one, (n_categories + 1,)."""
-        if self.batch_key is None:
-            return np.zeros(1, np.int64)
-        if n_categories == 0:
-            return np.array([self.n_obs])
-        counts: NDArray[np.int64] = self.data.group_counts(self.batch_key, "predict")
-        return counts
-
     def _size_factor(self, batch: dict[str, Any], counts: Tensor) -> Tensor:
         """Total of each cell by the target of the model's dataset, (n,); 1 for a cell without counts.
 
@@ -193,9 +198,12 @@ class AlignedData:
         return torch.where(factor > 0, factor, torch.ones_like(factor))
 
     def _obs(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        if self.batch_key is None:
-            return dict(batch["obs"])
-        if self.batch_key not in batch["obs"]:  # the directory has no such column
-            return {**batch["obs"], self.batch_key: torch.full_like(batch["index"], len(self._known))}
-        codes = batch["obs"][self.batch_key]
-        return {**batch["obs"], self.batch_key: self._codes.to(codes.device)[codes]}
+        obs = dict(batch["obs"])
+        for column, codes in self._codes.items():
+            obs[column] = codes.to(obs[column].device)[obs[column]]
+        for column in self.absent:
+            filling = float("nan") if column in self._numbers else self._n_known[column]
+            obs[column] = torch.full_like(
+                batch["index"], filling, dtype=torch.float32 if column in self._numbers else None
+            )
+        return obs

@@ -16,7 +16,7 @@ from scvae_data.loading.datamodule import ChunkedDataModule
 from scvae_data.progress import progress
 from scvae_data.remote.location import Location
 from scvae_data.results.align import AlignedData
-from scvae_data.results.model import Model
+from scvae_data.results.model import Model, served_columns
 from scvae_data.store import open_dataset
 
 __all__ = ["Block", "Data", "batches", "drawing", "elbos", "facts_of_model", "latents", "served"]
@@ -80,12 +80,9 @@ def served(model: Model, data: Data, where: str | None = None) -> AlignedData:
         }
     else:
         path = data
-    key = model.hparams["batch_key"]
-    has_column = key is not None and key in open_dataset(path).obs_columns
+    own |= served_columns(model.hparams, open_dataset(path).obs_columns)
     # One cell is enough; that there is a whole batch of them is checked for training.
-    module = ChunkedDataModule(
-        path, batch_size=1, batch_key=key if has_column else None, split=None, normalized=False, **own
-    )
+    module = ChunkedDataModule(path, batch_size=1, split=None, normalized=False, **own)
     if isinstance(data, ChunkedDataModule):
         module.disk_cache = data.disk_cache
     module.setup("predict")

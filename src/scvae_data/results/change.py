@@ -192,7 +192,8 @@ class Pairs:
         if names is None:
             assert self._model.facts is not None
             categories = self._model.facts["categories"]
-            names = [name for code, name in enumerate(categories) if self._model.is_seen(code)]
+            seen = self._model.seen_of(self._model.hparams["batch_key"])
+            names = [name for name, known in zip(categories, seen, strict=True) if known]
         codes = np.array(batch_codes(self._model, names), dtype=np.int64)
         return rng.permutation(codes)[np.arange(test.n_samples) % len(codes)]
 

@@ -148,7 +148,7 @@ def batch_codes(model: Model, names: str | Sequence[str] | None) -> list[int | N
             close = get_close_matches(name, categories, n=3) or categories[:3]
             raise SelectionError(f"transform_batch={name}: {key} of the model has no such value; it has {_some(close)}")
         code = categories.index(name)
-        if not model.is_seen(code):
+        if not model.seen_of(key)[code]:
             raise SelectionError(f"transform_batch={name}: no cell of it was trained on; choose another {key}")
         found.append(code)
     if not found:

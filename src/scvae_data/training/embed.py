@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from scvae_data.errors import ConfigError
 from scvae_data.models.likelihoods import import_likelihood
 from scvae_data.remote.location import local_path
 from scvae_data.results.align import AlignedData
+from scvae_data.results.model import served_columns
 from scvae_data.store import open_dataset
 from scvae_data.store.files import write_atomic
 from scvae_data.training.experiment_scores import SCORES_FILE, Scored, read_scores
@@ -32,7 +34,7 @@ RESULT = "embed.json"
 def embed(cfg: DictConfig) -> dict[str, Any]:
     """Embed every selected cell of ``cfg.data`` with the model of ``cfg.ckpt`` into ``cfg.paths.output_dir``.
 
-    The model, its genes, its ``batch_key`` and whether it wants normalised
+    The model, its genes, its ``batch_key``, its covariates and whether it wants normalised
     values come from the checkpoint; everything under ``data`` and ``outputs``
     from the configuration.
 
@@ -52,7 +54,7 @@ def embed(cfg: DictConfig) -> dict[str, Any]:
     import_likelihood(cfg.model.get("likelihood"))
     model, facts = load_vae(ckpt)
     config = resolved(cfg)
-    data = _served(config["data"], model.hparams["batch_key"])
+    data = _served(config["data"], model.hparams)
     reference = reference_of(ckpt)
     aligned = AlignedData(data, model, facts, None if reference is None else reference.expectation)
     report = {**aligned.report(), "content_hash": data.index.content_hash, "checkpoint": str(ckpt)}
@@ -65,7 +67,7 @@ def embed(cfg: DictConfig) -> dict[str, Any]:
         report |= outputs.scores(made["latents"], model, aligned, seed=config["seed"])
     if "experiment scores" in made:
         report |= elbo_beside(read_scores(made["experiment scores"]), reference)
-    whole = {**report, "missing_genes": list(aligned.genes.missing), "unseen_categories": list(aligned.unseen)}
+    whole = {**report, "missing_genes": list(aligned.genes.missing), "unseen_categories": aligned.unseen}
     write_atomic(run_dir / RESULT, (json.dumps(whole, indent=1) + "\n").encode())
     for line in next_lines(made["latents"]) if "latents" in made else ():
         log.info("  %s", line)
@@ -91,10 +93,10 @@ def elbo_beside(scored: Scored, reference: Scored | None) -> dict[str, Any]:
     return found
 
 
-def _served(node: dict[str, Any], batch_key: str | None) -> Any:
-    """The configured DataModule, set up to serve counts of all genes and cells; the batch column only where it is."""
-    has_column = batch_key is not None and batch_key in open_dataset(node["data_path"]).obs_columns
-    own = {"batch_key": batch_key if has_column else None, "normalized": False, "counts": False, "split": None}
+def _served(node: dict[str, Any], model: Mapping[str, Any]) -> Any:
+    """The configured DataModule, set up to serve counts of all genes and cells; of the model's columns those it has."""
+    columns = served_columns(model, open_dataset(node["data_path"]).obs_columns)
+    own = {**columns, "normalized": False, "counts": False, "split": None}
     # One cell is enough to embed; that there is a whole batch of them is checked for training.
     data = instantiate({**node, **own, **({"genes": None} if "genes" in node else {}), "batch_size": 1})
     data.setup("predict")

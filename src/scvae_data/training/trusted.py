@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Collection, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from hydra.utils import get_object
 
 from scvae_data.errors import ConfigError
 from scvae_data.models.vae import CHECKPOINT_KEY, CHECKPOINT_VERSION, VAE
+from scvae_data.results.model import categories_of, moments_of
 from scvae_data.results.weights import check_size, read_plain, reason
 
 __all__ = ["ALLOWED", "check_targets", "load_vae", "read_checkpoint"]
@@ -84,11 +86,16 @@ def check_gene_sets(contents: dict[str, Any], n_bytes: int) -> None:
 
 
 def check_facts(settings: dict[str, Any], facts: Any) -> None:
-    """Raise TypeError unless what is recorded of genes, categories and normalization has its types."""
+    """Raise TypeError unless what is recorded of genes, categories, numbers and normalization has its types."""
     key, own = settings.get("batch_key"), settings["facts"]
-    names_are_texts = all(isinstance(name, str) for name in (*own["var_names"], *own["categories"]))
-    if not isinstance(facts, dict) or not isinstance(key, str | None) or not names_are_texts:
-        raise TypeError("what it says of genes and categories is no list of names")
+    plain = isinstance(facts, dict) and isinstance(key, str | None)
+    if plain:
+        categories, moments = categories_of(own, key), moments_of(own)
+        names = (*own["var_names"], *own["categories"], *categories, *moments, *chain(*categories.values()))
+        plain = all(isinstance(name, str) for name in names)
+        plain &= all(isinstance(number, float) for number in chain(*moments.values()))
+    if not plain:
+        raise TypeError("what it says of genes, categories and covariates is no list of names and numbers")
 
 
 def check_targets(config: Any, source: str, skip: Collection[str] = ()) -> None:
