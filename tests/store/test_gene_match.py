@@ -47,6 +47,14 @@ def test_one_order_of_all_genes(first: str, second: str, joined: str) -> None:
         assert (np.diff(of_first) > 0).all() and (np.diff(of_second) > 0).all()
 
 
+def test_ids_that_differ_are_two_genes() -> None:
+    by_symbol = GeneList.of(["A", "B", "C"], ["ENSG1", "ENSG2", None], ["A", "B", "C"])
+    by_id = GeneList.of(["ENSG3", "ENSG1", "ENSG4"], ["ENSG3", "ENSG1", "ENSG4"], ["B", "A1", "C"])
+    names, of_first, of_second = join_genes(by_symbol, by_id)
+    assert names.names.tolist() == ["ENSG3", "A", "B", "C"]
+    assert (of_first.tolist(), of_second.tolist()) == ([1, 2, 3], [0, 1, 3])
+
+
 def test_a_gene_is_found_whichever_list_knows_its_symbol() -> None:
     known, plain = GeneList.of(["ENSG1", "ENSG2"], None, ["A", "B"]), GeneList.of(["B", "C"])
     assert join_genes(known, plain)[0].names.tolist() == ["ENSG1", "ENSG2", "C"]

@@ -35,8 +35,11 @@ def compact_directory(directory: Path, target: Path | None = None) -> str:
         return f"{directory} has one generation of cells; nothing to do"
     if is_complete(target) or (names_in(target) and not (target / UNFINISHED).exists()):
         raise ConfigError(f"{target} is not empty; name another folder")
-    target.mkdir(parents=True, exist_ok=True)
-    (target / UNFINISHED).touch()
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        (target / UNFINISHED).touch()
+    except OSError as error:
+        raise ConfigError(f"{target} cannot be written: {error.strerror}; name another folder") from error
     with disk_faults(target), held_directory(target):
         for path in (target / name for name in names_in(target)):
             if path.name not in (UNFINISHED, ".lock"):

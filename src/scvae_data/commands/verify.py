@@ -15,7 +15,8 @@ from scvae_data.errors import ConfigError, DamagedFileError, ScvaeDataError, Sto
 from scvae_data.progress import progress
 from scvae_data.remote.location import Location, RemotePath, as_written, local_path, location
 from scvae_data.store import GENE_LIST_FILE, INDEX_FILE, DatasetIndex, open_index, read_json
-from scvae_data.store.files import expecting, names_in
+from scvae_data.store.files import expecting, is_there, names_in
+from scvae_data.store.names import generation_file
 from scvae_data.store.verify import CONFIG_FILE, chunk_fault, file_fault, listed, record_faults, table_faults
 from scvae_data.system.cpus import n_cpus
 from scvae_data.wording import counted
@@ -129,6 +130,13 @@ def left_over(directory: Location, faults: Mapping[str, str | None]) -> list[str
     return [name for name in names_in(directory) if LEFT_OVER.fullmatch(name) and name not in faults]
 
 
+def how_to_mend(directory: Location) -> str:
+    """Say what makes a damaged directory whole again."""
+    if is_there(directory / generation_file(CONFIG_FILE, 1)):
+        return "the directory has grown: take them from a copy, or process all inputs anew with overwrite=true"
+    return f"this builds them again, and no others:\n  {rebuild_command(directory)}"
+
+
 def rebuild_command(directory: Location) -> str:
     """Command that builds the damaged files of a directory again, and no others."""
     here = shlex.quote(f"paths.processed_dir={directory}")
@@ -176,8 +184,7 @@ def main(arguments: Sequence[str]) -> int:
         print(f"not part of the dataset, and not read: {shown}")
     damaged = [name for name, fault in faults.items() if fault is not None]
     if damaged:
-        print(f"{len(damaged):,} of {len(faults):,} files are damaged; this builds them again, and no others:")
-        print(f"  {rebuild_command(directory)}")
+        print(f"{len(damaged):,} of {len(faults):,} files are damaged; {how_to_mend(directory)}")
     else:
         print(f"{len(faults):,} files are sound")
     return 1 if damaged else 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import deflate
@@ -32,11 +31,6 @@ class ColumnMap:
     n_vars: int
     """Number of columns."""
 
-    @cached_property
-    def ascends(self) -> bool:
-        """Whether the genes keep their order."""
-        return bool((np.diff(self.places.astype(np.int64)) > 0).all())
-
 
 class ChunkReader:
     """Random access to the rows of one chunk file.
@@ -57,7 +51,8 @@ class ChunkReader:
     open_source
         Opens the file.
     columns
-        What the columns become as they are read; None for what they are.
+        What the columns become as they are read; None for what they are. Where they change
+        their order, they do not ascend within a row.
     """
 
     def __init__(
@@ -149,8 +144,7 @@ class ChunkReader:
         ``indices`` and ``data`` need the reader's ``index_dtype`` and ``count_dtype``,
         and at least as many elements as the rows hold.
         """
-        starts = self._spans_indptr(spans)
-        n_elements = int(starts[-1])
+        n_elements = int(self._spans_indptr(spans)[-1])
         if indices.dtype != self.index_dtype or data.dtype != self.count_dtype:
             raise TypeError(f"needs {self.index_dtype} and {self.count_dtype}, got {indices.dtype} and {data.dtype}")
         if min(indices.size, data.size) < n_elements:
@@ -167,7 +161,7 @@ class ChunkReader:
                 self.path, f"holds a count of {largest} where the index knows of {self.entry.max_count} at most"
             )
         if self._columns is not None:
-            move_columns(self._columns, starts, indices[:n_elements], data[:n_elements])
+            indices[:n_elements] = self._columns.places[indices[:n_elements]]
         return n_elements
 
     def _spans_indptr(self, spans: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
@@ -252,12 +246,3 @@ def _segments(ranges: Sequence[tuple[int, int]], length: int) -> Iterator[tuple[
             n = min(length - first, stop - start)
             yield block, first, n
             start += n
-
-
-def move_columns(columns: ColumnMap, indptr: NDArray[np.int64], indices: NDArray[Any], data: NDArray[Any]) -> None:
-    """Put genes into their columns, in place; they ascend within each row as before."""
-    indices[:] = columns.places[indices]
-    if not columns.ascends:
-        rows = np.repeat(np.arange(indptr.size - 1), np.diff(indptr))
-        order = np.argsort(rows * columns.n_vars + indices)
-        indices[:], data[:] = indices[order], data[order]

@@ -38,7 +38,8 @@ class CompactCsr:
     indptr
         int64, (n_obs + 1,), starts at 0.
     indices
-        Columns, ascending within a row; uint16, or uint32 beyond 65,536 genes; (nnz,).
+        Columns, ascending within a row but where directories of other orders are read as one; uint16, or uint32
+        beyond 65,536 genes; (nnz,).
     data
         Counts, none zero; uint16, or wider where a count needs it; (nnz,).
     n_vars

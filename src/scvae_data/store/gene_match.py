@@ -13,6 +13,17 @@ from scvae_data.store.gene_list import GeneList
 __all__ = ["find_names", "join_genes", "some"]
 
 SHOWN = 5  # names listed in a message
+NAME, ID, SYMBOL = range(3)
+PASSES = (
+    (NAME, NAME),
+    (ID, ID),
+    (NAME, ID),
+    (ID, NAME),
+    (NAME, SYMBOL),
+    (SYMBOL, NAME),
+    (SYMBOL, SYMBOL),
+)
+"""What is compared of the genes of two lists, the surest first."""
 
 
 def find_names(wanted: Sequence[str], genes: GeneList) -> NDArray[np.int64]:
@@ -47,20 +58,16 @@ def find_names(wanted: Sequence[str], genes: GeneList) -> NDArray[np.int64]:
 def join_genes(genes: GeneList, others: GeneList) -> tuple[GeneList, NDArray[np.int64], NDArray[np.int64]]:
     """Put the genes of two directories into one order.
 
-    A gene is found by its name, else its id, else its symbol, whichever of the
-    two lists has them. Those of the second list that the first lacks come
-    behind the gene they follow in theirs, so that lists of one order keep it.
+    Two genes are one if their names are the same, else their ids, else what
+    one is called by the symbol of the other and no ids say that they differ.
+    Genes of the second list that the first lacks come behind the one they
+    follow in theirs, so that lists of one order keep it.
 
     Returns
     -------
     All genes, and the column in them of each gene of the first and of the second list.
     """
-    here = find_names(others.names.tolist(), genes)
-    back = find_names(genes.names.tolist(), others)
-    known = set(here.tolist())
-    for column, other in enumerate(back.tolist()):
-        if other >= 0 and here[other] < 0 and column not in known:
-            here[other] = column
+    here = same_genes(genes, others)
     added = np.flatnonzero(here < 0)
     behind = _last_known(here)[added]
     order = np.lexsort((np.arange(genes.n_vars + added.size), np.concatenate([np.arange(genes.n_vars), behind])))
@@ -77,6 +84,23 @@ def join_genes(genes: GeneList, others: GeneList) -> tuple[GeneList, NDArray[np.
     of_others = here.copy()
     of_others[added] = genes.n_vars + np.arange(added.size)
     return GeneList.of(*(column.tolist() for column in columns)), place[: genes.n_vars], place[of_others]
+
+
+def same_genes(genes: GeneList, others: GeneList) -> NDArray[np.int64]:
+    """The column in ``genes`` of each gene of another list, -1 where it has none; see :func:`join_genes`."""
+    mine, its = ([_unique_positions(labels) for labels in (one.names, one.ids, one.symbols)] for one in (genes, others))
+    here = np.full(others.n_vars, -1, np.int64)
+    taken: set[int] = set()
+    for first, second in PASSES:
+        for label, position in its[second].items():
+            column = mine[first].get(label, -1)
+            if column < 0 or position < 0 or column in taken or here[position] >= 0:
+                continue
+            ids = genes.ids[column], others.ids[position]
+            if (first, second) == PASSES[0] or None in ids or ids[0] == ids[1]:
+                here[position] = column
+                taken.add(column)
+    return here
 
 
 def some(names: Sequence[Any] | NDArray[Any]) -> str:

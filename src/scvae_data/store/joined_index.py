@@ -27,6 +27,7 @@ from scvae_data.store.index_json import open_index
 from scvae_data.store.joined_tables import DIRECTORY_COLUMN, JoinedTables, join_columns
 from scvae_data.store.names import SRX_COLUMN
 from scvae_data.store.source import OpenSource
+from scvae_data.wording import counted
 
 __all__ = ["JoinedIndex", "join", "open_dataset"]
 
@@ -185,9 +186,9 @@ class JoinedIndex(CellIndex):
         counts = Counter(name for one in self.directories for name in one.obs_columns[SRX_COLUMN].place)
         if twice := sorted(name for name, number in counts.items() if number > 1):
             log.warning(
-                "%d experiments are in more than one directory (%s): a cell that both have is read twice; "
+                "%s in more than one directory (%s): a cell that both have is read twice; "
                 "data.filter=\"%s != '…'\" leaves a directory out, data.exclude_srx_accessions an experiment",
-                len(twice), some(twice), DIRECTORY_COLUMN,
+                counted(len(twice), "experiment"), some(twice), DIRECTORY_COLUMN,
             )  # fmt: skip
 
     @cached_property

@@ -16,11 +16,11 @@ from tests.support.recordings import VERSION1
 
 from scvae_data import ChunkedDataset, open_index
 from scvae_data.commands.upgrade import upgrade_directory
-from scvae_data.commands.verify import verify
+from scvae_data.commands.verify import how_to_mend, verify
 from scvae_data.commands.why import why
 from scvae_data.errors import ConfigError, ScvaeDataError
 from scvae_data.processing.settings.normalization import Normalization
-from scvae_data.store import Chunking
+from scvae_data.store import INDEX_FILE, Chunking
 
 GENES = [f"g{column}" for column in range(12)]
 
@@ -106,6 +106,12 @@ def test_one_after_the_other(copy: Path, raw: list[Path]) -> None:
     (copy / "chunk_0001.h5").unlink()
     with pytest.raises(ConfigError, match=r"has grown, and chunk_0001\.h5 cannot be built again alone"):
         run_pipeline(raw, copy, resume=True)
+    assert how_to_mend(copy).startswith("the directory has grown: take them from a copy")
+    index_file = copy / INDEX_FILE
+    index_file.write_bytes(index_file.read_bytes().replace(b"chunk_0001", b"chunk_0009"))
+    with pytest.raises(ConfigError, match=r"has grown, and chunk_index\.json is damaged; take it from a copy"):
+        run_pipeline(raw[:2], copy, resume=True)
+    assert index_file.exists()
 
 
 def test_other_genes_are_counted_as_not_measured(copy: Path, tmp_path: Path) -> None:

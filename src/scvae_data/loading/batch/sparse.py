@@ -36,7 +36,10 @@ class SparseRows(NamedTuple):
     n_columns: int
 
     def to_sparse_csr(self) -> torch.Tensor:
-        """The rows as a float32 ``torch.sparse_csr`` tensor; columns must ascend, as without ``genes`` they do."""
+        """The rows as a float32 ``torch.sparse_csr`` tensor.
+
+        Columns must ascend, as without ``genes``, and of directories that have them in one order, they do.
+        """
         index = torch.int32 if self.indices.numel() < 1 << 31 else torch.int64
         parts = self.indptr.to(index), widened(self.indices).to(index), widened(self.data).to(torch.float32)
         return torch.sparse_csr_tensor(*parts, size=self._shape(), check_invariants=False)

@@ -10,8 +10,9 @@ from scvae_data.errors import ConfigError, DamagedFileError
 from scvae_data.processing.facts import InputFacts
 from scvae_data.processing.run.summary import Summary
 from scvae_data.remote.location import Location
-from scvae_data.store import DatasetIndex, open_index
-from scvae_data.store.files import expecting, read_json
+from scvae_data.store import INDEX_FILE, DatasetIndex, open_index
+from scvae_data.store.files import expecting, is_there, read_json
+from scvae_data.store.names import generation_file
 from scvae_data.store.verify import CONFIG_FILE
 
 __all__ = ["check_finished", "check_whole", "grown_index", "summary_of"]
@@ -70,10 +71,21 @@ def check_finished(
 
 
 def grown_index(directory: Location) -> DatasetIndex | None:
-    """Return the index of a directory that has grown; None for any other, or where it cannot be read."""
+    """Return the index of a directory that has grown; None for any other.
+
+    Raises
+    ------
+    ConfigError
+        It is damaged: a run would make a directory of the first generation's inputs in its place.
+    """
     try:
         index = open_index(directory)
-    except DamagedFileError:
+    except DamagedFileError as error:
+        if is_there(directory / generation_file(CONFIG_FILE, 1)):
+            raise ConfigError(
+                f"{directory} has grown, and {INDEX_FILE} is damaged; take it from a copy of the directory, or process "
+                "all inputs anew with overwrite=true"
+            ) from error
         return None
     return index if len(index.generations) > 1 else None
 
