@@ -185,7 +185,7 @@ def test_no_crash_no_hang_no_memory(kind: str, clean: Path, raw: list[Path], tmp
         use, names = use_input, [raw[0].name]
     for first in range(0, n, BATCH):
         run = partial(mutate_and_use, use, folder, names, range(first, min(n, first + BATCH)), tmp_path / "log")
-        status = in_child(run, report=folder / "report", seconds=300, memory=MEMORY)
+        status = in_child(run, report=folder / "report", seconds=1800, memory=MEMORY)
         told = (folder / "report").read_text() if (folder / "report").exists() else ""
         assert status in (0, CLEAN_ERROR), f"change {(tmp_path / 'log').read_text()}: status {status}\n{told}"
     record.append(

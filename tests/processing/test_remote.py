@@ -379,4 +379,10 @@ def test_faults_of_a_network_are_retried_or_refused(
             injected += proxy.injected
         with pytest.raises(RemoteError, match=r"s3://nowhere/set/.writable: .*bucket does not exist; make the bucket"):
             run_pipeline(files, RemotePath("s3://nowhere/set"))
+        for ask in (
+            lambda: open_index("s3://nowhere/set"),
+            lambda: run_pipeline(["s3://nowhere/*"], tmp_path / "none"),
+        ):
+            with pytest.raises(RemoteError, match=r"s3://nowhere/.*: there is no bucket s3://nowhere"):
+                ask()
     assert set(injected) == set(FAULTS)

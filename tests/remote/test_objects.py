@@ -101,6 +101,14 @@ def test_an_error_of_a_program_stays_one(monkeypatch: pytest.MonkeyPatch) -> Non
         objects.read(STORE / "z.bin", 0, 8)
 
 
+def test_settings_that_a_package_refuses_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(objects, "_raised_in", lambda error: "aiobotocore")
+    failing = Failing(monkeypatch, ValueError("Invalid endpoint: localhost:9"))
+    with pytest.raises(RemoteError, match="Invalid endpoint: localhost:9; correct the store's settings"):
+        objects.read(STORE / "z.bin", 0, 8)
+    assert failing.n_asked == 1
+
+
 def test_an_object_that_changes_meanwhile_is_refused() -> None:
     facts = objects.facts_of(STORE / "z.bin")
     pieces = objects.pieces(STORE / "z.bin", facts)

@@ -12,6 +12,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pytest
 
@@ -54,6 +55,13 @@ def lead_to(port: int, patch: pytest.MonkeyPatch) -> None:
     patch.setitem(objects.TIMEOUTS, "read_timeout", TIMEOUT_SECONDS)
     patch.setattr(objects, "BACK_OFF_SECONDS", 0.01)
     objects.store_of.cache_clear()
+
+
+def environment(port: int, home: Path) -> dict[str, str]:
+    """For a program of its own that asks a server, or a proxy before it, with nothing that is the user's."""
+    passed_on = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "NUMBA_CACHE_DIR") if name in os.environ}
+    here = {"HOME": str(home), "OMP_NUM_THREADS": "1", "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}
+    return {**passed_on, **SECRETS, **here}
 
 
 class Proxy:

@@ -171,6 +171,7 @@ def objects_of(place: RemotePath) -> dict[RemotePath, ObjectFacts]:
         parts = {place: objects.facts_of(place)}
     except FileNotFoundError:
         if not (parts := objects.find(place)):
+            objects.check_bucket(place)
             raise InputError(place, "missing", "there is no such object or folder; check the address") from None
         return parts
     if MATRIX.fullmatch(place.name):

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from pathlib import Path
+from traceback import walk_tb
 from typing import Any, TypeVar
 
 from scvae_data.errors import ConfigError, RemoteError
@@ -24,6 +25,7 @@ from scvae_data.remote.location import RemotePath
 
 __all__ = [
     "ObjectFacts",
+    "check_bucket",
     "delete",
     "facts_of",
     "find",
@@ -56,7 +58,9 @@ EXTRAS = {
 }
 # Their errors are no OSErrors, but as much of the network.
 LIBRARIES = frozenset({"aiobotocore", "aiohttp", "botocore", "fsspec", "gcsfs", "google", "s3fs", "urllib3"})
-OF_CREDENTIALS = frozenset({"NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError", "RefreshError"})
+OF_CREDENTIALS = frozenset(
+    {"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "DefaultCredentialsError", "RefreshError"}
+)
 OF_REQUEST = frozenset({"ParamValidationError", "InvalidBucketName"})
 TIMEOUTS = {"connect_timeout": 10, "read_timeout": 30, "retries": {"max_attempts": 1}}
 
@@ -88,6 +92,19 @@ def facts_of(path: RemotePath) -> ObjectFacts:
         The store cannot be asked.
     """
     return _as_facts(path, _asked(path, lambda fs, name: fs.info(name)))
+
+
+def check_bucket(path: RemotePath) -> None:
+    """Refuse an address in a bucket that there is not: stores tell of what is not in it likewise.
+
+    Raises
+    ------
+    RemoteError
+        With the bucket.
+    """
+    bucket = RemotePath(path.parts[0])
+    if path.scheme in EXTRAS and not _asked(bucket, lambda fs, name: bool(fs.exists(name))):
+        raise RemoteError(f"{path}: there is no bucket {bucket}, or none for these credentials; correct the address")
 
 
 def find(folder: RemotePath, *, deep: bool = True) -> dict[RemotePath, ObjectFacts]:
@@ -282,7 +299,19 @@ def _asked(path: RemotePath, ask: Callable[[Any, str], T]) -> T:
 
 def _of_store(error: Exception) -> bool:
     """Whether an error is of a store or the way to it, not of a program."""
-    return isinstance(error, OSError | EOFError) or type(error).__module__.partition(".")[0] in LIBRARIES
+    return isinstance(error, OSError | EOFError) or bool(
+        {_library(type(error).__module__), _raised_in(error)} & LIBRARIES
+    )
+
+
+def _raised_in(error: Exception) -> str:
+    """The package of the line that raised an error."""
+    frames = list(walk_tb(error.__traceback__))
+    return _library(frames[-1][0].f_globals["__name__"]) if isinstance(error, ValueError) and frames else ""
+
+
+def _library(module: str) -> str:
+    return module.partition(".")[0]
 
 
 def _lasting(error: Exception) -> str:
@@ -290,6 +319,8 @@ def _lasting(error: Exception) -> str:
     name = type(error).__name__
     if isinstance(error, PermissionError) or name in OF_CREDENTIALS:
         return "see whether the credentials are right and may do this (docs/cloud.md)"
+    if isinstance(error, ValueError):
+        return "correct the store's settings (docs/cloud.md)"
     if isinstance(error, IsADirectoryError | NotADirectoryError) or name in OF_REQUEST:
         return "correct the address"
     return ""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from scvae_data.errors import DamagedFileError, FormatVersionError, MissingIndexError, ScvaeDataError, StoreError
+from scvae_data.remote import objects
 from scvae_data.remote.disk_cache import DiskCache
 from scvae_data.remote.location import Location, RemotePath, as_written
 from scvae_data.store.cell_tables import Generation
@@ -87,6 +88,8 @@ def open_index(
         encoded = read_sealed(file)
     except DamagedFileError as error:
         if isinstance(error.__cause__, FileNotFoundError):
+            if isinstance(file, RemotePath):
+                objects.check_bucket(file)
             raise MissingIndexError(_missing(directory)) from None
         raise
     content = parse_json(file, encoded)

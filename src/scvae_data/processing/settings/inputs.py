@@ -399,6 +399,7 @@ def expand_remote(pattern: RemotePath) -> list[RemotePath]:
     """Return the inputs that an address names: matches, an object, a folder that is one, or the H5AD files below it."""
     if glob.has_magic(pattern.url):
         if not (matches := objects.glob(pattern)):
+            objects.check_bucket(pattern)
             raise ConfigError(f"input.paths: {pattern} matches nothing")
         return matches
     if not (found := objects.find(pattern)):
