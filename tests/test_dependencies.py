@@ -16,14 +16,15 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+TABLES = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = TABLES["project"]
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 PROGRAM = [*(ROOT / "src").rglob("*.py"), ROOT / "process.py", ROOT / "train.py", ROOT / "test_chunked_system.py"]
 # loading_peers runs in an environment of its own, with the packages that it compares.
 AROUND = [*(ROOT / "tests").rglob("*.py"), *(ROOT / "benchmarks").glob("*.py")]
 # my_samplers is a file that a recipe of docs/extending.md makes.
 OWN = {"tests", "my_samplers", *(path.stem for folder in ("src", "benchmarks") for path in (ROOT / folder).iterdir())}
-NOT_INSTALLED = {"scvi": "scvi-tools"}
+NOT_INSTALLED = {"scvi": "scvi-tools", "scib_metrics": "scib-metrics"}
 DISTRIBUTIONS = packages_distributions() | {name: [found] for name, found in NOT_INSTALLED.items()}
 NOT_IMPORTED = {
     "flask": "serves moto's S3, which starts in a process of its own",
@@ -99,6 +100,7 @@ ALWAYS = names(PROJECT["dependencies"])
 OPTIONAL = {extra: names(lines) for extra, lines in EXTRAS.items() if extra != "dev"}
 DEV = names(EXTRAS["dev"])
 OFFERED = ALWAYS.union(*OPTIONAL.values())
+OF_BENCHMARKS = names(TABLES["dependency-groups"]["benchmarks"])
 OF_PROGRAM, OF_TESTS = imports(PROGRAM), imports(AROUND)
 
 
@@ -117,7 +119,8 @@ def test_what_the_program_imports_is_declared() -> None:
 
 
 def test_what_tests_and_benchmarks_import_is_declared() -> None:
-    assert undeclared(OF_TESTS, ALWAYS | DEV, OFFERED | DEV) == set()
+    assert undeclared(OF_TESTS, ALWAYS | DEV, OFFERED | DEV | OF_BENCHMARKS) == set()
+    assert {one.distribution for one in OF_TESTS} >= OF_BENCHMARKS
 
 
 def test_what_configurations_name_is_declared() -> None:

@@ -22,7 +22,8 @@ METRICS: dict[str, Any] = {
 @pytest.fixture
 def page() -> str:
     made = {"training curves": Path("run/training_curves.png"), "latents": Path("run/latents.h5ad")}
-    return report({"model": {"likelihood": "nb"}}, FACTS, METRICS, made)
+    not_scored = {"batch_mixing": "all cells are of one batch, SRX1"}
+    return report({"model": {"likelihood": "nb"}}, FACTS, METRICS, made, not_scored)
 
 
 @pytest.mark.parametrize(
@@ -36,6 +37,7 @@ def page() -> str:
         "| active latent dimensions | 7 |",
         "| speed | 5,000 cells/s, 2.1 % waiting on data |",
         "| cache | 0.0 % of chunks found in memory (predicted 0.0 %), 2.5 MB read |",
+        "| batch mixing | not computed: all cells are of one batch, SRX1 |",
         "- latents: `latents.h5ad`",
         "![training curves](training_curves.png)",
     ],

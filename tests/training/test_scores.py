@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scvae_data.training.scores import latent_scores
+from scvae_data.training.scores import absent_scores, latent_scores
 
 # Two cell types far apart, two batches that alternate within each.
 LATENTS = np.array([[0, 0], [0, 1], [0, 0], [0, 1], [50, 0], [50, 1], [50, 0], [50, 1]], np.float32)
@@ -48,3 +48,36 @@ def test_a_type_of_one_batch_says_nothing_about_mixing() -> None:
     batches = pd.Series(list("xxyyzzzz"))
     assert latent_scores(LATENTS, TYPES, batches)["batch_mixing"] == pytest.approx(0.5)
     assert "batch_mixing" not in latent_scores(LATENTS, TYPES, pd.Series(list("xxxxzzzz")))
+
+
+@pytest.mark.parametrize(
+    ("types", "batches", "words"),
+    [
+        pytest.param(TYPES, BATCHES, {}, id="both"),
+        pytest.param(
+            None, None,
+            {
+                "cell_type_separation": "no obs column of a cell type is known; set outputs.cell_type_key",
+                "batch_mixing": "no obs column of a batch is known; set model.batch_key",
+            },
+            id="none",
+        ),
+        pytest.param(
+            pd.Series([None] * 8, dtype=object), pd.Series(["x"] * 8),
+            {"cell_type_separation": "no cell has a cell type", "batch_mixing": "all cells are of one batch, x"},
+            id="nothing to tell apart",
+        ),
+        pytest.param(
+            pd.Series(list("abcdefgh")), BATCHES,
+            {
+                "cell_type_separation": "each cell is of a cell type of its own",
+                "batch_mixing": "no cell type is in several batches, with more than one cell in some",
+            },
+            id="each its own",
+        ),
+    ],
+)  # fmt: skip
+def test_scores_that_cannot_be_are_said(
+    types: pd.Series | None, batches: pd.Series | None, words: dict[str, str]
+) -> None:
+    assert absent_scores(types, batches, latent_scores(LATENTS, types, batches)) == words

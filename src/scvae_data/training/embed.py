@@ -63,11 +63,14 @@ def embed(cfg: DictConfig) -> dict[str, Any]:
     outputs: Outputs = instantiate(config["outputs"]) if config.get("outputs") else Outputs()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     made = outputs.make(run_dir, model, aligned, device=device, seed=config["seed"], facts=report)
+    not_scored: dict[str, str] = {}
     if "latents" in made:
-        report |= outputs.scores(made["latents"], model, aligned, seed=config["seed"])
+        scores, not_scored = outputs.scores(made["latents"], model, aligned, seed=config["seed"])
+        report |= scores
     if "experiment scores" in made:
         report |= elbo_beside(read_scores(made["experiment scores"]), reference)
-    whole = {**report, "missing_genes": list(aligned.genes.missing), "unseen_categories": aligned.unseen}
+    lists = {"missing_genes": list(aligned.genes.missing), "unseen_categories": aligned.unseen}
+    whole = {**report, **lists, "not_scored": not_scored}
     write_atomic(run_dir / RESULT, (json.dumps(whole, indent=1) + "\n").encode())
     for line in next_lines(made["latents"]) if "latents" in made else ():
         log.info("  %s", line)

@@ -168,20 +168,22 @@ class Outputs:
                     f"outputs.{setting}: no obs column {', '.join(unknown)}; there are {', '.join(columns)}"
                 )
 
-    def scores(self, latents: Path, model: Any, data: Any, *, seed: int) -> dict[str, float]:
+    def scores(self, latents: Path, model: Any, data: Any, *, seed: int) -> tuple[dict[str, float], dict[str, str]]:
         """How well the latents keep cell types apart and batches together, over at most 5,000 cells.
 
         Returns
         -------
-        As :func:`~scvae_data.training.scores.latent_scores`; nothing for columns that the directory lacks.
+        As :func:`~scvae_data.training.scores.latent_scores`, and why others could not be computed, by name.
         """
         from scvae_data.training.sample import sample_cells
-        from scvae_data.training.scores import latent_scores
+        from scvae_data.training.scores import absent_scores, latent_scores
 
         cell_type, batch = self._cell_type(data), _batch_column(model)
         columns = [name for name in (cell_type, batch) if name]
         z, obs = sample_cells(latents, columns, MAX_SCORED_CELLS, seed)
-        return latent_scores(z, *(obs.get(name) if name else None for name in (cell_type, batch)))
+        types, batches = (obs.get(name) if name else None for name in (cell_type, batch))
+        found = latent_scores(z, types, batches)
+        return found, absent_scores(types, batches, found)
 
     def _cell_type(self, data: Any) -> str | None:
         """The column of cell types, if there is one."""

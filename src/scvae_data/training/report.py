@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from scvae_data.training.experiment_scores import read_scores, scores_section
@@ -26,17 +27,19 @@ def report(
     metrics: Mapping[str, Any],
     made: Mapping[str, Path],
     held_out: Sequence[str] = (),
+    not_scored: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
     """A short page: what was trained on what, how well and how fast, which files there are, how to go on.
 
-    ``held_out`` are lines on the cells that were held out.
+    ``held_out`` are lines on the cells that were held out; ``not_scored`` says of scores that are not among the
+    metrics why.
     """
     title = f"{config['model'].get('likelihood', 'model')}, {facts['n_obs']:,} cells × {facts['n_vars']:,} genes"
     parts = [
         f"# {title}\n",
         *(["Simulated demo data.\n"] if facts.get("simulated") else []),
         _table("dataset", _dataset(facts)),
-        _table("result", _result(metrics)),
+        _table("result", _result(metrics) | _not_scored(not_scored)),
         *([SCORES_EXPLAINED] if any(name in metrics for name in SCORES) else []),
         *held_out,
         *(scores_section(read_scores(made[EXPERIMENTS])) if EXPERIMENTS in made else []),
@@ -106,6 +109,11 @@ def _result(metrics: Mapping[str, Any]) -> dict[str, str]:
         found["active latent dimensions"] = f"{metrics['val/active_units']:.0f}"
     scores = {name.replace("_", " "): f"{metrics[name]:.3f}" for name in SCORES if name in metrics}
     return found | in_words(metrics) | scores
+
+
+def _not_scored(reasons: Mapping[str, str]) -> dict[str, str]:
+    """Scores that could not be computed, with the reason."""
+    return {name.replace("_", " "): f"not computed: {reason}" for name, reason in reasons.items()}
 
 
 def _table(title: str, values: Mapping[str, str]) -> str:

@@ -132,11 +132,13 @@ class _Run:
         made = self._outputs(trainer)
         if not self.ranks.is_first:
             return metrics
+        not_scored: dict[str, str] = {}
         if "latents" in made:
-            metrics |= self._scores(trainer, made["latents"])
+            scores, not_scored = self._scores(trainer, made["latents"])
+            metrics |= scores
             self._write("result.json", json.dumps(metrics, indent=1) + "\n")
         held_out = held_out_section(self.data, self.config["data"].get("split"))
-        self._write("report.md", report(self.config, facts, metrics, made, held_out))
+        self._write("report.md", report(self.config, facts, metrics, made, held_out, not_scored))
         _log_pictures(trainer, made)
         log.info("run directory: %s", self.run_dir)
         for line in next_lines(made["latents"]) if "latents" in made else ():
@@ -204,12 +206,12 @@ class _Run:
             self.run_dir, model, self.data, device=device, seed=self.config["seed"], ranks=self.ranks
         )
 
-    def _scores(self, trainer: Trainer, latents: Path) -> dict[str, float]:
-        scores = self.outputs.scores(latents, self.model, self.data, seed=self.config["seed"])
+    def _scores(self, trainer: Trainer, latents: Path) -> tuple[dict[str, float], dict[str, str]]:
+        scores, absent = self.outputs.scores(latents, self.model, self.data, seed=self.config["seed"])
         for logger in trainer.loggers:
             logger.log_metrics({f"latents/{name}": value for name, value in scores.items()}, step=trainer.global_step)
             logger.save()
-        return scores
+        return scores, absent
 
     def _write(self, name: str, text: str) -> None:
         if self.ranks.is_first:

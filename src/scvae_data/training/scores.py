@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["SCORES", "latent_scores"]
+__all__ = ["SCORES", "absent_scores", "latent_scores"]
 
 SCORES = "cell_type_separation", "batch_mixing"
 WORKING_MEMORY = 64  # MiB of distances at once
@@ -53,6 +54,29 @@ def latent_scores(
         if mixed:
             scores["batch_mixing"] = float(np.mean(mixed))
     return scores
+
+
+def absent_scores(
+    cell_types: pd.Series[Any] | None, batches: pd.Series[Any] | None, scores: Mapping[str, float]
+) -> dict[str, str]:
+    """Why a score of :func:`latent_scores` is not among ``scores``, by its name; for the same labels."""
+    reasons = {
+        "cell_type_separation": _why_none("cell type", cell_types, "set outputs.cell_type_key")
+        or "each cell is of a cell type of its own",
+        "batch_mixing": _why_none("batch", batches, "set model.batch_key")
+        or "no cell type is in several batches, with more than one cell in some",
+    }
+    return {name: reason for name, reason in reasons.items() if name not in scores}
+
+
+def _why_none(what: str, labels: pd.Series[Any] | None, remedy: str) -> str:
+    """Why labels tell nothing apart; an empty text where they do."""
+    names = [] if labels is None else labels.dropna().unique().tolist()
+    if labels is None:
+        return f"no obs column of a {what} is known; {remedy}"
+    if not names:
+        return f"no cell has a {what}"
+    return f"all cells are of one {what}, {names[0]}" if len(names) == 1 else ""
 
 
 def silhouettes(latents: NDArray[np.float32], labels: pd.Series[Any]) -> NDArray[np.float64]:
