@@ -8,6 +8,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from fsspec.config import conf
 from fsspec.implementations.memory import MemoryFileSystem
 
 from scvae_data.errors import ConfigError, RemoteError
@@ -151,6 +152,24 @@ def test_entity_tags_tell_content(tmp_path: Path) -> None:
     assert objects.is_content(file, ObjectFacts(1024, parts), (600,)) is True
     assert objects.is_content(file, ObjectFacts(1024, parts.replace("-2", "-3")), (600,)) is None
     assert objects.is_content(file, ObjectFacts(1024, "2026-11-28 12:00:00")) is None
+
+
+@pytest.mark.parametrize("scheme", ["gs", "gcs"])
+def test_an_address_of_google_is_asked_of_google(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gcsfs import GCSFileSystem
+
+    asked: list[tuple[str, int, int]] = []
+
+    async def cat_file(fs: GCSFileSystem, name: str, start: int, end: int) -> bytes:
+        asked.append((name, start, end))
+        return CONTENT[start:end]
+
+    monkeypatch.setitem(conf, scheme, {"token": "anon"})  # credentials would be looked for on the network
+    monkeypatch.setattr(GCSFileSystem, "_cat_file", cat_file)
+    objects.store_of.cache_clear()
+    assert objects.read(RemotePath(f"{scheme}://bucket/folder/x.bin"), 3, 5) == CONTENT[3:8]
+    assert asked == [("bucket/folder/x.bin", 3, 8)]
+    objects.store_of.cache_clear()
 
 
 def test_an_unknown_scheme_is_refused() -> None:
