@@ -121,6 +121,7 @@ def merge(folder: Path, n_rows: int) -> dict[str, float]:
 
     from scvae_data.processing.decide import merge as module
     from scvae_data.processing.engine.workers import limit_heap
+    from scvae_data.processing.sort.packed import pack_rows
     from scvae_data.processing.sort.sorted_run import SortedRunWriter
     from scvae_data.processing.work import WorkFolder
 
@@ -128,21 +129,21 @@ def merge(folder: Path, n_rows: int) -> dict[str, float]:
     schema = pa.schema([("name", pa.string()), ("file_number", pa.int32())])
     rng = np.random.default_rng(0)
     width = 2**64 // (n_rows // N_RUNS // STEP + 1)
-    indptr, columns = np.arange(STEP + 1, dtype=np.int64) * 2, np.tile(np.array([1, 7], np.uint16), STEP)
+    columns, ones = np.tile(np.array([1, 7], np.uint16), STEP), np.ones(2 * STEP, np.uint32)
+    packed = pack_rows(np.arange(STEP + 1, dtype=np.int64) * 2, columns, ones)
     for number in range(N_RUNS):
         writer = SortedRunWriter(folder / f"run{number}", schema, N_GENES)
         for start in range(0, n_rows // N_RUNS, STEP):
             keys = np.sort(rng.integers(0, width - 1, STEP, np.uint64)) + np.uint64(start // STEP * width)
             names = [f"SRX{number}_{row:020d}" for row in range(start, start + STEP)]
             obs = pa.table({"name": names, "file_number": pa.array(np.full(STEP, number, np.int32))})
-            ones = np.ones(2 * STEP, np.uint8)
-            writer.append(np.column_stack([keys, keys]), indptr, columns, ones, obs, totals=np.full(STEP, 2))
+            writer.append(np.column_stack([keys, keys]), *packed, obs, (np.full(STEP, 2), np.full(STEP, 2)))
         writer.close()
     genes = np.arange(N_GENES, dtype=np.int32)
     schema_of = SimpleNamespace(slice=lambda table: table)
     decision = SimpleNamespace(gene_map=genes, schema=schema_of, n_universe=N_GENES, max_count=3)
     names = [f"run{number}" for number in range(N_RUNS)]
-    with patch.object(module, "load_decision", lambda *_: decision), patch.object(module, "PIECE_ENTRIES", 4 * STEP):
+    with patch.object(module, "load_decision", lambda *_: decision), patch.object(module, "PIECE_BYTES", 8 * STEP):
         return measured(lambda: module.merge_runs(WorkFolder(folder), "", names, "merged/run"))
 
 

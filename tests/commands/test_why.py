@@ -174,7 +174,7 @@ def test_the_table_is_the_same_bytes_from_any_run(
     variant: str, out: Path, raw: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if variant == "small blocks":
-        monkeypatch.setattr("scvae_data.processing.sort.sorted_run.BLOCK_ENTRIES", 3)
+        monkeypatch.setattr("scvae_data.processing.sort.sorted_run.PIECE_BYTES", 3)
     run(raw[::-1] if variant == "input order" else raw, tmp_path / "d", workers=2 if variant == "workers" else 1)
     name = "dropped_cells.parquet"
     assert (tmp_path / "d" / name).read_bytes() == (out / name).read_bytes()

@@ -146,7 +146,7 @@ def test_the_same_bytes_whatever_the_way(
     elif variant == "dask":
         settings["engine"] = DaskEngine(2)
     elif variant == "threads of runs":
-        monkeypatch.setattr("scvae_data.processing.sort.sorted_run.BLOCK_ENTRIES", 3)
+        monkeypatch.setattr("scvae_data.processing.sort.sorted_run.PIECE_BYTES", 3)
     elif variant == "location":
         moved = tmp_path / "elsewhere" / "deep"
         moved.mkdir(parents=True)
@@ -156,7 +156,7 @@ def test_the_same_bytes_whatever_the_way(
     else:
         monkeypatch.setattr(merge, "MAX_RUNS", 1)
         monkeypatch.setattr(merge, "merge_groups", limited_groups())
-        monkeypatch.setattr(merge, "PIECE_ENTRIES", 5)
+        monkeypatch.setattr(merge, "PIECE_BYTES", 10)
     process(paths, tmp_path / "again", **settings)
     first, again = bytes_of(tmp_path / "out"), bytes_of(tmp_path / "again")
     assert first.keys() == again.keys()

@@ -219,7 +219,7 @@ class WorkFolder:
 
     def merged_run(self, digest: str, level: int, number: int) -> str:
         """A merged sorted run, as a path below the folder."""
-        return f"merge/{digest}/{level}_{number:05d}"
+        return f"merged/{digest}/{level}_{number:05d}"
 
     def chunk_note(self, number: int) -> Path:
         """The index entry of a written chunk, and what it was made of."""

@@ -30,7 +30,9 @@ CHUNK_CACHE_BYTES = 32 * 2**20
 
 
 FEWEST_STRINGS = 64
-"""Strings of variable length that are read at once, however large the file."""
+"""Strings of variable length that are read at once where their lengths are not known, however large the file."""
+REFERENCE = np.dtype([("length", "<u4"), ("place", "V12")])
+"""What lies in the file for such a string."""
 
 
 @contextmanager
@@ -146,7 +148,8 @@ def read_strings(path: Path, dataset: Any) -> NDArray[np.object_]:
         return to_strings(np.atleast_1d(dataset[()]))
     n_file, n_read = path.stat().st_size, 0
     # Each of them may have the length of the file.
-    step = max(FEWEST_STRINGS, SMALL_BYTES // n_file)
+    lengths_are_safe = text_bytes(path, dataset) <= n_file
+    step = max(1, len(dataset)) if lengths_are_safe else max(FEWEST_STRINGS, SMALL_BYTES // n_file)
     strings = np.empty(dataset.shape, dtype=object)
     for start in range(0, len(strings), step):
         part = to_strings(dataset[start : start + step])
@@ -155,6 +158,18 @@ def read_strings(path: Path, dataset: Any) -> NDArray[np.object_]:
             raise InputError(path, "unsafe", f"{dataset.name} holds more text than the file has bytes; it is not read")
         strings[start : start + step] = part
     return strings
+
+
+def text_bytes(path: Path, dataset: Any) -> float:
+    """How long the strings of variable length of a data set are together; infinite where the file does not show it."""
+    if (
+        dataset.chunks
+        or dataset.file.userblock_size
+        or dataset.id.get_storage_size() != REFERENCE.itemsize * dataset.size
+    ):
+        return np.inf
+    references = np.fromfile(path, REFERENCE, dataset.size, offset=dataset.id.get_offset() or 0)
+    return float(references["length"].sum(dtype=np.int64))
 
 
 def read_attribute_strings(value: Any) -> list[str]:

@@ -278,13 +278,12 @@ def _deflate(planes: NDArray[np.uint8], length: int, level: int) -> bytes | byte
     content = planes.data
     if byte_entropy(planes[:length]) < STORED_ENTROPY:
         return deflate.zlib_compress(content, level)  # type: ignore[no-any-return]
-    stream = bytearray(b"\x78\x01")
+    stream: list[bytes | memoryview] = [b"\x78\x01"]
     for start in range(0, length, STORED_PIECE):
         piece = content[start : min(start + STORED_PIECE, length)]
-        stream += struct.pack("<BHH", 0, len(piece), len(piece) ^ 0xFFFF) + piece
-    stream += deflate.deflate_compress(content[length:], level)
-    stream += struct.pack(">I", deflate.adler32(content))
-    return stream
+        stream += struct.pack("<BHH", 0, len(piece), len(piece) ^ 0xFFFF), piece
+    stream += deflate.deflate_compress(content[length:], level), struct.pack(">I", deflate.adler32(content))
+    return b"".join(stream)
 
 
 def _unblosc(stored: bytes | bytearray | memoryview, n_bytes: int) -> bytes:

@@ -17,7 +17,6 @@ from scvae_data.errors import ConfigError
 from scvae_data.processing.decide import duplicates
 from scvae_data.processing.engine.local import LocalEngine
 from scvae_data.processing.settings.genes import GeneRules
-from scvae_data.processing.sort import sorted_run
 
 Write = Callable[..., Path]
 Process = Callable[..., Any]
@@ -108,8 +107,7 @@ def test_the_choice_depends_on_nothing_but_the_cells(
         monkeypatch.setattr(duplicates, "PART_CELLS", 3)
         monkeypatch.setattr(duplicates, "GROUP_CELLS", 1)
     elif variant == "small blocks":
-        monkeypatch.setattr(sorted_run, "BLOCK_ENTRIES", 1)
-        monkeypatch.setattr("scvae_data.processing.sort.sorted_run.BLOCK_ENTRIES", 70)
+        monkeypatch.setattr("scvae_data.processing.sort.sorted_run.PIECE_BYTES", 70)
     elif variant == "resumed":
         for keep in ("none", "first", "all"):
             with monkeypatch.context() as patch:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from scvae_data.processing.scan.metrics import row_sums
-from scvae_data.processing.sort.kernels import place_rows, remap_rows, row_totals, take_rows
+from scvae_data.processing.sort.kernels import remap_rows, row_totals
 from scvae_data.processing.survey.counts import FAULTS, first_fault
 
 COUNTS = hnp.arrays(
@@ -65,18 +65,17 @@ def test_remap_rows_sums_columns_of_one_gene_and_sorts(dense: np.ndarray, data: 
     keep = data.draw(hnp.arrays(np.bool_, n_rows))
     matrix = sp.csr_matrix(dense)
     counts, bits = np.zeros(n_genes, np.int64), np.zeros(3, np.uint64)
-    indices, values = np.zeros(matrix.nnz + 2, np.uint16), np.zeros(matrix.nnz + 2, np.uint32)
-    lengths = np.zeros(int(keep.sum()), np.int64)
+    indices, values = np.zeros(matrix.nnz, np.uint16), np.zeros(matrix.nnz, np.uint32)
+    indptr = np.zeros(int(keep.sum()) + 1, np.int64)
     cells, totals = np.zeros(n_genes, np.int64), np.zeros(n_genes, np.int64)
     end = remap_rows(
         matrix.indptr.astype(np.int64), matrix.indices, matrix.data, keep, gene_map, counts, bits,
-        indices, values, 2, lengths, cells, totals,
+        indices, values, indptr, cells, totals,
     )  # fmt: skip
     expected = np.zeros((int(keep.sum()), n_genes), np.int64)
     for column, gene in enumerate(gene_map):
         expected[:, gene] += dense[keep, column]
-    indptr = np.concatenate([[0], np.cumsum(lengths)])
-    result = sp.csr_matrix((values[2:end], indices[2:end], indptr), shape=expected.shape)
+    result = sp.csr_matrix((values[:end], indices[:end], indptr), shape=expected.shape)
     np.testing.assert_array_equal(result.toarray(), expected)
     assert result.has_sorted_indices
     np.testing.assert_array_equal(cells, (expected > 0).sum(0))
@@ -89,7 +88,7 @@ def test_remap_rows_refuses_a_sum_beyond_uint32() -> None:
     big = np.array([4_000_000_000, 4_000_000_000], np.uint32)
     end = remap_rows(
         np.array([0, 2]), np.array([0, 1]), big, np.array([True]), np.zeros(2, np.int32), np.zeros(1, np.int64),
-        np.zeros(1, np.uint64), np.zeros(2, np.uint16), np.zeros(2, np.uint32), 0, np.zeros(1, np.int64),
+        np.zeros(1, np.uint64), np.zeros(2, np.uint16), np.zeros(2, np.uint32), np.zeros(2, np.int64),
         np.zeros(1, np.int64), np.zeros(1, np.int64),
     )  # fmt: skip
     assert end == -1
@@ -97,37 +96,13 @@ def test_remap_rows_refuses_a_sum_beyond_uint32() -> None:
 
 @given(COUNTS, st.data())
 @settings(deadline=None, max_examples=40)
-def test_totals_and_places_over_kept_genes(dense: np.ndarray, data: st.DataObject) -> None:
+def test_totals_over_kept_genes(dense: np.ndarray, data: st.DataObject) -> None:
     n_rows, n_genes = dense.shape
     kept, alive = data.draw(hnp.arrays(np.bool_, n_genes)), data.draw(hnp.arrays(np.bool_, n_rows))
-    order = data.draw(st.permutations(range(n_rows)))
     matrix = sp.csr_matrix(dense.astype(np.uint32))
-    starts = matrix.indptr.astype(np.int64)
     totals, lengths = np.zeros(n_rows, np.int64), np.zeros(n_rows, np.int32)
-    largest = row_totals(starts, matrix.indices, matrix.data, alive, kept, totals, lengths)
+    largest = row_totals(matrix.indptr.astype(np.int64), matrix.indices, matrix.data, alive, kept, totals, lengths)
     living = dense * alive[:, None]
     np.testing.assert_array_equal(totals, living[:, kept].sum(1))
     np.testing.assert_array_equal(lengths, (living[:, kept] > 0).sum(1))
     assert largest == living[:, kept].max(initial=0)
-
-    gene_map = np.where(kept, np.cumsum(kept) - 1, -1).astype(np.int32)
-    indptr = np.concatenate([[0], np.cumsum(lengths[list(order)])]).astype(np.int64)
-    targets = np.full(n_rows, -1, np.int64)
-    targets[list(order)] = indptr[:-1]
-    targets[~alive] = -1
-    indices, values = np.zeros(indptr[-1], np.uint16), np.zeros(indptr[-1], np.uint32)
-    place_rows(starts, matrix.indices, matrix.data, targets, gene_map, indices, values)
-    result = sp.csr_matrix((values, indices, indptr), shape=(n_rows, int(kept.sum())))
-    np.testing.assert_array_equal(result.toarray(), living[list(order)][:, kept])
-
-
-@given(COUNTS, st.data())
-@settings(deadline=None, max_examples=30)
-def test_take_rows(dense: np.ndarray, data: st.DataObject) -> None:
-    rows = np.array(data.draw(st.permutations(range(len(dense)))), np.int64)
-    matrix = sp.csr_matrix(dense)
-    expected = matrix[rows]
-    indices, values = np.zeros(matrix.nnz, np.uint16), np.zeros(matrix.nnz, np.uint32)
-    starts = expected.indptr.astype(np.int64)
-    take_rows(matrix.indptr.astype(np.int64), matrix.indices, matrix.data, rows, starts, indices, values)
-    np.testing.assert_array_equal(sp.csr_matrix((values, indices, starts), shape=dense.shape).toarray(), dense[rows])

@@ -9,6 +9,7 @@ import pytest
 import scipy.sparse as sp
 
 from scvae_data.processing.sort import sorted_run as spool
+from scvae_data.processing.sort.packed import pack_rows
 from scvae_data.processing.sort.sorted_run import SortedRun, SortedRunWriter
 
 
@@ -18,14 +19,15 @@ def write_run(path: Path, matrix: sp.csr_matrix, pieces: int = 2) -> np.ndarray:
     for rows in np.array_split(np.arange(matrix.shape[0]), pieces):
         part = matrix[rows]
         obs = pa.table({"row": rows.astype(np.int64)})
-        writer.append(keys[rows], part.indptr.astype(np.int64), part.indices.astype(np.uint16), part.data, obs)
+        packed = pack_rows(part.indptr.astype(np.int64), part.indices.astype(np.uint16), part.data)
+        writer.append(keys[rows], *packed, obs)
     writer.close()
     return keys
 
 
-@pytest.mark.parametrize("block_entries", [1, 7, 10_000])
-def test_any_slice_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block_entries: int) -> None:
-    monkeypatch.setattr(spool, "BLOCK_ENTRIES", block_entries)
+@pytest.mark.parametrize("piece_bytes", [1, 70, 10_000])
+def test_any_slice_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece_bytes: int) -> None:
+    monkeypatch.setattr(spool, "PIECE_BYTES", piece_bytes)
     dense = np.arange(1, 61, dtype=np.uint32).reshape(10, 6) * 10_000
     dense[3] = 0
     dense[:, 2] = 0
@@ -34,6 +36,8 @@ def test_any_slice_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, b
         assert run.n_rows == 10
         np.testing.assert_array_equal(run.array("order"), keys[:, 0])
         np.testing.assert_array_equal(run.array("hash"), keys[:, 1])
+        for step in (1, 3, 20):
+            np.testing.assert_array_equal(run.some_keys(step), keys[::step, 0])
         assert run.obs().column("row").to_pylist() == list(range(10))
         for start in range(11):
             for stop in range(start, 11):
@@ -42,6 +46,8 @@ def test_any_slice_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, b
                     n_rows = block.n_rows
                     part = sp.csr_matrix((block.data, block.indices, block.indptr), shape=(n_rows, 6))
                     seen[block.first_row : block.first_row + n_rows] += part.toarray()
+                assert not seen[:start].any()
+                assert not seen[stop:].any()
                 np.testing.assert_array_equal(seen[start:stop], dense[start:stop])
 
 
@@ -70,13 +76,14 @@ def test_a_writer_holds_no_more_for_more_rows(tmp_path: Path, monkeypatch: pytes
         writer = SortedRunWriter(tmp_path / f"run{times}", pa.schema([("row", pa.int64())]), 3)
         for number in range(times):
             keys = np.column_stack([np.arange(100) + 100 * number] * 2).astype(np.uint64)
-            indptr, obs = matrix.indptr.astype(np.int64), pa.table({"row": keys[:, 0].astype(np.int64)})
-            writer.append(keys, indptr, matrix.indices, matrix.data, obs, totals=np.full(100, 3))
+            packed = pack_rows(matrix.indptr.astype(np.int64), matrix.indices.astype(np.uint16), matrix.data)
+            obs = pa.table({"row": keys[:, 0].astype(np.int64)})
+            writer.append(keys, *packed, obs, totals=(np.full(100, 3), np.full(100, 3)))
         writer.close()
         held.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         with SortedRun(tmp_path / f"run{times}") as run:
             assert run.array("order").tolist() == list(range(100 * times))
-            assert run.array("indptr")[-1] == 300 * times
+            assert run.array("starts")[-1] == 600 * times
             assert [array.sum() for array in run.totals()] == [300 * times] * 2
     assert held[1] < 1.1 * held[0]

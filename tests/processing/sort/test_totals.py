@@ -35,8 +35,8 @@ def test_the_scan_adds_up_three_million_cells(one_gene: tuple[np.ndarray, ...]) 
     cells, totals = np.zeros(1, np.int64), np.zeros(1, np.int64)
     remap_rows(
         starts, indices, data, np.ones(N_CELLS, bool), np.zeros(1, np.int32), np.zeros(1, np.int64),
-        np.zeros(1, np.uint64), np.empty(N_CELLS, np.uint16), np.empty(N_CELLS, np.uint32), 0,
-        np.zeros(N_CELLS, np.int64), cells, totals,
+        np.zeros(1, np.uint64), np.empty(N_CELLS, np.uint16), np.empty(N_CELLS, np.uint32),
+        np.zeros(N_CELLS + 1, np.int64), cells, totals,
     )  # fmt: skip
     assert (cells[0], totals[0]) == (N_CELLS, TOTAL)
 

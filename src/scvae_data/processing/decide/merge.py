@@ -11,7 +11,7 @@ from scvae_data.processing.decide.decision import Decision, load_decision
 from scvae_data.processing.engine.task import Task
 from scvae_data.processing.run.context import Context
 from scvae_data.processing.sort.gather import gather
-from scvae_data.processing.sort.ranks import keys_at
+from scvae_data.processing.sort.packed import pack_rows
 from scvae_data.processing.sort.sorted_run import SortedRunWriter, open_runs
 from scvae_data.processing.work import WorkFolder
 
@@ -19,7 +19,10 @@ __all__ = ["MAX_RUNS", "merge", "merge_groups", "merge_runs"]
 
 # A chunk reads one slice of each run: more runs mean more, smaller reads and open files.
 MAX_RUNS = 128
-PIECE_ENTRIES = 4_000_000
+PIECE_BYTES = 8 << 20
+"""Of packed rows that are merged at once."""
+SAMPLES = 16
+"""Keys that are looked at for each of these pieces."""
 
 
 def merge(context: Context, decision: Decision) -> Decision:
@@ -67,7 +70,8 @@ def merge_runs(work: WorkFolder, digest: str, group: Sequence[str], target: str)
                 continue
             writer = writer or SortedRunWriter(path, rows.obs.schema, decision.n_universe)
             (x,) = rows.parts(int(rows.indptr[-1]))
-            writer.append(rows.keys, x.indptr, x.indices, x.data, rows.obs, rows.totals)
+            packed = pack_rows(x.indptr, x.indices, x.data.astype(np.uint32, copy=False))
+            writer.append(rows.keys, *packed, rows.obs, (rows.totals, np.diff(x.indptr)))
     if writer is None:
         raise ValueError(f"{target}: no row to merge")
     writer.close()
@@ -75,10 +79,9 @@ def merge_runs(work: WorkFolder, digest: str, group: Sequence[str], target: str)
 
 
 def piece_bounds(work: WorkFolder, group: Sequence[str]) -> list[int]:
-    """Return the lowest key of each piece that is merged at once, of about `PIECE_ENTRIES` entries."""
+    """Return the lowest key of each piece that is merged at once, of about `PIECE_BYTES`, by a sample of all keys."""
     with open_runs(work, group) as runs:
-        entries = sum(int(run.array("indptr")[-1]) for run in runs)
-        lists = [run.array("order") for run in runs]
-        n_rows = sum(map(len, lists))
-        step = max(1, int(n_rows * PIECE_ENTRIES / max(entries, 1)))
-        return [int(key) for key in np.unique(keys_at(lists, np.arange(0, n_rows, step)))]
+        n_bytes = sum(int(run.array("starts")[-1]) for run in runs)
+        step = max(1, sum(run.n_rows for run in runs) * PIECE_BYTES // max(n_bytes, 1))
+        keys = np.sort(np.concatenate([run.some_keys(max(1, step // SAMPLES)) for run in runs]))
+        return [int(key) for key in np.unique(keys[:: min(step, SAMPLES)])]

@@ -13,7 +13,7 @@ from scvae_data.processing.facts import InputFacts
 from scvae_data.processing.genes.universe import Universe
 from scvae_data.wording import counted
 
-__all__ = ["Overlap", "kind_of_names", "least_shared", "overlaps"]
+__all__ = ["Overlap", "compared_tables", "kind_of_names", "least_shared", "overlaps"]
 
 MAX_TABLES = 300
 MOST_NAMED = 5
@@ -61,15 +61,29 @@ def why_apart(species: tuple[Sequence[str], Sequence[str]], kinds: tuple[str, st
     return "ids against symbols" if set(kinds) == {"ids", "symbols"} else ""
 
 
+def compared_tables(files: Sequence[InputFacts]) -> list[str]:
+    """Return the gene tables of which each two are compared: those that most files have."""
+    example: dict[str, str] = {}
+    for file in files:
+        example.setdefault(file.slot.table, file.source_file)
+    used = Counter(file.slot.table for file in files)
+    return sorted(used, key=lambda table: (-used[table], example[table]))[:MAX_TABLES]
+
+
 def overlaps(files: Sequence[InputFacts], universe: Universe, kinds: Mapping[str, str]) -> list[Overlap]:
-    """Return the genes that each pair of distinct gene tables shares, least first."""
+    """Return the genes that each pair of `compared_tables` shares, least first.
+
+    Parameters
+    ----------
+    kinds
+        Of each of these tables, see `kind_of_names`.
+    """
     example: dict[str, str] = {}
     species: dict[str, Sequence[str]] = {}
     for file in files:
         example.setdefault(file.slot.table, file.source_file)
         species[file.slot.table] = file.slot.species
-    used = Counter(file.slot.table for file in files)
-    names = sorted(used, key=lambda table: (-used[table], example[table]))[:MAX_TABLES]
+    names = compared_tables(files)
     held = np.zeros((len(names), len(universe.keys)), np.float32)
     for row, name in enumerate(names):
         genes = universe.maps[name]

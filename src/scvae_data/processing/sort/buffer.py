@@ -1,15 +1,15 @@
-"""Blocks of rows in; kept rows in the universe's gene order, in any order asked, out: what a scan holds in memory."""
+"""Blocks of rows in; kept rows in the universe's gene order, packed, in any order asked, out: what a scan holds."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scvae_data.errors import InputError
-from scvae_data.processing.sort.kernels import remap_rows, take_rows
+from scvae_data.processing.sort.kernels import remap_rows
+from scvae_data.processing.sort.packed import pack_rows
 from scvae_data.readers.base import CsrBlock
 from scvae_data.store import index_dtype
 
@@ -17,80 +17,57 @@ __all__ = ["RowBuffer"]
 
 
 class RowBuffer:
-    """Kept rows in the universe's gene order, up to a fixed number of entries.
+    """Kept rows in the universe's gene order, and the sums of each gene over all rows that ever came.
 
     Parameters
     ----------
-    capacity
-        Entries it holds; a single longer row enlarges it.
     n_genes
         Size of the universe.
+    source
+        Path of the file that they come from, for errors.
     """
 
-    def __init__(self, capacity: int, n_genes: int) -> None:
-        self._index_dtype = index_dtype(n_genes)
-        self._indices = np.empty(capacity, self._index_dtype)
-        self._data = np.empty(capacity, np.uint32)
+    def __init__(self, n_genes: int, source: str) -> None:
+        self.gene_cells = np.zeros(n_genes, np.int64)
+        self.gene_totals = np.zeros(n_genes, np.int64)
+        self.n_entries = 0
+        self._source = source
         self._counts = np.zeros(n_genes, np.int64)
         self._bits = np.zeros(-(-n_genes // 64), np.uint64)
+        self._indices = np.empty(0, index_dtype(n_genes))
+        self._data = np.empty(0, np.uint32)
+        self._parts: list[NDArray[np.uint8]] = []
         self._lengths: list[NDArray[np.int64]] = []
-        self.n_entries = 0
-
-    def pieces(self, indptr: NDArray[np.int64], keep: NDArray[np.bool_]) -> Iterator[slice]:
-        """Cut a block's rows into ranges that fit an empty buffer; ranges without a kept row are left out."""
-        start, n_rows = 0, len(keep)
-        while start < n_rows:
-            stop = int(np.searchsorted(indptr, indptr[start] + len(self._indices), side="right")) - 1
-            stop = min(max(stop, start + 1), n_rows)
-            if keep[start:stop].any():
-                yield slice(start, stop)
-            start = stop
-
-    def fits(self, n_entries: int) -> bool:
-        """Whether so many more entries fit; an empty buffer takes any row."""
-        return self.n_entries + n_entries <= len(self._indices) or self.n_entries == 0
 
     def append(
-        self,
-        block: CsrBlock,
-        rows: slice,
-        keep: NDArray[np.bool_],
-        gene_map: NDArray[np.int32],
-        gene_cells: NDArray[np.int64],
-        gene_totals: NDArray[np.int64],
-        path: str,
-    ) -> None:
-        """Append the kept rows of a range and add them to the gene sums."""
-        indptr = block.indptr[rows.start : rows.stop + 1]
-        needed = self.n_entries + int(indptr[-1] - indptr[0])
-        if needed > len(self._indices):
-            self._indices = np.empty(needed, self._index_dtype)
-            self._data = np.empty(needed, np.uint32)
-        lengths = np.zeros(int(keep.sum()), np.int64)
-        end = remap_rows(
-            indptr, block.indices, block.data, keep, gene_map, self._counts, self._bits,
-            self._indices, self._data, self.n_entries, lengths, gene_cells, gene_totals,
+        self, block: CsrBlock, keep: NDArray[np.bool_], gene_map: NDArray[np.int32]
+    ) -> tuple[NDArray[np.int64], NDArray[Any], NDArray[np.uint32]]:
+        """Append the kept rows of a block; return them: indptr, indices, data, valid until the next ones come."""
+        if len(self._indices) < len(block.indices):
+            self._indices = np.empty(len(block.indices), self._indices.dtype)
+            self._data = np.empty(len(block.indices), np.uint32)
+        indptr = np.zeros(int(keep.sum()) + 1, np.int64)
+        n_entries = remap_rows(
+            block.indptr, block.indices, block.data, keep, gene_map, self._counts, self._bits,
+            self._indices, self._data, indptr, self.gene_cells, self.gene_totals,
         )  # fmt: skip
-        if end < 0:
-            raise InputError(path, "too_large", "the summed count of one gene in one cell exceeds 4,294,967,295")
-        self.n_entries = end
-        self._lengths.append(lengths)
+        if n_entries < 0:
+            message = "the summed count of one gene in one cell exceeds 4,294,967,295"
+            raise InputError(self._source, "too_large", message)
+        rows = (indptr, self._indices[:n_entries], self._data[:n_entries])
+        starts, packed = pack_rows(*rows)
+        self.n_entries += n_entries
+        self._parts.append(packed)
+        self._lengths.append(np.diff(starts))
+        return rows
 
-    def rows(self) -> tuple[NDArray[np.int64], NDArray[Any], NDArray[np.uint32]]:
-        """Return all rows as they came: row starts, indices, data."""
-        starts = np.concatenate([[0], np.cumsum(np.concatenate(self._lengths))]).astype(np.int64)
-        return starts, self._indices[: self.n_entries], self._data[: self.n_entries]
-
-    def take(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[Any], NDArray[np.uint32]]:
-        """Return rows by number, in the order asked: row starts, indices, data."""
-        starts = np.concatenate([[0], np.cumsum(np.concatenate(self._lengths))])
-        lengths = starts[rows + 1] - starts[rows]
-        taken = np.concatenate([[0], np.cumsum(lengths)])
-        indices, data = np.empty(taken[-1], self._index_dtype), np.empty(taken[-1], np.uint32)
-        take_rows(starts, self._indices, self._data, rows, taken, indices, data)
-        return taken, indices, data
+    def packed(self) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+        """Return where each row starts among the bytes of all rows, as they came, and the bytes."""
+        lengths = np.concatenate([np.zeros(1, np.int64), *self._lengths])
+        return np.cumsum(lengths), np.concatenate(self._parts)
 
     def clear(self) -> None:
-        """Forget all rows; the memory is used again."""
+        """Forget all rows."""
+        self._parts.clear()
         self._lengths.clear()
         self.n_entries = 0

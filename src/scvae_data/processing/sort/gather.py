@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from scvae_data.processing.sort.kernels import place_rows
 from scvae_data.processing.sort.obs_schema import ObsSchema
+from scvae_data.processing.sort.packed import place_rows
 from scvae_data.processing.sort.ranks import keys_at, ranks_of
 from scvae_data.processing.sort.sorted_run import SortedRun
 from scvae_data.processing.work import WorkFolder
@@ -76,7 +76,7 @@ class Gathered:
     def parts(self, max_entries: int) -> Iterator[CompactCsr]:
         """Yield the rows, at most ``max_entries`` or one row at a time, while the runs are open.
 
-        Each part reads all slices again: less memory for more decoding.
+        Each part reads all slices, and unpacks its own rows.
         """
         first, n_rows = 0, len(self.keys)
         while first < n_rows:
@@ -178,12 +178,9 @@ def place_slice(
     """Copy the living rows of a slice to their places."""
     places = np.full(part.stop - part.start, -1, np.int64)
     places[part.live] = targets
-    for block in part.run.blocks(part.start, part.stop):
-        n_rows = len(block.indptr) - 1
-        wanted = np.full(n_rows, -1, np.int64)
-        first, last = max(block.first_row, part.start), min(block.first_row + n_rows, part.stop)
-        wanted[first - block.first_row : last - block.first_row] = places[first - part.start : last - part.start]
-        place_rows(block.indptr, block.indices, block.data, wanted, gene_map, indices, data)
+    for first, starts, packed in part.run.packed(part.start, part.stop):
+        of_rows = places[first - part.start : first - part.start + len(starts) - 1]
+        place_rows(starts, packed, of_rows, gene_map, indices, data)
 
 
 def chunk_ranges(work: WorkFolder, runs: Sequence[str], chunk_size: int) -> list[ChunkRange]:

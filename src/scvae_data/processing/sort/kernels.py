@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from scvae_data.system.jit import ahead_of, compiled
 
-__all__ = ["place_rows", "remap_rows", "row_totals", "sort_rows", "take_rows"]
+__all__ = ["remap_rows", "row_totals", "sort_rows"]
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -26,7 +26,7 @@ def trailing_zeros(_context: Any, _word: Any) -> Any:
 
 @ahead_of(
     "process",
-    "i8[::1], i4[::1], f4[::1], b1[::1], i4[::1], i8[::1], u8[::1], u2[::1], u4[::1], i8, i8[::1], i8[::1], i8[::1]",
+    "i8[::1], i4[::1], f4[::1], b1[::1], i4[::1], i8[::1], u8[::1], u2[::1], u4[::1], i8[::1], i8[::1], i8[::1]",
 )
 @compiled
 def remap_rows(
@@ -39,19 +39,18 @@ def remap_rows(
     bits: NDArray[np.uint64],
     out_indices: NDArray[Any],
     out_data: NDArray[np.uint32],
-    out_start: int,
-    out_lengths: NDArray[np.int64],
+    out_indptr: NDArray[np.int64],
     gene_cells: NDArray[np.int64],
     gene_totals: NDArray[np.int64],
 ) -> int:
-    """Append the kept rows in a new gene order; return where the output ends, or -1 where a sum passes uint32.
+    """Bring the kept rows into a new gene order; return how many entries they have, or -1 where a sum passes uint32.
 
     Columns that map to one gene are summed. A row whose genes come in the new
     order already is copied. For others a bitmap of touched genes replaces the
     sort: ``counts`` (zeros, one per gene) and ``bits`` (zeros, one bit per
     gene) are scratch and come back as zeros.
     """
-    position = out_start
+    position = 0
     n_kept = 0
     for row in range(indptr.size - 1):
         if not keep[row]:
@@ -93,15 +92,14 @@ def remap_rows(
         for k in range(first, position):
             gene_cells[out_indices[k]] += 1
             gene_totals[out_indices[k]] += np.int64(out_data[k])
-        out_lengths[n_kept] = position - first
         n_kept += 1
+        out_indptr[n_kept] = position
     return position
 
 
 @ahead_of(
     "process",
-    "i8[::1], u2[::1], u1[::1], b1[::1], b1[::1], i8[::1], i4[::1]",
-    "i8[::1], u2[::1], u2[::1], b1[::1], b1[::1], i8[::1], i4[::1]",
+    "i8[::1], u2[::1], u4[::1], b1[::1], b1[::1], i8[::1], i4[::1]",
 )
 @compiled
 def row_totals(
@@ -129,34 +127,6 @@ def row_totals(
         totals[row] = total
         lengths[row] = length
     return int(largest)
-
-
-@ahead_of(
-    "process",
-    "i8[::1], u2[::1], u1[::1], i8[::1], i4[::1], u2[::1], u2[::1]",
-    "i8[::1], u2[::1], u2[::1], i8[::1], i4[::1], u2[::1], u2[::1]",
-)
-@compiled
-def place_rows(
-    indptr: NDArray[np.int64],
-    indices: NDArray[Any],
-    data: NDArray[Any],
-    targets: NDArray[np.int64],
-    gene_map: NDArray[np.int32],
-    out_indices: NDArray[Any],
-    out_data: NDArray[Any],
-) -> None:
-    """Copy each row to its place in the output, in the kept genes' numbering; target -1 leaves a row out."""
-    for row in range(indptr.size - 1):
-        position = targets[row]
-        if position < 0:
-            continue
-        for k in range(indptr[row], indptr[row + 1]):
-            gene = gene_map[indices[k]]
-            if gene >= 0:
-                out_indices[position] = gene
-                out_data[position] = data[k]
-                position += 1
 
 
 @compiled
@@ -187,23 +157,3 @@ def sort_rows(
                 data[position] = counts[column]
                 position += 1
             bits[word] = 0
-
-
-@ahead_of("process", "i8[::1], u2[::1], u4[::1], i8[::1], i8[::1], u2[::1], u4[::1]")
-@compiled
-def take_rows(
-    indptr: NDArray[np.int64],
-    indices: NDArray[Any],
-    data: NDArray[Any],
-    rows: NDArray[np.int64],
-    out_starts: NDArray[np.int64],
-    out_indices: NDArray[Any],
-    out_data: NDArray[Any],
-) -> None:
-    """Copy rows by number, in the order asked, to where ``out_starts`` says."""
-    for number in range(rows.size):
-        position = out_starts[number]
-        for k in range(indptr[rows[number]], indptr[rows[number] + 1]):
-            out_indices[position] = indices[k]
-            out_data[position] = data[k]
-            position += 1

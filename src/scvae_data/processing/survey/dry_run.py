@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scvae_data.errors import ScvaeDataError
 from scvae_data.processing.engine.base import Engine
 from scvae_data.processing.facts import FailedFile
-from scvae_data.processing.genes.overlap import Overlap, kind_of_names, least_shared, overlaps
+from scvae_data.processing.genes.overlap import Overlap, compared_tables, kind_of_names, least_shared, overlaps
 from scvae_data.processing.genes.tables import names_of_columns
 from scvae_data.processing.genes.wanted import read_gene_files, resolve
 from scvae_data.processing.run.directory import SCRATCH, WORK_FOLDER, check_target, dry_run_folder, made_in
@@ -199,7 +199,7 @@ def dry_run(
             settings = replace(settings, input=replace(settings.input, directory=str(work.path / "simulated")))
         tables = work.tables
         surveyed = read_headers(settings, engine, work, gene_files)
-        kinds = {table: kind_of_names(names_of_columns(tables, table)) for table in surveyed.universe.maps}
+        kinds = {table: kind_of_names(names_of_columns(tables, table)) for table in compared_tables(surveyed.files)}
 
         def checks() -> None:
             """All that a run checks before it reads counts, in its order."""
