@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+import torch
 from tests.support.datasets import make_dataset
 from tests.training.conftest import Compose, Run
 
@@ -19,6 +21,7 @@ from scvae_data.training.experiment_elbo import N_BLOCKS, ExperimentElbo, blocks
 from scvae_data.training.experiment_scores import (
     Scored,
     expectation_of,
+    qc_flags,
     read_scores,
     score_table,
     scores_section,
@@ -51,10 +54,11 @@ def spoiled(x: sp.csr_matrix, number: int) -> sp.csr_matrix:
 @pytest.fixture(scope="module")
 def spoiled_run(tmp_path_factory: pytest.TempPathFactory, train_config: Compose) -> Run:
     """A run on a directory in which the counts of SRX4 are shuffled; depths are what they were."""
+    torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("spoiled")
     x = spoiled(profiles(N_CELLS), 4)
     make_dataset(folder / "data", chunk_size=120, accessions=ACCESSIONS, x=x)
-    options = ("logger=none", "outputs.latents=false", "trainer.max_epochs=20", "model.kl_warmup_epochs=5")
+    options = ("logger=none", "outputs.latents=false", "trainer.max_epochs=15", "model.kl_warmup_epochs=5")
     split = ("data.split={val: 0.25}", f"paths.processed_dir={folder / 'data'}", "data.batch_size=32")
     return Run(folder / "run", train(train_config(folder / "run", *options, *split)))
 
@@ -87,6 +91,8 @@ def test_the_report_lists_the_worst(spoiled_run: Run) -> None:
         first < report.index(f"| {name} | ") for name in ACCESSIONS if f"| {name} | " in report and name != "SRX4"
     )
     assert "Flagged, at 3 spreads or more below: 1 of 6." in report
+    assert "![experiments](experiment_scores.png)" in report
+    assert (spoiled_run.path / "experiment_scores.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_file_excludes_what_it_flags(spoiled_run: Run) -> None:
@@ -177,6 +183,17 @@ def test_sums_are_those_of_the_cells(dataset: Path) -> None:
     table = score_table(scores, None, None).set_index("srx_accession")
     np.testing.assert_allclose(table["mean_log10_counts"], log_counts[table.index])
     assert scores.moments[-1].sum() == 0
+
+
+def test_flags_of_all_generations_are_read(tmp_path: Path, dataset: Path) -> None:
+    index = replace(open_index(dataset), path=tmp_path)
+    assert qc_flags(index) is None
+    rows = {"srx_accession": ["SRX1", "SRX1", "SRX2"], "flags": [["few_cells"], ["outlier", "few_cells"], []]}
+    pd.DataFrame(rows).to_parquet(tmp_path / "experiments.parquet")
+    more = {"srx_accession": ["SRX2"], "flags": [["raw_droplets"]]}
+    pd.DataFrame(more).to_parquet(tmp_path / "experiments_0001.parquet")
+    found = qc_flags(index)
+    assert found is not None and found.to_dict() == {"SRX1": ["few_cells", "outlier"], "SRX2": ["raw_droplets"]}
 
 
 def test_flags_of_quality_control_stand_beside_the_reasons(tmp_path: Path, dataset: Path) -> None:

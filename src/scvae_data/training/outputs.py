@@ -90,18 +90,16 @@ class Outputs:
         scores = self._to_score(model, data)
         # Where all cells are scored, one pass gives both.
         along = scores if scores is not None and scores.part == "predict" and self.latents else None
-        latents = latent_batches(model, data, device, along)
-        made: dict[str, Path] = {}
-        if ranks.is_first:
-            made = self._pictures(run_dir, model, data, latents, seed=seed, facts=facts, ranks=ranks)
-        elif self.latents:
-            predict_share(run_dir, latents, ranks)
-        if scores is None:
-            return made
-        if along is None:
+        if scores is not None and along is None:
             score_cells(model, data, scores, device)
-        scores.over_ranks(ranks, device)
-        return made | write_experiments(run_dir, data, scores) if ranks.is_first else made
+            scores.over_ranks(ranks, device)
+        latents = latent_batches(model, data, device, along, ranks)
+        if not ranks.is_first:
+            if self.latents:
+                predict_share(run_dir, latents, ranks)
+            return {}
+        made = self._pictures(run_dir, model, data, latents, seed=seed, facts=facts, ranks=ranks)
+        return made if scores is None else made | write_experiments(run_dir, data, scores, self.picture != "none")
 
     def _to_score(self, model: Any, data: Any) -> ExperimentElbo | None:
         """Sums to score cells into; None where none are to be scored, or the model has no ELBO of single cells."""
@@ -211,23 +209,33 @@ def obs_of(data: Any, rows: NDArray[np.int64]) -> Iterable[pa.Table]:
     return with_split(tables, data.parts_of(rows)) if hasattr(data, "parts_of") else tables
 
 
-def write_experiments(run_dir: Path, data: Any, scores: ExperimentElbo) -> dict[str, Path]:
-    """Write ``experiment_scores.parquet``; returns it by name."""
+def write_experiments(run_dir: Path, data: Any, scores: ExperimentElbo, drawn: bool) -> dict[str, Path]:
+    """Write ``experiment_scores.parquet`` and, if wanted, its picture; returns them by name."""
     from scvae_data.training import experiment_scores as of
+    from scvae_data.training.experiment_plot import experiment_picture
 
     # Cells that a model is shown after training are compared with those it was trained on.
     expected = getattr(data, "expectation", None) or of.expectation_of(scores.moments[:-1])
-    path = run_dir / of.SCORES_FILE
-    of.write_scores(path, scores, expected, of.score_table(scores, expected, of.qc_flags(data.index)))
-    return {"experiment scores": path}
+    table = of.score_table(scores, expected, of.qc_flags(data.index))
+    made = {"experiment scores": run_dir / of.SCORES_FILE}
+    of.write_scores(made["experiment scores"], scores, expected, table)
+    if drawn and expected is not None:
+        made["experiments"] = run_dir / "experiment_scores.png"
+        experiment_picture(table, made["experiments"])
+    return made
 
 
 def latent_batches(
-    model: Any, data: Any, device: torch.device, scores: ExperimentElbo | None = None
+    model: Any, data: Any, device: torch.device, scores: ExperimentElbo | None = None, ranks: Ranks = ALONE
 ) -> Iterator[Latents]:
-    """Global rows and latent means of every selected cell, batch by batch; their ELBO goes into ``scores``."""
+    """Global rows and latent means of every selected cell, batch by batch; their ELBO goes into ``scores``.
+
+    Each of the ``ranks`` has its share; ``scores`` are over all of them when the last batch has been taken.
+    """
     model = model.to(device).eval()
     with torch.inference_mode():
         for number, batch in enumerate(device_batches(data, data.predict_dataloader(), device, "latents")):
             latent = measure(model, batch, number, scores) if scores else model.predict_step(batch, 0)["latent"]
             yield batch["index"].cpu().numpy(), latent.float().cpu().numpy()
+        if scores is not None:
+            scores.over_ranks(ranks, device)

@@ -109,7 +109,7 @@ class EpochPlan:
 class Plan:
     """The :class:`~scvae_data.loading.plan.sampler.Sampler` of a data module, and the one that reads least.
 
-    Every row is visited once per epoch over all ranks. All ranks have the same
+    Every row is visited once per epoch, or pass, over all ranks. All ranks have the same
     number of batches; over ``2 * world_size`` epochs each rank sees every row.
 
     Parameters
@@ -131,6 +131,8 @@ class Plan:
         How often each row is drawn in an epoch; None for once.
     served
         An epoch of which other numbers of ranks have served a part.
+    passes
+        How often an epoch visits each row group, without draws.
     """
 
     group_rows: tuple[int, ...]
@@ -142,6 +144,7 @@ class Plan:
     rank: int = 0
     draws: Draws | None = None
     served: Served | None = None
+    passes: int = 1
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -158,7 +161,7 @@ class Plan:
     @cached_property
     def n_rows(self) -> int:
         """Cells per epoch over all ranks."""
-        return sum(self.group_rows) if self.draws is None else self.draws.n_draws
+        return self.passes * sum(self.group_rows) if self.draws is None else self.draws.n_draws
 
     @property
     def n_batches(self) -> int:
@@ -171,11 +174,11 @@ class Plan:
         return min(max(capacity, self.window), n_groups) / n_groups
 
     def group_order(self, epoch: int) -> NDArray[np.int64]:
-        """Row groups in the order in which ``epoch`` visits them, shape (n_groups,)."""
+        """Row groups in the order in which ``epoch`` visits them, shape (passes * n_groups,)."""
         n_groups = len(self.group_rows)
         if not self.shuffle:
-            return np.arange(n_groups)
-        order = np.random.default_rng([self.seed, GROUP_ORDER]).permutation(n_groups)
+            return np.arange(self.passes * n_groups) % n_groups
+        order = np.random.default_rng([self.seed, GROUP_ORDER]).permutation(self.passes * n_groups) % n_groups
         return order[::-1] if epoch % 2 else order
 
     def epoch(self, epoch: int) -> EpochPlan:
