@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning
 import numpy as np
@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from tests.loading.conftest import Directory, flat
 
 from scvae_data import ChunkedDataModule
+from scvae_data.loading.batch.sparse import SparseRows
 
 # Lightning's own use of torch, in releases of torch that are newer than it.
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")
@@ -69,6 +70,29 @@ def data_of(directory: Directory, **settings: Any) -> ChunkedDataModule:
 def weights(model: Linear) -> torch.Tensor:
     assert model.layer is not None
     return torch.cat([parameter.detach().flatten() for parameter in model.layer.parameters()])
+
+
+@pytest.mark.parametrize(("takes", "x_format", "kind"), [
+    (True, "csr", SparseRows), (False, "csr", torch.Tensor), (True, "compact", torch.Tensor),
+])  # fmt: skip
+def test_sparse_rows_stay_so_for_a_model_that_takes_them(
+    hashed: Directory, tmp_path: Path, takes: bool, x_format: Any, kind: type
+) -> None:
+    class Recording(Linear):
+        takes_sparse_rows = takes
+        kinds: ClassVar[set[type]] = set()
+
+        def training_step(self, batch: dict[str, Any], batch_idx: int) -> torch.Tensor:
+            self.kinds.add(type(batch["x"]))
+            x = batch["x"] if torch.is_tensor(batch["x"]) else batch["x"].to_dense()
+            return super().training_step({**batch, "x": x}, batch_idx)
+
+        def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+            self.kinds.add(type(batch["x"]))
+
+    model = Recording()
+    trainer_of(tmp_path, max_steps=1).fit(model, datamodule=data_of(hashed, x_format=x_format))
+    assert model.kinds == {kind}
 
 
 def test_fit_sees_every_training_cell_in_every_epoch(hashed: Directory, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Trainer
-from tests.support.fake_data import FakeData
+from tests.support.fake_data import FakeData, sparse_rows
 from tests.support.poisson import Poisson
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -424,6 +424,39 @@ def test_bf16_stays_close_to_float32(tmp_path: Path) -> None:
     wide = trainer(tmp_path).validate(model, datamodule=data, verbose=False)[0]["val/elbo"]
     narrow = trainer(tmp_path, precision="bf16-mixed").validate(model, datamodule=data, verbose=False)[0]["val/elbo"]
     assert narrow == pytest.approx(wide, rel=0.02)
+
+
+@pytest.mark.parametrize("likelihood", ["nb", "zinb", "gaussian", "tests.support.poisson.Poisson"])
+def test_a_step_of_sparse_rows_is_that_of_dense_ones(likelihood: str) -> None:
+    data = FakeData(normalized=likelihood == "gaussian")
+    batch = data.batch(torch.arange(16))
+    losses, gradients = [], []
+    for x in (batch["x"], sparse_rows(batch["x"])):
+        torch.manual_seed(0)
+        model = small(likelihood=likelihood, batch_key="SRX_accession", facts={"n_vars": 12, "categories": ["a", "b"]})
+        model.configure_model()
+        terms = model.elbo_terms({**batch, "x": x})
+        loss = (terms["kl"] - terms["recon"]).mean()
+        loss.backward()
+        losses.append(loss.detach())
+        gradients.append(torch.cat([weights.grad.flatten() for weights in model.parameters()]))
+    torch.testing.assert_close(losses[1], losses[0], rtol=1e-6, atol=0)
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-4, atol=1e-6 * float(gradients[0].abs().max()))
+
+
+def test_moments_of_any_memory_order_are_laid_out_as_their_weights() -> None:
+    model = small(facts={"n_vars": 12, "categories": []})
+    model.configure_model()
+    optimizer = model.configure_optimizers()
+    sum(weights.square().sum() for weights in model.parameters()).backward()
+    optimizer.step()
+    saved = optimizer.state_dict()
+    for moments in saved["state"].values():
+        moments.update({name: values.contiguous() for name, values in moments.items()})
+    optimizer.load_state_dict(saved)
+    for weights, moments in optimizer.state.items():
+        assert moments["exp_avg"].stride() == weights.stride()
+        torch.testing.assert_close(moments["exp_avg"], 0.1 * weights.grad, rtol=1e-4, atol=1e-7)
 
 
 def test_predict_gives_latent_means_and_rows(tmp_path: Path) -> None:

@@ -10,7 +10,17 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 
+from scvae_data.loading.batch.sparse import SparseRows
+
 Batch = dict[str, Any]
+
+
+def sparse_rows(x: torch.Tensor) -> SparseRows:
+    """The rows of a matrix as a loader makes them with ``x_format="csr"``."""
+    where = x.nonzero()
+    indptr = torch.zeros(len(x) + 1, dtype=torch.int64)
+    indptr[1:] = torch.bincount(where[:, 0], minlength=len(x)).cumsum(0)
+    return SparseRows(indptr, where[:, 1].int().clone(), x[where[:, 0], where[:, 1]].clone(), x.shape[1])
 
 
 class Batches:

@@ -46,16 +46,21 @@ def test_without_a_place_for_the_cache_each_process_compiles_anew(monkeypatch: p
 DEFAULT_RUNS = """
 import sys
 from numba.core import event
-from scvae_data import ChunkedDataModule, cli
+from scvae_data import VAE, ChunkedDataModule, cli
 
 with event.install_recorder("numba:compile") as seen:
     sys.argv = ["scvae-data", "process", "input.n_files=1", "input.cells_per_file=400", "input.n_genes=2000",
                 "qc=none", "paths.processed_dir=chunks", "paths.data_dir=data"]
     cli.main()
-    data = ChunkedDataModule("chunks", num_threads=1)
-    data.setup("fit")
-    for batch in data.train_dataloader():
-        pass
+    for x_format in ("dense", "csr"):
+        data = ChunkedDataModule("chunks", num_threads=1, x_format=x_format, normalized=False, batch_size=64)
+        data.setup("fit")
+        for batch in data.train_dataloader():
+            pass
+    model = VAE(facts={"n_vars": data.n_vars, "categories": []})
+    model.configure_model()
+    terms = model.elbo_terms(batch)
+    (terms["kl"] - terms["recon"]).sum().backward()
 names = [record.data["dispatcher"].py_func.__module__ for _, record in seen.buffer]
 print("compiled:", *(name for name in names if name.startswith("scvae_data.")))
 """

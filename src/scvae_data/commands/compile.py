@@ -11,7 +11,12 @@ from scvae_data.commands.arguments import Parser
 __all__ = ["main"]
 
 # Between them they import everything that default runs call and that is compiled.
-MODULES = ("scvae_data.simulate.counts", "scvae_data.processing.pipeline", "scvae_data.loading.batch.kernels")
+MODULES = (
+    "scvae_data.simulate.counts",
+    "scvae_data.processing.pipeline",
+    "scvae_data.loading.batch.kernels",
+    "scvae_data.models.fused",
+)
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -45,8 +45,10 @@ def train_or_embed(cfg: DictConfig) -> Any:
     if {"chunk_size", "chunking"} & task_overrides().keys():
         check_against_index(cfg.chunk_size, resolved(cfg)["data"]["data_path"])
 
-    # Before torch loads OpenMP: threads that spin while they wait take the cores that decode chunks.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Before torch loads OpenMP: its threads spin some milliseconds while they wait, on the cores that decode chunks and
+    # compute fused operators. Some tenths do from one operation to the next; without any, each waits to be woken.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     if cfg.mode == "embed":
         return embed(cfg)
     if cfg.mode != "fit":

@@ -136,7 +136,8 @@ class ChunkedDataModule(LightningDataModule):
         :class:`~scvae_data.loading.batch.sparse.SparseRows` of int32 columns and
         float32 values; ``"compact"``, the same with counts and columns as
         stored, mostly uint16: the fewest bytes to copy to a device. A trainer
-        gets dense tensors in each case, made on its device.
+        gets dense tensors in each case, made on its device; but on a CPU a model
+        with ``takes_sparse_rows``, as ``VAE`` has, gets the rows of ``"csr"`` as they are.
     genes
         Names or column numbers of the genes that ``x`` and ``counts`` have, in
         this order; None for all. ``library_size`` stays the sum over all genes.
@@ -406,8 +407,10 @@ class ChunkedDataModule(LightningDataModule):
         )
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Make sparse rows dense where the batch is now; called by the trainer."""
-        return make_dense(batch, self.normalized) if isinstance(batch, dict) else batch
+        """Make sparse rows dense where the batch is now, unless the model takes them; called by the trainer."""
+        model = None if self.trainer is None else self.trainer.lightning_module
+        keep = bool(getattr(model, "takes_sparse_rows", False))
+        return make_dense(batch, self.normalized, keep) if isinstance(batch, dict) else batch
 
     def counters(self) -> dict[str, dict[str, float]]:
         """What loading did so far, by part; cheap enough for every step.

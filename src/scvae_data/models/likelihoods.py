@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.distributions import NegativeBinomial
 
 from scvae_data.errors import ConfigError
+from scvae_data.loading.batch.sparse import SparseRows
+from scvae_data.models import fused
 from scvae_data.models.densities import gaussian_log_prob, nb_log_prob, zinb_log_prob
 from scvae_data.system.import_path import imported
 
@@ -48,6 +50,10 @@ class Likelihood(ABC):
             Genes that count, (n, n_vars) bool; ``x`` is zero in the others. None: all.
         """
 
+    def log_prob_of_rows(self, rows: SparseRows, parameters: Mapping[str, Tensor], measured: Tensor | None) -> Tensor:
+        """:meth:`log_prob` of values that come as sparse rows; makes them dense unless a likelihood knows better."""
+        return self.log_prob(rows.to_dense().to(rows.data.dtype), parameters, measured)
+
     def log_shares(self, parameters: Mapping[str, Tensor]) -> Tensor:
         """Log of the share that each gene is expected to have in the counts of a cell, (n, n_vars).
 
@@ -71,6 +77,11 @@ class Likelihood(ABC):
     def _no_counts(self, what: str) -> str:
         return f"likelihood {type(self).__name__} has no {what}; use a model of counts, e.g. model=vae_nb"
 
+    def __init_subclass__(cls) -> None:
+        # What computes another density must not inherit the sparse form of this one.
+        if "log_prob" in vars(cls) and "log_prob_of_rows" not in vars(cls):
+            cls.log_prob_of_rows = Likelihood.log_prob_of_rows  # type: ignore[method-assign]
+
 
 class NB(Likelihood):
     """Negative binomial counts."""
@@ -82,6 +93,12 @@ class NB(Likelihood):
         """As of a :class:`Likelihood`; ``log_dispersion`` is the log of the inverse dispersion."""
         log_mean = log_rates(x, parameters["scale"], measured)
         return nb_log_prob(x, log_mean, parameters["log_dispersion"]).sum(dim=1)
+
+    def log_prob_of_rows(self, rows: SparseRows, parameters: Mapping[str, Tensor], measured: Tensor | None) -> Tensor:
+        """As of a :class:`Likelihood`, in one pass over the logits."""
+        if not fused.serves(rows, parameters["scale"]):
+            return super().log_prob_of_rows(rows, parameters, measured)
+        return fused.nb(rows, parameters["scale"], parameters["log_dispersion"], measured)
 
     def log_shares(self, parameters: Mapping[str, Tensor]) -> Tensor:
         """As of a :class:`Likelihood`; over all genes, so that cells of all files compare."""

@@ -8,6 +8,9 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, distributed, nn
 
+from scvae_data.loading.batch.sparse import SparseRows
+from scvae_data.models import fused
+
 __all__ = ["Covariates", "Decoder", "Encoder", "MlpShape"]
 
 MOMENTUM = 0.01  # weight of the latest batch in running statistics, in the long run
@@ -87,17 +90,33 @@ class Covariate(nn.Module):
         return torch.stack(added).sum(dim=0) if len(added) > 1 else added[0]
 
 
+class RowsLinear(nn.Linear):
+    """A linear map of dense or sparse rows; the weights of one input lie side by side in memory."""
+
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__(n_in, n_out)
+        self.weight = nn.Parameter(self.weight.detach().t().contiguous().t())
+
+    def forward(self, x: Tensor | SparseRows) -> Tensor:
+        """(n, n_in) in, (n, n_out) out."""
+        if not isinstance(x, SparseRows):
+            return super().forward(x)
+        if fused.serves(x, self.weight):
+            return fused.sparse_linear(x, self.weight, self.bias)
+        return super().forward(x.to_dense().to(self.weight.dtype))
+
+
 class Layer(nn.Module):
     """Linear map plus covariates, normalisation, ReLU, dropout."""
 
     def __init__(self, n_in: int, shape: MlpShape, dropout: float) -> None:
         super().__init__()
-        self.linear = nn.Linear(n_in, shape.n_hidden)
+        self.linear = RowsLinear(n_in, shape.n_hidden)
         self.covariate = Covariate(shape, n_in, shape.n_hidden) if shape.n_codes or shape.n_continuous else None
         self.norm = _norm(shape)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, covariates: Covariates | None) -> Tensor:
+    def forward(self, x: Tensor | SparseRows, covariates: Covariates | None) -> Tensor:
         """(n, n_in) in, (n, n_hidden) out."""
         hidden = self.linear(x)
         if self.covariate is not None:
@@ -115,11 +134,13 @@ class Mlp(nn.Module):
         deeper = replace(shape, n_continuous=0)
         self.layers = nn.ModuleList(Layer(width, deeper if i else shape, dropout) for i, width in enumerate(widths))
 
-    def forward(self, x: Tensor, covariates: Covariates | None) -> Tensor:
+    def forward(self, x: Tensor | SparseRows, covariates: Covariates | None) -> Tensor:
         """(n, n_in) in, (n, n_hidden) out."""
-        for layer in self.layers:
-            x = layer(x, covariates)
-        return x
+        first, *others = self.layers
+        hidden: Tensor = first(x, covariates)
+        for layer in others:
+            hidden = layer(hidden, covariates)
+        return hidden
 
 
 class Encoder(nn.Module):
@@ -131,7 +152,7 @@ class Encoder(nn.Module):
         self.mean = nn.Linear(shape.n_hidden, n_latent)
         self.log_var = nn.Linear(shape.n_hidden, n_latent)
 
-    def forward(self, x: Tensor, covariates: Covariates | None) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor | SparseRows, covariates: Covariates | None) -> tuple[Tensor, Tensor]:
         """(n, n_vars) in, mean and log-variance, (n, n_latent) float32 each, out.
 
         The log-variance is kept within ±15: its exponential enters the KL term,

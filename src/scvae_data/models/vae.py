@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from scvae_data.errors import ConfigError, SelectionError
+from scvae_data.loading.batch.sparse import SparseRows
 from scvae_data.models.dataset_facts import (
     check_choice,
     check_number,
@@ -110,6 +111,9 @@ class VAE(LightningModule):
     ConfigError
         For a value outside its range, naming it.
     """
+
+    takes_sparse_rows = True
+    """Whether batches may come with ``x`` as sparse rows, on a CPU."""
 
     def __init__(
         self,
@@ -290,14 +294,19 @@ class VAE(LightningModule):
         recon = self._log_prob(target, z, covariates, self._measured(batch))
         return {"recon": recon, "kl": kl, "latent": mean}
 
-    def _encode(self, target: Tensor, covariates: Covariates | None) -> tuple[Tensor, Tensor]:
+    def _encode(self, target: Tensor | SparseRows, covariates: Covariates | None) -> tuple[Tensor, Tensor]:
         assert self.encoder is not None
-        latent: tuple[Tensor, Tensor] = self.encoder(target if self.normalized else torch.log1p(target), covariates)
+        latent: tuple[Tensor, Tensor] = self.encoder(target if self.normalized else log1p(target), covariates)
         return latent
 
-    def _log_prob(self, target: Tensor, z: Tensor, covariates: Covariates | None, measured: Tensor | None) -> Tensor:
+    def _log_prob(
+        self, target: Tensor | SparseRows, z: Tensor, covariates: Covariates | None, measured: Tensor | None
+    ) -> Tensor:
         """Log-density of each cell, (n,)."""
-        return self.likelihood.log_prob(target, self._density_parameters(z, covariates), measured)
+        parameters = self._density_parameters(z, covariates)
+        if isinstance(target, SparseRows):
+            return self.likelihood.log_prob_of_rows(target, parameters, measured)
+        return self.likelihood.log_prob(target, parameters, measured)
 
     def _density_parameters(self, z: Tensor, covariates: Covariates | None) -> dict[str, Tensor]:
         """What the decoder and the genes say of the likelihood."""
@@ -313,9 +322,9 @@ class VAE(LightningModule):
             not self.normalized and bool(getattr(data, "counts", False))
         )
 
-    def _target(self, batch: Batch) -> Tensor:
+    def _target(self, batch: Batch) -> Tensor | SparseRows:
         """What the likelihood explains: counts or normalised values, (n, n_vars) float32."""
-        return cast(Tensor, batch["x"] if self.normalized else batch.get("counts", batch["x"]))
+        return cast("Tensor | SparseRows", batch["x"] if self.normalized else batch.get("counts", batch["x"]))
 
     def _measured(self, batch: Batch) -> Tensor | None:
         if "measured" in batch:  # of a directory whose gene sets are its own
@@ -501,7 +510,9 @@ class VAE(LightningModule):
         mean, log_var = self.posterior(batch)
         z = mean + torch.randn_like(mean) * torch.exp(0.5 * log_var)
         parameters = self._density_parameters(z, self._covariates(batch))
-        return self.likelihood.sample(self._target(batch), parameters, self._measured(batch))
+        target = self._target(batch)
+        dense = target.to_dense() if isinstance(target, SparseRows) else target
+        return self.likelihood.sample(dense, parameters, self._measured(batch))
 
     def seen_of(self, column: str) -> NDArray[np.bool_]:
         """Which categories of ``batch_key``, or of a covariate, training has seen; (n_categories,)."""
@@ -587,7 +598,9 @@ class VAE(LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam as in SCVI; on a CPU in one pass over the weights, which are more than its caches hold."""
         options = {key: self.hparams[key] for key in ("lr", "eps", "weight_decay")}
-        return torch.optim.Adam(self.parameters(), **options, fused=True if self.device.type == "cpu" else None)
+        adam = torch.optim.Adam(self.parameters(), **options, fused=True if self.device.type == "cpu" else None)
+        adam.register_load_state_dict_post_hook(_lay_out_as_weights)
+        return adam
 
     def _evaluate(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         # The same noise every time: epochs and models differ by what they learned, not by luck.
@@ -643,6 +656,21 @@ class VAE(LightningModule):
         """Take for seen what any rank has seen."""
         seen = cast(Tensor, self.seen)
         seen |= self._over_ranks(seen.double()) > 0
+
+
+def _lay_out_as_weights(optimizer: torch.optim.Optimizer) -> None:
+    """Give moments of a checkpoint the memory order of their weights, which Adam in one pass takes for granted."""
+    for weights, state in optimizer.state.items():
+        for name, moments in state.items():
+            if torch.is_tensor(moments) and moments.shape == weights.shape:
+                state[name] = torch.empty_like(weights, dtype=moments.dtype).copy_(moments)
+
+
+def log1p(counts: Tensor | SparseRows) -> Tensor | SparseRows:
+    """``log(1 + counts)``, of sparse rows again sparse."""
+    if isinstance(counts, SparseRows):
+        return counts._replace(data=torch.log1p(counts.data))
+    return torch.log1p(counts)
 
 
 def sums_of(terms: dict[str, Tensor]) -> Tensor:

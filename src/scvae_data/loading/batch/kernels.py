@@ -133,6 +133,7 @@ def gather_dense(
         settle()
 
 
+@ahead_of("train", "i8[::1], u2[::1], i8, i8[::1], i4[::1], i8, i8[::1]")
 @compiled
 def row_lengths(
     indptr: NDArray[np.int64],
@@ -156,6 +157,7 @@ def row_lengths(
         lengths[i] = n
 
 
+@ahead_of("train", "i8[::1], u2[::1], u2[::1], i8, i8[::1], i4[::1], i8, f8[::1], i8[::1], i4[::1], f4[::1], f4[::1]")
 @compiled
 def gather_rows(
     indptr: NDArray[np.int64],

@@ -99,7 +99,7 @@ def widened(values: torch.Tensor) -> torch.Tensor:
     return values.view(torch.int16).to(torch.int32) & 0xFFFF if values.dtype == torch.uint16 else values
 
 
-def make_dense(batch: dict[str, Any], normalized: bool) -> dict[str, Any]:
+def make_dense(batch: dict[str, Any], normalized: bool, keep: bool = False) -> dict[str, Any]:
     """A copy of a batch with ``x`` and ``counts`` as dense tensors where they lie; dense ones stay as they are.
 
     Parameters
@@ -108,11 +108,15 @@ def make_dense(batch: dict[str, Any], normalized: bool) -> dict[str, Any]:
         As a loader yields it, perhaps moved to a device.
     normalized
         ``x`` is meant to be log1p(count / size_factor); compact rows hold counts until now.
+    keep
+        Leave sparse rows of float32 values as they are where they lie in the memory of the host.
     """
     made = dict(batch)
     for key in ("x", "counts"):
         rows = batch.get(key)
-        if not isinstance(rows, SparseRows):
+        if not isinstance(rows, SparseRows) or (
+            keep and rows.data.is_floating_point() and rows.data.device.type == "cpu"
+        ):
             continue
         if key == "counts" and batch["x"] is rows and not normalized:
             made[key] = made["x"]

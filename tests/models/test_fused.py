@@ -1,0 +1,153 @@
+"""Operators of a step: values and gradients of the plain expressions, whatever the threads and the order of columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from tests.support.fake_data import sparse_rows
+from torch import Tensor
+from torch.autograd import gradcheck
+from torch.library import opcheck
+
+from scvae_data.loading.batch.sparse import SparseRows
+from scvae_data.models import fused
+from scvae_data.models.likelihoods import NB, Likelihood
+from scvae_data.models.networks import RowsLinear
+
+N, N_VARS, N_HIDDEN = 37, 11, 5  # cells of more than one part
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def cells(kind: torch.dtype, measured: Tensor | None = None) -> tuple[Tensor, SparseRows]:
+    """Counts, dense and sparse; the second cell has none."""
+    x = torch.poisson(torch.full((N, N_VARS), 1.5), generator=torch.Generator().manual_seed(0)).to(kind)
+    x[1] = 0
+    x = x if measured is None else x * measured
+    return x, sparse_rows(x)
+
+
+def random(*shape: int, kind: torch.dtype = torch.float64, seed: int = 1) -> Tensor:
+    values = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return values.to(kind).requires_grad_()
+
+
+MASK = torch.rand(N, N_VARS, generator=torch.Generator().manual_seed(2)) < 0.8
+CASES = [
+    pytest.param(None, (N_VARS,), id="one dispersion a gene"),
+    pytest.param(MASK, (N_VARS,), id="genes that are not measured"),
+    pytest.param(MASK, (N, N_VARS), id="dispersions of each cell"),
+]
+
+
+@pytest.mark.parametrize(("measured", "shape"), CASES)
+def test_gradients_of_densities_are_those_of_differences(measured: Tensor | None, shape: tuple[int, ...]) -> None:
+    _, rows = cells(torch.float64, measured)
+    assert gradcheck(lambda *given: fused.nb(rows, *given, measured), (random(N, N_VARS), random(*shape, seed=3)))
+
+
+@pytest.mark.parametrize(("measured", "shape"), CASES)
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+def test_densities_and_gradients_are_those_of_the_plain_expression(
+    measured: Tensor | None, shape: tuple[int, ...], kind: torch.dtype
+) -> None:
+    x, rows = cells(kind, measured)
+    logits, log_theta = random(N, N_VARS, kind=kind), random(*shape, kind=kind, seed=3)
+    upstream = random(N, seed=4).detach()  # another one for each cell
+    found = NB().log_prob_of_rows(rows, {"scale": logits, "log_dispersion": log_theta}, measured)
+    gradients = torch.autograd.grad((found * upstream).sum(), (logits, log_theta))
+    wide = [values.detach().double().requires_grad_() for values in (logits, log_theta)]
+    wanted = NB().log_prob(x.double(), {"scale": wide[0], "log_dispersion": wide[1]}, measured)
+    # The plain expression ends its series of the gamma function where float32 does.
+    tolerance = {"rtol": 1e-6, "atol": 2e-6} if kind == torch.float32 else {"rtol": 1e-9, "atol": 3e-7}
+    torch.testing.assert_close(found.double(), wanted, **tolerance)
+    for ours, theirs in zip(gradients, torch.autograd.grad((wanted * upstream).sum(), wide), strict=True):
+        torch.testing.assert_close(ours.double(), theirs, **tolerance)
+
+
+def test_a_linear_map_of_sparse_rows_is_that_of_dense_ones() -> None:
+    x, rows = cells(torch.float64)
+    weight, bias = random(N_HIDDEN, N_VARS), random(N_HIDDEN, seed=3)
+    torch.testing.assert_close(fused.sparse_linear(rows, weight, bias), torch.nn.functional.linear(x, weight, bias))
+    assert gradcheck(lambda *given: fused.sparse_linear(rows, *given), (weight, bias))
+
+
+def test_columns_may_come_in_any_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    n_vars = 3 * 64 * torch.get_num_threads()  # several parts of genes
+    x = torch.zeros(2, n_vars, dtype=torch.float32)
+    columns = torch.randperm(n_vars, generator=torch.Generator().manual_seed(0))[:200]
+    x[1, columns] = torch.arange(1.0, 201.0)
+    rows = SparseRows(torch.tensor([0, 0, 200]), columns.int(), x[1, columns].clone(), n_vars)
+    weight, bias = random(N_HIDDEN, n_vars, kind=torch.float32), random(N_HIDDEN, kind=torch.float32)
+    for found, wanted in (
+        (fused.sparse_linear(rows, weight, bias), torch.nn.functional.linear(x, weight, bias)),
+        (fused.nb(rows, x, x[0], None), NB().log_prob(x, {"scale": x, "log_dispersion": x[0]}, None)),
+    ):
+        torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-3)
+    (found,) = torch.autograd.grad(fused.sparse_linear(rows, weight, bias).square().sum(), weight)
+    (wanted,) = torch.autograd.grad(torch.nn.functional.linear(x, weight, bias).square().sum(), weight)
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-1)
+
+
+def test_results_do_not_depend_on_the_number_of_threads() -> None:
+    _, rows = cells(torch.float32)
+    logits, log_theta = random(N, N_VARS, kind=torch.float32), random(N_VARS, kind=torch.float32)
+    weight, bias = random(N_HIDDEN, N_VARS, kind=torch.float32), random(N_HIDDEN, kind=torch.float32)
+    made = []
+    for n_threads in (1, 2, 3):
+        torch.set_num_threads(n_threads)
+        value = fused.nb(rows, logits, log_theta, None)
+        hidden = fused.sparse_linear(rows, weight, bias)
+        gradients = torch.autograd.grad(value.sum() + hidden.square().sum(), (logits, log_theta, weight, bias))
+        made.append((value, hidden, *gradients))
+    for others in made[1:]:
+        assert all(torch.equal(one, other) for one, other in zip(made[0], others, strict=True))
+
+
+def test_operators_keep_the_rules_of_torch() -> None:
+    _, rows = cells(torch.float32)
+    logits, log_theta = random(N, N_VARS, kind=torch.float32), random(1, N_VARS, kind=torch.float32)
+    weight, bias = random(N_HIDDEN, N_VARS, kind=torch.float32), random(N_HIDDEN, kind=torch.float32)
+    opcheck(fused._nb, (*rows[:3], logits, log_theta, MASK))
+    opcheck(fused._sparse_linear, (*rows[:3], weight, bias))
+
+
+def test_not_a_number_comes_out() -> None:
+    _, rows = cells(torch.float32)
+    logits = random(N, N_VARS, kind=torch.float32).detach()
+    logits[3, 2] = torch.nan
+    finite = fused.nb(rows, logits, torch.zeros(N_VARS), None).isfinite()
+    assert (~finite).nonzero().flatten().tolist() == [3]
+
+
+def test_weights_of_an_input_lie_side_by_side() -> None:
+    torch.manual_seed(0)
+    plain = torch.nn.Linear(N_VARS, N_HIDDEN)
+    torch.manual_seed(0)
+    ours = RowsLinear(N_VARS, N_HIDDEN)
+    assert ours.weight.t().is_contiguous()
+    assert all(torch.equal(one, other) for one, other in zip(ours.parameters(), plain.parameters(), strict=True))
+    x, rows = cells(torch.float32)
+    torch.testing.assert_close(ours(rows), plain(x))
+    ours(rows).sum().backward()
+    assert ours.weight.grad is not None
+    assert ours.weight.grad.stride() == ours.weight.stride()
+
+
+def test_who_computes_another_density_inherits_no_sparse_form() -> None:
+    class Twice(NB):
+        def log_prob(self, x: Tensor, parameters: dict[str, Tensor], measured: Tensor | None) -> Tensor:  # type: ignore[override]
+            return 2 * super().log_prob(x, parameters, measured)
+
+    x, rows = cells(torch.float32)
+    parameters = {"scale": random(N, N_VARS, kind=torch.float32), "log_dispersion": torch.zeros(N_VARS)}
+    twice: Likelihood = Twice()
+    torch.testing.assert_close(twice.log_prob_of_rows(rows, parameters, None), twice.log_prob(x, parameters, None))
