@@ -54,8 +54,10 @@ def elbos(model: Model, data: AlignedData, n_samples: int, seed: int) -> Iterato
         yield found
 
 
-def served(model: Model, data: Data, where: str | None = None) -> AlignedData:
+def served(model: Model, data: Data, where: str | None = None, *, tell: bool = True) -> AlignedData:
     """The cells of a directory for which a filter is true, with the genes and categories of a model.
+
+    What the directory lacks of them is said in the log, unless ``tell`` is false.
 
     Raises
     ------
@@ -90,7 +92,13 @@ def served(model: Model, data: Data, where: str | None = None) -> AlignedData:
         module.disk_cache = data.disk_cache
     module.setup("predict")
     module.batch_size = BATCH_SIZE
-    return AlignedData(module, model, facts_of_model(model))
+    facts = facts_of_model(model)
+    if model.normalized and facts["normalization"] is None:
+        raise ConfigError("the model does not know how its values were normalised; load a checkpoint of train.py")
+    cells = AlignedData(module, model, facts)
+    if tell:
+        cells.report()
+    return cells
 
 
 def facts_of_model(model: Model) -> Mapping[str, Any]:
