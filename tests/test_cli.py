@@ -71,7 +71,7 @@ def test_a_command_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SystemExit) as caught:
         run(monkeypatch, "proces")
     results = "latents, elbo, express, ppc, de, card"
-    names = f"process, train, {results}, info, diversity, verify, why, diff, upgrade, compact, compile"
+    names = f"process, train, {results}, info, diversity, verify, report, why, diff, upgrade, compact, compile"
     message = f"error: 'proces' is not a command; there are {names}"
     assert caught.value.code == message
 

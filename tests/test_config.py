@@ -31,7 +31,7 @@ N_OPTIONS = {
     "control": 1,
     "data": 1,
     "engine": 4,
-    "experiment": 5,
+    "experiment": 6,
     "genes": 3,
     "hydra": 1,
     "hydra/callbacks": 1,

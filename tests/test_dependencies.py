@@ -33,6 +33,7 @@ NOT_IMPORTED = {
     "hydra-optuna-sweeper": "imported by Hydra",
     "hydra-submitit-launcher": "imported by Hydra",
     "igraph": "imported by scanpy's leiden",
+    "itables": "its script and style go into pages as they are",
     "scikit-image": "imported by scanpy's scrublet",
     "moto": "started as a program of its own",
     "s3fs": "imported by fsspec",

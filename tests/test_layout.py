@@ -24,7 +24,7 @@ FLOORS = {
         "models",
         "results",
         "loading processing",
-        "simulate readers tracking",
+        "simulate readers tracking report",
         "store",
         "config system",
         "filter",

@@ -31,6 +31,7 @@ usage: scvae-data COMMAND …
   info DIR                what a directory of chunk files holds
   diversity DIR           how mixed the batches would be, by obs column, against a random order
   verify DIR              whether every file is what was written (--deep, --against SOURCE …)
+  report DIR              what became of its inputs, as a page: qc_report.html, and tables for MultiQC (--out FOLDER)
   why DIR SRX BARCODE     where a cell of an experiment is, or which rule dropped it
   diff DIR OTHER          experiments, genes and cells that OTHER has more, or has not, or has otherwise
   upgrade DIR             bring a directory into the present version of the format, without touching its chunks
@@ -115,6 +116,20 @@ def _why(arguments: Sequence[str]) -> None:
 
     try:
         print(why(as_written(options.directory), options.accession, options.barcode))
+    except ScvaeDataError as error:
+        sys.exit(f"error: {error}")
+
+
+def _report(arguments: Sequence[str]) -> None:
+    parser = Parser("report", "What became of the inputs of a directory, as a page and as tables for MultiQC.")
+    _add_directory(parser)
+    parser.add_argument("--out", metavar="FOLDER", help="where the files go; by default the directory itself")
+    options = parser.parse_args(arguments)
+    from scvae_data.commands.report import report_directory
+
+    try:
+        folder = local_path("--out FOLDER" if options.out else "without --out, DIR", options.out or options.directory)
+        print(report_directory(as_written(options.directory), folder))
     except ScvaeDataError as error:
         sys.exit(f"error: {error}")
 
@@ -224,6 +239,7 @@ _COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "info": _info,
     "diversity": _diversity,
     "verify": _verify,
+    "report": _report,
     "why": _why,
     "diff": _diff,
     "upgrade": _upgrade,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from tests.support.warm import run_python
 
 from scvae_data.commands.app import quoted
 from scvae_data.config import conf_dir
@@ -37,9 +37,7 @@ def run(folder: Path, *overrides: str, **environment: str) -> subprocess.Complet
     program = folder / "program.py"
     program.write_text(PROGRAM)
     clean = {key: value for key, value in os.environ.items() if key not in ("HYDRA_FULL_ERROR", "SCVAE_DATA_DEBUG")}
-    return subprocess.run(
-        [sys.executable, str(program), *overrides], cwd=folder, env=clean | environment, capture_output=True, text=True
-    )
+    return run_python(program, *overrides, cwd=folder, env=clean | environment)
 
 
 @pytest.mark.parametrize(

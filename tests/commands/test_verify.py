@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import h5py
 import numpy as np
 import pytest
 from tests.support.pipeline import position_counts, run_pipeline
+from tests.support.warm import run_python
 
 from scvae_data.commands import verify
 from scvae_data.processing.settings.inputs import FileInput
@@ -46,7 +45,7 @@ def test_the_printed_command_builds_only_the_damaged_chunk(
 ) -> None:
     given = ["input=files", "input.paths=raw/*.h5ad", "qc=none", "chunk_size=4", "genes.min_cells=1"]
     where = [f"paths.processed_dir={tmp_path}/out", f"hydra.run.dir={tmp_path}/log"]
-    subprocess.run([sys.executable, ROOT / "process.py", *given, *where], cwd=tmp_path, check=True, capture_output=True)
+    run_python(ROOT / "process.py", *given, *where, cwd=tmp_path).check_returncode()
     out = tmp_path / "out"
     assert verify.main([str(out), "--deep", "--against", str(tmp_path / "raw")]) == 0
     assert capsys.readouterr().out.endswith("\n12 of 12 rows were compared with their input\n13 files are sound\n")
@@ -62,9 +61,7 @@ def test_the_printed_command_builds_only_the_damaged_chunk(
     arguments = shlex.split(program)
     assert arguments[:2] == ["python", "process.py"]
     assert arguments[2:] == [*given, f"paths.processed_dir={out}", "resume=true"]
-    subprocess.run(
-        [sys.executable, ROOT / "process.py", *arguments[2:], where[1]], cwd=tmp_path, check=True, capture_output=True
-    )
+    run_python(ROOT / "process.py", *arguments[2:], where[1], cwd=tmp_path).check_returncode()
     after = {path.name: (path.read_bytes(), path.stat().st_ino) for path in out.glob("[!.]*.*")}
     assert {name for name in clean if clean[name][1] != after[name][1]} == {"chunk_0001.h5"}
     assert all(clean[name][0] == after[name][0] for name in clean)

@@ -205,4 +205,4 @@ def test_the_example_means_the_defaults_of_process() -> None:
     default = composed(["input=demo"])
     differing = {key for key in default if default[key] != stated[key]}
     assert differing == {"chunk_size", "chunking", "control", "resume"}
-    assert stated["chunking"] == default["chunking"] | {"chunk_size": 2500, "compression_level": 4}
+    assert stated["chunking"] == default["chunking"] | {"chunk_size": 25_000, "compression_level": 4}

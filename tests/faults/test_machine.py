@@ -6,7 +6,6 @@ import errno
 import os
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -18,6 +17,7 @@ import pytest
 from tests.support.datasets import make_dataset
 from tests.support.fault_points import CLEAN_ERROR, in_child
 from tests.support.mounts import make_read_only, mount_memory, own_mounts
+from tests.support.warm import run_python
 
 from scvae_data import ChunkedDataModule, ChunkedDataset
 from scvae_data.cli import describe
@@ -268,11 +268,11 @@ def test_a_second_program_says_so_in_one_line(raw: list[Path], tmp_path: Path) -
 
     out = tmp_path / "out"
     command = [
-        sys.executable, ROOT / "process.py", "input=files", f"input.paths={raw[0].parent}/*.h5ad", "qc=none",
+        ROOT / "process.py", "input=files", f"input.paths={raw[0].parent}/*.h5ad", "qc=none",
         f"paths.processed_dir={out}", f"hydra.run.dir={tmp_path}/log", "hydra.output_subdir=null",
     ]  # fmt: skip
     with held_directory(out):
-        result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        result = run_python(*command, cwd=tmp_path)
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1].startswith(f"error: {out} is being written by another process.py; wait")
     assert "Traceback" not in result.stderr

@@ -134,13 +134,15 @@ def use_input(path: Path, _: random.Random) -> None:
 
 def forbid_other_files(folder: Path) -> None:
     """End this process when Python opens a file that is neither below ``folder`` nor of an installed package."""
-    allowed = tuple(map(str, (folder, Path(verify.__code__.co_filename).parents[3], sys.prefix, sys.base_prefix)))
+    root = Path(verify.__code__.co_filename).parents[3]
+    allowed = tuple(str(place) for place in (folder, root, sys.prefix, sys.base_prefix, *sys.path) if place)
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open" and isinstance(arguments[0], str | os.PathLike):
             path = os.fspath(arguments[0])
             # A bare name is one of a folder that is being removed.
-            if "/" in path and not path.startswith((*allowed, "/proc", "/sys")):
+            whole = os.path.abspath(path)  # noqa: PTH100 - links stay as they are
+            if "/" in path and not whole.startswith((*allowed, "/proc", "/sys")):
                 os.write(2, f"opened {path}\n".encode())
                 os._exit(OUTSIDE)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +21,9 @@ from scvae_data.loading.fetch import ahead
 from scvae_data.remote import objects
 from scvae_data.remote.location import RemotePath
 from scvae_data.store import DatasetIndex, open_index
+from scvae_data.store.dataset_index import listed
+from scvae_data.store.remote_files import CachedFiles
+from scvae_data.store.verify import file_fault
 
 N_FAULTS = 20
 SETTINGS: dict[str, Any] = {"batch_size": 16, "split": {"val": 0.2}, "seed": 3}
@@ -107,6 +111,7 @@ def test_a_warm_cache_is_all_that_is_read(store: Store, tmp_path: Path, monkeypa
     counted = Counted(monkeypatch)
     rows_of(store.module(tmp_path / "cache"))
     assert counted.take() == sum(chunk.bytes for chunk in store.local.chunks)
+    monkeypatch.setattr(ahead.FilesAhead, "_run", lambda _: pytest.fail("a thread began"))
     rows_of(store.module(tmp_path / "cache"), 2)
     assert counted.take() == 0
 
@@ -132,6 +137,77 @@ def test_a_small_cache_stays_small_and_keeps_what_comes_first(
 def test_a_file_too_large_for_copies_is_read_in_place(store: Store, tmp_path: Path) -> None:
     wanted = rows_of(store.module(None))
     assert same(rows_of(store.module(tmp_path / "cache", 0.5)), wanted)
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    for at in range(0, len(content), 500):  # in every block and every table
+        content[at] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_copy_that_is_damaged_is_made_anew(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = store.module(tmp_path / "cache")
+    rows_of(first)
+    first.index.obs()
+    wanted = rows_of(store.module(None))
+    counted, files = Counted(monkeypatch), first.index.open_source
+    assert isinstance(files, CachedFiles)
+    flipped, cut = store.local.chunks[3].file, store.local.chunks[5].file
+    names = [flipped, cut, "rows.bin", "obs.parquet"]
+    copies = {name: files.place(store.remote / name) for name in names}
+    sound = {name: copy.read_bytes() for name, copy in copies.items()}
+    for name, copy in copies.items():
+        copy.write_bytes(sound[name][:-1]) if name == cut else flip(copy)
+    data = store.module(tmp_path / "cache")
+    assert same(rows_of(data), wanted)
+    assert data.index.obs().equals(store.local.obs())
+    assert {name for name in counted.n_bytes if name in copies or name.endswith(".h5")} == set(names)
+    for name, copy in copies.items():
+        assert copy.read_bytes() == sound[name]
+        told = [
+            text for text in caplog.messages if text.startswith(f"{store.remote / name}: its copy {copy} is damaged")
+        ]
+        assert len(told) == 1
+
+
+class Changing:
+    """Every range that is asked for comes with a flipped bit the first ``times`` times."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+        self.seen = Counter[tuple[RemotePath, int]]()
+        whole = objects.read
+
+        def read(path: RemotePath, offset: int, n_bytes: int) -> bytes:
+            content = bytearray(whole(path, offset, n_bytes))
+            self.seen[path, offset] += 1
+            if self.seen[path, offset] <= times:
+                content[n_bytes // 2] ^= 1
+            return bytes(content)
+
+        monkeypatch.setattr(objects, "read", read)
+
+
+def test_bytes_that_come_changed_are_asked_for_once_more(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = rows_of(store.module(None))
+    with monkeypatch.context() as patch:
+        changing = Changing(patch, 1)
+        data = store.module(tmp_path / "cache", 0.5)  # all is read in place
+        assert same(rows_of(data), wanted)
+        assert data.index.obs().equals(store.local.obs())
+        assert data.index.genes.hash == store.local.genes.hash and len(data.index.gene_sets) == 1
+        files = listed(store.local).items()
+        assert not any(file_fault(store.remote / name, *facts) for name, facts in files)
+        assert max(changing.seen.values()) > 1
+    data = store.module(tmp_path / "cache", 0.5)
+    Changing(monkeypatch, 2)
+    for read in (lambda: rows_of(data), lambda: data.index.obs(["cell_type"]), lambda: open_index(store.remote)):
+        with pytest.raises(DamagedFileError, match="checksum"):
+            read()
 
 
 def test_metadata_are_the_same(store: Store, tmp_path: Path) -> None:

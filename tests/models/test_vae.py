@@ -74,6 +74,18 @@ def test_epoch_means_weigh_batches_by_their_cells(tmp_path: Path) -> None:
     assert float(fit.callback_metrics["train/elbo_epoch"]) == pytest.approx(np.average(elbos, weights=sizes), rel=1e-5)
 
 
+def test_single_batches_are_logged_where_the_log_has_a_row(tmp_path: Path) -> None:
+    logged: list[int] = []
+
+    class Recording(VAE):
+        def log_dict(self, dictionary: Any, *args: Any, **options: Any) -> None:
+            logged.extend([self.global_step] if "train/loss" in dictionary else [])
+            super().log_dict(dictionary, *args, **options)
+
+    trainer(tmp_path, max_epochs=2, log_every_n_steps=3).fit(Recording(n_latent=2, n_hidden=8), datamodule=FakeData())
+    assert logged == [2, 5]
+
+
 @pytest.mark.parametrize("likelihood", ["nb", "zinb", "gaussian"])
 def test_genes_start_with_the_same_dispersion(tmp_path: Path, likelihood: str) -> None:
     model = small(likelihood=likelihood)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,6 +14,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 from tests.support.pipeline import position_counts
+from tests.support.warm import run_python
 
 from scvae_data import open_index
 from scvae_data.errors import ScvaeDataError
@@ -99,11 +98,9 @@ def test_exit_status_follows_the_share_of_failed_files(
         write_raw(name, position_counts(4, 3, offset=int(name[3])), list("ABC"))
     (tmp_path / "raw" / "SRX3.h5ad").write_bytes(b"")
     out = tmp_path / "out"
-    result = subprocess.run(
-        [sys.executable, str(ROOT / "process.py"), "input=files", "qc=none", "genes.min_cells=1",
-         f"input.paths={tmp_path}/raw/*.h5ad", f"max_failed_fraction={allowed}", f"paths.processed_dir={out}",
-         f"hydra.run.dir={tmp_path}/run"],
-        capture_output=True, text=True, cwd=tmp_path,
+    result = run_python(
+        ROOT / "process.py", "input=files", "qc=none", "genes.min_cells=1", f"input.paths={tmp_path}/raw/*.h5ad",
+        f"max_failed_fraction={allowed}", f"paths.processed_dir={out}", f"hydra.run.dir={tmp_path}/run", cwd=tmp_path,
     )  # fmt: skip
     assert result.returncode == status, result.stderr
     assert (out / "chunk_index.json").exists() == (status == 0)

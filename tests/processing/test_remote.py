@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from scipy.io import mmwrite
 from tests.support.pipeline import position_counts, run_pipeline, settings_for
 from tests.support.s3 import FAULTS, Proxy, every, lead_to, s3_server
 from tests.support.stores import write_zarr
+from tests.support.warm import run_python
 
 from scvae_data.commands.verify import verify
 from scvae_data.errors import ConfigError, RemoteError, ScvaeDataError
@@ -326,8 +325,7 @@ def test_tables_of_cells_and_the_summary_are_mended_together(files: list[Path], 
     ],
 )
 def test_what_must_be_on_this_machine(arguments: list[str], setting: str, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "scvae_data", *arguments]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    done = run_python("-m", "scvae_data", *arguments, cwd=tmp_path)
     assert done.returncode in (1, 2)
     told = f"error: {setting}=s3://b/x is in a remote store, where it cannot be; give a path on this machine"
     assert done.stderr.splitlines()[-1] == told

@@ -98,7 +98,7 @@ def in_child(
     points: Points | None = None,
     report: Path | None = None,
     *,
-    seconds: float = 60.0,
+    seconds: float = 300.0,
     memory: int | None = None,
 ) -> int:
     """Run a function in a forked child; return 0, or what became of it.

@@ -25,6 +25,9 @@ class HeldBytes:
     def fileno(self) -> None:
         return None
 
+    def again(self) -> None:
+        return None
+
 
 @dataclass(frozen=True)
 class HeldFiles:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, open_dict
 from tests.support.datasets import make_dataset
+from tests.support.warm import run_python
 
 from scvae_data.config import conf_dir
 
@@ -124,5 +124,4 @@ main()
 
 def run_train(folder: Path, *arguments: str, at: int = 0, signum: int = 0) -> subprocess.CompletedProcess[str]:
     """Run ``train.py``; in its step ``at``, counted over the jobs of a sweep, it gets a signal."""
-    command = [sys.executable, "-c", CUT, str(at), str(signum), *arguments]
-    return subprocess.run(command, env=bare_environment(folder), cwd=folder, capture_output=True, text=True)
+    return run_python("-c", CUT, str(at), str(int(signum)), *arguments, cwd=folder, env=bare_environment(folder))

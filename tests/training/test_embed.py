@@ -16,7 +16,10 @@ from tests.support.datasets import make_dataset
 from tests.training.conftest import GAUSSIAN, Compose, Run
 
 from scvae_data import VAE, ConfigError, SelectionError
+from scvae_data.commands.train import embed as print_embedded
 from scvae_data.training.embed import embed
+from scvae_data.training.experiment_scores import read_scores
+from scvae_data.training.run import train
 
 NAMES = [f"ENSG{j:011d}" for j in range(40)]
 
@@ -92,6 +95,40 @@ def test_a_directory_without_the_batch_column_is_unknown(tmp_path: Path, run_dir
     embed(config(train_config, tmp_path, tmp_path / "out", data))
     expected = by_hand(run_dir, x.toarray(), [3] * 30)
     np.testing.assert_allclose(latents(tmp_path / "out").obsm["X_scvae"], expected, atol=1e-5)
+
+
+def test_what_was_not_trained_on_is_unknown_though_the_model_knows_its_name(
+    tmp_path: Path, train_config: Compose, dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A model of a directory without one of its experiments, shown the whole directory."""
+    only = ("logger=none", "outputs=none", "trainer.max_epochs=1", "data.exclude_srx_accessions=SRX3")
+    train(train_config(tmp_path / "run", *only))
+    cfg = config(train_config, tmp_path / "run", tmp_path / "out", dataset, "outputs.latents=false")
+    report = embed(cfg)
+    assert (report["n_unseen_categories"], report["n_unknown_cells"]) == (1, 200)
+    assert json.loads((tmp_path / "out" / "embed.json").read_text())["unseen_categories"] == ["SRX3"]
+    # That run has scored no cells to compare with.
+    assert report["elbo"] < 0 and "elbo_of_training" not in report
+    shown = config(train_config, tmp_path / "run", tmp_path / "none", dataset, "data.exclude_srx_accessions=SRX3")
+    print_embedded(shown)
+    assert "unknown    0 cells; categories that the model was not trained on: 0" in capsys.readouterr().out
+
+
+def test_the_likelihood_of_new_cells_is_told_beside_that_of_training(
+    tmp_path: Path, finished: Run, train_config: Compose, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The directory lacks two genes, which count neither way: a likelihood of fewer genes is the higher."""
+    data, _, _ = make_dataset(tmp_path / "data", 60, 38, 25, ("SRX2", "SRX9"), gene_names=NAMES[:38])
+    print_embedded(config(train_config, finished.path, tmp_path / "out", data))
+    report = json.loads((tmp_path / "out" / "embed.json").read_text())
+    assert report["elbo_of_training"] == pytest.approx(finished.metrics["val/elbo"], rel=1e-6)
+    scored = read_scores(tmp_path / "out" / "experiment_scores.parquet")
+    assert (scored.part, scored.n_cells, scored.mean("elbo")) == ("predict", 60, pytest.approx(report["elbo"]))
+    told = capsys.readouterr().out
+    assert "unknown    30 cells; categories that the model was not trained on: 1" in told
+    assert (
+        f"elbo       {report['elbo']:,.1f} nats per cell, {finished.metrics['val/elbo']:,.1f} of the cells held" in told
+    )
 
 
 def test_no_gene_in_common(tmp_path: Path, run_dir: Path, train_config: Compose) -> None:

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
+from tests.support.warm import run_python
 from tests.training.conftest import EVERY, N_STEPS, STEPWISE, Compose, Run, bare_environment
 
 from scvae_data.training.run import train
@@ -56,14 +55,9 @@ def test_killed_at_a_random_step(
     run_dir = tmp_path / "run"
     OmegaConf.save(train_config(run_dir, *STEPWISE, f"data.num_workers={num_workers}"), tmp_path / "cfg.yaml", True)
     (tmp_path / "program.py").write_text(PROGRAM)
-    with (tmp_path / "stderr").open("w") as stderr:  # a pipe would stay open in the workers that it leaves behind
-        killed = subprocess.run(
-            [sys.executable, str(tmp_path / "program.py"), str(tmp_path / "cfg.yaml"), str(step)],
-            env=bare_environment(tmp_path),
-            stdout=subprocess.DEVNULL,
-            stderr=stderr,
-        )
-    assert killed.returncode == -signal.SIGKILL, (tmp_path / "stderr").read_text()
+    program = [tmp_path / "program.py", tmp_path / "cfg.yaml", str(step)]
+    killed = run_python(*program, cwd=tmp_path, env=bare_environment(tmp_path))
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert last(run_dir)["global_step"] == step // EVERY * EVERY
     cfg = train_config(tmp_path / "unused")
     cfg.resume_from = str(run_dir)

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from scvae_data.errors import StoreError
-from scvae_data.training.latents import write_latents
+from scvae_data.training.latents import with_split, write_latents
 
 N = 10
 
@@ -107,3 +107,10 @@ def test_rows_out_of_order_are_refused_and_nothing_is_left(tmp_path: Path, parqu
 def test_obs_of_another_length_is_refused(tmp_path: Path, parquet: Path) -> None:
     with pytest.raises(StoreError, match="obs has 3 rows for 4 cells"):
         write_latents(tmp_path / "l.h5ad", batches([0, 1, 2, 3]), 2, lambda wanted: obs_tables(parquet, wanted[:3]), {})
+
+
+def test_a_column_of_the_name_stays_beside_ours() -> None:
+    tables = [pa.table({"obs_name": ["a", "b"], "split": ["x", "y"]}), pa.table({"obs_name": ["c"], "split": ["z"]})]
+    found = list(with_split(tables, np.array([0, -1, 2], np.int8)))
+    assert [table["split"].to_pylist() for table in found] == [["x", "y"], ["z"]]
+    assert [table["scvae_split"].to_pylist() for table in found] == [["train", None], ["test"]]

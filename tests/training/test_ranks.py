@@ -21,11 +21,13 @@ import psutil
 import pytest
 import torch
 from omegaconf import OmegaConf
+from tests.support.warm import run_python
 from tests.training.conftest import Compose, bare_environment
 
 from scvae_data import VAE, ChunkedDataModule
 from scvae_data.errors import ConfigError
 from scvae_data.loading.loader import BatchLoader
+from scvae_data.training.experiment_scores import read_scores
 from scvae_data.training.ranks import Ranks, device_count, found_ranks, together
 
 ROOT = Path(__file__).parents[2]
@@ -87,11 +89,8 @@ def last(run_dir: Path) -> dict[str, Any]:
     return found
 
 
-def run_train(folder: Path, *options: str, **how: Any) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "train.py"), *options]
-    return subprocess.run(
-        command, cwd=folder, env=bare_environment(folder), capture_output=True, text=True, timeout=240, **how
-    )
+def run_train(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return run_python(ROOT / "train.py", *options, cwd=folder, env=bare_environment(folder))
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +115,14 @@ def test_every_cell_has_its_latent_in_order_and_it_is_that_of_one_rank(of_two: t
     np.testing.assert_array_equal(latents.obs_names, data.index.obs([]).index)
     np.testing.assert_allclose(latents.obsm["X_scvae"], alone.numpy(), rtol=1e-5, atol=1e-6)
     assert not list(run_dir.glob(".latents*"))
+
+
+@pytest.mark.services
+def test_scores_of_experiments_are_of_the_cells_of_both_ranks(of_two: tuple[Path, Any]) -> None:
+    run_dir, _ = of_two
+    scored = read_scores(run_dir / "experiment_scores.parquet")
+    assert scored.n_cells == json.loads((run_dir / "run.json").read_text())["facts"]["n_val"]
+    assert scored.mean("elbo") == pytest.approx(json.loads((run_dir / "result.json").read_text())["val/elbo"], rel=1e-6)
 
 
 @pytest.mark.services
@@ -155,12 +162,14 @@ def test_gradients_and_batch_statistics_are_those_of_one_process(tmp_path: Path)
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
 
-    def run(rank: int, size: int) -> subprocess.Popen[bytes]:
+    def program(rank: int, size: int) -> list[str]:
         out = tmp_path / f"{size}-{rank}.pt"
-        arguments = [str(tmp_path / "gradients.py"), str(rank), str(size), str(port), str(out)]
-        return subprocess.Popen([sys.executable, *arguments], env=bare_environment(tmp_path))
+        return [str(tmp_path / "gradients.py"), str(rank), str(size), str(port), str(out)]
 
-    assert [process.wait(120) for process in [run(0, 1), run(0, 2), run(1, 2)]] == [0, 0, 0]
+    environment = bare_environment(tmp_path)
+    ranks = [subprocess.Popen([sys.executable, *program(rank, 2)], env=environment) for rank in range(2)]
+    run_python(*program(0, 1), cwd=tmp_path, env=environment).check_returncode()
+    assert [rank.wait(120) for rank in ranks] == [0, 0]
     whole, *halves = (torch.load(tmp_path / name) for name in ("1-0.pt", "2-0.pt", "2-1.pt"))
     for half in halves:
         for found, expected in zip(half, whole, strict=True):
@@ -184,8 +193,8 @@ def run_program(tmp_path_factory: pytest.TempPathFactory, train_config: Compose)
         OmegaConf.save(
             train_config(run_dir, *NOISY, *(TWO if n_ranks == 2 else ()), *more), folder / "cfg.yaml", resolve=True
         )
-        command = [sys.executable, str(folder / "program.py"), str(folder / "cfg.yaml"), where, str(call)]
-        return subprocess.run(command, env=bare_environment(folder), capture_output=True, text=True, timeout=240)
+        program = [folder / "program.py", folder / "cfg.yaml", where, str(call)]
+        return run_python(*program, cwd=folder, env=bare_environment(folder))
 
     return run
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from lightning.pytorch.accelerators import AcceleratorRegistry
 from omegaconf import OmegaConf
 from tests.support.datasets import make_dataset
 from tests.support.wandb_records import WandbRun, read_run
+from tests.support.warm import run_python
 from tests.training.conftest import EVERY, GAUSSIAN, N_STEPS, STEPWISE, ZINB, Compose, Run, bare_environment
 
 from scvae_data import VAE, open_index
@@ -68,6 +67,20 @@ def test_metrics_count_what_the_cache_held(finished: Run) -> None:
 def test_metrics_score_the_latents_by_what_is_known(finished: Run) -> None:
     assert 0 < finished.metrics["cell_type_separation"] < 1
     assert "batch_mixing" not in finished.metrics  # each cell type is of one experiment
+
+
+def test_latents_tell_the_side_of_each_cell(finished: Run, dataset: Path) -> None:
+    split = anndata.read_h5ad(finished.path / "latents.h5ad").obs["split"]
+    facts = json.loads((finished.path / "run.json").read_text())["facts"]
+    assert split.value_counts().to_dict() == {"train": facts["n_train"], "val": facts["n_val"]}
+    low = open_index(dataset).obs(["split_hash"])["split_hash"] < 0.1 * 2**32
+    assert (split == "val").tolist() == low.tolist()
+
+
+def test_the_report_says_what_held_out_cells_share_with_training(finished: Run) -> None:
+    report = (finished.path / "report.md").read_text()
+    assert "| `SRX_accession` | validation | 3 | 3 | 100.0 % |" in report
+    assert "Copies of one cell in several parts: not known" in report
 
 
 def test_wandb_run_has_ended_well_under_the_name_of_the_directory(finished: Run, record: WandbRun) -> None:
@@ -312,22 +325,22 @@ def test_sigterm_ends_the_wandb_run(tmp_path: Path, train_config: Compose) -> No
     cfg = train_config(tmp_path / "run", "logger=wandb", "trainer.max_epochs=10000", "callbacks.early_stopping=null")
     OmegaConf.save(cfg, tmp_path / "cfg.yaml", resolve=True)
     program = """
-        import sys
+        import os, signal, sys
         from omegaconf import OmegaConf
+        from scvae_data import VAE
         from scvae_data.training.run import train
+
+        step = VAE.training_step
+        def asked(self, batch, batch_idx):
+            if self.global_step == 13:  # of the second epoch
+                os.kill(os.getpid(), signal.SIGTERM)
+            return step(self, batch, batch_idx)
+        VAE.training_step = asked
         train(OmegaConf.load(sys.argv[1]))
     """
-    process = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(program), str(tmp_path / "cfg.yaml")],
-        env=bare_environment(tmp_path),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "run" / "checkpoints" / "last.ckpt").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    process.terminate()
-    assert process.wait(timeout=30) == 143
+    code = textwrap.dedent(program)
+    done = run_python("-c", code, tmp_path / "cfg.yaml", cwd=tmp_path, env=bare_environment(tmp_path))
+    assert done.returncode == 143, done.stderr
     run = read_run(tmp_path / "run" / "wandb")
     assert run.exit_code == 143
     assert run.series("train/loss")

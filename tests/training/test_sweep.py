@@ -13,7 +13,8 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from tests.support.wandb_records import read_runs
-from tests.training.conftest import bare_environment, run_train
+from tests.support.warm import run_python
+from tests.training.conftest import run_train
 
 from scvae_data.errors import ConfigError, SelectionError
 from scvae_data.store.files import read_json
@@ -109,7 +110,7 @@ def test_a_job_that_runs_is_told_from_one_that_was_killed(tmp_path: Path) -> Non
     )
     for number in (0, 1):
         (tmp_path / str(number)).mkdir()
-    subprocess.run([sys.executable, "-c", killed, str(tmp_path / "0")], check=False)
+    run_python("-c", killed, tmp_path / "0", cwd=tmp_path)
     running = JobFile(tmp_path / "1")
     running.begin(["seed=1"])
     assert [(found["job"], found["status"]) for found in jobs_of(tmp_path)] == [(0, "killed"), (1, "running")]
@@ -118,19 +119,30 @@ def test_a_job_that_runs_is_told_from_one_that_was_killed(tmp_path: Path) -> Non
 
 
 def test_jobs_that_end_at_the_same_time_all_stand_in_the_table(tmp_path: Path) -> None:
-    begin_sweep(tmp_path, GRID, 12, goes_on=False)
-    ends = (
-        "import sys; from pathlib import Path; from scvae_data.training.sweep import write_table\n"
-        "from scvae_data.training.sweep_jobs import JobFile\n"
-        "for number in map(int, sys.argv[2:]):\n"
-        "    run_dir = Path(sys.argv[1], str(number)); run_dir.mkdir()\n"
-        "    job = JobFile(run_dir); job.begin([f'seed={number}']); job.end('completed'); write_table(run_dir.parent)"
-    )
-    numbers = [[str(number) for number in range(first, 12, 3)] for first in range(3)]
-    processes = [subprocess.Popen([sys.executable, "-c", ends, str(tmp_path), *some]) for some in numbers]
-    assert [process.wait() for process in processes] == [0, 0, 0]
+    begin_sweep(tmp_path, GRID, 9, goes_on=False)
+    ends = """
+import os, sys
+from pathlib import Path
+from scvae_data.training import sweep_plot
+from scvae_data.training.sweep import write_table
+from scvae_data.training.sweep_jobs import JobFile
+
+for first in range(3):
+    if os.fork() == 0:
+        for number in range(first, 9, 3):
+            run_dir = Path(sys.argv[1], str(number))
+            run_dir.mkdir()
+            job = JobFile(run_dir)
+            job.begin([f"seed={number}"])
+            job.end("completed")
+            write_table(run_dir.parent)
+        os._exit(0)
+assert [os.wait()[1] for _ in range(3)] == [0, 0, 0]
+"""
+    done = run_python("-c", ends, tmp_path, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
     rows = read_table(tmp_path / "sweep_table.csv")
-    assert [(row["job"], row["status"]) for row in rows] == [(str(number), "completed") for number in range(12)]
+    assert [(row["job"], row["status"]) for row in rows] == [(str(number), "completed") for number in range(9)]
 
 
 def test_what_another_sweep_left_in_the_directory_does_not_count(tmp_path: Path) -> None:
@@ -277,9 +289,7 @@ def swept(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Swept:
         "-m", "data.chunk_cache_size=1,0,4", "trainer=quick", "trainer.max_epochs=1", "outputs=none",
         "data.batch_size=64", "model.n_hidden=16", f"paths.processed_dir={dataset}", f"hydra.sweep.dir={folder}/sweep",
     ]  # fmt: skip
-    command = [sys.executable, "-c", "from scvae_data.commands.train import main; main()", *settings]
-    done = subprocess.run(command, env=bare_environment(folder), cwd=folder, capture_output=True, text=True)
-    return Swept(folder / "sweep", done)
+    return Swept(folder / "sweep", run_train(folder, *settings))
 
 
 def test_a_sweep_goes_on_after_a_failing_job_and_fails(swept: Swept) -> None:

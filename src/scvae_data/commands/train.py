@@ -96,18 +96,34 @@ def embed(cfg: DictConfig) -> None:
     print(summary(Path(cfg.paths.output_dir), {}))
     print(f"{'cells':<10} {report['n_cells']:,}")
     print(f"{'genes':<10} {n_missing:,} of the model's {n_genes:,} missing ({100 * n_missing / n_genes:.1f} %)")
-    print(f"{'unknown':<10} {report['n_unseen_categories']:,} categories that the model has not seen")
+    n_unknown, n_categories = report["n_unknown_cells"], report["n_unseen_categories"]
+    print(f"{'unknown':<10} {n_unknown:,} cells; categories that the model was not trained on: {n_categories:,}")
+    if "elbo" in report:
+        print(f"{'elbo':<10} {elbo_in_words(report)}")
+
+
+def elbo_in_words(report: Mapping[str, Any]) -> str:
+    """Say how well the model explains cells that it was shown after training, beside those of its training."""
+    parts = [f"{report['elbo']:,.1f} nats per cell"]
+    if "elbo_expected" in report:
+        parts.append(f"{report['elbo_expected']:,.1f} expected of cells of their depth")
+    if "elbo_of_training" in report:
+        cells = "trained on" if report["part_of_training"] == "predict" else "held out in training"
+        parts.append(f"{report['elbo_of_training']:,.1f} of the cells {cells}")
+    return ", ".join(parts)
 
 
 def summary(run_dir: Path, metrics: Mapping[str, Any]) -> str:
     """Lay out as aligned lines how well and how fast a run went and where its files are."""
+    from scvae_data.training.experiment_scores import SCORES_FILE
     from scvae_data.training.report import in_words
 
     rows = {"run": shown(run_dir)}
     if "val/elbo" in metrics:
         rows["best model"] = f"val/elbo {metrics['val/elbo']:,.1f} nats per cell"
     rows |= in_words(metrics)
-    for label, pattern in {"latents": "latents.h5ad", "pictures": "*.png", "report": "report.md"}.items():
+    files_of = {"latents": "latents.h5ad", "scores": SCORES_FILE, "pictures": "*.png", "report": "report.md"}
+    for label, pattern in files_of.items():
         if files := sorted(run_dir.glob(pattern)):
             rows[label] = ", ".join(shown(file) for file in files)
     return "\n".join(f"{name:<10} {text}" for name, text in rows.items())

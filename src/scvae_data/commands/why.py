@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import fields
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from scvae_data.errors import DamagedFileError, SelectionError
+from scvae_data.errors import SelectionError
 from scvae_data.processing.decide.duplicates import DUPLICATE_RULE
 from scvae_data.processing.decide.stage import LATE_RULE
 from scvae_data.processing.settings.qc import DOUBLET_RULE, SPECIES_METRIC, QcRules
-from scvae_data.processing.write.dropped import DROPPED_FILE
-from scvae_data.remote.location import Location, RemotePath
+from scvae_data.remote.location import Location
 from scvae_data.store import SRX_COLUMN, DatasetIndex, open_index, read_json
-from scvae_data.store.files import expecting, open_plain
+from scvae_data.store.files import expecting
+from scvae_data.store.listed_table import listed_table
 from scvae_data.store.names import generation_file
-from scvae_data.store.remote_files import CachedFiles, disk_cache
-from scvae_data.store.verify import SUMMARY_FILE, file_fault
+from scvae_data.store.verify import SUMMARY_FILE
 
 __all__ = ["why"]
 
@@ -94,40 +89,19 @@ def kept(index: DatasetIndex, accession: str, barcode: str, known: set[str]) -> 
 def dropped(index: DatasetIndex, accession: str, barcode: str, known: set[str]) -> Iterator[Found]:
     """Yield each dropped cell of the name; ``known`` gets the barcodes of the accession."""
     for number in range(len(index.generations)):
-        path, account = (index.path / generation_file(name, number) for name in (DROPPED_FILE, SUMMARY_FILE))
+        account = index.path / generation_file(SUMMARY_FILE, number)
         summary = read_json(account)
         with expecting(account):
-            facts = int(summary["dropped_cells"]["bytes"]), str(summary["dropped_cells"]["sha256"])
-        yield from dropped_in(path, facts, accession, barcode, known)
-
-
-def dropped_in(
-    path: Location, facts: tuple[int, str], accession: str, barcode: str, known: set[str]
-) -> Iterator[Found]:
-    """Yield what one table of dropped cells has, if it is what is recorded of it."""
-    if isinstance(path, RemotePath):
-        here = CachedFiles(disk_cache(), {path.name: facts}).copy(path)
-    elif fault := file_fault(here := path, *facts):
-        raise DamagedFileError(f"{path}: {fault}; run process.py again with resume=true")
-    try:
-        with expecting(path):
-            yield from dropped_of(here, accession, barcode, known)
-    except (OSError, pa.ArrowException) as error:
-        text = " ".join(str(error).split())
-        raise DamagedFileError(f"{path}: not such a table ({text}); run process.py again with resume=true") from error
-
-
-def dropped_of(path: Path, accession: str, barcode: str, known: set[str]) -> Iterator[Found]:
-    """Yield what the table of dropped cells has."""
-    with os.fdopen(open_plain(path), "rb") as file, pq.ParquetFile(file) as table:
-        for group in range(table.num_row_groups):
-            names = table.read_row_group(group, ["accession", "barcode"])
-            here = pc.equal(names.column("accession"), accession)
-            known.update(names.filter(here).column("barcode").to_pylist())
-            hit = pc.and_(here, pc.equal(names.column("barcode"), barcode))
-            if pc.any(hit).as_py():
-                for cell in table.read_row_group(group).filter(hit).to_pylist():
-                    yield cell["source_file"], cell["source_row"], reason(cell)
+            entry = dict(summary["dropped_cells"])
+        with listed_table(index.path, entry) as table:
+            for group in range(table.num_row_groups):
+                names = table.read_row_group(group, ["accession", "barcode"])
+                here = pc.equal(names.column("accession"), accession)
+                known.update(names.filter(here).column("barcode").to_pylist())
+                hit = pc.and_(here, pc.equal(names.column("barcode"), barcode))
+                if pc.any(hit).as_py():
+                    for cell in table.read_row_group(group).filter(hit).to_pylist():
+                        yield cell["source_file"], cell["source_row"], reason(cell)
 
 
 def reason(cell: dict[str, Any]) -> str:

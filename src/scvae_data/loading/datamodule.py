@@ -34,12 +34,15 @@ from scvae_data.loading.plan.sampler import (
     name_of,
 )
 from scvae_data.loading.plan.sampling import DEFAULT_SAMPLING, parse_sampling, weighted
+from scvae_data.loading.select.accessions import digest_of, listed_accessions
 from scvae_data.loading.select.genes import GeneColumns, as_genes, find_genes
 from scvae_data.loading.select.parts import (
     LoaderPart,
     RowGroups,
     check_parts,
+    group_counts,
     leakage,
+    parts_of,
     select_parts,
 )
 from scvae_data.loading.select.rows import RowGroup, as_names, sampled
@@ -55,13 +58,14 @@ from scvae_data.loading.stream import StreamSpec, batches_together
 from scvae_data.remote.location import Location, as_written
 from scvae_data.store import SRX_COLUMN, DatasetIndex, open_index
 from scvae_data.store.remote_files import DEFAULT_DISK_GB, disk_cache
+from scvae_data.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["ChunkedDataModule"]
 
-DEFAULT_SPLIT: Mapping[str, float] = MappingProxyType({"val": 0.1, "test": 0.0})
+DEFAULT_SPLIT: Mapping[str, Any] = MappingProxyType({"val": 0.1, "test": 0.0, "by": None, "column": None})
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +98,8 @@ class ChunkedDataModule(LightningDataModule):
         Chunks whose cells are mixed. None: 1 where cells were stored in hash
         order, else 2, but at least 64 MB.
     include_srx_accessions, exclude_srx_accessions
-        An accession or a sequence of them; None for no filter.
+        An accession or a sequence of them; None for no filter. ``@FILE`` stands for those that a file lists: a
+        parquet file such as ``experiment_scores.parquet``, of which flagged rows count, or text, one a line.
     batch_key
         Categorical obs column the model corrects for; delivered in ``obs``.
     label_keys
@@ -102,7 +107,14 @@ class ChunkedDataModule(LightningDataModule):
     split
         Fractions ``val`` and ``test`` of cells, chosen by a hash of each cell;
         with ``by``, an obs column, of whole groups of cells; or ``column`` with
-        the values that ``val`` and ``test`` get. None to train on all.
+        the values that ``val`` and ``test`` get, or the share of the cells of
+        other values. None to train on all.
+    train_fraction
+        Share of the training cells that are trained on, those with the lowest
+        hashes: a smaller share is part of any larger one, and held-out cells stay.
+    matched_epochs
+        Whether an epoch goes through a ``train_fraction`` so many times that it has about as many
+        steps as one of all training cells: so that models of different shares are trained alike.
     normalized
         ``x`` is log1p(count / size_factor), the same as scanpy's
         ``normalize_total`` and ``log1p``; false: counts.
@@ -192,6 +204,8 @@ class ChunkedDataModule(LightningDataModule):
         sampler: str | MakeSampler | None = None,
         cache_dir: str | None = None,
         cache_disk_gb: float = DEFAULT_DISK_GB,
+        train_fraction: float = 1.0,
+        matched_epochs: bool = False,
     ) -> None:
         super().__init__()
         check_settings(locals())
@@ -222,12 +236,15 @@ class ChunkedDataModule(LightningDataModule):
         self.on_bad_chunk = on_bad_chunk
         self.sampler = as_make_sampler(sampler)
         self.disk_cache = disk_cache(cache_dir, cache_disk_gb)
+        self.train_fraction = train_fraction
+        self.matched_epochs = matched_epochs
         self._columns: GeneColumns | None = None
         self._index: DatasetIndex | None = None
         self._row_groups: RowGroups = {}
         self._mixing: Mixing | None = None
         self._samplers: dict[tuple[int, int], Sampler] = {}
         self._chunks = DEFAULT_CHUNKS
+        self._digests: dict[str, str | None] = {}
         self._loaders: dict[LoaderPart, tuple[tuple[int, ...], BatchLoader]] = {}
         self._state_to_load: dict[str, Any] | None = None
 
@@ -264,6 +281,10 @@ class ChunkedDataModule(LightningDataModule):
         """Cells of one part; ``predict`` is all that are selected."""
         return sum(group.n_rows for group in self._row_groups.get(part, ()))
 
+    def group_counts(self, column: str, part: LoaderPart) -> NDArray[np.int64]:
+        """Cells of a part by category of an obs column, and last those of none; (n_categories + 1,)."""
+        return group_counts(self.index, column, self._row_groups.get(part, ()))
+
     def gene_mask(self, codes: ArrayLike) -> NDArray[np.bool_]:
         """Which genes were measured, by gene-set code: shape (len(codes), n_vars)."""
         masks = self.index.gene_sets.masks(codes)
@@ -291,13 +312,13 @@ class ChunkedDataModule(LightningDataModule):
         if self.batch_key is not None:
             index.categories(self.batch_key)  # a model corrects for categories, not for numbers
         check_served(index, self.obs_keys)
-        accessions = self.include_srx_accessions, self.exclude_srx_accessions
-        row_groups = select_parts(index, *accessions, self.split, self.filter)
+        row_groups = select_parts(index, *self._accessions(), self.split, self.filter, self.train_fraction)
         drawn = None
         if self.sampling is not None:
             row_groups, rates = weighted(index, row_groups, self.sampling, self.batch_size)
             drawn = self.sampling.column, rates
-        check_parts(row_groups, self.split, self.batch_size)
+        times = self._passes(row_groups)
+        check_parts(row_groups, self.split, self.batch_size, times)
         if self.on_bad_chunk == "raise":
             check_sizes(index, [group.chunk_id for group in row_groups["predict"]])
         if self.sampler is None:
@@ -310,7 +331,7 @@ class ChunkedDataModule(LightningDataModule):
                 window=self.max_chunks_in_memory,
                 range_rows=self.range_rows,
                 drawn=drawn,
-            )
+            ).repeated(times)
         self._index, self._row_groups, self._columns = index, row_groups, columns
         try:
             self._share_memory()
@@ -320,9 +341,13 @@ class ChunkedDataModule(LightningDataModule):
         if self._mixing is not None:
             tell_of_mixing(self._mixing, index.order["kind"], self.chunk_cache_size)
 
-    def leakage(self) -> pd.DataFrame:
-        """How far validation and test share groups with training, by obs column; see ``split``'s ``by``."""
-        return leakage(self.index, self._row_groups)
+    def leakage(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """How far validation and test share groups with training, by categorical obs column; all of them if None."""
+        return leakage(self.index, self._row_groups, columns)
+
+    def parts_of(self, rows: NDArray[np.int64]) -> NDArray[np.int8]:
+        """Part of ascending global rows: 0 for training, 1 for validation, 2 for test, -1 for none of them."""
+        return parts_of(self.index, self._row_groups, rows)
 
     def train_dataloader(self) -> BatchLoader:
         """Shuffled batches of training cells; every iteration is a new epoch in a new order."""
@@ -440,6 +465,24 @@ class ChunkedDataModule(LightningDataModule):
             n_ranks=self._ranks_here(),
         )
 
+    def _accessions(self) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
+        """Accessions to include and to exclude, those in files among them."""
+        given = {"include": self.include_srx_accessions, "exclude": self.exclude_srx_accessions}
+        listed = {way: listed_accessions(f"{way}_srx_accessions", names) for way, names in given.items()}
+        self._digests = {way: digest_of(given[way], listed[way]) for way in given}
+        for way, digest in self._digests.items():
+            if digest is not None:
+                log.info("%s_srx_accessions: %s", way, counted(len(listed[way] or ()), "accession"))
+        return listed["include"], listed["exclude"] or None
+
+    def _passes(self, row_groups: RowGroups) -> int:
+        """How often an epoch goes through its cells."""
+        if not self.matched_epochs:
+            return 1
+        cells = {part: sum(group.n_rows for group in groups) for part, groups in row_groups.items()}
+        n_whole = cells["predict"] - cells["val"] - cells["test"]
+        return max(1, round(n_whole / max(1, cells["train"])))
+
     def _share_memory(self) -> None:
         """Decide how many chunks are kept, say what loading will take, and refuse more than the budget."""
         need, window = self.memory_need(), self._sampler("train").window
@@ -521,4 +564,7 @@ class ChunkedDataModule(LightningDataModule):
             "range_rows": None if self._mixing is None else self._mixing.range_rows,
             "sampling": None if self.sampling is None else str(self.sampling),
             "sampler": None if self.sampler is None else name_of(self.sampler),
+            "train_fraction": None if self.train_fraction == 1 else self.train_fraction,
+            "matched_epochs": self.matched_epochs or None,
+            **{f"{way}_srx_accessions": digest for way, digest in self._digests.items()},
         }

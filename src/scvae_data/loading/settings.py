@@ -54,8 +54,13 @@ def check_settings(given: Mapping[str, Any]) -> None:
             f"chunk_cache_size={size} is smaller than max_chunks_in_memory={window}, whose cells are mixed at once; "
             f"set chunk_cache_size={window} or more"
         )
+    fraction = given["train_fraction"]
+    if isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 < fraction <= 1:
+        raise ConfigError(f"train_fraction={fraction!r} must be a share of the training cells, above 0 and at most 1")
     sampling = given["sampling"]
     weighted = isinstance(sampling, Mapping) and sampling.get("column") is not None
+    if given["matched_epochs"] and (weighted or given["sampler"] is not None):
+        raise ConfigError("matched_epochs goes with neither sampling nor a sampler, which say how long an epoch is")
     if given["sampler"] is not None and (weighted or window or given["range_rows"]):
         raise ConfigError(
             "sampler decides the order by itself; leave out sampling, max_chunks_in_memory and range_rows"

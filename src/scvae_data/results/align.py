@@ -90,9 +90,11 @@ class AlignedData:
         With ``facts``.
     facts
         Of the dataset the model was trained on, from its checkpoint.
+    expectation
+        What ELBO the model's training says that a cell has by its depth; None if that is not known.
     """
 
-    def __init__(self, data: Any, model: Model, facts: Mapping[str, Any]) -> None:
+    def __init__(self, data: Any, model: Model, facts: Mapping[str, Any], expectation: Any = None) -> None:
         assert model.facts is not None
         self.data = data
         self.index = data.index
@@ -104,11 +106,17 @@ class AlignedData:
         self.genes = match_genes(model.facts["var_names"], genes.names, genes.ids, genes.symbols)
         self.same_genes = bool(np.array_equal(self.genes.columns, np.arange(data.n_vars)))
         self._columns = torch.from_numpy(self.genes.columns)
+        self.expectation = expectation
         self._known = {name: code for code, name in enumerate(model.facts["categories"])}
         theirs = data.categories.get(self.batch_key, []) if self.batch_key is not None else []
         unknown = len(self._known)
         self._codes = torch.tensor([*(self._known.get(name, unknown) for name in theirs), unknown])
-        self.unseen = tuple(name for name in theirs if name not in self._known)
+        # The model knows the names of its whole directory; what it has not been trained on is unknown all the same.
+        seen = np.array([*(model.is_seen(code) for code in range(unknown)), False])
+        is_unknown = ~seen[self._codes.numpy()]
+        n_cells = self._cells_of_categories(len(theirs))
+        self.unseen = tuple(name for name, odd, n in zip(theirs, is_unknown, n_cells, strict=False) if odd and n)
+        self.n_unknown = int(n_cells[is_unknown].sum())
 
     def report(self) -> dict[str, Any]:
         """Counts of what the model knows and the directory lacks, and the other way round; said in the log as well."""
@@ -121,7 +129,7 @@ class AlignedData:
             )  # fmt: skip
         if self.unseen:
             log.info(
-                "%d categories of %s are not the model's and are embedded as unknown: %s",
+                "%d categories of %s were not trained on and are embedded as unknown: %s",
                 len(self.unseen), self.batch_key, _some(self.unseen),
             )  # fmt: skip
         return {
@@ -131,6 +139,7 @@ class AlignedData:
             "missing_genes_share": genes.missing_share,
             "n_genes_not_used": int(self.index.n_vars) - (n_wanted - len(genes.missing)),
             "n_unseen_categories": len(self.unseen),
+            "n_unknown_cells": self.n_unknown,
         }
 
     def predict_dataloader(self) -> Any:
@@ -168,6 +177,15 @@ class AlignedData:
         sets, place = np.unique(batch["gene_set"].cpu().numpy(), return_inverse=True)
         masks = self.data.gene_mask(sets)[:, columns.clip(min=0)] & (columns >= 0)
         return None if masks.all() else torch.from_numpy(masks[place]).to(batch["x"].device)
+
+    def _cells_of_categories(self, n_categories: int) -> NDArray[np.int64]:
+        """Selected cells of each of the directory's categories, and last of those without one, (n_categories + 1,)."""
+        if self.batch_key is None:
+            return np.zeros(1, np.int64)
+        if n_categories == 0:
+            return np.array([self.n_obs])
+        counts: NDArray[np.int64] = self.data.group_counts(self.batch_key, "predict")
+        return counts
 
     def _size_factor(self, batch: dict[str, Any], counts: Tensor) -> Tensor:
         """Total of each cell by the target of the model's dataset, (n,); 1 for a cell without counts.

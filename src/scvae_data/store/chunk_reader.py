@@ -174,6 +174,9 @@ class ChunkReader:
         return largest
 
     def _read_block(self, name: str, blocks: ArrayBlocks, block: int) -> NDArray[Any]:
+        return self._file.proved(lambda: self._decode_block(name, blocks, block))
+
+    def _decode_block(self, name: str, blocks: ArrayBlocks, block: int) -> NDArray[Any]:
         stored = self._file.read(int(blocks.offset[block]), int(blocks.size[block]))
         if deflate.crc32(stored) != int(blocks.crc32[block]):
             raise damaged(self.path, f"block {block} of {name} does not match its checksum")
@@ -186,22 +189,25 @@ class ChunkReader:
     def _load(self) -> tuple[dict[str, ArrayBlocks], NDArray[np.int64]]:
         """Table and indptr; threads that come first together both read them, and agree."""
         if self._layout is None:
-            entry = self.entry
-            stored = self._file.read(entry.blocks_offset, entry.blocks_size)
-            try:
-                blocks = parse_table(
-                    stored,
-                    crc32=entry.blocks_crc32,
-                    n_obs=entry.n_obs,
-                    nnz=entry.nnz,
-                    max_count=entry.max_count,
-                    block_elements=self.block_elements,
-                    file_bytes=entry.bytes,
-                )
-            except TableError as error:
-                raise damaged(self.path, str(error)) from None
+            blocks = self._file.proved(self._read_table)
             self._layout = blocks, self._read_indptr(blocks["indptr"])
         return self._layout
+
+    def _read_table(self) -> dict[str, ArrayBlocks]:
+        entry = self.entry
+        stored = self._file.read(entry.blocks_offset, entry.blocks_size)
+        try:
+            return parse_table(
+                stored,
+                crc32=entry.blocks_crc32,
+                n_obs=entry.n_obs,
+                nnz=entry.nnz,
+                max_count=entry.max_count,
+                block_elements=self.block_elements,
+                file_bytes=entry.bytes,
+            )
+        except TableError as error:
+            raise damaged(self.path, str(error)) from None
 
     def _read_indptr(self, blocks: ArrayBlocks) -> NDArray[np.int64]:
         # Block by block, as fast for an array this short, so that `unpack` is not compiled for its type as well.

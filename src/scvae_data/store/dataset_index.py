@@ -314,10 +314,15 @@ class DatasetIndex:
     def _packed_sets(self, name: str) -> NDArray[np.uint8]:
         """The masks in a file of gene sets, (n_sets, bytes of a mask)."""
         facts = self.files[name]
-        content = ListedFile(self.path / name, facts.bytes, self.open_source).read(0, facts.bytes)
-        if hashlib.sha256(content).hexdigest() != facts.sha256:
-            raise damaged(self.path / name, "its content does not match its checksum")
-        return np.frombuffer(content, np.uint8).reshape(-1, (self.n_vars + 7) // 8)
+        file = ListedFile(self.path / name, facts.bytes, self.open_source)
+
+        def read() -> bytes:
+            content = file.read(0, facts.bytes)
+            if hashlib.sha256(content).hexdigest() != facts.sha256:
+                raise damaged(self.path / name, "its content does not match its checksum")
+            return content
+
+        return np.frombuffer(file.proved(read), np.uint8).reshape(-1, (self.n_vars + 7) // 8)
 
     def _check_columns(self, names: Sequence[str]) -> None:
         if unknown := [str(name) for name in names if name not in self.obs_columns]:

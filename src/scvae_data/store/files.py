@@ -171,9 +171,14 @@ def parse_json(path: Location, encoded: bytes) -> dict[str, Any]:
 
 def verify_checksum(path: Location, encoded: bytes) -> None:
     """Raise DamagedFileError unless the bytes of ``path`` end in the checksum of those before it."""
-    match = CHECKSUM_LINE.search(encoded, max(0, len(encoded) - 120))
-    if match is None or hashlib.sha256(encoded[: match.start()]).hexdigest() != match[1].decode():
+    if not _is_sealed(encoded):
         raise DamagedFileError(f"{path}: its checksum does not match; run process.py again with resume=true")
+
+
+def _is_sealed(encoded: bytes) -> bool:
+    """Whether bytes end in the checksum of those before it."""
+    match = CHECKSUM_LINE.search(encoded, max(0, len(encoded) - 120))
+    return match is not None and hashlib.sha256(encoded[: match.start()]).hexdigest() == match[1].decode()
 
 
 def open_plain(path: Path) -> int:
@@ -212,6 +217,12 @@ def read_bytes(path: Location, max_bytes: int = MAX_JSON_BYTES) -> bytes:
     if len(encoded) > max_bytes:
         raise DamagedFileError(f"{path}: larger than {max_bytes} bytes, which no file of this kind should be")
     return encoded
+
+
+def read_sealed(path: Location, max_bytes: int = MAX_JSON_BYTES) -> bytes:
+    """As :func:`read_bytes`, of a file with a checksum: one that came changed from a store is asked for once more."""
+    encoded = read_bytes(path, max_bytes)
+    return read_bytes(path, max_bytes) if isinstance(path, RemotePath) and not _is_sealed(encoded) else encoded
 
 
 def is_there(path: Location) -> bool:
@@ -260,7 +271,7 @@ def read_json(path: Location, max_bytes: int = MAX_JSON_BYTES, *, sha256: str | 
     DamagedFileError
         If the file is absent, too large, not a JSON object or not what was written, or if ``sha256`` is not its own.
     """
-    encoded = read_bytes(path, max_bytes)
+    encoded = read_sealed(path, max_bytes)
     content = parse_json(path, encoded)
     verify_checksum(path, encoded)
     if sha256 is not None and hashlib.sha256(encoded).hexdigest() != sha256:

@@ -16,7 +16,7 @@ from scvae_data.store.cell_tables import Generation
 from scvae_data.store.chunk_writer import ChunkEntry
 from scvae_data.store.codec import CODECS, codec_of
 from scvae_data.store.dataset_index import DatasetIndex, content_hash_of, listed
-from scvae_data.store.files import FileFacts, check_plain_name, parse_json, read_bytes, verify_checksum, write_json
+from scvae_data.store.files import FileFacts, check_plain_name, parse_json, read_sealed, verify_checksum, write_json
 from scvae_data.store.gene_list import GENE_LIST_FILE
 from scvae_data.store.names import FORMAT_VERSION, INDEX_FILE, SRX_COLUMN
 from scvae_data.store.obs_writer import OBS_FILE, ObsColumn
@@ -84,7 +84,7 @@ def open_index(
     if isinstance(file, Path) and not file.is_file():
         raise MissingIndexError(_missing(directory))
     try:
-        encoded = read_bytes(file)
+        encoded = read_sealed(file)
     except DamagedFileError as error:
         if isinstance(error.__cause__, FileNotFoundError):
             raise MissingIndexError(_missing(directory)) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -123,22 +124,21 @@ class ObsReader:
 
     def _read_table(self, columns: list[str], groups: list[int]) -> pa.Table:
         file = ListedFile(self.path, self.facts.bytes, self.open_source)
-        tail = self._load_tail(file)
+        tail = self._tail = self._tail or file.proved(lambda: self._read_tail(file))
         place = {name: number for number, name in enumerate(self.columns)}
-        proved = dict(tail.column_chunk(file.read, group, place[name]) for group in groups for name in columns)
+        wanted = [(group, place[name]) for group in groups for name in columns]
+        proved = dict(file.proved(partial(tail.column_chunk, file.read, *each)) for each in wanted)
         # Without pre_buffer each column chunk is asked for as it is.
         parquet = pq.ParquetFile(Proved(proved, self.facts.bytes), metadata=tail.metadata, pre_buffer=False)
         return parquet.read_row_groups(groups, columns=columns, use_threads=False)
 
-    def _load_tail(self, file: ListedFile) -> Tail:
-        """The end of the file, read and checked once."""
-        if self._tail is None:
-            facts = self.facts
-            tail = read_tail(file.read, facts.bytes, facts.tail_bytes or 0, facts.tail_crc32 or 0)
-            if tail.crc32.shape[0] != self.first_rows.size - 1 or tail.metadata.schema.names != list(self.columns):
-                raise TailError("its row groups or columns are not those of the index")
-            self._tail = tail
-        return self._tail
+    def _read_tail(self, file: ListedFile) -> Tail:
+        """The end of the file, checked."""
+        facts = self.facts
+        tail = read_tail(file.read, facts.bytes, facts.tail_bytes or 0, facts.tail_crc32 or 0)
+        if tail.crc32.shape[0] != self.first_rows.size - 1 or tail.metadata.schema.names != list(self.columns):
+            raise TailError("its row groups or columns are not those of the index")
+        return tail
 
 
 class Proved:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +14,12 @@ from scvae_data.remote import objects
 from scvae_data.remote.disk_cache import DiskCache
 from scvae_data.remote.location import Location, RemotePath, local_path
 from scvae_data.remote.objects import ObjectFacts
+from scvae_data.store.files import sha256_file
 from scvae_data.store.source import ByteSource, LocalFile, damaged
 
-__all__ = ["DEFAULT_DISK_GB", "CachedFiles", "RemoteFile", "disk_cache", "local_copy"]
+__all__ = ["DEFAULT_DISK_GB", "CachedFiles", "CopiedFile", "RemoteFile", "disk_cache", "local_copy"]
+
+log = logging.getLogger(__name__)
 
 DEFAULT_DISK_GB = 50.0
 """Bound on the copies of remote files on this machine, in GB."""
@@ -66,6 +71,31 @@ class RemoteFile:
         """There is no descriptor."""
         return
 
+    def again(self) -> RemoteFile:
+        """The object: what came changed on its way."""
+        log.debug("%s: came changed, and is asked for again", self._path)
+        return self
+
+
+class CopiedFile(LocalFile):
+    """A copy of an object on this machine.
+
+    Parameters
+    ----------
+    copy
+        The copy.
+    renew
+        Opens a new one in its place, given what is to be no more.
+    """
+
+    def __init__(self, copy: Path, renew: Callable[[CopiedFile], ByteSource]) -> None:
+        super().__init__(copy)
+        self._renew = renew
+
+    def again(self) -> ByteSource:
+        """A copy that is made anew."""
+        return self._renew(self)
+
 
 @dataclass(frozen=True)
 class CachedFiles:
@@ -86,11 +116,8 @@ class CachedFiles:
         """Open a file of the directory."""
         if not self.is_copied(path):
             return RemoteFile(_remote(path), self._facts(path))
-        while True:
-            try:
-                return LocalFile(self.copy(path))
-            except FileNotFoundError:
-                continue  # another process needed its room between the two
+        opened = self._open_copy(path)
+        return opened if opened.size == self.files[path.name][0] else opened.again()
 
     def is_copied(self, path: Location) -> bool:
         """Whether a file is small enough, as parts of the cache go, to be copied as a whole."""
@@ -101,10 +128,36 @@ class CachedFiles:
         n_bytes, sha256 = self.files[path.name]
         return self.cache.fetch(sha256, n_bytes, lambda part: self._fetch(path, part), due=due)
 
+    def proved_copy(self, path: Location) -> Path:
+        """As :meth:`copy`, compared with its checksum now, for what reads files without comparing."""
+        copy = self.copy(path)
+        if sha256_file(copy) != self.files[path.name][1]:
+            self._drop(path, copy)
+            copy = self.copy(path)
+        return copy
+
     def place(self, path: Location) -> Path:
         """Where the copy of a file is, if there is one."""
         n_bytes, sha256 = self.files[path.name]
         return self.cache.path(sha256, n_bytes)
+
+    def _open_copy(self, path: Location) -> CopiedFile:
+        def renew(damaged: CopiedFile) -> ByteSource:
+            with suppress(FileNotFoundError):  # another thread may have been quicker
+                copy = self.place(path)
+                if os.path.samestat(os.fstat(damaged.fileno()), copy.stat()):
+                    self._drop(path, copy)
+            return self._open_copy(path)
+
+        while True:
+            try:
+                return CopiedFile(self.copy(path), renew)
+            except FileNotFoundError:
+                continue  # another process needed its room between the two
+
+    def _drop(self, path: Location, copy: Path) -> None:
+        log.warning("%s: its copy %s is damaged, and is fetched anew", path, copy)
+        self.cache.drop(copy)
 
     def _fetch(self, path: Location, part: Path) -> None:
         facts = self._facts(path)
@@ -137,5 +190,5 @@ def local_copy(path: Location, open_source: object) -> Path:
     """A file of a directory on this machine: itself, or the copy of one in a store."""
     if isinstance(path, RemotePath):
         assert isinstance(open_source, CachedFiles)
-        return open_source.copy(path)
+        return open_source.proved_copy(path)
     return path

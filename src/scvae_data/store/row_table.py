@@ -164,6 +164,9 @@ class RowTable:
         DamagedFileError
             If the file is not what was written.
         """
+        return self._file.proved(lambda: self._read_column(column, chunk))
+
+    def _read_column(self, column: str, chunk: int) -> NDArray[Any]:
         kind, first, end = self.types[column], int(self.first_rows[chunk]), int(self.first_rows[chunk + 1])
         n_rows = end - first
         content = self._file.read(first * self._row_bytes + n_rows * self._before[column], n_rows * kind.itemsize)
@@ -179,12 +182,14 @@ class RowTable:
 
     def _load_tail(self) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
         if self._tail is None:
-            n_chunks, n_bytes = self.first_rows.size - 1, self.facts.tail_bytes or 0
-            tail = self._file.read(self.facts.bytes - n_bytes, n_bytes)
-            if deflate.crc32(tail) != self.facts.tail_crc32:
-                raise damaged(self.path, "its tables do not match their checksum")
-            n_bounds = n_chunks * (SPLIT_STEPS + 1)
-            numbers = np.frombuffer(tail, "<u4")
-            bounds = numbers[:n_bounds].reshape(n_chunks, -1)
-            self._tail = bounds, numbers[n_bounds:].reshape(n_chunks, len(self.types))
+            self._tail = self._file.proved(self._read_tail)
         return self._tail
+
+    def _read_tail(self) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+        n_chunks, n_bytes = self.first_rows.size - 1, self.facts.tail_bytes or 0
+        tail = self._file.read(self.facts.bytes - n_bytes, n_bytes)
+        if deflate.crc32(tail) != self.facts.tail_crc32:
+            raise damaged(self.path, "its tables do not match their checksum")
+        n_bounds = n_chunks * (SPLIT_STEPS + 1)
+        numbers = np.frombuffer(tail, "<u4")
+        return numbers[:n_bounds].reshape(n_chunks, -1), numbers[n_bounds:].reshape(n_chunks, len(self.types))

@@ -11,13 +11,16 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from scvae_data.errors import DamagedFileError
 from scvae_data.remote.location import Location
 from scvae_data.store.files import open_plain
 
 __all__ = ["ByteSource", "ListedFile", "LocalFile", "OpenSource", "damaged"]
+
+
+T = TypeVar("T")
 
 
 class ByteSource(Protocol):
@@ -32,6 +35,9 @@ class ByteSource(Protocol):
 
     def fileno(self) -> int | None:
         """A descriptor by which compiled code reads the same bytes; None if there is none."""
+
+    def again(self) -> ByteSource | None:
+        """The file anew from where it came, for bytes that were found damaged; None if they can be no others."""
 
 
 OpenSource = Callable[[Any], ByteSource]
@@ -63,6 +69,10 @@ class LocalFile:
     def fileno(self) -> int:
         """The descriptor."""
         return self._fd
+
+    def again(self) -> ByteSource | None:
+        """None: the file is where it came from."""
+        return None
 
 
 class ListedFile:
@@ -108,6 +118,24 @@ class ListedFile:
             for parent in [other for other in self._sources if other != pid]:
                 self._sources.pop(parent, None)
         return source
+
+    def proved(self, read: Callable[[], T]) -> T:
+        """What ``read`` makes of bytes of the file; what it finds damaged is had anew, once, from where it came.
+
+        Raises
+        ------
+        DamagedFileError, ValueError
+            By which ``read`` says that bytes are damaged.
+        """
+        source = self.source()
+        try:
+            return read()
+        except (DamagedFileError, ValueError):
+            anew = source.again()
+            if anew is None:
+                raise
+            self._sources[os.getpid()] = anew
+        return read()
 
     def close(self) -> None:
         """Close the file; the next read opens it again."""

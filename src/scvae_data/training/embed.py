@@ -17,6 +17,7 @@ from scvae_data.remote.location import local_path
 from scvae_data.results.align import AlignedData
 from scvae_data.store import open_index
 from scvae_data.store.files import write_atomic
+from scvae_data.training.experiment_scores import SCORES_FILE, Scored, read_scores
 from scvae_data.training.outputs import Outputs
 from scvae_data.training.report import next_lines
 from scvae_data.training.trusted import load_vae
@@ -52,7 +53,8 @@ def embed(cfg: DictConfig) -> dict[str, Any]:
     model, facts = load_vae(ckpt)
     config = resolved(cfg)
     data = _served(config["data"], model.hparams["batch_key"])
-    aligned = AlignedData(data, model, facts)
+    reference = reference_of(ckpt)
+    aligned = AlignedData(data, model, facts, None if reference is None else reference.expectation)
     report = {**aligned.report(), "content_hash": data.index.content_hash, "checkpoint": str(ckpt)}
     run_dir = Path(config["paths"]["output_dir"])
     run_dir.mkdir(parents=True, exist_ok=True)
@@ -61,11 +63,32 @@ def embed(cfg: DictConfig) -> dict[str, Any]:
     made = outputs.make(run_dir, model, aligned, device=device, seed=config["seed"], facts=report)
     if "latents" in made:
         report |= outputs.scores(made["latents"], model, aligned, seed=config["seed"])
+    if "experiment scores" in made:
+        report |= elbo_beside(read_scores(made["experiment scores"]), reference)
     whole = {**report, "missing_genes": list(aligned.genes.missing), "unseen_categories": list(aligned.unseen)}
     write_atomic(run_dir / RESULT, (json.dumps(whole, indent=1) + "\n").encode())
     for line in next_lines(made["latents"]) if "latents" in made else ():
         log.info("  %s", line)
     return report
+
+
+def reference_of(ckpt: Path) -> Scored | None:
+    """How well the model's own run explains the cells that it held out; None if the run's directory does not say."""
+    path = ckpt.parent.parent / SCORES_FILE
+    if path.is_file():
+        return read_scores(path)
+    log.info("%s is not there: the ELBO of these cells is compared with nothing", path)
+    return None
+
+
+def elbo_beside(scored: Scored, reference: Scored | None) -> dict[str, Any]:
+    """Nats per cell: of these cells, of what training expects of their depth, of the cells that training held out."""
+    found: dict[str, Any] = {"elbo": scored.mean("elbo"), "n_flagged_experiments": int(scored.table["flagged"].sum())}
+    if reference is not None:
+        found |= {"elbo_of_training": reference.mean("elbo"), "part_of_training": reference.part}
+        if reference.expectation is not None:
+            found["elbo_expected"] = scored.mean("expected")
+    return found
 
 
 def _served(node: dict[str, Any], batch_key: str | None) -> Any:

@@ -11,15 +11,17 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from torch import distributed
 
+from scvae_data.loading.select.split import PARTS
 from scvae_data.results.files import Content, write_h5ad
 from scvae_data.training.ranks import Ranks
 
-__all__ = ["KEY", "joined_shares", "predict_share", "write_latents"]
+__all__ = ["KEY", "joined_shares", "predict_share", "with_split", "write_latents"]
 
 Latents = tuple[NDArray[np.int64], NDArray[np.float32]]
 """Global rows (n,) and latents (n, n_latent) of some cells."""
 
 KEY = "X_scvae"
+SPLIT, OUR_SPLIT = "split", "scvae_split"  # the second where obs has a column of the first name
 
 
 def write_latents(
@@ -57,6 +59,24 @@ def write_latents(
     """
     columns = [f"latent_{number}" for number in range(n_latent)]
     return write_h5ad(path, latents, obs, Content("obsm", KEY, columns, uns=uns))
+
+
+def with_split(tables: Iterable[pa.Table], parts: NDArray[np.int8]) -> Iterator[pa.Table]:
+    """Add to the obs of cells which side of the split each is on; missing for those on none.
+
+    Parameters
+    ----------
+    tables
+        Whose rows, one after the other, are the cells.
+    parts
+        Positions in :data:`~scvae_data.loading.select.split.PARTS`, -1 for none.
+    """
+    first = 0
+    for table in tables:
+        name = SPLIT if SPLIT not in table.column_names else OUR_SPLIT
+        codes = parts[first : first + len(table)]
+        yield table.append_column(name, pa.DictionaryArray.from_arrays(pa.array(codes, mask=codes < 0), list(PARTS)))
+        first += len(table)
 
 
 def predict_share(run_dir: Path, latents: Iterable[Latents], ranks: Ranks) -> None:

@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+import functools
 import logging
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from scvae_data.errors import ConfigError, StoreError
-from scvae_data.progress import progress
 from scvae_data.store import SRX_COLUMN
+from scvae_data.training.experiment_elbo import (
+    ExperimentElbo,
+    device_batches,
+    measure,
+    score_cells,
+    scored_part,
+)
 from scvae_data.training.ranks import ALONE, Ranks
 
 __all__ = ["Outputs", "latent_batches"]
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 log = logging.getLogger(__name__)
+
+Latents = tuple[NDArray[np.int64], NDArray[np.float32]]
 
 PICTURES = ("umap", "pca", "none")
 MAX_SCORED_CELLS = 5_000
@@ -45,6 +57,8 @@ class Outputs:
     """Cells in the picture; a random choice if there are more."""
     colours: tuple[str, ...] | list[str] | None = None
     """obs columns to colour by; None: cell type, batch, depth, as far as there are any and they differ."""
+    experiment_scores: bool = True
+    """Whether to write ``experiment_scores.parquet``: how well the held-out cells of each experiment are explained."""
     cell_type_key: str | None = None
     """obs column of cell types, which latents are scored by; None: ``cell_type`` or another usual name."""
 
@@ -70,14 +84,47 @@ class Outputs:
         Called by all ``ranks``: each predicts its share of the cells, the first writes.
         """
         # Here: training starts without pandas and what draws.
-        from scvae_data.training.latents import joined_shares, predict_share, write_latents
+        from scvae_data.training.latents import predict_share
+
+        model = model.to(device).eval()
+        scores = self._to_score(model, data)
+        # Where all cells are scored, one pass gives both.
+        along = scores if scores is not None and scores.part == "predict" and self.latents else None
+        latents = latent_batches(model, data, device, along)
+        made: dict[str, Path] = {}
+        if ranks.is_first:
+            made = self._pictures(run_dir, model, data, latents, seed=seed, facts=facts, ranks=ranks)
+        elif self.latents:
+            predict_share(run_dir, latents, ranks)
+        if scores is None:
+            return made
+        if along is None:
+            score_cells(model, data, scores, device)
+        scores.over_ranks(ranks, device)
+        return made | write_experiments(run_dir, data, scores) if ranks.is_first else made
+
+    def _to_score(self, model: Any, data: Any) -> ExperimentElbo | None:
+        """Sums to score cells into; None where none are to be scored, or the model has no ELBO of single cells."""
+        if not self.experiment_scores or not hasattr(model, "elbo_terms"):
+            return None
+        return ExperimentElbo(data.index, scored_part(data))
+
+    def _pictures(
+        self,
+        run_dir: Path,
+        model: Any,
+        data: Any,
+        latents: Iterator[Latents],
+        *,
+        seed: int,
+        facts: Mapping[str, Any],
+        ranks: Ranks,
+    ) -> dict[str, Path]:
+        """Training curves, latents and their picture, as far as they are wanted."""
+        from scvae_data.training.latents import joined_shares, write_latents
         from scvae_data.training.plots import latent_picture, training_curves
 
         made: dict[str, Path] = {}
-        if not ranks.is_first:
-            if self.latents:
-                predict_share(run_dir, latent_batches(model, data, device), ranks)
-            return made
         metrics, curves = run_dir / "metrics.csv", run_dir / "training_curves.png"
         if metrics.is_file() and training_curves(metrics, curves):
             made["training curves"] = curves
@@ -85,8 +132,9 @@ class Outputs:
             return made
         made["latents"] = run_dir / "latents.h5ad"
         uns = {"content_hash": str(data.index.content_hash), "run_dir": run_dir.name, **facts}
-        latents = joined_shares(run_dir, latent_batches(model, data, device), ranks)
-        n_obs = write_latents(made["latents"], latents, model.hparams["n_latent"], data.index.cells.obs_tables, uns)
+        joined = joined_shares(run_dir, latents, ranks)
+        n_latent = model.hparams["n_latent"]
+        n_obs = write_latents(made["latents"], joined, n_latent, functools.partial(obs_of, data), uns)
         if n_obs != data.n_obs:
             made["latents"].unlink()
             raise StoreError(f"{made['latents']}: {n_obs:,} latents of {data.n_obs:,} cells; mode=embed makes them all")
@@ -153,14 +201,31 @@ def _batch_column(model: Any) -> str:
     return str(model.hparams.get("batch_key") or SRX_COLUMN)
 
 
+def obs_of(data: Any, rows: NDArray[np.int64]) -> Iterable[pa.Table]:
+    """The obs of cells, with their side of the split where ``data`` know of one."""
+    from scvae_data.training.latents import with_split
+
+    tables: Iterable[pa.Table] = data.index.cells.obs_tables(rows)
+    return with_split(tables, data.parts_of(rows)) if hasattr(data, "parts_of") else tables
+
+
+def write_experiments(run_dir: Path, data: Any, scores: ExperimentElbo) -> dict[str, Path]:
+    """Write ``experiment_scores.parquet``; returns it by name."""
+    from scvae_data.training import experiment_scores as of
+
+    # Cells that a model is shown after training are compared with those it was trained on.
+    expected = getattr(data, "expectation", None) or of.expectation_of(scores.moments[:-1])
+    path = run_dir / of.SCORES_FILE
+    of.write_scores(path, scores, expected, of.score_table(scores, expected, of.qc_flags(data.index)))
+    return {"experiment scores": path}
+
+
 def latent_batches(
-    model: Any, data: Any, device: torch.device
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-    """Global rows and latent means of every selected cell, batch by batch."""
-    loader = data.predict_dataloader()
+    model: Any, data: Any, device: torch.device, scores: ExperimentElbo | None = None
+) -> Iterator[Latents]:
+    """Global rows and latent means of every selected cell, batch by batch; their ELBO goes into ``scores``."""
     model = model.to(device).eval()
     with torch.inference_mode():
-        for batch in progress(loader, total=len(loader), desc="latents", unit="batch"):
-            on_device = data.transfer_batch_to_device(data.on_before_batch_transfer(batch, 0), device, 0)
-            predicted = model.predict_step(data.on_after_batch_transfer(on_device, 0), 0)
-            yield predicted["index"].cpu().numpy(), predicted["latent"].float().cpu().numpy()
+        for number, batch in enumerate(device_batches(data, data.predict_dataloader(), device, "latents")):
+            latent = measure(model, batch, number, scores) if scores else model.predict_step(batch, 0)["latent"]
+            yield batch["index"].cpu().numpy(), latent.float().cpu().numpy()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from scvae_data.training.experiment_scores import read_scores, scores_section
 from scvae_data.training.scores import SCORES
 from scvae_data.wording import counted
 
@@ -15,13 +16,21 @@ SCORES_EXPLAINED = (
     "Separation of cell types and mixing of batches in the latents: average silhouette widths as scIB scales them, "
     "0 to 1, higher is better.\n"
 )
+EXPERIMENTS = "experiment scores"
 PARTS = {"val": "validation", "test": "test"}
 
 
 def report(
-    config: Mapping[str, Any], facts: Mapping[str, Any], metrics: Mapping[str, Any], made: Mapping[str, Path]
+    config: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    made: Mapping[str, Path],
+    held_out: Sequence[str] = (),
 ) -> str:
-    """A short page: what was trained on what, how well and how fast, which files there are, how to go on."""
+    """A short page: what was trained on what, how well and how fast, which files there are, how to go on.
+
+    ``held_out`` are lines on the cells that were held out.
+    """
     title = f"{config['model'].get('likelihood', 'model')}, {facts['n_obs']:,} cells × {facts['n_vars']:,} genes"
     parts = [
         f"# {title}\n",
@@ -29,6 +38,8 @@ def report(
         _table("dataset", _dataset(facts)),
         _table("result", _result(metrics)),
         *([SCORES_EXPLAINED] if any(name in metrics for name in SCORES) else []),
+        *held_out,
+        *(scores_section(read_scores(made[EXPERIMENTS])) if EXPERIMENTS in made else []),
         "## Files\n",
         *(f"- {name}: `{path.name}`" for name, path in made.items()),
         "- configuration: `config.yaml`",

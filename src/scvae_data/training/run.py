@@ -30,6 +30,7 @@ from scvae_data.system.jit import compile_ahead
 from scvae_data.system.stopping import StopRequest, exit_code_of, stoppable
 from scvae_data.tracking import finish_wandb, log_dataset, one_line_errors
 from scvae_data.training.callbacks import RowPerEpoch, RunRecord, StopAtSignal
+from scvae_data.training.leakage import held_out_section
 from scvae_data.training.outputs import Outputs
 from scvae_data.training.ranks import Ranks, strategy_of, together
 from scvae_data.training.report import next_lines, report
@@ -134,7 +135,8 @@ class _Run:
         if "latents" in made:
             metrics |= self._scores(trainer, made["latents"])
             self._write("result.json", json.dumps(metrics, indent=1) + "\n")
-        self._write("report.md", report(self.config, facts, metrics, made))
+        held_out = held_out_section(self.data, self.config["data"].get("split"))
+        self._write("report.md", report(self.config, facts, metrics, made, held_out))
         _log_pictures(trainer, made)
         log.info("run directory: %s", self.run_dir)
         for line in next_lines(made["latents"]) if "latents" in made else ():

@@ -26,6 +26,8 @@ from scvae_data.errors import ConfigError
 from scvae_data.store.files import write_atomic
 from scvae_data.system.slurm import requeue, was_requeued
 from scvae_data.system.stopping import Stopped
+from scvae_data.training.saturation import PLOT as SATURATION_PLOT
+from scvae_data.training.saturation import told_of, write_saturation
 from scvae_data.training.sweep_jobs import JobFile, begin_sweep, jobs_of, number_of_jobs
 
 __all__ = [
@@ -160,7 +162,7 @@ def end_sweep() -> str:
     n_left = n_jobs - sum(row["status"] == "completed" for row in rows)
     left = [f"{n_left} of {n_jobs} jobs are not completed: resume_sweep={sweep_dir} goes on with them"]
     files = [str(sweep_dir / name) for name in (TABLE, PLOT)]
-    return "\n".join([table_text(rows), *files, *(left if n_left > 0 else ())])
+    return "\n".join([table_text(rows), *told_of(sweep_dir), *files, *(left if n_left > 0 else ())])
 
 
 def _log(rows: Sequence[Mapping[str, str]], sweep_dir: Path, node: DictConfig) -> None:
@@ -173,7 +175,10 @@ def _log(rows: Sequence[Mapping[str, str]], sweep_dir: Path, node: DictConfig) -
     logger.log_table(
         key="sweep_table", columns=list(COLUMNS), data=[[_number(row[name]) for name in COLUMNS] for row in rows]
     )
-    logger.log_image(key="sweep_plot", images=[str(sweep_dir / PLOT)])
+    pictures = {"sweep_plot": sweep_dir / PLOT, "saturation": sweep_dir / SATURATION_PLOT}
+    for name, path in pictures.items():
+        if path.is_file():
+            logger.log_image(key=name, images=[str(path)])
     finish_wandb(int(any(row["status"] != "completed" for row in rows)))
 
 
@@ -194,6 +199,7 @@ def write_table(sweep_dir: Path) -> list[dict[str, str]]:
         writer.writerows(rows)
         write_atomic(sweep_dir / TABLE, text.getvalue().encode())
         sweep_plot(rows, sweep_dir / PLOT)
+        write_saturation(sweep_dir, rows)
     return rows
 
 

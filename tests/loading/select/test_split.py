@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
 import pytest
 from tests.loading.conftest import Directory
@@ -87,6 +90,72 @@ def test_values_of_a_column(hashed: Directory) -> None:
     assert groups_of(module, hashed, "SRX_accession") == {"train": {"SRX1"}, "val": {"SRX2"}, "test": {"SRX3"}}
 
 
+@pytest.mark.parametrize("name", ["hashed", "by_source"])
+def test_other_values_give_a_share_of_their_cells(name: str, request: pytest.FixtureRequest) -> None:
+    directory: Directory = request.getfixturevalue(name)
+    module = split_module(directory, {"column": "SRX_accession", "val": 0.2, "test": ["SRX3"]})
+    groups = groups_of(module, directory, "SRX_accession")
+    assert groups == {"train": {"SRX1", "SRX2"}, "val": {"SRX1", "SRX2"}, "test": {"SRX3"}}
+    by_cell = split_module(directory, {"val": 0.2})
+    # The same cells that are for validation where no value is named.
+    chosen = set(rows_of(by_cell.val_dataloader()))
+    assert set(rows_of(module.val_dataloader())) == chosen - set(rows_of(module.test_dataloader()))
+
+
+def test_every_cell_knows_its_side(hashed: Directory) -> None:
+    module = split_module(hashed, {"val": 0.2, "test": 0.1})
+    rows = np.arange(0, 300, 2)
+    parts = module.parts_of(rows)
+    for place, loader in enumerate((module.train_dataloader(), module.val_dataloader(), module.test_dataloader())):
+        assert rows[parts == place].tolist() == sorted(row for row in rows_of(loader) if row % 2 == 0)
+
+
+@pytest.mark.parametrize("name", ["hashed", "by_source"])
+@pytest.mark.parametrize(
+    "split", [{"val": 0.2, "test": 0.1}, {"by": "cell_type", "val": 0.3}, {"column": "SRX_accession", "test": ["SRX3"]}]
+)
+def test_fractions_are_nested_and_held_out_cells_stay(
+    name: str, split: dict[str, object], request: pytest.FixtureRequest
+) -> None:
+    directory: Directory = request.getfixturevalue(name)
+    found = []
+    for fraction in (0.25, 0.6, 1.0):
+        module = ChunkedDataModule(directory.path, batch_size=8, split=split, train_fraction=fraction)
+        module.setup()
+        held_out = [sorted(rows_of(loader)) for loader in (module.val_dataloader(), module.test_dataloader())]
+        train = set(rows_of(module.train_dataloader()))
+        assert len(train) == module.n_cells("train") == module.facts()["n_train"]
+        assert np.count_nonzero(module.parts_of(np.arange(300)) == -1) == 300 - len(train) - sum(map(len, held_out))
+        found.append((train, held_out))
+    (quarter, _), (more, _), (every, _) = found
+    assert quarter < more < every
+    assert len(quarter) / len(every) == pytest.approx(0.25, abs=0.1) and len(more) / len(every) == pytest.approx(
+        0.6, abs=0.1
+    )
+    assert found[0][1] == found[1][1] == found[2][1]
+
+
+def test_a_matched_epoch_goes_through_its_cells_as_often_as_it_takes(hashed: Directory) -> None:
+    module = ChunkedDataModule(hashed.path, batch_size=32, split={"val": 0.2}, train_fraction=0.1, matched_epochs=True)
+    module.setup()
+    whole = ChunkedDataModule(hashed.path, batch_size=32, split={"val": 0.2})
+    whole.setup()
+    times = np.bincount(rows_of(module.train_dataloader()), minlength=300)
+    n_times = round(whole.n_cells("train") / module.n_cells("train"))
+    assert set(times[times > 0]) == {n_times} and np.count_nonzero(times) == module.n_cells("train") < 32
+    assert len(module.train_dataloader()) == pytest.approx(len(whole.train_dataloader()), abs=1)
+
+
+@pytest.mark.parametrize("fraction", [0, 1.5, "half", True])
+def test_fractions_that_are_none(hashed: Directory, fraction: object) -> None:
+    with pytest.raises(ConfigError, match=rf"train_fraction={fraction!r} must be a share of the training cells"):
+        ChunkedDataModule(hashed.path, train_fraction=fraction)  # type: ignore[arg-type]
+
+
+def rows_of(loader: Iterable[dict[str, Any]]) -> list[int]:
+    return [int(row) for batch in loader for row in batch["index"]]
+
+
 def test_leakage_tells_which_groups_are_shared(hashed: Directory) -> None:
     by_group = split_module(hashed, {"by": "SRX_accession", "val": 0.3}).leakage().set_index(["column", "part"])
     assert by_group.loc[("SRX_accession", "val")].tolist() == [1, 0, 0.0]
@@ -99,7 +168,10 @@ def test_leakage_tells_which_groups_are_shared(hashed: Directory) -> None:
 def test_parse_split() -> None:
     assert parse_split(None) == HashSplit(0.0, 0.0) and parse_split({"val": 0.2}) == HashSplit(0.2, 0.0)
     assert parse_split({"by": "donor", "test": 0.2}) == GroupSplit("donor", 0.0, 0.2)
+    assert parse_split({"by": "donor"}) == GroupSplit("donor", 0.1, 0.0)
     assert parse_split({"column": "study", "val": ["A"]}) == ColumnSplit("study", ("A",), ())
+    mixed = {"column": "study", "val": 0.1, "test": ["A"]}
+    assert parse_split(mixed) == ColumnSplit("study", (), ("A",), HashSplit(0.1, 0.0))
 
 
 @pytest.mark.parametrize(
@@ -108,7 +180,12 @@ def test_parse_split() -> None:
         pytest.param({"by": "donor", "val": 1.5}, ConfigError, r"split.val=1.5 must be a fraction", id="fraction"),
         pytest.param({"by": "donor", "column": "x"}, ConfigError, "beside one of by and column", id="two kinds"),
         pytest.param({"by": ["donor"]}, ConfigError, "which name a column", id="list"),
-        pytest.param({"column": "x", "val": 0.1}, ConfigError, r"split.val=0.1 must be values of x", id="number"),
+        pytest.param(
+            {"column": "x", "val": 0.1}, ConfigError, r"split.column=x has no values in val or test", id="none"
+        ),
+        pytest.param(
+            {"column": "x", "test": {"a": 1}}, ConfigError, r"must be values of x, e.g. \[A, B\]", id="mapping"
+        ),
         pytest.param({"column": "x", "val": "a", "test": "a"}, ConfigError, "both val and test", id="both"),
         pytest.param(
             {"by": "SRX_accession", "val": 0.6, "test": 0.3}, SelectionError, "has 3 groups, too few", id="few"

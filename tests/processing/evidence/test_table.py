@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,19 @@ from scvae_data.processing.evidence.table import account_of
 from scvae_data.processing.settings.genes import ListRules
 from scvae_data.processing.settings.qc import QcRules
 from scvae_data.simulate import simulate_files
+from scvae_data.store import Chunking
 from scvae_data.store.verify import record_faults
 
 Process = Callable[..., Any]
 Write = Callable[..., Path]
 GENES = ["MT-ND1", *(f"g{number}" for number in range(99))]
 LETTERS = np.array(list("ACGT"))
+
+
+@pytest.fixture
+def process(process: Process) -> Process:
+    """Rows of experiments do not depend on chunks: few of them."""
+    return partial(process, chunking=Chunking(chunk_size=50))
 
 
 def counts_of(seed: int, n_obs: int = 80, depth: float = 3.0) -> np.ndarray:

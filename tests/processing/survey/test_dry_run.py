@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from tests.support.pipeline import position_counts, settings_for
+from tests.support.warm import run_python
 
 from scvae_data.processing.engine.base import SerialEngine
+from scvae_data.processing.run.directory import held_file, prepare
 from scvae_data.processing.settings.genes import GeneRules, ListRules
 from scvae_data.processing.settings.inputs import SimulatedInput
 from scvae_data.processing.settings.qc import QcRules
@@ -176,11 +177,8 @@ def test_the_command_ends_as_the_run_would_and_writes_no_dataset(files: list[Pat
     out, run = tmp_path / "out", tmp_path / "run"
 
     def process(*more: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, str(ROOT / "process.py"), "input=files", f"input.paths={tmp_path}/raw"]
-        return subprocess.run(
-            [*command, f"paths.processed_dir={out}", f"hydra.run.dir={run}", *more],
-            capture_output=True, text=True, cwd=tmp_path,
-        )  # fmt: skip
+        settings = ["input=files", f"input.paths={tmp_path}/raw", f"paths.processed_dir={out}", f"hydra.run.dir={run}"]
+        return run_python(ROOT / "process.py", *settings, *more, cwd=tmp_path)
 
     result = process("dry_run=true")
     assert result.returncode == 0, result.stderr
@@ -194,3 +192,14 @@ def test_the_command_ends_as_the_run_would_and_writes_no_dataset(files: list[Pat
     error = dry.stderr.splitlines()[-1]
     assert error.startswith("error: 1 of 3 files failed")
     assert wet.stderr.splitlines()[-1] == error.replace("; leave", f"; all in {out}/failure_report.json; leave")
+
+
+def test_what_a_killed_dry_run_left_goes_and_what_another_one_holds_stays(files: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for name in ("killed", "running"):
+        (out / f".dry-run-{name}" / "fetched").mkdir(parents=True)
+    with held_file(out / ".dry-run-running" / ".lock"):
+        predicted(out, files)
+        assert sorted(path.name for path in out.iterdir()) == [".dry-run-running", ".survey"]
+    prepare(out, out, overwrite=False, resume=False)
+    assert sorted(path.name for path in out.iterdir()) == [".survey", ".work"]

@@ -19,6 +19,7 @@ from scvae_data.loading.fetch.readers import chunks_of
 from scvae_data.loading.plan.sampler import Epoch
 from scvae_data.loading.select.rows import RowGroup
 from scvae_data.remote.disk_cache import NO_OTHERS, Refused
+from scvae_data.remote.location import Location
 from scvae_data.store.dataset_index import DatasetIndex
 from scvae_data.store.remote_files import CachedFiles
 
@@ -95,8 +96,12 @@ class FilesAhead:
         self._told: dict[int, int] = {}
         self._closed = False
         self._moved = threading.Condition()
+        self._copies = {chunk_id: files.place(self._path(chunk_id)) for chunk_id in self._places}
+        # Threads that begin take the interpreter from whoever prepares the first batch: none do where all is there.
+        is_whole = all(self._is_there(chunk_id) for chunk_id in {chunk_id for _, chunk_id in self._order})
         self._threads = [
-            threading.Thread(target=self._run, name=f"scvae-copy-{number}", daemon=True) for number in range(N_THREADS)
+            threading.Thread(target=self._run, name=f"scvae-copy-{number}", daemon=True)
+            for number in range(0 if is_whole else N_THREADS)
         ]
         for chunk_id in self._places:
             self._expect(chunk_id)
@@ -123,9 +128,15 @@ class FilesAhead:
         for thread in self._threads:
             thread.join()
 
+    def _is_there(self, chunk_id: int) -> bool:
+        return self._copies[chunk_id].exists() or not self._files.is_copied(self._path(chunk_id))
+
+    def _path(self, chunk_id: int) -> Location:
+        return self._index.path / self._index.chunks[chunk_id].file
+
     def _expect(self, chunk_id: int) -> None:
-        place = self._files.place(self._index.path / self._index.chunks[chunk_id].file)
-        self._told[chunk_id] = self._files.cache.expect(place, self._due(chunk_id), self._told.get(chunk_id))
+        copy, told = self._copies[chunk_id], self._told.get(chunk_id)
+        self._told[chunk_id] = self._files.cache.expect(copy, self._due(chunk_id), told)
 
     def _due(self, chunk_id: int) -> float:
         """Seconds until a chunk is needed next, as the disk cache is told: by windows from the epoch's beginning."""
@@ -150,7 +161,7 @@ class FilesAhead:
         return None
 
     def _copy(self, place: int, chunk_id: int) -> None:
-        path = self._index.path / self._index.chunks[chunk_id].file
+        path = self._path(chunk_id)
         if not self._files.is_copied(path):
             return
         while not self._closed:

@@ -71,6 +71,13 @@ class Mixing:
         """Entropy of batches in shares of that in random order; 1 where the order on disk is random."""
         return 1.0 if self.worst is None else self.worst[1].share
 
+    def repeated(self, times: int) -> Mixing:
+        """The same with epochs that go through all cells several times."""
+        if times == 1:
+            return self
+        plan = replace(self.plan, group_rows=self.plan.group_rows * times)
+        return replace(self, row_groups=self.row_groups * times, plan=plan)
+
     def describe(self) -> str:
         """What is read together and mixed."""
         mixed = f"{self.plan.window} of {len(self.row_groups)} mixed at a time"

@@ -12,8 +12,9 @@ from scvae_data.errors import SelectionError
 from scvae_data.filter import Filter
 from scvae_data.loading.select.filter import filter_mask
 from scvae_data.loading.select.rows import ChunkRows, to_row_groups, wanted_codes
-from scvae_data.loading.select.split import PARTS, GroupSplit, HashSplit, Part, Split
+from scvae_data.loading.select.split import PARTS, ColumnSplit, GroupSplit, HashSplit, Part, Split
 from scvae_data.store import SRX_COLUMN, DatasetIndex
+from scvae_data.store.row_table import HASH_RANGE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,6 +25,7 @@ __all__ = [
     "check_parts",
     "group_counts",
     "leakage",
+    "parts_of",
     "select_parts",
     "split_groups",
 ]
@@ -39,8 +41,12 @@ def select_parts(
     exclude: Sequence[str] | None,
     split: Split,
     given: Filter | None = None,
+    train_fraction: float = 1.0,
 ) -> RowGroups:
     """Row groups of the three parts of the split and, as ``predict``, of every selected cell.
+
+    ``train_fraction`` of the cells for training are trained on: those with the
+    lowest hashes, so that a smaller fraction is part of any larger one.
 
     Raises
     ------
@@ -55,7 +61,26 @@ def select_parts(
         )
     row_groups: dict[LoaderPart, tuple[ChunkRows, ...]] = {"predict": predict}
     row_groups.update(split_groups(index, split, predict).items())
+    if train_fraction < 1:
+        row_groups["train"] = tuple(_lowest(index, row_groups["train"], split.hash_end, train_fraction))
     return row_groups
+
+
+def _lowest(
+    index: DatasetIndex, row_groups: Iterable[ChunkRows], hash_end: int, fraction: float
+) -> Iterator[ChunkRows]:
+    """Row groups of the fraction of cells with the lowest hashes, which begin at ``hash_end``."""
+    limit = hash_end + round(fraction * (HASH_RANGE - hash_end))
+    hashed = index.order["kind"] == "hash"
+    bounds = index.cells.split_bounds(limit).tolist() if hashed else []
+    for group in row_groups:
+        if hashed:
+            left = group.between(0, bounds[group.chunk_id])
+        else:
+            split_hash = index.cells.array(group.chunk_id, "split_hash")[group.within_chunk()]
+            left = group.where(split_hash.astype(np.int64) < limit)
+        if left is not None:
+            yield left
 
 
 def _chosen(
@@ -90,10 +115,16 @@ def _cut_of(index: DatasetIndex, split: Split, selected: tuple[ChunkRows, ...]) 
         return _cut_by_hash(index, split)
     column = split.by if isinstance(split, GroupSplit) else split.column
     part_of = split.parts_of(group_counts(index, column, selected), index.categories(column))
+    cut_rest = _cut_by_hash(index, split.rest) if isinstance(split, ColumnSplit) and split.hash_end else None
 
     def cut(group: ChunkRows) -> dict[Part, ChunkRows | None]:
         parts = part_of[index.codes(column, group.chunk_id)[group.within_chunk()]]
-        return {part: group.where(parts == place) for place, part in enumerate(PARTS)}
+        found = {part: group.where(parts == place) for place, part in enumerate(PARTS)}
+        rest = found["train"]
+        if cut_rest is None or rest is None:
+            return found
+        # A part has values or a share, never both.
+        return {part: rows if part == "train" else found[part] or rows for part, rows in cut_rest(rest).items()}
 
     return cut
 
@@ -120,8 +151,21 @@ def _cut_by_hash(index: DatasetIndex, split: HashSplit) -> Cut:
     return cut_range
 
 
-def leakage(index: DatasetIndex, row_groups: RowGroups) -> pd.DataFrame:
-    """How far validation and test share the groups of training, for every categorical obs column.
+def parts_of(index: DatasetIndex, row_groups: RowGroups, rows: NDArray[np.int64]) -> NDArray[np.int8]:
+    """Part of ascending global rows, as its position in :data:`PARTS`; -1 where a cell is in none."""
+    found = np.full(rows.size, -1, np.int8)
+    borders = np.searchsorted(rows, index.first_rows)
+    for place, part in enumerate(PARTS):
+        for group in row_groups[part]:
+            here = slice(*borders[group.chunk_id : group.chunk_id + 2].tolist())
+            inside = np.zeros(index.chunks[group.chunk_id].n_obs, bool)
+            inside[group.within_chunk()] = True
+            found[here][inside[rows[here] - group.first_row]] = place
+    return found
+
+
+def leakage(index: DatasetIndex, row_groups: RowGroups, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """How far validation and test share the groups of training, for categorical obs columns, all of them if None.
 
     Returns
     -------
@@ -132,9 +176,9 @@ def leakage(index: DatasetIndex, row_groups: RowGroups) -> pd.DataFrame:
     import pandas as pd  # here: a start of training needs none of it
 
     report = []
-    for column, known in index.obs_columns.items():
-        if known.categories is None:
-            continue
+    if columns is None:
+        columns = [column for column, known in index.obs_columns.items() if known.categories is not None]
+    for column in columns:
         sizes = {part: group_counts(index, column, row_groups[part])[:-1] for part in PARTS}
         for part in ("val", "test"):
             here = sizes[part]
@@ -154,8 +198,8 @@ def group_counts(index: DatasetIndex, column: str, row_groups: Iterable[ChunkRow
     return counts
 
 
-def check_parts(row_groups: RowGroups, split: Split, batch_size: int) -> None:
-    """Raise SelectionError if a part is empty that should not be, or training has less than a batch."""
+def check_parts(row_groups: RowGroups, split: Split, batch_size: int, times: int = 1) -> None:
+    """Raise SelectionError if a part is empty that should not be, or an epoch, of so many passes, is below a batch."""
     cells = {part: sum(group.n_rows for group in selected) for part, selected in row_groups.items()}
     for part in PARTS:
         if cells[part] == 0 and split.fraction(part) > 0:
@@ -163,7 +207,7 @@ def check_parts(row_groups: RowGroups, split: Split, batch_size: int) -> None:
                 f"the {part} part ({split.fraction(part):.3g} of {cells['predict']:,} cells) is empty; "
                 "change split, or select more cells"
             )
-    if batch_size > cells["train"]:
+    if batch_size > cells["train"] * times:
         raise SelectionError(
             f"batch_size={batch_size} exceeds the {cells['train']:,} cells to train on; "
             "lower batch_size or select more cells"

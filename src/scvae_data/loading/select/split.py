@@ -8,7 +8,8 @@ of the bytes.
 
 A split may also go by an obs column: whole groups (experiments, donors) to one
 part, chosen by a hash of their names until a part has its share of cells; or
-the values of a column named for each part.
+the values of a column named for each part. Beside named values the other part
+may have a share of the cells that are left.
 """
 
 from __future__ import annotations
@@ -76,6 +77,11 @@ class HashSplit:
         """Hashes below the first are for validation, others below the second for test; at most 2**32."""
         return split_limit(self.val), split_limit(self.val + self.test)
 
+    @property
+    def hash_end(self) -> int:
+        """Hash that training cells have at least."""
+        return self.limits[1]
+
     def mask(self, split_hash: NDArray[np.uint32], part: Part) -> NDArray[np.bool_]:
         """Cells of ``part``, shape (n_obs,)."""
         val_end, test_end = self.limits
@@ -115,6 +121,11 @@ class GroupSplit:
         """Expected fraction of cells in ``part``."""
         return HashSplit(self.val, self.test).fraction(part)
 
+    @property
+    def hash_end(self) -> int:
+        """Hash that training cells have at least: they have any."""
+        return 0
+
     def parts_of(self, sizes: NDArray[np.int64], names: Sequence[str]) -> NDArray[np.int8]:
         """Part of the cells of every group, and last of those of none, as its position in :data:`PARTS`.
 
@@ -151,20 +162,31 @@ class ColumnSplit:
         Categorical obs column.
     val, test
         Values.
+    rest
+        Shares of the cells of other values, for parts that have no values.
     """
 
     column: str
     val: tuple[str, ...] = ()
     test: tuple[str, ...] = ()
+    rest: HashSplit = HashSplit(0.0, 0.0)
 
     def __post_init__(self) -> None:
         both = sorted(set(self.val) & set(self.test))
         if both:
             raise ConfigError(f"split gives {both} of {self.column} to both val and test; give each value to one")
+        if not self.val and not self.test:
+            raise ConfigError(f"split.column={self.column} has no values in val or test; name some, e.g. test: [A, B]")
 
     def fraction(self, part: Part) -> float:
         """Above 0 for a part that must not be empty."""
-        return float(part == "train" or bool(self.val if part == "val" else self.test))
+        named = {"train": True, "val": bool(self.val), "test": bool(self.test)}[part]
+        return 1.0 if named else self.rest.fraction(part)
+
+    @property
+    def hash_end(self) -> int:
+        """Hash that training cells have at least."""
+        return self.rest.hash_end
 
     def parts_of(self, sizes: NDArray[np.int64], names: Sequence[str]) -> NDArray[np.int8]:
         """Part of the cells of every value; see :meth:`GroupSplit.parts_of`."""
@@ -184,13 +206,17 @@ def parse_split(split: Mapping[str, object] | None) -> Split:
     """Make a split of a mapping.
 
     ``{val: 0.1, test: 0.1}`` by cells, ``{val: 0.1, by: donor}`` by groups,
-    ``{column: study, val: [A], test: [B, C]}`` by values; None trains on every cell.
+    ``{column: study, val: [A], test: [B, C]}`` by values, ``{column: study,
+    val: 0.1, test: [B, C]}`` with a share of the cells of other studies; None
+    trains on every cell.
 
     Raises
     ------
     ConfigError
         If it is none of these.
     """
+    if isinstance(split, Mapping):
+        split = {key: value for key, value in split.items() if value is not None or key not in ("by", "column")}
     if not isinstance(split, Mapping) or not {"by", "column"} & set(split):
         return HashSplit.parse(split)  # type: ignore[arg-type]
     kind = "by" if "by" in split else "column"
@@ -199,15 +225,18 @@ def parse_split(split: Mapping[str, object] | None) -> Split:
         raise ConfigError(
             f"split={dict(split)!r} must be val and test beside one of by and column, which name a column"
         )
+    name, given = str(split[kind]), {part: split[part] for part in ("val", "test") if split.get(part) is not None}
     if kind == "by":
-        return GroupSplit(str(split["by"]), split.get("val", 0.0), split.get("test", 0.0))  # type: ignore[arg-type]
-    values = {}
-    for part in ("val", "test"):
-        given = split.get(part) or ()
-        if not isinstance(given, str | Sequence):
-            raise ConfigError(f"split.{part}={given!r} must be values of {split['column']}, e.g. [A, B]")
-        values[part] = (given,) if isinstance(given, str) else tuple(map(str, given))
-    return ColumnSplit(str(split["column"]), values["val"], values["test"])
+        return GroupSplit(name, **({"val": 0.0, "test": 0.0, **given} if given else {}))  # type: ignore[arg-type]
+    values, shares = {}, {"val": 0.0, "test": 0.0}
+    for part, asked in given.items():
+        if isinstance(asked, int | float) and not isinstance(asked, bool):
+            shares[part] = asked
+        elif isinstance(asked, str | Sequence):
+            values[part] = (asked,) if isinstance(asked, str) else tuple(map(str, asked))
+        else:
+            raise ConfigError(f"split.{part}={asked!r} must be values of {name}, e.g. [A, B], or a share of the others")
+    return ColumnSplit(name, values.get("val", ()), values.get("test", ()), HashSplit(**shares))
 
 
 def _name_hash(name: str) -> bytes:

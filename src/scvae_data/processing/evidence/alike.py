@@ -83,8 +83,8 @@ def candidates(sketches: list[Sketch]) -> list[tuple[int, int]]:
     for start in range(0, N_BINS, BAND):
         band = hashes[:, start : start + BAND]
         whole = np.flatnonzero((band != EMPTY).all(axis=1))
-        groups = pd.DataFrame(band[whole]).groupby(list(range(BAND)), sort=False).ngroup().to_numpy()
-        _, where, group = np.unique(groups, return_index=True, return_inverse=True)
+        as_one = np.ascontiguousarray(band[whole]).view(np.dtype((np.void, band.itemsize * BAND))).ravel()
+        _, where, group = np.unique(as_one, return_index=True, return_inverse=True)
         first = whole[where[group]]
         again = first != whole
         found.update(zip(first[again].tolist(), whole[again].tolist(), strict=True))

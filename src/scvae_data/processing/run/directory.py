@@ -6,10 +6,11 @@ import fcntl
 import hashlib
 import os
 import re
+import shutil
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import NamedTemporaryFile, TemporaryDirectory
 
 from scvae_data.errors import ConfigError, ScvaeDataError
 from scvae_data.processing.work import WorkFolder
@@ -26,6 +27,7 @@ __all__ = [
     "check_writable",
     "clear",
     "disk_faults",
+    "dry_run_folder",
     "forget_some_runs",
     "held_directory",
     "held_file",
@@ -38,6 +40,7 @@ __all__ = [
 ]
 
 WORK_FOLDER = ".work"
+DRY_RUN = ".dry-run-"
 # Tables of genes are not among them: they are replaced or removed when genes are chosen.
 DATASET = re.compile(
     CHUNK_FILE.pattern + r"|chunk_(index|summary)\.json|(gene_list|processing_config)\.json"
@@ -107,7 +110,24 @@ def prepare(directory: Path, target: Location, *, overwrite: bool, resume: bool)
     work.make()
     work.sweep()
     sweep_temporaries(directory)
+    sweep_dry_runs(directory)
     return work
+
+
+@contextmanager
+def dry_run_folder(directory: Path) -> Iterator[Path]:
+    """Give a folder in the directory that goes with the block; those that killed dry runs left go before."""
+    directory.mkdir(parents=True, exist_ok=True)
+    sweep_dry_runs(directory)
+    with TemporaryDirectory(prefix=DRY_RUN, dir=directory) as name, held_file(Path(name, ".lock")):
+        yield Path(name)
+
+
+def sweep_dry_runs(directory: Path) -> None:
+    """Remove the folders of dry runs that nobody holds."""
+    for folder in directory.glob(f"{DRY_RUN}*"):
+        with suppress(ConfigError), held_file(folder / ".lock", refusal="in use"):
+            shutil.rmtree(folder)
 
 
 def clear(directory: Location) -> None:
@@ -188,13 +208,13 @@ def held_directory(directory: Path, *, shared: bool = False) -> Iterator[None]:
     ConfigError
         Another run holds it, or it cannot be written.
     """
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(directory / ".lock", os.O_RDWR | os.O_CREAT, 0o666))
-    except OSError as error:
-        raise ConfigError(f"paths.processed_dir={directory} cannot be written: {error.strerror}") from error
     refusal = f"{directory} is being written by another process.py; wait, or choose another paths.processed_dir"
-    with held_file(directory / ".lock", fcntl.LOCK_SH if shared else fcntl.LOCK_EX, refusal):
+    with ExitStack() as held:
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            held.enter_context(held_file(directory / ".lock", fcntl.LOCK_SH if shared else fcntl.LOCK_EX, refusal))
+        except OSError as error:
+            raise ConfigError(f"paths.processed_dir={directory} cannot be written: {error.strerror}") from error
         yield
 
 

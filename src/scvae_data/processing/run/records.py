@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 from collections.abc import Sequence
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ def provenance(
         "config": dict(context.record.config),
         "command": None if overrides is None else {"overrides": list(overrides), "directory": str(Path.cwd())},
         "gene_list_hash": gene_list_hash,
-        "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
+        "versions": versions(),
         "git": git_revision(),
         "inputs": {
             "path": [file.path for file in files],
@@ -58,6 +59,13 @@ def provenance(
     }
 
 
+@cache
+def versions() -> dict[str, str]:
+    """Return the versions that this process runs with."""
+    return {name: version(name) for name in PACKAGES} | {"python": platform.python_version()}
+
+
+@cache
 def git_revision() -> str | None:
     """Return the commit this code is checked out at, or None outside a checkout."""
     here = Path(__file__).resolve().parent

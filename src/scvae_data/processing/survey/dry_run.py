@@ -18,7 +18,7 @@ from scvae_data.processing.facts import FailedFile
 from scvae_data.processing.genes.overlap import Overlap, kind_of_names, least_shared, overlaps
 from scvae_data.processing.genes.tables import names_of_columns
 from scvae_data.processing.genes.wanted import read_gene_files, resolve
-from scvae_data.processing.run.directory import SCRATCH, WORK_FOLDER, check_target, made_in
+from scvae_data.processing.run.directory import SCRATCH, WORK_FOLDER, check_target, dry_run_folder, made_in
 from scvae_data.processing.run.losses import check_failures, failure_table
 from scvae_data.processing.run.rules import unapplied_rules
 from scvae_data.processing.run.summary import human_bytes
@@ -229,9 +229,7 @@ def folder_for_survey(made: Path, inputs: Inputs) -> Iterator[WorkFolder]:
         try:
             if isinstance(inputs, SimulatedInput):
                 raise PermissionError("simulated files go with the folder")
-            made.mkdir(parents=True, exist_ok=True)
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix=".dry-run-", dir=made))
-            work = WorkFolder(Path(folder))
+            work = WorkFolder(stack.enter_context(dry_run_folder(made)))
             work.make_survey()
         except OSError:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="scvae-data-"))

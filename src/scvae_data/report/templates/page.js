@@ -1,0 +1,65 @@
+const unpacked = async (name) => {
+  const bytes = Uint8Array.from(atob(document.getElementById(`packed-${name}`).textContent), (c) => c.charCodeAt(0));
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"))).text();
+};
+const library = async (name) => {
+  const url = URL.createObjectURL(new Blob([await unpacked(name)], { type: "text/javascript" }));
+  try { return await import(url); } finally { URL.revokeObjectURL(url); }
+};
+
+// Colours of text and lines are those of the page, so that charts follow light, dark and paper without being redrawn.
+const ink = "currentColor";
+const config = {
+  background: "transparent", font: "system-ui, sans-serif", view: { stroke: null },
+  axis: { labelColor: ink, titleColor: ink, domainColor: ink, tickColor: ink, gridColor: "#88888844", labelFontSize: 12, titleFontSize: 12, titleFontWeight: "normal" },
+  legend: { labelColor: ink, titleColor: ink, labelFontSize: 12, titleFontSize: 12, orient: "top", symbolStrokeWidth: 2 },
+  title: { color: ink }, text: { color: ink }, rule: { color: ink },
+};
+const draw = (figure, spec) => window.vegaEmbed(figure.querySelector(".plot"), spec, { mode: "vega-lite", actions: false, renderer: "svg", config });
+
+const escaped = (text) => String(text).replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
+const shown = (column, pick) => (value, kind) => {
+  if (pick && kind === "display") return `<button type="button" class="pick">${escaped(value)}</button>`;
+  if (kind !== "display") return value === null ? (column.digits === null ? "" : -Infinity) : Array.isArray(value) ? value.join(" ") : value;
+  if (value === null) return "";
+  if (Array.isArray(value)) return value.map((name) => `<span class="flag">${escaped(name)}</span>`).join(" ");
+  if (column.digits === null) return escaped(value);
+  return value.toLocaleString("en", { minimumFractionDigits: column.digits, maximumFractionDigits: column.digits });
+};
+const tabulate = (DataTable, element, table, charts) => {
+  const rows = table.columns[0].values.map((_, row) => [...table.columns.map((column) => column.values[row]), row]);
+  const columns = table.columns.map((column, number) => ({ title: `<span title="${escaped(column.about)}">${escaped(column.title)}</span>`, render: shown(column, table.details !== null && number === 0), type: column.digits === null ? "string" : "num", className: column.digits === null ? "" : "dt-right" }));
+  const grid = new DataTable(element, { data: rows, columns: [...columns, { visible: false, searchable: false }], deferRender: true, pageLength: 15, lengthMenu: [15, 50, 250], order: table.order === null ? [] : [[table.order, "desc"]], language: { search: "Filter:", lengthMenu: "_MENU_ rows a page" } });
+  if (table.details === null) return;
+  const figure = document.querySelector(`[data-chart="${table.detail_chart}"]`);
+  const choose = (row) => {
+    const number = row[row.length - 1];
+    figure.querySelector(".chosen").textContent = row[0];
+    const detail = table.details[number];
+    figure.querySelector(".none").hidden = detail !== null;
+    figure.querySelector(".plot").hidden = detail === null;
+    if (detail !== null) draw(figure, { ...charts[table.detail_chart], datasets: detail });
+  };
+  element.addEventListener("click", (event) => {
+    const line = event.target.closest("tbody tr");
+    const row = line && grid.row(line).data();
+    if (row) choose(row);
+  });
+  const first = grid.rows({ order: "applied" }).data()[0];
+  if (first) choose(first);
+};
+
+const data = JSON.parse(await unpacked("data"));
+await library("vega");
+const detailed = new Set(Object.values(data.tables).map((table) => table.detail_chart));
+for (const figure of document.querySelectorAll("[data-chart]"))
+  if (!detailed.has(figure.dataset.chart)) await draw(figure, data.charts[figure.dataset.chart]);
+if (Object.keys(data.tables).length) {
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const follow = () => document.documentElement.classList.toggle("dark", dark.matches);
+  dark.addEventListener("change", follow);
+  follow();
+  const { default: DataTable } = await library("tables");
+  for (const element of document.querySelectorAll("[data-table]")) tabulate(DataTable, element, data.tables[element.dataset.table], data.charts);
+}
+document.documentElement.dataset.ready = "true";

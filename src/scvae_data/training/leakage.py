@@ -1,0 +1,119 @@
+"""A DataModule in; what training shares with the cells held out from it, as lines of a report, out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatch
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scvae_data.errors import DamagedFileError
+from scvae_data.store import SRX_COLUMN
+from scvae_data.store.files import names_in, read_json
+from scvae_data.wording import counted
+
+__all__ = ["copies_across", "held_out_section", "told_columns"]
+
+SUMMARIES = "chunk_summary*.json"
+FILE_COLUMN = "source_file"
+USUAL = (
+    "donor", "donor_id", "patient", "patient_id", "subject", "subject_id", "individual", "study", "study_id",
+    "study_accession", "project", "dataset", "dataset_id",
+)  # fmt: skip
+"""obs columns of donors and studies, by their usual names in small letters."""
+PARTS = {"val": "validation", "test": "test"}
+
+
+def held_out_section(data: Any, split: Mapping[str, Any] | None) -> list[str]:
+    """Markdown on each part that is held out: how far it shares experiments, donors and studies with training.
+
+    Parameters
+    ----------
+    data
+        After ``setup``.
+    split
+        As the configuration has it.
+    """
+    parts = [part for part in PARTS if data.n_cells(part)]
+    if not parts:
+        return ["## Held out\n", "No cells: training saw all that are selected.\n"]
+    found = data.leakage(told_columns(data, split)).to_dict("records")
+    rows = [
+        f"| `{one['column']}` | {PARTS[one['part']]} | {one['groups']:,} | {one['groups_in_train']:,} | "
+        f"{100 * one['cells_in_train']:.1f} % |"
+        for one in found
+    ]
+    return [
+        "## Held out\n",
+        "Leakage: what a part that is held out shares with training.\n",
+        "| column | part | values | of them in training | share of its cells |",
+        "|---|---|---|---|---|",
+        *rows,
+        "",
+        _copies(data, ["train", *parts]) + "\n",
+    ]
+
+
+def told_columns(data: Any, split: Mapping[str, Any] | None) -> list[str]:
+    """Categorical obs columns that a report speaks of: experiments, batches, what the split is by, donors, studies."""
+    known = data.index.obs_columns
+    named = (split or {}).get("by") or (split or {}).get("column")
+    usual = [name for name in known if name.lower() in USUAL]
+    wanted = dict.fromkeys([SRX_COLUMN, data.batch_key, named, *usual])
+    return [name for name in wanted if name in known and known[name].categories is not None]
+
+
+def copies_across(account: Mapping[str, Any], cells: Sequence[NDArray[np.int64]], files: Sequence[str]) -> float:
+    """Expected number of cells that equal a cell of another part.
+
+    Exact where files are held out whole; where cells are held out at random it
+    is what chance says, because a cell's part does not depend on its counts.
+
+    Parameters
+    ----------
+    account
+        ``duplicates`` of ``chunk_summary.json``.
+    cells
+        Of each part, cells by file, (n_files + 1,).
+    files
+        Names of files, in the order of the counts.
+    """
+    place = {name: number for number, name in enumerate(files)}
+    counts = np.array(cells, np.float64)
+    shares = counts / np.maximum(counts.sum(axis=0), 1)
+    pairs = account["pairs"]
+    return sum(
+        float(n * (1 - shares[:, place[first]] @ shares[:, place[other]]))
+        for first, other, n in zip(pairs["first_file"], pairs["file"], pairs["n_copies"], strict=True)
+        if first in place and other in place and counts[:, place[first]].any() and counts[:, place[other]].any()
+    )
+
+
+def _copies(data: Any, parts: Sequence[Any]) -> str:
+    """How many copies of one cell lie on both sides."""
+    try:
+        accounts = list(_accounts(data.index.path))
+    except DamagedFileError as error:
+        return f"Copies of one cell in several parts: not known ({error})."
+    if not accounts or FILE_COLUMN not in data.index.obs_columns:
+        return "Copies of one cell in several parts: not known, as the directory does not say which cells are equal."
+    n_copies = sum(account["n_copies"] for account in accounts if account["keep"] == "all")
+    if not n_copies:
+        return "Copies of one cell in several parts: none, as no two cells are equal."
+    cells = [data.group_counts(FILE_COLUMN, part) for part in parts]
+    files = data.index.categories(FILE_COLUMN)
+    n_across = sum(copies_across(account, cells, files) for account in accounts if account["keep"] == "all")
+    return (
+        f"Copies of one cell in several parts: about {n_across:,.0f} of {counted(n_copies, 'cell')} that equal another "
+        "cell; `process.py keep_duplicates=first` keeps one of each."
+    )
+
+
+def _accounts(directory: Any) -> Iterator[Mapping[str, Any]]:
+    for name in names_in(directory):
+        if fnmatch(name, SUMMARIES):
+            account = read_json(directory / name).get("duplicates")
+            if account:
+                yield account

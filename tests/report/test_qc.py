@@ -1,0 +1,165 @@
+"""The page of a directory tells what its tables say, of every cell, and asks nobody for anything."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from tests.report.conftest import data_of
+
+from scvae_data.commands.report import report_directory
+from scvae_data.processing.evidence.flags import REMEDIES
+from scvae_data.report.qc import lost_cells, qc_report
+from scvae_data.report.qc_facts import BINS, QcFacts, qc_facts
+from scvae_data.report.qc_multiqc import multiqc
+from scvae_data.store import open_index
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+@pytest.fixture(scope="module")
+def facts(directory: Path) -> QcFacts:
+    return qc_facts(open_index(directory))
+
+
+@pytest.fixture(scope="module")
+def page(directory: Path, facts: QcFacts) -> str:
+    return qc_report(open_index(directory), facts, REMEDIES)
+
+
+def test_every_cell_is_counted_once(directory: Path, facts: QcFacts) -> None:
+    counts = facts.metrics["total_counts"]
+    assert (int(counts.kept.sum()), int(counts.dropped.sum())) == (8, 4)
+    assert lost_cells(facts.summaries) == {"min_counts": 1, "max_pct_counts_mt": 3}
+    assert {name: int(numbers.sum()) for name, numbers in facts.by_experiment.items()} == {
+        "SRX1": 6,
+        "SRX2": 3,
+        "SRX3": 3,
+    }
+    where = np.flatnonzero(facts.by_experiment["SRX1"])
+    totals = [10, 40, 100, 100, 400, 1000]  # the cell that is half mitochondrial has 100
+    assert np.repeat(where, facts.by_experiment["SRX1"][where]).tolist() == [
+        int(np.searchsorted(BINS["total_counts"], total, side="right")) - 1 for total in totals
+    ]
+    assert facts.measured.tolist() == [8] * open_index(directory).n_vars
+
+
+def test_what_lies_outside_counts_in_the_outer_bins(facts: QcFacts) -> None:
+    assert facts.metrics["pct_counts_mt"].kept[0] == 8
+    assert facts.metrics["pct_counts_mt"].dropped[50] == 3
+    assert facts.metrics["pct_counts_mt"].dropped[0] == 1
+
+
+def test_the_table_is_that_of_the_experiments(page: str) -> None:
+    table = data_of(page)["tables"]["experiments"]
+    columns = {column["title"]: column["values"] for column in table["columns"]}
+    order = [columns["experiment"].index(name) for name in ("SRX1", "SRX2", "SRX3")]
+    assert [columns["in"][row] for row in order] == [6, 3, 3]
+    assert [columns["kept"][row] for row in order] == [4, 2, 2]
+    assert [columns["counts"][row] for row in order] == [250, 55, 2535]
+    assert [columns["min_counts"][row] for row in order] == [1, 0, 0]
+    curve = table["details"][order[0]]["curve"]
+    assert [point["x"] for point in curve] == [1, 1, 2, 4, 5, 6]  # ranks from the most counts to the fewest
+    assert [mark["rule"] for mark in table["details"][order[0]]["marks"]][-1] == "min_counts 30"
+
+
+def test_limits_are_drawn_into_the_distributions(page: str) -> None:
+    charts = data_of(page)["charts"]
+    drawn = charts["metric-total_counts"]["layer"][1]["data"]["values"]
+    assert drawn == [{"rule": "min_counts 30", "at": 30.0}]
+    steps = charts["attrition"]["data"]["values"]
+    assert [(row["step"], row["n"]) for row in steps] == [
+        ("cells in", 12), ("min_counts", 1), ("max_pct_counts_mt", 3), ("kept", 8),
+    ]  # fmt: skip
+
+
+def test_names_of_files_are_text(page: str) -> None:
+    assert "&lt;b&gt;SRX9.h5ad" in page
+    assert "<b>SRX9" not in page
+
+
+class _Links(HTMLParser):
+    """What a page would fetch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found += [value or "" for name, value in attrs if name in ("src", "href", "action", "poster", "data")]
+
+
+def test_a_page_fetches_nothing(page: str) -> None:
+    links = _Links()
+    links.feed(page)
+    assert [link for link in links.found if not link.startswith(("#", "data:"))] == []
+    assert not re.search(r"@import|url\((?!['\"]?data:)", page)
+    assert page.count("<main>") == page.count("</main>") == 1
+
+
+def test_multiqc_finds_bars_and_a_table(directory: Path, facts: QcFacts, tmp_path: Path) -> None:
+    bars, table = multiqc(facts).values()
+    assert bars["data"]["SRX1"] == {
+        "kept": 4, "zero_counts": 0, "min_genes": 0, "min_counts": 1, "max_pct_counts_mt": 1, "duplicate": 0,
+        "zero_counts_in_kept_genes": 0,
+    }  # fmt: skip
+    assert table["data"]["SRX2"]["median_counts"] == 55
+    assert report_directory(directory, tmp_path).name == "qc_report.html"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "qc_attrition_mqc.json", "qc_experiments_mqc.json", "qc_report.html",
+    ]  # fmt: skip
+
+
+def many(facts: QcFacts, n: int) -> QcFacts:
+    """The same facts of many experiments that differ."""
+    draw = np.random.default_rng(0)
+    rows = pd.concat([facts.experiments.iloc[:1]] * n, ignore_index=True)
+    names = [f"SRX{number}" for number in range(n)]
+    rows = rows.assign(
+        srx_accession=names, source_file=[f"{name}.h5ad" for name in names],
+        n_kept=draw.integers(100, 10_000, n), n_obs=draw.integers(10_000, 20_000, n),
+        median_counts=draw.uniform(500, 20_000, n), median_genes=draw.uniform(200, 5_000, n),
+        share_in_columns=draw.uniform(0.9, 1, n),
+        flags=[["outlier"] if number % 50 == 0 else [] for number in range(n)],
+    )  # fmt: skip
+    shape = np.exp(-((np.arange(BINS["total_counts"].size - 1) - 70) ** 2) / 300)
+    return replace(facts, experiments=rows, by_experiment={name: draw.poisson(200 * shape) for name in names})
+
+
+def test_five_thousand_experiments_make_a_small_page(directory: Path, facts: QcFacts) -> None:
+    text = qc_report(open_index(directory), many(facts, 5000), REMEDIES)
+    assert len(text.encode()) < 5_000_000
+    table = data_of(text)["tables"]["experiments"]
+    assert len(table["details"]) == 5000
+    assert table["columns"][-1]["values"][:100] == [["outlier"]] * 100  # those come first
+
+
+@pytest.mark.services
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+@pytest.mark.parametrize("n", [0, 5000])
+def test_a_browser_draws_everything_without_a_complaint(
+    n: int, directory: Path, facts: QcFacts, tmp_path: Path
+) -> None:
+    index = open_index(directory)
+    (tmp_path / "page.html").write_text(qc_report(index, many(facts, n) if n else facts, REMEDIES))
+    assert CHROMIUM
+    done = subprocess.run(
+        [
+            CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr",
+            "--virtual-time-budget=30000", f"--user-data-dir={tmp_path / 'browser'}",
+            "--host-resolver-rules=MAP * ~NOTFOUND", "--dump-dom",
+            f"file://{tmp_path / 'page.html'}",
+        ],
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
+    assert 'data-ready="true"' in done.stdout
+    charts = re.findall(r'<figure data-chart="([^"]+)".*?</figure>', done.stdout, flags=re.DOTALL)
+    assert done.stdout.count('role="graphics-document"') == len(charts) >= 6
