@@ -19,7 +19,7 @@ from scvae_data.results.align import AlignedData
 from scvae_data.results.model import Model
 from scvae_data.store import open_index
 
-__all__ = ["Block", "Data", "batches", "drawing", "elbos", "facts_of_model", "latents", "served"]
+__all__ = ["Block", "Data", "batches", "device_batches", "drawing", "elbos", "facts_of_model", "latents", "served"]
 
 Data = str | Location | ChunkedDataModule
 """A directory, or a data module of one, whose accessions, filter and generations count."""
@@ -114,8 +114,13 @@ def facts_of_model(model: Model) -> Mapping[str, Any]:
 def batches(model: Model, data: AlignedData, loader: Any, what: str) -> Iterator[dict[str, Any]]:
     """Batches of a loader of ``data`` on the device of the model, which leaves training."""
     model.eval()
+    yield from device_batches(data, loader, model.device, what)
+
+
+def device_batches(data: Any, loader: Any, device: torch.device, what: str) -> Iterator[dict[str, Any]]:
+    """Batches of a loader on a device, as a trainer hands them to the model."""
     for batch in progress(loader, total=len(loader), desc=what, unit="batch"):
-        on_device = data.transfer_batch_to_device(data.on_before_batch_transfer(batch, 0), model.device, 0)
+        on_device = data.transfer_batch_to_device(data.on_before_batch_transfer(batch, 0), device, 0)
         yield data.on_after_batch_transfer(on_device, 0)
 
 
