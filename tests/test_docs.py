@@ -21,17 +21,19 @@ HAS_SCVI = importlib.util.find_spec("scvi") is not None
 
 
 @pytest.mark.parametrize(
-    "guide",
+    "guides",
     [
-        "pytorch.md",
-        "results.md",
-        pytest.param("scvi.md", marks=pytest.mark.skipif(not HAS_SCVI, reason="scvi-tools is not installed")),
+        ("pytorch.md", "results.md"),
+        pytest.param(("scvi.md",), marks=pytest.mark.skipif(not HAS_SCVI, reason="scvi-tools is not installed")),
     ],
 )
-def test_python_of_a_guide_runs(guide: str, tmp_path: Path) -> None:
+def test_python_of_guides_runs(guides: tuple[str, ...], tmp_path: Path) -> None:
     make_dataset(tmp_path / "outputs" / "chunked_processed", n_obs=1200, n_vars=30, chunk_size=400)
-    blocks = re.findall(r"^```python\n(.*?)^```$", (DOCS / guide).read_text(), flags=re.MULTILINE | re.DOTALL)
-    assert blocks
+    found = [
+        re.findall(r"^```python\n(.*?)^```$", (DOCS / guide).read_text(), re.MULTILINE | re.DOTALL) for guide in guides
+    ]
+    assert all(found)
+    blocks = [block for of_guide in found for block in of_guide]
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", "\n".join(blocks)],
         cwd=tmp_path,

@@ -55,10 +55,13 @@ def test_the_stream_of_random_numbers_goes_on_as_before(model: VAE, directory: P
     torch.testing.assert_close(torch.rand(2), expected)
 
 
-def test_genes_that_a_directory_lacks_are_not_measured(model: VAE, directory: Path, tmp_path: Path) -> None:
+def test_genes_that_a_directory_lacks_are_not_measured(
+    model: VAE, directory: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """What the decoder says of them costs nothing."""
     fewer, _, _ = make_dataset(tmp_path / "fewer", n_obs=20, n_vars=15, chunk_size=20)
     before = whole(model.elbo(fewer))[1]
+    assert "5 of the model's 20 genes (25.0 %) are not in" in caplog.text
     other = untrained(directory)
     assert other.decoder is not None
     with torch.no_grad():

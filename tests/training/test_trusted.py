@@ -74,6 +74,10 @@ def set_setting(name: str, value: Any) -> Callable[[dict[str, Any]], None]:
     return lambda content: content["hyper_parameters"].update({name: value})
 
 
+def set_gene_sets(packed: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda content: content["scvae_data_vae"].update(gene_sets=packed)
+
+
 def expand_weights(content: dict[str, Any]) -> None:
     name = next(iter(content["state_dict"]))
     content["state_dict"][name] = torch.zeros(1).expand(2**33)
@@ -97,6 +101,12 @@ def other_shape(content: dict[str, Any]) -> None:
         (set_setting("facts", 3), "do not fit"),
         (expand_weights, "larger than the file"),
         (other_shape, r"has shape \(1,\) instead of"),
+        (
+            set_gene_sets(torch.zeros(1, 1, dtype=torch.uint8).expand(2**33, 1)),
+            "the gene sets are larger than the file",
+        ),
+        (set_gene_sets(torch.zeros(2, 2, dtype=torch.uint8)), "its gene sets are no masks of 3 genes"),
+        (set_gene_sets([1]), "do not fit"),
         (lambda content: content.update(scvae_data_vae="x"), "is not a checkpoint of"),
         (lambda content: content.update(state_dict=[]), "do not fit"),
     ],

@@ -168,7 +168,7 @@ class VAE(LightningModule):
             )
         self.save_hyperparameters(logger=False)
         self.facts = facts
-        self.record: dict[str, Any] = {}
+        self.record: dict[str, Any] = {}  # what the run that trained it noted: config, facts of the dataset, metrics
         self.encoder: Encoder | None = None
         self.decoder: Decoder | None = None
         self._loss_check = LossCheck(self)
@@ -260,8 +260,8 @@ class VAE(LightningModule):
             If the gene sets are not of this model's genes.
         """
         assert self.facts is not None
-        # Checkpoints have had gene sets only where genes differ, and not from the beginning.
-        self.measured = unpacked_masks(checkpoint[CHECKPOINT_KEY].get("gene_sets"), int(self.facts["n_vars"]))
+        # None where all genes were measured; older checkpoints do not say.
+        self.measured = unpacked_masks(checkpoint.get(CHECKPOINT_KEY, {}).get("gene_sets"), int(self.facts["n_vars"]))
         self.record = checkpoint.get("scvae_data", {})
 
     # ---- the model ------------------------------------------------------------------------------------------------

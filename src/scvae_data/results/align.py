@@ -176,8 +176,9 @@ class AlignedData:
     def _measured(self, batch: dict[str, Any]) -> Tensor | None:
         """Which of the model's genes each cell was measured for; None where it is all of them."""
         columns = self.genes.columns
-        masks = self.data.gene_mask(batch["gene_set"].cpu().numpy())[:, columns.clip(min=0)] & (columns >= 0)
-        return None if masks.all() else torch.from_numpy(masks).to(batch["x"].device)
+        sets, place = np.unique(batch["gene_set"].cpu().numpy(), return_inverse=True)
+        masks = self.data.gene_mask(sets)[:, columns.clip(min=0)] & (columns >= 0)
+        return None if masks.all() else torch.from_numpy(masks[place]).to(batch["x"].device)
 
     def _size_factor(self, batch: dict[str, Any], counts: Tensor) -> Tensor:
         """Total of each cell by the target of the model's dataset, (n,); 1 for a cell without counts.

@@ -19,7 +19,7 @@ from scvae_data.results.align import AlignedData
 from scvae_data.results.model import Model, served_columns
 from scvae_data.store import open_dataset
 
-__all__ = ["Block", "Data", "batches", "drawing", "elbos", "facts_of_model", "latents", "served"]
+__all__ = ["Block", "Data", "batches", "device_batches", "drawing", "elbos", "facts_of_model", "latents", "served"]
 
 Data = str | Location | Sequence[str | Location] | ChunkedDataModule
 """A directory, several, or a data module of them, whose accessions, filter and generations count."""
@@ -54,8 +54,10 @@ def elbos(model: Model, data: AlignedData, n_samples: int, seed: int) -> Iterato
         yield found
 
 
-def served(model: Model, data: Data, where: str | None = None) -> AlignedData:
+def served(model: Model, data: Data, where: str | None = None, *, tell: bool = True) -> AlignedData:
     """The cells of a directory for which a filter is true, with the genes and categories of a model.
+
+    What the directory lacks of them is said in the log, unless ``tell`` is false.
 
     Raises
     ------
@@ -87,7 +89,13 @@ def served(model: Model, data: Data, where: str | None = None) -> AlignedData:
         module.disk_cache = data.disk_cache
     module.setup("predict")
     module.batch_size = BATCH_SIZE
-    return AlignedData(module, model, facts_of_model(model))
+    facts = facts_of_model(model)
+    if model.normalized and facts["normalization"] is None:
+        raise ConfigError("the model does not know how its values were normalised; load a checkpoint of train.py")
+    cells = AlignedData(module, model, facts)
+    if tell:
+        cells.report()
+    return cells
 
 
 def facts_of_model(model: Model) -> Mapping[str, Any]:
@@ -103,8 +111,13 @@ def facts_of_model(model: Model) -> Mapping[str, Any]:
 def batches(model: Model, data: AlignedData, loader: Any, what: str) -> Iterator[dict[str, Any]]:
     """Batches of a loader of ``data`` on the device of the model, which leaves training."""
     model.eval()
+    yield from device_batches(data, loader, model.device, what)
+
+
+def device_batches(data: Any, loader: Any, device: torch.device, what: str) -> Iterator[dict[str, Any]]:
+    """Batches of a loader on a device, as a trainer hands them to the model."""
     for batch in progress(loader, total=len(loader), desc=what, unit="batch"):
-        on_device = data.transfer_batch_to_device(data.on_before_batch_transfer(batch, 0), model.device, 0)
+        on_device = data.transfer_batch_to_device(data.on_before_batch_transfer(batch, 0), device, 0)
         yield data.on_after_batch_transfer(on_device, 0)
 
 

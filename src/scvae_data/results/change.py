@@ -134,8 +134,8 @@ def differential_expression(
         check_filter(text, name)
     texts = [first, f"not ({first})" if second is None else second]
     chosen = [text if where is None else f"({where}) and ({text})" for text in texts]
-    found = [read_group(model, served(model, data, text), test) for text in chosen]
-    return compare(model, found[0], found[1], test)
+    one, other = (served(model, data, text, tell=text is chosen[0]) for text in chosen)
+    return compare(model, read_group(model, one, test), read_group(model, other, test), test)
 
 
 def read_group(model: Model, data: AlignedData, test: ChangeTest) -> Group:

@@ -7,7 +7,6 @@ and regressions over cells follow from them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -15,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, distributed
 
-from scvae_data.progress import progress
+from scvae_data.results.cells import device_batches
 from scvae_data.store import SRX_COLUMN, CellIndex
 from scvae_data.training.ranks import Ranks
 
-__all__ = ["N_BLOCKS", "ExperimentElbo", "ScoredPart", "device_batches", "measure", "score_cells", "scored_part"]
+__all__ = ["N_BLOCKS", "ExperimentElbo", "ScoredPart", "measure", "score_cells", "scored_part"]
 
 ScoredPart = Literal["test", "val", "predict"]
 """Cells that are scored: those held out, else all that are selected."""
@@ -121,10 +120,3 @@ def measure(model: Any, batch: dict[str, Any], number: int, scores: ExperimentEl
     terms = model.elbo_terms(batch, noise_seed=number)
     scores.add(batch["index"].cpu().numpy(), (terms["recon"] - terms["kl"]).cpu().numpy())
     return cast(Tensor, terms["latent"])
-
-
-def device_batches(data: Any, loader: Any, device: torch.device, what: str) -> Iterator[dict[str, Any]]:
-    """Batches of a loader on a device, as a trainer hands them to the model."""
-    for batch in progress(loader, total=len(loader), desc=what, unit="batch"):
-        on_device = data.transfer_batch_to_device(data.on_before_batch_transfer(batch, 0), device, 0)
-        yield data.on_after_batch_transfer(on_device, 0)

@@ -15,10 +15,10 @@ import torch
 from numpy.typing import NDArray
 
 from scvae_data.errors import ConfigError, StoreError
+from scvae_data.results.cells import device_batches
 from scvae_data.store import SRX_COLUMN
 from scvae_data.training.experiment_elbo import (
     ExperimentElbo,
-    device_batches,
     measure,
     score_cells,
     scored_part,
