@@ -95,10 +95,7 @@ def test_uv_run_uses_the_environment_as_it_is() -> None:
     assert packages.stat().st_mtime_ns == before
 
 
-def test_the_older_entry_points_are_not_packaged() -> None:
+def test_the_older_entry_points_are_not_installed() -> None:
     targets = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]
     assert targets["wheel"]["packages"] == ["src/scvae_data", "src/hydra_plugins"]
-    packed = [*targets["wheel"]["force-include"], *targets["sdist"]["include"]]
-    assert not [
-        path for path in packed if path.strip("/") in ("src", "config") or "data" in path.replace("scvae_data", "")
-    ]
+    assert targets["wheel"]["force-include"] == {"conf": "scvae_data/conf"}

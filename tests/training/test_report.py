@@ -23,7 +23,7 @@ METRICS: dict[str, Any] = {
 def page() -> str:
     made = {"training curves": Path("run/training_curves.png"), "latents": Path("run/latents.h5ad")}
     not_scored = {"batch_mixing": "all cells are of one batch, SRX1"}
-    return report({"model": {"likelihood": "nb"}}, FACTS, METRICS, made, not_scored)
+    return report({"model": {"likelihood": "nb"}}, FACTS, METRICS, made, not_scored=not_scored)
 
 
 @pytest.mark.parametrize(

@@ -121,6 +121,7 @@ def _pack(
     return int(at)
 
 
+@ahead_of("process", "i8[::1], u1[::1], i8[::1], u2[::1], u4[::1]")
 @compiled
 def _unpack(
     starts: NDArray[np.int64],
