@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.autograd import gradcheck
 from torch.library import opcheck
 
+from scvae_data import VAE
 from scvae_data.loading.batch.sparse import SparseRows
 from scvae_data.models import fused
 from scvae_data.models.likelihoods import NB, Likelihood
@@ -118,6 +119,34 @@ def test_operators_keep_the_rules_of_torch() -> None:
     weight, bias = random(N_HIDDEN, N_VARS, kind=torch.float32), random(N_HIDDEN, kind=torch.float32)
     opcheck(fused._nb, (*rows[:3], logits, log_theta, MASK))
     opcheck(fused._sparse_linear, (*rows[:3], weight, bias))
+
+
+@pytest.mark.parametrize("likelihood", ["nb"])
+def test_gradients_of_a_model_are_rounded_no_worse_than_plain_ones(likelihood: str) -> None:
+    model = VAE(likelihood, dropout=0.0, facts={"n_vars": 300})
+    model.configure_model()
+    means = torch.randn(300, generator=torch.Generator().manual_seed(0)).mul(2).exp().expand(64, -1)
+    x = torch.poisson(means, generator=torch.Generator().manual_seed(1))
+    values = {"wide": x.double(), "plain": x, "fused": sparse_rows(x)}
+    loss, gradients = {}, {}
+    for way, served in values.items():
+        if way == "wide":
+            model.double()
+        else:
+            model.float()
+        model.zero_grad()
+        terms = model.elbo_terms({"x": served, "gene_set": torch.zeros(64, dtype=torch.int64)}, noise_seed=0)
+        total = (terms["kl"] - terms["recon"]).mean()
+        total.backward()  # type: ignore[no-untyped-call]
+        loss[way] = float(total.detach())
+        # What normalisation takes away again has no gradient but rounding.
+        named = {name: p.grad for name, p in model.named_parameters() if not name.endswith("linear.bias")}
+        gradients[way] = {name: gradient.double() for name, gradient in named.items() if gradient is not None}
+    assert loss["fused"] == pytest.approx(loss["wide"], rel=1e-6)
+    for name, wanted in gradients["wide"].items():
+        plain, ours = ((gradients[way][name] - wanted).norm() / wanted.norm() for way in ("plain", "fused"))
+        assert ours <= max(1e-6, 1.5 * plain), name  # sums of another order are rounded otherwise
+    assert set(gradients["fused"]) == set(gradients["wide"])
 
 
 def test_not_a_number_comes_out() -> None:

@@ -20,7 +20,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from scvae_data.models.kernels.elementary import INLINED, VECTORS, exp, like, log1p, row_max
+from scvae_data.models.kernels.elementary import INLINED, VECTORS, exp, like, log1p, log1p_excess, row_max
 from scvae_data.models.kernels.gamma import digamma_rise, log_rise
 from scvae_data.models.kernels.rows import (
     BLOCK,
@@ -85,9 +85,8 @@ def slopes_without_counts(
         part = like(e[0], 0)
         for j in range(mean.size):
             odds = mean[j] * rate * scale[j]
-            success = odds / (like(odds, 1) + odds)
-            slope[j] = -shape[j] * success
-            other[j] = shape[j] * (success - log1p(odds))
+            slope[j] = -shape[j] * (odds / (like(odds, 1) + odds))
+            other[j] = -shape[j] * log1p_excess(odds)
             part += slope[j]
         whole += part
     return whole
