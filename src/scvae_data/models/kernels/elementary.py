@@ -19,7 +19,7 @@ from numba.core import types
 from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
 
-__all__ = ["INLINED", "VECTORS", "exp", "like", "log", "log1p", "log1p_excess", "row_max"]
+__all__ = ["INLINED", "VECTORS", "exp", "like", "log", "log1p", "log1p_excess", "row_max", "softplus"]
 
 # Products are added without rounding in between; sums keep their order, on which the corrections below depend.
 VECTORS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
@@ -174,3 +174,10 @@ _by_type(log, _log, lambda x: math.log(x))
 _by_type(log1p, _log1p, lambda x: math.log1p(x))
 _by_type(log1p_excess, _log1p_excess, lambda x: math.log1p(x) - x / (1 + x))
 _by_type(row_max, _row_max, lambda row: row.max())
+
+
+@numba.njit(**INLINED)  # type: ignore[untyped-decorator]
+def softplus(x: Any) -> Any:
+    """``log(1 + exp(x))``."""
+    positive = x if x > like(x, 0) else like(x, 0)
+    return positive + log1p(exp(-abs(x)))
