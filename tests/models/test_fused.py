@@ -192,6 +192,27 @@ def test_gradients_of_a_model_are_rounded_no_worse_than_plain_ones(likelihood: s
     assert set(gradients["fused"]) == set(gradients["wide"])
 
 
+def test_fused_training_stays_with_float64() -> None:
+    weights = {}
+    types = torch.randn(4, 60, generator=torch.Generator().manual_seed(0)).exp()
+    batches = [torch.poisson(types.repeat(16, 1), generator=torch.Generator().manual_seed(seed)) for seed in range(4)]
+    for way in ("wide", "fused"):
+        torch.manual_seed(0)
+        model = VAE(facts={"n_vars": 60})
+        model.configure_model()
+        model.double() if way == "wide" else model.float()
+        optimizer = model.configure_optimizers()
+        for number in range(40):
+            x = batches[number % 4]
+            served = x.double() if way == "wide" else sparse_rows(x)
+            terms = model.elbo_terms({"x": served, "gene_set": torch.zeros(64, dtype=torch.int64)})
+            optimizer.zero_grad()
+            (terms["kl"] - terms["recon"]).mean().backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        weights[way] = torch.cat([values.detach().double().flatten() for values in model.parameters()])
+    assert (weights["fused"] - weights["wide"]).norm() < 1e-5 * weights["wide"].norm()
+
+
 def test_not_a_number_comes_out() -> None:
     _, rows = cells(torch.float32)
     logits = random(N, N_VARS, kind=torch.float32).detach()

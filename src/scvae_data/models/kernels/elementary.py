@@ -34,7 +34,6 @@ ROUNDS = F(1.5 * 2**23)  # adding it leaves the nearest whole number in the last
 LN2_HIGH, LN2_LOW = F(0.693359375), F(-2.12194440e-4)
 FINITE = np.finfo(np.float32).max
 SQRT_HALF_BITS = 0x3F3504F3
-SQRT_2_LESS_1 = F(math.sqrt(2) - 1)  # up to it the logarithm of 1 + x is a series of x
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -104,8 +103,8 @@ def _log1p_excess(x: np.float32) -> Any:
     scale = _of_bits((127 - exponent) << 23)
     f = x * scale + (scale - F(1))
     share = x / (F(1) + x)
-    # Of a small x, x less its share is the product of both.
-    return _log_near_one(f, F(exponent), x * share if x < SQRT_2_LESS_1 else f - share)
+    # Of a small x, which is f itself, what it has above its share is the product of both.
+    return _log_near_one(f, F(exponent), x * share if scale == F(1) else f - share)
 
 
 @numba.njit(**INLINED)  # type: ignore[untyped-decorator]

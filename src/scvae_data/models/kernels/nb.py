@@ -157,7 +157,7 @@ def nb_gradients(
 ) -> None:  # fmt: skip
     """Write derivatives times ``upstream``, (n,), into ``of_logits``, ``of_zero_logit`` and ``of_log_theta``.
 
-    ``of_log_theta`` has a row for each of these cells, or one for their sum.
+    ``of_log_theta`` has a row for each of these cells, or one for the sum of all.
     """
     e, theta, inverse = np.empty_like(logits[0]), np.empty_like(logits[0]), np.empty_like(logits[0])
     by_mean, by_theta = np.empty_like(logits[0]), np.empty_like(logits[0])
