@@ -11,9 +11,10 @@ from torch import Tensor
 from torch.autograd import gradcheck
 from torch.library import opcheck
 
+from scvae_data import VAE
 from scvae_data.loading.batch.sparse import SparseRows
 from scvae_data.models import fused
-from scvae_data.models.likelihoods import NB, Likelihood
+from scvae_data.models.likelihoods import NB, ZINB, Gaussian, Likelihood
 from scvae_data.models.networks import RowsLinear
 
 N, N_VARS, N_HIDDEN = 37, 11, 5  # cells of more than one part
@@ -48,29 +49,68 @@ CASES = [
 ]
 
 
+LIKELIHOODS = [NB(), ZINB(), Gaussian()]
+
+
+def parameters_of(likelihood: Likelihood, shape: tuple[int, ...], kind: torch.dtype) -> dict[str, Tensor]:
+    heads = {name: random(N, N_VARS, kind=kind, seed=seed) for seed, name in enumerate(likelihood.heads)}
+    return {**heads, "log_dispersion": random(*shape, kind=kind, seed=3)}
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS, ids=["NB", "ZINB", "Gaussian"])
 @pytest.mark.parametrize(("measured", "shape"), CASES)
-def test_gradients_of_densities_are_those_of_differences(measured: Tensor | None, shape: tuple[int, ...]) -> None:
+def test_gradients_of_densities_are_those_of_differences(
+    likelihood: Likelihood, measured: Tensor | None, shape: tuple[int, ...]
+) -> None:
     _, rows = cells(torch.float64, measured)
-    assert gradcheck(lambda *given: fused.nb(rows, *given, measured), (random(N, N_VARS), random(*shape, seed=3)))
+    names, given = zip(*parameters_of(likelihood, shape, torch.float64).items(), strict=True)
+
+    def log_prob(*values: Tensor) -> Tensor:
+        return likelihood.log_prob_of_rows(rows, dict(zip(names, values, strict=True)), measured)
+
+    assert gradcheck(log_prob, given, fast_mode=True)
 
 
+@pytest.mark.parametrize("likelihood", LIKELIHOODS, ids=["NB", "ZINB", "Gaussian"])
 @pytest.mark.parametrize(("measured", "shape"), CASES)
 @pytest.mark.parametrize("kind", [torch.float32, torch.float64])
 def test_densities_and_gradients_are_those_of_the_plain_expression(
-    measured: Tensor | None, shape: tuple[int, ...], kind: torch.dtype
+    likelihood: Likelihood, measured: Tensor | None, shape: tuple[int, ...], kind: torch.dtype
 ) -> None:
     x, rows = cells(kind, measured)
-    logits, log_theta = random(N, N_VARS, kind=kind), random(*shape, kind=kind, seed=3)
+    parameters = parameters_of(likelihood, shape, kind)
     upstream = random(N, seed=4).detach()  # another one for each cell
-    found = NB().log_prob_of_rows(rows, {"scale": logits, "log_dispersion": log_theta}, measured)
-    gradients = torch.autograd.grad((found * upstream).sum(), (logits, log_theta))
-    wide = [values.detach().double().requires_grad_() for values in (logits, log_theta)]
-    wanted = NB().log_prob(x.double(), {"scale": wide[0], "log_dispersion": wide[1]}, measured)
+    found = likelihood.log_prob_of_rows(rows, parameters, measured)
+    gradients = torch.autograd.grad((found * upstream).sum(), list(parameters.values()))
+    wide = {name: values.detach().double().requires_grad_() for name, values in parameters.items()}
+    wanted = likelihood.log_prob(x.double(), wide, measured)
     # The plain expression ends its series of the gamma function where float32 does.
     tolerance = {"rtol": 1e-6, "atol": 2e-6} if kind == torch.float32 else {"rtol": 1e-9, "atol": 3e-7}
     torch.testing.assert_close(found.double(), wanted, **tolerance)
-    for ours, theirs in zip(gradients, torch.autograd.grad((wanted * upstream).sum(), wide), strict=True):
-        torch.testing.assert_close(ours.double(), theirs, **tolerance)
+    of_wide = torch.autograd.grad((wanted * upstream).sum(), list(wide.values()))
+    for ours, theirs in zip(gradients, of_wide, strict=True):
+        most = {**tolerance, "atol": max(tolerance["atol"], tolerance["rtol"] * float(theirs.abs().max()))}
+        torch.testing.assert_close(ours.double(), theirs, **most)
+
+
+def test_a_count_of_zero_that_is_stored_is_a_zero() -> None:
+    rows = SparseRows(torch.tensor([0, 2]), torch.tensor([0, 2], dtype=torch.int32), torch.tensor([0.0, 3.0]), 3)
+    parameters = {name: torch.tensor([[0.3, -1.0, 0.5]]) for name in ("scale", "zero_logit")}
+    parameters["log_dispersion"] = torch.zeros(3)
+    torch.testing.assert_close(
+        ZINB().log_prob_of_rows(rows, parameters, None), ZINB().log_prob(torch.tensor([[0.0, 0, 3]]), parameters, None)
+    )
+
+
+def test_extra_zeros_beyond_doubt_stay_finite() -> None:
+    x, rows = cells(torch.float32)
+    for logit in (-200.0, 200.0):
+        parameters = {"scale": random(N, N_VARS, kind=torch.float32), "log_dispersion": torch.full((N_VARS,), 3.0)}
+        parameters["zero_logit"] = torch.full((N, N_VARS), logit, requires_grad=True)
+        found, wanted = ZINB().log_prob_of_rows(rows, parameters, None), ZINB().log_prob(x, parameters, None)
+        torch.testing.assert_close(found, wanted)
+        ours, theirs = (torch.autograd.grad(each.sum(), parameters["zero_logit"])[0] for each in (found, wanted))
+        torch.testing.assert_close(ours, theirs)
 
 
 def test_a_linear_map_of_sparse_rows_is_that_of_dense_ones() -> None:
@@ -104,7 +144,7 @@ def test_results_do_not_depend_on_the_number_of_threads() -> None:
     made = []
     for n_threads in (1, 2, 3):
         torch.set_num_threads(n_threads)
-        value = fused.nb(rows, logits, log_theta, None)
+        value = fused.nb(rows, logits, log_theta, None, logits) + fused.gaussian(rows, logits, log_theta, None)
         hidden = fused.sparse_linear(rows, weight, bias)
         gradients = torch.autograd.grad(value.sum() + hidden.square().sum(), (logits, log_theta, weight, bias))
         made.append((value, hidden, *gradients))
@@ -116,16 +156,74 @@ def test_operators_keep_the_rules_of_torch() -> None:
     _, rows = cells(torch.float32)
     logits, log_theta = random(N, N_VARS, kind=torch.float32), random(1, N_VARS, kind=torch.float32)
     weight, bias = random(N_HIDDEN, N_VARS, kind=torch.float32), random(N_HIDDEN, kind=torch.float32)
-    opcheck(fused._nb, (*rows[:3], logits, log_theta, MASK))
+    opcheck(fused._nb, (*rows[:3], logits, log_theta, MASK, None))
+    opcheck(fused._nb, (*rows[:3], logits, log_theta, MASK, random(N, N_VARS, kind=torch.float32, seed=5)))
+    opcheck(fused._gaussian, (*rows[:3], logits, log_theta, MASK))
     opcheck(fused._sparse_linear, (*rows[:3], weight, bias))
+
+
+@pytest.mark.parametrize("likelihood", ["nb", "zinb", "gaussian"])
+def test_gradients_of_a_model_are_rounded_no_worse_than_plain_ones(likelihood: str) -> None:
+    torch.manual_seed(0)
+    model = VAE(likelihood, dropout=0.0, facts={"n_vars": 300})
+    model.configure_model()
+    means = torch.randn(300, generator=torch.Generator().manual_seed(0)).mul(2).exp().expand(64, -1)
+    x = torch.poisson(means, generator=torch.Generator().manual_seed(1))
+    x = x.log1p() if likelihood == "gaussian" else x
+    values = {"wide": x.double(), "plain": x, "fused": sparse_rows(x)}
+    loss, gradients = {}, {}
+    for way, served in values.items():
+        if way == "wide":
+            model.double()
+        else:
+            model.float()
+        model.zero_grad()
+        terms = model.elbo_terms({"x": served, "gene_set": torch.zeros(64, dtype=torch.int64)}, noise_seed=0)
+        total = (terms["kl"] - terms["recon"]).mean()
+        total.backward()  # type: ignore[no-untyped-call]
+        loss[way] = float(total.detach())
+        # What normalisation takes away again has no gradient but rounding.
+        named = {name: p.grad for name, p in model.named_parameters() if not name.endswith("linear.bias")}
+        gradients[way] = {name: gradient.double() for name, gradient in named.items() if gradient is not None}
+    assert loss["fused"] == pytest.approx(loss["wide"], rel=1e-6)
+    for name, wanted in gradients["wide"].items():
+        plain, ours = ((gradients[way][name] - wanted).norm() / wanted.norm() for way in ("plain", "fused"))
+        assert ours <= max(1e-6, 3 * plain), name  # small sums of large terms are rounded as their order happens to be
+    assert set(gradients["fused"]) == set(gradients["wide"])
+
+
+def test_fused_training_stays_with_float64() -> None:
+    weights = {}
+    types = torch.randn(4, 60, generator=torch.Generator().manual_seed(0)).exp()
+    batches = [torch.poisson(types.repeat(16, 1), generator=torch.Generator().manual_seed(seed)) for seed in range(4)]
+    for way in ("wide", "fused"):
+        torch.manual_seed(0)
+        model = VAE(facts={"n_vars": 60})
+        model.configure_model()
+        model.double() if way == "wide" else model.float()
+        optimizer = model.configure_optimizers()
+        for number in range(40):
+            x = batches[number % 4]
+            served = x.double() if way == "wide" else sparse_rows(x)
+            terms = model.elbo_terms({"x": served, "gene_set": torch.zeros(64, dtype=torch.int64)})
+            optimizer.zero_grad()
+            (terms["kl"] - terms["recon"]).mean().backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        weights[way] = torch.cat([values.detach().double().flatten() for values in model.parameters()])
+    assert (weights["fused"] - weights["wide"]).norm() < 1e-5 * weights["wide"].norm()
 
 
 def test_not_a_number_comes_out() -> None:
     _, rows = cells(torch.float32)
     logits = random(N, N_VARS, kind=torch.float32).detach()
     logits[3, 2] = torch.nan
-    finite = fused.nb(rows, logits, torch.zeros(N_VARS), None).isfinite()
-    assert (~finite).nonzero().flatten().tolist() == [3]
+    theta = torch.zeros(N_VARS)
+    for found in (
+        fused.nb(rows, logits, theta, None),
+        fused.nb(rows, logits.nan_to_num(), theta, None, zero_logit=logits),
+        fused.gaussian(rows, logits, theta, None),
+    ):
+        assert (~found.isfinite()).nonzero().flatten().tolist() == [3]
 
 
 def test_weights_of_an_input_lie_side_by_side() -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, softplus
 
-__all__ = ["gaussian_log_prob", "log_rising_factorial", "nb_log_prob", "zinb_log_prob"]
+__all__ = ["gaussian_log_prob", "log_rising_factorial", "nb_log_prob", "widened", "zinb_log_prob"]
 
 # Stirling's series starts here: with z ≥ SHIFT its next term, 1 / (1680 z⁷), is below float32 resolution.
 SHIFT = 4
@@ -36,7 +36,7 @@ def nb_log_prob(x: Tensor, log_mean: Tensor, log_theta: Tensor) -> Tensor:
     -------
     Log-probabilities, (n, n_vars), at least float32.
     """
-    x, log_mean, log_theta = _widened(x), _widened(log_mean), _widened(log_theta)
+    x, log_mean, log_theta = widened(x), widened(log_mean), widened(log_theta)
     logit = log_mean - log_theta
     log_1p_odds = softplus(logit)
     log_success = logit - log_1p_odds  # log(mean / (mean + theta))
@@ -57,7 +57,7 @@ def zinb_log_prob(x: Tensor, log_mean: Tensor, log_theta: Tensor, zero_logit: Te
     -------
     Log-probabilities, (n, n_vars), at least float32.
     """
-    zero_logit = _widened(zero_logit)
+    zero_logit = widened(zero_logit)
     log_not_extra = logsigmoid(-zero_logit)
     count = log_not_extra + nb_log_prob(x, log_mean, log_theta)
     return torch.where(x > 0, count, torch.logaddexp(logsigmoid(zero_logit), count))
@@ -77,7 +77,7 @@ def gaussian_log_prob(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
     -------
     Log-densities, (n, n_vars), at least float32.
     """
-    x, mean, log_scale = _widened(x), _widened(mean), _widened(log_scale)
+    x, mean, log_scale = widened(x), widened(mean), widened(log_scale)
     z = (x - mean) * torch.exp(-log_scale)
     return -0.5 * z.square() - log_scale - 0.5 * math.log(2 * math.pi)
 
@@ -129,6 +129,6 @@ def _count_terms(x: Tensor, log_theta: Tensor) -> Tensor:
     return torch.zeros_like(x).index_put(where, terms)
 
 
-def _widened(values: Tensor) -> Tensor:
+def widened(values: Tensor) -> Tensor:
     """``values`` in float32, or float64 if they are already."""
     return values if values.dtype == torch.float64 else values.float()

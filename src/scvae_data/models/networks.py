@@ -10,6 +10,7 @@ from torch import Tensor, distributed, nn
 
 from scvae_data.loading.batch.sparse import SparseRows
 from scvae_data.models import fused
+from scvae_data.models.densities import widened
 
 __all__ = ["Covariates", "Decoder", "Encoder", "MlpShape"]
 
@@ -153,13 +154,13 @@ class Encoder(nn.Module):
         self.log_var = nn.Linear(shape.n_hidden, n_latent)
 
     def forward(self, x: Tensor | SparseRows, covariates: Covariates | None) -> tuple[Tensor, Tensor]:
-        """(n, n_vars) in, mean and log-variance, (n, n_latent) float32 each, out.
+        """(n, n_vars) in, mean and log-variance, (n, n_latent), out, at least float32.
 
         The log-variance is kept within ±15: its exponential enters the KL term,
         where a stray cell of extreme depth would otherwise overflow.
         """
         hidden = self.mlp(x, covariates)
-        return self.mean(hidden).float(), self.log_var(hidden).float().clamp(-15.0, 15.0)
+        return widened(self.mean(hidden)), widened(self.log_var(hidden)).clamp(-15.0, 15.0)
 
 
 class Decoder(nn.Module):
@@ -184,9 +185,9 @@ class Decoder(nn.Module):
         self.heads = nn.ModuleDict({name: nn.Linear(shape.n_hidden, n_vars) for name in heads})
 
     def forward(self, z: Tensor, covariates: Covariates | None) -> dict[str, Tensor]:
-        """(n, n_latent) in, one (n, n_vars) float32 tensor per head out."""
+        """(n, n_latent) in, one (n, n_vars) tensor per head out, at least float32."""
         hidden = self.mlp(z, covariates)
-        return {name: head(hidden).float() for name, head in self.heads.items()}
+        return {name: widened(head(hidden)) for name, head in self.heads.items()}
 
 
 class TrackingNorm(nn.BatchNorm1d):

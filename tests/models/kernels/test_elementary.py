@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.special import digamma, gammaln
 
-from scvae_data.models.kernels.elementary import exp, log, log1p, row_max
+from scvae_data.models.kernels.elementary import exp, log, log1p, log1p_excess, row_max
 from scvae_data.models.kernels.gamma import digamma_rise, log_rise
 
 POSITIVE = np.concatenate([[1e-30, 1e-8, 0.5, 1.0], np.geomspace(1e-6, 1e6, 300)])
@@ -47,6 +47,17 @@ def test_functions_are_those_of_numpy(ours: Any, reference: Any, values: NDArray
     np.testing.assert_allclose(over(ours)(narrow), wanted, rtol=3e-7, atol=1e-12)
     assert np.isnan(over(ours)(np.float32([np.nan]))).all()
     np.testing.assert_allclose(over(ours)(values), reference(values), rtol=1e-15)
+
+
+def test_the_excess_of_a_logarithm_does_not_cancel() -> None:
+    ends = np.sqrt(2) * 2.0 ** np.arange(4) - 1  # of the ranges that have a series each
+    beside = (ends[:, None] + 2.0**-24 * np.arange(-20, 21)).ravel()
+    x = np.concatenate([[0], np.geomspace(1e-9, 1e9, 400), beside]).astype(np.float32)
+    wide = x.astype(np.float64)
+    series = sum((-1) ** k * wide**k * (k - 1) / k for k in range(2, 9))
+    wanted = np.where(wide < 1e-2, series, np.log1p(wide) - wide / (1 + wide))
+    np.testing.assert_allclose(over(log1p_excess)(x), wanted, rtol=2e-6, atol=0)
+    np.testing.assert_allclose(over(log1p_excess)(wide), wanted, atol=1e-15)
 
 
 def test_small_exponentials_are_zero_and_large_ones_finite() -> None:

@@ -19,7 +19,7 @@ from numba.core import types
 from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
 
-__all__ = ["INLINED", "VECTORS", "exp", "like", "log", "log1p", "row_max"]
+__all__ = ["INLINED", "VECTORS", "exp", "like", "log", "log1p", "log1p_excess", "row_max", "softplus"]
 
 # Products are added without rounding in between; sums keep their order, on which the corrections below depend.
 VECTORS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
@@ -74,8 +74,8 @@ def _exp(x: np.float32) -> Any:
 
 
 @numba.njit(**INLINED)  # type: ignore[untyped-decorator]
-def _log_near_one(f: np.float32, exponent: Any) -> Any:
-    """``log((1 + f) * 2**exponent)`` for 1 + f between the roots of 1/2 and 2."""
+def _log_near_one(f: np.float32, exponent: Any, lead: np.float32) -> Any:
+    """``log((1 + f) * 2**exponent)`` for 1 + f between the roots of 1/2 and 2, with ``lead`` in place of its term f."""
     p = F(7.0376836292e-2)
     p = p * f + F(-1.1514610310e-1)
     p = p * f + F(1.1676998740e-1)
@@ -86,20 +86,32 @@ def _log_near_one(f: np.float32, exponent: Any) -> Any:
     p = p * f + F(-2.4999993993e-1)
     p = p * f + F(3.3333331174e-1)
     square = f * f
-    return f + (p * f * square + exponent * LN2_LOW - F(0.5) * square) + exponent * LN2_HIGH
+    return lead + (p * f * square + exponent * LN2_LOW - F(0.5) * square) + exponent * LN2_HIGH
 
 
 @numba.njit(**INLINED)  # type: ignore[untyped-decorator]
 def _log1p(x: np.float32) -> Any:
     exponent = (np.int64(_bits(F(1) + x)) - SQRT_HALF_BITS) >> 23
     scale = _of_bits((127 - exponent) << 23)
-    return _log_near_one(x * scale + (scale - F(1)), F(exponent))
+    f = x * scale + (scale - F(1))
+    return _log_near_one(f, F(exponent), f)
+
+
+@numba.njit(**INLINED)  # type: ignore[untyped-decorator]
+def _log1p_excess(x: np.float32) -> Any:
+    exponent = (np.int64(_bits(F(1) + x)) - SQRT_HALF_BITS) >> 23
+    scale = _of_bits((127 - exponent) << 23)
+    f = x * scale + (scale - F(1))
+    share = x / (F(1) + x)
+    # Of a small x, which is f itself, what it has above its share is the product of both.
+    return _log_near_one(f, F(exponent), x * share if scale == F(1) else f - share)
 
 
 @numba.njit(**INLINED)  # type: ignore[untyped-decorator]
 def _log(x: np.float32) -> Any:
     exponent = (np.int64(_bits(x)) - SQRT_HALF_BITS) >> 23
-    found = _log_near_one(_of_bits(np.int64(_bits(x)) - (exponent << 23)) - F(1), F(exponent))
+    f = _of_bits(np.int64(_bits(x)) - (exponent << 23)) - F(1)
+    found = _log_near_one(f, F(exponent), f)
     return found if x <= FINITE else x  # neither infinite nor not a number
 
 
@@ -128,6 +140,11 @@ def log1p(x: Any) -> Any:
     return np.log1p(x)
 
 
+def log1p_excess(x: Any) -> Any:
+    """``log(1 + x) - x / (1 + x)`` for x ≥ 0, in float32 without cancellation."""
+    return np.log1p(x) - x / (1 + x)
+
+
 def row_max(row: NDArray[Any]) -> Any:
     """The largest number of a row."""
     return row.max()
@@ -154,4 +171,12 @@ def _by_type(function: Callable[[Any], Any], narrow: Any, wide: Callable[[Any], 
 _by_type(exp, _exp, lambda x: math.exp(x))
 _by_type(log, _log, lambda x: math.log(x))
 _by_type(log1p, _log1p, lambda x: math.log1p(x))
+_by_type(log1p_excess, _log1p_excess, lambda x: math.log1p(x) - x / (1 + x))
 _by_type(row_max, _row_max, lambda row: row.max())
+
+
+@numba.njit(**INLINED)  # type: ignore[untyped-decorator]
+def softplus(x: Any) -> Any:
+    """``log(1 + exp(x))``."""
+    positive = x if x > like(x, 0) else like(x, 0)
+    return positive + log1p(exp(-abs(x)))

@@ -1,4 +1,4 @@
-"""What the likelihoods of counts have in common: a row of logits in, shares of a softmax out.
+"""What the likelihoods have in common: rows of what a decoder says in, exponentials and sums out.
 
 Sums run over blocks in the type of the row, which makes vector instructions,
 and over the blocks in float64, so that a row of any length loses no more than a block does.
@@ -14,7 +14,19 @@ from numpy.typing import NDArray
 
 from scvae_data.models.kernels.elementary import VECTORS, exp, like
 
-__all__ = ["BLOCK", "SUMMING", "dispersions", "exponentials", "longest", "measured_logits", "of_row", "taken", "total"]
+__all__ = [
+    "BLOCK",
+    "SUMMING",
+    "add_at",
+    "add_scaled",
+    "dispersions",
+    "exponentials",
+    "longest",
+    "measured_logits",
+    "of_row",
+    "taken",
+    "total",
+]
 
 BLOCK = 512
 UNMEASURED = -1e30
@@ -93,3 +105,17 @@ def taken(values: NDArray[Any], columns: NDArray[np.int32], room: NDArray[Any]) 
     for k in range(columns.size):
         room[k] = values[np.uint64(columns[k])]
     return room[: columns.size]
+
+
+@numba.njit(**VECTORS)  # type: ignore[untyped-decorator]
+def add_at(indices: NDArray[np.int32], values: NDArray[Any], line: NDArray[Any]) -> None:
+    """Add ``values`` to the columns ``indices`` of ``line``."""
+    for k in range(values.size):
+        line[np.uint64(indices[k])] += values[k]
+
+
+@numba.njit(**VECTORS)  # type: ignore[untyped-decorator]
+def add_scaled(values: NDArray[Any], factor: Any, sums: NDArray[Any]) -> None:
+    """``sums += factor * values``."""
+    for j in range(values.size):
+        sums[j] += factor * values[j]
