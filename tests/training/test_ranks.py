@@ -138,7 +138,7 @@ def test_one_log_one_summary_and_no_warning(of_two: tuple[Path, subprocess.Compl
 @pytest.mark.services
 def test_metrics_are_those_of_one_process_on_the_same_batches(of_two: tuple[Path, Any], dataset: Path) -> None:
     run_dir, _ = of_two
-    data = ChunkedDataModule(dataset, batch_size=64, normalized=False)
+    data = ChunkedDataModule(dataset, batch_size=64, normalized=False, x_format="csr")
     data.setup()
     model = VAE.load_from_checkpoint(run_dir / "checkpoints" / "best.ckpt").eval()
     elbo, latent = [], []

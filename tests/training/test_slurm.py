@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,9 @@ def submit(slurm: Command, folder: Path, dataset: Path) -> str:
 
 
 def begins(slurm: Command, job: str) -> bool:
-    slurm("scontrol", "update", f"JobId={job}", "StartTime=now")
+    # Refused while what is left of the job is being cleared away, and where it runs already.
+    with suppress(subprocess.CalledProcessError):
+        slurm("scontrol", "update", f"JobId={job}", "StartTime=now")
     time.sleep(2)
     return "RUNNING" in slurm("squeue", "-h", "-o", "%T", "-j", job)
 
