@@ -40,17 +40,18 @@ class RandomState(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The states of all ranks as plain types and tensors; called by all of them."""
-        if self._states is None or not distributed.is_initialized():
-            return self._states or {}
+        states = {} if self._states is None else _saved(self._states)
+        if not states or not distributed.is_initialized():
+            return states
         of_ranks: list[Any] = [None] * distributed.get_world_size()
-        distributed.all_gather_object(of_ranks, self._states)
+        distributed.all_gather_object(of_ranks, states)
         return {"ranks": of_ranks}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from ``state_dict`` at the next step; ranks that were not there begin streams of their own."""
         saved = state_dict.get("ranks", [state_dict] if state_dict else [])
         rank = distributed.get_rank() if distributed.is_initialized() else 0
-        self._states = saved[rank] if rank < len(saved) else None
+        self._states = _of_saved(saved[rank]) if rank < len(saved) else None
 
 
 class RowPerEpoch(Callback):
@@ -160,12 +161,10 @@ class RunRecord(Callback):
 
 def _current() -> dict[str, Any]:
     """States of the global generators: torch's is drawn from by dropout and sampling, the others by user code."""
-    name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)  # noqa: NPY002 -- the state is the subject
-    version, internal, gauss_next = random.getstate()
     states: dict[str, Any] = {
         "torch": torch.get_rng_state(),
-        "numpy": [name, torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, gauss],
-        "python": [version, list(internal), gauss_next],
+        "numpy": np.random.get_state(legacy=True),  # noqa: NPY002 -- the state is the subject
+        "python": random.getstate(),
     }
     if torch.cuda.is_available():
         states["cuda"] = torch.cuda.get_rng_state_all()
@@ -173,10 +172,28 @@ def _current() -> dict[str, Any]:
 
 
 def _restore(states: dict[str, Any]) -> None:
-    torch.set_rng_state(states["torch"].cpu())
-    name, keys, *rest = states["numpy"]
-    np.random.set_state((name, keys.cpu().numpy().astype(np.uint32), *rest))  # noqa: NPY002 -- as above
-    version, internal, gauss_next = states["python"]
-    random.setstate((version, tuple(internal), gauss_next))
+    torch.set_rng_state(states["torch"])
+    np.random.set_state(states["numpy"])  # noqa: NPY002 -- as above
+    random.setstate(states["python"])
     if "cuda" in states and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all([state.cpu() for state in states["cuda"]])
+        torch.cuda.set_rng_state_all(states["cuda"])
+
+
+def _saved(states: dict[str, Any]) -> dict[str, Any]:
+    """States as plain types and tensors; only checkpoints need them so, and a step has no time for it."""
+    name, keys, *rest = states["numpy"]
+    version, internal, gauss_next = states["python"]
+    numpy_state = [name, torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest]
+    return {**states, "numpy": numpy_state, "python": [version, list(internal), gauss_next]}
+
+
+def _of_saved(saved: dict[str, Any]) -> dict[str, Any]:
+    name, keys, *rest = saved["numpy"]
+    version, internal, gauss_next = saved["python"]
+    states = {
+        **saved,
+        "torch": saved["torch"].cpu(),
+        "numpy": (name, keys.cpu().numpy().astype(np.uint32), *rest),
+        "python": (version, tuple(internal), gauss_next),
+    }
+    return {**states, "cuda": [state.cpu() for state in saved["cuda"]]} if "cuda" in saved else states
