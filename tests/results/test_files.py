@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 
 import anndata
+import h5py
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
@@ -13,7 +16,7 @@ import pytest
 
 from scvae_data import ConfigError, StoreError, open_index
 from scvae_data.results import files
-from scvae_data.results.files import Content, write_cells, write_genes
+from scvae_data.results.files import Content, pieces, write_cells, write_genes
 
 ROWS = [0, 3, 19, 20, 41, 59]  # of three chunks
 GENES = ["a", "b/c"]
@@ -99,3 +102,20 @@ def test_mistakes_are_named(directory: Path, tmp_path: Path) -> None:
     taken = Content("X", "expression", ["a", "cell_type"])
     with pytest.raises(StoreError, match="obs has a column 'cell_type' already"):
         write_cells(tmp_path / "found.parquet", blocks(), tables, taken)
+
+
+def test_values_that_are_written_are_held_no_longer(tmp_path: Path) -> None:
+    seen: list[weakref.ref[np.ndarray]] = []
+
+    def cells() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for number in range(4):
+            assert all(one() is None for one in seen[:-1])
+            values = np.full((2, 3), number, np.float32)
+            seen.append(weakref.ref(values))
+            yield np.array([2 * number, 2 * number + 1]), values
+
+    with h5py.File(tmp_path / "matrix.h5", "w") as file:
+        matrix = file.create_dataset("X", (0, 3), np.float32, maxshape=(None, 3))
+        ((rows, rest),) = pieces(cells(), 100, matrix)
+        assert matrix[:, 0].tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert (rows.tolist(), rest.shape) == (list(range(8)), (8, 0))

@@ -179,7 +179,8 @@ def pieces(
         last = int(rows[-1]) if rows.size else last
         if matrix is not None:
             _extend(matrix, values)
-        held.append((rows, values if matrix is None else values[:, :0]))
+        # A slice would hold the values.
+        held.append((rows, values if matrix is None else np.empty((len(values), 0), np.float32)))
         if sum(len(part) for part, _ in held) >= n_rows:
             yield _together(held)
             held = []
