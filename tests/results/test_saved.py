@@ -57,6 +57,13 @@ def test_a_saved_model_is_replaced_and_nothing_else(saved: Path, model: VAE, tmp
     (tmp_path / "other" / "thesis.tex").touch()
     with pytest.raises(ConfigError, match=r"holds thesis\.tex, which is of no saved model; name another folder"):
         model.save(tmp_path / "other")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "README.md").write_text("my own")
+    with pytest.raises(ConfigError, match=r"holds README\.md, which is of no saved model"):
+        model.save(tmp_path / "mine")
+    with pytest.raises(ConfigError, match="is a file; name a folder"):
+        model.save(tmp_path / "mine" / "README.md")
+    assert (tmp_path / "mine" / "README.md").read_text() == "my own"
     with pytest.raises(ConfigError, match="the model was not built yet"):
         VAE().save(tmp_path / "new")
     assert not (tmp_path / "new").exists()

@@ -63,7 +63,11 @@ def write_model(
     """
     if model.facts is None:
         raise ConfigError("the model was not built yet, so there is nothing to save; train it first")
-    if others := set(names_in(folder)) - OURS:
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder} is a file; name a folder for the model")
+    there = set(names_in(folder))
+    # The gene list is written first: a folder without it is nobody's half-written model.
+    if others := there - OURS if there & {MODEL_FILE, GENE_LIST_FILE} else there:
         raise ConfigError(f"{folder} holds {sorted(others)[0]}, which is of no saved model; name another folder")
     folder.mkdir(parents=True, exist_ok=True)
     for name in OURS & set(names_in(folder)):
