@@ -41,4 +41,4 @@ def in_threads(work: Callable[[int, int, int], None], parts: Sequence[Part]) -> 
 @cache
 def _pool(pid: int, n_threads: int) -> ThreadPoolExecutor:
     """Threads of this process: a fork has none of its parent's."""
-    return ThreadPoolExecutor(n_threads, thread_name_prefix="scvae-data-step")
+    return ThreadPoolExecutor(n_threads, thread_name_prefix="train-step")
