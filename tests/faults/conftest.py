@@ -21,6 +21,7 @@ from tests.support.pipeline import run_pipeline
 
 from scvae_data.processing.engine import task
 from scvae_data.processing.settings.qc import QcRules
+from scvae_data.processing.survey import kept
 
 T = TypeVar("T")
 
@@ -73,10 +74,10 @@ def clean(raw: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def make(raw: list[Path], directory: Path, **settings: Any) -> None:
-    """Process the files."""
+    """Process the files; that they are new makes no difference, so that every run does the same operations."""
     from scvae_data.store import Chunking
 
-    with patch.object(task, "BACK_OFF_SECONDS", 0.0):
+    with patch.object(task, "BACK_OFF_SECONDS", 0.0), patch.object(kept, "SETTLED_SECONDS", 0.0):
         run_pipeline(raw, directory, **(SETTINGS | {"chunking": Chunking(chunk_size=8)} | settings))
 
 
