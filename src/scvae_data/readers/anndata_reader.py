@@ -54,6 +54,7 @@ class AnnDataReader:
         self._limits = limits
         self._tree: Tree
         self._matrices: dict[str, StoredMatrix] = {}
+        self._features: dict[StoredFrame, GeneTable] = {}
         self._filters: dict[StoredFrame, FeatureFilter] = {}
 
     def __enter__(self) -> Self:
@@ -71,7 +72,7 @@ class AnnDataReader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._matrices = {}
-        self._filters = {}
+        self._features, self._filters = {}, {}
         self._tree.close()
 
     @property
@@ -178,11 +179,13 @@ class AnnDataReader:
 
     def _features_of(self, slot: str) -> GeneTable:
         frame = self._var_of(slot)
-        with reading(self.path):
-            index = frame.index()
-            numbered = are_numbers(index)
-            wanted = [name for name in frame.columns if may_name_genes(name) or (numbered and frame.is_text(name))]
-            return genes_from_var(index, {name: frame.strings(name) for name in wanted})
+        if frame not in self._features:
+            with reading(self.path):
+                index = frame.index()
+                numbered = are_numbers(index)
+                wanted = [name for name in frame.columns if may_name_genes(name) or (numbered and frame.is_text(name))]
+                self._features[frame] = genes_from_var(index, {name: frame.strings(name) for name in wanted})
+        return self._features[frame]
 
     def _filter_of(self, slot: str) -> FeatureFilter:
         """Which columns of ``slot`` are genes; ``var`` and ``raw/var`` share one table of types by the names."""

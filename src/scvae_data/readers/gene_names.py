@@ -44,8 +44,7 @@ def looks_ensembl(names: Sequence[str] | Strings) -> bool:
     >>> looks_ensembl(["ENSG00000141510.18", "ENSG00000012048", "ERCC-00002"])
     True
     """
-    n_matches = sum(ENSEMBL_GENE.fullmatch(name) is not None for name in names)
-    return 2 * n_matches > len(names)
+    return most_match(ENSEMBL_GENE, [name for name in names if name.startswith("ENS")], len(names))
 
 
 def are_numbers(names: Sequence[str] | Strings) -> bool:
@@ -54,7 +53,12 @@ def are_numbers(names: Sequence[str] | Strings) -> bool:
     >>> are_numbers(["0", "1", "2.0"]), are_numbers(["TP53", "1"])
     (True, False)
     """
-    return 2 * sum(NUMBER.fullmatch(name.strip()) is not None for name in names) > len(names)
+    return most_match(NUMBER, [name for name in map(str.strip, names) if name[:1].isdigit()], len(names))
+
+
+def most_match(pattern: re.Pattern[str], likely: Sequence[str], n: int) -> bool:
+    """Whether more than half of ``n`` names match a pattern, which is looked for in those alone that may do so."""
+    return 2 * len(likely) > n and 2 * sum(map(bool, map(pattern.fullmatch, likely))) > n
 
 
 def may_name_genes(column: str) -> bool:

@@ -116,7 +116,7 @@ def to_strings(values: NDArray[Any]) -> NDArray[np.object_]:
     try:
         flat = list(map(bytes.decode, found))  # as nearly all are
     except (TypeError, UnicodeDecodeError):
-        flat = [_to_str(value) for value in found]
+        flat = [value if type(value) is str else _to_str(value) for value in found]
     out = np.empty(len(flat), dtype=object)
     out[:] = flat
     return out

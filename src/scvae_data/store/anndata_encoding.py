@@ -46,9 +46,9 @@ def _write_strings(group: h5py.Group, name: str, values: NDArray[np.object_]) ->
 
     The var names and symbols of a small chunk would otherwise outweigh its counts.
     """
-    encoded = [value.encode() for value in values]
-    width = max(map(len, encoded), default=0)
-    if not width or any(b"\0" in value for value in encoded):
+    encoded = "\0".join(values.tolist()).encode().split(b"\0")
+    width = max(map(len, encoded))
+    if not width or len(encoded) != len(values):
         # Fixed length ends at the first zero byte and cannot be 0.
         dataset = group.create_dataset(name, data=values, dtype=STRING)
     else:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from scvae_data.processing.scan.metrics import row_sums
-from scvae_data.processing.sort.kernels import remap_rows, row_totals
+from scvae_data.processing.sort.kernels import row_totals
 from scvae_data.processing.survey.counts import FAULTS, first_fault
 
 COUNTS = hnp.arrays(
@@ -52,46 +52,6 @@ def test_row_sums(dense: np.ndarray, tops: set[int]) -> None:
         np.testing.assert_array_equal(by_class[:, bit], dense[:, (flags >> bit) & 1 == 1].sum(1))
     for column, level in enumerate(levels):
         np.testing.assert_array_equal(top[:, column], ranked[:, :level].sum(1))
-
-
-@given(COUNTS, st.data())
-@settings(deadline=None, max_examples=60)
-def test_remap_rows_sums_columns_of_one_gene_and_sorts(dense: np.ndarray, data: st.DataObject) -> None:
-    n_rows, n_columns = dense.shape
-    n_genes = 150  # more than two words of the bitmap
-    gene_map = data.draw(hnp.arrays(np.int32, n_columns, elements=st.integers(0, n_genes - 1)))
-    if data.draw(st.booleans(), label="columns are in the order of their genes"):
-        gene_map.sort()
-    keep = data.draw(hnp.arrays(np.bool_, n_rows))
-    matrix = sp.csr_matrix(dense)
-    counts, bits = np.zeros(n_genes, np.int64), np.zeros(3, np.uint64)
-    indices, values = np.zeros(matrix.nnz, np.uint16), np.zeros(matrix.nnz, np.uint32)
-    indptr = np.zeros(int(keep.sum()) + 1, np.int64)
-    cells, totals = np.zeros(n_genes, np.int64), np.zeros(n_genes, np.int64)
-    end = remap_rows(
-        matrix.indptr.astype(np.int64), matrix.indices, matrix.data, keep, gene_map, counts, bits,
-        indices, values, indptr, cells, totals,
-    )  # fmt: skip
-    expected = np.zeros((int(keep.sum()), n_genes), np.int64)
-    for column, gene in enumerate(gene_map):
-        expected[:, gene] += dense[keep, column]
-    result = sp.csr_matrix((values[:end], indices[:end], indptr), shape=expected.shape)
-    np.testing.assert_array_equal(result.toarray(), expected)
-    assert result.has_sorted_indices
-    np.testing.assert_array_equal(cells, (expected > 0).sum(0))
-    np.testing.assert_array_equal(totals, expected.sum(0))
-    assert not counts.any()
-    assert not bits.any()
-
-
-def test_remap_rows_refuses_a_sum_beyond_uint32() -> None:
-    big = np.array([4_000_000_000, 4_000_000_000], np.uint32)
-    end = remap_rows(
-        np.array([0, 2]), np.array([0, 1]), big, np.array([True]), np.zeros(2, np.int32), np.zeros(1, np.int64),
-        np.zeros(1, np.uint64), np.zeros(2, np.uint16), np.zeros(2, np.uint32), np.zeros(2, np.int64),
-        np.zeros(1, np.int64), np.zeros(1, np.int64),
-    )  # fmt: skip
-    assert end == -1
 
 
 @given(COUNTS, st.data())

@@ -13,8 +13,10 @@ import pandas as pd
 import pytest
 
 from scvae_data.processing.genes.hvg.kernels import sum_clipped, sum_counts
+from scvae_data.processing.scan.buffer import RowBuffer
 from scvae_data.processing.settings.genes import GeneRules, HvgRules
-from scvae_data.processing.sort.kernels import remap_rows, row_totals
+from scvae_data.processing.sort.kernels import row_totals
+from scvae_data.readers.base import CsrBlock
 from scvae_data.store import Chunking
 
 N_CELLS, COUNT, TOTAL = 3_000_000, 9, 27_000_000
@@ -31,14 +33,9 @@ def test_float32_would_be_wrong(one_gene: tuple[np.ndarray, ...]) -> None:
 
 
 def test_the_scan_adds_up_three_million_cells(one_gene: tuple[np.ndarray, ...]) -> None:
-    starts, indices, data = one_gene
-    cells, totals = np.zeros(1, np.int64), np.zeros(1, np.int64)
-    remap_rows(
-        starts, indices, data, np.ones(N_CELLS, bool), np.zeros(1, np.int32), np.zeros(1, np.int64),
-        np.zeros(1, np.uint64), np.empty(N_CELLS, np.uint16), np.empty(N_CELLS, np.uint32),
-        np.zeros(N_CELLS + 1, np.int64), cells, totals,
-    )  # fmt: skip
-    assert (cells[0], totals[0]) == (N_CELLS, TOTAL)
+    buffer = RowBuffer(np.zeros((1, 2), np.uint64), "file.h5ad")
+    buffer.append(CsrBlock(0, *one_gene, 1), np.ones(N_CELLS, bool), np.zeros(1, np.int32))
+    assert buffer.sums.tolist() == [[N_CELLS, TOTAL]]
 
 
 def test_ranking_adds_up_three_million_cells(one_gene: tuple[np.ndarray, ...]) -> None:

@@ -18,8 +18,10 @@ __all__ = ["end_with_parent", "limit_heap", "peak_rss_bytes", "preload", "releas
 
 WORK = "scvae_data.processing.preload"
 """Imports all that workers need."""
-M_MMAP_THRESHOLD = -3
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 LARGE_BYTES = 16 << 20
+KEPT_BYTES = 64 << 20
+"""Of the heap, free at its end, that a task in progress keeps for what it allocates next."""
 
 
 @lru_cache(maxsize=1)
@@ -80,6 +82,7 @@ def limit_heap() -> None:
     """
     if _glibc() is not None:
         _glibc().mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)
+        _glibc().mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
 
 
 def release_memory() -> None:

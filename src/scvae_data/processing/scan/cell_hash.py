@@ -13,9 +13,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from scvae_data.system.jit import ahead_of, compiled
+from scvae_data.system.jit import compiled
 
-__all__ = ["LEAST_GENES", "hash_rows"]
+__all__ = ["LEAST_GENES", "hash_row", "hash_rows"]
 
 LEAST_GENES = 50
 """Cells of fewer genes are not compared: shallow ones are equal by chance."""
@@ -36,7 +36,19 @@ def mix(word: np.uint64) -> np.uint64:
     return word ^ (word >> S31)
 
 
-@ahead_of("process", "i8[::1], u2[::1], u4[::1], u8[:, ::1], u8[:, ::1]")
+@compiled
+def hash_row(
+    indices: NDArray[Any], data: NDArray[np.uint32], key_hashes: NDArray[np.uint64]
+) -> tuple[np.uint64, np.uint64]:
+    """Return both halves of a row's hash: the sum of ``mix(key + count * odd)`` over its entries, modulo 2**64."""
+    first, second = np.uint64(0), np.uint64(0)
+    for k in range(indices.size):
+        gene, count = np.uint64(indices[k]), np.uint64(data[k])
+        first += mix(key_hashes[gene, 0] + count * GOLDEN)
+        second += mix(key_hashes[gene, 1] ^ (count * SECOND))
+    return first, second
+
+
 @compiled
 def hash_rows(
     indptr: NDArray[np.int64],
@@ -45,7 +57,7 @@ def hash_rows(
     key_hashes: NDArray[np.uint64],
     hashes: NDArray[np.uint64],
 ) -> None:
-    """Fill each row's hash: the sum of ``mix(key + count * odd)`` over its entries, modulo 2**64, in two halves.
+    """Fill each row's hash, see `hash_row`.
 
     Parameters
     ----------
@@ -57,10 +69,5 @@ def hash_rows(
         Filled, uint64, shape (n_rows, 2).
     """
     for row in range(indptr.size - 1):
-        first, second = np.uint64(0), np.uint64(0)
-        for k in range(indptr[row], indptr[row + 1]):
-            count = np.uint64(data[k])
-            first += mix(key_hashes[indices[k], 0] + count * GOLDEN)
-            second += mix(key_hashes[indices[k], 1] ^ (count * SECOND))
-        hashes[row, 0] = first
-        hashes[row, 1] = second
+        entries = slice(indptr[row], indptr[row + 1])
+        hashes[row, 0], hashes[row, 1] = hash_row(indices[entries], data[entries], key_hashes)

@@ -220,12 +220,29 @@ def _sum_tops(
         level += 1
 
 
+@compiled
+def _tabulate(counts: NDArray[np.uint32], lanes: NDArray[np.int64], large: NDArray[np.int64]) -> np.int64:
+    """Count how often small counts occur, in four tables to be added; list the others, return how many these are.
+
+    Most counts are 1: in one table, each would wait for the one before it.
+    """
+    n_large = np.int64(0)
+    for k in range(counts.size):
+        count = np.uintp(counts[k])
+        if count < np.uintp(TABLE_SIZE):
+            lanes[np.uintp(k & 3), count] += 1
+        else:
+            large[n_large] = count
+            n_large += 1
+    return n_large
+
+
 @ahead_of("process", "i4[::1], f4[::1], i8[::1]")
 @compiled
 def add_columns(indices: NDArray[Any], data: NDArray[Any], totals: NDArray[np.int64]) -> None:
     """Add every count to the total of its column."""
     for k in range(indices.size):
-        totals[indices[k]] += np.int64(data[k])
+        totals[np.uintp(indices[k])] += np.int64(data[k])
 
 
 @ahead_of("process", "i8[::1], i4[::1], f4[::1], u4[::1], i8[::1], i8[::1], i8[::1], i8[:, ::1], i8[:, ::1]")
@@ -242,40 +259,39 @@ def row_sums(
     top: NDArray[np.int64],
 ) -> None:
     """Fill the exact sums of every row; ``tops`` is ascending, explicit zeros do not count."""
-    table = np.zeros(TABLE_SIZE, np.int64)
+    table, lanes = np.zeros(TABLE_SIZE, np.int64), np.zeros((4, TABLE_SIZE), np.int64)
     longest = np.int64(0)
     for row in range(indptr.size - 1):
         length = indptr[row + 1] - indptr[row]
         longest = length if length > longest else longest
-    large = np.empty(longest, np.int64)
+    large, counts = np.empty(longest, np.int64), np.empty(longest, np.uint32)
     for row in range(indptr.size - 1):
-        n_large = np.int64(0)
-        row_total = np.int64(0)
-        row_genes = 0
-        highest = np.int64(0)
-        for k in range(indptr[row], indptr[row + 1]):
-            value = np.int64(data[k])
-            if value == 0:
-                continue
-            row_total += value
-            row_genes += 1
-            flag = np.int64(flags[indices[k]])
+        entries = slice(indptr[row], indptr[row + 1])
+        columns, values = indices[entries], data[entries]
+        # Loops that do one thing to all counts become vector instructions.
+        for k in range(values.size):
+            counts[k] = np.uint32(values[k])
+        row_total, row_genes, highest = np.uint64(0), 0, np.uint32(0)
+        for k in range(values.size):
+            row_total += np.uint64(counts[k])
+            highest = max(highest, counts[k])
+        for k in range(values.size):
+            row_genes += counts[k] != 0
+        total[row], n_genes[row] = row_total, row_genes
+        for k in range(values.size):
+            flag = np.int64(flags[np.uintp(columns[k])])
             bit = 0
             while flag:
                 if flag & 1:
-                    by_class[row, bit] += value
+                    by_class[row, bit] += np.int64(counts[k])
                 flag >>= 1
                 bit += 1
-            if value < TABLE_SIZE:
-                table[value] += 1
-                highest = value if value > highest else highest
-            else:
-                large[n_large] = value
-                n_large += 1
-        total[row] = row_total
-        n_genes[row] = row_genes
         if tops.size:
-            _sum_tops(table, highest, large, n_large, tops, top[row])
-        else:
-            for count in range(highest + 1):
-                table[count] = 0
+            n_large = _tabulate(counts[: values.size], lanes, large)
+            n_levels = min(np.int64(highest), np.int64(TABLE_SIZE - 1))
+            for count in range(n_levels + 1):
+                table[count] = lanes[0, count] + lanes[1, count] + lanes[2, count] + lanes[3, count]
+            for lane in range(4):
+                for count in range(n_levels + 1):
+                    lanes[lane, count] = 0
+            _sum_tops(table, n_levels, large, n_large, tops, top[row])

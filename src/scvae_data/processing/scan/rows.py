@@ -5,17 +5,15 @@ Rows are laid out in the universe's gene order.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from scvae_data.processing.scan.cell_hash import LEAST_GENES, hash_rows
+from scvae_data.processing.scan.buffer import RowBuffer
+from scvae_data.processing.scan.cell_hash import LEAST_GENES
 from scvae_data.processing.scan.cells import FileCells, spooled_obs
 from scvae_data.processing.scan.job import ScanJob
-from scvae_data.processing.sort.buffer import RowBuffer
 from scvae_data.processing.sort.obs_schema import ScannedCells
 from scvae_data.processing.sort.packed import take_rows
 from scvae_data.processing.sort.sorted_run import SortedRunWriter
@@ -47,18 +45,18 @@ class SortedRuns:
         self.paths: list[str] = []
         self.n_kept = 0
         self._folder = job.work.scan(number)
-        self._key_hashes = np.load(job.work.universe("hashes"))
         self._hashes: list[NDArray[np.uint64]] = []
-        self._buffer = RowBuffer(job.n_genes, source)
+        self._buffer = RowBuffer(np.load(job.work.universe("hashes")), source)
         self._pending: list[pd.DataFrame] = []
 
     def append(self, block: CsrBlock, metrics: pd.DataFrame, keep: NDArray[np.bool_]) -> None:
         """Append the kept rows of a block."""
         if not keep.any():
             return
-        kept = self._buffer.append(block, keep, self.gene_map)
+        lengths, hashes = self._buffer.append(block, keep, self.gene_map)
         rows = block.first_row + np.flatnonzero(keep)
-        self._hashes.append(self._hash(rows, *kept))
+        deep = lengths >= LEAST_GENES
+        self._hashes.append(np.column_stack([hashes[deep], rows[deep].astype(np.uint64)]))
         self._pending.append(metrics[keep].set_index(rows))
         self.n_kept += len(rows)
         if self._buffer.n_entries >= self.job.run_entries:
@@ -69,7 +67,7 @@ class SortedRuns:
         self._flush()
         np.save(self._folder.hashes, np.concatenate(self._hashes) if self._hashes else np.empty((0, 3), np.uint64))
         sums = self._folder.gene_sums(without_copies=False)
-        np.savez_compressed(sums, cells=self._buffer.gene_cells, totals=self._buffer.gene_totals)
+        np.savez_compressed(sums, cells=self._buffer.sums[:, 0], totals=self._buffer.sums[:, 1])
 
     def _flush(self) -> None:
         """Sort what is buffered by order key and write it as a run."""
@@ -78,15 +76,6 @@ class SortedRuns:
         self._write(pd.concat(self._pending))
         self._pending.clear()
         self._buffer.clear()
-
-    def _hash(
-        self, rows: NDArray[np.int64], indptr: NDArray[np.int64], indices: NDArray[Any], data: NDArray[np.uint32]
-    ) -> NDArray[np.uint64]:
-        """Return both halves of the hash, and the source row, of those cells that are compared; (n, 3)."""
-        hashes = np.empty((len(rows), 2), np.uint64)
-        hash_rows(indptr, indices, data, self._key_hashes, hashes)
-        deep = np.diff(indptr) >= LEAST_GENES
-        return np.column_stack([hashes[deep], rows[deep].astype(np.uint64)])
 
     def _write(self, metrics: pd.DataFrame) -> None:
         """Write the buffered cells in order of their keys."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from scvae_data.system.jit import ahead_of, compiled
 
-__all__ = ["remap_rows", "row_totals", "sort_rows"]
+__all__ = ["remap_row", "row_totals", "sort_rows"]
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -24,76 +24,54 @@ def trailing_zeros(_context: Any, _word: Any) -> Any:
     return types.uint64(types.uint64), generate
 
 
-@ahead_of(
-    "process",
-    "i8[::1], i4[::1], f4[::1], b1[::1], i4[::1], i8[::1], u8[::1], u2[::1], u4[::1], i8[::1], i8[::1], i8[::1]",
-)
 @compiled
-def remap_rows(
-    indptr: NDArray[np.int64],
+def remap_row(
     indices: NDArray[Any],
     data: NDArray[Any],
-    keep: NDArray[np.bool_],
     gene_map: NDArray[np.int32],
     counts: NDArray[np.int64],
     bits: NDArray[np.uint64],
     out_indices: NDArray[Any],
     out_data: NDArray[np.uint32],
-    out_indptr: NDArray[np.int64],
-    gene_cells: NDArray[np.int64],
-    gene_totals: NDArray[np.int64],
 ) -> int:
-    """Bring the kept rows into a new gene order; return how many entries they have, or -1 where a sum passes uint32.
+    """Bring a row into a new gene order; return how many entries it has, or -1 where a sum passes uint32.
 
     Columns that map to one gene are summed. A row whose genes come in the new
     order already is copied. For others a bitmap of touched genes replaces the
     sort: ``counts`` (zeros, one per gene) and ``bits`` (zeros, one bit per
     gene) are scratch and come back as zeros.
     """
+    n = indices.size
+    # Loops without a way out become vector instructions.
+    for k in range(n):
+        out_indices[k] = gene_map[indices[k]]
+        out_data[k] = np.uint32(data[k])
+    n_wrong = 0
+    for k in range(n):
+        n_wrong += out_data[k] == 0
+    for k in range(1, n):
+        n_wrong += out_indices[k] <= out_indices[k - 1]
+    if not n_wrong:
+        return n
+    for k in range(n):
+        value = np.int64(data[k])
+        if value:
+            gene = np.int64(gene_map[indices[k]])
+            counts[gene] += value
+            bits[gene >> 6] |= np.uint64(1) << np.uint64(gene & 63)
     position = 0
-    n_kept = 0
-    for row in range(indptr.size - 1):
-        if not keep[row]:
-            continue
-        first = position
-        ordered = True
-        previous = np.int64(-1)
-        for k in range(indptr[row], indptr[row + 1]):
-            value = np.int64(data[k])
-            if value:
-                gene = np.int64(gene_map[indices[k]])
-                if gene <= previous:
-                    ordered = False
-                    break
-                out_indices[position] = gene
-                out_data[position] = value
-                previous = gene
-                position += 1
-        if not ordered:
-            position = first
-            for k in range(indptr[row], indptr[row + 1]):
-                value = np.int64(data[k])
-                if value:
-                    gene = np.int64(gene_map[indices[k]])
-                    counts[gene] += value
-                    bits[gene >> 6] |= np.uint64(1) << np.uint64(gene & 63)
-            for word in range(bits.size):
-                left = bits[word]
-                while left:
-                    gene = (word << 6) + np.int64(trailing_zeros(left))
-                    left &= left - np.uint64(1)
-                    if counts[gene] > 4294967295:
-                        return -1
-                    out_indices[position] = gene
-                    out_data[position] = counts[gene]
-                    counts[gene] = 0
-                    position += 1
-                bits[word] = 0
-        for k in range(first, position):
-            gene_cells[out_indices[k]] += 1
-            gene_totals[out_indices[k]] += np.int64(out_data[k])
-        n_kept += 1
-        out_indptr[n_kept] = position
+    for word in range(bits.size):
+        left = bits[word]
+        while left:
+            gene = (word << 6) + np.int64(trailing_zeros(left))
+            left &= left - np.uint64(1)
+            if counts[gene] > 4294967295:
+                return -1
+            out_indices[position] = gene
+            out_data[position] = counts[gene]
+            counts[gene] = 0
+            position += 1
+        bits[word] = 0
     return position
 
 

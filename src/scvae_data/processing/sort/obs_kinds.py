@@ -65,7 +65,8 @@ def to_arrow(series: pd.Series, kind: str) -> pa.Array:
         names = pa.array([label(value) for value in distinct], pa.string())
         return names.take(pa.array(codes, mask=codes < 0))
     if kind == "bool":
-        return pa.array([None if pd.isna(value) else bool(value) for value in series.tolist()], pa.bool_())
+        missing = series.isna().to_numpy()
+        return pa.array(np.where(missing, False, series.to_numpy(object)).astype(bool), mask=missing)
     if kind == "float":
         single = series.dtype in ("float32", "Float32")
         return pa.array(series if single else series.astype("float64"), from_pandas=True)

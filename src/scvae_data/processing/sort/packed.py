@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scvae_data.store import index_dtype
 from scvae_data.system.jit import ahead_of, compiled
 
-__all__ = ["pack_rows", "place_rows", "take_rows", "unpack_rows"]
+__all__ = ["MOST_BYTES", "pack_row", "pack_rows", "place_rows", "take_rows", "unpack_rows"]
 
 MOST_BYTES = 10
 """What an entry takes at most: two numbers of 32 bits."""
@@ -64,12 +64,12 @@ def take_rows(
 @compiled
 def _put(packed: NDArray[np.uint8], at: Any, value: Any) -> Any:
     """Write a number; return where the next one goes."""
-    while value > 127:
-        packed[at] = value & 127 | 128
-        value >>= 7
-        at += 1
+    while value >= np.uint32(MORE):
+        packed[at] = value & np.uint32(LOW) | np.uint32(MORE)
+        value = np.uint32(value >> np.uint32(SEVEN))
+        at += ONE
     packed[at] = value
-    return at + 1
+    return at + ONE
 
 
 @compiled
@@ -94,6 +94,23 @@ def _number(source: NDArray[np.uint8], at: Any) -> tuple[Any, Any]:
     return value, at
 
 
+@compiled
+def pack_row(indices: NDArray[Any], data: NDArray[np.uint32], packed: NDArray[np.uint8], at: Any) -> Any:
+    """Write a row, whose genes ascend, from a place on; return where it ends."""
+    place, next_gene = np.uintp(at), np.uint32(0)
+    for k in range(indices.size):
+        gene, count = np.uint32(indices[k]), np.uint32(data[k])
+        gap = np.uint32(gene - next_gene)
+        next_gene = np.uint32(gene + np.uint32(1))
+        if (gap | count) < np.uint32(MORE):
+            packed[place] = gap
+            packed[place + ONE] = count
+            place += ONE + ONE
+        else:
+            place = _put(packed, _put(packed, place, gap), count)
+    return np.int64(place)
+
+
 @ahead_of("process", "i8[::1], u2[::1], u4[::1], u1[::1], i8[::1]")
 @compiled
 def _pack(
@@ -106,17 +123,8 @@ def _pack(
     at = np.int64(0)
     for row in range(indptr.size - 1):
         starts[row] = at
-        next_gene = np.int64(0)
-        for k in range(indptr[row], indptr[row + 1]):
-            gene, count = np.int64(indices[k]), np.int64(data[k])
-            gap = gene - next_gene
-            next_gene = gene + 1
-            if gap < 128 and count < 128:
-                packed[at] = gap
-                packed[at + 1] = count
-                at += 2
-            else:
-                at = _put(packed, _put(packed, at, gap), count)
+        entries = slice(indptr[row], indptr[row + 1])
+        at = pack_row(indices[entries], data[entries], packed, at)
     starts[indptr.size - 1] = at
     return int(at)
 

@@ -21,6 +21,12 @@ def first_fault(data: NDArray[np.floating[Any]]) -> tuple[int, int]:
 
     Faults: 1 not finite, 2 negative, 3 fractional, 4 above 2**32 - 1.
     """
+    n_faults = 0
+    for position in range(data.size):  # a loop without a way out becomes vector instructions
+        value = data[position]
+        n_faults += not (value >= 0 and value <= 4294967295.0 and value == np.floor(value))
+    if not n_faults:
+        return -1, 0
     for position in range(data.size):
         value = data[position]
         if not np.isfinite(value):

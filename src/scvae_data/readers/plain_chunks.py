@@ -1,0 +1,81 @@
+"""An array in an HDF5 file in, ranges of it out: read past HDF5 where its chunks are plain, without their cache."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["past_cache"]
+
+
+@contextmanager
+def past_cache(node: Any) -> Iterator[Any]:
+    """Return what gives ranges of a node of one dimension: itself, or what reads its chunks into place.
+
+    HDF5 would read each chunk into its cache, and copy it from there.
+    """
+    places = plain_places(node)
+    if places is None:
+        yield node
+        return
+    fd = os.open(node.file.filename, os.O_RDONLY)
+    try:
+        yield PlainChunks(fd, node, places)
+    finally:
+        os.close(fd)
+
+
+def plain_places(node: Any) -> NDArray[np.uint64] | None:
+    """Return where each chunk of a data set begins in its file; None unless all lie there as they are in memory."""
+    if not isinstance(node, h5py.Dataset) or not node.chunks or node.ndim != 1 or not node.size:
+        return None
+    properties, file = node.id.get_create_plist(), node.file
+    as_in_memory = node.dtype.kind in "iuf" and node.id.get_type().equal(h5py.h5t.py_create(node.dtype))
+    if properties.get_nfilters() or not as_in_memory or file.driver != "sec2" or file.userblock_size:
+        return None
+    places = np.zeros(-(-node.size // node.chunks[0]), np.uint64)
+    node.id.chunk_iter(lambda chunk: places.__setitem__(chunk.chunk_offset[0] // node.chunks[0], chunk.byte_offset))
+    return places if places.all() else None  # a chunk that was never written has no place
+
+
+class PlainChunks:
+    """The values of such a data set.
+
+    Parameters
+    ----------
+    fd
+        Its file.
+    dataset
+        As h5py opens it.
+    places
+        Of `plain_places`.
+    """
+
+    def __init__(self, fd: int, dataset: Any, places: NDArray[np.uint64]) -> None:
+        self._fd, self._places = fd, places.tolist()
+        self._name, self._length, self._dtype = dataset.name, dataset.chunks[0], dataset.dtype
+
+    def __getitem__(self, span: slice) -> NDArray[Any]:
+        """Read consecutive values.
+
+        Raises
+        ------
+        OSError
+            The file is shorter than it was.
+        """
+        start, stop = span.start, span.stop
+        values = np.empty(stop - start, self._dtype)
+        at = start
+        while at < stop:
+            chunk, first = divmod(at, self._length)
+            part = values[at - start : min(at + self._length - first, stop) - start]
+            if os.preadv(self._fd, [part.data], self._places[chunk] + first * part.itemsize) != part.nbytes:
+                raise OSError(f"truncated within {self._name}")  # HDF5 would read zeros
+            at += part.size
+        return values
