@@ -43,6 +43,8 @@ class Summary:
         Genes that may have another column too: their number, counts and names.
     unapplied
         Rules of quality control that could not be applied, and to which files.
+    report
+        The page that tells all this and more, if there is one.
     """
 
     processed_dir: Location
@@ -69,6 +71,7 @@ class Summary:
     species: str | None = None
     left_out: Sequence[str] = ()
     grown: tuple[int, int] | None = None
+    report: Path | None = None
 
     def __str__(self) -> str:
         """Lay the summary out as aligned lines."""
@@ -98,6 +101,7 @@ class Summary:
             ("memory", f"{human_bytes(self.peak_rss)} at most in one process"),
             *self._grown(),
             ("index", str(self.processed_dir / INDEX_FILE)),
+            *([("report", str(self.report))] if self.report else []),
             ("next", f"python train.py data=chunked paths.processed_dir={shown(self.processed_dir)}"),
         ]  # fmt: skip
         return "\n".join(f"{name:<9} {text}" for name, text in rows)
