@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+from scvae_data.calling import command, override, program
 from scvae_data.commands.arguments import Parser
 from scvae_data.errors import ConfigError, DamagedFileError, ScvaeDataError, StoreError
 from scvae_data.progress import progress
@@ -149,18 +150,18 @@ def report_command(directory: Location) -> str:
 
 def rebuild_command(directory: Location) -> str:
     """Command that builds the damaged files of a directory again, and no others."""
-    here = shlex.quote(f"paths.processed_dir={directory}")
+    here = override("paths.processed_dir", directory)
     try:
         record = read_json(directory / CONFIG_FILE)
         with expecting(directory / CONFIG_FILE):
             given = [item for item in record["command"]["overrides"] if SETTING.fullmatch(item)]
             folder = Path(record["command"]["directory"])
     except StoreError:
-        return f"python process.py (the settings it was made with) {here} resume=true"
+        return f"{program('process')} (the settings it was made with) {shlex.quote(here)} resume=true"
     chosen = [item for item in given if not item.lstrip("+~").startswith(LEFT_OUT)]
     there = "" if folder == Path.cwd() else f"cd {shlex.quote(str(folder))} && "
-    here = shlex.quote(f"paths.processed_dir={location(directory)}") if there else here
-    return " ".join([f"{there}python process.py", *map(shlex.quote, chosen), here, "resume=true"])
+    here = override("paths.processed_dir", location(directory)) if there else here
+    return there + command("process", *chosen, here, "resume=true")
 
 
 def main(arguments: Sequence[str]) -> int:
