@@ -30,7 +30,7 @@ FLOORS = {
         "filter",
         "remote",
         "progress",
-        "wording",
+        "calling wording",
         "errors",
     ],
     "scvae_data.processing": [

@@ -125,11 +125,11 @@ def _report(arguments: Sequence[str]) -> None:
     _add_directory(parser)
     parser.add_argument("--out", metavar="FOLDER", help="where the files go; by default the directory itself")
     options = parser.parse_args(arguments)
-    from scvae_data.commands.report import report_directory
+    from scvae_data.processing.finished.report import write_report
 
     try:
         folder = local_path("--out FOLDER" if options.out else "without --out, DIR", options.out or options.directory)
-        print(report_directory(as_written(options.directory), folder))
+        print(write_report(as_written(options.directory), folder))
     except ScvaeDataError as error:
         sys.exit(f"error: {error}")
 

@@ -48,6 +48,7 @@ class ProcessConfig:
     keep_duplicates: str = MISSING
     append: bool = MISSING
     check_disk: bool = MISSING
+    report: bool = MISSING
     dry_run: bool = MISSING
     shard: str | None = None
     merge: Any = MISSING

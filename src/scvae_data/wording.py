@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["counted"]
+from pathlib import Path
+
+__all__ = ["counted", "shown"]
 
 
 def counted(n: int, noun: str) -> str:
@@ -15,3 +17,11 @@ def counted(n: int, noun: str) -> str:
     """
     ending = "" if n == 1 else "es" if noun.endswith("ch") else "s"
     return f"{n:,} {noun}{ending}"
+
+
+def shown(path: object) -> str:
+    """Return a path as seen from the current directory where it lies below; an address in a store as it is."""
+    if not isinstance(path, Path):
+        return str(path)
+    path = path.absolute()
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

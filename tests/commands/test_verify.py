@@ -48,18 +48,18 @@ def test_the_printed_command_builds_only_the_damaged_chunk(
     run_python(ROOT / "process.py", *given, *where, cwd=tmp_path).check_returncode()
     out = tmp_path / "out"
     assert verify.main([str(out), "--deep", "--against", str(tmp_path / "raw")]) == 0
-    assert capsys.readouterr().out.endswith("\n12 of 12 rows were compared with their input\n13 files are sound\n")
+    assert capsys.readouterr().out.endswith("\n12 of 12 rows were compared with their input\n16 files are sound\n")
     clean = {path.name: (path.read_bytes(), path.stat().st_ino) for path in out.glob("[!.]*.*")}
     flip(out / "chunk_0001.h5")
     assert verify.main([str(out)]) == 1
     *printed, command = capsys.readouterr().out.splitlines()
     assert printed[0] == "PASS  2 chunks"
-    assert "FAIL  chunk_0001.h5           its content does not match its checksum" in printed
-    assert printed[-1] == "1 of 13 files are damaged; this builds them again, and no others:"
+    assert "FAIL  chunk_0001.h5            its content does not match its checksum" in printed
+    assert printed[-1] == "1 of 16 files are damaged; this builds them again, and no others:"
     folder, program = command.strip().split(" && ")
     assert folder == f"cd {tmp_path}"
     arguments = shlex.split(program)
-    assert arguments[:2] == ["python", "process.py"]
+    assert arguments[:2] == ["scvae-data", "process"]
     assert arguments[2:] == [*given, f"paths.processed_dir={out}", "resume=true"]
     run_python(ROOT / "process.py", *arguments[2:], where[1], cwd=tmp_path).check_returncode()
     after = {path.name: (path.read_bytes(), path.stat().st_ino) for path in out.glob("[!.]*.*")}

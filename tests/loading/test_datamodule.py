@@ -277,7 +277,7 @@ def test_what_cannot_be_served_is_refused_at_setup(hashed: Directory, settings: 
 
 
 def test_a_missing_directory_names_the_command(tmp_path: Path) -> None:
-    with pytest.raises(MissingIndexError, match=r"python process\.py .*paths\.processed_dir="):
+    with pytest.raises(MissingIndexError, match=r"scvae-data process .*paths\.processed_dir="):
         module_of(tmp_path / "absent")
 
 

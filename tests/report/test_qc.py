@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 from tests.report.conftest import data_of
 
-from scvae_data.commands.report import report_directory
 from scvae_data.processing.evidence.flags import REMEDIES
+from scvae_data.processing.finished.report import write_report
 from scvae_data.report.qc import lost_cells, qc_report
 from scvae_data.report.qc_facts import BINS, QcFacts, qc_facts
 from scvae_data.report.qc_multiqc import multiqc
@@ -111,7 +111,7 @@ def test_multiqc_finds_bars_and_a_table(directory: Path, facts: QcFacts, tmp_pat
         "zero_counts_in_kept_genes": 0,
     }  # fmt: skip
     assert table["data"]["SRX2"]["median_counts"] == 55
-    assert report_directory(directory, tmp_path).name == "qc_report.html"
+    assert write_report(directory, tmp_path).name == "qc_report.html"
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "qc_attrition_mqc.json", "qc_experiments_mqc.json", "qc_report.html",
     ]  # fmt: skip

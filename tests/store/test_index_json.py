@@ -121,7 +121,7 @@ def test_selections_that_cannot_be_served(index, ask, message):
 def test_missing_and_unfinished(tmp_path):
     with pytest.raises(
         MissingIndexError,
-        match=r"no dataset at .*; make one with: python process.py input=files .* paths.processed_dir",
+        match=r"no dataset at .*; make one with: scvae-data process input=files .* paths.processed_dir",
     ):
         open_index(tmp_path / "none")
     with pytest.raises(MissingIndexError, match=r"holds no chunk_index\.json"):

@@ -24,6 +24,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from scvae_data.calling import Program, again
 from scvae_data.commands.complaints import one_line
 from scvae_data.config import absolute_paths, check_chunk_size, conf_dir
 from scvae_data.errors import ConfigError, ScvaeDataError
@@ -42,14 +43,11 @@ FILTERS = ("data.filter", "input.where")
 FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra raises instead of printing and exiting
 DEBUG = "SCVAE_DATA_DEBUG"
 RUN = "SCVAE_DATA_RUN"  # what the directory of this run is called
+GO_ON = ("append=", "shard=", "merge=", "dry_run=")  # whose runs go on by themselves
 FOLDERS_OF_HYDRA = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
-CONTINUE = {
-    "process": "the same command with resume=true continues",
-    "train": "the same command starts anew",
-}
 
 
-def run_app(task: Task, config_name: str) -> None:
+def run_app(task: Task, config_name: Program) -> None:
     """Compose ``config_name`` from the command line and run ``task`` on it, once or as a sweep.
 
     An error raised on purpose ends the program with one line on stderr and
@@ -88,13 +86,13 @@ def run_app(task: Task, config_name: str) -> None:
         if is_first_rank():
             # By SIGUSR1 batch systems say that time is nearly over.
             in_time = stop.signum is signal.SIGUSR1 and job_name([])
-            remedy = requeue() if in_time else stop.remedy or CONTINUE[config_name]
+            remedy = requeue() if in_time else stop.remedy or how_to_go_on(config_name)
             print(f"stopped by {stop.signum.name}; {remedy}", file=sys.stderr)
         raise
     except KeyboardInterrupt:
         if debug:
             raise
-        print(f"interrupted; {CONTINUE[config_name]}", file=sys.stderr)
+        print(f"interrupted; {how_to_go_on(config_name)}", file=sys.stderr)
         sys.exit(130)
 
 
@@ -117,6 +115,14 @@ def quoted(argument: str) -> str:
     except HydraException:
         mark = "'" if '"' in text and "'" not in text else '"'
         return f"{key}={mark}{text.replace(mark, chr(92) + mark)}{mark}"
+
+
+def how_to_go_on(name: Program) -> str:
+    """Return the command after one that was interrupted."""
+    if name == "train":
+        return f"to start anew: {again()}"
+    goes_on = any(argument.startswith(GO_ON) for argument in sys.argv[1:])
+    return f"to continue: {again() if goes_on else again('resume=true', without=['overwrite'])}"
 
 
 def task_overrides() -> dict[str, str]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scvae_data.calling import override
 from scvae_data.errors import DamagedFileError, InputError, MissingIndexError, ScvaeDataError
 from scvae_data.progress import progress
 from scvae_data.remote.location import local_path
@@ -219,14 +220,13 @@ def has_index(directory: Path) -> bool:
 def process_raw(paths: Sequence[Path], directory: Path, scratch: Path) -> str:
     """Process raw or simulated files into a directory."""
     from scvae_data.compat.chunk_cache import input_overrides, process
-    from scvae_data.compat.json_config import to_override
 
     for path in paths:
         if not path.exists():
             raise InputError(path, "missing", "there is no such file or folder; check the path")
     given = input_overrides(paths) if paths else DEMO
     try:
-        process(directory, [*given, to_override("paths.data_dir", str(scratch))])
+        process(directory, [*given, override("paths.data_dir", str(scratch))])
     except ScvaeDataError as error:
         report = directory / "failure_report.json"
         raise ScvaeDataError(failures(report)) if str(report) in str(error) else error from None

@@ -7,9 +7,11 @@ from pathlib import Path
 
 from scvae_data.errors import ConfigError
 from scvae_data.processing.finished.compact import compact
+from scvae_data.processing.finished.report import keep_report
 from scvae_data.processing.run.directory import disk_faults, held_directory, is_complete
 from scvae_data.store import open_index
 from scvae_data.store.files import names_in
+from scvae_data.store.pages import QC_REPORT_FILE
 
 __all__ = ["compact_directory"]
 
@@ -46,6 +48,8 @@ def compact_directory(directory: Path, target: Path | None = None) -> str:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         made = compact(index, target)
     (target / UNFINISHED).unlink()
+    if (directory / QC_REPORT_FILE).exists():
+        keep_report(target, changed=True)
     return (
         f"{target}: {made.n_obs:,} cells in {len(made.chunks):,} chunks of one generation; {directory} is as it was, "
         "and may be removed once nothing uses it"

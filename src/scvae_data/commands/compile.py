@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from scvae_data.commands.arguments import Parser
+from scvae_data.report import libraries
 
 __all__ = ["main"]
 
@@ -28,3 +29,4 @@ def main(arguments: Sequence[str]) -> None:
     for name in MODULES:
         import_module(name)
     compile_ahead("process", "train")
+    libraries.vega()  # bundled once as well, for the pages that runs end with

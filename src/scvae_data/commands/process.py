@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,7 +78,17 @@ def process(cfg: DictConfig) -> None:
         else:
             summary = pipeline.run(settings, engine, directory, **kept, **how)
         log_summary(summary)
-    print(summary)
+    print(with_report(cfg, summary))
+
+
+def with_report(cfg: DictConfig, summary: Summary) -> Summary:
+    """Write the report of what was done, as far as one is wanted, and have the summary name it."""
+    if not cfg.report or not isinstance(summary.processed_dir, Path):
+        return summary
+    from scvae_data.processing.finished.report import keep_report
+
+    report = keep_report(summary.processed_dir, changed=not summary.left_alone)
+    return replace(summary, report=report)
 
 
 def here(directory: Location) -> Path:
@@ -106,7 +117,7 @@ def run_part(
     with wandb_run(config) as log_summary:
         summary = merge(settings, engine, directory, record=record_of(config))
         log_summary(summary)
-    return summary
+    return with_report(cfg, summary)
 
 
 def record_of(config: Mapping[str, Any]) -> Record:

@@ -14,13 +14,16 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from scvae_data.calling import again, command, override, program
 from scvae_data.commands.app import is_first_rank, run_app, task_overrides
 from scvae_data.config import resolved
 from scvae_data.errors import ConfigError, ScvaeDataError
+from scvae_data.progress import waiting
 from scvae_data.remote.location import local_path
 from scvae_data.system.quick_import import collector_paused
 from scvae_data.system.slurm import was_requeued
 from scvae_data.system.stopping import Stopped
+from scvae_data.wording import shown
 
 __all__ = ["main", "train"]
 
@@ -55,7 +58,7 @@ def train_or_embed(cfg: DictConfig) -> Any:
         raise ConfigError(f"mode={cfg.mode} is not one of fit, embed")
     if cfg.ckpt is not None:
         raise ConfigError("ckpt is for mode=embed; to continue a run give resume_from=RUN_DIR")
-    with collector_paused():
+    with waiting("loading PyTorch and Lightning"), collector_paused():
         from scvae_data.training import run
 
         gc.freeze()  # what was imported stays: no collection need look at it
@@ -78,11 +81,10 @@ def train_or_embed(cfg: DictConfig) -> Any:
 def how_to_go_on(run_dir: Path) -> str:
     """Say what a run that was stopped has left."""
     if HydraConfig.get().mode == RunMode.MULTIRUN:
-        return f"resume_sweep={shown(run_dir.parent)} goes on with the sweep"
-    last = last_of(run_dir)
-    if last.exists():
-        return f"resume_from={shown(run_dir)} continues from {shown(last)}"
-    return "there is no checkpoint yet; the same command starts anew"
+        return f"to go on with the sweep: {command('train', override('resume_sweep', run_dir.parent.absolute()))}"
+    if (last := last_of(run_dir)).exists():
+        return f"to continue from {shown(last)}: {command('train', override('resume_from', shown(run_dir)))}"
+    return f"there is no checkpoint yet; to start anew: {again()}"
 
 
 def last_of(run_dir: Path) -> Path:
@@ -92,7 +94,8 @@ def last_of(run_dir: Path) -> Path:
 
 def embed(cfg: DictConfig) -> None:
     """Embed the cells of a directory with a trained model and print what was done."""
-    from scvae_data.training.embed import embed as embed_cells
+    with waiting("loading PyTorch and Lightning"):
+        from scvae_data.training.embed import embed as embed_cells
 
     report = embed_cells(cfg)
     n_missing, n_genes = report["n_missing_genes"], report["n_genes_of_model"]
@@ -132,12 +135,6 @@ def summary(run_dir: Path, metrics: Mapping[str, Any]) -> str:
     return "\n".join(f"{name:<10} {text}" for name, text in rows.items())
 
 
-def shown(path: Path) -> str:
-    """Return a path as seen from the current directory where it lies below."""
-    path = path.absolute()
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
-
-
 def check_against_index(chunk_size: int, data_path: str | list[str]) -> None:
     """Refuse a chunk size that is not the dataset's: training cannot change it.
 
@@ -152,7 +149,7 @@ def check_against_index(chunk_size: int, data_path: str | list[str]) -> None:
         if index.chunk_size != chunk_size:
             raise ConfigError(
                 f"chunk_size={chunk_size} disagrees with {index.where}, processed with chunk_size={index.chunk_size}; "
-                f"leave it out, or run python process.py chunk_size={chunk_size} paths.processed_dir=… first"
+                f"leave it out, or first run {program('process')} chunk_size={chunk_size} paths.processed_dir=…"
             )
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+from scvae_data.calling import command, override, program
 from scvae_data.commands.arguments import Parser
 from scvae_data.errors import ConfigError, DamagedFileError, ScvaeDataError, StoreError
 from scvae_data.progress import progress
@@ -17,6 +18,7 @@ from scvae_data.remote.location import Location, RemotePath, as_written, local_p
 from scvae_data.store import GENE_LIST_FILE, INDEX_FILE, DatasetIndex, open_index, read_json
 from scvae_data.store.files import expecting, is_there, names_in
 from scvae_data.store.names import generation_file
+from scvae_data.store.pages import PAGES, page_faults
 from scvae_data.store.verify import CONFIG_FILE, chunk_fault, file_fault, listed, record_faults, table_faults
 from scvae_data.system.cpus import n_cpus
 from scvae_data.wording import counted
@@ -77,7 +79,9 @@ def examine(
     found = in_threads(
         [partial(file_fault, directory / name, *facts) for name, facts in files.items()], "verify", "file"
     )
-    faults: Faults = {INDEX_FILE: None} | dict(zip(files, found, strict=True)) | record_faults(index)
+    faults: Faults = (
+        {INDEX_FILE: None} | dict(zip(files, found, strict=True)) | record_faults(index) | page_faults(index)
+    )
     try:
         index.genes  # noqa: B018 - read once, before threads ask for it
         if not any(faults[str(generation.gene_sets or GENE_LIST_FILE)] for generation in index.generations):
@@ -87,7 +91,7 @@ def examine(
     tables = [GENE_LIST_FILE, *(name for generation in index.generations for name in generation.files)]
     if deep and not any(faults[name] for name in tables):
         faults |= look_deep(index, faults)
-    if not against or any(faults.values()):
+    if not against or any(fault for name, fault in faults.items() if name not in PAGES):
         return faults, NOT_COMPARED if against else ""
     from scvae_data.processing.finished.sources import compare_rows, coverage, find_sources
 
@@ -130,27 +134,34 @@ def left_over(directory: Location, faults: Mapping[str, str | None]) -> list[str
     return [name for name in names_in(directory) if LEFT_OVER.fullmatch(name) and name not in faults]
 
 
-def how_to_mend(directory: Location) -> str:
+def how_to_mend(directory: Location, damaged: Collection[str]) -> str:
     """Say what makes a damaged directory whole again."""
+    if set(damaged) <= set(PAGES):
+        return f"none is needed to read the data; this writes them again:\n  {report_command(directory)}"
     if is_there(directory / generation_file(CONFIG_FILE, 1)):
         return "the directory has grown: take them from a copy, or process all inputs anew with overwrite=true"
     return f"this builds them again, and no others:\n  {rebuild_command(directory)}"
 
 
+def report_command(directory: Location) -> str:
+    """Command that writes the report of a directory again."""
+    return f"scvae-data report {shlex.quote(str(directory))}"
+
+
 def rebuild_command(directory: Location) -> str:
     """Command that builds the damaged files of a directory again, and no others."""
-    here = shlex.quote(f"paths.processed_dir={directory}")
+    here = override("paths.processed_dir", directory)
     try:
         record = read_json(directory / CONFIG_FILE)
         with expecting(directory / CONFIG_FILE):
             given = [item for item in record["command"]["overrides"] if SETTING.fullmatch(item)]
             folder = Path(record["command"]["directory"])
     except StoreError:
-        return f"python process.py (the settings it was made with) {here} resume=true"
+        return f"{program('process')} (the settings it was made with) {shlex.quote(here)} resume=true"
     chosen = [item for item in given if not item.lstrip("+~").startswith(LEFT_OUT)]
     there = "" if folder == Path.cwd() else f"cd {shlex.quote(str(folder))} && "
-    here = shlex.quote(f"paths.processed_dir={location(directory)}") if there else here
-    return " ".join([f"{there}python process.py", *map(shlex.quote, chosen), here, "resume=true"])
+    here = override("paths.processed_dir", location(directory)) if there else here
+    return there + command("process", *chosen, here, "resume=true")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -184,7 +195,7 @@ def main(arguments: Sequence[str]) -> int:
         print(f"not part of the dataset, and not read: {shown}")
     damaged = [name for name, fault in faults.items() if fault is not None]
     if damaged:
-        print(f"{len(damaged):,} of {len(faults):,} files are damaged; {how_to_mend(directory)}")
+        print(f"{len(damaged):,} of {len(faults):,} files are damaged; {how_to_mend(directory, damaged)}")
     else:
         print(f"{len(faults):,} files are sound")
     return 1 if damaged else 0

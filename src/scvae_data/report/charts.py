@@ -1,21 +1,20 @@
-"""Numbers in, Vega-Lite specifications out; colours that colour-blind readers tell apart."""
+"""Numbers in, Vega-Lite specifications out."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from scvae_data.report.colours import BLUE, GREY, VERMILION
+
 __all__ = ["bars_between", "histogram", "line", "points", "steps"]
 
-# Okabe and Ito (2008): told apart under every common colour blindness, on white and on dark paper.
-BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#8A8F98"
 COLOURS = {
     "kept": BLUE,
-    "not kept": ORANGE,
-    "lost": ORANGE,
+    "not kept": VERMILION,
+    "lost": VERMILION,
     "in": GREY,
-    "all": BLUE,
-    "flagged": ORANGE,
+    "flagged": VERMILION,
     "not flagged": BLUE,
 }
 LABELS = {"format": "~s", "tickCount": 6, "labelSeparation": 8}

@@ -7,14 +7,13 @@ browser.
 
 from __future__ import annotations
 
-import base64
-import functools
 import json
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from typing import Any
+
+from scvae_data.report import libraries
 
 __all__ = ["Column", "Table", "page"]
 
@@ -98,29 +97,15 @@ def page(template: str, charts: Mapping[str, Any], tables: Mapping[str, Table], 
     )
     environment.filters |= {"thousands": lambda number: f"{number:,}"}
     data = _Data(charts, {name: asdict(table) for name, table in tables.items()})
-    packed = {"data": _packed(json.dumps(asdict(data), separators=(",", ":"), allow_nan=False)), **_libraries()}
+    packed = {"data": libraries.packed(json.dumps(asdict(data), separators=(",", ":"), allow_nan=False))}
+    if charts:
+        packed["vega"] = libraries.vega()
+    if tables:
+        packed["tables"] = libraries.tables()
     own = {name: _own(name) for name in ("page.css", "page.js")}
-    return environment.get_template(template).render(packed=packed, own=own, table_css=_table_css(), **facts)
-
-
-@functools.cache
-def _libraries() -> dict[str, str]:
-    """Libraries that draw charts and tables, packed, by their names in the page."""
-    import vl_convert
-
-    tables = (files("itables") / "html" / "dt_bundle.js").read_text(encoding="utf-8")
-    vega = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # without a snippet, which its stub asks for: all
-    return {"vega": _packed(vega), "tables": _packed(tables)}
-
-
-def _table_css() -> str:
-    return (files("itables") / "html" / "dt_bundle.css").read_text(encoding="utf-8")
+    style = libraries.table_style() if tables else ""
+    return environment.get_template(template).render(packed=packed, own=own, table_css=style, **facts)
 
 
 def _own(name: str) -> str:
     return (files("scvae_data.report") / "templates" / name).read_text(encoding="utf-8")
-
-
-def _packed(text: str) -> str:
-    """Text, deflated and in base64, for ``unpacked`` of page.js."""
-    return base64.b64encode(zlib.compress(text.encode(), 9)).decode()

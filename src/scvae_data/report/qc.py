@@ -16,9 +16,7 @@ from scvae_data.report.qc_facts import BINS, QcFacts, columns_of
 from scvae_data.store import DatasetIndex
 from scvae_data.wording import counted
 
-__all__ = ["QC_REPORT_FILE", "lost_cells", "qc_report"]
-
-QC_REPORT_FILE = "qc_report.html"
+__all__ = ["lost_cells", "qc_report"]
 
 MOST_CURVES = 5000
 MOST_ROWS = 200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from pathlib import Path
 from typing import Any, NoReturn
@@ -12,8 +13,12 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import distributed
 
 from scvae_data.system.stopping import Stopped, StopRequest
+from scvae_data.wording import shown
 
 __all__ = ["RandomState", "RowPerEpoch", "RunRecord", "StopAtSignal"]
+
+
+log = logging.getLogger(__name__)
 
 
 class RandomState(Callback):
@@ -123,6 +128,7 @@ class StopAtSignal(Callback):
 
     def _end(self, trainer: Trainer, signum: int) -> NoReturn:
         trainer.save_checkpoint(self.path)
+        log.info("saved %s in epoch %d, step %d", shown(self.path), trainer.current_epoch + 1, trainer.global_step)
         raise Stopped(signum)
 
     def _asked(self) -> int:

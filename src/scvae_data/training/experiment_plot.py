@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scvae_data.report.colours import BLUE, VERMILION
 from scvae_data.store.files import write_atomic
 from scvae_data.training.plots import new_figure, png_bytes
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["experiment_picture"]
 
-BLUE, VERMILION = "#0072B2", "#D55E00"  # told apart by the colour-blind (Okabe and Ito)
 NAMED = 3
 
 

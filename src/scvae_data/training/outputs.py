@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 Latents = tuple[NDArray[np.int64], NDArray[np.float32]]
 
-PICTURES = ("umap", "pca", "none")
+PICTURES = ("pca", "umap", "none")
 MAX_SCORED_CELLS = 5_000
 CELL_TYPE_COLUMNS = ("cell_type", "celltype", "CellType", "cell_label", "cell_ontology_class", "leiden", "louvain")
 
@@ -51,8 +51,8 @@ class Outputs:
 
     latents: bool = True
     """Whether to write ``latents.h5ad``."""
-    picture: str = "umap"
-    """How to draw the latents: ``"umap"``, ``"pca"`` (fast) or ``"none"``."""
+    picture: str = "pca"
+    """How to draw the latents: ``"pca"``, within a second, ``"umap"``, or ``"none"``."""
     max_picture_cells: int = 10_000
     """Cells in the picture; a random choice if there are more."""
     colours: tuple[str, ...] | list[str] | None = None
@@ -137,8 +137,8 @@ class Outputs:
             made["latents"].unlink()
             raise StoreError(f"{made['latents']}: {n_obs:,} latents of {data.n_obs:,} cells; mode=embed makes them all")
         if self.picture != "none":
-            slow = ", which may take a minute" if self.picture == "umap" else ""
-            log.info("drawing the latents by %s%s", self.picture.upper(), slow)
+            if self.picture == "umap":
+                log.info("drawing the latents by UMAP, which takes half a minute for 10,000 cells")
             made["latent picture"] = run_dir / "latents.png"
             colours = self.colours if self.colours is not None else self._default_colours(model, data)
             latent_picture(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from scvae_data.report.colours import BLUE, GREEN, ORANGE
 from scvae_data.store.files import read_json, write_atomic, write_json
 from scvae_data.training.scores import SCORES
 from scvae_data.wording import counted
@@ -29,7 +30,6 @@ LEAST_EXPERIMENTS = 20
 LEAST_CELLS = 20
 REPLICATES, TOGETHER = 2000, 50
 INTERVAL = 2.5, 97.5
-BLUE, ORANGE, GREEN = "#0072B2", "#E69F00", "#009E73"  # told apart by the colour-blind (Okabe and Ito)
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scvae_data.report.colours import BLUE, ORANGE, VERMILION
 from scvae_data.store.files import write_atomic
 from scvae_data.training.plots import new_figure, png_bytes
 
@@ -69,7 +70,7 @@ def sweep_plot(rows: Sequence[Row], png: Path) -> None:
         for column, label, style in series:
             points = sorted((at, factor * float(row[column])) for at, row in zip(x, rows, strict=True) if row[column])
             if points:
-                axis.plot(*zip(*points, strict=True), style, marker="o", markersize=4, label=label)
+                axis.plot(*zip(*points, strict=True), style, color=BLUE, marker="o", markersize=4, label=label)
         axis.set(title=title, xlabel=name, ylabel=unit)
         highest = max(
             (factor * float(row[column]) for column, _, _ in series for row in rows if row[column]), default=0
@@ -77,7 +78,7 @@ def sweep_plot(rows: Sequence[Row], png: Path) -> None:
         if title != OBJECTIVE[0]:
             axis.set_ylim(0, 1.08 * highest or 1)
         elif best is not None:
-            axis.plot([x[best]], [float(rows[best]["val_elbo"])], "*", color="tab:orange", markersize=14, label="best")
+            axis.plot([x[best]], [float(rows[best]["val_elbo"])], "*", color=ORANGE, markersize=14, label="best")
         _mark_failures(axis, [at for at, row in zip(x, rows, strict=True) if row["status"] in NOT_COMPLETED])
         _label_jobs(axis, x, values, numeric)
         if len(axis.lines) > 1:
@@ -140,7 +141,7 @@ def _mark_failures(axis: Axes, x: Sequence[float]) -> None:
     if x:
         low, high = axis.get_ylim()
         y = [low + 0.04 * (high - low)] * len(x)
-        axis.plot(x, y, "x", color="tab:red", markersize=8, markeredgewidth=2, label="not completed", clip_on=False)
+        axis.plot(x, y, "x", color=VERMILION, markersize=8, markeredgewidth=2, label="not completed", clip_on=False)
         axis.set_ylim(low, high)
 
 

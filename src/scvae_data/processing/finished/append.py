@@ -19,6 +19,7 @@ from scvae_data.store.files import expecting, read_json, write_json
 from scvae_data.store.gene_list import GENE_LIST_FILE
 from scvae_data.store.grow import adopt, link_file
 from scvae_data.store.names import FORMAT_VERSION, INDEX_FILE, generation_file
+from scvae_data.store.pages import remove_pages
 from scvae_data.store.verify import CONFIG_FILE, SUMMARY_FILE
 
 __all__ = ["add_part", "frozen_settings", "open_standing", "recorded_inputs"]
@@ -103,6 +104,7 @@ def add_part(context: Context, index: DatasetIndex) -> DatasetIndex:
             write_json(directory / generation_file(path.name, number), renamed_tables(read_json(path), number))
         else:
             link_file(path, directory / generation_file(path.name, number))
+    remove_pages(directory)
     return adopt(index, part, together)
 
 

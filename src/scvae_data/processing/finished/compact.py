@@ -8,7 +8,7 @@ a time, whatever the number of cells.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -303,7 +303,11 @@ def write_records(index: DatasetIndex, target: Path, entries: list[ChunkEntry], 
     write_json(target / CONFIG_FILE, record)
     with expecting(index.path / SUMMARY_FILE):
         together = {**summaries[0], "n_obs": index.n_obs, "n_vars": index.n_vars, "nnz": index.nnz}
-        together["attrition"] = joined_columns([summary["attrition"] for summary in summaries])
+        together["attrition"] = joined_attrition([summary["attrition"] for summary in summaries])
+        if accounts := [summary["duplicates"] for summary in summaries if summary.get("duplicates")]:
+            together["duplicates"] = joined_copies(accounts)
+        unapplied = joined_columns([summary.get("unapplied_rules") or {} for summary in summaries], ())
+        together["unapplied_rules"] = unapplied
         together["failed_files"] = [file for summary in summaries for file in summary.get("failed_files", [])]
         together["cells_per_accession"] = dict(sorted(accessions.items()))
         kept = ("file", "n_obs", "nnz", "bytes")
@@ -315,12 +319,37 @@ def write_records(index: DatasetIndex, target: Path, entries: list[ChunkEntry], 
     write_json(target / SUMMARY_FILE, together)
 
 
-def joined_columns(tables: list[Mapping[str, list[Any]]]) -> dict[str, list[Any]]:
-    """Columns one below the other, with None where a table lacks one."""
+def joined_attrition(accounts: list[Mapping[str, Any]]) -> dict[str, Any]:
+    """What became of the cells of the files of all generations; a rule that one of them lacks took none there."""
+    columns: list[Mapping[str, list[Any]]] = [
+        {name: values for name, values in account.items() if name != "lost"} for account in accounts
+    ]
+    rules = dict.fromkeys(rule for account in accounts for rule in account["lost"])
+    none = [[0] * len(account["source_file"]) for account in accounts]
+    lost = {
+        rule: [n for account, zeros in zip(accounts, none, strict=True) for n in account["lost"].get(rule, zeros)]
+        for rule in rules
+    }
+    return joined_columns(columns) | {"lost": lost}
+
+
+def joined_copies(accounts: list[Mapping[str, Any]]) -> dict[str, Any]:
+    """Cells with the counts of another one, as all generations tell of them."""
+    numbers = ("n_cells_with_copies", "n_copies", "n_pairs_of_files")
+    sums = {name: sum(account.get(name, 0) for account in accounts) for name in numbers}
+    return {**accounts[0], **sums, "pairs": joined_columns([account["pairs"] for account in accounts])}
+
+
+def joined_columns(tables: Sequence[Mapping[str, list[Any]]], missing: Any = None) -> dict[str, list[Any]]:
+    """Columns one below the other, with ``missing`` where a table lacks one; an empty tuple adds nothing there."""
     names = dict.fromkeys(name for table in tables for name in table)
     lengths = [len(next(iter(table.values()), [])) for table in tables]
     return {
-        name: [item for table, n in zip(tables, lengths, strict=True) for item in table.get(name, [None] * n)]
+        name: [
+            item
+            for table, n in zip(tables, lengths, strict=True)
+            for item in table.get(name, missing if missing == () else [missing] * n)
+        ]
         for name in names
     }
 

@@ -19,6 +19,7 @@ from scvae_data.remote.objects import delete, upload
 from scvae_data.store import INDEX_FILE
 from scvae_data.store.files import is_there, names_in, sweep_temporaries
 from scvae_data.store.names import CHUNK_FILE
+from scvae_data.store.pages import PAGES
 
 __all__ = [
     "SCRATCH",
@@ -134,7 +135,7 @@ def clear(directory: Location) -> None:
     """Remove a dataset that is overwritten, the index first: from then on nobody takes the rest for one."""
     remove(directory / INDEX_FILE)
     for name in names_in(directory):
-        if DATASET.fullmatch(name):
+        if DATASET.fullmatch(name) or name in PAGES:
             remove(directory / name)
 
 
