@@ -3,6 +3,8 @@
 # make test    run the tests, in PROCESSES processes (2)
 # make test-services  run those that start servers, ranks or launchers on this machine, in as many processes
 # make check   lint, formatting, types
+# make docs    build docs/_build/html, tutorials run and internal links checked; without network (minutes)
+# make linkcheck  ask for every external link of the docs; needs the network
 # make bench   run the benchmarks in benchmarks/
 # make faults  kill, damage and starve the system at every point, with counts (tests/faults; minutes)
 # make grid    compare the batches of every combination of workers, threads, cache, start method and ranks
@@ -15,7 +17,7 @@ DEMO := outputs/demo
 
 PROCESSES ?= 2
 
-.PHONY: setup demo test test-services check bench grid faults
+.PHONY: setup demo test test-services check docs linkcheck bench grid faults
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -26,7 +28,9 @@ $(STAMP): pyproject.toml constraints.txt
 # torch alone and first: which build of it is right (CPU, CUDA) depends on the machine and is decided by its pip
 # settings; a build that is already there satisfies the plain version and is kept by the second line.
 	$(BIN)/python -m pip install --quiet torch==2.13.0
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+# Groups of dependencies are for pip 25.1 and newer; the one that comes with Python may be older.
+	$(BIN)/python -m pip install --quiet 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e . --group dev
 	$(BIN)/scvae-data compile
 # umap compiles too, when it is first imported.
 	$(BIN)/python -W ignore -c 'import umap'
@@ -49,6 +53,13 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Anew each time: tutorials follow on each other, and show what the package does now.
+docs: setup
+	$(BIN)/python -m sphinx --fresh-env --fail-on-warning --keep-going docs docs/_build/html
+
+linkcheck: setup
+	$(BIN)/python -m sphinx -b linkcheck -D nb_execution_mode=off docs docs/_build/linkcheck
 
 bench: setup
 	@set -e; for script in $(sort $(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script; done

@@ -19,9 +19,10 @@ ROOT = Path(__file__).resolve().parents[1]
 TABLES = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = TABLES["project"]
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
+GROUPS: dict[str, list[str | dict[str, str]]] = TABLES["dependency-groups"]
 PROGRAM = [*(ROOT / "src").rglob("*.py"), ROOT / "process.py", ROOT / "train.py", ROOT / "test_chunked_system.py"]
 # loading_peers runs in an environment of its own, with the packages that it compares.
-AROUND = [*(ROOT / "tests").rglob("*.py"), *(ROOT / "benchmarks").glob("*.py")]
+AROUND = [*(ROOT / "tests").rglob("*.py"), *(ROOT / "benchmarks").glob("*.py"), ROOT / "docs" / "conf.py"]
 # my_samplers is a file that a recipe of docs/extending.md makes.
 OWN = {"tests", "my_samplers", *(path.stem for folder in ("src", "benchmarks") for path in (ROOT / folder).iterdir())}
 NOT_INSTALLED = {"scvi": "scvi-tools", "scib_metrics": "scib-metrics"}
@@ -30,6 +31,10 @@ NOT_IMPORTED = {
     "flask": "serves moto's S3, which starts in a process of its own",
     "flask-cors": "imported by moto's server",
     "gcsfs": "imported by fsspec",
+    "ipykernel": "runs the tutorials",
+    "myst-nb": "imported by Sphinx",
+    "sphinx-book-theme": "imported by Sphinx",
+    "sphinx-copybutton": "imported by Sphinx",
     "hydra-joblib-launcher": "imported by Hydra",
     "hydra-optuna-sweeper": "imported by Hydra",
     "hydra-submitit-launcher": "imported by Hydra",
@@ -92,15 +97,24 @@ def requirements(lines: Iterable[str]) -> Iterator[Requirement]:
             yield from requirements(EXTRAS[extra])
 
 
+def of_group(group: str) -> Iterator[str]:
+    """Lines of a group, with those of the groups that it includes in their place."""
+    for line in GROUPS[group]:
+        if isinstance(line, str):
+            yield line
+        else:
+            yield from of_group(line["include-group"])
+
+
 def names(lines: Iterable[str]) -> set[str]:
     return {canonicalize_name(requirement.name) for requirement in requirements(lines)}
 
 
 ALWAYS = names(PROJECT["dependencies"])
-OPTIONAL = {extra: names(lines) for extra, lines in EXTRAS.items() if extra != "dev"}
-DEV = names(EXTRAS["dev"])
+OPTIONAL = {extra: names(lines) for extra, lines in EXTRAS.items()}
+DEV = names(of_group("dev"))
 OFFERED = ALWAYS.union(*OPTIONAL.values())
-OF_BENCHMARKS = names(TABLES["dependency-groups"]["benchmarks"])
+OF_BENCHMARKS = names(of_group("benchmarks"))
 OF_PROGRAM, OF_TESTS = imports(PROGRAM), imports(AROUND)
 
 
@@ -147,5 +161,5 @@ def test_every_test_runs_with_declared_versions() -> None:
     lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
     pins = {canonicalize_name(name): version for name, _, version in (line.partition("==") for line in lines)}
     assert len(pins) == len(lines)
-    for needed in requirements([*PROJECT["dependencies"], *EXTRAS["dev"]]):
+    for needed in requirements([*PROJECT["dependencies"], *of_group("dev")]):
         assert needed.specifier.contains(pins[canonicalize_name(needed.name)]), needed

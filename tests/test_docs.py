@@ -1,4 +1,4 @@
-"""The Python in the guides runs as it stands, block after block."""
+"""The Python in the guides runs as it stands, block after block; pages are built without a warning, tutorials run."""
 
 from __future__ import annotations
 
@@ -55,6 +55,24 @@ def test_what_the_architecture_names_is_there() -> None:
     assert len(named) > 20
     missing = [name for name in named if not any(resolves(f"{above}.{name}") for above in ABOVE)]
     assert missing == []
+
+
+def test_every_public_name_is_in_the_api() -> None:
+    text = "\n".join(page.read_text() for page in (DOCS / "api").glob("*.md"))
+    named = {name.removeprefix("scvae_data.") for name in re.findall(r"^\.\. auto\w+:: ([\w.]+)", text, re.MULTILINE)}
+    assert named >= set(scvae_data.__all__)
+    assert [name for name in named if not resolves(f"scvae_data.{name}")] == []
+
+
+@pytest.mark.services
+def test_the_pages_are_built_without_a_warning(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "sphinx", "--fail-on-warning", "--keep-going", "--quiet", DOCS, tmp_path / "html"]
+    built = subprocess.run(command, cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr[-5000:]
+    pages = {page.relative_to(DOCS).with_suffix("") for page in DOCS.rglob("*.md") if "_build" not in page.parts}
+    made = {page.relative_to(tmp_path / "html").with_suffix("") for page in (tmp_path / "html").rglob("*.html")}
+    assert pages <= made
+    assert 'id="scvae_data.VAE.differential_expression"' in (tmp_path / "html" / "api" / "models.html").read_text()
 
 
 def resolves(name: str) -> bool:

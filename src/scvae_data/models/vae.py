@@ -387,7 +387,7 @@ class VAE(LightningModule):
     ) -> Iterator[Block]:
         """Normalised (decoded) expression of each cell, batch by batch: global rows (n,) and values (n, n_genes).
 
-        Defined as by scvi-tools' ``get_normalized_expression``; see :mod:`scvae_data.results.expression`.
+        Defined as by scvi-tools' ``get_normalized_expression``; see ``scvae_data.results.expression``.
 
         Parameters
         ----------
@@ -448,7 +448,7 @@ class VAE(LightningModule):
     ) -> pd.DataFrame:
         """How the expression of each gene changes between two groups of cells, most certain changes first.
 
-        See :func:`scvae_data.results.change.differential_expression`, which names the columns.
+        See ``scvae_data.results.change.differential_expression``, which names the columns.
 
         Parameters
         ----------

@@ -97,7 +97,7 @@ class Codec(ABC):
     levels: ClassVar[tuple[int, int, int]] = (0, 0, 0)
     """First and last allowed level, and the default."""
     native: ClassVar[Native | None] = None
-    """How :mod:`~scvae_data.store.native_decode` decodes the blocks; None for :meth:`decode` alone."""
+    """How ``scvae_data.store.native_decode`` decodes the blocks; None for :meth:`decode` alone."""
     level: int
 
     def __init_subclass__(cls, name: str | None = None) -> None:

@@ -30,7 +30,7 @@ __all__ = ["DatasetIndex", "content_hash_of", "listed"]
 class DatasetIndex(CellIndex):
     """A finished dataset directory.
 
-    Made by :func:`~scvae_data.store.index_json.open_index`.
+    Made by :func:`~scvae_data.open_index`.
 
     Parameters
     ----------

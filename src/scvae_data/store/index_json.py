@@ -67,8 +67,7 @@ def open_index(
         Opens its chunk files and the tables of cells, by their locations. None: as what they are, files of
         this machine or, of a remote store, copies of them in ``cache``.
     cache
-        Where copies of remote files lie; None for the folder of the user, see
-        :func:`~scvae_data.store.remote_files.disk_cache`.
+        Where copies of remote files lie; None for the folder of the user.
 
     Raises
     ------

@@ -48,7 +48,7 @@ def open_dataset(
     paths
         The directory, or a list of them.
     cache
-        As of :func:`~scvae_data.store.index_json.open_index`.
+        As of :func:`~scvae_data.open_index`.
     generations
         The first so many of a directory's generations, of several directories one number for each; None for all.
 

@@ -46,7 +46,7 @@ OpenSource = Callable[[Any], ByteSource]
 
 
 class LocalFile:
-    """An ordinary file on this machine; see :func:`~scvae_data.store.files.open_plain`."""
+    """An ordinary file on this machine; see ``scvae_data.store.files.open_plain``."""
 
     def __init__(self, path: Path) -> None:
         self._fd = open_plain(path)

@@ -27,7 +27,7 @@ def upgrade(directory: Path) -> tuple[int, DatasetIndex]:
     Raises
     ------
     ScvaeDataError
-        As :func:`~scvae_data.store.index_json.open_index`, and if a table is damaged.
+        As :func:`~scvae_data.open_index`, and if a table is damaged.
     """
     index = open_index(directory)
     version = index.format_version
