@@ -106,11 +106,26 @@ def test_what_lacks_a_place_or_a_library_is_not_compiled_ahead(monkeypatch: pyte
     assert not lacking.compiled
 
 
+def test_what_was_found_before_is_not_looked_for_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    kernel, other = Kernel(str(tmp_path)), Kernel(str(tmp_path))
+    monkeypatch.setattr(jit, "_wanted", [])
+    jit.ahead_of("train", "i8[::1]")(kernel)
+    for n_compiled in (1, 1):
+        jit.compile_ahead("train")
+        assert len(kernel.compiled) == n_compiled
+    (tmp_path / "kernel.nbi").touch()  # code that came, or went
+    jit.compile_ahead("train")
+    assert len(kernel.compiled) == 2
+    jit.ahead_of("train", "f4[::1]")(other)
+    jit.compile_ahead("train")
+    assert (len(kernel.compiled), len(other.compiled)) == (3, 1)
+
+
 class Kernel:
     """Stands for a compiled function whose code is kept at ``cache_path``."""
 
     def __init__(self, cache_path: str | None) -> None:
-        self.stats = SimpleNamespace(cache_path=cache_path)
+        self.stats, self.py_func = SimpleNamespace(cache_path=cache_path), double
         self.compiled: list[tuple[Any, ...]] = []
 
     def __call__(self) -> None: ...

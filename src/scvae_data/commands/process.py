@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
+import sys
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +18,7 @@ from scvae_data.commands.app import run_app, task_overrides
 from scvae_data.config import instantiate, resolved
 from scvae_data.errors import ConfigError, ScvaeDataError
 from scvae_data.processing.engine.base import Engine
+from scvae_data.processing.engine.workers import preload
 from scvae_data.remote.location import Location, local_path, location
 from scvae_data.system.quick_import import collector_paused
 
@@ -57,6 +60,7 @@ def process(cfg: DictConfig) -> None:
     engine.warm_up()  # while this process imports and instantiates the rest
     with collector_paused():
         settings = settings_of(cfg)
+        gc.freeze()  # what was imported stays: no collection need look at it
     how: dict[str, Any] = {"overwrite": cfg.overwrite, "resume": cfg.resume, "scratch": Path(cfg.paths.scratch_dir)}
     if cfg.dry_run:
         predict(settings, engine, directory, **how)
@@ -70,7 +74,7 @@ def process(cfg: DictConfig) -> None:
         from scvae_data.processing import pipeline
         from scvae_data.processing.run.wandb_run import wandb_run
 
-        gc.freeze()  # what was imported stays: no collection need look at it
+        gc.freeze()
     with wandb_run(config) as log_summary:
         kept: dict[str, Any] = {"record": record_of(config), "check_disk": cfg.check_disk}
         if cfg.append:
@@ -221,4 +225,8 @@ def input_was_not_named() -> bool:
 
 def main() -> None:
     """Entry point."""
+    # Matrices are multiplied in one thread, so that sums are the same anywhere; others would spin from the start on.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    if "engine=local" in sys.argv:
+        preload()  # while Hydra composes the config
     run_app(process, "process")

@@ -11,4 +11,4 @@ with collector_paused():
     from scvae_data.system.jit import make_ready
 
     make_ready()
-gc.freeze()  # what was imported stays: no collection need look at it, and copy its pages
+    gc.freeze()  # what was imported stays: no collection need look at it, and copy its pages

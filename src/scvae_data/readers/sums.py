@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 
 from scvae_data.errors import InputError
 from scvae_data.readers.base import CsrBlock
@@ -53,6 +52,8 @@ def added(path: Path, parts: Mapping[str, Iterator[CsrBlock]]) -> Iterator[CsrBl
         ``not_counts`` if a value is no whole number from 0 on: two fractions
         may add up to one, and a negative number may hide in a sum.
     """
+    import scipy.sparse as sp  # here: few inputs need it, and every start would wait for it
+
     waiting: dict[str, Any] = {}
     first_row = 0
     while True:
@@ -70,6 +71,8 @@ def added(path: Path, parts: Mapping[str, Iterator[CsrBlock]]) -> Iterator[CsrBl
 
 def whole(path: Path, name: str, block: CsrBlock) -> Any:
     """The rows of a block, checked, as float64: whole numbers below 2**53 are added exactly."""
+    import scipy.sparse as sp
+
     data = block.data.astype(np.float64)
     bad = np.flatnonzero(~((data >= 0) & (data == np.floor(data)) & np.isfinite(data)))
     if bad.size:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import DTypeLike, NDArray
 
 from scvae_data.errors import StoreError
 from scvae_data.system.jit import ahead_of, compiled
+
+if TYPE_CHECKING:
+    import scipy.sparse as sp
 
 __all__ = ["STREAM_MAX_COUNT", "CompactCsr", "CsrStream", "count_dtype", "index_dtype"]
 
@@ -64,6 +66,8 @@ class CompactCsr:
     @classmethod
     def from_scipy(cls, matrix: sp.spmatrix | sp.sparray) -> CompactCsr:
         """Make canonical compact rows of any sparse matrix of whole, non-negative numbers below 2**63."""
+        import scipy.sparse as sp  # here: a run of process.py needs none of it
+
         csr = sp.csr_array(matrix, copy=True)
         csr.sum_duplicates()
         csr.eliminate_zeros()
@@ -77,6 +81,8 @@ class CompactCsr:
 
     def to_scipy(self, dtype: DTypeLike = np.int32) -> sp.csr_matrix:
         """Copy into a scipy CSR matrix with counts of type ``dtype`` and the index type scipy wants."""
+        import scipy.sparse as sp
+
         wide = np.int64 if self.nnz > np.iinfo(np.int32).max else np.int32
         parts = (self.data.astype(dtype), self.indices.astype(wide), self.indptr.astype(wide))
         return sp.csr_matrix(parts, shape=(self.n_obs, self.n_vars))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betainc
 
 __all__ = ["ambient_share"]
 
@@ -34,6 +33,8 @@ def ambient_share(in_cells: NDArray[np.int64], in_empty: NDArray[np.int64]) -> f
     n_cells, n_empty = int(in_cells.sum()), int(in_empty.sum())
     if n_empty < LEAST_UMIS or not n_cells:
         return None
+    from scipy.special import betainc  # here: few runs have empty droplets, and all would wait for it
+
     ranks = np.arange(1, len(cells) + 1) / len(cells)
     low, high = 0.0, n_cells / n_empty
     for _ in range(STEPS):

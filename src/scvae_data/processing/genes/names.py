@@ -74,10 +74,12 @@ def cleaned(name: str) -> str:
     >>> cleaned(" MT-ND1"), cleaned("b'MT-ND1'"), cleaned("ensg00000198888.2")
     ('MT-ND1', 'MT-ND1', 'ENSG00000198888.2')
     """
-    text = name.strip().strip("\ufeff").strip()
-    if match := QUOTED.fullmatch(text):
-        text = match.group(2).strip()
-    return text.upper() if SMALL_ID.fullmatch(text) else text
+    text = name
+    if not name.isalnum():  # as most are, told quickly
+        text = name.strip().strip("\ufeff").strip()
+        if match := QUOTED.fullmatch(text):
+            text = match.group(2).strip()
+    return text.upper() if text[:3].upper() == "ENS" and SMALL_ID.fullmatch(text) else text
 
 
 @cache
@@ -124,7 +126,7 @@ def first_word(name: str) -> str:
     >>> first_word("mm10___Xist"), first_word("GRCh38-TP53"), first_word("TP53")
     ('mm10___', 'GRCh38-', '')
     """
-    match = GENOME.match(name)
+    match = None if name.isalnum() else GENOME.match(name)
     return match.group() if match else ""
 
 

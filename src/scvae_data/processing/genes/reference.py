@@ -112,7 +112,8 @@ class Places:
         return len(self._ids)
 
     def __contains__(self, gene_id: str) -> bool:
-        return gene_id in self._part(gene_id)
+        start = gene_id[:4] if gene_id.startswith("ENS") else ""
+        return gene_id in (self._parts.get(start) or self._part(gene_id))
 
     def get(self, gene_id: str) -> int | None:
         """Return the row of an id, None if it is not there."""

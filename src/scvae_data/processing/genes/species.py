@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scvae_data.processing.genes.names import (
+    ENSEMBL,
     LEAST_OF_A_GENOME,
     cleaned,
     genome_names,
@@ -40,6 +41,7 @@ SPECIES_OF_PREFIX = {
     "ENSSASG": "",
 }
 """By the letters of Ensembl's ids; those of a virus name no species."""
+PREFIX = re.compile(r"ENS[A-Z]*G(?=\d{11})")
 NO_SPECIES = ("ercc", "sars_cov_2")
 """What the reference has beside species."""
 LEAST_KNOWN = 0.5
@@ -55,7 +57,7 @@ UNTOLD, WANTED, OTHER = range(3)
 @cache
 def species_of_id(name: str) -> str:
     """Return the species of the Ensembl id in a name, by its letters; empty if there is none."""
-    match = re.match(r"ENS[A-Z]*G(?=\d{11})", split_pair(name)[0])
+    match = PREFIX.match(name if ENSEMBL.match(name) else split_pair(name)[0])
     return SPECIES_OF_PREFIX.get(match.group(), match.group()) if match else ""
 
 

@@ -175,7 +175,10 @@ class Evidence:
         ids = [gene_id for gene_id in rows.ids if gene_id]
         if not ids:
             return
-        self.measured.update(ids)
+        distinct_ids = set(ids)
+        places = self.reference.places
+        self.unknown.update(gene_id for gene_id in distinct_ids - self.measured if gene_id not in places)
+        self.measured |= distinct_ids
         pairs = [pair for pair in zip(bases, rows.ids, strict=True) if all(pair)]
         distinct = set(pairs)
         self._note_pairs(pairs, distinct - self._pairs.keys())
@@ -188,10 +191,8 @@ class Evidence:
                     orders[symbol][gene_id] = None
             for symbol, order in orders.items():
                 self.order_of.setdefault(symbol, set()).add(tuple(order))
-        places = self.reference.places
-        not_known = {gene_id for gene_id in ids if gene_id not in places}
-        self.unknown |= not_known
-        if len(not_known) <= (1 - LEAST_KNOWN) * len(set(ids)):
+        not_known = distinct_ids & self.unknown
+        if len(not_known) <= (1 - LEAST_KNOWN) * len(distinct_ids):
             for symbol, gene_id in distinct:
                 if gene_id in not_known and is_ensembl(gene_id):
                     unknown[gene_id].add(symbol)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 
 from scvae_data.processing.scan.cells import FileCells
 from scvae_data.processing.scan.chemistry import MOST_LOOKED_AT, chemistry_of
-from scvae_data.processing.scan.doublets import Doublets
 from scvae_data.processing.scan.knee import AMBIENT_COUNTS, find_knee
 from scvae_data.readers.base import CsrBlock
+
+if TYPE_CHECKING:
+    from scvae_data.processing.scan.doublets import Doublets
 
 __all__ = ["Experiments"]
 

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -26,7 +27,6 @@ from scvae_data.errors import InputError
 from scvae_data.processing.engine.workers import release_memory
 from scvae_data.processing.facts import FileScan, InputFacts, SlotFacts
 from scvae_data.processing.scan.cells import read_cells
-from scvae_data.processing.scan.doublets import Doublets, find_doublets
 from scvae_data.processing.scan.experiments import Experiments
 from scvae_data.processing.scan.job import MappedGenes, ScanJob, table_genes
 from scvae_data.processing.scan.metrics import NotCounts, add_columns, cell_metrics, checked, species_share
@@ -43,6 +43,9 @@ from scvae_data.remote.fetched import fetched
 from scvae_data.remote.location import is_remote, location
 from scvae_data.store import FORMAT_VERSION
 from scvae_data.store.files import read_json, write_json
+
+if TYPE_CHECKING:
+    from scvae_data.processing.scan.doublets import Doublets
 
 __all__ = ["SlotScan", "scan_file"]
 
@@ -196,6 +199,8 @@ class SlotScan:
         job = self.job
         if job.qc.doublets == "none":
             return None
+        from scvae_data.processing.scan.doublets import find_doublets  # here: scipy takes long to import
+
         others = QcFilter(replace(job.qc, doublets="none"), self.cells, self.filter.dropped.path)
         others.bounds = self.filter.bounds
 
