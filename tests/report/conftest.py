@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
-import re
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +50,3 @@ def directory(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_pipeline(paths, out, config=config, overrides=["input=files"], **chosen)
     run_pipeline([raw / "SRX3.h5ad"], out, append=True, config=config, overrides=["append=true"], **chosen)
     return out
-
-
-def data_of(page: str) -> dict[str, Any]:
-    """Charts and tables of a page."""
-    found = re.search(r'<script type="text/plain" id="packed-data">([^<]*)</script>', page)
-    assert found
-    data: dict[str, Any] = json.loads(zlib.decompress(base64.b64decode(found[1])))
-    return data

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from tests.report.conftest import data_of
+from tests.support.pages import data_of
 
 from scvae_data.processing.evidence.flags import REMEDIES
 from scvae_data.processing.finished.report import write_report

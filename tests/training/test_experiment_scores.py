@@ -13,6 +13,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 from tests.support.datasets import make_dataset
+from tests.support.pages import code_of, table_of
 from tests.training.conftest import Compose, Run
 
 from scvae_data import ChunkedDataModule
@@ -24,7 +25,7 @@ from scvae_data.training.experiment_scores import (
     qc_flags,
     read_scores,
     score_table,
-    scores_section,
+    scores_told,
     write_scores,
 )
 from scvae_data.training.run import train
@@ -84,14 +85,13 @@ def test_scores_are_of_the_cells_that_validation_is_of(scored: Scored, spoiled_r
 
 
 def test_the_report_lists_the_worst(spoiled_run: Run) -> None:
-    report = (spoiled_run.path / "report.md").read_text()
+    report = (spoiled_run.path / "report.html").read_text()
     assert "ELBO per cell of 6 experiments, over validation cells." in report
-    first = report.index("| SRX4 | ")
-    assert all(
-        first < report.index(f"| {name} | ") for name in ACCESSIONS if f"| {name} | " in report and name != "SRX4"
-    )
+    table = table_of(report, "experiments")
+    assert sorted(table["experiment"]) == sorted(ACCESSIONS)
+    assert (table["experiment"][0], table["what is odd"][0]) == ("SRX4", ["low_elbo"])
     assert "Flagged, at 3 spreads or more below: 1 of 6." in report
-    assert "![experiments](experiment_scores.png)" in report
+    assert any('data.exclude_srx_accessions="@/' in block for block in code_of(report))
     assert (spoiled_run.path / "experiment_scores.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -105,7 +105,7 @@ def test_the_file_excludes_what_it_flags(spoiled_run: Run) -> None:
 def test_no_experiments_are_compared_where_there_are_too_few(finished: Run) -> None:
     scored = read_scores(finished.path / "experiment_scores.parquet")
     assert scored.expectation is None and scored.table["z"].isna().all() and not scored.table["flagged"].any()
-    assert "fewer than 4 of them have 20 cells or more" in "\n".join(scores_section(scored))
+    assert "fewer than 4 of them have 20 cells or more" in scores_told(scored)
 
 
 def test_without_held_out_cells_all_are_scored(tmp_path: Path, train_config: Compose) -> None:
@@ -113,7 +113,7 @@ def test_without_held_out_cells_all_are_scored(tmp_path: Path, train_config: Com
     scored = read_scores(tmp_path / "experiment_scores.parquet")
     assert "val/elbo" not in metrics
     assert (scored.part, scored.n_cells) == ("predict", 600)
-    assert "over all cells selected: none are held out" in (tmp_path / "report.md").read_text()
+    assert "over all cells selected: none are held out" in (tmp_path / "report.html").read_text()
 
 
 def test_test_cells_are_scored_where_there_are_any(dataset: Path) -> None:
@@ -204,7 +204,6 @@ def test_flags_of_quality_control_stand_beside_the_reasons(tmp_path: Path, datas
     found = read_scores(tmp_path / "scores.parquet")
     table = found.table.set_index("srx_accession")
     assert list(table.loc["SRX2", "qc_flags"]) == ["raw_droplets"] and table.loc["SRX1", "qc_flags"] is None
-    assert "| SRX2 | 200 | -7.0 | – | – | raw_droplets |" in scores_section(found)
 
 
 def test_blocks_are_of_equal_size_wherever_held_out_cells_lie() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from tests.support.datasets import make_dataset
+from tests.support.pages import rows_of
 from tests.training.conftest import Compose
 
 from scvae_data import SelectionError, open_index
@@ -34,7 +35,7 @@ def test_a_run_over_two_directories(tmp_path: Path, train_config: Compose, datas
     assert facts["content_hashes"] == [open_index(path).content_hash for path in paths]
     checkpoint = torch.load(run_dir / "checkpoints" / "last.ckpt", weights_only=True)
     assert index.content_hash in (facts["content_hash"], json.dumps(checkpoint["hyper_parameters"]))
-    assert f"`{dataset}`, `{other}`" in (run_dir / "report.md").read_text()
+    assert ["directory", f"{dataset}, {other}"] in rows_of((run_dir / "report.html").read_text())
 
     latents = anndata.read_h5ad(run_dir / "latents.h5ad")
     assert latents.obs["processed_dir"].tolist() == [paths[0]] * 600 + [paths[1]] * 150

@@ -15,7 +15,7 @@ from tests.training.conftest import Compose
 
 from scvae_data import ChunkedDataModule
 from scvae_data.config import instantiate
-from scvae_data.training.leakage import copies_across, held_out_section, told_columns
+from scvae_data.training.leakage import HeldOut, copies_across, held_out, told_columns
 
 RECIPES = re.findall(r"^python train\.py (.*data\.split.*)$", Path("docs/holdout.md").read_text(), flags=re.MULTILINE)
 
@@ -55,8 +55,8 @@ def test_a_recipe_holds_out_whole_groups(tmp_path: Path, train_config: Compose, 
     if column == "study":
         names = np.array(module.index.categories("study"))
         assert set(names[list(groups["test"])]) == ({"A", "B"} if "[A, B]" in recipe else {"B"})
-    lines = "\n".join(held_out_section(module, module_split(recipe)))
-    assert f"| `{column}` | validation | {len(groups['val'])} | {len(groups['val'] & groups['train'])} | " in lines
+    told = [one[:4] for one in held_out(module, module_split(recipe)).shared]
+    assert (column, "validation", len(groups["val"]), len(groups["val"] & groups["train"])) in told
 
 
 def module_split(recipe: str) -> dict[str, str]:
@@ -68,16 +68,16 @@ def test_experiments_batches_donors_and_studies_are_told(studies: Path) -> None:
     module = ChunkedDataModule(studies, 8, split={"by": "donor", "val": 0.2})
     module.setup()
     assert told_columns(module, {"by": "donor"}) == ["SRX_accession", "donor", "study"]
-    lines = held_out_section(module, {"by": "donor"})
-    assert "| `donor` | validation | 1 | 0 | 0.0 % |" in lines
-    assert "| `study` | validation | 1 | 1 | 100.0 % |" in lines
-    assert lines[-1].startswith("Copies of one cell in several parts: not known")
+    told = held_out(module, {"by": "donor"})
+    assert ("donor", "validation", 1, 0, 0.0) in told.shared
+    assert ("study", "validation", 1, 1, 1.0) in told.shared
+    assert told.copies.startswith("Copies of one cell in several parts: not known")
 
 
 def test_nothing_held_out_is_said(studies: Path) -> None:
     module = ChunkedDataModule(studies, 8, split=None)
     module.setup()
-    assert held_out_section(module, None)[1] == "No cells: training saw all that are selected.\n"
+    assert held_out(module, None) == HeldOut()
 
 
 def test_copies_across_parts_are_exact_for_whole_files_and_expected_for_shares() -> None:
@@ -103,4 +103,4 @@ def test_copies_of_a_directory_are_counted(tmp_path: Path) -> None:
     run_pipeline(files, tmp_path / "chunks")
     module = ChunkedDataModule(tmp_path / "chunks", 8, split={"column": "SRX_accession", "val": ["SRX2"]})
     module.setup()
-    assert "about 30 of 30 cells that equal another cell" in held_out_section(module, None)[-1]
+    assert "about 30 of 30 cells that equal another cell" in held_out(module, None).copies

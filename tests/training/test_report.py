@@ -1,14 +1,22 @@
+"""The page about a run says what is worth knowing of it, in words, and what was not measured is left out."""
+
 from __future__ import annotations
 
+import re
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
+from tests.support.pages import code_of, rows_of, table_of
 
-from scvae_data.training.report import in_words, report
+from scvae_data.training.leakage import HeldOut, Shared
+from scvae_data.training.report import Finished, _columns, in_words, report
 
 FACTS: dict[str, Any] = {
-    "data_path": "/data/chunks", "content_hash": "c" * 64, "gene_list_hash": "g" * 64, "simulated": False,
+    "data_path": "/data/<chunks>", "content_hash": "c" * 64, "gene_list_hash": "g" * 64, "simulated": False,
     "n_obs_directory": 1200, "n_obs": 1100, "n_train": 1000, "n_val": 100, "n_test": 0, "n_vars": 2000,
     "n_chunks": 3, "chunk_size": 400, "cells_per_epoch": 1000, "batches_per_epoch": 4,
     "predicted_hit_rate_per_epoch": 1.0, "holds_everything": True,
@@ -16,38 +24,97 @@ FACTS: dict[str, Any] = {
 METRICS: dict[str, Any] = {
     "val/elbo": -1234.56, "val/recon": -1230.0, "val/kl": 4.56, "val/loss": 1234.56, "val/active_units": 7.0,
     "cells_per_s": 5000.4, "wait_share": 0.0213, "hit_rate": 0.0, "predicted_hit_rate": 0.0, "bytes_read": 2_500_000,
+    "cell_type_separation": 0.71,
+}  # fmt: skip
+CONFIG: Mapping[str, Any] = {
+    "model": {"likelihood": "nb", "n_latent": 10}, "trainer": {"max_epochs": 20}, "data": {"filter": "a < 'b' & c"},
 }  # fmt: skip
 
 
-@pytest.fixture
-def page() -> str:
-    made = {"training curves": Path("run/training_curves.png"), "latents": Path("run/latents.h5ad")}
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    run_dir = tmp_path_factory.mktemp("run")
+    (run_dir / "checkpoints").mkdir()
+    (run_dir / "checkpoints" / "best.ckpt").touch()
+    (run_dir / "curves.png").write_bytes(b"\x89PNG\r\n\x1a\n" + 8 * b"\0" + (640).to_bytes(4) + (480).to_bytes(4))
+    made = {"training curves": run_dir / "curves.png", "latents": run_dir / "latents.h5ad"}
+    held_out = HeldOut([Shared("donor", "validation", 3, 1, 0.25)], "Copies: none.")
     not_scored = {"batch_mixing": "all cells are of one batch, SRX1"}
-    return report({"model": {"likelihood": "nb"}}, FACTS, METRICS, made, not_scored=not_scored)
+    overrides = ["data.filter=a < 'b' & c", "seed=3"]
+    return report(Finished(run_dir, CONFIG, FACTS, METRICS, made, held_out, not_scored, overrides))
 
 
 @pytest.mark.parametrize(
-    "line",
+    "row",
     [
-        "# nb, 1,100 cells × 2,000 genes",
-        "| cells | 1,000 training, 100 validation; 1,200 in the directory |",
-        "| epoch | 1,000 cells in 4 batches |",
-        "| content hash | `cccccccccccc` |",
-        "| ELBO (validation) | -1,234.6 nats per cell |",
-        "| active latent dimensions | 7 |",
-        "| speed | 5,000 cells/s, 2.1 % waiting on data |",
-        "| cache | 0.0 % of chunks found in memory (predicted 0.0 %), 2.5 MB read |",
-        "| batch mixing | not computed: all cells are of one batch, SRX1 |",
-        "- latents: `latents.h5ad`",
-        "![training curves](training_curves.png)",
+        ["ELBO (validation)", "-1,234.6 nats per cell", "higher"],
+        ["reconstruction (validation)", "-1,230.0 nats per cell", "higher"],
+        ["KL divergence (validation)", "4.6 nats per cell", "neither"],
+        ["active latent dimensions", "7 of 10", "neither"],
+        ["cell type separation", "0.710", "higher"],
+        ["donor", "validation", "3", "1", "25.0 %"],
+        ["directory", "/data/<chunks>"],
+        ["cells", "1,000 training, 100 validation; 1,200 in the directory"],
+        ["epoch", "1,000 cells in 4 batches"],
+        ["content hash", "cccccccccccc"],
+        ["speed", "5,000 cells/s, 2.1 % waiting on data"],
+        ["cache", "0.0 % of chunks found in memory (predicted 0.0 %), 2.5 MB read"],
+        ["latents", "latents.h5ad"],
     ],
+    ids=lambda row: str(row[0]),
 )
-def test_a_line_for_each_thing_worth_knowing(page: str, line: str) -> None:
-    assert line in page.splitlines()
+def test_a_row_for_each_thing_worth_knowing(page: str, row: list[str]) -> None:
+    assert row in [found[: len(row)] for found in rows_of(page)]
 
 
-def test_what_an_epoch_is_predicted_to_find_is_not_beside_what_the_run_found(page: str) -> None:
-    assert page.count("predicted") == 1
+def test_every_score_says_what_it_means(page: str) -> None:
+    scores = [row for row in rows_of(page) if len(row) == 4 and row[2] in ("higher", "lower", "neither")]
+    assert len(scores) == 5
+    assert all(len(row[3]) > 20 for row in scores)
+    assert "Batch mixing was not computed: all cells are of one batch, SRX1." in page
+
+
+def test_settings_and_commands_are_as_they_were_given(page: str) -> None:
+    *_, made, config = code_of(page)
+    assert shlex.split(made)[-2:] == ["data.filter=a < 'b' & c", "seed=3"]
+    assert "filter: a < 'b' & c" in config
+    sweep = next(block for block in code_of(page) if " -m " in block)
+    assert shlex.split(sweep)[-3:] == ["data.filter=a < 'b' & c", "seed=3", "model.n_latent=10,30"]
+    assert any(block.endswith("trainer.max_epochs=40") and "resume_from=" in block for block in code_of(page))
+
+
+def test_pictures_are_inside_with_a_text_for_those_who_do_not_see_them(page: str) -> None:
+    (picture,) = re.findall(r"<img [^>]*>", page)
+    assert 'src="data:image/png;base64,iVBORw0KGgo' in picture
+    assert 'width="640" height="480"' in picture
+    assert re.search(r'alt="Curves over epochs', picture)
+    assert "No picture of them was asked for" in page
+
+
+def test_experiments_are_a_table(tmp_path: Path) -> None:
+    table = pd.DataFrame(
+        {
+            "srx_accession": ["SRX2", "SRX1"], "n_cells": [10, 3000], "elbo": [-9.26, -7.0],
+            "expected": [-7.0, float("nan")],
+            "z": [-4.26, float("nan")], "mean_log10_counts": [3.0, 4.0], "mean_genes": [100.4, 2000.0],
+            "pct_counts_mt": [float("nan"), 3.21], "reasons": [["low_elbo", "few_cells"], []],
+            "qc_flags": [["few_cells", "outlier"], None], "flagged": [True, False],
+        }
+    )  # fmt: skip
+    columns = {column.title: list(column.values) for column in _columns(table)}
+    assert columns == {
+        "experiment": ["SRX2", "SRX1"], "cells": [10, 3000], "ELBO": [-9.3, -7.0], "expected": [-7.0, None],
+        "z": [-4.3, None], "counts": [1000, 10000], "genes": [100, 2000], "% mt": [None, 3.2],
+        "what is odd": [["low_elbo", "few_cells", "outlier"], []],
+    }  # fmt: skip
+
+
+def test_a_run_that_measured_nothing_has_a_page(tmp_path: Path) -> None:
+    page = report(Finished(tmp_path, CONFIG, FACTS | {"n_val": 0}, {}))
+    assert "No cells: training saw all that are selected." in page
+    assert "They were not scored" in page
+    with pytest.raises(KeyError):
+        table_of(page, "experiments")
 
 
 def test_what_was_not_measured_is_left_out() -> None:

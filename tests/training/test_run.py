@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import sys
 import textwrap
@@ -20,6 +19,7 @@ import yaml
 from lightning.pytorch.accelerators import AcceleratorRegistry
 from omegaconf import OmegaConf
 from tests.support.datasets import make_dataset
+from tests.support.pages import code_of, rows_of
 from tests.support.wandb_records import WandbRun, read_run
 from tests.support.warm import run_python
 from tests.training.conftest import EVERY, GAUSSIAN, N_STEPS, STEPWISE, ZINB, Compose, Run, bare_environment
@@ -42,7 +42,7 @@ def record(finished: Run) -> WandbRun:
 def test_run_directory_is_complete(finished: Run) -> None:
     files = {str(path.relative_to(finished.path)) for path in finished.path.rglob("*") if "wandb" not in path.parts}
     assert files >= {
-        "config.yaml", "run.json", "result.json", "metrics.csv", "report.md", "latents.h5ad", "latents.png",
+        "config.yaml", "run.json", "result.json", "metrics.csv", "report.html", "latents.h5ad", "latents.png",
         "training_curves.png", "checkpoints/best.ckpt", "checkpoints/last.ckpt",
     }  # fmt: skip
     assert json.loads((finished.path / "result.json").read_text()) == finished.metrics
@@ -78,8 +78,8 @@ def test_latents_tell_the_side_of_each_cell(finished: Run, dataset: Path) -> Non
 
 
 def test_the_report_says_what_held_out_cells_share_with_training(finished: Run) -> None:
-    report = (finished.path / "report.md").read_text()
-    assert "| `SRX_accession` | validation | 3 | 3 | 100.0 % |" in report
+    report = (finished.path / "report.html").read_text()
+    assert ["SRX_accession", "validation", "3", "3", "100.0 %"] in rows_of(report)
     assert "Copies of one cell in several parts: not known" in report
 
 
@@ -155,7 +155,7 @@ def test_cells_of_damaged_chunks_are_told_at_the_end(tmp_path: Path, train_confi
     metrics = train(train_config(run_dir, *options))
     assert metrics["bad_chunks"] == 1
     assert 2 * 40 < metrics["skipped_cells"] < 2 * 60 + 20  # in two epochs of training and three validations
-    assert f"| skipped | {metrics['skipped_cells']} cells of 1 damaged chunk, " in (run_dir / "report.md").read_text()
+    assert f"Left out: {metrics['skipped_cells']} cells of 1 damaged chunk, " in (run_dir / "report.html").read_text()
 
 
 def test_an_accelerator_that_is_not_there_is_refused_before_anything_is_made(
@@ -197,11 +197,11 @@ def test_latents_are_those_of_all_cells_in_order(finished: Run, dataset: Path) -
 
 def test_what_the_report_says_to_go_on_with_runs_as_it_stands(finished: Run) -> None:
     run_dir = finished.path
-    (lines,) = re.findall(r"^```python\n(.*?)^```", (run_dir / "report.md").read_text(), re.MULTILINE | re.DOTALL)
+    (lines,) = [block for block in code_of((run_dir / "report.html").read_text()) if block.startswith("import")]
     assert lines.splitlines() == next_lines(run_dir / "latents.h5ad")
     names: dict[str, Any] = {}
     n_threads = torch.get_num_threads()
-    exec(compile(lines, "report.md", "exec"), names)
+    exec(compile(lines, "report", "exec"), names)
     torch.set_num_threads(n_threads)  # numba sets them for the whole process
     assert 1 < names["adata"].obs["leiden"].nunique() < 60
     assert names["adata"].obsm["X_umap"].shape == (600, 2)
@@ -212,7 +212,7 @@ def test_the_lines_of_the_report_run_on_more_cells_than_are_compared_in_one_bloc
     anndata.AnnData(obsm={"X_scvae": latents}).write_h5ad(tmp_path / "latents.h5ad")
     read, neighbours, _ = next_lines(tmp_path / "latents.h5ad")
     names: dict[str, Any] = {}
-    exec(compile(f"{read}\n{neighbours}", "report.md", "exec"), names)
+    exec(compile(f"{read}\n{neighbours}", "report", "exec"), names)
     assert (names["adata"].obsp["distances"].getnnz(axis=1) == 14).all()  # of 15 neighbours one is the cell itself
 
 
@@ -234,6 +234,20 @@ def test_a_disabled_wandb_leaves_no_record(
     train(train_config(tmp_path, "logger=wandb", "trainer.max_epochs=1", "outputs=none"))
     assert not list(tmp_path.rglob("*.wandb"))
     assert (tmp_path / "metrics.csv").is_file()
+
+
+def test_a_report_that_cannot_be_made_is_a_line_and_no_more(
+    tmp_path: Path, train_config: Compose, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(*_: Any) -> str:
+        raise ValueError("no\nink")
+
+    monkeypatch.setattr("scvae_data.training.run.report", fails)
+    metrics = train(train_config(tmp_path, "logger=none", "trainer.max_epochs=1", "outputs=none"))
+    assert json.loads((tmp_path / "result.json").read_text()) == metrics
+    assert [one.getMessage() for one in caplog.records if one.levelname == "WARNING"] == [
+        f"no report.html: no ink; all else of the run is in {tmp_path}"
+    ]
 
 
 def test_an_error_is_recorded_and_the_next_run_is_another(

@@ -12,6 +12,7 @@ import torch
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from tests.support.pages import code_of, data_of, table_of
 from tests.support.wandb_records import read_runs
 from tests.support.warm import run_python
 from tests.training.conftest import run_train
@@ -21,6 +22,7 @@ from scvae_data.store.files import read_json
 from scvae_data.training.sweep import SweepTable, read_table, table_text, write_table
 from scvae_data.training.sweep_jobs import JobFile, begin_sweep, continued_arguments, jobs_of
 from scvae_data.training.sweep_plot import best_row, is_about_loading, sweep_plot, swept_values
+from scvae_data.training.sweep_report import sweep_report
 
 GRID = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 RESULT = {
@@ -311,6 +313,33 @@ def test_a_sweep_prints_its_table_once_and_draws_it(swept: Swept) -> None:
     assert swept.done.stdout.count("data.chunk_cache_size=0") == 1  # in the table
     assert "must be a whole number of at least 1" in swept.done.stdout
     assert (swept.path / "sweep_plot.png").is_file()
+
+
+def test_a_sweep_ends_with_a_page_that_leads_to_those_of_its_jobs(swept: Swept) -> None:
+    assert "sweep/report.html" in swept.done.stdout.splitlines()
+    page = (swept.path / "report.html").read_text()
+    assert "3 jobs, 2 completed" in page
+    assert "1 of 3 jobs are not completed" in page
+    table = table_of(page, "jobs")
+    assert table["job"] == ["job 0", "job 1", "job 2"]
+    assert table["data.chunk_cache_size"] == ["1", "0", "4"]
+    assert table["status"] == ["completed", "failed", "completed"]
+    assert table["error"] == [None, "chunk_cache_size=0 must be a whole number of at least 1", None]
+    links = data_of(page)["tables"]["jobs"]["columns"][0]["links"]
+    assert links == ["0/report.html", None, "2/report.html"]
+    assert all((swept.path / link).is_file() for link in links if link)
+    assert any("resume_sweep=" in block for block in code_of(page))
+
+
+def test_the_best_job_is_named_first(tmp_path: Path) -> None:
+    for number in range(2):
+        ended(tmp_path, number, f"model.n_latent={10 * (number + 1)}", **{"val/elbo": -800.0 + number})
+    rows = write_table(tmp_path)
+    page = sweep_report(tmp_path, rows, ["-m", "model.n_latent=10,20"], {"sweep_plot.png": "the jobs"}, [])
+    assert "Job 1 is the best: model.n_latent=20, validation ELBO -799.0." in page
+    assert data_of(page)["tables"]["jobs"]["order"] == list(table_of(page, "jobs")).index("ELBO")
+    assert 'alt="the jobs"' in page
+    assert "1/checkpoints/best.ckpt" in "".join(code_of(page))
 
 
 def test_the_runs_of_a_sweep_share_a_group_with_its_summary(swept: Swept) -> None:

@@ -122,13 +122,13 @@ def elbo_in_words(report: Mapping[str, Any]) -> str:
 def summary(run_dir: Path, metrics: Mapping[str, Any]) -> str:
     """Lay out as aligned lines how well and how fast a run went and where its files are."""
     from scvae_data.training.experiment_scores import SCORES_FILE
-    from scvae_data.training.report import in_words
+    from scvae_data.training.report import REPORT, in_words
 
     rows = {"run": shown(run_dir)}
     if "val/elbo" in metrics:
         rows["best model"] = f"val/elbo {metrics['val/elbo']:,.1f} nats per cell"
     rows |= in_words(metrics)
-    files_of = {"latents": "latents.h5ad", "scores": SCORES_FILE, "pictures": "*.png", "report": "report.md"}
+    files_of = {"latents": "latents.h5ad", "scores": SCORES_FILE, "pictures": "*.png", "report": REPORT}
     for label, pattern in files_of.items():
         if files := sorted(run_dir.glob(pattern)):
             rows[label] = ", ".join(shown(file) for file in files)

@@ -7,15 +7,18 @@ browser.
 
 from __future__ import annotations
 
+import base64
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from scvae_data.report import libraries
 
-__all__ = ["Column", "Table", "page"]
+__all__ = ["Column", "Picture", "Table", "page"]
 
 
 @dataclass(frozen=True)
@@ -32,12 +35,15 @@ class Column:
         Decimal places of numbers; None for texts.
     about
         What it means, shown where the mouse rests on the title.
+    links
+        For each row, what it leads to; None for a column without links.
     """
 
     title: str
     values: Sequence[Any]
     digits: int | None = None
     about: str = ""
+    links: Sequence[str | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,44 @@ class Table:
     order: int | None = None
     details: Sequence[Any] | None = None
     detail_chart: str | None = None
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture within a page.
+
+    Parameters
+    ----------
+    png
+        The file.
+    alt
+        What it shows, for readers who do not see it.
+    caption
+        What stands below it.
+    """
+
+    png: Path
+    alt: str
+    caption: str
+
+    @functools.cached_property
+    def _content(self) -> bytes:
+        return self.png.read_bytes()
+
+    @property
+    def source(self) -> str:
+        """The picture itself, as an address."""
+        return f"data:image/png;base64,{base64.b64encode(self._content).decode()}"
+
+    @property
+    def width(self) -> int:
+        """In pixels, as the head of the file says."""
+        return int.from_bytes(self._content[16:20], "big")
+
+    @property
+    def height(self) -> int:
+        """In pixels."""
+        return int.from_bytes(self._content[20:24], "big")
 
 
 @dataclass(frozen=True)

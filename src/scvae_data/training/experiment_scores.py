@@ -1,4 +1,4 @@
-"""Sums of each experiment in; ``experiment_scores.parquet``, the worst first, and a few lines on them out.
+"""Sums of each experiment in; ``experiment_scores.parquet``, the worst first, and a sentence on them out.
 
 An experiment is worth less the worse its held-out cells are explained *for
 their depth*: a cell of more counts, in more genes, has the lower likelihood in
@@ -12,7 +12,6 @@ from __future__ import annotations
 import io
 import itertools
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -37,7 +36,7 @@ __all__ = [
     "qc_flags",
     "read_scores",
     "score_table",
-    "scores_section",
+    "scores_told",
     "write_scores",
 ]
 
@@ -67,7 +66,6 @@ PARTS = {
     "val": "validation cells",
     "predict": "all cells selected: none are held out",
 }
-SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -217,26 +215,18 @@ def qc_flags(index: CellIndex) -> pd.Series[Any] | None:
     return rows.groupby("srx_accession")["flags"].agg(lambda lists: list(dict.fromkeys(itertools.chain(*lists))))
 
 
-def scores_section(scored: Scored) -> list[str]:
-    """Markdown on the worst experiments: whose cells were scored, a row for each, how to leave them out."""
-    table = scored.table
+def scores_told(scored: Scored) -> str:
+    """Say whose cells were scored, what they are compared with, and how many experiments are flagged."""
     if scored.expectation is None:
         few = f"fewer than {LEAST_EXPERIMENTS} of them have {LEAST_CELLS} cells or more"
         how = f"What to expect of their depth is not known: {few}."
     else:
         how = "What is expected is of cells of their depth, and a z of 1 the spread of experiments around it."
-    rows = [_row(one) for one in table.head(SHOWN).to_dict("records")]
-    n_flagged = int(table["flagged"].sum())
-    return [
-        "## Experiments\n",
-        f"ELBO per cell of {counted(len(table), 'experiment')}, over {PARTS[scored.part]}. {how}\n",
-        "| experiment | cells | ELBO | expected | z | what is odd |",
-        "|---|---|---|---|---|---|",
-        *rows,
-        "",
-        f"Flagged, at {FAR:g} spreads or more below: {n_flagged:,} of {len(table):,}. "
-        f"`data.exclude_srx_accessions=@{SCORES_FILE}`, with the path of this directory, leaves them out.\n",
-    ]
+    n_flagged, n = int(scored.table["flagged"].sum()), len(scored.table)
+    return (
+        f"ELBO per cell of {counted(n, 'experiment')}, over {PARTS[scored.part]}. {how} "
+        f"Flagged, at {FAR:g} spreads or more below: {n_flagged:,} of {n:,}."
+    )
 
 
 def _compared(
@@ -269,15 +259,3 @@ def _reasons(table: pd.DataFrame) -> list[list[str]]:
 def _spread(values: NDArray[np.float64], least: float) -> float:
     """Robust standard deviation around the median, at least so much."""
     return max(TO_SIGMA * float(np.median(np.abs(values - np.median(values)))), least)
-
-
-def _row(one: Mapping[Any, Any]) -> str:
-    """A row of the table of the worst."""
-    odd = [*one["reasons"], *(() if one["qc_flags"] is None else one["qc_flags"])]
-    expected, z = (
-        "–" if np.isnan(one[name]) else format(one[name], form) for name, form in (("expected", ",.1f"), ("z", "+.1f"))
-    )
-    return (
-        f"| {one['srx_accession']} | {one['n_cells']:,} | {one['elbo']:,.1f} | {expected} | {z} | "
-        f"{', '.join(dict.fromkeys(odd))} |"
-    )

@@ -1,10 +1,11 @@
-"""A DataModule in; what training shares with the cells held out from it, as lines of a report, out."""
+"""A DataModule in; what training shares with the cells held out from it out."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatch
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from scvae_data.store import SRX_COLUMN
 from scvae_data.store.files import names_in, read_json
 from scvae_data.wording import counted
 
-__all__ = ["copies_across", "held_out_section", "told_columns"]
+__all__ = ["HeldOut", "Shared", "copies_across", "held_out", "told_columns"]
 
 SUMMARIES = "chunk_summary*.json"
 FILE_COLUMN = "source_file"
@@ -26,8 +27,34 @@ USUAL = (
 PARTS = {"val": "validation", "test": "test"}
 
 
-def held_out_section(data: Any, split: Mapping[str, Any] | None) -> list[str]:
-    """Markdown on each part that is held out: how far it shares experiments, donors and studies with training.
+class Shared(NamedTuple):
+    """Values of an obs column in a part that is held out, those of them in training, and the share of their cells."""
+
+    column: str
+    part: str
+    groups: int
+    in_training: int
+    share: float
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What the parts that are held out share with training; nothing where there are none.
+
+    Parameters
+    ----------
+    shared
+        Of each column and part.
+    copies
+        A sentence on cells that are equal to one of another part.
+    """
+
+    shared: Sequence[Shared] = ()
+    copies: str = ""
+
+
+def held_out(data: Any, split: Mapping[str, Any] | None) -> HeldOut:
+    """Say of each part that is held out how far it shares experiments, donors and studies with training.
 
     Parameters
     ----------
@@ -38,22 +65,13 @@ def held_out_section(data: Any, split: Mapping[str, Any] | None) -> list[str]:
     """
     parts = [part for part in PARTS if data.n_cells(part)]
     if not parts:
-        return ["## Held out\n", "No cells: training saw all that are selected.\n"]
+        return HeldOut()
     found = data.leakage(told_columns(data, split)).to_dict("records")
-    rows = [
-        f"| `{one['column']}` | {PARTS[one['part']]} | {one['groups']:,} | {one['groups_in_train']:,} | "
-        f"{100 * one['cells_in_train']:.1f} % |"
+    shared = [
+        Shared(one["column"], PARTS[one["part"]], one["groups"], one["groups_in_train"], one["cells_in_train"])
         for one in found
     ]
-    return [
-        "## Held out\n",
-        "Leakage: what a part that is held out shares with training.\n",
-        "| column | part | values | of them in training | share of its cells |",
-        "|---|---|---|---|---|",
-        *rows,
-        "",
-        _copies(data, ["train", *parts]) + "\n",
-    ]
+    return HeldOut(shared, _copies(data, ["train", *parts]))
 
 
 def told_columns(data: Any, split: Mapping[str, Any] | None) -> list[str]:
@@ -107,7 +125,7 @@ def _copies(data: Any, parts: Sequence[Any]) -> str:
     n_across = sum(copies_across(account, cells, files) for account in accounts if account["keep"] == "all")
     return (
         f"Copies of one cell in several parts: about {n_across:,.0f} of {counted(n_copies, 'cell')} that equal another "
-        "cell; `process.py keep_duplicates=first` keeps one of each."
+        "cell; process.py keep_duplicates=first keeps one of each."
     )
 
 

@@ -1,60 +1,137 @@
-"""Facts and metrics of a run in, a page in Markdown out."""
+"""What is known of a finished run in, one HTML page about it out."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
-from scvae_data.training.experiment_scores import read_scores, scores_section
+from scvae_data.calling import command, override
+from scvae_data.training.leakage import HeldOut
 from scvae_data.training.scores import SCORES
 from scvae_data.wording import counted
 
-__all__ = ["in_words", "next_lines", "report"]
+__all__ = ["REPORT", "Finished", "in_words", "next_lines", "report"]
 
-SCORES_EXPLAINED = (
-    "Separation of cell types and mixing of batches in the latents: average silhouette widths as scIB scales them, "
-    "0 to 1, higher is better.\n"
-)
+REPORT = "report.html"
+SECTIONS = {
+    "result": "Result",
+    "curves": "Curves",
+    "latents": "Latents",
+    "experiments": "Experiments",
+    "held-out": "Held out",
+    "data": "Data and speed",
+    "next": "How to go on",
+    "made": "How it was made",
+}
 EXPERIMENTS = "experiment scores"
 PARTS = {"val": "validation", "test": "test"}
+VERSIONS = ("scvae-data", "torch", "lightning", "numpy")
 
 
-def report(
-    config: Mapping[str, Any],
-    facts: Mapping[str, Any],
-    metrics: Mapping[str, Any],
-    made: Mapping[str, Path],
-    held_out: Sequence[str] = (),
-    not_scored: Mapping[str, str] = MappingProxyType({}),
-) -> str:
-    """A short page: what was trained on what, how well and how fast, which files there are, how to go on.
+class Meaning(NamedTuple):
+    """How to read a number."""
 
-    ``held_out`` are lines on the cells that were held out; ``not_scored`` says of scores that are not among the
-    metrics why.
+    title: str
+    better: str
+    text: str
+
+
+TERMS = {
+    "elbo": Meaning(
+        "ELBO", "higher",
+        "lower bound of the log-likelihood of a cell's counts; comparable between models of the same genes and cells",
+    ),
+    "elbo_unseen": Meaning(
+        "ELBO, unseen", "higher", "the same, over cells of batches that training has not seen"
+    ),
+    "recon": Meaning("reconstruction", "higher", "log-likelihood of the counts, as decoded from the latents"),
+    "kl": Meaning(
+        "KL divergence", "neither",
+        "what the latents say of a cell beyond the prior: 0 means nothing; ELBO is reconstruction less this",
+    ),
+}  # fmt: skip
+SCORED = {
+    "cell_type_separation": Meaning(
+        "cell type separation", "higher",
+        "average silhouette width of cell types in the latents, as scIB scales it: 0.5 not apart, 1 far apart",
+    ),
+    "batch_mixing": Meaning(
+        "batch mixing", "higher",
+        "one less the silhouette width of batches within each cell type, as scIB has it: 0 apart, 1 mixed",
+    ),
+}  # fmt: skip
+ACTIVE = Meaning("active latent dimensions", "neither", "latent dimensions that vary between cells; few mean collapse")
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished run.
+
+    Parameters
+    ----------
+    run_dir
+        Its directory.
+    config
+        Resolved.
+    facts
+        Of the dataset.
+    metrics
+        Of the best checkpoint, with speed and cache.
+    made
+        Files by name.
+    held_out
+        What the parts that are held out share with training.
+    not_scored
+        Why scores are not among the metrics, by their names.
+    overrides
+        What the command line set; None where there was none.
     """
-    title = f"{config['model'].get('likelihood', 'model')}, {facts['n_obs']:,} cells × {facts['n_vars']:,} genes"
-    parts = [
-        f"# {title}\n",
-        *(["Simulated demo data.\n"] if facts.get("simulated") else []),
-        _table("dataset", _dataset(facts)),
-        _table("result", _result(metrics) | _not_scored(not_scored)),
-        *([SCORES_EXPLAINED] if any(name in metrics for name in SCORES) else []),
-        *held_out,
-        *(scores_section(read_scores(made[EXPERIMENTS])) if EXPERIMENTS in made else []),
-        "## Files\n",
-        *(f"- {name}: `{path.name}`" for name, path in made.items()),
-        "- configuration: `config.yaml`",
-        "- checkpoints: `checkpoints/`",
-        "- every number: `result.json`, `run.json`, `metrics.csv`",
-        "",
-    ]
-    if "latents" in made:
-        parts += ["## Go on in scanpy\n", "```python", *next_lines(made["latents"]), "```", ""]
-    pictures = [(name, path) for name, path in made.items() if path.suffix == ".png"]
-    parts += [f"![{name}]({path.name})\n" for name, path in pictures]
-    return "\n".join(parts)
+
+    run_dir: Path
+    config: Mapping[str, Any]
+    facts: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    made: Mapping[str, Path] = field(default_factory=dict)
+    held_out: HeldOut = field(default_factory=HeldOut)
+    not_scored: Mapping[str, str] = field(default_factory=dict)
+    overrides: Sequence[str] | None = None
+
+
+def report(run: Finished) -> str:
+    """Tell what was trained on what, how well and how fast, what the numbers mean, and how to go on."""
+    from omegaconf import OmegaConf
+
+    from scvae_data.report.page import Table, page
+    from scvae_data.training.experiment_scores import read_scores, scores_told
+
+    scored = read_scores(run.made[EXPERIMENTS]) if EXPERIMENTS in run.made else None
+    tables = {} if scored is None else {"experiments": Table(_columns(scored.table))}
+    words = in_words(run.metrics)
+    return page(
+        "train.html",
+        {},
+        tables,
+        title=f"Training {run.run_dir.name}",
+        lead=_lead(run),
+        sections=SECTIONS,
+        simulated=bool(run.facts.get("simulated")),
+        skipped=words.pop("skipped", ""),
+        scores=_scores(run),
+        not_scored={name.replace("_", " ").capitalize(): reason for name, reason in run.not_scored.items()},
+        **_pictures(run),
+        told="" if scored is None else scores_told(scored),
+        held_out=run.held_out,
+        data=_data(run.facts) | words,
+        next=_next(run, flagged=scored is not None and bool(scored.table["flagged"].any())),
+        command=None if run.overrides is None else command("train", *run.overrides),
+        versions={name: version(name) for name in VERSIONS},
+        files=_files(run),
+        config=OmegaConf.to_yaml(OmegaConf.create(dict(run.config))),
+    )
 
 
 def in_words(metrics: Mapping[str, Any]) -> dict[str, str]:
@@ -81,41 +158,144 @@ def next_lines(latents: Path) -> list[str]:
     ]
 
 
-def _dataset(facts: Mapping[str, Any]) -> dict[str, str]:
+def _lead(run: Finished) -> str:
+    likelihood = run.config["model"].get("likelihood", "model")
+    trained = f"{likelihood}, {run.facts['n_obs']:,} cells × {run.facts['n_vars']:,} genes"
+    found = [
+        f"{words} ELBO {run.metrics[f'{part}/elbo']:,.1f} nats per cell"
+        for part, words in PARTS.items()
+        if f"{part}/elbo" in run.metrics
+    ]
+    return "; ".join([trained, *found])
+
+
+def _scores(run: Finished) -> list[dict[str, str]]:
+    """How well: the best checkpoint's terms in nats per cell, then what the latents are worth."""
+    metrics = run.metrics
+    rows = [
+        (meaning, f" ({words})", f"{metrics[f'{part}/{term}']:,.1f} nats per cell")
+        for part, words in PARTS.items()
+        for term, meaning in TERMS.items()
+        if f"{part}/{term}" in metrics
+    ]
+    if "val/active_units" in metrics:
+        n_latent = run.config["model"].get("n_latent")
+        of_all = f" of {n_latent}" if n_latent else ""
+        rows.append((ACTIVE, "", f"{metrics['val/active_units']:.0f}{of_all}"))
+    rows += [(SCORED[name], "", f"{metrics[name]:.3f}") for name in SCORES if name in metrics]
+    return [
+        {"title": meaning.title + part, "value": value, "better": meaning.better, "meaning": meaning.text}
+        for meaning, part, value in rows
+    ]
+
+
+def _data(facts: Mapping[str, Any]) -> dict[str, str]:
     """What was trained on."""
     parts = {"training": facts["n_train"], **{words: facts[f"n_{part}"] for part, words in PARTS.items()}}
     n_all, paths = facts["n_obs_directory"], facts["data_path"]
     return {
-        "directory": ", ".join(f"`{path}`" for path in ([paths] if isinstance(paths, str) else paths)),
+        "directory": ", ".join([paths] if isinstance(paths, str) else paths),
         "cells": ", ".join(f"{n_cells:,} {part}" for part, n_cells in parts.items() if n_cells)
         + (f"; {n_all:,} in the directory" if n_all != facts["n_obs"] else ""),
         "genes": f"{facts['n_vars']:,}",
         "chunks": f"{facts['n_chunks']:,} of {facts['chunk_size']:,} cells",
         "epoch": f"{facts['cells_per_epoch']:,} cells in {facts['batches_per_epoch']:,} batches",
-        **{name.replace("_", " "): f"`{facts[name][:12]}`" for name in ("content_hash", "gene_list_hash")},
+        **{name.replace("_", " "): facts[name][:12] for name in ("content_hash", "gene_list_hash")},
     }
 
 
-def _result(metrics: Mapping[str, Any]) -> dict[str, str]:
-    """How well and how fast: the best checkpoint's terms in nats per cell, then speed, cache and scores."""
-    terms = {"elbo": "ELBO", "elbo_unseen": "ELBO, unseen", "recon": "reconstruction", "kl": "KL divergence"}
-    found = {
-        f"{words} ({part_words})": f"{metrics[f'{part}/{term}']:,.1f} nats per cell"
-        for part, part_words in PARTS.items()
-        for term, words in terms.items()
-        if f"{part}/{term}" in metrics
+def _pictures(run: Finished) -> dict[str, Any]:
+    from scvae_data.report.page import Picture
+
+    n_drawn = min(
+        run.facts["n_obs"], int((run.config.get("outputs") or {}).get("max_picture_cells", run.facts["n_obs"]))
+    )
+    of_all = f"a random choice of {n_drawn:,} of {run.facts['n_obs']:,}" if n_drawn < run.facts["n_obs"] else "all"
+    told = {
+        "curves": (
+            "training curves",
+            "Curves over epochs: ELBO, KL divergence, active latent dimensions and speed",
+            "Over epochs, with steps above. Means over training cells are of the weights half an epoch ago. An ELBO of "
+            "validation cells that falls while that of training cells rises means overfitting.",
+        ),
+        "latents": (
+            "latent picture",
+            "Latents in two dimensions, a panel for each obs column that colours the cells",
+            f"Latent means of {of_all} cells. Cell types should be apart, and batches mixed within each of them; an "
+            "axis along depth means that latents tell how deeply a cell was sequenced.",
+        ),
+        "experiments": (
+            "experiments",
+            "ELBO of each experiment against counts of its cells, and against what is expected of their depth",
+            "A point for each experiment; crosses are flagged.",
+        ),
     }
-    if "val/active_units" in metrics:
-        found["active latent dimensions"] = f"{metrics['val/active_units']:.0f}"
-    scores = {name.replace("_", " "): f"{metrics[name]:.3f}" for name in SCORES if name in metrics}
-    return found | in_words(metrics) | scores
+    return {
+        name: Picture(run.made[key], alt, caption) if key in run.made else None
+        for name, (key, alt, caption) in told.items()
+    }
 
 
-def _not_scored(reasons: Mapping[str, str]) -> dict[str, str]:
-    """Scores that could not be computed, with the reason."""
-    return {name.replace("_", " "): f"not computed: {reason}" for name, reason in reasons.items()}
+def _columns(table: Any) -> list[Any]:
+    """Columns of the table of experiments, the worst first."""
+    import numpy as np
+
+    from scvae_data.report.page import Column
+
+    def numbers(title: str, name: str, digits: int, about: str) -> Column:
+        values = table[name].to_numpy(np.float64)
+        return Column(title, [round(v, digits) if np.isfinite(v) else None for v in values.tolist()], digits, about)
+
+    odd = [
+        list(dict.fromkeys([*reasons, *(() if flags is None else flags)]))
+        for reasons, flags in zip(table["reasons"], table["qc_flags"], strict=True)
+    ]
+    counts = table.assign(counts=10 ** table["mean_log10_counts"])["counts"]
+    return [
+        Column("experiment", table["srx_accession"].tolist()),
+        Column("cells", table["n_cells"].tolist(), 0, "cells that were scored"),
+        numbers("ELBO", "elbo", 1, "mean over them, in nats per cell; higher is better"),
+        numbers("expected", "expected", 1, "of cells of their depth"),
+        numbers("z", "z", 1, "difference to what is expected, in spreads of experiments"),
+        Column("counts", [round(value) for value in counts.tolist()], 0, "geometric mean of the counts of a cell"),
+        numbers("genes", "mean_genes", 0, "mean genes with a count of a cell"),
+        numbers("% mt", "pct_counts_mt", 1, "mean mitochondrial share of a cell, per cent"),
+        Column("what is odd", odd, about="compared with the other experiments, and flags of processing"),
+    ]
 
 
-def _table(title: str, values: Mapping[str, str]) -> str:
-    rows = [f"| {name} | {text} |" for name, text in values.items()]
-    return "\n".join([f"## {title.capitalize()}\n", "| | |", "|---|---|", *rows, ""])
+def _next(run: Finished, *, flagged: bool) -> dict[str, str]:
+    """What people do with a trained model, and the commands for it."""
+    run_dir = run.run_dir.absolute()
+    named = shlex.quote(str(run_dir))
+    best = next((name for name in ("best", "last") if (run_dir / "checkpoints" / f"{name}.ckpt").is_file()), None)
+    overrides = [text for text in run.overrides or () if not text.startswith(("hydra.", "resume_from="))]
+    found: dict[str, str] = {}
+    if "latents" in run.made:
+        found["Clusters and UMAP of the latents, in scanpy"] = "\n".join(next_lines(run.made["latents"].absolute()))
+    if best:
+        ckpt = override("ckpt", run_dir / "checkpoints" / f"{best}.ckpt")
+        found["Latents and ELBO of the cells of another directory"] = command(
+            "train", "mode=embed", ckpt, "paths.processed_dir=DIR"
+        )
+        found["Genes that differ between two groups of cells"] = (
+            f"""scvae-data de {named} --group1 "cell_type == 'A'" --group2 "cell_type == 'B'" --out genes.parquet"""
+        )
+        found["Decoded expression"] = f"scvae-data express {named} --out expression.h5ad"
+        found["The model in a folder to hand on"] = f"scvae-data card {named} --out FOLDER"
+        longer = f"trainer.max_epochs={2 * int(run.config['trainer'].get('max_epochs') or 1)}"
+        found["Train on, for longer"] = command("train", override("resume_from", run_dir), longer)
+    found["Other settings side by side"] = command("train", "-m", *overrides, "model.n_latent=10,30")
+    if flagged:
+        scores = override("data.exclude_srx_accessions", f"@{run.made[EXPERIMENTS].absolute()}")
+        found["Without the experiments that are flagged"] = command("train", *overrides, scores)
+    return found
+
+
+def _files(run: Finished) -> dict[str, str]:
+    of_all = {
+        "configuration": "config.yaml",
+        "checkpoints": "checkpoints/",
+        "every number": "result.json, run.json, metrics.csv",
+    }
+    return {"directory": str(run.run_dir.absolute())} | {name: path.name for name, path in run.made.items()} | of_all

@@ -30,10 +30,10 @@ from scvae_data.system.jit import compile_ahead
 from scvae_data.system.stopping import StopRequest, exit_code_of, stoppable
 from scvae_data.tracking import finish_wandb, log_dataset, one_line_errors
 from scvae_data.training.callbacks import RowPerEpoch, RunRecord, StopAtSignal
-from scvae_data.training.leakage import held_out_section
+from scvae_data.training.leakage import held_out
 from scvae_data.training.outputs import Outputs
 from scvae_data.training.ranks import Ranks, strategy_of, together
-from scvae_data.training.report import next_lines, report
+from scvae_data.training.report import REPORT, Finished, next_lines, report
 from scvae_data.training.resume import RUN_FILE, check_same_dataset, continued, last_checkpoint
 from scvae_data.training.throughput import Throughput
 
@@ -137,8 +137,7 @@ class _Run:
             scores, not_scored = self._scores(trainer, made["latents"])
             metrics |= scores
             self._write("result.json", json.dumps(metrics, indent=1) + "\n")
-        held_out = held_out_section(self.data, self.config["data"].get("split"))
-        self._write("report.md", report(self.config, facts, metrics, made, held_out, not_scored))
+        self._report(facts, metrics, made, not_scored)
         _log_pictures(trainer, made)
         log.info("run directory: %s", self.run_dir)
         for line in next_lines(made["latents"]) if "latents" in made else ():
@@ -212,6 +211,19 @@ class _Run:
             logger.log_metrics({f"latents/{name}": value for name, value in scores.items()}, step=trainer.global_step)
             logger.save()
         return scores, absent
+
+    def _report(
+        self, facts: Mapping[str, Any], metrics: Mapping[str, Any], made: Mapping[str, Path], not_scored: dict[str, str]
+    ) -> None:
+        """Write the page about the run; what goes wrong with it is a warning, as the run is finished."""
+        try:
+            shared = held_out(self.data, self.config["data"].get("split"))
+            overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else None
+            run = Finished(self.run_dir, self.config, facts, metrics, made, shared, not_scored, overrides)
+            self._write(REPORT, report(run))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the model is trained
+            told = " ".join(str(error).split()) or type(error).__name__
+            log.warning("no %s: %s; all else of the run is in %s", REPORT, told, self.run_dir)
 
     def _write(self, name: str, text: str) -> None:
         if self.ranks.is_first:

@@ -27,6 +27,7 @@ from scvae_data.errors import ConfigError
 from scvae_data.store.files import write_atomic
 from scvae_data.system.slurm import requeue, was_requeued
 from scvae_data.system.stopping import Stopped
+from scvae_data.training.report import REPORT
 from scvae_data.training.saturation import PLOT as SATURATION_PLOT
 from scvae_data.training.saturation import told_of, write_saturation
 from scvae_data.training.sweep_jobs import JobFile, arguments_of, begin_sweep, jobs_of, number_of_jobs
@@ -165,9 +166,27 @@ def end_sweep() -> str:
     n_jobs = number_of_jobs(sweep_dir) or len(rows)
     n_left = n_jobs - sum(row["status"] == "completed" for row in rows)
     goes_on = command("train", override("resume_sweep", sweep_dir.absolute()))
-    left = [f"{n_left} of {n_jobs} jobs are not completed; to go on with them: {goes_on}"]
-    files = [shown(sweep_dir / name) for name in (TABLE, PLOT)]
-    return "\n".join([table_text(rows), *told_of(sweep_dir), *files, *(left if n_left > 0 else ())])
+    left = [f"{n_left} of {n_jobs} jobs are not completed"] if n_left > 0 else []
+    _write_report(sweep_dir, rows, left)
+    files = [shown(path) for path in (sweep_dir / name for name in (TABLE, PLOT, REPORT)) if path.is_file()]
+    left = [f"{line}; to go on with them: {goes_on}" for line in left]
+    return "\n".join([table_text(rows), *told_of(sweep_dir), *files, *left])
+
+
+def _write_report(sweep_dir: Path, rows: Sequence[Mapping[str, str]], left: Sequence[str]) -> None:
+    """Write the page about a sweep; what goes wrong with it is a warning, as the sweep is over."""
+    pictures = {
+        PLOT: "The jobs: what they are to maximise, their speed and how long they waited on data",
+        SATURATION_PLOT: "What more training cells bring: ELBO of held-out cells and scores of the latents",
+    }
+    try:
+        from scvae_data.training.sweep_report import sweep_report
+
+        told = [*told_of(sweep_dir)[:1], *left]
+        text = sweep_report(sweep_dir, rows, arguments_of(sweep_dir), pictures, told)
+        write_atomic(sweep_dir / REPORT, text.encode())
+    except Exception as error:  # noqa: BLE001 - whatever it is, the jobs are done
+        log.warning("no %s: %s; the table is in %s", REPORT, " ".join(str(error).split()), sweep_dir / TABLE)
 
 
 def _log(rows: Sequence[Mapping[str, str]], sweep_dir: Path, node: DictConfig) -> None:

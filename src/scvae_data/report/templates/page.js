@@ -18,7 +18,9 @@ const config = {
 const draw = (figure, spec) => window.vegaEmbed(figure.querySelector(".plot"), spec, { mode: "vega-lite", actions: false, renderer: "svg", config });
 
 const escaped = (text) => String(text).replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
-const shown = (column, pick) => (value, kind) => {
+const shown = (column, pick) => (value, kind, row) => {
+  const link = column.links !== null && kind === "display" ? column.links[row[row.length - 1]] : null;
+  if (link) return `<a href="${escaped(link)}">${escaped(value)}</a>`;
   if (pick && kind === "display") return `<button type="button" class="pick">${escaped(value)}</button>`;
   if (kind !== "display") return value === null ? (column.digits === null ? "" : -Infinity) : Array.isArray(value) ? value.join(" ") : value;
   if (value === null) return "";
@@ -50,7 +52,7 @@ const tabulate = (DataTable, element, table, charts) => {
 };
 
 const data = JSON.parse(await unpacked("data"));
-await library("vega");
+if (Object.keys(data.charts).length) await library("vega");
 const detailed = new Set(Object.values(data.tables).map((table) => table.detail_chart));
 for (const figure of document.querySelectorAll("[data-chart]"))
   if (!detailed.has(figure.dataset.chart)) await draw(figure, data.charts[figure.dataset.chart]);
