@@ -5,6 +5,7 @@
 # make check   lint, formatting, types
 # make docs    build docs/_build/html, tutorials run and internal links checked; without network (minutes)
 # make linkcheck  ask for every external link of the docs; needs the network
+# make configuration  renew docs/configuration.md from the comments in conf/
 # make bench   run the benchmarks in benchmarks/
 # make faults  kill, damage and starve the system at every point, with counts (tests/faults; minutes)
 # make grid    compare the batches of every combination of workers, threads, cache, start method and ranks
@@ -17,7 +18,7 @@ DEMO := outputs/demo
 
 PROCESSES ?= 2
 
-.PHONY: setup demo test test-services check docs linkcheck bench grid faults
+.PHONY: setup demo test test-services check docs linkcheck configuration bench grid faults
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -60,6 +61,9 @@ docs: setup
 
 linkcheck: setup
 	$(BIN)/python -m sphinx -b linkcheck -D nb_execution_mode=off docs docs/_build/linkcheck
+
+configuration: setup
+	$(BIN)/python -m scvae_data.commands.explain > docs/configuration.md
 
 bench: setup
 	@set -e; for script in $(sort $(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script; done

@@ -67,7 +67,7 @@ def test_de_and_ppc(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "de.parquet"
-    call(monkeypatch, "de", run, "--group1", "cell_type == 'type0'", "--samples", 50, "--out", out)
+    call(monkeypatch, "de", run, "--group1", "cell_type == 'type0'", "--pairs", 50, "--out", out)
     printed = capsys.readouterr().out
     table = pd.read_parquet(out)
     assert f"called   {int(table['is_de_fdr_0.05'].sum())} of 20 genes change" in printed

@@ -42,8 +42,8 @@ def record(finished: Run) -> WandbRun:
 def test_run_directory_is_complete(finished: Run) -> None:
     files = {str(path.relative_to(finished.path)) for path in finished.path.rglob("*") if "wandb" not in path.parts}
     assert files >= {
-        "config.yaml", "run.json", "result.json", "metrics.csv", "report.html", "latents.h5ad", "latents.png",
-        "training_curves.png", "checkpoints/best.ckpt", "checkpoints/last.ckpt",
+        "config.yaml", "run.json", "result.json", "metrics.csv", "steps.csv", "report.html", "latents.h5ad",
+        "latents.png", "training_curves.png", "checkpoints/best.ckpt", "checkpoints/last.ckpt",
     }  # fmt: skip
     assert json.loads((finished.path / "result.json").read_text()) == finished.metrics
     assert not list(finished.path.rglob("*.tmp"))
@@ -130,8 +130,13 @@ def test_wandb_run_used_the_dataset(record: WandbRun, dataset: Path) -> None:
 def test_an_epoch_has_a_row_however_few_its_batches(tmp_path: Path, train_config: Compose) -> None:
     options = ("logger=csv", "outputs=none", "trainer.max_epochs=3", "trainer.log_every_n_steps=1000")
     train(train_config(tmp_path, *options, "data.batch_size=256"))
-    rows = pd.read_csv(tmp_path / "metrics.csv").dropna(subset="train/elbo")
-    assert rows["step"].tolist() == [2, 5, 8]  # 540 cells are 3 batches
+    epochs, steps = (pd.read_csv(tmp_path / name) for name in ("metrics.csv", "steps.csv"))
+    assert epochs["step"].tolist() == steps["step"].tolist() == [2, 5, 8]  # 540 cells are 3 batches
+    assert epochs["epoch"].tolist() == steps["epoch"].tolist() == [0, 1, 2]
+    assert {"val/elbo", "train/elbo_epoch", "lr-Adam", "throughput/cells_per_s"} <= {*epochs}
+    assert {"train/elbo", "train/kl_weight"} <= {*steps}
+    assert not {*epochs} & {"train/elbo", "best/val/elbo"} and not {*steps} & {"val/elbo", "train/elbo_epoch"}
+    assert not epochs.isna().any(axis=None) and not steps.isna().any(axis=None)
 
 
 def test_without_validation_cells_the_last_checkpoint_is_the_best(tmp_path: Path, train_config: Compose) -> None:
@@ -311,8 +316,9 @@ def test_resumed_run_ends_with_the_weights_of_the_uninterrupted_one(
     assert ours["global_step"] == theirs["global_step"] == N_STEPS
     for name, weights in theirs["state_dict"].items():
         assert torch.equal(ours["state_dict"][name], weights), name
-    steps = pd.read_csv(parts / "metrics.csv").dropna(subset="train/loss")["step"]
-    assert steps.is_monotonic_increasing
+    steps, epochs = (pd.read_csv(parts / name) for name in ("steps.csv", "metrics.csv"))
+    assert steps["step"].is_monotonic_increasing and steps["step"].is_unique
+    assert epochs["epoch"].tolist() == [0, 1, 2, 3]
 
 
 def test_resume_refuses_another_dataset(tmp_path: Path, train_config: Compose, finished: Run) -> None:
@@ -372,3 +378,12 @@ def test_resume_takes_the_saved_configuration_and_what_the_command_line_sets(
     assert (merged.model.n_latent, merged.trainer.max_epochs, merged.data.batch_size) == (7, 9, 64)
     assert merged.paths.output_dir == merged.resume_from == str(tmp_path)
     assert "hydra" not in merged
+
+
+def test_what_follows_a_setting_follows_it_when_a_run_is_resumed(tmp_path: Path, train_config: Compose) -> None:
+    OmegaConf.save(train_config(tmp_path), tmp_path / "config.yaml", resolve=True)
+    now = train_config(tmp_path, "model=vae_gaussian", "model.batch_key=donor", "seed=7", "data.seed=8")
+    now.paths.processed_dir, now.resume_from = "moved", str(tmp_path)
+    merged = continued(now, ["paths.processed_dir", "model", "model.batch_key", "seed", "data.seed"])
+    assert (merged.data.data_path, merged.data.batch_key, merged.data.normalized) == ("moved", "donor", True)
+    assert (merged.seed, merged.data.seed) == (7, 8)

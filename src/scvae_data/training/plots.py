@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scvae_data.report.colours import BLUE, CATEGORIES, GREEN, GREY, MISSING, OTHER, VERMILION
 from scvae_data.store.files import write_atomic
 from scvae_data.training.latents import KEY
+from scvae_data.training.metrics import read_metrics
 from scvae_data.training.sample import sample_cells
 from scvae_data.wording import counted
 
@@ -58,8 +59,8 @@ FROM_ZERO = "Active latent dimensions", "Speed"
 
 
 def training_curves(metrics: Path, png: Path) -> bool:
-    """Draw the losses and the speed over epochs from a metrics file; False if it has none of them."""
-    figure = curves_figure(pd.read_csv(metrics))
+    """Draw the losses and the speed over epochs, from the tables of metrics; False if it has none of them."""
+    figure = curves_figure(read_metrics(metrics))
     if figure is None:
         return False
     _save(figure, png)
