@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
+import nbclient
 import sphinx.application
 
 import scvae_data
@@ -20,7 +22,12 @@ root_doc = "index"
 
 html_theme = "sphinx_book_theme"
 html_title = "scvae-data"
-html_theme_options = {"show_toc_level": 2, "use_download_button": False, "show_navbar_depth": 1}
+html_theme_options = {
+    "navbar_persistent": [],  # one field to search is enough
+    "show_navbar_depth": 1,
+    "show_toc_level": 2,
+    "use_download_button": False,
+}
 html_static_path = ["_static"]
 html_show_copyright = False
 
@@ -34,7 +41,8 @@ highlight_language = "text"
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 300
-nb_merge_streams = True
+# What a program writes comes in pieces, wherever in a line: they are put together before they are shown.
+nbclient.NotebookClient.coalesce_streams = True
 
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
@@ -64,8 +72,9 @@ linkcheck_timeout = 20
 
 
 def setup(app: sphinx.application.Sphinx) -> None:
-    """Give the tutorials an empty folder beside what is built."""
+    """Give the tutorials an empty folder beside what is built, and the programs of this environment."""
     folder = Path(app.outdir).parent / "tutorials"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     os.environ["SCVAE_DATA_TUTORIALS"] = str(folder)
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
