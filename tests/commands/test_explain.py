@@ -22,6 +22,12 @@ ROOT = Path(__file__).parents[2]
 PROGRAMS: tuple[Program, ...] = ("process", "train")
 
 
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal in which no line is broken."""
+    monkeypatch.setenv("COLUMNS", "120")
+
+
 def leaves(node: Any, prefix: str = "") -> set[str]:
     """Dotted names of all keys that hold a value."""
     if not isinstance(node, dict) or not node:
