@@ -124,7 +124,7 @@ def genome_names(names: Sequence[str]) -> tuple[str, ...]:
     >>> genome_names(["GRCm39_Xkr4", "GRCm39_mt-Nd1", "GRCh38_TP53"]), genome_names(["HLA-A", "HLA-B", "MT-ND1"])
     (('GRCh38_', 'GRCm39_'), ())
     """
-    words = Counter(map(first_word, names))
+    words = Counter(first_word(name) for name in names if not name.isalnum())
     found = {
         word: n for word, n in words.items() if word and n >= LEAST_OF_A_GENOME * len(names) and is_genome(word, n)
     }
@@ -140,7 +140,7 @@ def first_word(name: str) -> str:
     >>> first_word("mm10___Xist"), first_word("GRCh38-TP53"), first_word("TP53")
     ('mm10___', 'GRCh38-', '')
     """
-    match = None if name.isalnum() else GENOME.match(name)
+    match = GENOME.match(name)
     return match.group() if match else ""
 
 

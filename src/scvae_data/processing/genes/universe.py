@@ -156,11 +156,11 @@ def align(
             if gene and gene not in codes:
                 codes[gene] = len(codes)
         ids.update(zip(filter(None, rows.ids), filter(None, rows.ids), strict=True))
-        for pair, kind in zip(zip(genes, rows.symbols, strict=True), rows.how, strict=True):
+        for gene, symbol, kind in zip(genes, rows.symbols, rows.how, strict=True):
             if kind == "spelling":
-                spelled.setdefault(*pair)
-            elif all(pair):
-                pairs[pair] += n_files[table]
+                spelled.setdefault(gene, symbol)
+            elif gene and symbol:
+                pairs[gene, symbol] += n_files[table]
         maps[table] = np.fromiter(map(codes.get, genes, repeat(-1)), np.int32, len(genes))
         how[table] = np.fromiter(map(ways.__getitem__, rows.how), np.int8, len(genes))
         matches[table] = match_of(rows, maps[table])
