@@ -226,7 +226,8 @@ def originals(symbols: Sequence[str], own: Container[str] = ()) -> list[str]:
     ['TBCE', 'TBCE', 'NKX2-1']
     """
     there = set(symbols)
-    changed = {symbol: base for symbol in there if (base := original(symbol, there)) != symbol and symbol not in own}
+    marked = (symbol for symbol in there if not symbol.isalnum())
+    changed = {symbol: base for symbol in marked if (base := original(symbol, there)) != symbol and symbol not in own}
     return [changed.get(symbol, symbol) for symbol in symbols] if changed else list(symbols)
 
 

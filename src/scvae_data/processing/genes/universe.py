@@ -195,7 +195,7 @@ def match_of(rows: Rows, genes: NDArray[np.int32]) -> TableMatch:
     times = Counter(rows.how)
     by_id = sum(times[kind] for kind in BY_ID)
     left_out = sum(times[kind] for kind in LEFT_OUT)
-    unmatched = sum(not gene_id for gene_id in rows.ids) - left_out
+    unmatched = rows.ids.count("") - left_out
     n = len(genes)
     summed = n - left_out - len(np.unique(genes[genes >= 0]))
     return TableMatch(n, by_id, n - by_id - unmatched - left_out, unmatched, summed, left_out)
