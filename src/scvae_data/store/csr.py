@@ -152,11 +152,20 @@ class CsrStream:
 def _scan(indptr: NDArray[Any], indices: NDArray[Any], data: NDArray[Any], n_vars: int) -> tuple[int, int]:
     largest = np.uint64(0)
     for row in range(indptr.size - 1):
-        previous = np.int64(-1)
-        for i in range(indptr[row], indptr[row + 1]):
-            column = np.int64(indices[i])
-            if column <= previous or column >= n_vars or data[i] <= 0:
-                return row, 0
-            previous = column
-            largest = max(largest, np.uint64(data[i]))
+        entries = slice(indptr[row], indptr[row + 1])
+        columns, counts = indices[entries], data[entries]
+        n_wrong = 0
+        # Loops without a way out become vector instructions.
+        for i in range(1, columns.size):
+            n_wrong += columns[i] <= columns[i - 1]
+        for i in range(columns.size):
+            n_wrong += counts[i] <= 0
+        if columns.size and not 0 <= np.int64(columns[0]) <= np.int64(columns[-1]) < n_vars:
+            n_wrong += 1
+        if n_wrong:
+            return row, 0
+        highest = counts[0] if counts.size else data.dtype.type(0)
+        for i in range(counts.size):
+            highest = max(highest, counts[i])
+        largest = max(largest, np.uint64(highest))
     return -1, int(largest)

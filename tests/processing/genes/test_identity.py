@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from scvae_data.processing.genes.identity import identify, originals, row_numbers
+from scvae_data.processing.genes.names import ensembl_parts
 from scvae_data.processing.genes.reference import Reference, load_reference
 from scvae_data.processing.genes.species import told_species
 from scvae_data.readers.base import GeneTable
@@ -142,3 +143,25 @@ def test_symbols_before_they_were_made_unique(symbols: list[str], own: Sequence[
 )
 def test_genomes_tell_species(names: list[str], species: list[str]) -> None:
     assert list(told_species(table(names), Reference())) == species
+
+
+@pytest.mark.parametrize("odd", ["", "TP53", "ENSG00000000003\nENSG00000000004", "ensg00000000003", "ENSG000000000031"])
+def test_parts_of_ids_are_of_tables_of_ids_alone(odd: str) -> None:
+    ids = ["ENSG00000000001.12", "ENSMUSG00000000002", "ENSG00000000005_PAR_Y"]
+    parts = [("ENSG", "00000000001", ""), ("ENSMUSG", "00000000002", ""), ("ENSG", "00000000005", "_PAR_Y")]
+    assert ensembl_parts(ids) == parts
+    assert ensembl_parts([*ids, odd]) is None
+    assert ensembl_parts([odd, *ids[:2], "TP53"]) is None
+
+
+def test_tables_of_ids_alone_are_read_as_others_are() -> None:
+    reference = load_reference("builtin")
+    other_id = next(iter(reference.places.others))
+    symbols = ["ENSA", TP53, f"{TP53}_TP53", other_id, "", " MT-ND1", "MT-ND1", "7SK", "1-Mar", "nan"]
+    ids = [f"ENSG{number:011d}.3" for number in range(len(symbols))]
+    at_once = identify(table(symbols, ids), reference)
+    one_by_one = identify(table([*symbols, "TP53"], [*ids, "TP53"]), reference)
+    assert one_by_one.ids[-1] == ""
+    assert (at_once.ids, at_once.symbols) == (one_by_one.ids[:-1], one_by_one.symbols[:-1])
+    assert not at_once.no_gene
+    assert not one_by_one.no_gene

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from scvae_data.processing.scan.metrics import row_sums
-from scvae_data.processing.sort.kernels import row_totals
 from scvae_data.processing.survey.counts import FAULTS, first_fault
 
 COUNTS = hnp.arrays(
@@ -52,17 +51,3 @@ def test_row_sums(dense: np.ndarray, tops: set[int]) -> None:
         np.testing.assert_array_equal(by_class[:, bit], dense[:, (flags >> bit) & 1 == 1].sum(1))
     for column, level in enumerate(levels):
         np.testing.assert_array_equal(top[:, column], ranked[:, :level].sum(1))
-
-
-@given(COUNTS, st.data())
-@settings(deadline=None, max_examples=40)
-def test_totals_over_kept_genes(dense: np.ndarray, data: st.DataObject) -> None:
-    n_rows, n_genes = dense.shape
-    kept, alive = data.draw(hnp.arrays(np.bool_, n_genes)), data.draw(hnp.arrays(np.bool_, n_rows))
-    matrix = sp.csr_matrix(dense.astype(np.uint32))
-    totals, lengths = np.zeros(n_rows, np.int64), np.zeros(n_rows, np.int32)
-    largest = row_totals(matrix.indptr.astype(np.int64), matrix.indices, matrix.data, alive, kept, totals, lengths)
-    living = dense * alive[:, None]
-    np.testing.assert_array_equal(totals, living[:, kept].sum(1))
-    np.testing.assert_array_equal(lengths, (living[:, kept] > 0).sum(1))
-    assert largest == living[:, kept].max(initial=0)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from scvae_data.processing.sort.packed import pack_rows, place_rows, take_rows, unpack_rows
+from scvae_data.processing.sort.packed import pack_rows, place_rows, take_rows, total_rows, unpack_rows
 
 N_GENES = 300  # gaps of one byte and of two
 ENTRIES = st.dictionaries(
@@ -67,6 +67,19 @@ def test_rows_are_taken_in_any_order(rows: list[dict[int, int]], data: st.DataOb
     order = np.array(data.draw(st.permutations(range(len(rows)))), np.int64)
     for found, wanted in zip(take_rows(*packed_of(matrix), order), packed_of(matrix[order]), strict=True):
         np.testing.assert_array_equal(found, wanted)
+
+
+@given(ROWS, st.data())
+@settings(deadline=None, max_examples=40)
+def test_totals_over_kept_genes(rows: list[dict[int, int]], data: st.DataObject) -> None:
+    matrix = matrix_of(rows)
+    kept, alive = (data.draw(hnp.arrays(np.bool_, n)) for n in (N_GENES, len(rows)))
+    totals, lengths = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.int32)
+    largest = total_rows(*packed_of(matrix), alive, kept, totals, lengths)
+    living = matrix.toarray().astype(np.int64)[:, kept] * alive[:, None]
+    np.testing.assert_array_equal(totals, living.sum(1))
+    np.testing.assert_array_equal(lengths, (living > 0).sum(1))
+    assert largest == living.max(initial=0)
 
 
 @pytest.mark.parametrize(("gene", "n_bytes"), [(127, 1), (128, 2), (16_383, 2), (16_384, 3), (2_000_000, 3)])

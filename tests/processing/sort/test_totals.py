@@ -15,7 +15,7 @@ import pytest
 from scvae_data.processing.genes.hvg.kernels import sum_clipped, sum_counts
 from scvae_data.processing.scan.buffer import RowBuffer
 from scvae_data.processing.settings.genes import GeneRules, HvgRules
-from scvae_data.processing.sort.kernels import row_totals
+from scvae_data.processing.sort.packed import pack_rows, total_rows
 from scvae_data.readers.base import CsrBlock
 from scvae_data.store import Chunking
 
@@ -54,7 +54,8 @@ def test_a_row_total_passes_32_bits() -> None:
     totals, lengths = np.zeros(1, np.int64), np.zeros(1, np.int32)
     data = np.full(3, 2**32 - 1, np.uint32)
     genes = np.arange(3, dtype=np.uint16)
-    largest = row_totals(np.array([0, 3]), genes, data, np.ones(1, bool), np.ones(3, bool), totals, lengths)
+    packed = pack_rows(np.array([0, 3]), genes, data)
+    largest = total_rows(*packed, np.ones(1, bool), np.ones(3, bool), totals, lengths)
     assert (totals[0], lengths[0], largest) == (3 * (2**32 - 1), 3, 2**32 - 1)
 
 

@@ -14,6 +14,7 @@ from functools import cache
 from scvae_data.processing.genes.names import (
     LEAST_OF_A_GENOME,
     cleaned,
+    ensembl_parts,
     genome_names,
     split_pair,
     unversioned,
@@ -94,6 +95,10 @@ def identify(
     symbols = names if table.symbols is None else [*map(cleaned, table.symbols)]
     genomes = genome_names(symbols) or genome_names(names)
     # Genes of two species may have one symbol.
+    if not others and not genomes and (parts := ensembl_parts(ids)):  # most tables, read at once
+        read_as = {symbol: bare_symbol(symbol, reference.is_id) for symbol in reference.like_ids(symbols)}
+        found = [f"{letters}{digits}{mark}" for letters, digits, mark in parts]
+        return Identities(found, [read_as.get(symbol, symbol) for symbol in symbols], {})
     keeps_genome = not others and several_genomes(symbols, genomes)
     read = row_reader(reference.is_id, genomes, 2 * n_ids(ids, genomes, reference) > len(ids), keeps_genome)
     rows = [*map(read, ids, symbols, names)]
@@ -134,6 +139,11 @@ def row_reader(
         return unversioned(gene_id or found), full if keeps_genome and rest == symbol else rest
 
     return read
+
+
+def bare_symbol(text: str, is_known: Callable[[str], bool]) -> str:
+    """Return a symbol without the id beside it; empty where it is an id."""
+    return "" if is_known(text) else split_pair(text)[1]
 
 
 def n_ids(ids: Sequence[str], genomes: Sequence[str], reference: Reference) -> int:
@@ -216,7 +226,8 @@ def originals(symbols: Sequence[str], own: Container[str] = ()) -> list[str]:
     ['TBCE', 'TBCE', 'NKX2-1']
     """
     there = set(symbols)
-    changed = {symbol: base for symbol in there if (base := original(symbol, there)) != symbol and symbol not in own}
+    marked = (symbol for symbol in there if not symbol.isalnum())
+    changed = {symbol: base for symbol in marked if (base := original(symbol, there)) != symbol and symbol not in own}
     return [changed.get(symbol, symbol) for symbol in symbols] if changed else list(symbols)
 
 

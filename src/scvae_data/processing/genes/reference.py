@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -119,6 +119,11 @@ class Places:
         """Return the row of an id, None if it is not there."""
         return self._part(gene_id).get(gene_id)
 
+    @property
+    def others(self) -> Mapping[str, int]:
+        """The ids that are not Ensembl's, and their rows."""
+        return self._part("")
+
     def _part(self, gene_id: str) -> dict[str, int]:
         """Return the ids that begin as one does: by the species of Ensembl's, and all others."""
         start = gene_id[:4] if gene_id.startswith("ENS") else ""
@@ -178,6 +183,11 @@ class Reference:
         """Tells whether a name is an id: Ensembl's by their form, others by the reference."""
         places = self.places
         return cache(lambda name: is_ensembl(name) or name in places)
+
+    def like_ids(self, symbols: Iterable[str]) -> set[str]:
+        """Return those of some symbols that may be ids, or hold one."""
+        distinct = set(symbols)
+        return self.places.others.keys() & distinct | {symbol for symbol in distinct if "ENS" in symbol}
 
     def species_of_id(self, gene_id: str) -> str:
         """Return the species of an id, empty if it does not have it."""

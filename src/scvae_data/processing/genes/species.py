@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scvae_data.processing.genes.names import (
-    ENSEMBL,
     LEAST_OF_A_GENOME,
     cleaned,
+    ensembl_parts,
     genome_names,
     species_of_genome,
     split_pair,
@@ -41,7 +41,6 @@ SPECIES_OF_PREFIX = {
     "ENSSASG": "",
 }
 """By the letters of Ensembl's ids; those of a virus name no species."""
-PREFIX = re.compile(r"ENS[A-Z]*G(?=\d{11})")
 NO_SPECIES = ("ercc", "sars_cov_2")
 """What the reference has beside species."""
 LEAST_KNOWN = 0.5
@@ -57,8 +56,13 @@ UNTOLD, WANTED, OTHER = range(3)
 @cache
 def species_of_id(name: str) -> str:
     """Return the species of the Ensembl id in a name, by its letters; empty if there is none."""
-    match = PREFIX.match(name if ENSEMBL.match(name) else split_pair(name)[0])
-    return SPECIES_OF_PREFIX.get(match.group(), match.group()) if match else ""
+    match = re.match(r"ENS[A-Z]*G(?=\d{11})", split_pair(name)[0])
+    return species_of_prefix(match.group()) if match else ""
+
+
+def species_of_prefix(letters: str) -> str:
+    """Return the species of Ensembl's ids that begin with some letters; the letters where it is none of the known."""
+    return SPECIES_OF_PREFIX.get(letters, letters)
 
 
 def named_species(table: GeneTable, reference: Reference) -> list[str]:
@@ -68,7 +72,8 @@ def named_species(table: GeneTable, reference: Reference) -> list[str]:
     for column in columns.values():
         names = [*map(cleaned, column)]
         # Most tables are of ids, which tell all.
-        told = [*map(species_of_id, names)]
+        parts = ensembl_parts(names)
+        told = [*map(species_of_id, names)] if parts is None else [species_of_prefix(start) for start, *_ in parts]
         if "" in told:
             genomes, places = genome_names(names), reference.places
             for row, (name, species) in enumerate(zip(names, told, strict=True)):

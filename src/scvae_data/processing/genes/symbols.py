@@ -179,9 +179,9 @@ class Evidence:
         places = self.reference.places
         self.unknown.update(gene_id for gene_id in distinct_ids - self.measured if gene_id not in places)
         self.measured |= distinct_ids
-        pairs = [pair for pair in zip(bases, rows.ids, strict=True) if all(pair)]
+        pairs = [pair for pair in zip(bases, rows.ids, strict=True) if pair[0] and pair[1]]
         distinct = set(pairs)
-        self._note_pairs(pairs, distinct - self._pairs.keys())
+        self._note_pairs(pairs, {pair for pair in distinct if pair not in self._pairs})
         self._pairs.update(distinct)
         if len({symbol for symbol, _ in distinct}) < len(distinct):
             times = Counter(symbol for symbol, _ in distinct)

@@ -18,9 +18,7 @@ __all__ = ["hash_table", "load_table", "names_of_columns", "store_table", "table
 def as_arrow(table: GeneTable) -> Any:
     """Return a gene table as an arrow table."""
     columns = {"names": table.names, "ids": table.ids, "symbols": table.symbols}
-    return pa.table(
-        {name: pa.array(values.astype(str), pa.string()) for name, values in columns.items() if values is not None}
-    )
+    return pa.table({name: pa.array(values, pa.string()) for name, values in columns.items() if values is not None})
 
 
 def hash_table(table: GeneTable) -> str:
@@ -56,6 +54,6 @@ def names_of_columns(folder: Path, key: str) -> list[str]:
 
 def load_table(folder: Path, key: str) -> GeneTable:
     """Read a gene table back."""
-    arrow = pq.read_table(table_file(folder, key), page_checksum_verification=True, use_threads=False)
-    columns = {name: arrow.column(name).to_numpy(zero_copy_only=False).astype(object) for name in arrow.column_names}
+    arrow = pq.ParquetFile(table_file(folder, key), page_checksum_verification=True).read(use_threads=False)
+    columns = {name: arrow.column(name).to_numpy(zero_copy_only=False) for name in arrow.column_names}
     return GeneTable(columns["names"], columns.get("ids"), columns.get("symbols"))

@@ -13,6 +13,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -151,16 +152,17 @@ def align(
     for table in tables:
         rows = evidence.rows(table)
         genes = [gene_id or name for gene_id, name in zip(rows.ids, rows.names, strict=True)]
-        for gene in filter(None, genes):
-            codes.setdefault(gene, len(codes))
-        ids |= {gene_id: gene_id for gene_id in rows.ids if gene_id}
-        for pair, kind in zip(zip(genes, rows.symbols, strict=True), rows.how, strict=True):
+        for gene in genes:
+            if gene and gene not in codes:
+                codes[gene] = len(codes)
+        ids.update(zip(filter(None, rows.ids), filter(None, rows.ids), strict=True))
+        for gene, symbol, kind in zip(genes, rows.symbols, rows.how, strict=True):
             if kind == "spelling":
-                spelled.setdefault(*pair)
-            elif all(pair):
-                pairs[pair] += n_files[table]
-        maps[table] = np.array([codes[gene] if gene else -1 for gene in genes], np.int32)
-        how[table] = np.array([ways[kind] for kind in rows.how], np.int8)
+                spelled.setdefault(gene, symbol)
+            elif gene and symbol:
+                pairs[gene, symbol] += n_files[table]
+        maps[table] = np.fromiter(map(codes.get, genes, repeat(-1)), np.int32, len(genes))
+        how[table] = np.fromiter(map(ways.__getitem__, rows.how), np.int8, len(genes))
         matches[table] = match_of(rows, maps[table])
     votes: defaultdict[str, dict[str, int]] = defaultdict(dict)
     for (gene, symbol), n in pairs.items():
@@ -193,7 +195,7 @@ def match_of(rows: Rows, genes: NDArray[np.int32]) -> TableMatch:
     times = Counter(rows.how)
     by_id = sum(times[kind] for kind in BY_ID)
     left_out = sum(times[kind] for kind in LEFT_OUT)
-    unmatched = sum(not gene_id for gene_id in rows.ids) - left_out
+    unmatched = rows.ids.count("") - left_out
     n = len(genes)
     summed = n - left_out - len(np.unique(genes[genes >= 0]))
     return TableMatch(n, by_id, n - by_id - unmatched - left_out, unmatched, summed, left_out)

@@ -9,9 +9,9 @@ from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from scvae_data.system.jit import ahead_of, compiled
+from scvae_data.system.jit import compiled
 
-__all__ = ["remap_row", "row_totals", "sort_rows"]
+__all__ = ["remap_row", "sort_rows"]
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -73,38 +73,6 @@ def remap_row(
             position += 1
         bits[word] = 0
     return position
-
-
-@ahead_of(
-    "process",
-    "i8[::1], u2[::1], u4[::1], b1[::1], b1[::1], i8[::1], i4[::1]",
-)
-@compiled
-def row_totals(
-    indptr: NDArray[np.int64],
-    indices: NDArray[Any],
-    data: NDArray[Any],
-    alive: NDArray[np.bool_],
-    kept: NDArray[np.bool_],
-    totals: NDArray[np.int64],
-    lengths: NDArray[np.int32],
-) -> int:
-    """Fill each living row's total and number of entries over the kept genes; return the largest value of them."""
-    largest = np.int64(0)
-    for row in range(indptr.size - 1):
-        if not alive[row]:
-            continue
-        total = np.int64(0)
-        length = 0
-        for k in range(indptr[row], indptr[row + 1]):
-            if kept[indices[k]]:
-                value = np.int64(data[k])
-                total += value
-                length += 1
-                largest = value if value > largest else largest
-        totals[row] = total
-        lengths[row] = length
-    return int(largest)
 
 
 @compiled

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scvae_data.store import index_dtype
 from scvae_data.system.jit import ahead_of, compiled
 
-__all__ = ["MOST_BYTES", "pack_row", "pack_rows", "place_rows", "take_rows", "unpack_rows"]
+__all__ = ["MOST_BYTES", "pack_row", "pack_rows", "place_rows", "take_rows", "total_rows", "unpack_rows"]
 
 MOST_BYTES = 10
 """What an entry takes at most: two numbers of 32 bits."""
@@ -178,6 +178,35 @@ def place_rows(
                 out_indices[position] = column
                 out_data[position] = count
                 position += ONE
+
+
+@ahead_of("process", "i8[::1], u1[::1], b1[::1], b1[::1], i8[::1], i4[::1]")
+@compiled
+def total_rows(
+    starts: NDArray[np.int64],
+    packed: NDArray[np.uint8],
+    alive: NDArray[np.bool_],
+    kept: NDArray[np.bool_],
+    totals: NDArray[np.int64],
+    lengths: NDArray[np.int32],
+) -> int:
+    """Fill each living row's total and number of entries over the kept genes; return the largest count of them."""
+    largest = np.uintp(0)
+    for row in range(starts.size - 1):
+        if not alive[row]:
+            continue
+        source = packed[starts[row] : starts[row + 1]]
+        at, gene, total, length = np.uintp(0), np.uintp(0), np.uintp(0), 0
+        while at < np.uintp(source.size):
+            gap, count, at = _entry(source, at)
+            gene += gap
+            if kept[gene]:
+                total += count
+                length += 1
+                largest = max(largest, count)
+            gene += ONE
+        totals[row], lengths[row] = total, length
+    return int(largest)
 
 
 @ahead_of("process", "i8[::1], u1[::1], i8[::1], i8[::1], u1[::1]")

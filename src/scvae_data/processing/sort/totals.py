@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from scvae_data.processing.engine.task import Task
 from scvae_data.processing.facts import SpooledRun
-from scvae_data.processing.sort.kernels import row_totals
 from scvae_data.processing.sort.obs_schema import distinct_values
+from scvae_data.processing.sort.packed import total_rows
 from scvae_data.processing.sort.sorted_run import SortedRun
 from scvae_data.processing.work import WorkFolder
 
@@ -95,10 +95,9 @@ def total_run(
         alive = ~copies_in(work, spooled, obs)
         totals, lengths = np.zeros(run.n_rows, np.int64), np.zeros(run.n_rows, np.int32)
         largest = 0
-        for block in run.blocks(0, run.n_rows):
-            rows = slice(block.first_row, block.first_row + block.n_rows)
-            found = row_totals(block.indptr, block.indices, block.data, alive[rows], kept, totals[rows], lengths[rows])
-            largest = max(largest, found)
+        for first, starts, packed in run.packed(0, run.n_rows):
+            rows = slice(first, first + len(starts) - 1)
+            largest = max(largest, total_rows(starts, packed, alive[rows], kept, totals[rows], lengths[rows]))
         run.write_totals(totals, lengths)
     staying = obs.filter(pa.array(totals > 0))
     basis = staying.column("total_counts").to_numpy() if over_all_genes else totals[totals > 0]

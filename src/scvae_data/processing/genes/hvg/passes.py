@@ -21,7 +21,6 @@ from scvae_data.processing.facts import SpooledRun
 from scvae_data.processing.genes.hvg.kernels import sum_clipped, sum_counts, sum_values
 from scvae_data.processing.genes.hvg.statistics import Unfit, dispersions, fit_variance, normalized_variance
 from scvae_data.processing.settings.genes import HvgRules
-from scvae_data.processing.sort.kernels import row_totals
 from scvae_data.processing.sort.obs_schema import cast, is_text
 from scvae_data.processing.sort.sorted_run import SortedRun
 from scvae_data.processing.sort.totals import copies_in
@@ -132,10 +131,8 @@ def sum_run(job: HvgJob, spooled: SpooledRun, number: int) -> dict[str, int]:
 
 def ranked_totals(block: CsrBlock, ranked: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Return every row's total over the ranked genes, int64; a row of total 0 is in no batch."""
-    n_rows = block.n_rows
-    totals, lengths = np.zeros(n_rows, np.int64), np.zeros(n_rows, np.int32)
-    row_totals(block.indptr, block.indices, block.data, np.ones(n_rows, bool), ranked, totals, lengths)
-    return totals
+    ends = np.cumsum(block.data * ranked[block.indices], dtype=np.int64)
+    return np.diff(np.concatenate([[0], ends])[block.indptr])
 
 
 def batch_codes(job: HvgJob, obs: pa.Table, copies: NDArray[np.bool_]) -> tuple[NDArray[np.int64], list[str]]:
