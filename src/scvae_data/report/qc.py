@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from scvae_data.calling import command
 from scvae_data.report.charts import bars_between, histogram, line, points, steps
 from scvae_data.report.page import Column, Table, page
 from scvae_data.report.qc_facts import BINS, QcFacts, columns_of
@@ -207,6 +208,7 @@ def _experiments(facts: QcFacts) -> Table:
     lost = [name for name in table.columns if name.startswith("lost_") and table[name].fillna(0).any()]
     columns = [
         Column("experiment", _texts(table["srx_accession"])),
+        Column("flags", [list(flags) for flags in table["flags"]], about=ABOUT["flags"]),
         Column("file", _texts(table["source_file"])),
         Column("species", _texts(table["species"])),
         Column("chemistry", _texts(table["chemistry"])),
@@ -218,7 +220,6 @@ def _experiments(facts: QcFacts) -> Table:
         _numbers("% mt", table["median_pct_counts_mt"], 1),
         *(_numbers(title, 100 * table[name], 1) for title, name in shares.items() if table[name].notna().any()),
         *(_numbers(name.removeprefix("lost_"), table[name], about="cells that this rule dropped") for name in lost),
-        Column("flags", [list(flags) for flags in table["flags"]], about=ABOUT["flags"]),
     ]
     first = np.argsort(-table["flags"].map(len).to_numpy(), kind="stable")[:MOST_CURVES]
     details: list[Any] = [None] * len(table)
@@ -297,8 +298,8 @@ def _copies(summaries: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, int]
 
 
 def _command(config: Mapping[str, Any]) -> str | None:
-    command = config.get("command")
-    return None if not command else " ".join(["process.py", *command["overrides"]])
+    given = config.get("command")
+    return None if not given else command("process", *given["overrides"])
 
 
 def _texts(values: pd.Series) -> list[str | None]:
