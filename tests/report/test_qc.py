@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from tests.support.browser import needs_browser, opened
-from tests.support.pages import data_of, faults_of
+from tests.support.pages import data_of, faults_of, table_of
 
 from scvae_data.processing.evidence.flags import REMEDIES
 from scvae_data.processing.finished.report import write_report
 from scvae_data.report.qc import lost_cells, qc_report
-from scvae_data.report.qc_facts import BINS, QcFacts, qc_facts
+from scvae_data.report.qc_facts import BINS, Binned, QcFacts, qc_facts
 from scvae_data.report.qc_multiqc import multiqc
 from scvae_data.store import open_index
 
@@ -75,6 +75,45 @@ def test_limits_are_drawn_into_the_distributions(page: str) -> None:
     assert [(row["step"], row["n"]) for row in steps] == [
         ("cells in", 12), ("min_counts", 1), ("max_pct_counts_mt", 3), ("kept", 8),
     ]  # fmt: skip
+
+
+def of_totals(facts: QcFacts, **totals: list[int]) -> QcFacts:
+    """The same facts, with experiments of these cells."""
+    bins = np.zeros(BINS["total_counts"].size - 1, np.int64)
+    by_experiment = {name: bins.copy() for name in totals}
+    for name, counts in totals.items():
+        np.add.at(by_experiment[name], np.searchsorted(BINS["total_counts"], counts, side="right") - 1, 1)
+    return replace(facts, by_experiment=by_experiment)
+
+
+def test_one_cell_has_no_curve_and_marks_that_meet_one_text(directory: Path, facts: QcFacts) -> None:
+    marked = of_totals(facts, SRX1=[40, 400], SRX2=[50])
+    marked.experiments = facts.experiments.assign(knee=33.0, inflection=np.nan)
+    page = qc_report(open_index(directory), marked, REMEDIES)
+    names, curves = table_of(page, "experiments")["experiment"], data_of(page)["tables"]["experiments"]["details"]
+    details = dict(zip(names, curves, strict=True))
+    assert details["SRX2"] is None
+    assert [mark["rule"] for mark in details["SRX1"]["marks"]] == ["knee 33, min_counts 30", ""]
+    assert [mark["at"] for mark in details["SRX1"]["marks"]] == [33, 30]
+
+
+def test_a_metric_that_no_cell_has_is_said_and_not_drawn(directory: Path, facts: QcFacts) -> None:
+    known = facts.metrics["pct_counts_mt"]
+    for metric, told in (
+        (Binned(0 * known.kept, 0 * known.dropped), "any cell"),
+        (Binned(0 * known.kept, known.dropped), "8 of 12 cells"),
+    ):
+        changed = replace(facts, metrics=facts.metrics | {"pct_counts_mt": metric})
+        page = qc_report(open_index(directory), changed, REMEDIES)
+        assert ("metric-pct_counts_mt" in data_of(page)["charts"]) == (told != "any cell")
+        assert f"Mitochondrial counts, per cent: not measured in {told}." in page
+
+
+def test_what_one_experiment_cannot_show_is_left_out(directory: Path, facts: QcFacts) -> None:
+    page = qc_report(open_index(directory), replace(facts, experiments=facts.experiments.iloc[:1]), REMEDIES)
+    assert "experiments" not in data_of(page)["charts"]
+    assert "measured" not in data_of(page)["charts"]  # every gene is measured in every cell
+    assert set(data_of(page)["charts"]) == {*re.findall(r'<figure data-chart="([^"]+)"', page)}
 
 
 def test_names_of_files_are_text(page: str) -> None:
@@ -155,6 +194,6 @@ def test_a_browser_draws_everything_without_a_complaint(
     assert complaints == []
     assert 'data-ready="true"' in document
     charts = re.findall(r'<figure data-chart="([^"]+)".*?</figure>', document, flags=re.DOTALL)
-    assert document.count('role="graphics-document"') == len(charts) >= 6
+    assert document.count('role="graphics-document"') == len(charts) >= 5
     names = re.findall(r'<nav aria-label="([^"]*)"', document)
     assert len(names) == len(set(names)) == 3  # of the page, and of each table

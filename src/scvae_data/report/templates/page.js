@@ -47,7 +47,9 @@ const tabulate = (DataTable, element, table, charts) => {
     const detail = table.details[number];
     figure.querySelector(".none").hidden = detail !== null;
     figure.querySelector(".plot").hidden = detail === null;
-    if (detail !== null) draw(figure, { ...charts[table.detail_chart], datasets: detail });
+    if (detail === null) return;
+    const chart = charts[table.detail_chart];
+    draw(figure, { ...chart, layer: chart.layer.filter((layer) => detail[layer.data.name].length), datasets: detail });
   };
   element.addEventListener("click", (event) => {
     const line = event.target.closest("tbody tr");
