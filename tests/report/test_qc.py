@@ -152,6 +152,7 @@ def test_multiqc_finds_bars_and_a_table(directory: Path, facts: QcFacts, tmp_pat
         "zero_counts_in_kept_genes": 0,
     }  # fmt: skip
     assert table["data"]["SRX2"]["median_counts"] == 55
+    assert set(table["headers"]) == set(table["data"]["SRX2"])
     assert write_report(directory, tmp_path).name == "qc_report.html"
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "qc_attrition_mqc.json", "qc_experiments_mqc.json", "qc_report.html",
