@@ -10,7 +10,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from tests.support.pages import code_of, rows_of, table_of
+from tests.support.browser import needs_browser, opened
+from tests.support.pages import code_of, faults_of, rows_of, table_of
 
 from scvae_data.training.leakage import HeldOut, Shared
 from scvae_data.training.report import Finished, _columns, in_words, report
@@ -91,6 +92,10 @@ def test_pictures_are_inside_with_a_text_for_those_who_do_not_see_them(page: str
     assert "No picture of them was asked for" in page
 
 
+def test_readers_who_do_not_see_it_find_their_way(page: str) -> None:
+    assert faults_of(page) == []
+
+
 def test_experiments_are_a_table(tmp_path: Path) -> None:
     table = pd.DataFrame(
         {
@@ -127,3 +132,13 @@ def test_cells_that_are_left_out_have_a_line() -> None:
     words = in_words({"skipped_cells": 1234, "bad_chunks": 2})
     assert words == {"skipped": "1,234 cells of 2 damaged chunks, in all epochs together"}
     assert in_words({"skipped_cells": 1})["skipped"] == "1 cell of damaged chunks, in all epochs together"
+
+
+@pytest.mark.services
+@needs_browser
+def test_a_browser_shows_it_without_a_complaint(page: str, tmp_path: Path) -> None:
+    pixel = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNk+A8AAQUBAScY42YAAAAASUVORK5CYII="
+    (tmp_path / "page.html").write_text(re.sub(r"base64,[A-Za-z0-9+/=]+", f"base64,{pixel}", page))
+    complaints, document = opened(tmp_path / "page.html", tmp_path / "browser")
+    assert complaints == []
+    assert 'data-ready="true"' in document

@@ -12,7 +12,7 @@ import torch
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from tests.support.pages import code_of, data_of, table_of
+from tests.support.pages import code_of, data_of, faults_of, table_of
 from tests.support.wandb_records import read_runs
 from tests.support.warm import run_python
 from tests.training.conftest import run_train
@@ -339,6 +339,7 @@ def test_the_best_job_is_named_first(tmp_path: Path) -> None:
     assert "Job 1 is the best: model.n_latent=20, validation ELBO -799.0." in page
     assert data_of(page)["tables"]["jobs"]["order"] == list(table_of(page, "jobs")).index("ELBO")
     assert 'alt="the jobs"' in page
+    assert faults_of(page) == []
     assert "1/checkpoints/best.ckpt" in "".join(code_of(page))
 
 

@@ -34,7 +34,12 @@ def steps(rows: Sequence[Mapping[str, Any]], about: str) -> Spec:
         What the picture shows, for readers who do not see it.
     """
     y = {"field": "step", "type": "nominal", "sort": None, "title": None, "axis": {"labelLimit": 260}}
-    length = {"x": {"field": "start", "type": "quantitative", "title": "cells"}, "x2": {"field": "end"}, "y": y}
+    axis = {"format": "~s", "tickMinStep": 1}
+    length = {
+        "x": {"field": "start", "type": "quantitative", "title": "cells", "axis": axis},
+        "x2": {"field": "end"},
+        "y": y,
+    }
     tip = [{"field": "step"}, {"field": "n", "format": ",", "title": "cells"}, {"field": "share", "title": "of all"}]
     return {
         "description": about,
@@ -80,7 +85,12 @@ def histogram(
                 rows.append({"low": low, "high": high, "kind": kind, "start": start, "end": start + n, "n": n})
     scale = {"type": "log" if logarithmic else "linear", "nice": False}
     x = {"field": "low", "type": "quantitative", "title": title, "scale": scale, "axis": LABELS}
-    y = {"field": "start", "type": "quantitative", "title": "cells", "axis": {"format": "~s", "tickCount": 5}}
+    y = {
+        "field": "start",
+        "type": "quantitative",
+        "title": "cells",
+        "axis": {"format": "~s", "tickCount": 5, "tickMinStep": 1},
+    }
     tip = [{"field": "low", "format": ",.4~r"}, {"field": "high", "format": ",.4~r"}, {"field": "kind"}]
     bars = {
         "data": {"values": rows},

@@ -22,7 +22,7 @@ KEPT = Path(__file__).parent / "__pycache__"
 
 def packed(text: str) -> str:
     """Text, deflated and in base64, for ``unpacked`` of page.js."""
-    return base64.b64encode(zlib.compress(text.encode(), 9)).decode()
+    return base64.b64encode(zlib.compress(text.encode())).decode()
 
 
 @functools.cache

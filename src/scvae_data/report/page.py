@@ -11,7 +11,7 @@ import base64
 import functools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -106,12 +106,6 @@ class Picture:
         return int.from_bytes(self._content[20:24], "big")
 
 
-@dataclass(frozen=True)
-class _Data:
-    charts: Mapping[str, Any] = field(default_factory=dict)
-    tables: Mapping[str, Any] = field(default_factory=dict)
-
-
 def page(template: str, charts: Mapping[str, Any], tables: Mapping[str, Table], **facts: Any) -> str:
     """Fill a template of this folder.
 
@@ -140,8 +134,8 @@ def page(template: str, charts: Mapping[str, Any], tables: Mapping[str, Table], 
         lstrip_blocks=True,
     )
     environment.filters |= {"thousands": lambda number: f"{number:,}"}
-    data = _Data(charts, {name: asdict(table) for name, table in tables.items()})
-    packed = {"data": libraries.packed(json.dumps(asdict(data), separators=(",", ":"), allow_nan=False))}
+    data = json.dumps({"charts": charts, "tables": tables}, default=vars, separators=(",", ":"), allow_nan=False)
+    packed = {"data": libraries.packed(data)}
     if charts:
         packed["vega"] = libraries.vega()
     if tables:

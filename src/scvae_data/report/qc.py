@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from scvae_data.calling import command
 from scvae_data.report.charts import bars_between, histogram, line, points, steps
 from scvae_data.report.page import Column, Table, page
 from scvae_data.report.qc_facts import BINS, QcFacts, columns_of
@@ -22,6 +23,8 @@ MOST_CURVES = 5000
 MOST_ROWS = 200
 MOST_POINTS = 5000
 KNEE = "knee"
+TOO_NEAR = 0.25
+"""Distance of two marks of a curve, natural logarithms, at which their texts would meet."""
 SECTIONS = {
     "cells": "Cells",
     "experiments": "Experiments",
@@ -72,17 +75,19 @@ def qc_report(index: DatasetIndex, facts: QcFacts, remedies: Mapping[str, str]) 
     """
     losses = lost_cells(facts.summaries)
     n_in, n_kept = _n_in(facts.summaries), sum(summary["n_obs"] for summary in facts.summaries)
+    metrics = [name for name, binned in facts.metrics.items() if binned.n_cells]
     charts = {
         "attrition": steps(
             _waterfall(n_in, n_kept, losses), f"{n_in:,} cells in, {n_kept:,} kept, and what each rule took"
         ),
         KNEE: line("rank of the cell", "counts", "counts of the cells of one experiment, by rank"),
-        **{f"metric-{name}": _metric(facts, name) for name in facts.metrics},
+        **{f"metric-{name}": _metric(facts, name) for name in metrics},
     }
-    if facts.measured.size:
+    n_everywhere = int((facts.measured == n_kept).sum())
+    if n_everywhere < facts.measured.size:
         charts["measured"] = _measured(facts, n_kept)
     flagged = facts.experiments["flags"].map(len) > 0 if len(facts.experiments) else pd.Series(dtype=bool)
-    if len(facts.experiments):
+    if len(facts.experiments) > 1:
         charts["experiments"] = points(_points(facts.experiments), "counts", "genes", "medians of each experiment")
     config = facts.configs[-1]
     n_experiments = len(facts.experiments)
@@ -95,7 +100,7 @@ def qc_report(index: DatasetIndex, facts: QcFacts, remedies: Mapping[str, str]) 
         charts,
         tables,
         title=f"Quality of {index.path.name}",
-        lead=f"{n_in:,} cells of {counted(n_experiments, 'experiment')} in, {n_kept:,} kept ({share:.1f} %), "
+        lead=f"{counted(n_in, 'cell')} of {counted(n_experiments, 'experiment')} in, {n_kept:,} kept ({share:.1f} %), "
         f"over {index.n_vars:,} genes in {counted(len(index.chunks), 'chunk')}.",
         sections=SECTIONS,
         losses=losses,
@@ -109,11 +114,12 @@ def qc_report(index: DatasetIndex, facts: QcFacts, remedies: Mapping[str, str]) 
         n_curves=min(len(facts.by_experiment), MOST_CURVES),
         n_experiments=n_experiments,
         n_points=min(n_experiments, MOST_POINTS),
-        metrics={name: TITLES[name][0] for name in facts.metrics},
+        metrics={name: TITLES[name][0] for name in metrics},
+        unmeasured=_unmeasured(facts),
         n_dropped=len(dropped.get("gene", ())),
         most_rows=MOST_ROWS,
         n_vars=index.n_vars,
-        n_everywhere=int((facts.measured == n_kept).sum()),
+        n_everywhere=n_everywhere,
         copies=_copies(facts.summaries),
         n_copies=sum((summary.get("duplicates") or {}).get("n_copies", 0) for summary in facts.summaries),
         command=_command(config),
@@ -172,6 +178,17 @@ def _metric(facts: QcFacts, name: str) -> dict[str, Any]:
     return histogram(bins, title, f"cells by {title}, kept and not kept", logarithmic=logarithmic, limits=limits)
 
 
+def _unmeasured(facts: QcFacts) -> dict[str, str]:
+    """Of each metric that fewer cells have than have another one, how many lack it."""
+    n_known = max((binned.n_cells for binned in facts.metrics.values()), default=0)
+    lacking = {name: n_known - binned.n_cells for name, binned in facts.metrics.items()}
+    return {
+        TITLES[name][0]: "any cell" if n == n_known else f"{n:,} of {counted(n_known, 'cell')}"
+        for name, n in lacking.items()
+        if n
+    }
+
+
 def _measured(facts: QcFacts, n_kept: int) -> dict[str, Any]:
     shares = 100 * facts.measured / max(n_kept, 1)
     numbers, edges = np.histogram(shares, bins=20, range=(0, 100))
@@ -207,6 +224,7 @@ def _experiments(facts: QcFacts) -> Table:
     lost = [name for name in table.columns if name.startswith("lost_") and table[name].fillna(0).any()]
     columns = [
         Column("experiment", _texts(table["srx_accession"])),
+        Column("flags", [list(flags) for flags in table["flags"]], about=ABOUT["flags"]),
         Column("file", _texts(table["source_file"])),
         Column("species", _texts(table["species"])),
         Column("chemistry", _texts(table["chemistry"])),
@@ -218,7 +236,6 @@ def _experiments(facts: QcFacts) -> Table:
         _numbers("% mt", table["median_pct_counts_mt"], 1),
         *(_numbers(title, 100 * table[name], 1) for title, name in shares.items() if table[name].notna().any()),
         *(_numbers(name.removeprefix("lost_"), table[name], about="cells that this rule dropped") for name in lost),
-        Column("flags", [list(flags) for flags in table["flags"]], about=ABOUT["flags"]),
     ]
     first = np.argsort(-table["flags"].map(len).to_numpy(), kind="stable")[:MOST_CURVES]
     details: list[Any] = [None] * len(table)
@@ -243,13 +260,23 @@ def _curve(facts: QcFacts, row: Any, min_counts: float | None) -> dict[str, Any]
     numbers = facts.by_experiment.get(row["srx_accession"])
     if numbers is None or not numbers.any():
         return None
+    if numbers.sum() < 2:
+        return None
     used = np.flatnonzero(numbers)[::-1]
     ranks = np.cumsum(numbers[used])
     lows = BINS["total_counts"][used]
     curve = [{"x": 1, "y": _rounded(lows[0])}]
     curve += [{"x": int(rank), "y": _rounded(low)} for rank, low in zip(ranks, lows, strict=True)]
     marks = {"knee": row["knee"], "inflection": row["inflection"], "min_counts": min_counts}
-    drawn = [{"rule": f"{name} {at:,.0f}", "at": float(at)} for name, at in marks.items() if at and not math.isnan(at)]
+    drawn: list[dict[str, Any]] = []
+    for name, at in marks.items():
+        if not at or math.isnan(at):
+            continue
+        label = f"{name} {at:,.0f}"
+        near = next((one for one in drawn if abs(math.log(one["at"] / at)) < TOO_NEAR), None)
+        if near is not None:  # one text would lie on the other
+            near["rule"], label = f"{near['rule']}, {label}", ""
+        drawn.append({"rule": label, "at": float(at)})
     return {"curve": curve, "marks": drawn}
 
 
@@ -279,12 +306,13 @@ def _flags(table: pd.DataFrame, remedies: Mapping[str, str]) -> list[tuple[str, 
     return [(name, int(times[name]), remedy) for name, remedy in remedies.items() if name in times]
 
 
-def _unapplied(summaries: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+def _unapplied(summaries: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """To how many files a rule could not be applied."""
     found: dict[str, int] = {}
     for summary in summaries:
         for rule, files in (summary.get("unapplied_rules") or {}).items():
             found[rule] = found.get(rule, 0) + len(files)
-    return found
+    return {rule: counted(n, "file") for rule, n in found.items()}
 
 
 def _copies(summaries: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, int]]:
@@ -297,8 +325,8 @@ def _copies(summaries: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, int]
 
 
 def _command(config: Mapping[str, Any]) -> str | None:
-    command = config.get("command")
-    return None if not command else " ".join(["process.py", *command["overrides"]])
+    given = config.get("command")
+    return None if not given else command("process", *given["overrides"])
 
 
 def _texts(values: pd.Series) -> list[str | None]:

@@ -42,6 +42,11 @@ class Binned:
     kept: NDArray[np.int64]
     dropped: NDArray[np.int64]
 
+    @property
+    def n_cells(self) -> int:
+        """Cells that have the metric."""
+        return int(self.kept.sum() + self.dropped.sum())
+
 
 @dataclass
 class QcFacts:

@@ -47,7 +47,8 @@ def multiqc(facts: QcFacts) -> dict[str, dict[str, Any]]:
         "qc_experiments_mqc.json": {
             "id": "scvae_data_experiments", "section_name": "Experiments", "plot_type": "table", "data": cells,
             "description": "Medians over kept cells, and what is odd.",
-            "headers": {key: {"title": title} for key, title in {**COLUMNS, "flags": "flags"}.items()},
+            "headers": {key: {"title": title, "format": "{:,.0f}"} for key, title in COLUMNS.items()}
+            | {"flags": {"title": "flags"}},
             "pconfig": {"id": "scvae_data_experiments_table", "title": "scvae-data: experiments"},
         },
     }  # fmt: skip

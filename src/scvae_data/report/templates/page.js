@@ -1,6 +1,7 @@
 const unpacked = async (name) => {
-  const bytes = Uint8Array.from(atob(document.getElementById(`packed-${name}`).textContent), (c) => c.charCodeAt(0));
-  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"))).text();
+  // A data address is decoded by the browser itself, and goes nowhere.
+  const packed = await fetch(`data:;base64,${document.getElementById(`packed-${name}`).textContent}`);
+  return new Response(packed.body.pipeThrough(new DecompressionStream("deflate"))).text();
 };
 const library = async (name) => {
   const url = URL.createObjectURL(new Blob([await unpacked(name)], { type: "text/javascript" }));
@@ -18,20 +19,26 @@ const config = {
 const draw = (figure, spec) => window.vegaEmbed(figure.querySelector(".plot"), spec, { mode: "vega-lite", actions: false, renderer: "svg", config });
 
 const escaped = (text) => String(text).replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
-const shown = (column, pick) => (value, kind, row) => {
-  const link = column.links !== null && kind === "display" ? column.links[row[row.length - 1]] : null;
-  if (link) return `<a href="${escaped(link)}">${escaped(value)}</a>`;
-  if (pick && kind === "display") return `<button type="button" class="pick">${escaped(value)}</button>`;
-  if (kind !== "display") return value === null ? (column.digits === null ? "" : -Infinity) : Array.isArray(value) ? value.join(" ") : value;
-  if (value === null) return "";
-  if (Array.isArray(value)) return value.map((name) => `<span class="flag">${escaped(name)}</span>`).join(" ");
-  if (column.digits === null) return escaped(value);
-  return value.toLocaleString("en", { minimumFractionDigits: column.digits, maximumFractionDigits: column.digits });
+const shown = (column, pick) => {
+  const format = new Intl.NumberFormat("en", { minimumFractionDigits: column.digits ?? 0, maximumFractionDigits: column.digits ?? 0 });
+  return (value, kind, row) => {
+    const link = column.links !== null && kind === "display" ? column.links[row[row.length - 1]] : null;
+    if (link) return `<a href="${escaped(link)}">${escaped(value)}</a>`;
+    if (pick && kind === "display") return `<button type="button" class="pick">${escaped(value)}</button>`;
+    if (kind !== "display") return value === null ? (column.digits === null ? "" : -Infinity) : Array.isArray(value) ? value.join(" ") : value;
+    if (value === null) return "";
+    if (Array.isArray(value)) return value.map((name) => `<span class="flag">${escaped(name)}</span>`).join(" ");
+    return column.digits === null ? escaped(value) : format.format(value);
+  };
 };
 const tabulate = (DataTable, element, table, charts) => {
   const rows = table.columns[0].values.map((_, row) => [...table.columns.map((column) => column.values[row]), row]);
   const columns = table.columns.map((column, number) => ({ title: `<span title="${escaped(column.about)}">${escaped(column.title)}</span>`, render: shown(column, table.details !== null && number === 0), type: column.digits === null ? "string" : "num", className: column.digits === null ? "" : "dt-right" }));
-  const grid = new DataTable(element, { data: rows, columns: [...columns, { visible: false, searchable: false }], deferRender: true, pageLength: 15, lengthMenu: [15, 50, 250], order: table.order === null ? [] : [[table.order, "desc"]], language: { search: "Filter:", lengthMenu: "_MENU_ rows a page" } });
+  const grid = new DataTable(element, { data: rows, columns: [...columns, { visible: false, searchable: false }], deferRender: true, autoWidth: false, pageLength: 15, lengthMenu: [15, 50, 250], order: table.order === null ? [] : [[table.order, "desc"]], language: { search: "Filter:", lengthMenu: "_MENU_ rows a page" } });
+  // Each list of pages is a landmark: its name says of which table.
+  const name = () => element.closest(".dt-container").querySelectorAll("nav").forEach((nav) => nav.setAttribute("aria-label", `Pages of ${element.getAttribute("aria-label")}`));
+  grid.on("draw", name);
+  name();
   if (table.details === null) return;
   const figure = document.querySelector(`[data-chart="${table.detail_chart}"]`);
   const choose = (row) => {
@@ -40,7 +47,9 @@ const tabulate = (DataTable, element, table, charts) => {
     const detail = table.details[number];
     figure.querySelector(".none").hidden = detail !== null;
     figure.querySelector(".plot").hidden = detail === null;
-    if (detail !== null) draw(figure, { ...charts[table.detail_chart], datasets: detail });
+    if (detail === null) return;
+    const chart = charts[table.detail_chart];
+    draw(figure, { ...chart, layer: chart.layer.filter((layer) => detail[layer.data.name].length), datasets: detail });
   };
   element.addEventListener("click", (event) => {
     const line = event.target.closest("tbody tr");
