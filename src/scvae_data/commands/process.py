@@ -56,6 +56,7 @@ def process(cfg: DictConfig) -> None:
     engine.warm_up()  # while this process imports and instantiates the rest
     with collector_paused():
         settings = settings_of(cfg)
+        settings.input.check_named()
     how: dict[str, Any] = {"overwrite": cfg.overwrite, "resume": cfg.resume, "scratch": Path(cfg.paths.scratch_dir)}
     if cfg.dry_run:
         predict(settings, engine, directory, **how)

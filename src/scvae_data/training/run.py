@@ -26,6 +26,7 @@ from scvae_data.config import instantiate, resolved
 from scvae_data.errors import ConfigError
 from scvae_data.models.likelihoods import import_likelihood
 from scvae_data.store.files import write_atomic
+from scvae_data.store.names import RUN_FILE
 from scvae_data.system.jit import compile_ahead
 from scvae_data.system.stopping import StopRequest, exit_code_of, stoppable
 from scvae_data.tracking import finish_wandb, log_dataset, one_line_errors
@@ -35,7 +36,7 @@ from scvae_data.training.loggers import MetricsCsv
 from scvae_data.training.outputs import Outputs
 from scvae_data.training.ranks import Ranks, strategy_of, together
 from scvae_data.training.report import next_lines, report
-from scvae_data.training.resume import RUN_FILE, check_same_dataset, continued, last_checkpoint
+from scvae_data.training.resume import check_same_dataset, continued, last_checkpoint
 from scvae_data.training.throughput import Throughput
 
 __all__ = ["train", "train_along"]
