@@ -29,7 +29,7 @@ from scvae_data.store.files import write_atomic
 from scvae_data.store.names import RUN_FILE
 from scvae_data.system.jit import compile_ahead
 from scvae_data.system.stopping import StopRequest, exit_code_of, stoppable
-from scvae_data.tracking import finish_wandb, log_dataset, one_line_errors
+from scvae_data.tracking import define_metrics, finish_wandb, log_dataset, one_line_errors
 from scvae_data.training.callbacks import RowPerEpoch, RunRecord, StopAtSignal
 from scvae_data.training.leakage import held_out_section
 from scvae_data.training.loggers import MetricsCsv
@@ -152,7 +152,7 @@ class _Run:
         self._write(RUN_FILE, json.dumps({"wandb_id": wandb_id, "facts": facts}, indent=1) + "\n")
 
     def _trainer(self, facts: dict[str, Any], wandb_id: str) -> Trainer:
-        identity = {"save_dir": str(self.run_dir), "id": wandb_id, **_names(self.run_dir, facts)}
+        identity = {"save_dir": str(self.run_dir), "id": wandb_id, "job_type": "train", **_names(self.run_dir, facts)}
         self.callbacks = [*self.callbacks, *([] if self.throughput in self.callbacks else [self.throughput])]
         nodes = _nodes(self.config, "logger") if self.ranks.is_first else []
         loggers: list[Logger] = [instantiate(_filled(node, identity)) for node in nodes]
@@ -179,6 +179,7 @@ class _Run:
         for logger in loggers:
             if isinstance(logger, WandbLogger):
                 with one_line_errors():
+                    define_metrics(logger.experiment)
                     for directory in self.data.index.members:
                         log_dataset(logger.experiment, directory, "input")
             logger.log_hyperparams({**self.config, "dataset": facts})
