@@ -86,7 +86,15 @@ def test_the_report_says_what_held_out_cells_share_with_training(finished: Run) 
 def test_wandb_run_has_ended_well_under_the_name_of_the_directory(finished: Run, record: WandbRun) -> None:
     assert record.exit_code == 0
     assert record.run_id == json.loads((finished.path / "run.json").read_text())["wandb_id"]
-    assert record.tags == ["simulated demo"]
+    assert (record.tags, record.job_type) == (["simulated demo"], "train")
+
+
+def test_wandb_draws_epochs_over_epochs_and_knows_the_best(record: WandbRun) -> None:
+    of_epochs = ("val/elbo", "val/*", "train/elbo_epoch")
+    assert [record.metrics[name].step_metric for name in of_epochs] == ["epoch"] * 3
+    assert record.metrics["val/elbo"].summary.max and record.metrics["val/elbo"].summary.last
+    assert record.metrics["cache/*"].options.hidden
+    assert not record.metrics["cache/train/hit_rate"].options.hidden
 
 
 def test_wandb_record_holds_configuration_and_dataset(record: WandbRun, dataset: Path) -> None:
@@ -284,7 +292,7 @@ def test_a_likelihood_of_ones_own_trains_resumes_and_embeds_where_it_is_named(
     named = "model.likelihood=my_likelihoods.Poisson"
     run_dir = tmp_path / "run"
     train(train_config(run_dir, named, "logger=none", "trainer.max_epochs=1", "outputs.picture=none"))
-    embedding = ("mode=embed", f"ckpt={run_dir}/checkpoints/best.ckpt", "outputs.picture=none")
+    embedding = ("mode=embed", f"ckpt={run_dir}/checkpoints/best.ckpt", "outputs.picture=none", "logger=none")
     embed(train_config(tmp_path / "embedded", named, *embedding))
     assert (tmp_path / "embedded" / "latents.h5ad").is_file()
     resumed = train_config(tmp_path / "unused", named)

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from itertools import takewhile
 from typing import Any
 
 import hydra
@@ -60,7 +61,7 @@ def run_app(task: Task, config_name: Program) -> None:
     config_name
         ``"process"`` or ``"train"``.
     """
-    asked = [argument for argument in sys.argv[1:] if argument in ("--help", "-h")]
+    asked = next((at for at, argument in enumerate(sys.argv) if argument in ("--help", "-h")), None)
     sys.argv[1:] = [quoted(argument) for argument in sys.argv[1:]]
     debug = any(os.environ.get(name, "0") not in ("", "0") for name in (FULL_ERROR, DEBUG))
     os.environ[RUN] = job_name(sys.argv[1:]) or f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{secrets.token_hex(3)}"
@@ -68,9 +69,9 @@ def run_app(task: Task, config_name: Program) -> None:
     job = _job(task, failures)
     main = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(job)
     try:
-        if asked:
+        if asked is not None:
             with until_closed():
-                print(explain(config_name, [argument for argument in sys.argv[1:] if not argument.startswith("-")]))
+                print(explain(config_name, [*takewhile(lambda word: not word.startswith("-"), sys.argv[asked + 1 :])]))
             return
         for argument in sys.argv[1:]:
             key, _, value = argument.partition("=")

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def train_or_embed(cfg: DictConfig) -> Any:
         raise ConfigError(f"mode={cfg.mode} is not one of fit, embed")
     if cfg.ckpt is not None:
         raise ConfigError("ckpt is for mode=embed; to continue a run give resume_from=RUN_DIR")
-    with waiting("loading PyTorch and Lightning"), collector_paused():
+    with loading_libraries(), collector_paused():
         from scvae_data.training import run
 
         gc.freeze()  # what was imported stays: no collection need look at it
@@ -78,6 +79,11 @@ def train_or_embed(cfg: DictConfig) -> Any:
     return metrics.get("val/elbo")
 
 
+def loading_libraries() -> AbstractContextManager[None]:
+    """Say that large libraries are loaded, where they are not yet."""
+    return nullcontext() if "lightning" in sys.modules else waiting("loading PyTorch and Lightning")
+
+
 def how_to_go_on(run_dir: Path) -> str:
     """Say what a run that was stopped has left."""
     if HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -94,7 +100,7 @@ def last_of(run_dir: Path) -> Path:
 
 def embed(cfg: DictConfig) -> None:
     """Embed the cells of a directory with a trained model and print what was done."""
-    with waiting("loading PyTorch and Lightning"):
+    with loading_libraries():
         from scvae_data.training.embed import embed as embed_cells
 
     report = embed_cells(cfg)

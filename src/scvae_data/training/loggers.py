@@ -25,6 +25,7 @@ def wandb_logger(
     tags: Sequence[str] = (),
     id: str | None = None,
     log_model: bool = False,
+    job_type: str | None = None,
 ) -> WandbLogger:
     """A W&B logger that is offline where there is no key, so that it neither asks nor fails.
 
@@ -38,6 +39,8 @@ def wandb_logger(
         Of the W&B run to continue; a new one if None.
     log_model
         Whether checkpoints are stored as artifacts.
+    job_type
+        What the run is one of, by which W&B groups runs.
 
     Notes
     -----
@@ -54,6 +57,7 @@ def wandb_logger(
         tags=list(tags),
         id=id,
         log_model=log_model,
+        job_type=job_type,
         **settings,
     )
     # Lightning always passes on this setting, which W&B dropped and warns about.

@@ -14,11 +14,10 @@ from scvae_data.loading.loader import check_not_grown
 from scvae_data.remote.location import local_path
 from scvae_data.results.weights import read_plain
 from scvae_data.store import open_dataset
+from scvae_data.store.names import RUN_FILE
 from scvae_data.training.trusted import check_targets
 
 __all__ = ["check_same_dataset", "continued", "last_checkpoint"]
-
-RUN_FILE = "run.json"
 
 
 def continued(cfg: DictConfig, overrides: Iterable[str]) -> DictConfig:

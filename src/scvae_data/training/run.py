@@ -26,16 +26,17 @@ from scvae_data.config import instantiate, resolved
 from scvae_data.errors import ConfigError
 from scvae_data.models.likelihoods import import_likelihood
 from scvae_data.store.files import write_atomic
+from scvae_data.store.names import RUN_FILE
 from scvae_data.system.jit import compile_ahead
 from scvae_data.system.stopping import StopRequest, exit_code_of, stoppable
-from scvae_data.tracking import finish_wandb, log_dataset, one_line_errors
+from scvae_data.tracking import define_metrics, finish_wandb, log_dataset, one_line_errors
 from scvae_data.training.callbacks import RowPerEpoch, RunRecord, StopAtSignal
 from scvae_data.training.leakage import held_out
 from scvae_data.training.loggers import MetricsCsv
 from scvae_data.training.outputs import Outputs
 from scvae_data.training.ranks import Ranks, strategy_of, together
 from scvae_data.training.report import REPORT, Finished, next_lines, report
-from scvae_data.training.resume import RUN_FILE, check_same_dataset, continued, last_checkpoint
+from scvae_data.training.resume import check_same_dataset, continued, last_checkpoint
 from scvae_data.training.throughput import Throughput
 
 __all__ = ["train", "train_along"]
@@ -150,7 +151,7 @@ class _Run:
         self._write(RUN_FILE, json.dumps({"wandb_id": wandb_id, "facts": facts}, indent=1) + "\n")
 
     def _trainer(self, facts: dict[str, Any], wandb_id: str) -> Trainer:
-        identity = {"save_dir": str(self.run_dir), "id": wandb_id, **_names(self.run_dir, facts)}
+        identity = {"save_dir": str(self.run_dir), "id": wandb_id, "job_type": "train", **_names(self.run_dir, facts)}
         self.callbacks = [*self.callbacks, *([] if self.throughput in self.callbacks else [self.throughput])]
         nodes = _nodes(self.config, "logger") if self.ranks.is_first else []
         loggers: list[Logger] = [instantiate(_filled(node, identity)) for node in nodes]
@@ -177,6 +178,7 @@ class _Run:
         for logger in loggers:
             if isinstance(logger, WandbLogger):
                 with one_line_errors():
+                    define_metrics(logger.experiment)
                     for directory in self.data.index.members:
                         log_dataset(logger.experiment, directory, "input")
             logger.log_hyperparams({**self.config, "dataset": facts})
