@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import scvae_data
 from scvae_data import cli
 
 
@@ -43,7 +44,7 @@ def test_help_names_every_command(
 
 def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     run(monkeypatch, "--version")
-    assert capsys.readouterr().out == "scvae-data 0.1.0\n"
+    assert capsys.readouterr().out == f"scvae-data {scvae_data.__version__}\n"
 
 
 @pytest.mark.parametrize(
