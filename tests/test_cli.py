@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import scvae_data
 from scvae_data import cli
 
 
@@ -42,7 +43,7 @@ def test_help_names_every_command(
 
 def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     run(monkeypatch, "--version")
-    assert capsys.readouterr().out == "scvae-data 0.1.0\n"
+    assert capsys.readouterr().out == f"scvae-data {scvae_data.__version__}\n"
 
 
 @pytest.mark.parametrize(

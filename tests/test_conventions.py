@@ -21,6 +21,13 @@ def test_the_citation_is_of_this_version_and_licence() -> None:
     assert [author["name"] for author in citation["authors"]] == [author["name"] for author in PROJECT["authors"]]
 
 
+def test_the_newest_release_in_the_changelog_is_this_one() -> None:
+    released = re.findall(r"^## ([\d.]+) \((\d{4}-\d\d-\d\d)\)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert released[0] == (PROJECT["version"], citation["date-released"])
+    assert released == sorted(released, key=lambda release: release[1], reverse=True)
+
+
 @pytest.mark.parametrize("name", ["CONTRIBUTING.md", "SECURITY.md", "CODE_OF_CONDUCT.md", "CHANGELOG.md", "README.md"])
 def test_links_between_pages_lead_somewhere(name: str) -> None:
     targets = re.findall(r"\]\((?!https?:|#)([^)#]+)", (ROOT / name).read_text())

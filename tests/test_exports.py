@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,8 @@ def test_unknown_names_are_refused() -> None:
 
 
 def test_version_is_the_installed_one() -> None:
-    assert scvae_data.__version__ == "0.1.0"
+    project = tomllib.loads((Path(__file__).resolve().parents[1] / "pyproject.toml").read_text())["project"]
+    assert scvae_data.__version__ == project["version"]
 
 
 def test_the_package_itself_is_light() -> None:

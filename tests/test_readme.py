@@ -1,4 +1,4 @@
-"""Every command and every line of Python in the README runs as it stands, in order, in one directory."""
+"""Every command and line of Python in the README and the pages after it runs as it stands, in order, in one folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-BLOCKS = re.findall(r"^```(bash|python)\n(.*?)^```$", (ROOT / "README.md").read_text(), flags=re.MULTILINE | re.DOTALL)
+PAGES = "".join((ROOT / name).read_text() for name in ("README.md", "docs/processing.md", "docs/training.md"))
+# What stands on several pages runs once.
+BLOCKS = list(dict.fromkeys(re.findall(r"^```(bash|python)\n(.*?)^```$", PAGES, flags=re.MULTILINE | re.DOTALL)))
 
 
 @pytest.fixture(scope="module")
