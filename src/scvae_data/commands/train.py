@@ -23,7 +23,7 @@ from scvae_data.progress import waiting
 from scvae_data.remote.location import local_path
 from scvae_data.system.quick_import import collector_paused
 from scvae_data.system.slurm import was_requeued
-from scvae_data.system.stopping import Stopped
+from scvae_data.system.stopping import Stopped, interruptible
 from scvae_data.wording import shown
 
 __all__ = ["main", "train"]
@@ -161,17 +161,18 @@ def check_against_index(chunk_size: int, data_path: str | list[str]) -> None:
 
 def main() -> None:
     """Entry point."""
-    from scvae_data.training.sweep import end_sweep
-    from scvae_data.training.sweep_jobs import continued_arguments
+    with interruptible():
+        from scvae_data.training.sweep import end_sweep
+        from scvae_data.training.sweep_jobs import continued_arguments
 
-    # What batch systems are asked to say when time is nearly over, wherever a launcher submits jobs.
-    os.environ.setdefault("SUBMITIT_PREEMPT_SIGNAL", "USR1")
-    try:
-        sys.argv[1:] = continued_arguments(sys.argv[1:])
-    except ScvaeDataError as error:
-        sys.exit(f"error: {error}")
-    try:
-        run_app(train, "train")
-    finally:
-        if table := end_sweep():  # whichever jobs failed
-            print(table)
+        # What batch systems are asked to say when time is nearly over, wherever a launcher submits jobs.
+        os.environ.setdefault("SUBMITIT_PREEMPT_SIGNAL", "USR1")
+        try:
+            sys.argv[1:] = continued_arguments(sys.argv[1:])
+        except ScvaeDataError as error:
+            sys.exit(f"error: {error}")
+        try:
+            run_app(train, "train")
+        finally:
+            if table := end_sweep():  # whichever jobs failed
+                print(table)
