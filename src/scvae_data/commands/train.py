@@ -109,7 +109,8 @@ def embed(cfg: DictConfig) -> None:
     print(f"{'cells':<10} {report['n_cells']:,}")
     print(f"{'genes':<10} {n_missing:,} of the model's {n_genes:,} missing ({100 * n_missing / n_genes:.1f} %)")
     n_unknown, n_categories = report["n_unknown_cells"], report["n_unseen_categories"]
-    print(f"{'unknown':<10} {n_unknown:,} cells; categories that the model was not trained on: {n_categories:,}")
+    told = f"{n_unknown:,} cells; categories that the model was not trained on: {n_categories:,}"
+    print(f"{'unknown':<10} {told if n_unknown or n_categories else 'none: the model was trained on all categories'}")
     if "elbo" in report:
         print(f"{'elbo':<10} {elbo_in_words(report)}")
 
