@@ -28,7 +28,7 @@ def installed(folder: Path) -> dict[str, str]:
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m scvae_data "$@"\n')
     program.chmod(0o755)
     path = f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}"
-    return {"PATH": path, "HOME": str(folder), "PYTHONPATH": str(package.parent)}
+    return {"PATH": path, "HOME": str(folder), "PYTHONPATH": str(package.parent), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def test_the_page_on_installed_use(tmp_path: Path) -> None:

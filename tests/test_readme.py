@@ -59,7 +59,7 @@ def test_readme_block_runs(language: str, text: str, checkout: Path) -> None:
 
 def test_readme_names_every_group_and_option() -> None:
     table = dict(re.findall(r"^\| `(\w+)` \| (.+?) \|", (ROOT / "README.md").read_text(), flags=re.MULTILINE))
-    groups = [path for path in (ROOT / "conf").iterdir() if path.is_dir() and path.name != "hydra"]
+    groups = [path for path in (ROOT / "conf").iterdir() if path.is_dir() and path.name not in ("hydra", "__pycache__")]
     for group in groups:
         options = {option.stem for option in group.glob("*.yaml")}
         assert set(re.findall(r"`(\w+)`", table[group.name])) == options, group.name

@@ -15,6 +15,7 @@ from scvae_data.commands.arguments import Parser
 from scvae_data.errors import ScvaeDataError
 from scvae_data.remote.location import as_written, local_path
 from scvae_data.system.closed_output import until_closed
+from scvae_data.system.stopping import interruptible
 
 __all__ = ["COMMANDS", "Command", "main"]
 
@@ -53,7 +54,7 @@ class Command:
 
 def main() -> None:
     """Hand the rest of the command line to the named command."""
-    with until_closed():
+    with interruptible(), until_closed():
         run(*(sys.argv[1:] or ["--help"]))
 
 

@@ -116,7 +116,7 @@ def test_what_was_not_trained_on_is_unknown_though_the_model_knows_its_name(
     assert report["elbo"] < 0 and "elbo_of_training" not in report
     shown = config(train_config, tmp_path / "run", tmp_path / "none", dataset, "data.exclude_srx_accessions=SRX3")
     print_embedded(shown)
-    assert "unknown    0 cells; categories that the model was not trained on: 0" in capsys.readouterr().out
+    assert "unknown    none: the model was trained on all categories" in capsys.readouterr().out
 
 
 def test_the_likelihood_of_new_cells_is_told_beside_that_of_training(

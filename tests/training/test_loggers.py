@@ -51,6 +51,12 @@ def test_a_resumed_run_does_its_last_epoch_anew(tmp_path: Path) -> None:
     assert [row["step"] for row in rows(tmp_path / "steps.csv")] == ["0", "1", "2", "3"]
 
 
+def test_half_a_row_that_a_killed_run_left_is_gone(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("step,a\n1,0.5\n12,0.5\n1")
+    MetricsTable(tmp_path / "x.csv", "step").add([{"step": 13, "a": 0.25}])
+    assert [row["step"] for row in rows(tmp_path / "x.csv")] == ["1", "12", "13"]
+
+
 def test_an_older_run_reads_and_goes_on(tmp_path: Path) -> None:
     old = tmp_path / "metrics.csv"
     old.write_text("step,loss,epoch,val\n0,1.0,0,\n1,,0,2.0\n1,0.5,0,\n")

@@ -11,6 +11,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from itertools import takewhile
 from typing import Any
@@ -96,7 +97,7 @@ def run_app(task: Task, config_name: Program) -> None:
         raise
     except KeyboardInterrupt:
         if debug:
-            raise
+            traceback.print_exc()
         print(f"interrupted; {how_to_go_on(config_name)}", file=sys.stderr)
         sys.exit(130)
 

@@ -21,10 +21,10 @@ from scvae_data.config import conf_dir
 
 __all__ = ["Group", "Key", "Option", "belongs_to", "closest", "groups_of", "root_keys"]
 
-LINE = re.compile(r"( *)([\w@/.]+):(?: +(.*))?")
-BEHIND = re.compile(r"(?:^| +)# ")
+LINE = re.compile(r"( *)([\w@/.]+):(?: +(.*))?")  # how far in, key, value
+BEHIND = re.compile(r"(?:^| +)# ")  # what comes before a comment
 DEFAULT = re.compile(r" +- (?P<group>\w+): (?P<option>\w+)(?: +# (?P<about>.*))?")
-OF_HYDRA = ("hydra", "experiment")
+APART = ("hydra", "experiment")  # folders that are no groups of settings
 COMMAND = re.compile(r"# python (process|train)\.py ")
 NOTHING = ("_target_", "defaults")
 
@@ -78,7 +78,7 @@ def groups_of(program: Program) -> dict[str, Group]:
     found: dict[str, Group] = {}
     for file in (f"{program}.yaml", "base.yaml"):
         for line in _lines(conf_dir() / file):
-            if (match := DEFAULT.fullmatch(line)) and match["group"] not in OF_HYDRA:
+            if (match := DEFAULT.fullmatch(line)) and match["group"] not in APART:
                 found[match["group"]] = _group(match["group"], match["option"], match["about"] or "")
     experiments = _group("experiment", "", "presets: each chooses options and values of other groups")
     found["experiment"] = Group(
@@ -137,7 +137,7 @@ def _option(path: Path) -> Option:
     for name, (value, about) in _keys(path, prefix).items():
         keys[name] = value, about or keys.get(name, ("", ""))[1]
     about = " ".join(line for line in head if not line.startswith(("@package", "python ")))
-    return Option(path.stem, about, {} if path.parent.name in OF_HYDRA else keys)
+    return Option(path.stem, about, {} if path.parent.name in APART else keys)
 
 
 def _defaults(path: Path) -> Iterator[Path]:

@@ -154,7 +154,7 @@ def _served_as(name: str, model: Model, data: Data, text: str, *, tell: bool) ->
     try:
         return served(model, data, text, tell=tell)
     except SelectionError as error:
-        raise SelectionError(f"{name}: {error}") from error
+        raise SelectionError(f"{name}: {str(error).removeprefix('filter: ')}") from error
 
 
 def read_group(model: Model, data: AlignedData, test: ChangeTest) -> Group:

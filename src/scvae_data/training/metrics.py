@@ -80,12 +80,12 @@ class MetricsTable:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if not self.path.is_file():
             return []
-        with self.path.open(newline="") as file:
-            columns = next(csv.reader(file), [])
-        rows = self._read()
-        kept = [row for row in rows if float(row[self.key] or "nan") < first[self.key]]
-        if len(kept) < len(rows):
-            self._rewrite(columns, kept)
+        text = self.path.read_text()
+        whole = text[: text.rfind("\n") + 1]  # who was killed may have left half a row
+        reader = csv.DictReader(io.StringIO(whole, newline=""))
+        kept = [row for row in reader if not float(row[self.key] or "nan") >= first[self.key]]
+        columns = list(reader.fieldnames or ())
+        self._rewrite(columns, kept)
         return columns
 
     def _read(self) -> list[dict[str, str]]:
