@@ -3,6 +3,7 @@
 # make test    run the tests, in PROCESSES processes (2)
 # make test-services  run those that start servers, ranks or launchers on this machine, in as many processes
 # make check   lint, formatting, types
+# make configuration  renew docs/configuration.md from the comments in conf/
 # make bench   run the benchmarks in benchmarks/
 # make faults  kill, damage and starve the system at every point, with counts (tests/faults; minutes)
 # make grid    compare the batches of every combination of workers, threads, cache, start method and ranks
@@ -15,7 +16,7 @@ DEMO := outputs/demo
 
 PROCESSES ?= 2
 
-.PHONY: setup demo test test-services check bench grid faults
+.PHONY: setup demo test test-services check configuration bench grid faults
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -49,6 +50,9 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+configuration: setup
+	$(BIN)/python -m scvae_data.commands.explain > docs/configuration.md
 
 bench: setup
 	@set -e; for script in $(sort $(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script; done

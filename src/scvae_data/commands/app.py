@@ -11,21 +11,22 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator
+from itertools import takewhile
 from typing import Any
 
 import hydra
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from scvae_data.calling import Program, again
 from scvae_data.commands.complaints import one_line
+from scvae_data.commands.explain import explain
 from scvae_data.config import absolute_paths, check_chunk_size, conf_dir
 from scvae_data.errors import ConfigError, ScvaeDataError
 from scvae_data.remote.location import local_path
@@ -61,6 +62,7 @@ def run_app(task: Task, config_name: Program) -> None:
     config_name
         ``"process"`` or ``"train"``.
     """
+    asked = next((at for at, argument in enumerate(sys.argv) if argument in ("--help", "-h")), None)
     sys.argv[1:] = [quoted(argument) for argument in sys.argv[1:]]
     debug = any(os.environ.get(name, "0") not in ("", "0") for name in (FULL_ERROR, DEBUG))
     os.environ[RUN] = job_name(sys.argv[1:]) or f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{secrets.token_hex(3)}"
@@ -68,6 +70,10 @@ def run_app(task: Task, config_name: Program) -> None:
     job = _job(task, failures)
     main = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(job)
     try:
+        if asked is not None:
+            with until_closed():
+                print(explain(config_name, [*takewhile(lambda word: not word.startswith("-"), sys.argv[asked + 1 :])]))
+            return
         for argument in sys.argv[1:]:
             key, _, value = argument.partition("=")
             if key in FOLDERS_OF_HYDRA:  # which makes them before any of our code runs
@@ -80,7 +86,7 @@ def run_app(task: Task, config_name: Program) -> None:
     except (ScvaeDataError, HydraException, OmegaConfBaseException) as error:
         if debug:
             raise
-        text = str(error) if isinstance(error, ScvaeDataError) else one_line(error, _known_keys(config_name))
+        text = str(error) if isinstance(error, ScvaeDataError) else one_line(error, config_name)
         sys.exit(f"error: {text}")
     except Stopped as stop:
         if is_first_rank():
@@ -91,7 +97,7 @@ def run_app(task: Task, config_name: Program) -> None:
         raise
     except KeyboardInterrupt:
         if debug:
-            raise
+            traceback.print_exc()
         print(f"interrupted; {how_to_go_on(config_name)}", file=sys.stderr)
         sys.exit(130)
 
@@ -206,22 +212,3 @@ def _set_environment(name: str, value: str | None) -> None:
         os.environ.pop(name, None)
     else:
         os.environ[name] = value
-
-
-def _known_keys(config_name: str) -> list[str]:
-    """Dotted names of every setting under the default options; none if those do not compose."""
-    GlobalHydra.instance().clear()
-    try:
-        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            cfg = compose(config_name)
-    except HydraException:
-        return []
-    keys: list[str] = []
-    todo: list[tuple[str, Any]] = [("", OmegaConf.to_container(cfg, resolve=False))]
-    while todo:
-        prefix, value = todo.pop()
-        if isinstance(value, dict):
-            todo += [(f"{prefix}.{key}" if prefix else str(key), inner) for key, inner in value.items()]
-        elif not prefix.endswith("_target_"):
-            keys.append(prefix)
-    return sorted(keys)

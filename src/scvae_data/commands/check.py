@@ -168,7 +168,7 @@ def data_module(index: DatasetIndex, **settings: Any) -> ChunkedDataModule:
 REBUILD = "scvae-data verify {} prints the command that builds the damaged files again"
 REPORT = "first what verify says; if it passes, report this message"
 INSTALL = "make setup installs the versions that every test ran with"
-FILES = "give H5AD, 10x HDF5 or 10x matrix folders with raw counts; process.py dry_run=true says what is in them"
+FILES = "give H5AD, 10x HDF5 or 10x matrix folders with raw counts; scvae-data process dry_run=true says what they hold"
 STEPS: dict[str, tuple[Callable[[Path], str], str]] = {
     "verify": (verify, REBUILD),
     "index": (look_up, REBUILD),

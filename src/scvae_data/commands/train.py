@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from scvae_data.progress import waiting
 from scvae_data.remote.location import local_path
 from scvae_data.system.quick_import import collector_paused
 from scvae_data.system.slurm import was_requeued
-from scvae_data.system.stopping import Stopped
+from scvae_data.system.stopping import Stopped, interruptible
 from scvae_data.wording import shown
 
 __all__ = ["main", "train"]
@@ -58,7 +59,7 @@ def train_or_embed(cfg: DictConfig) -> Any:
         raise ConfigError(f"mode={cfg.mode} is not one of fit, embed")
     if cfg.ckpt is not None:
         raise ConfigError("ckpt is for mode=embed; to continue a run give resume_from=RUN_DIR")
-    with waiting("loading PyTorch and Lightning"), collector_paused():
+    with loading_libraries(), collector_paused():
         from scvae_data.training import run
 
         gc.freeze()  # what was imported stays: no collection need look at it
@@ -78,6 +79,11 @@ def train_or_embed(cfg: DictConfig) -> Any:
     return metrics.get("val/elbo")
 
 
+def loading_libraries() -> AbstractContextManager[None]:
+    """Say that large libraries are loaded, where they are not yet."""
+    return nullcontext() if "lightning" in sys.modules else waiting("loading PyTorch and Lightning")
+
+
 def how_to_go_on(run_dir: Path) -> str:
     """Say what a run that was stopped has left."""
     if HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -94,7 +100,7 @@ def last_of(run_dir: Path) -> Path:
 
 def embed(cfg: DictConfig) -> None:
     """Embed the cells of a directory with a trained model and print what was done."""
-    with waiting("loading PyTorch and Lightning"):
+    with loading_libraries():
         from scvae_data.training.embed import embed as embed_cells
 
     report = embed_cells(cfg)
@@ -103,7 +109,8 @@ def embed(cfg: DictConfig) -> None:
     print(f"{'cells':<10} {report['n_cells']:,}")
     print(f"{'genes':<10} {n_missing:,} of the model's {n_genes:,} missing ({100 * n_missing / n_genes:.1f} %)")
     n_unknown, n_categories = report["n_unknown_cells"], report["n_unseen_categories"]
-    print(f"{'unknown':<10} {n_unknown:,} cells; categories that the model was not trained on: {n_categories:,}")
+    told = f"{n_unknown:,} cells; categories that the model was not trained on: {n_categories:,}"
+    print(f"{'unknown':<10} {told if n_unknown or n_categories else 'none: the model was trained on all categories'}")
     if "elbo" in report:
         print(f"{'elbo':<10} {elbo_in_words(report)}")
 
@@ -155,17 +162,18 @@ def check_against_index(chunk_size: int, data_path: str | list[str]) -> None:
 
 def main() -> None:
     """Entry point."""
-    from scvae_data.training.sweep import end_sweep
-    from scvae_data.training.sweep_jobs import continued_arguments
+    with interruptible():
+        from scvae_data.training.sweep import end_sweep
+        from scvae_data.training.sweep_jobs import continued_arguments
 
-    # What batch systems are asked to say when time is nearly over, wherever a launcher submits jobs.
-    os.environ.setdefault("SUBMITIT_PREEMPT_SIGNAL", "USR1")
-    try:
-        sys.argv[1:] = continued_arguments(sys.argv[1:])
-    except ScvaeDataError as error:
-        sys.exit(f"error: {error}")
-    try:
-        run_app(train, "train")
-    finally:
-        if table := end_sweep():  # whichever jobs failed
-            print(table)
+        # What batch systems are asked to say when time is nearly over, wherever a launcher submits jobs.
+        os.environ.setdefault("SUBMITIT_PREEMPT_SIGNAL", "USR1")
+        try:
+            sys.argv[1:] = continued_arguments(sys.argv[1:])
+        except ScvaeDataError as error:
+            sys.exit(f"error: {error}")
+        try:
+            run_app(train, "train")
+        finally:
+            if table := end_sweep():  # whichever jobs failed
+                print(table)

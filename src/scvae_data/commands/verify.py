@@ -21,13 +21,14 @@ from scvae_data.store.names import generation_file
 from scvae_data.store.pages import PAGES, page_faults
 from scvae_data.store.verify import CONFIG_FILE, chunk_fault, file_fault, listed, record_faults, table_faults
 from scvae_data.system.cpus import n_cpus
-from scvae_data.wording import counted
+from scvae_data.wording import counted, named
 
-__all__ = ["Faults", "examine", "main", "rebuild_command", "table", "verify"]
+__all__ = ["Faults", "add_arguments", "examine", "main", "rebuild_command", "table", "verify"]
 
 Faults = dict[str, str | None]
 """By file what is wrong with it, None if nothing is."""
 
+DESCRIPTION = "Check every file of a dataset directory; exit status 1 if any is damaged."
 NOT_COMPARED = "no row was compared with an input: damaged files come first"
 CHUNK = re.compile(r"chunk_\d{4,}\.h5")
 LEFT_OVER = re.compile(r"chunk_\d{4,}\.h5|\..+\.tmp|\.work")
@@ -164,9 +165,8 @@ def rebuild_command(directory: Location) -> str:
     return there + command("process", *chosen, here, "resume=true")
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Print the table; return 0 if everything is sound, 1 if anything is damaged, 2 if there is nothing to check."""
-    parser = Parser("verify", "Check every file of a dataset directory; exit status 1 if any is damaged.")
+def add_arguments(parser: Parser) -> None:
+    """Say what the command is called with."""
     parser.add_argument("directory", metavar="DIR", help="a directory that process.py has written")
     parser.add_argument("--deep", action="store_true", help="decode every row, and compare totals with obs.parquet")
     parser.add_argument(
@@ -179,6 +179,12 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--reader", nargs="+", default=(), metavar="NAME", help="import paths of readers of your own, for --against"
     )
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the table; return 0 if everything is sound, 1 if anything is damaged, 2 if there is nothing to check."""
+    parser = Parser("verify", DESCRIPTION)
+    add_arguments(parser)
     options = parser.parse_args(arguments)
     try:
         directory = as_written(options.directory)
@@ -191,8 +197,7 @@ def main(arguments: Sequence[str]) -> int:
     if compared:
         print(compared)
     if names := left_over(directory, faults):
-        shown = ", ".join(names[:5]) + (f" and {len(names) - 5:,} more" if len(names) > 5 else "")
-        print(f"not part of the dataset, and not read: {shown}")
+        print(f"not part of the dataset, and not read: {named(names)}")
     damaged = [name for name, fault in faults.items() if fault is not None]
     if damaged:
         print(f"{len(damaged):,} of {len(faults):,} files are damaged; {how_to_mend(directory, damaged)}")

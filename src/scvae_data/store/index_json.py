@@ -20,7 +20,7 @@ from scvae_data.store.codec import CODECS, codec_of
 from scvae_data.store.dataset_index import DatasetIndex, content_hash_of, listed
 from scvae_data.store.files import FileFacts, check_plain_name, parse_json, read_sealed, verify_checksum, write_json
 from scvae_data.store.gene_list import GENE_LIST_FILE
-from scvae_data.store.names import FORMAT_VERSION, INDEX_FILE, SRX_COLUMN
+from scvae_data.store.names import FORMAT_VERSION, INDEX_FILE, RUN_FILE, SRX_COLUMN
 from scvae_data.store.obs_writer import OBS_FILE, ObsColumn
 from scvae_data.store.remote_files import CachedFiles, disk_cache
 from scvae_data.store.row_table import CODE_TYPES, n_bytes_of, stored_types, tail_bytes_of
@@ -132,6 +132,8 @@ def _opener(index: DatasetIndex, cache: DiskCache | None) -> OpenSource:
 
 
 def _missing(directory: Location) -> str:
+    if isinstance(directory, Path) and (directory / RUN_FILE).is_file():
+        return f"{directory} is the directory of a training run; give the dataset directory that it was trained on"
     make = command("process", "input=files", "input.paths=…", override("paths.processed_dir", directory))
     if isinstance(directory, RemotePath) or not directory.is_dir():
         return f"no dataset at {directory}; make one with: {make}"

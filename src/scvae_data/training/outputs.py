@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from scvae_data.errors import ConfigError, StoreError
+from scvae_data.progress import waiting
 from scvae_data.results.cells import device_batches
 from scvae_data.store import SRX_COLUMN
 from scvae_data.training.experiment_elbo import (
@@ -29,8 +29,6 @@ __all__ = ["Outputs", "latent_batches"]
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-log = logging.getLogger(__name__)
 
 Latents = tuple[NDArray[np.int64], NDArray[np.float32]]
 
@@ -137,18 +135,18 @@ class Outputs:
             made["latents"].unlink()
             raise StoreError(f"{made['latents']}: {n_obs:,} latents of {data.n_obs:,} cells; mode=embed makes them all")
         if self.picture != "none":
-            if self.picture == "umap":
-                log.info("drawing the latents by UMAP, which takes half a minute for 10,000 cells")
+            slow = ", which takes half a minute for 10,000 cells" if self.picture == "umap" else ""
             made["latent picture"] = run_dir / "latents.png"
             colours = self.colours if self.colours is not None else self._default_colours(model, data)
-            latent_picture(
-                made["latents"],
-                made["latent picture"],
-                colours=colours,
-                method=self.picture,
-                max_cells=self.max_picture_cells,
-                seed=seed,
-            )
+            with waiting(f"drawing the latents by {self.picture.upper()}{slow}"):
+                latent_picture(
+                    made["latents"],
+                    made["latent picture"],
+                    colours=colours,
+                    method=self.picture,
+                    max_cells=self.max_picture_cells,
+                    seed=seed,
+                )
         return made
 
     def check(self, columns: Collection[str]) -> None:

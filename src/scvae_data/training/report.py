@@ -296,6 +296,6 @@ def _files(run: Finished) -> dict[str, str]:
     of_all = {
         "configuration": "config.yaml",
         "checkpoints": "checkpoints/",
-        "every number": "result.json, run.json, metrics.csv",
+        "every number": "result.json, run.json, metrics.csv (epochs), steps.csv",
     }
     return {"directory": str(run.run_dir.absolute())} | {name: path.name for name, path in run.made.items()} | of_all

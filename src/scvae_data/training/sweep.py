@@ -193,7 +193,7 @@ def _log(rows: Sequence[Mapping[str, str]], sweep_dir: Path, node: DictConfig) -
     from scvae_data.config import instantiate
     from scvae_data.tracking import finish_wandb
 
-    own = {"save_dir": str(sweep_dir), "group": sweep_dir.name, "tags": ["sweep", "summary"]}
+    own = {"save_dir": str(sweep_dir), "group": sweep_dir.name, "tags": ["sweep", "summary"], "job_type": "sweep"}
     set_by_user = {str(key): value for key, value in node.items() if value is not None}
     logger = instantiate({**own, **set_by_user, "name": f"{sweep_dir.name}_summary", "id": None})
     logger.log_table(
