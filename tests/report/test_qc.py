@@ -15,7 +15,7 @@ from tests.support.pages import data_of, faults_of, table_of
 
 from scvae_data.processing.evidence.flags import REMEDIES
 from scvae_data.processing.finished.report import write_report
-from scvae_data.report.qc import lost_cells, qc_report
+from scvae_data.report.qc import lost_cells, qc_report, why_dropped
 from scvae_data.report.qc_facts import BINS, Binned, QcFacts, qc_facts
 from scvae_data.report.qc_multiqc import multiqc
 from scvae_data.store import open_index
@@ -114,6 +114,26 @@ def test_what_one_experiment_cannot_show_is_left_out(directory: Path, facts: QcF
     assert "experiments" not in data_of(page)["charts"]
     assert "measured" not in data_of(page)["charts"]  # every gene is measured in every cell
     assert set(data_of(page)["charts"]) == {*re.findall(r'<figure data-chart="([^"]+)"', page)}
+
+
+@pytest.mark.parametrize(
+    ("rules", "last"),
+    [
+        ({"_target_": "x.ListRules"}, "not in the list (genes.path)"),
+        ({"_target_": "x.HvgRules", "n_top_genes": 2000}, "not among the 2,000 most variable (genes.n_top_genes)"),
+        ({"_target_": "x.GeneRules", "join": "inner"}, "not measured in every file (genes.join)"),
+        ({"_target_": "x.GeneRules", "join": "outer", "species": "human"}, "of another species (genes.species)"),
+        ({}, "not told"),
+    ],
+    ids=lambda one: str(one.get("_target_", "none")) if isinstance(one, dict) else "",
+)
+def test_each_dropped_gene_has_the_first_rule_that_it_fails(rules: dict[str, object], last: str) -> None:
+    dropped = {"dropped_genes": {"n_cells": [2, 3, 9], "total_counts": [90, 3, 90]}}
+    configs = [{"config": {"genes": {"min_cells": 3, "min_counts": 5, **rules}}}]
+    first = ["in fewer than 3 cells (genes.min_cells)", "fewer than 5 counts (genes.min_counts)", last]
+    assert why_dropped([dropped], configs) == first
+    grown = why_dropped([dropped, dropped], configs * 2)
+    assert grown == [*first, *["it was not among the genes when the directory grew"] * 3]
 
 
 def test_names_of_files_are_text(page: str) -> None:

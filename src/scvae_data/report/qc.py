@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ from scvae_data.report.qc_facts import BINS, QcFacts, columns_of
 from scvae_data.store import DatasetIndex
 from scvae_data.wording import counted
 
-__all__ = ["lost_cells", "qc_report"]
+__all__ = ["lost_cells", "qc_report", "why_dropped"]
 
 MOST_CURVES = 5000
 MOST_ROWS = 200
@@ -92,8 +93,10 @@ def qc_report(index: DatasetIndex, facts: QcFacts, remedies: Mapping[str, str]) 
     config = facts.configs[-1]
     n_experiments = len(facts.experiments)
     tables = {"experiments": _experiments(facts)} if n_experiments else {}
-    if (dropped := columns_of(facts.summaries, "dropped_genes")).get("gene"):
-        tables["dropped"] = _dropped_genes(dropped)
+    dropped = columns_of(facts.summaries, "dropped_genes")
+    why = why_dropped(facts.summaries, facts.configs)
+    if dropped.get("gene"):
+        tables["dropped"] = _dropped_genes({**dropped, "why": why})
     share = 100 * n_kept / max(n_in, 1)
     return page(
         "qc.html",
@@ -117,6 +120,7 @@ def qc_report(index: DatasetIndex, facts: QcFacts, remedies: Mapping[str, str]) 
         metrics={name: TITLES[name][0] for name in metrics},
         unmeasured=_unmeasured(facts),
         n_dropped=len(dropped.get("gene", ())),
+        why_dropped=Counter(why).most_common(),
         most_rows=MOST_ROWS,
         n_vars=index.n_vars,
         n_everywhere=n_everywhere,
@@ -142,6 +146,36 @@ def lost_cells(summaries: Sequence[Mapping[str, Any]]) -> dict[str, int]:
                 lost.get("copies and cells without counts in kept genes", 0) + late
             )
     return {rule: n for rule, n in lost.items() if n}
+
+
+def why_dropped(summaries: Sequence[Mapping[str, Any]], configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Which rule dropped each of the ``dropped_genes`` of all generations: the first of those that it fails."""
+    reasons: list[str] = []
+    for number, (summary, config) in enumerate(zip(summaries, configs, strict=True)):
+        dropped = summary.get("dropped_genes") or {"n_cells": [], "total_counts": []}
+        rules = config.get("config", {}).get("genes") or {}
+        last = "it was not among the genes when the directory grew" if number else _last_rule(rules)
+        least_cells, least_counts = (0 if number else rules.get(key) or 0 for key in ("min_cells", "min_counts"))
+        for n_cells, n_counts in zip(dropped["n_cells"], dropped["total_counts"], strict=True):
+            if n_cells < least_cells:
+                reasons.append(f"in fewer than {counted(least_cells, 'cell')} (genes.min_cells)")
+            elif n_counts < least_counts:
+                reasons.append(f"fewer than {counted(least_counts, 'count')} (genes.min_counts)")
+            else:
+                reasons.append(last)
+    return reasons
+
+
+def _last_rule(rules: Mapping[str, Any]) -> str:
+    """What drops a gene that has cells and counts enough."""
+    kind = str(rules.get("_target_", ""))
+    if kind.endswith("ListRules"):
+        return "not in the list (genes.path)"
+    if kind.endswith("HvgRules"):
+        return f"not among the {rules.get('n_top_genes', 0):,} most variable (genes.n_top_genes)"
+    if rules.get("join") == "inner":
+        return "not measured in every file (genes.join)"
+    return "of another species (genes.species)" if rules.get("species") else "not told"
 
 
 def _n_in(summaries: Sequence[Mapping[str, Any]]) -> int:
@@ -291,10 +325,11 @@ def _dropped_genes(dropped: Mapping[str, list[Any]]) -> Table:
         [
             Column("gene", taken["gene"]),
             Column("symbol", taken["symbol"]),
+            Column("why", taken["why"]),
             Column("cells", taken["n_cells"], 0, "kept cells that have a count of it"),
             Column("counts", taken["total_counts"], 0, "over kept cells"),
         ],
-        order=3,
+        order=4,
     )
 
 

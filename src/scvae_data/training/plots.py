@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,7 +57,7 @@ FROM_ZERO = "Active latent dimensions", "Speed"
 
 
 def training_curves(metrics: Path, png: Path) -> bool:
-    """Draw the losses and the speed over epochs, from the tables of metrics; False if it has none of them."""
+    """Draw the losses and the speed over epochs, from the tables of metrics; False if they have none of them."""
     figure = curves_figure(read_metrics(metrics))
     if figure is None:
         return False
@@ -197,26 +195,11 @@ def _umap(z: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
     # In ten dimensions exact neighbours are found sooner than the search for approximate ones is compiled, which
     # every process does anew.
     sc.pp.neighbors(adata, use_rep=KEY, transformer="sklearn", random_state=seed)
-    with _with_bar():
-        # UMAP's own distance: scanpy's 0.5 draws groups into one another; and its steps for many cells, which suffice.
-        sc.tl.umap(adata, min_dist=0.1, maxiter=200, random_state=seed)
+    # UMAP's own distance: scanpy's 0.5 draws groups into one another; and its steps for many cells, which suffice.
+    sc.tl.umap(adata, min_dist=0.1, maxiter=200, random_state=seed)
     torch.set_num_threads(n_threads)  # numba has set them for the whole process, in which a sweep goes on training
     embedded: NDArray[np.float32] = adata.obsm["X_umap"]
     return embedded
-
-
-@contextmanager
-def _with_bar() -> Iterator[None]:
-    """Have UMAP draw its own bar where somebody looks."""
-    import scanpy as sc
-
-    before = sc.settings.verbosity
-    if sys.stderr.isatty():
-        sc.settings.verbosity = 4
-    try:
-        yield
-    finally:
-        sc.settings.verbosity = before
 
 
 @dataclass(frozen=True)
