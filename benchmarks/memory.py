@@ -30,11 +30,15 @@ from pathlib import Path
 logging.disable(logging.CRITICAL)
 folder, target, chunk_size = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 from scvae_data.processing import pipeline
-from scvae_data.processing.engine import local as engine
-from scvae_data.processing.genes import universe as genes
-from scvae_data.processing.settings import control, inputs, normalization as normalize, qc
-import anndata, pyarrow.feather, pyarrow.parquet
+from scvae_data.processing.engine.base import SerialEngine
+from scvae_data.processing.settings.genes import GeneRules
+from scvae_data.processing.settings.inputs import FileInput
+from scvae_data.processing.settings.normalization import Normalization
+from scvae_data.processing.settings.qc import QcRules
+from scvae_data.processing.settings.run import Settings
 from scvae_data.store import Chunking
+from scvae_data.system.jit import make_ready
+make_ready()
 
 def memory(key):
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -42,12 +46,11 @@ def memory(key):
 
 Path("/proc/self/clear_refs").write_text("5")
 before = memory("VmRSS")
-summary = pipeline.run(
-    input=inputs.FileInput(paths=[str(path) for path in sorted(folder.glob("*.h5ad"))]), qc=qc.QcRules(),
-    genes=genes.GeneRules(), normalization=normalize.Normalization(), chunking=Chunking(chunk_size=chunk_size),
-    control=control.ControlSubset(), engine=engine.SerialEngine(), seed=0, overwrite=True, resume=False,
-    max_failed_fraction=0.0, subset_to_control_cells=False, processed_dir=target, config={},
+settings = Settings(
+    FileInput(paths=[str(path) for path in sorted(folder.glob("*.h5ad"))]), QcRules(), GeneRules(), Normalization(),
+    Chunking(chunk_size=chunk_size),
 )
+summary = pipeline.run(settings, SerialEngine(), target)
 print(json.dumps({"before": before, "peak": memory("VmHWM"), "cells": summary.n_obs, "seconds": summary.seconds}))
 """
 

@@ -141,11 +141,13 @@ def write_chunk(
         write_frame(file, "var", var)
         write_mapping(file, "uns", content.uns)
         place = (int(table.id.get_offset()), int(table.nbytes), int(table.attrs["crc32"]))
-    with image.getbuffer() as whole:
+    with image.getbuffer() as whole, ThreadPoolExecutor(1, thread_name_prefix="hash") as beside:
+        digest = beside.submit(lambda: hashlib.sha256(whole).hexdigest())  # while the disk takes it in
         write_atomic(path, whole)
         stored = {name: sum(block.size for block in blocks if block.array == code) for code, name in enumerate(ARRAYS)}
-        digest = hashlib.sha256(whole).hexdigest()
-        return ChunkEntry(path.name, x.n_obs, x.nnz, first_row, whole.nbytes, digest, max_count, *place, stored)
+        return ChunkEntry(
+            path.name, x.n_obs, x.nnz, first_row, whole.nbytes, digest.result(), max_count, *place, stored
+        )
 
 
 def _write_matrix(

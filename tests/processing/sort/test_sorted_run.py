@@ -39,8 +39,11 @@ def test_any_slice_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, p
         for step in (1, 3, 20):
             np.testing.assert_array_equal(run.some_keys(step), keys[::step, 0])
         assert run.obs().column("row").to_pylist() == list(range(10))
+        for key in range(-1, 101):
+            assert run.rank(key) == (keys[:, 0].astype(int) < key).sum()
         for start in range(11):
             for stop in range(start, 11):
+                assert run.obs(start, stop).column("row").to_pylist() == list(range(start, stop))
                 seen = np.zeros((10, 6), np.int64)
                 for block in run.blocks(start, stop):
                     n_rows = block.n_rows
@@ -49,6 +52,26 @@ def test_any_slice_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, p
                 assert not seen[:start].any()
                 assert not seen[stop:].any()
                 np.testing.assert_array_equal(seen[start:stop], dense[start:stop])
+
+
+def test_of_many_batches_of_obs_few_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_run(tmp_path / "run", sp.csr_matrix(np.eye(100, dtype=np.uint32)), pieces=50)
+    read: list[int] = []
+    opened = pa.ipc.open_file
+
+    class Reader:
+        def __init__(self, source: pa.NativeFile) -> None:
+            self._reader = opened(source)
+            self.schema = self._reader.schema
+
+        def get_batch(self, number: int) -> pa.RecordBatch:
+            read.append(number)
+            return self._reader.get_batch(number)
+
+    monkeypatch.setattr(pa.ipc, "open_file", Reader)
+    with SortedRun(tmp_path / "run") as run:
+        assert run.obs(41, 45).column("row").to_pylist() == [41, 42, 43, 44]
+    assert read == [20, 21, 22]
 
 
 def test_totals_come_back(tmp_path: Path) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -145,20 +146,39 @@ def ids_by(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
 
 @dataclass(frozen=True)
 class Reference:
-    """Genes of many species.
+    """Genes of many species, read when they are asked for.
 
     Parameters
     ----------
-    table
-        A row for each gene with the columns `COLUMNS`; ``previous`` and
-        ``aliases`` are lists joined by a bar. ``primary`` tells which of
-        several genes of one symbol the symbol is first of all.
+    file
+        A parquet table; None for no genes.
     digest
         Hash of its content; empty for no genes.
     """
 
-    table: Any = field(default_factory=lambda: pa.schema(FIELDS).empty_table())
+    file: Path | None = None
     digest: str = ""
+
+    @cached_property
+    def table(self) -> Any:
+        """A row for each gene with the columns `COLUMNS`.
+
+        ``previous`` and ``aliases`` are lists joined by a bar. ``primary``
+        tells which of several genes of one symbol the symbol is first of all.
+        """
+        if self.file is None:
+            return pa.schema(FIELDS).empty_table()
+        with as_parquet(self.file) as parquet:
+            # Each thread would keep memory of its own.
+            table = parquet.read(use_threads=False).select(COLUMNS).cast(pa.schema(FIELDS))
+        pa.default_memory_pool().release_unused()
+        return table
+
+    def forget(self) -> None:
+        """Let go of what was read; it is read again when it is asked for."""
+        for name in self.__dict__.keys() - {one.name for one in fields(self)}:
+            del self.__dict__[name]
+        pa.default_memory_pool().release_unused()
 
     @cached_property
     def _of_entrez(self) -> dict[str, str]:
@@ -276,12 +296,24 @@ def load_reference(path: str | None) -> Reference:
         return Reference()
     file = BUILTIN if path == "builtin" else local_path("genes.reference", path).expanduser()
     named_file("genes.reference", file, "give a parquet file, builtin or null")
-    try:
-        table = pq.ParquetFile(file).read(use_threads=False)  # each thread would keep memory of its own
-    except (OSError, pa.ArrowInvalid) as error:
-        raise ConfigError(f"genes.reference: {path} is not a parquet table: {error}") from error
-    if missing := [name for name in COLUMNS if name not in table.column_names]:
+    with as_parquet(file) as parquet:
+        missing = [name for name in COLUMNS if name not in parquet.schema_arrow.names]
+    if missing:
         raise ConfigError(f"genes.reference: {path} lacks the columns {', '.join(missing)}; docs/genes.md lists them")
-    table = table.select(COLUMNS).cast(pa.schema(FIELDS))
-    pa.default_memory_pool().release_unused()
-    return Reference(table, hashlib.sha256(file.read_bytes()).hexdigest())
+    return Reference(file, hashlib.sha256(file.read_bytes()).hexdigest())
+
+
+@contextmanager
+def as_parquet(file: Path) -> Iterator[pq.ParquetFile]:
+    """Open a reference.
+
+    Raises
+    ------
+    ConfigError
+        It is no parquet table, or damaged.
+    """
+    try:
+        with pq.ParquetFile(file) as parquet:
+            yield parquet
+    except (OSError, pa.ArrowInvalid) as error:
+        raise ConfigError(f"genes.reference: {file} is not a parquet table: {error}") from error

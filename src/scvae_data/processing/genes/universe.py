@@ -18,9 +18,18 @@ from itertools import repeat
 import numpy as np
 from numpy.typing import NDArray
 
-from scvae_data.processing.genes.names import gene_class_flags, without_genome
-from scvae_data.processing.genes.reference import Reference
-from scvae_data.processing.genes.species import judge
+from scvae_data.processing.genes.identity import row_reader
+from scvae_data.processing.genes.names import (
+    cleaned,
+    first_word,
+    gene_class_flags,
+    is_ensembl,
+    split_pair,
+    unversioned,
+    without_genome,
+)
+from scvae_data.processing.genes.reference import Reference, loose
+from scvae_data.processing.genes.species import judge, species_of_id
 from scvae_data.processing.genes.symbols import BY_ID, HOW, LEFT_OUT, Evidence, Rows
 from scvae_data.readers.base import GeneTable
 
@@ -29,6 +38,7 @@ __all__ = [
     "TableMatch",
     "Universe",
     "align",
+    "forget_names",
     "hash_keys",
 ]
 
@@ -188,6 +198,13 @@ def align(
         species=evidence.codes,
         classed={"by_reference": sum(map(bool, known.values())), "by_symbol": sum(not text for text in known.values())},
     )
+
+
+def forget_names(reference: Reference) -> None:
+    """Let go of what was remembered of the names in tables, and of the reference."""
+    for remembered in (cleaned, first_word, split_pair, unversioned, is_ensembl, species_of_id, row_reader, loose):
+        remembered.cache_clear()
+    reference.forget()
 
 
 def match_of(rows: Rows, genes: NDArray[np.int32]) -> TableMatch:

@@ -140,9 +140,7 @@ def gather(
 
 def slice_run(run: SortedRun, low: int, high: int | None) -> Slice:
     """Find the rows of a run inside a range of keys; rows with total 0 do not live."""
-    order = run.array("order")
-    start = int(np.searchsorted(order, np.uint64(low), side="left"))
-    stop = run.n_rows if high is None else int(np.searchsorted(order, np.uint64(high), side="left"))
+    start, stop = run.rank(low), run.n_rows if high is None else run.rank(high)
     return Slice(run, start, stop, np.asarray(run.totals()[0][start:stop] > 0))
 
 
@@ -164,7 +162,7 @@ def live_totals(slices: Sequence[Slice]) -> tuple[list[NDArray[np.int64]], list[
 
 def obs_of(part: Slice) -> pa.Table:
     """Return the obs of the living rows."""
-    table = part.run.obs().slice(part.start, part.stop - part.start)
+    table = part.run.obs(part.start, part.stop)
     return table if part.live.all() else table.filter(pa.array(part.live))
 
 

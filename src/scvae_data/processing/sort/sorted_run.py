@@ -39,8 +39,11 @@ PIECE_BYTES = 1 << 20
 """Of rows that are read at once."""
 TRAILER = struct.Struct("<Q8s")
 MAGIC = b"scvaerow"
-ARRAYS = {"order": "<u8", "hash": "<u8", "starts": "<i8"}
-"""Type of the per-row arrays; the last says where each row starts among the bytes, and where the last one ends."""
+ARRAYS = {"order": "<u8", "hash": "<u8", "starts": "<i8", "batches": "<i8"}
+"""Type of the arrays: both keys of each row; where it starts among the bytes, and the last one ends; and the first row
+of each batch of obs, and how many rows there are."""
+SEARCHED_ROWS = 8192
+"""Among so many the end of what is read at once is looked for."""
 SPOOL_BYTES = 1 << 20
 
 
@@ -68,7 +71,9 @@ class SortedRunWriter:
         self._obs = pa.ipc.new_file(str(self._obs_part), schema)
         self._arrays = {name: Spooled(path.parent, kind) for name, kind in ARRAYS.items()}
         self._totals = [Spooled(path.parent, "<i8"), Spooled(path.parent, "<i4")]
-        self._arrays["starts"].append(np.zeros(1, np.int64))
+        self._n_rows = 0
+        for name in ("starts", "batches"):
+            self._arrays[name].append(np.zeros(1, np.int64))
 
     def append(
         self,
@@ -97,7 +102,10 @@ class SortedRunWriter:
         self._stream.write(packed.data)
         for held, values in zip(self._totals, totals or (), strict=False):
             held.append(values)
-        self._obs.write_table(obs)
+        for batch in obs.to_batches():
+            self._obs.write_batch(batch)
+            self._n_rows += batch.num_rows
+            self._arrays["batches"].append(np.array([self._n_rows]))
 
     def close(self) -> None:
         """Write the per-row arrays and publish the run, its totals last where they came with the rows."""
@@ -187,16 +195,28 @@ class SortedRun:
         os.close(self._fd)
 
     def array(self, name: str) -> NDArray[Any]:
-        """Return a per-row array, memory-mapped: ``order``, ``hash`` or ``starts``."""
+        """Return an array, memory-mapped: ``order``, ``hash``, ``starts`` or ``batches``."""
         offset, dtype, n_items = self._header[name]
         return np.frombuffer(self._map, np.dtype(dtype), n_items, offset)
 
     def some_keys(self, step: int) -> NDArray[np.uint64]:
-        """Return the order key of every ``step``-th row; read, since of what is mapped whole pages would stay."""
-        offset, dtype, n_items = self._header["order"]
-        size = np.dtype(dtype).itemsize
-        found = (os.pread(self._fd, size, offset + size * row) for row in range(0, n_items, step))
-        return np.frombuffer(b"".join(found), dtype)
+        """Return the order key of every ``step``-th row."""
+        return np.array([self._key(row) for row in range(0, self.n_rows, step)], np.uint64)
+
+    def rank(self, key: int) -> int:
+        """Return how many rows have a lower order key."""
+        low, high = 0, self.n_rows
+        while low < high:
+            middle = (low + high) // 2
+            if self._key(middle) < key:
+                low = middle + 1
+            else:
+                high = middle
+        return low
+
+    def _key(self, row: int) -> int:
+        """Read the order key of a row; of what is mapped, the pages around each that is looked at would stay."""
+        return int.from_bytes(os.pread(self._fd, 8, self._header["order"][0] + 8 * row), "little")
 
     @property
     def n_rows(self) -> int:
@@ -212,7 +232,8 @@ class SortedRun:
         memory = np.empty(0, np.uint8)
         while start < stop:
             first = int(starts[start])
-            end = min(max(int(np.searchsorted(starts, first + PIECE_BYTES, side="right")) - 1, start + 1), stop)
+            some = starts[start + 1 : min(stop, start + SEARCHED_ROWS) + 1]
+            end = start + max(int(np.searchsorted(some, first + PIECE_BYTES, side="right")), 1)
             n_bytes = int(starts[end]) - first
             if len(memory) < n_bytes:
                 memory = np.empty(n_bytes, np.uint8)
@@ -228,9 +249,15 @@ class SortedRun:
             indptr, indices, data = unpack_rows(starts, packed, n_genes)
             yield CsrBlock(first_row=first, indptr=indptr, indices=indices, data=data, n_vars=n_genes)
 
-    def obs(self) -> pa.Table:
-        """Return the rows' obs, memory-mapped."""
-        return pa.ipc.open_file(pa.memory_map(str(self.path.with_suffix(".arrow")))).read_all()
+    def obs(self, start: int = 0, stop: int | None = None) -> pa.Table:
+        """Return the obs of the rows from ``start`` to ``stop``, of all by default, memory-mapped."""
+        stop = self.n_rows if stop is None else stop
+        batches = self.array("batches")
+        first, last = int(np.searchsorted(batches, start, side="right")) - 1, int(np.searchsorted(batches, stop))
+        reader = pa.ipc.open_file(pa.memory_map(str(self.path.with_suffix(".arrow"))))
+        # No other batch is looked at: there may be many.
+        found = [reader.get_batch(number) for number in range(first, last)]
+        return pa.Table.from_batches(found, reader.schema).slice(start - int(batches[first]), stop - start)
 
     def write_totals(self, totals: NDArray[np.int64], lengths: NDArray[np.int32]) -> None:
         """Store per row the total and the number of entries over the kept genes."""

@@ -21,7 +21,7 @@ from scvae_data.processing.facts import FailedFile, InputFacts
 from scvae_data.processing.genes.choose import Choice, list_choice
 from scvae_data.processing.genes.stored_universe import arrays_of, universe_of
 from scvae_data.processing.genes.tables import load_table
-from scvae_data.processing.genes.universe import Universe, align, hash_keys
+from scvae_data.processing.genes.universe import Universe, align, forget_names, hash_keys
 from scvae_data.processing.genes.wanted import GeneFiles, resolve
 from scvae_data.processing.run.context import Context, Standing
 from scvae_data.processing.run.losses import tell_failures
@@ -121,7 +121,9 @@ def read_headers(
     with collector_paused():
         files, left_out = of_species(files, work, gene_files.reference, settings.genes.species)
         universe = universe_of_files(files, work, gene_files, settings.genes.species or "")
-    release_memory()  # while workers need theirs
+    if engine.n_workers > 1:
+        forget_names(gene_files.reference)  # while workers need memory
+    release_memory()
     return Surveyed(files, failed, universe, obs_table=obs_table, left_out=left_out)
 
 
