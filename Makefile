@@ -2,6 +2,7 @@
 # make demo    simulate raw files, process them, train three epochs; prints where everything is
 # make test    run the tests, in PROCESSES processes (2)
 # make test-services  run those that start servers, ranks or launchers on this machine, in as many processes
+# make test-matrix  the tests against the wheel in new environments: each of PYTHONS that is found, lowest and highest versions
 # make check   lint, formatting, types
 # make docs    build docs/_build/html, tutorials run and internal links checked; without network (minutes)
 # make linkcheck  ask for every external link of the docs; needs the network
@@ -18,7 +19,7 @@ DEMO := outputs/demo
 
 PROCESSES ?= 2
 
-.PHONY: setup demo test test-services check docs linkcheck configuration bench grid faults
+.PHONY: setup demo test test-services test-matrix check docs linkcheck configuration bench grid faults
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -49,6 +50,13 @@ test: setup
 
 test-services: setup
 	$(BIN)/python -m pytest -m services -n $(PROCESSES) --dist loadscope --no-loadscope-reorder $(PYTEST_ARGS)
+
+# An hour or more. Those of PYTHONS that are not there are told; a path will do as well as a name.
+PYTHONS ?= python3.11 python3.12 python3.13
+SETS ?= lowest highest
+
+test-matrix: setup
+	$(BIN)/python -m tests.support.matrix --pythons $(PYTHONS) --sets $(SETS) -- -m 'not services' -n $(PROCESSES) --dist loadscope $(PYTEST_ARGS)
 
 check: setup
 	$(BIN)/ruff check .

@@ -17,7 +17,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from scvae_data.errors import RemoteError, ScvaeDataError
-from scvae_data.processing.engine.workers import limit_heap, peak_rss_bytes, release_memory
+from scvae_data.processing.engine.workers import (
+    allow_open_files,
+    limit_heap,
+    peak_rss_bytes,
+    release_memory,
+)
 
 __all__ = ["MAX_KILLS", "Failure", "Outcome", "Task", "killed", "stop_without_room", "weighed", "with_retries"]
 
@@ -75,6 +80,7 @@ class Task:
     def __call__(self) -> Any:
         """Run the task; what it raises becomes a `Failure`, programming errors with their traceback."""
         limit_heap()
+        allow_open_files()
         try:
             for attempt in range(self.retries):
                 outcome, may_pass = self._attempt()

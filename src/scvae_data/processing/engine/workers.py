@@ -14,7 +14,15 @@ from multiprocessing import connection
 from multiprocessing.context import BaseContext
 from typing import Any
 
-__all__ = ["end_with_parent", "limit_heap", "peak_rss_bytes", "preload", "release_memory", "worker_context"]
+__all__ = [
+    "allow_open_files",
+    "end_with_parent",
+    "limit_heap",
+    "peak_rss_bytes",
+    "preload",
+    "release_memory",
+    "worker_context",
+]
 
 WORK = "scvae_data.processing.preload"
 """Imports all that workers need."""
@@ -22,6 +30,8 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 LARGE_BYTES = 16 << 20
 KEPT_BYTES = 64 << 20
 """Of the heap, free at its end, that a task in progress keeps for what it allocates next."""
+OPEN_FILES = 1024
+"""What a merge of as many runs as are read at once needs, with room to spare."""
 
 
 @lru_cache(maxsize=1)
@@ -60,6 +70,15 @@ def end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, name="parent", daemon=True).start()
+
+
+@lru_cache(maxsize=1)
+def allow_open_files() -> None:
+    """Let this process open as many files as merging needs, as far as it may; macOS grants 256 unless asked."""
+    granted, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= granted < OPEN_FILES:  # "no limit" is a negative number on some systems
+        wanted = OPEN_FILES if most == resource.RLIM_INFINITY else min(OPEN_FILES, most)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 @lru_cache(maxsize=1)
