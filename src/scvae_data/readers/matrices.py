@@ -87,18 +87,18 @@ class StoredMatrix:
 
     def _csr_blocks(self, max_elements: int) -> Iterator[CsrBlock]:
         indptr = self.row_borders()
-        with past_cache(self.indices) as stored_indices, past_cache(self.data) as stored_data:
-            for start, stop in row_spans(indptr, max_elements):
-                first, last = int(indptr[start]), int(indptr[stop])
-                indices = _native(stored_indices[first:last])
-                self._check_indices(indices, self.shape[1])
-                yield CsrBlock(
-                    first_row=start,
-                    indptr=indptr[start : stop + 1] - first,
-                    indices=indices,
-                    data=_numeric(stored_data[first:last]),
-                    n_vars=self.shape[1],
-                )
+        stored_indices, stored_data = past_cache(self.indices), past_cache(self.data)
+        for start, stop in row_spans(indptr, max_elements):
+            first, last = int(indptr[start]), int(indptr[stop])
+            indices = _native(stored_indices[first:last])
+            self._check_indices(indices, self.shape[1])
+            yield CsrBlock(
+                first_row=start,
+                indptr=indptr[start : stop + 1] - first,
+                indices=indices,
+                data=_numeric(stored_data[first:last]),
+                n_vars=self.shape[1],
+            )
 
     def row_borders(self) -> NDArray[np.int64]:
         """Where each row, or column of a column-wise matrix, starts among the values; refused unless they ascend."""

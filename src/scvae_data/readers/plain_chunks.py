@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import h5py
@@ -13,27 +11,24 @@ from numpy.typing import NDArray
 
 __all__ = ["past_cache"]
 
+LEAST_LENGTH = 64
+"""Values of a chunk; of smaller ones there may be too many to know where each is."""
 
-@contextmanager
-def past_cache(node: Any) -> Iterator[Any]:
+
+def past_cache(node: Any) -> Any:
     """Return what gives ranges of a node of one dimension: itself, or what reads its chunks into place.
 
     HDF5 would read each chunk into its cache, and copy it from there.
     """
     places = plain_places(node)
-    if places is None:
-        yield node
-        return
-    fd = os.open(node.file.filename, os.O_RDONLY)
-    try:
-        yield PlainChunks(fd, node, places)
-    finally:
-        os.close(fd)
+    return node if places is None else PlainChunks(node, places)
 
 
 def plain_places(node: Any) -> NDArray[np.uint64] | None:
     """Return where each chunk of a data set begins in its file; None unless all lie there as they are in memory."""
-    if not isinstance(node, h5py.Dataset) or not node.chunks or node.ndim != 1 or not node.size:
+    if not isinstance(node, h5py.Dataset) or node.ndim != 1 or not node.chunks or not node.size:
+        return None
+    if node.chunks[0] < LEAST_LENGTH:
         return None
     properties, file = node.id.get_create_plist(), node.file
     as_in_memory = node.dtype.kind in "iuf" and node.id.get_type().equal(h5py.h5t.py_create(node.dtype))
@@ -45,20 +40,18 @@ def plain_places(node: Any) -> NDArray[np.uint64] | None:
 
 
 class PlainChunks:
-    """The values of such a data set.
+    """The values of such a data set, read from the file that HDF5 has open.
 
     Parameters
     ----------
-    fd
-        Its file.
     dataset
         As h5py opens it.
     places
         Of `plain_places`.
     """
 
-    def __init__(self, fd: int, dataset: Any, places: NDArray[np.uint64]) -> None:
-        self._fd, self._places = fd, places.tolist()
+    def __init__(self, dataset: Any, places: NDArray[np.uint64]) -> None:
+        self._file, self._places = dataset.file, places
         self._name, self._length, self._dtype = dataset.name, dataset.chunks[0], dataset.dtype
 
     def __getitem__(self, span: slice) -> NDArray[Any]:
@@ -69,13 +62,13 @@ class PlainChunks:
         OSError
             The file is shorter than it was.
         """
-        start, stop = span.start, span.stop
+        fd, start, stop = self._file.id.get_vfd_handle(), span.start, span.stop
         values = np.empty(stop - start, self._dtype)
         at = start
         while at < stop:
             chunk, first = divmod(at, self._length)
             part = values[at - start : min(at + self._length - first, stop) - start]
-            if os.preadv(self._fd, [part.data], self._places[chunk] + first * part.itemsize) != part.nbytes:
+            if os.preadv(fd, [part.data], int(self._places[chunk]) + first * part.itemsize) != part.nbytes:
                 raise OSError(f"truncated within {self._name}")  # HDF5 would read zeros
             at += part.size
         return values

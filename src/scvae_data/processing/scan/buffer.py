@@ -35,7 +35,7 @@ class RowBuffer:
         """Cells with each gene, and its counts."""
         self.n_entries = 0
         self._key_hashes, self._source = key_hashes, source
-        self._counts = np.zeros(n_genes, np.int64)
+        self._values, self._counts = np.zeros(n_genes, np.uint32), np.zeros(n_genes, np.int64)
         self._bits = np.zeros(-(-n_genes // 64), np.uint64)
         self._indices = np.empty(n_genes, index_dtype(n_genes))
         self._data = np.empty(n_genes, np.uint32)
@@ -54,8 +54,8 @@ class RowBuffer:
         n_rows = int(keep.sum())
         ends, lengths, hashes = np.empty(n_rows, np.int64), np.empty(n_rows, np.int64), np.empty((n_rows, 2), np.uint64)
         n_bytes = keep_rows(
-            block.indptr, block.indices, block.data, keep, gene_map, self._key_hashes, self._counts, self._bits,
-            self._indices, self._data, self.sums, self._packed[self._n_bytes :], ends, lengths, hashes,
+            block.indptr, block.indices, block.data, keep, gene_map, self._key_hashes, self._values, self._counts,
+            self._bits, self._indices, self._data, self.sums, self._packed[self._n_bytes :], ends, lengths, hashes,
         )  # fmt: skip
         if n_bytes < 0:
             message = "the summed count of one gene in one cell exceeds 4,294,967,295"
@@ -84,8 +84,8 @@ class RowBuffer:
 
 @ahead_of(
     "process",
-    "i8[::1], i4[::1], f4[::1], b1[::1], i4[::1], u8[:, ::1], i8[::1], u8[::1], u2[::1], u4[::1], i8[:, ::1], "
-    "u1[::1], i8[::1], i8[::1], u8[:, ::1]",
+    "i8[::1], i4[::1], f4[::1], b1[::1], i4[::1], u8[:, ::1], u4[::1], i8[::1], u8[::1], u2[::1], u4[::1], "
+    "i8[:, ::1], u1[::1], i8[::1], i8[::1], u8[:, ::1]",
 )
 @compiled
 def keep_rows(
@@ -95,6 +95,7 @@ def keep_rows(
     keep: NDArray[np.bool_],
     gene_map: NDArray[np.int32],
     key_hashes: NDArray[np.uint64],
+    values: NDArray[np.uint32],
     counts: NDArray[np.int64],
     bits: NDArray[np.uint64],
     row_indices: NDArray[Any],
@@ -112,7 +113,7 @@ def keep_rows(
 
     Parameters
     ----------
-    counts, bits, row_indices, row_data
+    values, counts, bits, row_indices, row_data
         Scratch, see `remap_row`.
     sums
         Gets one more cell, and the counts, of each gene.
@@ -124,16 +125,16 @@ def keep_rows(
         if not keep[row]:
             continue
         entries = slice(indptr[row], indptr[row + 1])
-        n = remap_row(indices[entries], data[entries], gene_map, counts, bits, row_indices, row_data)
+        n = remap_row(indices[entries], data[entries], gene_map, values, counts, bits, row_indices, row_data)
         if n < 0:
             return -1
-        genes, values = row_indices[:n], row_data[:n]
+        genes, of_genes = row_indices[:n], row_data[:n]
         for k in range(n):
             gene = np.uintp(genes[k])
             sums[gene, 0] += 1
-            sums[gene, 1] += np.int64(values[k])
-        at = pack_row(genes, values, packed, at)
-        hashes[number, 0], hashes[number, 1] = hash_row(genes, values, key_hashes)
+            sums[gene, 1] += np.int64(of_genes[k])
+        at = pack_row(genes, of_genes, packed, at)
+        hashes[number, 0], hashes[number, 1] = hash_row(genes, of_genes, key_hashes)
         ends[number], lengths[number] = at, n
         number += 1
     return int(at)

@@ -29,6 +29,7 @@ def remap_row(
     indices: NDArray[Any],
     data: NDArray[Any],
     gene_map: NDArray[np.int32],
+    values: NDArray[np.uint32],
     counts: NDArray[np.int64],
     bits: NDArray[np.uint64],
     out_indices: NDArray[Any],
@@ -38,21 +39,38 @@ def remap_row(
 
     Columns that map to one gene are summed. A row whose genes come in the new
     order already is copied. For others a bitmap of touched genes replaces the
-    sort: ``counts`` (zeros, one per gene) and ``bits`` (zeros, one bit per
-    gene) are scratch and come back as zeros.
+    sort: ``values`` (one per gene), ``counts`` (zeros, one per gene) and
+    ``bits`` (zeros, one bit per gene) are scratch; zeros come back as zeros.
     """
     n = indices.size
     # Loops without a way out become vector instructions.
     for k in range(n):
         out_indices[k] = gene_map[indices[k]]
         out_data[k] = np.uint32(data[k])
-    n_wrong = 0
+    n_zeros, n_falls = 0, 0
     for k in range(n):
-        n_wrong += out_data[k] == 0
+        n_zeros += out_data[k] == 0
     for k in range(1, n):
-        n_wrong += out_indices[k] <= out_indices[k - 1]
-    if not n_wrong:
+        n_falls += out_indices[k] <= out_indices[k - 1]
+    if not n_zeros and not n_falls:
         return n
+    if not n_zeros:
+        for k in range(n):
+            place = np.uintp(out_indices[k])
+            values[place] = out_data[k]
+            bits[place >> np.uintp(6)] |= np.uint64(1) << np.uint64(place & np.uintp(63))
+        n_genes = 0
+        for word in range(bits.size):
+            left = bits[word]
+            while left:
+                place = np.uintp(word << 6) + np.uintp(trailing_zeros(left))
+                left &= left - np.uint64(1)
+                out_indices[n_genes] = place
+                out_data[n_genes] = values[place]
+                n_genes += 1
+            bits[word] = 0
+        if n_genes == n:  # no two of one gene, as in most rows
+            return n
     for k in range(n):
         value = np.int64(data[k])
         if value:

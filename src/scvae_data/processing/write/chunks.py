@@ -38,7 +38,7 @@ from scvae_data.store.files import read_json, sha256_file, write_json
 __all__ = ["WriteJob", "write_chunks", "write_obs_of", "write_obs_of_chunks", "write_one", "write_tasks"]
 
 # Entries of a chunk that are in memory at once, 4 bytes each.
-PART_ENTRIES = 16_000_000
+PART_ENTRIES = 9_000_000
 
 
 @dataclass(frozen=True)
