@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+from tests.support.datasets import make_dataset
 
-from scvae_data.commands.process import keep_settings, refuse_beside_append, settings_of
+from scvae_data.commands.process import keep_settings, refuse_beside_append, settings_of, with_report
 from scvae_data.config import conf_dir, resolved
 from scvae_data.errors import ConfigError
+from scvae_data.processing.run.summary import Summary
+from scvae_data.remote.location import location
 
 
 def config(*overrides: str) -> DictConfig:
@@ -62,3 +65,13 @@ def test_given_ones_that_differ_are_refused_by_name(
 def test_what_contradicts_append(key: str) -> None:
     with pytest.raises(ConfigError, match=f"append=true and {key}=true contradict"):
         refuse_beside_append(config("append=true", f"{key}=true"))
+
+
+def test_a_report_is_written_where_one_is_wanted_and_the_directory_is_local(tmp_path: Path) -> None:
+    out, _, _ = make_dataset(tmp_path / "chunks", n_obs=6)
+    asked = OmegaConf.create({"report": False})
+    assert with_report(asked, Summary(out)).report is None
+    asked.report = True
+    assert with_report(asked, Summary(location("s3://bucket/chunks"))).report is None
+    assert with_report(asked, Summary(out)).report is None  # it has no summary to tell of: a warning
+    assert not (out / "qc_report.html").exists()

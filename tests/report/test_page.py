@@ -33,7 +33,17 @@ def test_text_can_be_read_on_its_ground(scheme: str, ground: str, text: str) -> 
 
 
 def sweep(**more: object) -> str:
-    facts = {"title": "t", "lead": "", "sections": {}, "best": "", "told": [], "pictures": [], "next": {}, "files": {}}
+    facts = {
+        "title": "t",
+        "lead": "",
+        "sections": {},
+        "best": "",
+        "told": "",
+        "left": "",
+        "pictures": [],
+        "next": {},
+        "files": {},
+    }
     return page("sweep.html", {}, **{"tables": {}, "command": "", **facts, **more})  # type: ignore[arg-type]
 
 
@@ -47,7 +57,7 @@ def test_a_page_carries_only_what_it_draws_with() -> None:
 
 def test_whatever_it_is_given_is_text() -> None:
     odd = "</script><script>alert('µ')</script>"
-    shown = sweep(title=odd, command=odd, told=[odd], next={odd: odd}, tables={"jobs": Table([Column(odd, [odd])])})
+    shown = sweep(title=odd, command=odd, told=odd, next={odd: odd}, tables={"jobs": Table([Column(odd, [odd])])})
     assert "<script>alert" not in shown
     assert shown.count("&lt;/script&gt;&lt;script&gt;alert") == 6
     assert data_of(shown)["tables"]["jobs"]["columns"][0]["values"] == [odd]

@@ -335,11 +335,12 @@ def test_the_best_job_is_named_first(tmp_path: Path) -> None:
     for number in range(2):
         ended(tmp_path, number, f"model.n_latent={10 * (number + 1)}", **{"val/elbo": -800.0 + number})
     rows = write_table(tmp_path)
-    page = sweep_report(tmp_path, rows, ["-m", "model.n_latent=10,20"], {"sweep_plot.png": "the jobs"}, [])
+    page = sweep_report(tmp_path, rows, ["-m", "model.n_latent=10,20"], {"sweep_plot.png": "the jobs"})
     assert "Job 1 is the best: model.n_latent=20, validation ELBO -799.0." in page
     assert data_of(page)["tables"]["jobs"]["order"] == list(table_of(page, "jobs")).index("ELBO")
     assert 'alt="the jobs"' in page
     assert faults_of(page) == []
+    assert not any("resume_sweep=" in block for block in code_of(page))  # all are completed
     assert "1/checkpoints/best.ckpt" in "".join(code_of(page))
 
 

@@ -57,7 +57,7 @@ class Table:
     order
         Number of the column that it is sorted by first, largest value first; None: as given.
     details
-        For each row, data sets of the chart that is drawn where the row is chosen; None for no such chart.
+        For each row, data sets of the chart that is drawn where the row is chosen, as columns; None for no such chart.
     detail_chart
         Name of that chart.
     """

@@ -22,7 +22,7 @@ __all__ = ["lost_cells", "qc_report", "why_dropped"]
 
 MOST_CURVES = 5000
 MOST_ROWS = 200
-MOST_POINTS = 5000
+MOST_POINTS = 2000
 KNEE = "knee"
 TOO_NEAR = 0.25
 """Distance of two marks of a curve, natural logarithms, at which their texts would meet."""
@@ -299,18 +299,18 @@ def _curve(facts: QcFacts, row: Any, min_counts: float | None) -> dict[str, Any]
     used = np.flatnonzero(numbers)[::-1]
     ranks = np.cumsum(numbers[used])
     lows = BINS["total_counts"][used]
-    curve = [{"x": 1, "y": _rounded(lows[0])}]
-    curve += [{"x": int(rank), "y": _rounded(low)} for rank, low in zip(ranks, lows, strict=True)]
+    curve = {"x": [1, *ranks.tolist()], "y": [_rounded(low) for low in (lows[0], *lows)]}
     marks = {"knee": row["knee"], "inflection": row["inflection"], "min_counts": min_counts}
-    drawn: list[dict[str, Any]] = []
+    drawn: dict[str, list[Any]] = {"rule": [], "at": []}
     for name, at in marks.items():
         if not at or math.isnan(at):
             continue
         label = f"{name} {at:,.0f}"
-        near = next((one for one in drawn if abs(math.log(one["at"] / at)) < TOO_NEAR), None)
+        near = next((place for place, other in enumerate(drawn["at"]) if abs(math.log(other / at)) < TOO_NEAR), None)
         if near is not None:  # one text would lie on the other
-            near["rule"], label = f"{near['rule']}, {label}", ""
-        drawn.append({"rule": label, "at": float(at)})
+            drawn["rule"][near], label = f"{drawn['rule'][near]}, {label}", ""
+        drawn["rule"].append(label)
+        drawn["at"].append(float(at))
     return {"curve": curve, "marks": drawn}
 
 

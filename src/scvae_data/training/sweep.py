@@ -166,14 +166,14 @@ def end_sweep() -> str:
     n_jobs = number_of_jobs(sweep_dir) or len(rows)
     n_left = n_jobs - sum(row["status"] == "completed" for row in rows)
     goes_on = command("train", override("resume_sweep", sweep_dir.absolute()))
-    left = [f"{n_left} of {n_jobs} jobs are not completed"] if n_left > 0 else []
+    left = f"{n_left} of {n_jobs} jobs are not completed" if n_left > 0 else ""
     _write_report(sweep_dir, rows, left)
     files = [shown(path) for path in (sweep_dir / name for name in (TABLE, PLOT, REPORT)) if path.is_file()]
-    left = [f"{line}; to go on with them: {goes_on}" for line in left]
-    return "\n".join([table_text(rows), *told_of(sweep_dir), *files, *left])
+    to_do = [f"{left}; to go on with them: {goes_on}"] if left else []
+    return "\n".join([table_text(rows), *told_of(sweep_dir), *files, *to_do])
 
 
-def _write_report(sweep_dir: Path, rows: Sequence[Mapping[str, str]], left: Sequence[str]) -> None:
+def _write_report(sweep_dir: Path, rows: Sequence[Mapping[str, str]], left: str) -> None:
     """Write the page about a sweep; what goes wrong with it is a warning, as the sweep is over."""
     pictures = {
         PLOT: "The jobs: what they are to maximise, their speed and how long they waited on data",
@@ -182,8 +182,8 @@ def _write_report(sweep_dir: Path, rows: Sequence[Mapping[str, str]], left: Sequ
     try:
         from scvae_data.training.sweep_report import sweep_report
 
-        told = [*told_of(sweep_dir)[:1], *left]
-        text = sweep_report(sweep_dir, rows, arguments_of(sweep_dir), pictures, told)
+        told = next(iter(told_of(sweep_dir)), "")
+        text = sweep_report(sweep_dir, rows, arguments_of(sweep_dir), pictures, told=told, left=left)
         write_atomic(sweep_dir / REPORT, text.encode())
     except Exception as error:  # noqa: BLE001 - whatever it is, the jobs are done
         log.warning("no %s: %s; the table is in %s", REPORT, " ".join(str(error).split()), sweep_dir / TABLE)

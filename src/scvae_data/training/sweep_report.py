@@ -27,7 +27,13 @@ NUMBERS = {
 
 
 def sweep_report(
-    sweep_dir: Path, rows: Sequence[Row], arguments: Sequence[str], pictures: Mapping[str, str], told: Sequence[str]
+    sweep_dir: Path,
+    rows: Sequence[Row],
+    arguments: Sequence[str],
+    pictures: Mapping[str, str],
+    *,
+    told: str = "",
+    left: str = "",
 ) -> str:
     """Tell which job did best, what each of them came to, and how to go on.
 
@@ -42,7 +48,9 @@ def sweep_report(
     pictures
         What each picture of the directory shows, by its file name.
     told
-        What else there is to say: on what more cells bring, on jobs that are left.
+        A sentence on what more cells bring.
+    left
+        One on jobs that are not completed; empty where all are.
     """
     n_completed = sum(row["status"] == "completed" for row in rows)
     shown = {name: text for name, text in pictures.items() if (sweep_dir / name).is_file()}
@@ -54,9 +62,10 @@ def sweep_report(
         lead=f"{counted(len(rows), 'job')}, {n_completed:,} completed",
         sections=SECTIONS,
         best=_best(rows),
-        told=list(told),
+        told=told,
+        left=left,
         pictures=[Picture(sweep_dir / name, text, text) for name, text in shown.items()],
-        next=_next(sweep_dir, rows),
+        next=_next(sweep_dir, rows, left),
         command=command("train", *arguments),
         files={"directory": str(sweep_dir.absolute()), "pictures": ", ".join(shown), "each job": "0/, 1/, …"},
     )
@@ -97,10 +106,11 @@ def _best(rows: Sequence[Row]) -> str:
     return f"Job {row['job']} is the best: {', '.join(settings)}, validation ELBO {float(row['val_elbo']):,.1f}."
 
 
-def _next(sweep_dir: Path, rows: Sequence[Row]) -> dict[str, str]:
-    found = {
-        "Jobs that are missing, cut off or failed": command("train", override("resume_sweep", sweep_dir.absolute()))
-    }
+def _next(sweep_dir: Path, rows: Sequence[Row], left: str) -> dict[str, str]:
+    found = {}
+    if left:
+        goes_on = command("train", override("resume_sweep", sweep_dir.absolute()))
+        found["Jobs that are missing, cut off or failed"] = goes_on
     best = best_row(rows)
     if best is not None:
         run_dir = sweep_dir.absolute() / rows[best]["run_dir"]

@@ -31,6 +31,7 @@ const shown = (column, pick) => {
     return column.digits === null ? escaped(value) : format.format(value);
   };
 };
+const rowsOf = (columns) => Object.values(columns)[0].map((_, row) => Object.fromEntries(Object.keys(columns).map((name) => [name, columns[name][row]])));
 const tabulate = (DataTable, element, table, charts) => {
   const rows = table.columns[0].values.map((_, row) => [...table.columns.map((column) => column.values[row]), row]);
   const columns = table.columns.map((column, number) => ({ title: `<span title="${escaped(column.about)}">${escaped(column.title)}</span>`, render: shown(column, table.details !== null && number === 0), type: column.digits === null ? "string" : "num", className: column.digits === null ? "" : "dt-right" }));
@@ -49,7 +50,8 @@ const tabulate = (DataTable, element, table, charts) => {
     figure.querySelector(".plot").hidden = detail === null;
     if (detail === null) return;
     const chart = charts[table.detail_chart];
-    draw(figure, { ...chart, layer: chart.layer.filter((layer) => detail[layer.data.name].length), datasets: detail });
+    const datasets = Object.fromEntries(Object.entries(detail).map(([name, columns]) => [name, rowsOf(columns)]));
+    draw(figure, { ...chart, layer: chart.layer.filter((layer) => datasets[layer.data.name].length), datasets });
   };
   element.addEventListener("click", (event) => {
     const line = event.target.closest("tbody tr");
@@ -61,10 +63,9 @@ const tabulate = (DataTable, element, table, charts) => {
 };
 
 const data = JSON.parse(await unpacked("data"));
-if (Object.keys(data.charts).length) await library("vega");
-const detailed = new Set(Object.values(data.tables).map((table) => table.detail_chart));
-for (const figure of document.querySelectorAll("[data-chart]"))
-  if (!detailed.has(figure.dataset.chart)) await draw(figure, data.charts[figure.dataset.chart]);
+const figures = [...document.querySelectorAll("[data-chart]")];
+if (figures.length) await library("vega");
+// Tables first: they are what a page of many rows is opened for.
 if (Object.keys(data.tables).length) {
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const follow = () => document.documentElement.classList.toggle("dark", dark.matches);
@@ -73,4 +74,7 @@ if (Object.keys(data.tables).length) {
   const { default: DataTable } = await library("tables");
   for (const element of document.querySelectorAll("[data-table]")) tabulate(DataTable, element, data.tables[element.dataset.table], data.charts);
 }
+const detailed = new Set(Object.values(data.tables).map((table) => table.detail_chart));
+for (const figure of figures)
+  if (!detailed.has(figure.dataset.chart)) await draw(figure, data.charts[figure.dataset.chart]);
 document.documentElement.dataset.ready = "true";
