@@ -108,7 +108,7 @@ def process(*settings: str, folder: Path) -> None:
 
 def make(run: Run, folder: Path, shared_data: Path | None) -> Path:
     """Make the directory of a run below ``folder``; return its path."""
-    chosen = ["paths.processed_dir=out", "paths.data_dir=data", "report=false"]  # a page tells when it was made
+    chosen = ["paths.processed_dir=out", "paths.data_dir=data", "report=false"]  # a page tells times and places
     if run.sources:
         chosen += ["input=files", f"input.paths=[{','.join(map(str, inputs(run, folder, shared_data)))}]"]
     process(*run.settings, *chosen, folder=folder)
