@@ -4,6 +4,7 @@
 # make test-services  run those that start servers, ranks or launchers on this machine, in as many processes
 # make test-matrix  the tests against the wheel in new environments: each of PYTHONS that is found, lowest and highest versions
 # make check   lint, formatting, types
+# make configuration  renew docs/configuration.md from the comments in conf/
 # make docs    build docs/_build/html, tutorials run and internal links checked; without network (minutes)
 # make linkcheck  ask for every external link of the docs; needs the network
 # make bench   run the benchmarks in benchmarks/
@@ -18,7 +19,7 @@ DEMO := outputs/demo
 
 PROCESSES ?= 2
 
-.PHONY: setup demo test test-services test-matrix check docs linkcheck bench grid faults
+.PHONY: setup demo test test-services test-matrix check configuration docs linkcheck bench grid faults
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -61,6 +62,9 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+configuration: setup
+	$(BIN)/python -m scvae_data.commands.explain > docs/configuration.md
 
 # Anew each time: tutorials follow on each other, and show what the package does now.
 docs: setup

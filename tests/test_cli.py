@@ -5,8 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -38,6 +36,7 @@ def test_help_names_every_command(
         "upgrade",
         "compact",
         "compile",
+        "completion",
     )
     assert all(f"  {command} " in printed for command in commands)
 
@@ -72,7 +71,9 @@ def test_a_command_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SystemExit) as caught:
         run(monkeypatch, "proces")
     results = "latents, elbo, express, ppc, de, card"
-    names = f"process, train, {results}, info, diversity, verify, report, why, diff, upgrade, compact, compile"
+    names = (
+        f"process, train, {results}, info, diversity, verify, report, why, diff, upgrade, compact, compile, completion"
+    )
     message = f"error: 'proces' is not a command; there are {names}"
     assert caught.value.code == message
 
@@ -124,43 +125,8 @@ def test_info_on_a_directory_without_a_dataset(tmp_path: Path, monkeypatch: pyte
         run(monkeypatch, "info", str(tmp_path))
     assert isinstance(caught.value.code, str)
     assert caught.value.code.startswith("error: ")
-    assert "process.py" in caught.value.code
+    assert "scvae-data process" in caught.value.code
     assert "\n" not in caught.value.code
-
-
-def index(**changes: Any) -> Any:
-    facts = {
-        "path": Path("chunks"),
-        "simulated": True,
-        "n_obs": 7,
-        "n_vars": 5,
-        "nnz": 21,
-        "chunk_size": 4,
-        "chunks": [SimpleNamespace(bytes=60), SimpleNamespace(bytes=24)],
-        "generations": [SimpleNamespace()],
-        "normalization": {"method": "log1p", "target_sum": 10_000.0},
-        "obs_columns": {"SRX_accession": SimpleNamespace(categories=["SRX1", "SRX2"]), "total_counts": None},
-        "format_version": 1,
-        "content_hash": "abc",
-    }
-    return SimpleNamespace(**(facts | changes))
-
-
-def test_describe() -> None:
-    assert cli.describe(index()).splitlines() == [
-        "directory    chunks (simulated)",
-        "cells        7 from 2 experiments",
-        "genes        5",
-        "non-zeros    21 (3 a cell)",
-        "chunks       2 of 4 cells, 0.0 MB (4.00 bytes a non-zero)",
-        "normalised   log1p to 10,000 counts",
-        "obs columns  SRX_accession, total_counts",
-        "format       version 1, content abc",
-    ]
-
-
-def test_describe_without_normalisation() -> None:
-    assert "normalised   none" in cli.describe(index(normalization={"method": "none"}, simulated=False))
 
 
 @pytest.mark.parametrize("script", ["process.py", "train.py"])

@@ -309,7 +309,9 @@ def test_several_directories_are_for_training(tmp_path: Path, monkeypatch: pytes
     assert resolved(cfg)["data"]["data_path"] == [str(tmp_path / "a"), "s3://bucket/b"]
     with pytest.raises(ConfigError, match=r"paths.output_dir=\['a', 'b'\] must be one path"):
         absolute_paths(OmegaConf.create({"paths": {"output_dir": ["a", "b"]}}))
-    with pytest.raises(ConfigError, match=r"processed_dir=\['a', 'b'\] must be one path; process.py input=dataset"):
+    with pytest.raises(
+        ConfigError, match=r"processed_dir=\['a', 'b'\] must be one path; scvae-data process input=data"
+    ):
         process(composed("process", "paths.processed_dir=[a,b]", "paths.output_dir=/run"))
 
 

@@ -30,7 +30,7 @@ FLOORS = {
         "filter",
         "remote",
         "progress",
-        "wording",
+        "calling wording",
         "errors",
     ],
     "scvae_data.processing": [
@@ -123,5 +123,5 @@ def test_the_halves_meet_only_in_the_store() -> None:
                 reached[half].update(str(room("scvae_data", target)) for target in targets)
     assert "loading" not in reached["processing"]
     assert "processing" not in reached["loading"]
-    below = {"filter", "remote", "system", "errors", "wording", "progress"}
+    below = {"filter", "remote", "system", "errors", "calling", "wording", "progress"}
     assert {"store"} <= reached["processing"] & reached["loading"] <= {"store", *below}

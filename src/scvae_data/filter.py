@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scvae_data.errors import ConfigError, SelectionError
+from scvae_data.wording import named
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -144,7 +145,7 @@ class _Evaluator:
         wanted, place = [str(value) for value in values], self._columns.place(column)
         if missing := [value for value in wanted if value not in place]:
             close = get_close_matches(missing[0], categories, n=3)
-            hint = f"did you mean {', '.join(close)}?" if close else f"it has {', '.join(categories[:5])}"
+            hint = f"did you mean {', '.join(close)}?" if close else f"it has {named(categories)}"
             raise SelectionError(f"{self._columns.setting}: {column} has no value {missing[0]!r}; {hint}")
         chosen = np.zeros(len(categories) + 1, np.bool_)
         chosen[[place[value] for value in wanted]] = True
@@ -184,7 +185,7 @@ class _Evaluator:
         columns = self._columns
         if column not in columns.names:
             close = get_close_matches(column, columns.names, n=3)
-            hint = f"did you mean {', '.join(close)}?" if close else f"it has {', '.join(columns.names[:5])}"
+            hint = f"did you mean {', '.join(close)}?" if close else f"it has {named(columns.names)}"
             raise SelectionError(f"{columns.setting}: no {columns.kind} {column!r} in {columns.where}; {hint}")
         return columns.categories(column)
 

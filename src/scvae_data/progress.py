@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from tqdm import tqdm
 
 from scvae_data.wording import counted
 
-__all__ = ["Watcher", "progress", "watched"]
+__all__ = ["Watcher", "progress", "waiting", "watched"]
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -22,6 +23,7 @@ Watcher = Callable[[str, int, int | None], None]
 """Told the name of the work, the items done and their total after each of them."""
 
 _watchers: list[Watcher] = []
+TICK_SECONDS = 0.5
 
 
 @contextmanager
@@ -62,3 +64,32 @@ def progress(items: Iterable[T], *, total: int | None, desc: str, unit: str = "f
             watcher(desc, n_items, total)
     if not on_terminal:
         log.info("%s: %s in %.1f s", desc, counted(n_items, unit), time.perf_counter() - started)
+
+
+@contextmanager
+def waiting(doing: str) -> Iterator[None]:
+    """Say what takes a while and cannot tell how far along it is: a line, on a terminal with a clock that runs.
+
+    Parameters
+    ----------
+    doing
+        E.g. ``"loading PyTorch"``.
+    """
+    log.info("%s", doing)
+    if not sys.stderr.isatty():
+        yield
+        return
+    over = threading.Event()
+    with tqdm(desc=doing, bar_format="{desc} {elapsed}", leave=False) as clock:
+
+        def tick() -> None:
+            while not over.wait(TICK_SECONDS):
+                clock.refresh()
+
+        ticking = threading.Thread(target=tick, daemon=True)
+        ticking.start()
+        try:
+            yield
+        finally:
+            over.set()
+            ticking.join()

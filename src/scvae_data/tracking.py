@@ -7,6 +7,7 @@ import logging
 import netrc
 import os
 import re
+import signal
 import ssl
 import sys
 import urllib.error
@@ -20,11 +21,17 @@ from urllib.parse import urlsplit
 from scvae_data.errors import ConfigError
 from scvae_data.remote.location import RemotePath, location
 from scvae_data.store import INDEX_FILE, CellIndex
+from scvae_data.system.stopping import exit_code_of, stoppable
 
-__all__ = ["finish_wandb", "log_dataset", "one_line_errors", "run_settings", "wandb_mode"]
+__all__ = ["define_metrics", "finish_wandb", "log_dataset", "one_line_errors", "run_settings", "tracked", "wandb_mode"]
 
 log = logging.getLogger(__name__)
 
+JobType = Literal["process", "train", "embed", "sweep"]
+
+STEP = "trainer/global_step"
+OF_EPOCHS = ("val/*", "train/elbo_epoch", "train/recon_epoch", "train/kl_epoch")
+SHOWN_OF_CACHE = ("hit_rate", "predicted_hit_rate", "bytes_read")
 ANSWER_SECONDS = 10.0
 FINISH_SECONDS = 600.0
 """How long the end of a run waits for uploads; ``WANDB_FINISH_TIMEOUT`` sets another time."""
@@ -52,6 +59,58 @@ def run_settings(save_dir: str) -> dict[str, Any]:
     if "WANDB_FINISH_TIMEOUT" not in os.environ:
         settings.finish_timeout = FINISH_SECONDS
     return {"dir": save_dir, "mode": mode, "settings": settings}
+
+
+@contextmanager
+def tracked(config: Mapping[str, Any], job_type: JobType) -> Iterator[Any]:
+    """Record what happens inside as a W&B run, which ends with the exit status of what happens.
+
+    Parameters
+    ----------
+    config
+        Of a program, resolved.
+    job_type
+        What is done.
+
+    Yields
+    ------
+    The run; None where ``logger.wandb`` is not in the config.
+    """
+    node = (config.get("logger") or {}).get("wandb")
+    if node is None:
+        yield None
+        return
+    import wandb
+
+    run_dir = Path(config["paths"]["output_dir"])
+    named = {key: node[key] for key in ("project", "group", "id")}
+    with one_line_errors():
+        run = wandb.init(
+            name=node["name"] or run_dir.name, tags=node["tags"] or [], job_type=node.get("job_type") or job_type,
+            config=dict(config), **named, **run_settings(node["save_dir"] or str(run_dir)),
+        )  # fmt: skip
+    failure: BaseException | None = None
+    try:
+        with stoppable(signal.SIGTERM):
+            yield run
+    except BaseException as error:
+        failure = error
+        raise
+    finally:
+        finish_wandb(exit_code_of(failure))
+
+
+def define_metrics(run: Any) -> None:
+    """Tell W&B how the metrics of training are drawn: those of epochs over epochs, and of the cache only what it found.
+
+    The summary has the best ``val/elbo`` of all epochs beside the last.
+    """
+    for name in OF_EPOCHS:
+        run.define_metric(name, step_metric="epoch")
+    run.define_metric("val/elbo", step_metric="epoch", summary="max,last")
+    run.define_metric("cache/*", step_metric=STEP, hidden=True)
+    for name in SHOWN_OF_CACHE:
+        run.define_metric(f"cache/train/{name}", step_metric=STEP)
 
 
 @contextmanager

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["counted"]
+from collections.abc import Sequence
+from pathlib import Path
+
+__all__ = ["counted", "named", "shown"]
 
 
 def counted(n: int, noun: str) -> str:
@@ -15,3 +18,23 @@ def counted(n: int, noun: str) -> str:
     """
     ending = "" if n == 1 else "es" if noun.endswith("ch") else "s"
     return f"{n:,} {noun}{ending}"
+
+
+def named(names: Sequence[object], most: int = 5) -> str:
+    """Return the first names, and how many more there are.
+
+    Examples
+    --------
+    >>> named(["a", "b", "c", "d"], most=2), named([1, 2])
+    ('a, b and 2 more', '1, 2')
+    """
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(map(str, names[:most])) + more
+
+
+def shown(path: object) -> str:
+    """Return a path as seen from the current directory where it lies below; an address in a store as it is."""
+    if not isinstance(path, Path):
+        return str(path)
+    path = path.absolute()
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

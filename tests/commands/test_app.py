@@ -110,7 +110,7 @@ def test_a_bug_keeps_its_traceback(tmp_path: Path) -> None:
 
 def test_who_interrupts_a_run_is_told_how_it_goes_on(tmp_path: Path) -> None:
     result = run(tmp_path, "seed=4")
-    assert (result.returncode, result.stderr) == (130, "interrupted; the same command with resume=true continues\n")
+    assert (result.returncode, result.stderr) == (130, "interrupted; to continue: the same command with resume=true\n")
 
 
 def test_a_sweep_goes_on_after_a_failed_job_and_exits_1(tmp_path: Path) -> None:

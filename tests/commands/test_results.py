@@ -67,7 +67,7 @@ def test_de_and_ppc(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "de.parquet"
-    call(monkeypatch, "de", run, "--group1", "cell_type == 'type0'", "--samples", 50, "--out", out)
+    call(monkeypatch, "de", run, "--group1", "cell_type == 'type0'", "--pairs", 50, "--out", out)
     printed = capsys.readouterr().out
     table = pd.read_parquet(out)
     assert f"called   {int(table['is_de_fdr_0.05'].sum())} of 20 genes change" in printed
@@ -95,7 +95,7 @@ def test_card(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
         (("express", "RUN", "--out", "a.h5ad", "--transform-batch", "SRX8"), "transform_batch=SRX8: SRX_accession of"),
         (("latents", "RUN", "--out", "a.h5ad", "--where", "tisue == 'x'"), "no obs column 'tisue'"),
         (("latents", "RUN", "--out", "a.h5ad", "--data", "nowhere"), "nowhere"),
-        (("latents", "nowhere", "--out", "a.h5ad"), "RUN=nowhere is not a file; give a checkpoint"),
+        (("latents", "nowhere", "--out", "a.h5ad"), "RUN=nowhere: no such file; give a checkpoint"),
         (("latents", ".", "--out", "a.h5ad"), "has neither checkpoints/best.ckpt nor model.json"),
         (("de", "RUN", "--group1", "cell_type == 'type7'"), "cell_type has no value 'type7'; did you mean"),
     ],

@@ -59,7 +59,7 @@ def test_the_printed_command_builds_only_the_damaged_chunk(
     folder, program = command.strip().split(" && ")
     assert folder == f"cd {tmp_path}"
     arguments = shlex.split(program)
-    assert arguments[:2] == ["python", "process.py"]
+    assert arguments[:2] == ["scvae-data", "process"]
     assert arguments[2:] == [*given, f"paths.processed_dir={out}", "resume=true"]
     run_python(ROOT / "process.py", *arguments[2:], where[1], cwd=tmp_path).check_returncode()
     after = {path.name: (path.read_bytes(), path.stat().st_ino) for path in out.glob("[!.]*.*")}

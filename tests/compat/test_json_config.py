@@ -8,14 +8,13 @@ from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from tests.compat.conftest import ROOT
 
 from scvae_data import ConfigError
-from scvae_data.compat.json_config import DEMO, SECTIONS, TOP, overrides_of, strip_comments, to_override
+from scvae_data.compat.json_config import DEMO, SECTIONS, TOP, overrides_of, strip_comments
 from scvae_data.config import conf_dir
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -58,13 +57,6 @@ def test_comments_go_and_strings_stay(value: Any) -> None:
 )
 def test_comments(text: str, expected: str) -> None:
     assert strip_comments(text) == expected
-
-
-@settings(deadline=None)  # Hydra's parser takes its time
-@given(VALUES)
-def test_any_value_survives_hydra(value: Any) -> None:
-    override = OverridesParser.create().parse_override(to_override("input.paths", value))
-    assert override.value() == value
 
 
 @pytest.mark.parametrize(

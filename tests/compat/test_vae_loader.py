@@ -129,7 +129,7 @@ def test_a_configuration_can_be_copied(directory: Path) -> None:
 def test_nothing_is_opened_before_setup(tmp_path: Path) -> None:
     with pytest.warns(DeprecationWarning):
         data = VAEDataModule(tmp_path / "absent")
-    with pytest.raises(MissingIndexError, match=r"process\.py"):
+    with pytest.raises(MissingIndexError, match="scvae-data process"):
         data.setup()
     with pytest.warns(DeprecationWarning), pytest.raises(ConfigError, match="batch_size=0"):
         warned = DatasetConfig(tmp_path, batch_size=0)
@@ -140,7 +140,7 @@ def test_nothing_is_opened_before_setup(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["", "SRX9000001.h5ad"])
 def test_raw_files_are_chunked_on_first_use(name: str, raw: Path, cache_dir: Path) -> None:
     with pytest.warns(
-        DeprecationWarning, match=r"python process\.py input=files .* once, then .*ChunkedDataModule\('DIR'"
+        DeprecationWarning, match=r"scvae-data process input=files .* once, then .*ChunkedDataModule\('DIR'"
     ):
         data = VAEDataModule(raw / name, batch_size=50, cache_dir=cache_dir, process_overrides=KEEP_ALL)
     data.prepare_data()
@@ -151,7 +151,7 @@ def test_raw_files_are_chunked_on_first_use(name: str, raw: Path, cache_dir: Pat
 
 
 def test_an_anndata_as_scanpy_would_preprocess_it(raw: Path, cache_dir: Path) -> None:
-    with pytest.warns(DeprecationWarning, match=r"now: python process\.py .*ChunkedDataset\('DIR'\)\.to_anndata\(\)"):
+    with pytest.warns(DeprecationWarning, match=r"now: scvae-data process .*ChunkedDataset\('DIR'\)\.to_anndata\(\)"):
         ours = load_and_preprocess_data(raw, cache_dir=cache_dir, process_overrides=KEEP_ALL)
     assert isinstance(ours, anndata.AnnData)
     for number, file in enumerate(sorted(raw.glob("*.h5ad"))):

@@ -277,7 +277,7 @@ def test_what_cannot_be_served_is_refused_at_setup(hashed: Directory, settings: 
 
 
 def test_a_missing_directory_names_the_command(tmp_path: Path) -> None:
-    with pytest.raises(MissingIndexError, match=r"python process\.py .*paths\.processed_dir="):
+    with pytest.raises(MissingIndexError, match=r"scvae-data process .*paths\.processed_dir="):
         module_of(tmp_path / "absent")
 
 
@@ -330,7 +330,7 @@ def test_numbers_are_served_beside_codes(with_numbers: Directory, num_workers: i
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"batch_key": "donor_age"}, r"'donor_age' is int64, not categorical; categorical are SRX_accession, "),
+        ({"batch_key": "donor_age"}, r"'donor_age' is int64, not categorical; choose one of SRX_accession, "),
         ({"label_keys": ["note"]}, r"'note' is string, not numbers; numbers are source_row, "),
         ({"label_keys": ["donor_agee"]}, r"donor_agee not in .*did you mean donor_age"),
     ],

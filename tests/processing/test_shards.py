@@ -73,7 +73,7 @@ def test_more_shards_than_files_and_chunks(chosen: Settings, tmp_path: Path) -> 
 
 def test_a_missing_shard_is_named(chosen: Settings, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with pytest.raises(ConfigError, match=r"no shard has begun; run process\.py with shard=1/N"):
+    with pytest.raises(ConfigError, match=r"no shard has begun; run scvae-data process with shard=1/N"):
         merge(chosen, SerialEngine(), out)
     shard(chosen, out, "1/3")
     with pytest.raises(ScvaeDataError, match=r"2 of 3 shards have not scanned their files: 2/3, 3/3; run shard=2/3"):

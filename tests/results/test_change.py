@@ -103,7 +103,14 @@ def test_bad_settings_are_named(options: Any, words: str) -> None:
 def test_groups_without_cells_are_refused(model: VAE, directory: Path) -> None:
     with pytest.raises(SelectionError, match="cell_type has no value 'type9'; did you mean type"):
         model.differential_expression(directory, "cell_type == 'type9'")
-    with pytest.raises(SelectionError, match="no cell is left of 60"):
+    with pytest.raises(SelectionError, match=r"^group1: no cell is left of 60: filter=donor_age > 1000; relax it$"):
         model.differential_expression(directory, "donor_age > 1000")
+    with pytest.raises(SelectionError, match=r"^group2: no cell is left of 60: "):
+        model.differential_expression(directory, FIRST, "donor_age > 1000")
+    with pytest.raises(SelectionError, match=r"^group1 and group2 are the same [0-9]+ cells, between which nothing"):
+        model.differential_expression(directory, FIRST, f"({FIRST}) and total_counts >= 0")
+    test = ChangeTest(batch_correction=True, batches=["WRONG"])
+    with pytest.raises(SelectionError, match=r"^batches=WRONG: SRX_accession of the model has no such value; it has"):
+        model.differential_expression(directory, FIRST, test=test)
     with pytest.raises(ConfigError, match="group2='donor_age >' cannot be read"):
         model.differential_expression(directory, FIRST, "donor_age >")

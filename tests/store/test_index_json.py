@@ -121,7 +121,7 @@ def test_selections_that_cannot_be_served(index, ask, message):
 def test_missing_and_unfinished(tmp_path):
     with pytest.raises(
         MissingIndexError,
-        match=r"no dataset at .*; make one with: python process.py input=files .* paths.processed_dir",
+        match=r"no dataset at .*; make one with: scvae-data process input=files .* paths.processed_dir",
     ):
         open_index(tmp_path / "none")
     with pytest.raises(MissingIndexError, match=r"holds no chunk_index\.json"):
@@ -239,3 +239,9 @@ def test_ten_thousand_chunks_stay_small(index, tmp_path):
     write_index(tmp_path, replace(index, chunks=chunks, **facts))
     assert (tmp_path / INDEX_FILE).stat().st_size < 2_000_000
     assert open_index(tmp_path).locate(299_999)[0] == 9_999
+
+
+def test_a_training_run_is_no_dataset(tmp_path):
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(MissingIndexError, match="is the directory of a training run; give the dataset directory"):
+        open_index(tmp_path)

@@ -40,6 +40,7 @@ class WandbRun:
 
     run_id: str = ""
     group: str = ""
+    job_type: str = ""
     name: str = ""
     tags: list[str] = field(default_factory=list)
     config: dict[str, Any] = field(default_factory=dict)
@@ -48,6 +49,8 @@ class WandbRun:
     files: list[str] = field(default_factory=list)
     artifacts: list[WandbArtifact] = field(default_factory=list)
     exit_code: int | None = None
+    metrics: dict[str, Any] = field(default_factory=dict)
+    """How metrics are drawn: their records, by name or glob."""
 
     def series(self, name: str) -> list[Any]:
         """Values of a metric, in order."""
@@ -88,10 +91,12 @@ def parse_run(path: Path) -> WandbRun:
         kind = record.WhichOneof("record_type")
         if kind == "run":
             run.run_id, run.group, run.name = record.run.run_id, record.run.run_group, record.run.display_name
-            run.tags = list(record.run.tags)
+            run.tags, run.job_type = list(record.run.tags), record.run.job_type or run.job_type  # the first says it
             run.config |= _items(record.run.config.update)
         elif kind == "config":
             run.config |= _items(record.config.update)
+        elif kind == "metric":
+            run.metrics[record.metric.name or record.metric.glob_name] = record.metric
         elif kind == "history":
             run.history.append(_items(record.history.item))
         elif kind == "summary":

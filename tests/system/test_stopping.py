@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from scvae_data.system.stopping import Stopped, exit_code_of, stoppable
+from scvae_data.system.stopping import Stopped, exit_code_of, interruptible, stoppable
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
@@ -40,3 +40,9 @@ def test_a_signal_that_is_awaited_is_noted_and_a_second_one_raises() -> None:
 )
 def test_exit_codes(error: BaseException | None, code: int) -> None:
     assert exit_code_of(error) == code
+
+
+def test_an_interruption_that_nobody_speaks_of_is_a_word(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught, interruptible():
+        raise KeyboardInterrupt
+    assert (caught.value.code, capsys.readouterr().err) == (130, "interrupted\n")

@@ -13,6 +13,7 @@ import pytest
 import torch
 from omegaconf import DictConfig
 from tests.support.datasets import make_dataset
+from tests.support.wandb_records import read_run
 from tests.training.conftest import GAUSSIAN, Compose, Run
 
 from scvae_data import VAE, ConfigError, SelectionError
@@ -30,7 +31,7 @@ def run_dir(finished: Run) -> Path:
 
 
 def config(make: Compose, run_dir: Path, out: Path, data: Path, *more: str) -> DictConfig:
-    cfg = make(out, "mode=embed", "outputs.picture=none", f"paths.processed_dir={data}", *more)
+    cfg = make(out, "mode=embed", "logger=none", "outputs.picture=none", f"paths.processed_dir={data}", *more)
     cfg.ckpt = str(run_dir / "checkpoints" / "best.ckpt")
     return cfg
 
@@ -49,9 +50,13 @@ def by_hand(run_dir: Path, x: Any, codes: list[int]) -> np.ndarray:
 
 
 def test_the_directory_of_the_run_gives_the_latents_of_the_run(
-    tmp_path: Path, run_dir: Path, train_config: Compose, dataset: Path
+    tmp_path: Path, run_dir: Path, train_config: Compose, dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    report = embed(config(train_config, run_dir, tmp_path, dataset))
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    report = embed(config(train_config, run_dir, tmp_path, dataset, "logger=wandb"))
+    record = read_run(tmp_path / "wandb")
+    assert (record.job_type, record.exit_code, record.summary["n_cells"]) == ("embed", 0, 600)
+    assert record.datasets()[0].is_input
     assert (report["n_missing_genes"], report["n_unseen_categories"], report["n_cells"]) == (0, 0, 600)
     ours, theirs = latents(tmp_path), latents(run_dir)
     assert ours.obs_names.equals(theirs.obs_names)
@@ -111,7 +116,7 @@ def test_what_was_not_trained_on_is_unknown_though_the_model_knows_its_name(
     assert report["elbo"] < 0 and "elbo_of_training" not in report
     shown = config(train_config, tmp_path / "run", tmp_path / "none", dataset, "data.exclude_srx_accessions=SRX3")
     print_embedded(shown)
-    assert "unknown    0 cells; categories that the model was not trained on: 0" in capsys.readouterr().out
+    assert "unknown    none: the model was trained on all categories" in capsys.readouterr().out
 
 
 def test_the_likelihood_of_new_cells_is_told_beside_that_of_training(

@@ -42,8 +42,8 @@ def record(finished: Run) -> WandbRun:
 def test_run_directory_is_complete(finished: Run) -> None:
     files = {str(path.relative_to(finished.path)) for path in finished.path.rglob("*") if "wandb" not in path.parts}
     assert files >= {
-        "config.yaml", "run.json", "result.json", "metrics.csv", "report.md", "latents.h5ad", "latents.png",
-        "training_curves.png", "checkpoints/best.ckpt", "checkpoints/last.ckpt",
+        "config.yaml", "run.json", "result.json", "metrics.csv", "steps.csv", "report.md", "latents.h5ad",
+        "latents.png", "training_curves.png", "checkpoints/best.ckpt", "checkpoints/last.ckpt",
     }  # fmt: skip
     assert json.loads((finished.path / "result.json").read_text()) == finished.metrics
     assert not list(finished.path.rglob("*.tmp"))
@@ -86,7 +86,15 @@ def test_the_report_says_what_held_out_cells_share_with_training(finished: Run) 
 def test_wandb_run_has_ended_well_under_the_name_of_the_directory(finished: Run, record: WandbRun) -> None:
     assert record.exit_code == 0
     assert record.run_id == json.loads((finished.path / "run.json").read_text())["wandb_id"]
-    assert record.tags == ["simulated demo"]
+    assert (record.tags, record.job_type) == (["simulated demo"], "train")
+
+
+def test_wandb_draws_epochs_over_epochs_and_knows_the_best(record: WandbRun) -> None:
+    of_epochs = ("val/elbo", "val/*", "train/elbo_epoch")
+    assert [record.metrics[name].step_metric for name in of_epochs] == ["epoch"] * 3
+    assert record.metrics["val/elbo"].summary.max and record.metrics["val/elbo"].summary.last
+    assert record.metrics["cache/*"].options.hidden
+    assert not record.metrics["cache/train/hit_rate"].options.hidden
 
 
 def test_wandb_record_holds_configuration_and_dataset(record: WandbRun, dataset: Path) -> None:
@@ -130,8 +138,13 @@ def test_wandb_run_used_the_dataset(record: WandbRun, dataset: Path) -> None:
 def test_an_epoch_has_a_row_however_few_its_batches(tmp_path: Path, train_config: Compose) -> None:
     options = ("logger=csv", "outputs=none", "trainer.max_epochs=3", "trainer.log_every_n_steps=1000")
     train(train_config(tmp_path, *options, "data.batch_size=256"))
-    rows = pd.read_csv(tmp_path / "metrics.csv").dropna(subset="train/elbo")
-    assert rows["step"].tolist() == [2, 5, 8]  # 540 cells are 3 batches
+    epochs, steps = (pd.read_csv(tmp_path / name) for name in ("metrics.csv", "steps.csv"))
+    assert epochs["step"].tolist() == steps["step"].tolist() == [2, 5, 8]  # 540 cells are 3 batches
+    assert epochs["epoch"].tolist() == steps["epoch"].tolist() == [0, 1, 2]
+    assert {"val/elbo", "train/elbo_epoch", "lr-Adam", "throughput/cells_per_s"} <= {*epochs}
+    assert {"train/elbo", "train/kl_weight"} <= {*steps}
+    assert not {*epochs} & {"train/elbo", "best/val/elbo"} and not {*steps} & {"val/elbo", "train/elbo_epoch"}
+    assert not epochs.isna().any(axis=None) and not steps.isna().any(axis=None)
 
 
 def test_without_validation_cells_the_last_checkpoint_is_the_best(tmp_path: Path, train_config: Compose) -> None:
@@ -265,7 +278,7 @@ def test_a_likelihood_of_ones_own_trains_resumes_and_embeds_where_it_is_named(
     named = "model.likelihood=my_likelihoods.Poisson"
     run_dir = tmp_path / "run"
     train(train_config(run_dir, named, "logger=none", "trainer.max_epochs=1", "outputs.picture=none"))
-    embedding = ("mode=embed", f"ckpt={run_dir}/checkpoints/best.ckpt", "outputs.picture=none")
+    embedding = ("mode=embed", f"ckpt={run_dir}/checkpoints/best.ckpt", "outputs.picture=none", "logger=none")
     embed(train_config(tmp_path / "embedded", named, *embedding))
     assert (tmp_path / "embedded" / "latents.h5ad").is_file()
     resumed = train_config(tmp_path / "unused", named)
@@ -297,8 +310,9 @@ def test_resumed_run_ends_with_the_weights_of_the_uninterrupted_one(
     assert ours["global_step"] == theirs["global_step"] == N_STEPS
     for name, weights in theirs["state_dict"].items():
         assert torch.equal(ours["state_dict"][name], weights), name
-    steps = pd.read_csv(parts / "metrics.csv").dropna(subset="train/loss")["step"]
-    assert steps.is_monotonic_increasing
+    steps, epochs = (pd.read_csv(parts / name) for name in ("steps.csv", "metrics.csv"))
+    assert steps["step"].is_monotonic_increasing and steps["step"].is_unique
+    assert epochs["epoch"].tolist() == [0, 1, 2, 3]
 
 
 def test_resume_refuses_another_dataset(tmp_path: Path, train_config: Compose, finished: Run) -> None:
@@ -358,3 +372,12 @@ def test_resume_takes_the_saved_configuration_and_what_the_command_line_sets(
     assert (merged.model.n_latent, merged.trainer.max_epochs, merged.data.batch_size) == (7, 9, 64)
     assert merged.paths.output_dir == merged.resume_from == str(tmp_path)
     assert "hydra" not in merged
+
+
+def test_what_follows_a_setting_follows_it_when_a_run_is_resumed(tmp_path: Path, train_config: Compose) -> None:
+    OmegaConf.save(train_config(tmp_path), tmp_path / "config.yaml", resolve=True)
+    now = train_config(tmp_path, "model=vae_gaussian", "model.batch_key=donor", "seed=7", "data.seed=8")
+    now.paths.processed_dir, now.resume_from = "moved", str(tmp_path)
+    merged = continued(now, ["paths.processed_dir", "model", "model.batch_key", "seed", "data.seed"])
+    assert (merged.data.data_path, merged.data.batch_key, merged.data.normalized) == ("moved", "donor", True)
+    assert (merged.seed, merged.data.seed) == (7, 8)

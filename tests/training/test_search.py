@@ -45,7 +45,7 @@ def test_a_search_that_was_killed_loses_no_trial_and_marks_the_best(dataset: Pat
     assert [trial.state.name for trial in before] == 4 * ["COMPLETE"] + ["RUNNING"]
     done = run_train(tmp_path, "resume_sweep=sweep")
     assert done.returncode == 0, done.stderr
-    assert "5 trials are completed, 7 are to be done" in done.stdout
+    assert "5 trials are completed, 7 are to be done" in done.stderr
     after = trials(sweep_dir)
     assert [trial.state.name for trial in after] == 12 * ["COMPLETE"]
     assert [(trial.params, trial.value) for trial in after[:4]] == [(trial.params, trial.value) for trial in before[:4]]

@@ -110,12 +110,13 @@ def test_a_sweep_as_an_array_goes_on_where_a_job_was_cancelled(slurm: Command, t
         until(lambda: sorted(states()) == [*3 * ["completed"], "interrupted"], 240, log)
         waiting.terminate()  # without accounting it does not hear of the cancelled job for long
         assert waiting.wait(60) == 143
-    assert f"1 of 4 jobs are not completed: resume_sweep={sweep.name} goes on with them" in log.read_text()
+    assert "1 of 4 jobs are not completed; to go on with them: " in log.read_text()
+    assert f"train.py resume_sweep={sweep}\n" in log.read_text()
     done = subprocess.run(
         [*command[:2], "resume_sweep=sweep"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=400
     )
     assert done.returncode == 0, done.stderr
-    assert "1 of 4 jobs are to be done" in done.stdout
+    assert "1 of 4 jobs are to be done" in done.stderr
     rows = read_table(sweep / "sweep_table.csv")
     assert [(row["job"], row["status"]) for row in rows] == [(str(number), "completed") for number in range(4)]
     assert sum(bool(row["best"]) for row in rows) == 1

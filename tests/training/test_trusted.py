@@ -26,7 +26,7 @@ class Evil:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, r"is not a file; give a checkpoint"),
+        (None, r"no such file; give a checkpoint"),
         (b"", r"is not a whole checkpoint|is damaged"),
         (b"PK\x03\x04 rest is missing", r"is not a whole checkpoint"),
         (Evil(), r"could run any code; it is not opened"),

@@ -11,20 +11,22 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator
+from itertools import takewhile
 from typing import Any
 
 import hydra
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from scvae_data.calling import Program, again
 from scvae_data.commands.complaints import one_line
+from scvae_data.commands.explain import explain
 from scvae_data.config import absolute_paths, check_chunk_size, conf_dir
 from scvae_data.errors import ConfigError, ScvaeDataError
 from scvae_data.remote.location import local_path
@@ -42,14 +44,11 @@ FILTERS = ("data.filter", "input.where")
 FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra raises instead of printing and exiting
 DEBUG = "SCVAE_DATA_DEBUG"
 RUN = "SCVAE_DATA_RUN"  # what the directory of this run is called
+GO_ON = ("append=", "shard=", "merge=", "dry_run=")  # whose runs go on by themselves
 FOLDERS_OF_HYDRA = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
-CONTINUE = {
-    "process": "the same command with resume=true continues",
-    "train": "the same command starts anew",
-}
 
 
-def run_app(task: Task, config_name: str) -> None:
+def run_app(task: Task, config_name: Program) -> None:
     """Compose ``config_name`` from the command line and run ``task`` on it, once or as a sweep.
 
     An error raised on purpose ends the program with one line on stderr and
@@ -63,6 +62,7 @@ def run_app(task: Task, config_name: str) -> None:
     config_name
         ``"process"`` or ``"train"``.
     """
+    asked = next((at for at, argument in enumerate(sys.argv) if argument in ("--help", "-h")), None)
     sys.argv[1:] = [quoted(argument) for argument in sys.argv[1:]]
     debug = any(os.environ.get(name, "0") not in ("", "0") for name in (FULL_ERROR, DEBUG))
     os.environ[RUN] = job_name(sys.argv[1:]) or f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{secrets.token_hex(3)}"
@@ -70,6 +70,10 @@ def run_app(task: Task, config_name: str) -> None:
     job = _job(task, failures)
     main = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(job)
     try:
+        if asked is not None:
+            with until_closed():
+                print(explain(config_name, [*takewhile(lambda word: not word.startswith("-"), sys.argv[asked + 1 :])]))
+            return
         for argument in sys.argv[1:]:
             key, _, value = argument.partition("=")
             if key in FOLDERS_OF_HYDRA:  # which makes them before any of our code runs
@@ -82,19 +86,19 @@ def run_app(task: Task, config_name: str) -> None:
     except (ScvaeDataError, HydraException, OmegaConfBaseException) as error:
         if debug:
             raise
-        text = str(error) if isinstance(error, ScvaeDataError) else one_line(error, _known_keys(config_name))
+        text = str(error) if isinstance(error, ScvaeDataError) else one_line(error, config_name)
         sys.exit(f"error: {text}")
     except Stopped as stop:
         if is_first_rank():
             # By SIGUSR1 batch systems say that time is nearly over.
             in_time = stop.signum is signal.SIGUSR1 and job_name([])
-            remedy = requeue() if in_time else stop.remedy or CONTINUE[config_name]
+            remedy = requeue() if in_time else stop.remedy or how_to_go_on(config_name)
             print(f"stopped by {stop.signum.name}; {remedy}", file=sys.stderr)
         raise
     except KeyboardInterrupt:
         if debug:
-            raise
-        print(f"interrupted; {CONTINUE[config_name]}", file=sys.stderr)
+            traceback.print_exc()
+        print(f"interrupted; {how_to_go_on(config_name)}", file=sys.stderr)
         sys.exit(130)
 
 
@@ -117,6 +121,14 @@ def quoted(argument: str) -> str:
     except HydraException:
         mark = "'" if '"' in text and "'" not in text else '"'
         return f"{key}={mark}{text.replace(mark, chr(92) + mark)}{mark}"
+
+
+def how_to_go_on(name: Program) -> str:
+    """Return the command after one that was interrupted."""
+    if name == "train":
+        return f"to start anew: {again()}"
+    goes_on = any(argument.startswith(GO_ON) for argument in sys.argv[1:])
+    return f"to continue: {again() if goes_on else again('resume=true', without=['overwrite'])}"
 
 
 def task_overrides() -> dict[str, str]:
@@ -200,22 +212,3 @@ def _set_environment(name: str, value: str | None) -> None:
         os.environ.pop(name, None)
     else:
         os.environ[name] = value
-
-
-def _known_keys(config_name: str) -> list[str]:
-    """Dotted names of every setting under the default options; none if those do not compose."""
-    GlobalHydra.instance().clear()
-    try:
-        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            cfg = compose(config_name)
-    except HydraException:
-        return []
-    keys: list[str] = []
-    todo: list[tuple[str, Any]] = [("", OmegaConf.to_container(cfg, resolve=False))]
-    while todo:
-        prefix, value = todo.pop()
-        if isinstance(value, dict):
-            todo += [(f"{prefix}.{key}" if prefix else str(key), inner) for key, inner in value.items()]
-        elif not prefix.endswith("_target_"):
-            keys.append(prefix)
-    return sorted(keys)

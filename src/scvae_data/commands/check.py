@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scvae_data.calling import override
 from scvae_data.errors import DamagedFileError, InputError, MissingIndexError, ScvaeDataError
 from scvae_data.progress import progress
 from scvae_data.remote.location import local_path
@@ -167,7 +168,7 @@ def data_module(index: DatasetIndex, **settings: Any) -> ChunkedDataModule:
 REBUILD = "scvae-data verify {} prints the command that builds the damaged files again"
 REPORT = "first what verify says; if it passes, report this message"
 INSTALL = "make setup installs the versions that every test ran with"
-FILES = "give H5AD, 10x HDF5 or 10x matrix folders with raw counts; process.py dry_run=true says what is in them"
+FILES = "give H5AD, 10x HDF5 or 10x matrix folders with raw counts; scvae-data process dry_run=true says what they hold"
 STEPS: dict[str, tuple[Callable[[Path], str], str]] = {
     "verify": (verify, REBUILD),
     "index": (look_up, REBUILD),
@@ -219,14 +220,13 @@ def has_index(directory: Path) -> bool:
 def process_raw(paths: Sequence[Path], directory: Path, scratch: Path) -> str:
     """Process raw or simulated files into a directory."""
     from scvae_data.compat.chunk_cache import input_overrides, process
-    from scvae_data.compat.json_config import to_override
 
     for path in paths:
         if not path.exists():
             raise InputError(path, "missing", "there is no such file or folder; check the path")
     given = input_overrides(paths) if paths else DEMO
     try:
-        process(directory, [*given, to_override("paths.data_dir", str(scratch))])
+        process(directory, [*given, override("paths.data_dir", str(scratch))])
     except ScvaeDataError as error:
         report = directory / "failure_report.json"
         raise ScvaeDataError(failures(report)) if str(report) in str(error) else error from None

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterable
 
 from hydra.errors import ConfigCompositionException, MissingConfigException, OverrideParseException
 
-from scvae_data.config import conf_dir
+from scvae_data.calling import Program, program
+from scvae_data.commands.settings import belongs_to, closest, groups_of
 
 __all__ = ["one_line"]
 
 
-def one_line(error: BaseException, known_keys: Iterable[str] = ()) -> str:
+def one_line(error: BaseException, name: Program) -> str:
     """Say what is wrong with the command line: the setting, its value, and what is allowed.
 
     Parameters
     ----------
     error
         What Hydra or OmegaConf raised.
-    known_keys
-        Dotted names of all settings, to suggest the closest from.
+    name
+        The program that was called.
     """
     if isinstance(error, OverrideParseException):
         return (
@@ -34,8 +33,10 @@ def one_line(error: BaseException, known_keys: Iterable[str] = ()) -> str:
     if text.startswith("Ambiguous value for argument"):
         return f"{_first_line(error)}: add -m to sweep over the values, or write key=[a,b] for a list"
     if isinstance(error, ConfigCompositionException):
+        if match := re.match(r"In 'experiment/(\w+)': Could not override '.+?'\.", text):
+            return _of_other(f"experiment={match[1]}", name) or _first_line(error)
         if match := re.match(r"Could not override '(.+?)'\.", text):
-            return _unknown_key(match[1], known_keys)
+            return _unknown_key(match[1], name)
         if match := re.match(r"Error merging override (.+)", text):
             return f"{match[1]}: {_first_line(error.__cause__ or error)}"
     return _first_line(error)
@@ -52,19 +53,24 @@ def _missing_option(error: MissingConfigException) -> str:
     return f"{group}={option}: no such option; available: {options}"
 
 
-def _unknown_key(key: str, known_keys: Iterable[str]) -> str:
-    group, _, name = key.partition(".")
-    if options := _options_with(group, name.split(".")[0]):
+def _unknown_key(key: str, name: Program) -> str:
+    group = key.partition(".")[0]
+    groups = groups_of(name)
+    if group in groups and (options := [one.name for one in groups[group].options.values() if key in one.keys]):
         remedy = f"{group}={options[0]}" if len(options) == 1 else "one of them"
         return f"{key} belongs to {group}={' or '.join(options)}; add {remedy}"
-    close = difflib.get_close_matches(key, list(known_keys), n=1)
-    return f"{key} is not a setting" + (f"; did you mean {close[0]}?" if close else "; --cfg job prints them all")
+    if other := _of_other(key, name):
+        return other
+    close = closest(key, name)
+    return f"{key} is not a setting" + (
+        f"; did you mean {close}?" if close else f"; {program(name)} --help has them all"
+    )
 
 
-def _options_with(group: str, name: str) -> list[str]:
-    """Options of a config group that have a setting of this name."""
-    files = sorted((conf_dir() / group).glob("*.yaml")) if name else []
-    return [file.stem for file in files if any(line.startswith(f"{name}:") for line in file.read_text().splitlines())]
+def _of_other(what: str, name: Program) -> str:
+    """Say that something is of another program; empty if it is of none."""
+    others = [program(other) for other in belongs_to(what) if other != name]
+    return f"{what} is of {others[0]}, not of {program(name)}; leave it out here" if others else ""
 
 
 def _first_line(error: BaseException) -> str:

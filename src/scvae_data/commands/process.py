@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
 
+from scvae_data.calling import program
 from scvae_data.commands.app import run_app, task_overrides
 from scvae_data.config import instantiate, resolved
 from scvae_data.errors import ConfigError, ScvaeDataError
@@ -39,7 +40,7 @@ def process(cfg: DictConfig) -> None:
     """Run the pipeline that ``cfg`` describes and print what it did, or would do."""
     if not isinstance(cfg.paths.processed_dir, str):
         raise ConfigError(
-            f"paths.processed_dir={cfg.paths.processed_dir} must be one path; process.py input=dataset "
+            f"paths.processed_dir={cfg.paths.processed_dir} must be one path; {program('process')} input=dataset "
             "'input.paths=[A,B]' makes one directory of several"
         )
     directory = location(cfg.paths.processed_dir)
@@ -56,6 +57,7 @@ def process(cfg: DictConfig) -> None:
     engine.warm_up()  # while this process imports and instantiates the rest
     with collector_paused():
         settings = settings_of(cfg)
+        settings.input.check_named()
     how: dict[str, Any] = {"overwrite": cfg.overwrite, "resume": cfg.resume, "scratch": Path(cfg.paths.scratch_dir)}
     if cfg.dry_run:
         predict(settings, engine, directory, **how)

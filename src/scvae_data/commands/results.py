@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from scvae_data.results.align import AlignedData
     from scvae_data.results.files import Content
 
-__all__ = ["COMMANDS", "main"]
+__all__ = ["COMMANDS", "add_arguments", "main"]
 
 SHOWN = 10  # genes printed
 Options = argparse.Namespace
@@ -29,11 +29,9 @@ Options = argparse.Namespace
 
 def main(command: str, arguments: Sequence[str]) -> None:
     """Run one of the commands; an error ends the program with one line."""
-    describe, add, run = COMMANDS[command]
+    describe, _, run = COMMANDS[command]
     parser = Parser(command, describe)
-    parser.add_argument("run", metavar="RUN", help="a run directory, a checkpoint, or a folder of a saved model")
-    parser.add_argument("--likelihood", metavar="PATH", help="import path of the model's likelihood, if it is your own")
-    add(parser)
+    add_arguments(command, parser)
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     started = time.perf_counter()
@@ -42,6 +40,13 @@ def main(command: str, arguments: Sequence[str]) -> None:
     except ScvaeDataError as error:
         sys.exit(f"error: {error}")
     print("\n".join([*lines, *([] if command == "card" else [f"{'time':<8} {time.perf_counter() - started:,.1f} s"])]))
+
+
+def add_arguments(command: str, parser: Parser) -> None:
+    """Say what one of the commands is called with."""
+    parser.add_argument("run", metavar="RUN", help="a run directory, a checkpoint, or a folder of a saved model")
+    parser.add_argument("--likelihood", metavar="PATH", help="import path of the model's likelihood, if it is your own")
+    COMMANDS[command][1](parser)
 
 
 def latents(options: Options) -> list[str]:
@@ -144,8 +149,8 @@ def _of_cells(parser: Parser) -> None:
     )
 
 
-def _drawn(parser: Parser, samples: int, what: str) -> None:
-    parser.add_argument("--samples", type=int, default=samples, metavar="N", help=f"{what} (default {samples})")
+def _drawn(parser: Parser, option: str, n: int, what: str) -> None:
+    parser.add_argument(option, dest="samples", type=int, default=n, metavar="N", help=f"{what} (default {n:,})")
     parser.add_argument("--seed", type=int, default=0, help="of all draws (default 0)")
 
 
@@ -161,7 +166,7 @@ def _add_latents(parser: Parser) -> None:
 
 def _add_elbo(parser: Parser) -> None:
     _add_latents(parser)
-    _drawn(parser, 1, "draws from each cell's posterior")
+    _drawn(parser, "--samples", 1, "draws from each cell's posterior, whose mean is written")
 
 
 def _add_express(parser: Parser) -> None:
@@ -184,7 +189,7 @@ def _add_express(parser: Parser) -> None:
 def _add_ppc(parser: Parser) -> None:
     _of_cells(parser)
     _file(parser, required=False)
-    _drawn(parser, 1, "simulations of each cell")
+    _drawn(parser, "--simulations", 1, "counts drawn for each cell")
 
 
 def _add_de(parser: Parser) -> None:
@@ -197,7 +202,7 @@ def _add_de(parser: Parser) -> None:
     parser.add_argument("--fdr", type=float, default=0.05, help="expected share of false calls (default 0.05)")
     parser.add_argument("--batch-correction", action="store_true", help="compare cells as if of one batch, over all")
     parser.add_argument("--batches", nargs="+", metavar="BATCH", help="those batches; all if left out")
-    _drawn(parser, 5_000, "pairs of cells, and most cells of a group")
+    _drawn(parser, "--pairs", 5_000, "pairs of cells that are compared, of at most so many cells of each group")
 
 
 def _add_card(parser: Parser) -> None:

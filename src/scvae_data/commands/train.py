@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,16 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from scvae_data.calling import again, command, override, program
 from scvae_data.commands.app import is_first_rank, run_app, task_overrides
 from scvae_data.config import resolved
 from scvae_data.errors import ConfigError, ScvaeDataError
+from scvae_data.progress import waiting
 from scvae_data.remote.location import local_path
 from scvae_data.system.quick_import import collector_paused
 from scvae_data.system.slurm import was_requeued
-from scvae_data.system.stopping import Stopped
+from scvae_data.system.stopping import Stopped, interruptible
+from scvae_data.wording import shown
 
 __all__ = ["main", "train"]
 
@@ -55,7 +59,7 @@ def train_or_embed(cfg: DictConfig) -> Any:
         raise ConfigError(f"mode={cfg.mode} is not one of fit, embed")
     if cfg.ckpt is not None:
         raise ConfigError("ckpt is for mode=embed; to continue a run give resume_from=RUN_DIR")
-    with collector_paused():
+    with loading_libraries(), collector_paused():
         from scvae_data.training import run
 
         gc.freeze()  # what was imported stays: no collection need look at it
@@ -75,14 +79,18 @@ def train_or_embed(cfg: DictConfig) -> Any:
     return metrics.get("val/elbo")
 
 
+def loading_libraries() -> AbstractContextManager[None]:
+    """Say that large libraries are loaded, where they are not yet."""
+    return nullcontext() if "lightning" in sys.modules else waiting("loading PyTorch and Lightning")
+
+
 def how_to_go_on(run_dir: Path) -> str:
     """Say what a run that was stopped has left."""
     if HydraConfig.get().mode == RunMode.MULTIRUN:
-        return f"resume_sweep={shown(run_dir.parent)} goes on with the sweep"
-    last = last_of(run_dir)
-    if last.exists():
-        return f"resume_from={shown(run_dir)} continues from {shown(last)}"
-    return "there is no checkpoint yet; the same command starts anew"
+        return f"to go on with the sweep: {command('train', override('resume_sweep', run_dir.parent.absolute()))}"
+    if (last := last_of(run_dir)).exists():
+        return f"to continue from {shown(last)}: {command('train', override('resume_from', shown(run_dir)))}"
+    return f"there is no checkpoint yet; to start anew: {again()}"
 
 
 def last_of(run_dir: Path) -> Path:
@@ -92,7 +100,8 @@ def last_of(run_dir: Path) -> Path:
 
 def embed(cfg: DictConfig) -> None:
     """Embed the cells of a directory with a trained model and print what was done."""
-    from scvae_data.training.embed import embed as embed_cells
+    with loading_libraries():
+        from scvae_data.training.embed import embed as embed_cells
 
     report = embed_cells(cfg)
     n_missing, n_genes = report["n_missing_genes"], report["n_genes_of_model"]
@@ -100,7 +109,8 @@ def embed(cfg: DictConfig) -> None:
     print(f"{'cells':<10} {report['n_cells']:,}")
     print(f"{'genes':<10} {n_missing:,} of the model's {n_genes:,} missing ({100 * n_missing / n_genes:.1f} %)")
     n_unknown, n_categories = report["n_unknown_cells"], report["n_unseen_categories"]
-    print(f"{'unknown':<10} {n_unknown:,} cells; categories that the model was not trained on: {n_categories:,}")
+    told = f"{n_unknown:,} cells; categories that the model was not trained on: {n_categories:,}"
+    print(f"{'unknown':<10} {told if n_unknown or n_categories else 'none: the model was trained on all categories'}")
     if "elbo" in report:
         print(f"{'elbo':<10} {elbo_in_words(report)}")
 
@@ -132,12 +142,6 @@ def summary(run_dir: Path, metrics: Mapping[str, Any]) -> str:
     return "\n".join(f"{name:<10} {text}" for name, text in rows.items())
 
 
-def shown(path: Path) -> str:
-    """Return a path as seen from the current directory where it lies below."""
-    path = path.absolute()
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
-
-
 def check_against_index(chunk_size: int, data_path: str | list[str]) -> None:
     """Refuse a chunk size that is not the dataset's: training cannot change it.
 
@@ -152,23 +156,24 @@ def check_against_index(chunk_size: int, data_path: str | list[str]) -> None:
         if index.chunk_size != chunk_size:
             raise ConfigError(
                 f"chunk_size={chunk_size} disagrees with {index.where}, processed with chunk_size={index.chunk_size}; "
-                f"leave it out, or run python process.py chunk_size={chunk_size} paths.processed_dir=… first"
+                f"leave it out, or first run {program('process')} chunk_size={chunk_size} paths.processed_dir=…"
             )
 
 
 def main() -> None:
     """Entry point."""
-    from scvae_data.training.sweep import end_sweep
-    from scvae_data.training.sweep_jobs import continued_arguments
+    with interruptible():
+        from scvae_data.training.sweep import end_sweep
+        from scvae_data.training.sweep_jobs import continued_arguments
 
-    # What batch systems are asked to say when time is nearly over, wherever a launcher submits jobs.
-    os.environ.setdefault("SUBMITIT_PREEMPT_SIGNAL", "USR1")
-    try:
-        sys.argv[1:] = continued_arguments(sys.argv[1:])
-    except ScvaeDataError as error:
-        sys.exit(f"error: {error}")
-    try:
-        run_app(train, "train")
-    finally:
-        if table := end_sweep():  # whichever jobs failed
-            print(table)
+        # What batch systems are asked to say when time is nearly over, wherever a launcher submits jobs.
+        os.environ.setdefault("SUBMITIT_PREEMPT_SIGNAL", "USR1")
+        try:
+            sys.argv[1:] = continued_arguments(sys.argv[1:])
+        except ScvaeDataError as error:
+            sys.exit(f"error: {error}")
+        try:
+            run_app(train, "train")
+        finally:
+            if table := end_sweep():  # whichever jobs failed
+                print(table)

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+from scvae_data.calling import command, override, program
 from scvae_data.commands.arguments import Parser
 from scvae_data.errors import ConfigError, DamagedFileError, ScvaeDataError, StoreError
 from scvae_data.progress import progress
@@ -19,13 +20,14 @@ from scvae_data.store.files import expecting, is_there, names_in
 from scvae_data.store.names import generation_file
 from scvae_data.store.verify import CONFIG_FILE, chunk_fault, file_fault, listed, record_faults, table_faults
 from scvae_data.system.cpus import n_cpus
-from scvae_data.wording import counted
+from scvae_data.wording import counted, named
 
-__all__ = ["Faults", "examine", "main", "rebuild_command", "table", "verify"]
+__all__ = ["Faults", "add_arguments", "examine", "main", "rebuild_command", "table", "verify"]
 
 Faults = dict[str, str | None]
 """By file what is wrong with it, None if nothing is."""
 
+DESCRIPTION = "Check every file of a dataset directory; exit status 1 if any is damaged."
 NOT_COMPARED = "no row was compared with an input: damaged files come first"
 CHUNK = re.compile(r"chunk_\d{4,}\.h5")
 LEFT_OVER = re.compile(r"chunk_\d{4,}\.h5|\..+\.tmp|\.work")
@@ -139,23 +141,22 @@ def how_to_mend(directory: Location) -> str:
 
 def rebuild_command(directory: Location) -> str:
     """Command that builds the damaged files of a directory again, and no others."""
-    here = shlex.quote(f"paths.processed_dir={directory}")
+    here = override("paths.processed_dir", directory)
     try:
         record = read_json(directory / CONFIG_FILE)
         with expecting(directory / CONFIG_FILE):
             given = [item for item in record["command"]["overrides"] if SETTING.fullmatch(item)]
             folder = Path(record["command"]["directory"])
     except StoreError:
-        return f"python process.py (the settings it was made with) {here} resume=true"
+        return f"{program('process')} (the settings it was made with) {shlex.quote(here)} resume=true"
     chosen = [item for item in given if not item.lstrip("+~").startswith(LEFT_OUT)]
     there = "" if folder == Path.cwd() else f"cd {shlex.quote(str(folder))} && "
-    here = shlex.quote(f"paths.processed_dir={location(directory)}") if there else here
-    return " ".join([f"{there}python process.py", *map(shlex.quote, chosen), here, "resume=true"])
+    here = override("paths.processed_dir", location(directory)) if there else here
+    return there + command("process", *chosen, here, "resume=true")
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Print the table; return 0 if everything is sound, 1 if anything is damaged, 2 if there is nothing to check."""
-    parser = Parser("verify", "Check every file of a dataset directory; exit status 1 if any is damaged.")
+def add_arguments(parser: Parser) -> None:
+    """Say what the command is called with."""
     parser.add_argument("directory", metavar="DIR", help="a directory that process.py has written")
     parser.add_argument("--deep", action="store_true", help="decode every row, and compare totals with obs.parquet")
     parser.add_argument(
@@ -168,6 +169,12 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--reader", nargs="+", default=(), metavar="NAME", help="import paths of readers of your own, for --against"
     )
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the table; return 0 if everything is sound, 1 if anything is damaged, 2 if there is nothing to check."""
+    parser = Parser("verify", DESCRIPTION)
+    add_arguments(parser)
     options = parser.parse_args(arguments)
     try:
         directory = as_written(options.directory)
@@ -180,8 +187,7 @@ def main(arguments: Sequence[str]) -> int:
     if compared:
         print(compared)
     if names := left_over(directory, faults):
-        shown = ", ".join(names[:5]) + (f" and {len(names) - 5:,} more" if len(names) > 5 else "")
-        print(f"not part of the dataset, and not read: {shown}")
+        print(f"not part of the dataset, and not read: {named(names)}")
     damaged = [name for name, fault in faults.items() if fault is not None]
     if damaged:
         print(f"{len(damaged):,} of {len(faults):,} files are damaged; {how_to_mend(directory)}")

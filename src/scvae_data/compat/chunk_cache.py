@@ -21,7 +21,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from scvae_data.compat.json_config import pattern_of, to_override
+from scvae_data.calling import override
+from scvae_data.compat.json_config import pattern_of
 from scvae_data.errors import ConfigError, DamagedFileError, ScvaeDataError
 from scvae_data.processing.settings.inputs import FileInput, accession_from_path, source_names
 from scvae_data.progress import progress
@@ -151,7 +152,7 @@ def process(target: Path, overrides: Sequence[str]) -> None:
         What stopped it, in its words.
     """
     command = [sys.executable, "-c", PROCESS, "process", *overrides, "resume=true"]
-    command += [to_override("paths.processed_dir", str(target)), to_override("hydra.run.dir", f"{target}.log")]
+    command += [override("paths.processed_dir", str(target)), override("hydra.run.dir", f"{target}.log")]
     # On a terminal the progress bars are shown as they are; elsewhere the lines are kept for the error.
     errors = None if sys.stderr.isatty() else subprocess.PIPE
     done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=errors, text=True)  # noqa: S603 - our own program
@@ -165,7 +166,7 @@ def process(target: Path, overrides: Sequence[str]) -> None:
 
 def input_overrides(paths: Sequence[Path]) -> list[str]:
     """Return the overrides of ``process.py`` that name raw files and folders of H5AD files."""
-    return ["input=files", to_override("input.paths", [pattern_of(str(path.absolute())) for path in paths])]
+    return ["input=files", override("input.paths", [pattern_of(str(path.absolute())) for path in paths])]
 
 
 @contextmanager

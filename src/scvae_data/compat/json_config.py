@@ -9,15 +9,16 @@ from __future__ import annotations
 import glob
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from scvae_data.calling import override
 from scvae_data.errors import ConfigError
 from scvae_data.remote.location import local_path
 
-__all__ = ["DEMO", "overrides_of", "read_config", "strip_comments", "to_override"]
+__all__ = ["DEMO", "overrides_of", "read_config", "strip_comments"]
 
 DEMO = "demo"
 """The input path that stands for simulated files."""
@@ -70,7 +71,6 @@ GENE_OPTIONS = {"genes.path": "list", "genes.n_top_genes": "hvg"}
 HVG_OR_LIST = {"genes.path": (), "genes.n_top_genes": ("genes.flavor", "genes.batch_key")}
 SECTIONS = {"quality_control": QC, "gene_processing": GENES}
 STRING_OR_COMMENT = re.compile(r'("(?:\\.|[^"\\])*")|//[^\n]*', re.DOTALL)
-PLAIN = re.compile(r"(?!(?:true|false|null|nan|inf)$)[A-Za-z_./][\w./*?+-]*", re.ASCII | re.IGNORECASE)
 
 
 def strip_comments(text: str) -> str:
@@ -131,7 +131,7 @@ def overrides_of(path: Path) -> list[str]:
     settings = {setting: value for setting, (_, value) in given.items()}
     if not settings.get("overwrite"):
         settings["resume"] = True
-    return [*choices(path, settings), *(to_override(key, value) for key, value in settings.items())]
+    return [*choices(path, settings), *(override(key, value) for key, value in settings.items())]
 
 
 def known_keys(path: Path, content: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
@@ -202,7 +202,7 @@ def normalization_choice(path: Path, settings: dict[str, Any]) -> list[str]:
     if given == {False}:
         return ["normalization=none"]
     raise ConfigError(
-        f"{path}: gene_processing.normalize={to_text(normalize)} with log1p={to_text(log1p)} is not to be had: "
+        f"{path}: gene_processing.{override('normalize', normalize)} with {override('log1p', log1p)} is not to be had: "
         "a loader gives counts, or log1p of normalised counts; set both to true or both to false"
     )
 
@@ -213,22 +213,3 @@ def pattern_of(name: str) -> str:
     if folder.is_dir() and any(folder.rglob("*.h5ad")):
         return f"{glob.escape(name.rstrip('/'))}/**/*.h5ad"
     return name
-
-
-def to_override(key: str, value: Any) -> str:
-    """Return ``key=value`` in Hydra's grammar."""
-    return f"{key}={to_text(value)}"
-
-
-def to_text(value: Any) -> str:
-    """Return a JSON value in Hydra's grammar; text is quoted where it could be read as something else."""
-    if isinstance(value, str):
-        if PLAIN.fullmatch(value):
-            return value
-        doubled = re.sub(r'(\\+)(?="|\Z)', r"\1\1", value)  # only there a backslash is one that escapes
-        return '"' + doubled.replace('"', r"\"") + '"'
-    if isinstance(value, Mapping):
-        return "{" + ",".join(f"{key}:{to_text(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, Sequence):
-        return "[" + ",".join(to_text(item) for item in value) + "]"
-    return json.dumps(value)

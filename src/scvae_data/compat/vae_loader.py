@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import shlex
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scvae_data.calling import command, override
 from scvae_data.compat.chunk_cache import CACHE_DIR, chunked, is_raw
-from scvae_data.compat.json_config import pattern_of, to_override
+from scvae_data.compat.json_config import pattern_of
 from scvae_data.errors import ConfigError, InputError
 from scvae_data.loading.datamodule import ChunkedDataModule
 from scvae_data.loading.dataset import ChunkedDataset
@@ -264,8 +264,8 @@ def new_call(name: str, data_path: str | Path, settings: Mapping[str, Any]) -> s
     """Write down what does the same, with the settings that are not their defaults."""
     first, directory = "", f"'{data_path}'"
     if is_raw(local_path("data_path", data_path)):
-        paths = to_override("input.paths", pattern_of(str(data_path)))
-        first = f"python process.py input=files {shlex.quote(paths)} paths.processed_dir=DIR once, then "
+        paths = override("input.paths", pattern_of(str(data_path)))
+        first = f"{command('process', 'input=files', paths, 'paths.processed_dir=DIR')} once, then "
         directory = "'DIR'"
     defaults = vars(DatasetConfig(data_path))
     given = [f"{name}={value!r}" for name, value in settings.items() if defaults.get(name) != value]

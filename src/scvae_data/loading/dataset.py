@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from scvae_data.calling import program
 from scvae_data.errors import SelectionError
 from scvae_data.loading.batch.fill import fill_rows
 from scvae_data.loading.fetch.cache import CacheCounters, RowGroupCache
@@ -228,7 +229,7 @@ def check_normalized(index: CellIndex, normalized: bool) -> None:
     if normalized and index.normalization["method"] == "none":
         raise SelectionError(
             f"{index.where} was processed with normalization=none, so it cannot serve normalized=true; "
-            "set normalized=false for counts, or run process.py with normalization=log1p"
+            f"set normalized=false for counts, or run {program('process')} with normalization=log1p"
         )
 
 

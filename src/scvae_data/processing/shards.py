@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from scvae_data.calling import program
 from scvae_data.errors import ConfigError, ScvaeDataError
 from scvae_data.processing import pipeline
 from scvae_data.processing.decide.stage import WritePlan
@@ -214,7 +215,7 @@ def check_all_scanned(directory: Path, work: WorkFolder) -> None:
         Names those that are missing.
     """
     if not work.shards.begun.exists():
-        raise ConfigError(f"{directory}: no shard has begun; run process.py with shard=1/N to shard=N/N first")
+        raise ConfigError(f"{directory}: no shard has begun; run {program('process')} with shard=1/N to N/N first")
     of = n_shards(work)
     if missing := [number for number in range(1, of + 1) if not work.shards.scanned(number).exists()]:
         named = ", ".join(f"{number}/{of}" for number in missing[:10]) + (", …" if len(missing) > 10 else "")

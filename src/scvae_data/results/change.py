@@ -18,12 +18,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from scvae_data.errors import ConfigError
+from scvae_data.errors import ConfigError, SelectionError
 from scvae_data.filter import check_filter
 from scvae_data.results.align import AlignedData
 from scvae_data.results.cells import Data, batches, check_samples, drawing, served
 from scvae_data.results.expression import as_if_in, batch_codes, genes_of
 from scvae_data.results.model import Model
+from scvae_data.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,7 +74,8 @@ class ChangeTest:
             if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
                 raise ConfigError(f"{name}={value} must be a number from {low}" + ("" if high > 1 else f" to {high}"))
         if self.batches is not None and not self.batch_correction:
-            raise ConfigError(f"batches={self.batches} are for batch_correction=True; set it, or leave them out")
+            named = self.batches if isinstance(self.batches, str) else f"[{', '.join(self.batches)}]"
+            raise ConfigError(f"batches={named} are for batch_correction=True; set it, or leave them out")
 
 
 @dataclass(frozen=True)
@@ -134,8 +136,25 @@ def differential_expression(
         check_filter(text, name)
     texts = [first, f"not ({first})" if second is None else second]
     chosen = [text if where is None else f"({where}) and ({text})" for text in texts]
-    one, other = (served(model, data, text, tell=text is chosen[0]) for text in chosen)
-    return compare(model, read_group(model, one, test), read_group(model, other, test), test)
+    cells = [
+        _served_as(name, model, data, text, tell=name == "group1")
+        for name, text in zip(("group1", "group2"), chosen, strict=True)
+    ]
+    one, other = (read_group(model, group, test) for group in cells)
+    if cells[0].data.n_obs == cells[1].data.n_obs and torch.equal(one.mean, other.mean):
+        raise SelectionError(
+            f"group1 and group2 are the same {counted(cells[0].data.n_obs, 'cell')}, between which nothing changes; "
+            "name others in one of them"
+        )
+    return compare(model, one, other, test)
+
+
+def _served_as(name: str, model: Model, data: Data, text: str, *, tell: bool) -> AlignedData:
+    """Cells of a group; what is wrong with them is told with its name."""
+    try:
+        return served(model, data, text, tell=tell)
+    except SelectionError as error:
+        raise SelectionError(f"{name}: {str(error).removeprefix('filter: ')}") from error
 
 
 def read_group(model: Model, data: AlignedData, test: ChangeTest) -> Group:
@@ -194,7 +213,7 @@ class Pairs:
             categories = self._model.facts["categories"]
             seen = self._model.seen_of(self._model.hparams["batch_key"])
             names = [name for name, known in zip(categories, seen, strict=True) if known]
-        codes = np.array(batch_codes(self._model, names), dtype=np.int64)
+        codes = np.array(batch_codes(self._model, names, "batches"), dtype=np.int64)
         return rng.permutation(codes)[np.arange(test.n_samples) % len(codes)]
 
 

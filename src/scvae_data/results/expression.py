@@ -126,8 +126,8 @@ def columns_of(model: Model, genes: Sequence[str] | Sequence[int] | None) -> NDA
     return np.arange(lists.n_vars) if given is None else gene_columns(lists, given, "the model")
 
 
-def batch_codes(model: Model, names: str | Sequence[str] | None) -> list[int | None]:
-    """Codes of the batches to decode for; ``[None]``: each cell's own.
+def batch_codes(model: Model, names: str | Sequence[str] | None, setting: str = "transform_batch") -> list[int | None]:
+    """Codes of the batches to decode for, which a setting names; ``[None]``: each cell's own.
 
     Raises
     ------
@@ -141,18 +141,18 @@ def batch_codes(model: Model, names: str | Sequence[str] | None) -> list[int | N
     assert model.facts is not None
     key, categories = model.hparams["batch_key"], model.facts["categories"]
     if key is None:
-        raise ConfigError("the model corrects for no batch (batch_key=null); leave transform_batch out")
+        raise ConfigError(f"the model corrects for no batch (batch_key=null); leave {setting} out")
     found: list[int | None] = []
     for name in [names] if isinstance(names, str) else names:
         if name not in categories:
             close = get_close_matches(name, categories, n=3) or categories[:3]
-            raise SelectionError(f"transform_batch={name}: {key} of the model has no such value; it has {_some(close)}")
+            raise SelectionError(f"{setting}={name}: {key} of the model has no such value; it has {_some(close)}")
         code = categories.index(name)
         if not model.seen_of(key)[code]:
-            raise SelectionError(f"transform_batch={name}: no cell of it was trained on; choose another {key}")
+            raise SelectionError(f"{setting}={name}: no cell of it was trained on; choose another {key}")
         found.append(code)
     if not found:
-        raise ConfigError("transform_batch=[] names no batch; give at least one, or leave it out")
+        raise ConfigError(f"{setting}=[] names no batch; give at least one, or leave it out")
     return found
 
 

@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from scvae_data.calling import program
 from scvae_data.errors import ConfigError, StoreError
 from scvae_data.store.files import atomic_file
 
@@ -204,7 +205,7 @@ def described(
         start += len(table)
     if start != len(rows):
         raise StoreError(
-            f"obs has {start} rows for {len(rows)} cells; write the dataset anew with process.py overwrite=true"
+            f"obs has {start} rows for {len(rows)} cells; write the dataset anew: {program('process')} overwrite=true"
         )
 
 

@@ -24,7 +24,7 @@ def read_plain(path: Path, what: str) -> Any:
         If it is absent, damaged, or holds anything else.
     """
     if not path.is_file():
-        raise ConfigError(f"{what}={path} is not a file; give a checkpoint, e.g. RUN_DIR/checkpoints/best.ckpt")
+        raise ConfigError(f"{what}={path}: no such file; give a checkpoint, e.g. RUN_DIR/checkpoints/best.ckpt")
     try:
         check_archive(path)
         return torch.load(path, map_location="cpu", weights_only=True)

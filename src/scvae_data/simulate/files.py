@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 
 from scvae_data.errors import ConfigError
+from scvae_data.progress import progress
 from scvae_data.simulate.counts import count_blocks
 from scvae_data.simulate.experiment import Experiment, plan_experiment
 from scvae_data.simulate.organism import make_organism
@@ -76,7 +77,7 @@ def simulate_files(
     folder = Path(out_dir)
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"SRX{FIRST_ACCESSION + number}.h5ad" for number in range(n_files)]
-    for number, path in enumerate(paths):
+    for number, path in enumerate(progress(paths, total=n_files, desc="simulate")):
         experiment = plan_experiment(organism, number, cells_per_file, median_counts)
         with _replacing(path) as temporary, h5py.File(temporary, "w") as file:
             _write(file, experiment, compression)

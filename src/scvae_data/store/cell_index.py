@@ -21,6 +21,7 @@ from scvae_data.store.gene_list import GeneList, GeneSets
 from scvae_data.store.names import FORMAT_VERSION, SRX_COLUMN
 from scvae_data.store.obs_writer import NAME_COLUMN, ObsColumn
 from scvae_data.store.source import OpenSource
+from scvae_data.wording import named
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -229,7 +230,7 @@ class CellIndex(ABC):
             possible = [name for name, other in self.obs_columns.items() if other.categories is not None]
             raise SelectionError(
                 f"obs column {column!r} is {self.obs_columns[column].dtype}, not categorical; "
-                f"categorical are {', '.join(possible)}"
+                f"choose one of {named(possible, 10)}"
             )
         return categories
 
@@ -273,5 +274,4 @@ def _unknown(what: str, names: Sequence[str], known: Sequence[str], where: str) 
     """One line naming what is unknown (a few of many) and what it may have been meant to be."""
     close = list(dict.fromkeys(match for name in names[:3] for match in get_close_matches(name, known, n=3)))
     hint = f"did you mean {', '.join(close[:6])}?" if close else f"it has {len(known)}, e.g. {', '.join(known[:3])}"
-    shown = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
-    return f"{what} {shown} not in {where}; {hint}"
+    return f"{what} {named(names, 10)} not in {where}; {hint}"

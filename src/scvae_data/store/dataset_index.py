@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from scvae_data.calling import mend
 from scvae_data.errors import DamagedFileError, SelectionError
 from scvae_data.remote.location import Location
 from scvae_data.store.cell_index import CellIndex
@@ -86,10 +87,7 @@ class DatasetIndex(CellIndex):
         """
         genes = read_gene_list(self.path, n_vars=self.n_vars, sha256=self.files[GENE_LIST_FILE].sha256)
         if genes.hash != self.gene_list_hash:
-            raise DamagedFileError(
-                f"{self.path / GENE_LIST_FILE}: its genes are not those of this index; "
-                "run process.py again with resume=true"
-            )
+            raise DamagedFileError(f"{self.path / GENE_LIST_FILE}: its genes are not those of this index; {mend()}")
         return genes
 
     @cached_property

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from scvae_data.calling import mend
 from scvae_data.errors import DamagedFileError, ScvaeDataError, StoreError
 from scvae_data.remote import objects
 from scvae_data.remote.location import Location, RemotePath
@@ -162,9 +163,9 @@ def parse_json(path: Location, encoded: bytes) -> dict[str, Any]:
     try:
         content = json.loads(encoded, object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        raise DamagedFileError(f"{path}: not valid JSON ({error}); run process.py again with resume=true") from None
+        raise DamagedFileError(f"{path}: not valid JSON ({error}); {mend()}") from None
     if not isinstance(content, dict):
-        raise DamagedFileError(f"{path}: holds no JSON object; run process.py again with resume=true")
+        raise DamagedFileError(f"{path}: holds no JSON object; {mend()}")
     content.pop("checksum", None)
     return content
 
@@ -172,7 +173,7 @@ def parse_json(path: Location, encoded: bytes) -> dict[str, Any]:
 def verify_checksum(path: Location, encoded: bytes) -> None:
     """Raise DamagedFileError unless the bytes of ``path`` end in the checksum of those before it."""
     if not _is_sealed(encoded):
-        raise DamagedFileError(f"{path}: its checksum does not match; run process.py again with resume=true")
+        raise DamagedFileError(f"{path}: its checksum does not match; {mend()}")
 
 
 def _is_sealed(encoded: bytes) -> bool:
@@ -213,7 +214,7 @@ def read_bytes(path: Location, max_bytes: int = MAX_JSON_BYTES) -> bytes:
             with os.fdopen(open_plain(path), "rb") as file:
                 encoded = file.read(max_bytes + 1)
     except OSError as error:
-        raise DamagedFileError(f"{path}: {error.strerror or error}; run process.py again with resume=true") from error
+        raise DamagedFileError(f"{path}: {error.strerror or error}; {mend()}") from error
     if len(encoded) > max_bytes:
         raise DamagedFileError(f"{path}: larger than {max_bytes} bytes, which no file of this kind should be")
     return encoded
@@ -258,9 +259,7 @@ def expecting(path: Location) -> Iterator[None]:
         raise
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         fault = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise DamagedFileError(
-            f"{path}: does not hold what it should ({fault}); run process.py again with resume=true"
-        ) from error
+        raise DamagedFileError(f"{path}: does not hold what it should ({fault}); {mend()}") from error
 
 
 def read_json(path: Location, max_bytes: int = MAX_JSON_BYTES, *, sha256: str | None = None) -> dict[str, Any]:
@@ -275,5 +274,5 @@ def read_json(path: Location, max_bytes: int = MAX_JSON_BYTES, *, sha256: str | 
     content = parse_json(path, encoded)
     verify_checksum(path, encoded)
     if sha256 is not None and hashlib.sha256(encoded).hexdigest() != sha256:
-        raise DamagedFileError(f"{path}: is not the one of this dataset; run process.py again with resume=true")
+        raise DamagedFileError(f"{path}: is not the one of this dataset; {mend()}")
     return content

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from scvae_data.calling import mend
 from scvae_data.errors import DamagedFileError, StoreError
 from scvae_data.remote.location import Location
 from scvae_data.store.files import FileFacts, read_json, write_atomic, write_json
@@ -158,11 +159,9 @@ def read_gene_list(directory: Location, *, n_vars: int | None = None, sha256: st
         genes = _parse(content)
         stated = content["hash"]
     except (KeyError, TypeError, ValueError, StoreError) as error:
-        raise DamagedFileError(f"{path}: not a gene list ({error}); run process.py again with resume=true") from None
+        raise DamagedFileError(f"{path}: not a gene list ({error}); {mend()}") from None
     if genes.hash != stated or n_vars not in (None, genes.n_vars):
-        raise DamagedFileError(
-            f"{path}: its {genes.n_vars} genes are not those of this directory; run process.py again with resume=true"
-        )
+        raise DamagedFileError(f"{path}: its {genes.n_vars} genes are not those of this directory; {mend()}")
     return genes
 
 
@@ -189,7 +188,7 @@ def read_listed_sets(directory: Location, *, n_vars: int, sha256: str) -> GeneSe
         if not packed or any(row.size != n_bytes for row in packed):
             raise ValueError(f"a gene set has not {n_bytes} bytes, or there is none")
     except (KeyError, TypeError, ValueError, binascii.Error) as error:
-        raise DamagedFileError(f"{path}: not a gene list ({error}); run process.py again with resume=true") from None
+        raise DamagedFileError(f"{path}: not a gene list ({error}); {mend()}") from None
     return GeneSets(np.stack(packed), n_vars)
 
 

@@ -9,6 +9,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from scvae_data.calling import command, mend, override, program
 from scvae_data.errors import DamagedFileError, FormatVersionError, MissingIndexError, ScvaeDataError, StoreError
 from scvae_data.remote import objects
 from scvae_data.remote.disk_cache import DiskCache
@@ -19,7 +20,7 @@ from scvae_data.store.codec import CODECS, codec_of
 from scvae_data.store.dataset_index import DatasetIndex, content_hash_of, listed
 from scvae_data.store.files import FileFacts, check_plain_name, parse_json, read_sealed, verify_checksum, write_json
 from scvae_data.store.gene_list import GENE_LIST_FILE
-from scvae_data.store.names import FORMAT_VERSION, INDEX_FILE, SRX_COLUMN
+from scvae_data.store.names import FORMAT_VERSION, INDEX_FILE, RUN_FILE, SRX_COLUMN
 from scvae_data.store.obs_writer import OBS_FILE, ObsColumn
 from scvae_data.store.remote_files import CachedFiles, disk_cache
 from scvae_data.store.row_table import CODE_TYPES, n_bytes_of, stored_types, tail_bytes_of
@@ -108,7 +109,7 @@ def open_index(
             raise ValueError("content_hash is not that of the files listed")
     except (KeyError, TypeError, ValueError, OverflowError, ScvaeDataError) as error:
         fault = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
-        raise DamagedFileError(f"{file}: malformed, {fault}; run process.py again with resume=true") from None
+        raise DamagedFileError(f"{file}: malformed, {fault}; {mend()}") from None
     return index
 
 
@@ -118,7 +119,7 @@ def _check_codec(file: Location, codec: object) -> None:
     if isinstance(name, str) and "." in name and name not in CODECS:
         raise StoreError(
             f"{file}: its chunks are compressed by {name}, which is not imported just because a file says so; if you "
-            f"trust it, import {name.rpartition('.')[0]} first, or give train.py chunking.compression={name}"
+            f"trust it, import {name.rpartition('.')[0]} first, or give {program('train')} chunking.compression={name}"
         )
 
 
@@ -130,15 +131,17 @@ def _opener(index: DatasetIndex, cache: DiskCache | None) -> OpenSource:
 
 
 def _missing(directory: Location) -> str:
-    command = f"python process.py input=files input.paths=… paths.processed_dir={directory}"
+    if isinstance(directory, Path) and (directory / RUN_FILE).is_file():
+        return f"{directory} is the directory of a training run; give the dataset directory that it was trained on"
+    make = command("process", "input=files", "input.paths=…", override("paths.processed_dir", directory))
     if isinstance(directory, RemotePath) or not directory.is_dir():
-        return f"no dataset at {directory}; make one with: {command}"
+        return f"no dataset at {directory}; make one with: {make}"
     if next(directory.glob("chunk_*.h5"), None) is not None:
         return (
             f"{directory} is unfinished, it has chunks but no {INDEX_FILE}; "
-            f"give the command that began it again, with resume=true: {command} resume=true"
+            f"give the command that began it again, with resume=true: {make} resume=true"
         )
-    return f"{directory} holds no {INDEX_FILE}; make a dataset with: {command}"
+    return f"{directory} holds no {INDEX_FILE}; make a dataset with: {make}"
 
 
 def _to_json(index: DatasetIndex) -> dict[str, Any]:

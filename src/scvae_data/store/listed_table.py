@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from scvae_data.calling import mend
 from scvae_data.errors import DamagedFileError
 from scvae_data.remote.location import Location, RemotePath
 from scvae_data.store.files import check_plain_name, expecting, open_plain
@@ -40,10 +41,10 @@ def listed_table(directory: Location, entry: Mapping[str, Any]) -> Iterator[pq.P
     if isinstance(path, RemotePath):
         here = CachedFiles(disk_cache(), {path.name: facts}).copy(path)
     elif fault := file_fault(here := path, *facts):
-        raise DamagedFileError(f"{path}: {fault}; run process.py again with resume=true")
+        raise DamagedFileError(f"{path}: {fault}; {mend()}")
     try:
         with expecting(path), os.fdopen(open_plain(here), "rb") as file, pq.ParquetFile(file) as table:
             yield table
     except (OSError, pa.ArrowException) as error:
         text = " ".join(str(error).split())
-        raise DamagedFileError(f"{path}: not such a table ({text}); run process.py again with resume=true") from error
+        raise DamagedFileError(f"{path}: not such a table ({text}); {mend()}") from error

@@ -17,6 +17,8 @@ __all__ = [
 FORMAT_VERSION = 2
 CHUNK_VERSION = 1
 """What chunk files call themselves: they are as in the first version of the format."""
+RUN_FILE = "run.json"
+"""What a directory of a training run has, and none of a dataset."""
 INDEX_FILE = "chunk_index.json"
 SRX_COLUMN = "SRX_accession"
 """The obs column that holds each cell's experiment."""

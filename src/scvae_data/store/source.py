@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from scvae_data.calling import mend
 from scvae_data.errors import DamagedFileError
 from scvae_data.remote.location import Location
 from scvae_data.store.files import open_plain
@@ -186,4 +187,4 @@ class ListedFile:
 
 def damaged(path: Location, fault: str) -> DamagedFileError:
     """The error about a file that is not what the index says."""
-    return DamagedFileError(f"{path}: {fault}; run process.py again with resume=true")
+    return DamagedFileError(f"{path}: {fault}; {mend()}")

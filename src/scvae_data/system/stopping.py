@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["StopRequest", "Stopped", "exit_code_of", "stoppable"]
+__all__ = ["StopRequest", "Stopped", "exit_code_of", "interruptible", "stoppable"]
 
 
 class Stopped(SystemExit):
@@ -67,6 +68,16 @@ def stoppable(*signums: signal.Signals) -> Iterator[StopRequest]:
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let Ctrl-C end the program with a word and the status that shells give to SIGINT, where nobody says more."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
 
 
 def exit_code_of(error: BaseException | None) -> int:

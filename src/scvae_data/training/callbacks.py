@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from pathlib import Path
 from typing import Any, NoReturn
@@ -12,8 +13,13 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import distributed
 
 from scvae_data.system.stopping import Stopped, StopRequest
+from scvae_data.training.loggers import MetricsCsv
+from scvae_data.wording import shown
 
 __all__ = ["RandomState", "RowPerEpoch", "RunRecord", "StopAtSignal"]
+
+
+log = logging.getLogger(__name__)
 
 
 class RandomState(Callback):
@@ -55,13 +61,40 @@ class RandomState(Callback):
 
 
 class RowPerEpoch(Callback):
-    """Log training at least once an epoch, however few batches an epoch has."""
+    """Log training at least once an epoch, and tell the tables of metrics what is of an epoch and what of a step.
+
+    It is to be the first callback: others log at the start of an epoch.
+    """
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Shorten the logging interval to an epoch where it is longer."""
         n_batches = int(trainer.num_training_batches)
         if trainer.log_every_n_steps > n_batches:  # type: ignore[attr-defined]
             trainer.log_every_n_steps = n_batches  # type: ignore[attr-defined]
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """What is logged until the first step is of the epoch."""
+        self._now_of(trainer, trainer.current_epoch)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """From here on it is of steps."""
+        self._now_of(trainer, None)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Validation is of the epoch."""
+        self._now_of(trainer, trainer.current_epoch)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """So are the means that are logged now."""
+        self._now_of(trainer, trainer.current_epoch)
+        for logger in trainer.loggers:
+            if isinstance(logger, MetricsCsv):
+                logger.epoch_is_over = True
+
+    def _now_of(self, trainer: Trainer, epoch: int | None) -> None:
+        for logger in trainer.loggers:
+            if isinstance(logger, MetricsCsv):
+                logger.epoch = epoch
 
 
 class StopAtSignal(Callback):
@@ -123,6 +156,7 @@ class StopAtSignal(Callback):
 
     def _end(self, trainer: Trainer, signum: int) -> NoReturn:
         trainer.save_checkpoint(self.path)
+        log.info("saved %s in epoch %d, step %d", shown(self.path), trainer.current_epoch + 1, trainer.global_step)
         raise Stopped(signum)
 
     def _asked(self) -> int:

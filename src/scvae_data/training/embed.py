@@ -14,11 +14,13 @@ from omegaconf import DictConfig
 from scvae_data.config import instantiate, resolved
 from scvae_data.errors import ConfigError
 from scvae_data.models.likelihoods import import_likelihood
+from scvae_data.models.vae import VAE
 from scvae_data.remote.location import local_path
 from scvae_data.results.align import AlignedData
 from scvae_data.results.model import served_columns
-from scvae_data.store import open_dataset
+from scvae_data.store import CellIndex, open_dataset
 from scvae_data.store.files import write_atomic
+from scvae_data.tracking import log_dataset, tracked
 from scvae_data.training.experiment_scores import SCORES_FILE, Scored, read_scores
 from scvae_data.training.outputs import Outputs
 from scvae_data.training.report import next_lines
@@ -56,10 +58,19 @@ def embed(cfg: DictConfig) -> dict[str, Any]:
     config = resolved(cfg)
     data = _served(config["data"], model.hparams)
     reference = reference_of(ckpt)
-    aligned = AlignedData(data, model, facts, None if reference is None else reference.expectation)
+    expectation = None if reference is None else reference.expectation
+    Path(config["paths"]["output_dir"]).mkdir(parents=True, exist_ok=True)
+    with tracked(config, "embed") as run:
+        return _embedded(config, model, AlignedData(data, model, facts, expectation), ckpt, reference, run)
+
+
+def _embedded(
+    config: Mapping[str, Any], model: VAE, aligned: AlignedData, ckpt: Path, reference: Scored | None, run: Any
+) -> dict[str, Any]:
+    """Write what is made of the cells, and tell W&B's ``run``, if there is one."""
+    data = aligned.data
     report = {**aligned.report(), "content_hash": data.index.content_hash, "checkpoint": str(ckpt)}
     run_dir = Path(config["paths"]["output_dir"])
-    run_dir.mkdir(parents=True, exist_ok=True)
     outputs: Outputs = instantiate(config["outputs"]) if config.get("outputs") else Outputs()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     made = outputs.make(run_dir, model, aligned, device=device, seed=config["seed"], facts=report)
@@ -72,9 +83,21 @@ def embed(cfg: DictConfig) -> dict[str, Any]:
     lists = {"missing_genes": list(aligned.genes.missing), "unseen_categories": aligned.unseen}
     whole = {**report, **lists, "not_scored": not_scored}
     write_atomic(run_dir / RESULT, (json.dumps(whole, indent=1) + "\n").encode())
+    if run is not None:
+        _tell(run, report, made, data.index)
     for line in next_lines(made["latents"]) if "latents" in made else ():
         log.info("  %s", line)
     return report
+
+
+def _tell(run: Any, report: Mapping[str, Any], made: Mapping[str, Path], index: CellIndex) -> None:
+    import wandb
+
+    run.summary.update(report)
+    pictures = {name: path for name, path in made.items() if path.suffix == ".png"}
+    run.log({name.replace(" ", "_"): wandb.Image(str(path)) for name, path in pictures.items()})
+    for directory in index.members:
+        log_dataset(run, directory, "input")
 
 
 def reference_of(ckpt: Path) -> Scored | None:

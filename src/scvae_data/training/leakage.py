@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from scvae_data.calling import program
 from scvae_data.errors import DamagedFileError
 from scvae_data.store import SRX_COLUMN
 from scvae_data.store.files import names_in, read_json
@@ -107,7 +108,7 @@ def _copies(data: Any, parts: Sequence[Any]) -> str:
     n_across = sum(copies_across(account, cells, files) for account in accounts if account["keep"] == "all")
     return (
         f"Copies of one cell in several parts: about {n_across:,.0f} of {counted(n_copies, 'cell')} that equal another "
-        "cell; `process.py keep_duplicates=first` keeps one of each."
+        f"cell; `{program('process')} keep_duplicates=first` keeps one of each."
     )
 
 

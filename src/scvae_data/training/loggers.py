@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,6 +12,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from scvae_data.errors import ConfigError
 from scvae_data.remote.location import local_path
 from scvae_data.tracking import run_settings
+from scvae_data.training.metrics import METRICS_FILE, STEPS_FILE, MetricsTable, take_for_steps
 
 __all__ = ["MetricsCsv", "wandb_logger"]
 
@@ -25,6 +25,7 @@ def wandb_logger(
     tags: Sequence[str] = (),
     id: str | None = None,
     log_model: bool = False,
+    job_type: str | None = None,
 ) -> WandbLogger:
     """A W&B logger that is offline where there is no key, so that it neither asks nor fails.
 
@@ -38,6 +39,8 @@ def wandb_logger(
         Of the W&B run to continue; a new one if None.
     log_model
         Whether checkpoints are stored as artifacts.
+    job_type
+        What the run is one of, by which W&B groups runs.
 
     Notes
     -----
@@ -54,6 +57,7 @@ def wandb_logger(
         tags=list(tags),
         id=id,
         log_model=log_model,
+        job_type=job_type,
         **settings,
     )
     # Lightning always passes on this setting, which W&B dropped and warns about.
@@ -62,26 +66,32 @@ def wandb_logger(
 
 
 class MetricsCsv(Logger):
-    """Metrics in a CSV file: a row per call, a column per metric, empty where a call had none.
+    """Metrics as tables: ``metrics.csv`` has a row an epoch, ``steps.csv`` a row a step; epochs count from 0.
 
-    A file that exists is continued, so that a resumed run keeps its history.
+    Files that exist are continued, so that a resumed run keeps its history.
 
     Parameters
     ----------
     save_dir
-        Folder of ``metrics.csv``; the current directory if None.
+        Folder of the files; the current directory if None.
     flush_rows
-        Rows kept in memory between writes.
+        Rows of steps kept in memory between writes.
     """
 
     def __init__(self, save_dir: str | None = None, flush_rows: int = 50) -> None:
         super().__init__()
         if flush_rows < 1:
             raise ConfigError(f"flush_rows={flush_rows} must be at least 1")
-        self.path = local_path("logger.save_dir", save_dir or ".") / "metrics.csv"
+        self.folder = local_path("logger.save_dir", save_dir or ".")
+        take_for_steps(self.folder)
         self.flush_rows = flush_rows
-        self._columns: list[str] = []
-        self._rows: list[dict[str, float]] = []
+        self.epoch: int | None = None
+        """Of which comes what is logged now; None where it is of a step."""
+        self.epoch_is_over = False
+        self._epochs = MetricsTable(self.folder / METRICS_FILE, "epoch")
+        self._steps = MetricsTable(self.folder / STEPS_FILE, "step")
+        self._of_epoch: dict[str, float] = {}
+        self._of_steps: list[dict[str, float]] = []
 
     @property
     def name(self) -> str:
@@ -95,53 +105,36 @@ class MetricsCsv(Logger):
 
     @property
     def save_dir(self) -> str:
-        """Folder of the file."""
-        return str(self.path.parent)
+        """Folder of the files."""
+        return str(self.folder)
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
         """Nothing: the configuration has a file of its own."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Add a row."""
-        self._rows.append({"step": float("nan") if step is None else step, **metrics})
-        if len(self._rows) >= self.flush_rows:
+        """Add to the row of the epoch, or a row of a step."""
+        at = float("nan") if step is None else step
+        if self.epoch is None:
+            self._of_steps.append({"step": at, **metrics})
+            if len(self._of_steps) >= self.flush_rows:
+                self.save()
+            return
+        if self._of_epoch.get("epoch", self.epoch) != self.epoch:
             self.save()
+            self._of_epoch, self.epoch_is_over = {}, False  # of an epoch that was cut off, nothing is kept
+        self._of_epoch |= {"epoch": self.epoch, "step": at, **metrics}
 
     @rank_zero_only
     def save(self) -> None:
-        """Write the rows kept so far."""
-        if not self._rows:
-            return
-        old = self._existing_columns()
-        new = [name for row in self._rows for name in row if name not in old]
-        columns = old + list(dict.fromkeys(new))
-        if new and old:
-            self._rewrite(columns)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, columns)
-            if not old:
-                writer.writeheader()
-            writer.writerows(self._rows)
-        self._columns, self._rows = columns, []
+        """Write the rows kept so far; that of an epoch when it is over."""
+        self._steps.add(self._of_steps)
+        self._of_steps = []
+        if self.epoch_is_over and self._of_epoch:
+            self._epochs.add([self._of_epoch])
+            self._of_epoch, self.epoch_is_over = {}, False
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
         """Write what is left."""
         self.save()
-
-    def _existing_columns(self) -> list[str]:
-        if not self._columns and self.path.is_file():
-            with self.path.open(newline="") as file:
-                self._columns = next(csv.reader(file), [])
-        return self._columns
-
-    def _rewrite(self, columns: list[str]) -> None:
-        """Widen the header of the file to ``columns``, keeping its rows."""
-        temporary = self.path.with_suffix(".csv.tmp")
-        with self.path.open(newline="") as source, temporary.open("w", newline="") as target:
-            writer = csv.DictWriter(target, columns)
-            writer.writeheader()
-            writer.writerows(csv.DictReader(source))
-        temporary.replace(self.path)

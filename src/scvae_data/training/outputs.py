@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from scvae_data.errors import ConfigError, StoreError
+from scvae_data.progress import waiting
 from scvae_data.results.cells import device_batches
 from scvae_data.store import SRX_COLUMN
 from scvae_data.training.experiment_elbo import (
@@ -138,17 +139,17 @@ class Outputs:
             raise StoreError(f"{made['latents']}: {n_obs:,} latents of {data.n_obs:,} cells; mode=embed makes them all")
         if self.picture != "none":
             slow = ", which may take a minute" if self.picture == "umap" else ""
-            log.info("drawing the latents by %s%s", self.picture.upper(), slow)
             made["latent picture"] = run_dir / "latents.png"
             colours = self.colours if self.colours is not None else self._default_colours(model, data)
-            latent_picture(
-                made["latents"],
-                made["latent picture"],
-                colours=colours,
-                method=self.picture,
-                max_cells=self.max_picture_cells,
-                seed=seed,
-            )
+            with waiting(f"drawing the latents by {self.picture.upper()}{slow}"):
+                latent_picture(
+                    made["latents"],
+                    made["latent picture"],
+                    colours=colours,
+                    method=self.picture,
+                    max_cells=self.max_picture_cells,
+                    seed=seed,
+                )
         return made
 
     def check(self, columns: Collection[str]) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from scvae_data.store.files import write_atomic
 from scvae_data.training.latents import KEY
+from scvae_data.training.metrics import read_metrics
 from scvae_data.training.sample import sample_cells
 
 if TYPE_CHECKING:
@@ -49,8 +50,8 @@ PANELS: tuple[tuple[str, str, tuple[Series, ...]], ...] = (
 
 
 def training_curves(metrics: Path, png: Path) -> bool:
-    """Draw the losses and the speed over steps from a metrics file; False if it has none of them."""
-    figure = curves_figure(pd.read_csv(metrics))
+    """Draw the losses and the speed over steps, from the tables of metrics; False if it has none of them."""
+    figure = curves_figure(read_metrics(metrics))
     if figure is None:
         return False
     _save(figure, png)

@@ -33,6 +33,12 @@ class TrainingProgressBar(TQDMProgressBar):
         if not sys.stderr.isatty():
             self.disable()
 
+    def on_train_epoch_start(self, trainer: Trainer, *args: Any) -> None:
+        """Count epochs as all other words do, from 1."""
+        super().on_train_epoch_start(trainer, *args)
+        if self.is_enabled:
+            self.train_progress_bar.set_description(f"epoch {trainer.current_epoch + 1}")
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:

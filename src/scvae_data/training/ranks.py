@@ -28,6 +28,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import distributed
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
+from scvae_data.calling import program
 from scvae_data.errors import ConfigError, ScvaeDataError
 from scvae_data.system.stopping import Stopped
 
@@ -123,7 +124,7 @@ def together(config: dict[str, Any]) -> Iterator[tuple[Ranks, dict[str, Any]]]:
     if ranks is None and n_nodes > 1:
         raise ConfigError(
             f"trainer.num_nodes={n_nodes}: nothing here starts processes on other machines; srun or torchrun does, "
-            f"e.g. srun --nodes={n_nodes} --ntasks-per-node={wanted} python train.py …"
+            f"e.g. srun --nodes={n_nodes} --ntasks-per-node={wanted} {program('train')} …"
         )
     if ranks is not None and ranks.is_first and ranks.size != wanted * n_nodes:
         nodes = max(1, ranks.size // ranks.local_size)

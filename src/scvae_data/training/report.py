@@ -47,7 +47,7 @@ def report(
         *(f"- {name}: `{path.name}`" for name, path in made.items()),
         "- configuration: `config.yaml`",
         "- checkpoints: `checkpoints/`",
-        "- every number: `result.json`, `run.json`, `metrics.csv`",
+        "- every number: `result.json`, `run.json`, `metrics.csv` (epochs), `steps.csv`",
         "",
     ]
     if "latents" in made:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,10 @@ from scvae_data.loading.loader import check_not_grown
 from scvae_data.remote.location import local_path
 from scvae_data.results.weights import read_plain
 from scvae_data.store import open_dataset
+from scvae_data.store.names import RUN_FILE
 from scvae_data.training.trusted import check_targets
 
 __all__ = ["check_same_dataset", "continued", "last_checkpoint"]
-
-RUN_FILE = "run.json"
 
 
 def continued(cfg: DictConfig, overrides: Iterable[str]) -> DictConfig:
@@ -46,9 +45,9 @@ def continued(cfg: DictConfig, overrides: Iterable[str]) -> DictConfig:
     saved = OmegaConf.load(saved_path)
     assert isinstance(saved, DictConfig)
     keys = [key.replace("/", ".") for key in overrides]
-    for dotted in keys:
-        if dotted.split(".")[0] in ("resume_from", "resume_sweep", "experiment", "hydra"):
-            continue
+    given = [key for key in keys if key.split(".")[0] not in ("resume_from", "resume_sweep", "experiment", "hydra")]
+    # What is saved has the values that followed the given ones before.
+    for dotted in [*followers(cfg, given), *given]:
         value = OmegaConf.select(cfg, dotted)
         plain = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
         OmegaConf.update(saved, dotted, plain, merge=False, force_add=True)
@@ -56,6 +55,17 @@ def continued(cfg: DictConfig, overrides: Iterable[str]) -> DictConfig:
     saved.paths.output_dir = str(run_dir)
     saved.resume_from = str(run_dir)
     return saved
+
+
+def followers(cfg: DictConfig, keys: Collection[str]) -> Iterator[str]:
+    """Dotted names of the settings whose value is that of one of ``keys``, or of something below it."""
+    todo: list[tuple[str, Any]] = [("", OmegaConf.to_container(cfg, resolve=False))]
+    while todo:
+        dotted, value = todo.pop()
+        if isinstance(value, dict):
+            todo += [(f"{dotted}.{name}".lstrip("."), inner) for name, inner in value.items()]
+        elif isinstance(value, str) and any(f"${{{key}{end}" in value for key in keys for end in ("}", ".")):
+            yield dotted
 
 
 def last_checkpoint(run_dir: Path) -> Path:

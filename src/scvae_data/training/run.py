@@ -7,7 +7,7 @@ import logging
 import secrets
 import signal
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,15 +26,17 @@ from scvae_data.config import instantiate, resolved
 from scvae_data.errors import ConfigError
 from scvae_data.models.likelihoods import import_likelihood
 from scvae_data.store.files import write_atomic
+from scvae_data.store.names import RUN_FILE
 from scvae_data.system.jit import compile_ahead
 from scvae_data.system.stopping import StopRequest, exit_code_of, stoppable
-from scvae_data.tracking import finish_wandb, log_dataset, one_line_errors
+from scvae_data.tracking import define_metrics, finish_wandb, log_dataset, one_line_errors
 from scvae_data.training.callbacks import RowPerEpoch, RunRecord, StopAtSignal
 from scvae_data.training.leakage import held_out_section
+from scvae_data.training.loggers import MetricsCsv
 from scvae_data.training.outputs import Outputs
 from scvae_data.training.ranks import Ranks, strategy_of, together
 from scvae_data.training.report import next_lines, report
-from scvae_data.training.resume import RUN_FILE, check_same_dataset, continued, last_checkpoint
+from scvae_data.training.resume import check_same_dataset, continued, last_checkpoint
 from scvae_data.training.throughput import Throughput
 
 __all__ = ["train", "train_along"]
@@ -150,7 +152,7 @@ class _Run:
         self._write(RUN_FILE, json.dumps({"wandb_id": wandb_id, "facts": facts}, indent=1) + "\n")
 
     def _trainer(self, facts: dict[str, Any], wandb_id: str) -> Trainer:
-        identity = {"save_dir": str(self.run_dir), "id": wandb_id, **_names(self.run_dir, facts)}
+        identity = {"save_dir": str(self.run_dir), "id": wandb_id, "job_type": "train", **_names(self.run_dir, facts)}
         self.callbacks = [*self.callbacks, *([] if self.throughput in self.callbacks else [self.throughput])]
         nodes = _nodes(self.config, "logger") if self.ranks.is_first else []
         loggers: list[Logger] = [instantiate(_filled(node, identity)) for node in nodes]
@@ -162,12 +164,13 @@ class _Run:
         # Lightning refuses to monitor the learning rate for nobody.
         needless = () if loggers else (LearningRateMonitor,)
         callbacks = [callback for callback in self.callbacks if not isinstance(callback, needless)]
-        callbacks += [RunRecord(self.config, facts), RowPerEpoch(), StopAtSignal(self.request, self.run_dir)]
+        own = [RunRecord(self.config, facts), StopAtSignal(self.request, self.run_dir)]
+        callbacks = [RowPerEpoch(), *callbacks, *own]
         # Partial, because Hydra copies the arguments it passes, and a logger must not be copied.
         build = instantiate({**self.config["trainer"], "_partial_": True})
-        own = {"callbacks": callbacks, "logger": loggers, "default_root_dir": str(self.run_dir)}
+        named = {"callbacks": callbacks, "logger": loggers, "default_root_dir": str(self.run_dir)}
         try:
-            trainer: Trainer = build(**own, **strategy_of(self.ranks, self.config["trainer"]))
+            trainer: Trainer = build(**named, **strategy_of(self.ranks, self.config["trainer"]))
         except (AssertionError, MisconfigurationException, TypeError, ValueError) as error:
             text = str(error).strip() or type(error).__name__
             raise ConfigError(f"trainer: Lightning refuses it: {text.splitlines()[0]}") from error
@@ -176,6 +179,7 @@ class _Run:
         for logger in loggers:
             if isinstance(logger, WandbLogger):
                 with one_line_errors():
+                    define_metrics(logger.experiment)
                     for directory in self.data.index.members:
                         log_dataset(logger.experiment, directory, "input")
             logger.log_hyperparams({**self.config, "dataset": facts})
@@ -186,13 +190,14 @@ class _Run:
         best = _best_checkpoint(trainer)
         metrics: dict[str, float] = {}
         # Logged under names of their own: the curves of val/… belong to the epochs.
+        # Tables of epochs and steps have no row for them; they are in result.json.
         loggers, trainer.loggers = trainer.loggers, []
         parts = ((self.data.val_dataloader, trainer.validate), (self.data.test_dataloader, trainer.test))
         for loader, run in parts:
             if _n_batches(loader()):
                 metrics |= run(self.model, datamodule=self.data, ckpt_path=best, verbose=False)[0]
         trainer.loggers = loggers
-        for logger in loggers:
+        for logger in not_tables(loggers):
             logger.log_metrics({f"best/{name}": value for name, value in metrics.items()}, step=trainer.global_step)
         return {name: float(value) for name, value in metrics.items()}
 
@@ -208,7 +213,7 @@ class _Run:
 
     def _scores(self, trainer: Trainer, latents: Path) -> tuple[dict[str, float], dict[str, str]]:
         scores, absent = self.outputs.scores(latents, self.model, self.data, seed=self.config["seed"])
-        for logger in trainer.loggers:
+        for logger in not_tables(trainer.loggers):
             logger.log_metrics({f"latents/{name}": value for name, value in scores.items()}, step=trainer.global_step)
             logger.save()
         return scores, absent
@@ -216,6 +221,11 @@ class _Run:
     def _write(self, name: str, text: str) -> None:
         if self.ranks.is_first:
             write_atomic(self.run_dir / name, text.encode())
+
+
+def not_tables(loggers: Iterable[Logger]) -> list[Logger]:
+    """Loggers that take what is measured once."""
+    return [logger for logger in loggers if not isinstance(logger, MetricsCsv)]
 
 
 def _best_checkpoint(trainer: Trainer) -> str | None:

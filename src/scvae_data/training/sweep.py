@@ -22,13 +22,15 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from scvae_data.calling import command, override
 from scvae_data.errors import ConfigError
 from scvae_data.store.files import write_atomic
 from scvae_data.system.slurm import requeue, was_requeued
 from scvae_data.system.stopping import Stopped
 from scvae_data.training.saturation import PLOT as SATURATION_PLOT
 from scvae_data.training.saturation import told_of, write_saturation
-from scvae_data.training.sweep_jobs import JobFile, begin_sweep, jobs_of, number_of_jobs
+from scvae_data.training.sweep_jobs import JobFile, arguments_of, begin_sweep, jobs_of, number_of_jobs
+from scvae_data.wording import shown
 
 __all__ = [
     "TABLE", "SweepTable", "check_direction", "end_sweep", "interruption_told", "read_table", "table_text",
@@ -75,7 +77,9 @@ class SweepTable(Callback):
         JobFile(run_dir).begin(overrides)
         n_jobs = number_of_jobs(run_dir.parent)
         of_all = f" of {n_jobs}" if n_jobs is not None else ""
-        log.info("job %d%s, in %s", int(run_dir.name) + 1, of_all, run_dir)
+        # What is given as it stands all jobs have in common.
+        own = " ".join(text for text in overrides if text not in arguments_of(run_dir.parent))
+        log.info("job %d%s: %s, in %s", int(run_dir.name) + 1, of_all, own or "as given", shown(run_dir))
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         """Add the job's row. A single run has no table."""
@@ -160,8 +164,9 @@ def end_sweep() -> str:
         _log(rows, sweep_dir, node)
     n_jobs = number_of_jobs(sweep_dir) or len(rows)
     n_left = n_jobs - sum(row["status"] == "completed" for row in rows)
-    left = [f"{n_left} of {n_jobs} jobs are not completed: resume_sweep={sweep_dir} goes on with them"]
-    files = [str(sweep_dir / name) for name in (TABLE, PLOT)]
+    goes_on = command("train", override("resume_sweep", sweep_dir.absolute()))
+    left = [f"{n_left} of {n_jobs} jobs are not completed; to go on with them: {goes_on}"]
+    files = [shown(sweep_dir / name) for name in (TABLE, PLOT)]
     return "\n".join([table_text(rows), *told_of(sweep_dir), *files, *(left if n_left > 0 else ())])
 
 
@@ -169,7 +174,7 @@ def _log(rows: Sequence[Mapping[str, str]], sweep_dir: Path, node: DictConfig) -
     from scvae_data.config import instantiate
     from scvae_data.tracking import finish_wandb
 
-    own = {"save_dir": str(sweep_dir), "group": sweep_dir.name, "tags": ["sweep", "summary"]}
+    own = {"save_dir": str(sweep_dir), "group": sweep_dir.name, "tags": ["sweep", "summary"], "job_type": "sweep"}
     set_by_user = {str(key): value for key, value in node.items() if value is not None}
     logger = instantiate({**own, **set_by_user, "name": f"{sweep_dir.name}_summary", "id": None})
     logger.log_table(

@@ -22,7 +22,7 @@ from scvae_data.errors import ConfigError
 from scvae_data.remote.location import local_path
 from scvae_data.store.files import read_json, write_json
 
-__all__ = ["JobFile", "begin_sweep", "continued_arguments", "jobs_of", "number_of_jobs"]
+__all__ = ["JobFile", "arguments_of", "begin_sweep", "continued_arguments", "jobs_of", "number_of_jobs"]
 
 SWEEP_FILE = "sweep.json"
 JOB_FILE = "job.json"
@@ -103,6 +103,12 @@ def begin_sweep(sweep_dir: Path, sweeper: str, n_jobs: int | None, goes_on: bool
         return
     own = {"arguments": sys.argv[1:], "folder": str(Path.cwd()), "sweeper": sweeper, "n_jobs": n_jobs}
     write_json(path, {"id": secrets.token_hex(8), **own})
+
+
+def arguments_of(sweep_dir: Path) -> list[str]:
+    """Return the words that a sweep was started with."""
+    words: list[str] = _sweep(sweep_dir)["arguments"]
+    return words
 
 
 def number_of_jobs(sweep_dir: Path) -> int | None:

@@ -75,7 +75,7 @@ def test_raise_names_file_fault_and_remedy_before_a_wrong_number(
     x = expected(tmp_path)
     data = set_up(directory, num_workers=num_workers)
     damage(directory)
-    with pytest.raises(DamagedFileError, match=rf"{BAD}: .*run process\.py again with resume=true") as caught:
+    with pytest.raises(DamagedFileError, match=rf"{BAD}: .*run scvae-data process again with resume=true") as caught:
         for batch in data.train_dataloader():
             torch.testing.assert_close(batch["x"].numpy(), x[batch["index"]].astype(np.float32))
     data.teardown()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 
 from scvae_data.errors import ConfigError
 from scvae_data.processing.facts import FileScan
-from scvae_data.processing.run.losses import few_cells, warn_of_fractions
+from scvae_data.processing.run.losses import few_cells, warn_of_fractions, worst_files
+from scvae_data.processing.run.summary import Summary
 from scvae_data.processing.settings.genes import GeneRules
 from scvae_data.processing.settings.qc import QcRules
 
@@ -59,3 +61,13 @@ def test_the_cause_comes_first_where_no_gene_is_left(write_raw: Write, process: 
         "qc.max_pct_counts_mt=0.2 is 0.2 per cent of the counts; a share of 0.2 is written 20"
     )
     assert any(message.startswith("only 1 of 20 cells are kept") for message in caplog.messages)
+
+
+def test_the_files_that_lost_most_are_told_with_where_the_others_are() -> None:
+    lost = [{"min_genes": 10 * number, "zero_counts": 500} for number in range(7)]
+    worst = worst_files([replace(scan_of(one), source_file=f"{n}.h5ad") for n, one in enumerate(lost)])
+    assert [name for name, _, _ in worst] == ["6.h5ad", "5.h5ad", "4.h5ad", "3.h5ad", "2.h5ad"]
+    assert worst_files([scan_of({"zero_counts": 900})]) == []
+    rows = str(Summary(Path("/out"), n_files=7, worst=worst, experiments={"file": "experiments.parquet"})).splitlines()
+    at = rows.index("lost most 6.h5ad: 56.0 % of 1,000 cells (60 min_genes, 500 zero_counts)")
+    assert rows[at + 5] == "          all files in /out/experiments.parquet"

@@ -16,7 +16,15 @@ from scvae_data.errors import ScvaeDataError
 from scvae_data.processing.run.wandb_run import attrition_by_file, wandb_run
 from scvae_data.store import open_index
 
-NODE = {"project": "scvae-data", "save_dir": None, "name": None, "group": None, "tags": None, "id": None}
+NODE = {
+    "project": "scvae-data",
+    "save_dir": None,
+    "name": None,
+    "group": None,
+    "tags": None,
+    "id": None,
+    "job_type": None,
+}
 
 
 def config(run_dir: Path, **logger: Any) -> dict[str, Any]:
@@ -38,7 +46,7 @@ def test_a_finished_run_shows_progress_attrition_timings_and_the_directory(
     with wandb_run(config(tmp_path / "run", wandb=NODE)) as record:
         record(process(paths, qc=NO_QC))
     run = read_run(tmp_path / "run" / "wandb")
-    assert (run.exit_code, run.name, run.config["seed"]) == (0, "run", 3)
+    assert (run.exit_code, run.name, run.job_type, run.config["seed"]) == (0, "run", "process", 3)
     for stage in ("survey", "scan", "write"):
         assert run.series(f"progress/{stage}")[-1] == 1
     assert [run.summary[name] for name in ("files", "cells_in", "cells", "lost/zero_counts")] == [2, 11, 9, 2]

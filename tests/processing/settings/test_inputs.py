@@ -10,7 +10,14 @@ import pytest
 from tests.support.pipeline import position_counts
 
 from scvae_data.errors import ConfigError
-from scvae_data.processing.settings.inputs import FileInput, InputFile, ManifestInput, accession_from_path, source_names
+from scvae_data.processing.settings.inputs import (
+    FileInput,
+    InputFile,
+    Inputs,
+    ManifestInput,
+    accession_from_path,
+    source_names,
+)
 
 
 @pytest.mark.parametrize(
@@ -322,3 +329,9 @@ def test_bad_parquet(tmp_path: Path, table: pd.DataFrame | None, message: str) -
 def test_two_accession_columns(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="has both srx_accession and SRX_accession; leave one out"):
         manifest(tmp_path, "path,srx_accession,SRX_accession\na.h5ad,SRX1,SRX2\n")
+
+
+@pytest.mark.parametrize("given", [FileInput(), ManifestInput()], ids=lambda given: type(given).__name__)
+def test_an_input_that_is_not_named_is_refused_before_anything_is_looked_at(given: Inputs) -> None:
+    with pytest.raises(ConfigError, match=r"input\.(paths is empty|manifest is not set); give a"):
+        given.check_named()

@@ -55,10 +55,10 @@ def select_parts(
     """
     predict = tuple(_chosen(index, include, exclude, given))
     if not predict:
-        raise SelectionError(
-            f"no cell is left of {index.n_obs:,}: include_srx_accessions={_short(include)}, "
-            f"exclude_srx_accessions={_short(exclude)}, filter={given or 'null'}; relax one of them"
-        )
+        limits = {"include_srx_accessions": _short(include), "exclude_srx_accessions": _short(exclude), "filter": given}
+        told = [f"{name}={limit}" for name, limit in limits.items() if limit is not None]
+        remedy = "relax it" if len(told) == 1 else "relax one of them"
+        raise SelectionError(f"no cell is left of {index.n_obs:,}: {', '.join(told)}; {remedy}")
     row_groups: dict[LoaderPart, tuple[ChunkRows, ...]] = {"predict": predict}
     row_groups.update(split_groups(index, split, predict).items())
     if train_fraction < 1:
@@ -210,8 +210,8 @@ def check_parts(row_groups: RowGroups, split: Split, batch_size: int, times: int
         )
 
 
-def _short(names: Sequence[str] | None, limit: int = 5) -> str:
+def _short(names: Sequence[str] | None, limit: int = 5) -> str | None:
     if names is None:
-        return "null"
+        return None
     more = f", … ({len(names)} in all)" if len(names) > limit else ""
     return f"[{', '.join(names[:limit])}{more}]"

@@ -122,7 +122,7 @@ def try_job(script: str) -> None:
             input=script, capture_output=True, text=True, check=False,
         )  # fmt: skip
     except FileNotFoundError as error:
-        raise ConfigError("engine=slurm needs sbatch; run process.py on a login node, or in a job") from error
+        raise ConfigError("engine=slurm needs sbatch; give the command on a login node, or in a job") from error
     if answer.returncode:
         said = " ".join(answer.stderr.split()) or f"exit status {answer.returncode}"
         raise ConfigError(

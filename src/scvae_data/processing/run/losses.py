@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,7 @@ __all__ = [
     "total_lost",
     "warn_of_fractions",
     "warn_of_losses",
+    "worst_files",
 ]
 
 log = logging.getLogger(__name__)
@@ -146,6 +148,19 @@ def warn_of_losses(scans: Sequence[FileScan], qc: QcRules) -> None:
     """Warn where hardly a cell is kept."""
     if text := few_cells(scans, qc):
         log.warning("%s", text)
+
+
+def worst_files(scans: Sequence[FileScan], most: int = 5) -> list[tuple[str, int, dict[str, int]]]:
+    """Return name, cells and losses per rule of the files that lost the largest shares of their cells, the worst first.
+
+    Files that lost none are not among them. What is lost as it should be does not make a file bad.
+    """
+
+    def share(scan: FileScan) -> float:
+        return sum(n for rule, n in scan.lost.items() if rule not in AS_THEY_SHOULD) / max(scan.n_obs, 1)
+
+    worst = heapq.nlargest(most, scans, key=share)
+    return [(scan.source_file, scan.n_obs, dict(scan.lost)) for scan in worst if share(scan)]
 
 
 def total_lost(scans: Sequence[FileScan]) -> dict[str, int]:

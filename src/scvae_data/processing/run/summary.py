@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
+from scvae_data.calling import command, override
 from scvae_data.processing.facts import FailedFile
+from scvae_data.processing.run.losses import lost_text
 from scvae_data.remote.location import Location
 from scvae_data.store import INDEX_FILE
-from scvae_data.wording import counted
+from scvae_data.wording import counted, shown
 
 __all__ = ["Summary", "human_bytes"]
 
@@ -23,6 +24,8 @@ class Summary:
     ----------
     lost
         Cells not kept, per rule.
+    worst
+        Name, cells and losses per rule of the files that lost most of their cells.
     seconds
         Wall time per stage.
     duplicates
@@ -51,6 +54,7 @@ class Summary:
     n_obs_in: int = 0
     n_obs: int = 0
     lost: dict[str, int] = field(default_factory=dict)
+    worst: Sequence[tuple[str, int, dict[str, int]]] = ()
     n_genes_in: int = 0
     n_vars: int = 0
     nnz: int = 0
@@ -79,13 +83,14 @@ class Summary:
             return f"{shown(self.processed_dir)} is finished, with these settings and inputs: {sizes}; {done}"
         total = sum(self.seconds.values())
         stages = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self.seconds.items())
-        lost = ", ".join(f"{count:,} {rule}" for rule, count in self.lost.items() if count) or "none"
+        lost = lost_text(self.lost) or "none"
         share = 100 * self.n_obs / max(self.n_obs_in, 1)
         rows = [
             ("files", f"{self.n_files:,}" + (f", {len(self.failed):,} failed" if self.failed else "")
              + (" (simulated demo)" if self.simulated else "")),
             ("cells", f"{self.n_obs_in:,} in, {self.n_obs:,} kept ({share:.1f} %)"),
             ("not kept", lost),
+            *self._worst(),
             *self._of_species(),
             *self._unapplied(),
             *self._copies(),
@@ -98,7 +103,7 @@ class Summary:
             ("memory", f"{human_bytes(self.peak_rss)} at most in one process"),
             *self._grown(),
             ("index", str(self.processed_dir / INDEX_FILE)),
-            ("next", f"python train.py data=chunked paths.processed_dir={shown(self.processed_dir)}"),
+            ("next", command("train", "data=chunked", override("paths.processed_dir", shown(self.processed_dir)))),
         ]  # fmt: skip
         return "\n".join(f"{name:<9} {text}" for name, text in rows)
 
@@ -112,6 +117,16 @@ class Summary:
         """Say in one row which rules could not be applied; none, no row."""
         text = ", ".join(f"{rule} to {counted(len(files), 'file')}" for rule, files in self.unapplied.items())
         return [("no rule", f"could not be applied: {text}")] if text else []
+
+    def _worst(self) -> list[tuple[str, str]]:
+        """Say which files lost most of their cells, and where all of them are; none, no row."""
+        rows = []
+        for name, n_cells, lost in self.worst:
+            share = 100 * sum(lost.values()) / n_cells
+            rows.append(f"{name}: {share:.1f} % of {counted(n_cells, 'cell')} ({lost_text(lost)})")
+        if self.n_files > len(rows) > 0:
+            rows.append(f"all files in {shown(self.processed_dir / self.experiments['file'])}")
+        return list(zip(["lost most", *len(rows) * [""]], rows, strict=False))
 
     def _of_species(self) -> list[tuple[str, str]]:
         """Say in one row which species is kept alone; all, no row."""
@@ -152,13 +167,6 @@ class Summary:
             what = "; ".join(f"{name}: {remedy}" for name, remedy in one["flags"].items())
             rows.append(("", f"{one['srx_accession']} ({one['source_file']}): {what}"))
         return rows
-
-
-def shown(path: Location) -> str:
-    """Return a path relative to the current directory where it lies below, quoted where a shell needs it."""
-    below = isinstance(path, Path) and path.is_relative_to(Path.cwd())
-    text = str(path.relative_to(Path.cwd()) if isinstance(path, Path) and below else path)
-    return f"'\"{text}\"'" if any(character in text for character in " ,=[]{}()") else text
 
 
 def human_bytes(n_bytes: float) -> str:

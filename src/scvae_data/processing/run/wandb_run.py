@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from scvae_data.processing.run.summary import Summary
@@ -15,8 +13,7 @@ from scvae_data.progress import watched
 from scvae_data.store import open_index
 from scvae_data.store.files import read_json
 from scvae_data.store.names import generation_file
-from scvae_data.system.stopping import exit_code_of, stoppable
-from scvae_data.tracking import finish_wandb, log_dataset, one_line_errors, run_settings
+from scvae_data.tracking import log_dataset, tracked
 
 __all__ = ["wandb_run"]
 
@@ -39,28 +36,12 @@ def wandb_run(config: Mapping[str, Any]) -> Iterator[Callable[[Summary], None]]:
     ------
     To be called with the summary of the finished run.
     """
-    node = (config.get("logger") or {}).get("wandb")
-    if node is None:
-        yield lambda summary: None
-        return
-    import wandb
-
-    run_dir = Path(config["paths"]["output_dir"])
-    named = {key: node[key] for key in ("project", "group", "id")}
-    with one_line_errors():
-        run = wandb.init(
-            name=node["name"] or run_dir.name, tags=node["tags"] or [], job_type="process", config=dict(config),
-            **named, **run_settings(node["save_dir"] or str(run_dir)),
-        )  # fmt: skip
-    failure: BaseException | None = None
-    try:
-        with stoppable(signal.SIGTERM), watched(ProgressLog(run)):
+    with tracked(config, "process") as run:
+        if run is None:
+            yield lambda summary: None
+            return
+        with watched(ProgressLog(run)):
             yield lambda summary: log_summary(run, summary)
-    except BaseException as error:
-        failure = error
-        raise
-    finally:
-        finish_wandb(exit_code_of(failure))
 
 
 class ProgressLog:

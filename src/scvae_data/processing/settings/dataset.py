@@ -43,12 +43,16 @@ class DatasetInput(Inputs):
             if getattr(self, key) is not None:
                 raise ConfigError(f"input.{key} is of raw files; input=dataset has no use for it")
 
+    def check_named(self) -> None:
+        """Refuse no directory."""
+        if not self.paths:
+            raise ConfigError("input.paths is empty; give a directory that process.py made, or a list of them")
+
     @cached_property
     def indices(self) -> list[DatasetIndex]:
         """The index of each directory."""
+        self.check_named()
         paths = [self.paths] if isinstance(self.paths, str) else list(self.paths)
-        if not paths:
-            raise ConfigError("input.paths is empty; give a directory that process.py made, or a list of them")
         folders = [local_path("input.paths", path).expanduser().absolute() for path in paths]
         if twice := [str(folder) for number, folder in enumerate(folders) if folder in folders[:number]]:
             raise ConfigError(f"input.paths names {twice[0]} more than once")

@@ -250,6 +250,9 @@ class Inputs:
         """Obs columns that these tables add."""
         return ()
 
+    def check_named(self) -> None:
+        """Refuse to go without what says where the input is, before anything else is looked at."""
+
     def files(self) -> list[InputFile]:
         """List the files; raises `ConfigError` where there are none."""
         raise NotImplementedError
@@ -270,11 +273,15 @@ class FileInput(Inputs):
 
     paths: str | Sequence[str] = ()
 
+    def check_named(self) -> None:
+        """Refuse no path."""
+        if not self.paths:
+            raise ConfigError("input.paths is empty; give a path or a glob, e.g. input.paths='\"data/*.h5ad\"'")
+
     def files(self) -> list[InputFile]:
         """Expand the globs; every pattern must match something."""
+        self.check_named()
         patterns = [self.paths] if isinstance(self.paths, str) else list(self.paths)
-        if not patterns:
-            raise ConfigError("input.paths is empty; give a path or a glob, e.g. input.paths='\"data/*.h5ad\"'")
         found: dict[Location, InputFile] = {}
         folders: dict[Path, InputsBelow] = {}
         for pattern in patterns:
@@ -309,10 +316,15 @@ class ManifestInput(Inputs):
 
     manifest: str | None = None
 
-    def files(self) -> list[InputFile]:
-        """Read the manifest."""
+    def check_named(self) -> None:
+        """Refuse no manifest."""
         if not self.manifest:
             raise ConfigError("input.manifest is not set; give a CSV or Parquet file with a column 'path'")
+
+    def files(self) -> list[InputFile]:
+        """Read the manifest."""
+        self.check_named()
+        assert self.manifest is not None
         path = local_path("input.manifest", self.manifest).absolute()
         files = [self._file(path, number, row) for number, row in enumerate(read_manifest(path), start=1)]
         if not files:

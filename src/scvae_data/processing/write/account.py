@@ -8,7 +8,7 @@ from typing import Any
 from scvae_data.processing.decide.stage import LATE_RULE, WritePlan
 from scvae_data.processing.facts import FileScan
 from scvae_data.processing.run.context import Context
-from scvae_data.processing.run.losses import total_lost
+from scvae_data.processing.run.losses import total_lost, worst_files
 from scvae_data.processing.run.rules import unapplied_rules
 from scvae_data.processing.run.summary import Summary
 from scvae_data.store import ChunkEntry
@@ -42,6 +42,7 @@ def summarise(
         n_obs_in=sum(scan.n_obs for scan in scans),
         n_obs=sum(entry.n_obs for entry in entries),
         lost=total_lost(scans) | {LATE_RULE: decided.n_late},
+        worst=worst_files(scans) if len(scans) > 1 else [],
         n_genes_in=decided.account.n_genes,
         n_vars=decided.genes.n_vars,
         nnz=sum(entry.nnz for entry in entries),

@@ -1,0 +1,1 @@
+"""The configuration, as a package of its own: ``pkg://scvae_data.conf`` where the package is installed."""
