@@ -4,9 +4,9 @@
 # make test-services  run those that start servers, ranks or launchers on this machine, in as many processes
 # make test-matrix  the tests against the wheel in new environments: each of PYTHONS that is found, lowest and highest versions
 # make check   lint, formatting, types
+# make configuration  renew docs/configuration.md from the comments in conf/
 # make docs    build docs/_build/html, tutorials run and internal links checked; without network (minutes)
 # make linkcheck  ask for every external link of the docs; needs the network
-# make configuration  renew docs/configuration.md from the comments in conf/
 # make bench   run the benchmarks in benchmarks/
 # make faults  kill, damage and starve the system at every point, with counts (tests/faults; minutes)
 # make grid    compare the batches of every combination of workers, threads, cache, start method and ranks
@@ -19,7 +19,7 @@ DEMO := outputs/demo
 
 PROCESSES ?= 2
 
-.PHONY: setup demo test test-services test-matrix check docs linkcheck configuration bench grid faults
+.PHONY: setup demo test test-services test-matrix check configuration docs linkcheck bench grid faults
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -63,15 +63,15 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+configuration: setup
+	$(BIN)/python -m scvae_data.commands.explain > docs/configuration.md
+
 # Anew each time: tutorials follow on each other, and show what the package does now.
 docs: setup
 	$(BIN)/python -m sphinx --fresh-env --fail-on-warning --keep-going docs docs/_build/html
 
 linkcheck: setup
 	$(BIN)/python -m sphinx -b linkcheck -D nb_execution_mode=off docs docs/_build/linkcheck
-
-configuration: setup
-	$(BIN)/python -m scvae_data.commands.explain > docs/configuration.md
 
 bench: setup
 	@set -e; for script in $(sort $(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script; done
