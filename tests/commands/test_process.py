@@ -1,4 +1,4 @@
-"""Settings of a run that adds cells to a directory: what is not given is the directory's, what is given must be."""
+"""When workers start; and the settings of a run that adds cells: what is given must be the directory's."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
+from scvae_data.commands import process
 from scvae_data.commands.process import keep_settings, refuse_beside_append, settings_of
 from scvae_data.config import conf_dir, resolved
 from scvae_data.errors import ConfigError
@@ -62,3 +63,16 @@ def test_given_ones_that_differ_are_refused_by_name(
 def test_what_contradicts_append(key: str) -> None:
     with pytest.raises(ConfigError, match=f"append=true and {key}=true contradict"):
         refuse_beside_append(config("append=true", f"{key}=true"))
+
+
+@pytest.mark.parametrize(("arguments", "started"), [(["engine=local", "seed=5"], ["workers"]), (["seed=5"], [])])
+def test_workers_start_while_the_config_is_composed(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str], started: list[str]
+) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr("sys.argv", ["process.py", *arguments])
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
+    monkeypatch.setattr(process, "preload", lambda: seen.append("workers"))
+    monkeypatch.setattr(process, "run_app", lambda *_: seen.append("config"))
+    process.main()
+    assert seen == [*started, "config"]
