@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar, cast
@@ -109,7 +110,7 @@ def compile_ahead(*runs: Run) -> None:
     wanted = [each for each in _wanted if each.run in runs and each.function.stats.cache_path and each.given()]
     if not wanted:
         return
-    mark = Path(wanted[0].function.stats.cache_path, "-".join(["ahead", *runs]))
+    mark = Path(wanted[0].function.stats.cache_path, f"{'-'.join(['ahead', *runs])}.{sys.implementation.cache_tag}")
     with contextlib.suppress(OSError):
         if mark.read_text() == _state(wanted):
             return

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from scvae_data.errors import ConfigError
-from scvae_data.processing.genes.names import unversioned
-from scvae_data.processing.genes.reference import Reference
+from scvae_data.processing.genes.names import cleaned, unversioned
+from scvae_data.processing.genes.reference import Reference, load_reference
 from scvae_data.processing.genes.species import told_species
-from scvae_data.processing.genes.universe import align
+from scvae_data.processing.genes.universe import align, forget_names
 from scvae_data.processing.genes.wanted import read_mapping
 from scvae_data.processing.settings.genes import GeneRules
 from scvae_data.readers.base import GeneTable
@@ -113,3 +113,19 @@ def test_mapping_file(tmp_path: Path) -> None:
     path.write_text("a,b\n1,2\n")
     with pytest.raises(ConfigError, match=r"map\.csv: no column 'id' and 'symbol' among a, b"):
         read_mapping(str(path))
+
+
+def test_names_that_were_forgotten_are_found_again() -> None:
+    reference = load_reference("builtin")
+    tables = {"a": table(["ENSG00000141510", "ENSG00000198888"], ["TP53", "MT-ND1"]), "b": table(None, ["ACTB", "P53"])}
+    before = align(dict.fromkeys(tables, 1), tables.__getitem__, {}, reference)
+    assert "table" in vars(reference)
+    forget_names(reference)
+    assert vars(reference).keys() == {"file", "digest"}
+    assert cleaned.cache_info().currsize == 0
+    again = align(dict.fromkeys(tables, 1), tables.__getitem__, {}, reference)
+    assert again.keys.tolist() == before.keys.tolist()
+    assert again.symbols.tolist() == before.symbols.tolist()
+    assert {name: places.tolist() for name, places in again.maps.items()} == {
+        name: places.tolist() for name, places in before.maps.items()
+    }
