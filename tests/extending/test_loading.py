@@ -72,7 +72,7 @@ def test_a_directory_does_not_import_its_codec(recipe: Recipe, tmp_path: Path) -
     told = subprocess.run([sys.executable, "-c", command.format(str(path))], capture_output=True, text=True)
     assert told.stderr.splitlines()[-1].endswith(
         "compressed by my_codecs.Zstd, which is not imported just because a file says so; if you trust it, import "
-        "my_codecs first, or give train.py chunking.compression=my_codecs.Zstd"
+        "my_codecs first, or give scvae-data train chunking.compression=my_codecs.Zstd"
     )
     done = subprocess.run(
         [sys.executable, "-c", f"import my_codecs; {command.format(str(path))}"], capture_output=True, text=True
