@@ -20,7 +20,7 @@ from tests.support.mounts import make_read_only, mount_memory, own_mounts
 from tests.support.warm import run_python
 
 from scvae_data import ChunkedDataModule, ChunkedDataset
-from scvae_data.cli import describe
+from scvae_data.commands.info import info
 from scvae_data.commands.verify import verify
 from scvae_data.errors import DamagedFileError, ScvaeDataError
 from scvae_data.store import open_index
@@ -85,7 +85,7 @@ def test_media_that_cannot_be_written(clean: Path, raw: list[Path], tmp_path: Pa
         with pytest.raises(OSError, match="Read-only"):
             (tmp_path / "out" / "file").touch()
         assert not any(verify(tmp_path / "out", deep=True, against=raw).values())
-        assert "cells" in describe(open_index(tmp_path / "out"))
+        assert "cells" in info(tmp_path / "out")
         assert same(served(tmp_path / "out"), served(clean))
         assert ChunkedDataset(tmp_path / "out")[3]["x"].shape == (open_index(clean).n_vars,)
         for how in ({}, {"resume": True}, {"overwrite": True}):

@@ -19,8 +19,8 @@ import pytest
 from tests.support.fault_points import CLEAN_ERROR, in_child
 
 from scvae_data import ChunkedDataset
-from scvae_data.cli import describe
 from scvae_data.commands.check import look_up
+from scvae_data.commands.info import info
 from scvae_data.commands.verify import main, verify
 from scvae_data.commands.why import why
 from scvae_data.errors import ScvaeDataError
@@ -92,7 +92,7 @@ def verify_directory(directory: Path) -> None:
 def look_into(directory: Path) -> None:
     """What the other commands do."""
     index = open_index(directory)
-    assert describe(index)
+    assert info(directory)
     assert why(directory, "SRX1", "c3")
     assert why(directory, "SRX1", "c7")
     look_up(directory)

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from scvae_data.calling import mend
 from scvae_data.errors import InputError
 from scvae_data.filter import mask
 from scvae_data.processing.facts import InputFacts
@@ -79,7 +78,8 @@ def check_content(file: InputFacts, index: DatasetIndex) -> None:
     name = Path(file.path).name
     listed = next(chunk.sha256 for chunk in index.chunks if chunk.file == name)
     if sha256_file(Path(file.path)) != listed:
-        raise InputError(file.path, "damaged", f"is not what the index of its directory lists; {mend()}")
+        remedy = f"mend it: scvae-data verify {Path(file.path).parent} prints the command"
+        raise InputError(file.path, "damaged", f"is not what the index of its directory lists; {remedy}")
 
 
 def origins_of(job: ScanJob, file: InputFacts, frame: pd.DataFrame, index: DatasetIndex) -> NDArray[np.int64]:
