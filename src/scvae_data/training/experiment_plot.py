@@ -44,6 +44,7 @@ def experiment_picture(table: pd.DataFrame, png: Path) -> None:
     ends = [table["expected"].min(), table["expected"].max()]
     against_expected.plot(ends, ends, color="0.6", lw=0.8, ls="--", zorder=0)
     against_expected.set(title="Beside what is expected", xlabel="expected of their depth", ylabel="nats per cell")
+    against_expected.locator_params(axis="x", nbins=5)  # long numbers
     if table["flagged"].any():
         against_expected.legend(frameon=False, loc="lower right")
     write_atomic(png, png_bytes(figure))
