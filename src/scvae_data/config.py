@@ -14,6 +14,7 @@ from typing import Any
 
 import hydra.utils
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from omegaconf import MISSING, DictConfig, OmegaConf
 
@@ -26,6 +27,7 @@ __all__ = [
     "absolute_paths",
     "check_chunk_size",
     "conf_dir",
+    "given_settings",
     "instantiate",
     "register_schemas",
     "resolved",
@@ -88,6 +90,13 @@ def register_schemas() -> None:
     store = ConfigStore.instance()
     store.store(name="process_schema", node=ProcessConfig)
     store.store(name="train_schema", node=TrainConfig)
+
+
+def given_settings() -> list[str]:
+    """Return what the command line of this run set, with the folder of options of one's own that it named."""
+    given = HydraConfig.get()
+    folders = [source.path for source in given.runtime.config_sources if source.provider == "command-line"]
+    return [*(f"--config-dir={folder}" for folder in folders), *given.overrides.task]
 
 
 def conf_dir() -> Path:

@@ -13,11 +13,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
-from tests.support.pipeline import position_counts
+from tests.support.pipeline import position_counts, run_pipeline
 from tests.support.warm import run_python
 
 from scvae_data import open_index
 from scvae_data.errors import ScvaeDataError
+from scvae_data.processing import pipeline
 from scvae_data.processing.scan.job import ScanJob
 from scvae_data.processing.settings.genes import GeneRules
 from scvae_data.processing.settings.inputs import FileInput
@@ -396,3 +397,27 @@ def cells_are_judged_before_genes(case: Case) -> None:
 @pytest.mark.parametrize("fault", CASES)
 def test_faults(fault: Callable[[Case], None], process: Process, tmp_path: Path, monkeypatch: Any) -> None:
     fault(Case(tmp_path / "case", process, monkeypatch))
+
+
+def test_a_file_whose_genes_change_places_after_the_survey_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adata = ad.AnnData(sp.csr_matrix(position_counts(6, 5)))
+    adata.var_names = [f"g{n}" for n in range(5)]
+    adata.write_h5ad(tmp_path / "SRX1.h5ad")
+    survey = pipeline.survey
+
+    def then_changed(context: Any) -> Any:
+        surveyed = survey(context)
+        adata[:, ::-1].write_h5ad(tmp_path / "SRX1.h5ad")
+        return surveyed
+
+    rules = QcRules(min_genes=None, min_counts=None, max_pct_counts_mt=None, percent_top=[2])
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "survey", then_changed)
+        with pytest.raises(ScvaeDataError, match=r"SRX1.h5ad: was changed since its headers were read; resume=true"):
+            run_pipeline([tmp_path / "SRX1.h5ad"], tmp_path / "out", qc=rules)
+    run_pipeline([tmp_path / "SRX1.h5ad"], tmp_path / "out", qc=rules, resume=True)
+    made = ad.read_h5ad(tmp_path / "out" / "chunk_0000.h5")
+    source = adata[made.obs["source_row"].to_numpy(), made.var_names]
+    np.testing.assert_array_equal(made.X.toarray(), source.X.toarray())

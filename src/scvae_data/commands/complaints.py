@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+import shlex
 
 from hydra.errors import ConfigCompositionException, MissingConfigException, OverrideParseException
 
-from scvae_data.calling import Program, program
+from scvae_data.calling import Program, override, program
 from scvae_data.commands.settings import belongs_to, closest, groups_of
 
 __all__ = ["one_line"]
@@ -23,9 +24,11 @@ def one_line(error: BaseException, name: Program) -> str:
         The program that was called.
     """
     if isinstance(error, OverrideParseException):
+        key, _, value = str(error.override).partition("=")
+        example = override(key, value) if value and value[0] not in "[{" else 'input.paths="data/[1].h5ad"'
         return (
-            f"{error.override!r} is not of the form key=value; values with brackets, commas, braces or '=' need "
-            "quotes inside the shell's: 'input.paths=\"data/[1].h5ad\"'"
+            f"{error.override!r} is not of the form key=value; values with brackets, commas, braces, quotes or '=' "
+            f"need quotes inside the shell's: {shlex.quote(example)}"
         )
     if isinstance(error, MissingConfigException):
         return _missing_option(error)

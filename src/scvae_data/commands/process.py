@@ -16,7 +16,7 @@ from omegaconf import DictConfig, open_dict
 
 from scvae_data.calling import program
 from scvae_data.commands.app import run_app, task_overrides
-from scvae_data.config import instantiate, resolved
+from scvae_data.config import given_settings, instantiate, resolved
 from scvae_data.errors import ConfigError, ScvaeDataError
 from scvae_data.processing.engine.base import Engine
 from scvae_data.processing.engine.workers import preload
@@ -130,7 +130,7 @@ def record_of(config: Mapping[str, Any]) -> Record:
     """Return how the run was asked for."""
     from scvae_data.processing.run.context import Record
 
-    return Record(config, list(HydraConfig.get().overrides.task))
+    return Record(config, given_settings())
 
 
 def refuse_beside_append(cfg: DictConfig) -> None:

@@ -134,6 +134,8 @@ def summary(run_dir: Path, metrics: Mapping[str, Any]) -> str:
     rows = {"run": shown(run_dir)}
     if "val/elbo" in metrics:
         rows["best model"] = f"val/elbo {metrics['val/elbo']:,.1f} nats per cell"
+    if "test/elbo" in metrics:
+        rows["test cells"] = f"test/elbo {metrics['test/elbo']:,.1f} nats per cell"
     rows |= in_words(metrics)
     files_of = {"latents": "latents.h5ad", "scores": SCORES_FILE, "pictures": "*.png", "report": REPORT}
     for label, pattern in files_of.items():

@@ -36,15 +36,17 @@ def experiment_picture(table: pd.DataFrame, png: Path) -> None:
     depth = 10 ** table["mean_log10_counts"]
     _points(against_depth, table, depth)
     against_depth.set(title="ELBO of experiments", xlabel="counts of a cell", ylabel="nats per cell")
-    against_depth.set_xscale("log")
-    in_full, narrow = StrMethodFormatter("{x:,.0f}"), depth.max() < 10 * depth.min()
-    against_depth.xaxis.set_major_formatter(in_full)
-    against_depth.xaxis.set_minor_formatter(in_full if narrow else NullFormatter())
+    if depth.max() < 10 * depth.min():
+        against_depth.locator_params(axis="x", nbins=5)  # long numbers
+    else:
+        against_depth.set_xscale("log")
+        against_depth.xaxis.set_minor_formatter(NullFormatter())
+    against_depth.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     _points(against_expected, table, table["expected"])
     ends = [table["expected"].min(), table["expected"].max()]
     against_expected.plot(ends, ends, color="0.6", lw=0.8, ls="--", zorder=0)
     against_expected.set(title="Beside what is expected", xlabel="expected of their depth", ylabel="nats per cell")
-    against_expected.locator_params(axis="x", nbins=5)  # long numbers
+    against_expected.locator_params(axis="x", nbins=5)
     if table["flagged"].any():
         against_expected.legend(frameon=False, loc="lower right")
     write_atomic(png, png_bytes(figure))

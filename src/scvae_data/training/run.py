@@ -22,7 +22,7 @@ from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import Logger, WandbLogger
 from omegaconf import DictConfig, OmegaConf
 
-from scvae_data.config import instantiate, resolved
+from scvae_data.config import given_settings, instantiate, resolved
 from scvae_data.errors import ConfigError
 from scvae_data.models.likelihoods import import_likelihood
 from scvae_data.store.files import write_atomic
@@ -223,7 +223,7 @@ class _Run:
         """Write the page about the run; what goes wrong with it is a warning, as the run is finished."""
         try:
             shared = held_out(self.data, self.config["data"].get("split"))
-            overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else None
+            overrides = given_settings() if HydraConfig.initialized() else None
             run = Finished(self.run_dir, self.config, facts, metrics, made, shared, not_scored, overrides)
             self._write(REPORT, report(run))
         except Exception as error:  # noqa: BLE001 - whatever it is, the model is trained

@@ -104,12 +104,18 @@ def scan_file(job: ScanJob, file: InputFacts, number: int, rank: int, meanings: 
 def on_this_machine(job: ScanJob, file: InputFacts) -> Iterator[Path]:
     """The input, or a copy of a remote one; refuses one that is not what the survey saw."""
     if job.scratch is None or not is_remote(file.path):
+        refuse_changed(Path(file.path), file)
         yield Path(file.path)
         return
     with fetched(location(file.path), job.scratch) as here:
-        if fingerprint(here) != file.fingerprint:
-            raise InputError(here, "changed", "was changed since its headers were read; resume=true reads it anew")
+        refuse_changed(here, file)
         yield here
+
+
+def refuse_changed(here: Path, file: InputFacts) -> None:
+    """Refuse a file that is not what the survey saw: its columns would be counted as other genes."""
+    if fingerprint(here) != file.fingerprint:
+        raise InputError(here, "changed", "was changed since its headers were read; resume=true reads it anew")
 
 
 def scan_key(file: InputFacts, job: ScanJob, rank: int, meanings: Sequence[str]) -> str:
