@@ -14,7 +14,7 @@ from scvae_data.calling import program
 from scvae_data.errors import DamagedFileError
 from scvae_data.store import SRX_COLUMN
 from scvae_data.store.files import names_in, read_json
-from scvae_data.wording import counted
+from scvae_data.wording import counted, named
 
 __all__ = ["HeldOut", "Shared", "copies_across", "held_out", "told_columns"]
 
@@ -29,13 +29,17 @@ PARTS = {"val": "validation", "test": "test"}
 
 
 class Shared(NamedTuple):
-    """Values of an obs column in a part that is held out, those of them in training, and the share of their cells."""
+    """Values of an obs column in a part that is held out, those of them in training, and the share of their cells.
+
+    ``names`` are the first values, where training has none of them.
+    """
 
     column: str
     part: str
     groups: int
     in_training: int
     share: float
+    names: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,10 +73,20 @@ def held_out(data: Any, split: Mapping[str, Any] | None) -> HeldOut:
         return HeldOut()
     found = data.leakage(told_columns(data, split)).to_dict("records")
     shared = [
-        Shared(one["column"], PARTS[one["part"]], one["groups"], one["groups_in_train"], one["cells_in_train"])
+        Shared(
+            one["column"], PARTS[one["part"]], one["groups"], one["groups_in_train"], one["cells_in_train"],
+            "" if one["groups_in_train"] else _names(data, one["column"], one["part"]),
+        )
         for one in found
-    ]
+    ]  # fmt: skip
     return HeldOut(shared, _copies(data, ["train", *parts]))
+
+
+def _names(data: Any, column: str, part: Any) -> str:
+    """The first values of a column that a part has."""
+    cells = data.group_counts(column, part)[:-1]
+    categories = data.index.categories(column)
+    return named([categories[code] for code in np.flatnonzero(cells)])
 
 
 def told_columns(data: Any, split: Mapping[str, Any] | None) -> list[str]:

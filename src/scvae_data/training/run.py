@@ -223,6 +223,9 @@ class _Run:
         """Write the page about the run; what goes wrong with it is a warning, as the run is finished."""
         try:
             shared = held_out(self.data, self.config["data"].get("split"))
+            for one in shared.shared:
+                if one.names:
+                    log.info("held out for %s: %s %s", one.part, one.column, one.names)
             overrides = given_settings() if HydraConfig.initialized() else None
             run = Finished(self.run_dir, self.config, facts, metrics, made, shared, not_scored, overrides)
             self._write(REPORT, report(run))
