@@ -40,7 +40,10 @@ def complaint(program: Program, *overrides: str) -> str:
             "hydra/launcher=absent",
             "hydra/launcher=absent: no such option here; for launchers and search pip install 'scvae-",
         ),
-        ("seed", "'seed' is not of the form key=value; values with brackets, commas, braces or '=' need quotes inside"),
+        (
+            "seed",
+            "'seed' is not of the form key=value; values with brackets, commas, braces, quotes or '=' need quotes inside",
+        ),
         ("input.paths=data/[1].h5ad", "'input.paths=data/[1].h5ad' is not of the form key=value;"),
     ],
 )
