@@ -42,7 +42,7 @@ def complaint(program: Program, *overrides: str) -> str:
         ),
         (
             "seed",
-            "'seed' is not of the form key=value; values with brackets, commas, braces, quotes or '=' need quotes inside",
+            "'seed' is not of the form key=value; values with brackets, commas, braces, quotes or '='",
         ),
         ("input.paths=data/[1].h5ad", "'input.paths=data/[1].h5ad' is not of the form key=value;"),
     ],
