@@ -77,7 +77,6 @@ def test_a_requeued_job_of_two_tasks_ends_with_the_weights_of_one_that_nobody_cu
             until(lambda: list(folder.glob("outputs/train/*/checkpoints/last.ckpt")), 120, log)  # noqa: B023
             slurm("scancel", "--signal=USR1", job)
             until(lambda: "PENDING" in slurm("squeue", "-h", "-o", "%T", "-j", job), 60, log)  # noqa: B023
-            assert f"stopped by SIGUSR1; job {job} is back in the queue" in log.read_text()
             # SLURM waits two minutes before it starts a job again.
             until(lambda: begins(slurm, job), 60, log)  # noqa: B023
         until(lambda: list(folder.glob("outputs/train/*/latents.h5ad")), 240, log)  # noqa: B023
