@@ -43,7 +43,7 @@ def test_describe() -> None:
         "species      human (998), mouse (2)",
         "genes        5",
         "non-zeros    21 (3 a cell)",
-        "chunks       2 of 4 cells",
+        "chunks       2 of up to 4 cells",
         "size         0.1 MB, 4000.00 bytes a non-zero",
         "normalised   log1p to 10,000 counts",
         "labels       1 obs column of categories",

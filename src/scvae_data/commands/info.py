@@ -61,7 +61,7 @@ def describe(index: DatasetIndex, experiments: Mapping[str, Mapping[str, int]]) 
         },
         "genes": f"{index.n_vars:,}",
         "non-zeros": f"{index.nnz:,} ({index.nnz / max(index.n_obs, 1):,.0f} a cell)",
-        "chunks": f"{len(index.chunks):,} of {index.chunk_size:,} cells{grown}",
+        "chunks": f"{len(index.chunks):,} of up to {index.chunk_size:,} cells{grown}",
         "size": f"{(stored + beside) / 1e6:,.1f} MB, {stored / max(index.nnz, 1):.2f} bytes a non-zero",
         "normalised": method if method == "none" else f"{method} to {index.normalization['target_sum']:,g} counts",
         "labels": counted(len(labels), "obs column") + " of categories" if labels else "none",

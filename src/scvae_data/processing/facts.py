@@ -64,6 +64,8 @@ class InputFacts:
         Absolute, and relative to the common parent of all inputs.
     accession
         The accession of all its cells; None where `accession_column` of its obs says.
+    named_otherwise
+        Whether the accession was found in a part of the file's name or in its folders.
     fingerprint
         Hash of size and sampled content; the same wherever the file lies.
     notes, warnings
@@ -93,6 +95,7 @@ class InputFacts:
     warnings: tuple[str, ...] = ()
     others: str = ""
     is_chunk: bool = False
+    named_otherwise: bool = False
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> InputFacts:

@@ -45,6 +45,7 @@ LIMITS = {
     "pct_counts_mt": ("max_pct_counts_mt",),
 }
 ABOUT = {
+    "matrix": "where in the file its counts were",
     "in": "cells in the file",
     "kept": "cells in the directory",
     "% kept": "share of the cells that is kept",
@@ -262,6 +263,7 @@ def _experiments(facts: QcFacts) -> Table:
         Column("file", _texts(table["source_file"])),
         Column("species", _texts(table["species"])),
         Column("chemistry", _texts(table["chemistry"])),
+        Column("matrix", _texts(table["slot"]), about=ABOUT["matrix"]),
         _numbers("in", table["n_obs"]),
         _numbers("kept", table["n_kept"]),
         _numbers("% kept", 100 * table["n_kept"] / table["n_obs"].clip(lower=1), 1),

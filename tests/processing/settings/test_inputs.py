@@ -70,6 +70,17 @@ from scvae_data.processing.settings.inputs import (
         # further up only where nothing below tells
         ("/SRX1/x/donor_1/outs/filtered_feature_bc_matrix.h5", "donor_1"),
         ("/d/pbmc_raw.h5ad", "pbmc_raw"),
+        # names of one's own: blanks are underscores, before anything is left out
+        ("/d/Bob's liver data.h5ad", "Bob's_liver"),
+        ("/d/Bob's_liver_data.h5ad", "Bob's_liver"),
+        ("/d/Bob's-liver.data.h5ad", "Bob's-liver"),
+        ("/d/liver - raw counts.csv", "liver"),
+        ("/d/liver v1.2.h5ad", "liver_v1.2"),
+        ("/d/Печень\u00a0 1.h5ad", "Печень__1"),
+        ("/d/liver raw/raw data.h5ad", "liver_raw"),
+        ("/d/GSM123_liver_counts.h5ad", "GSM123_liver"),
+        ("/d/S1 filtered_feature_bc_matrix.h5", "S1"),
+        ("/d/a:b#c.h5ad", "a_b_c"),
         ("/Solo.out/Gene/filtered/matrix.mtx", "unnamed"),
     ],
 )

@@ -39,6 +39,8 @@ class Summary:
         Peak memory of the largest process, bytes.
     experiments
         How many experiments are flagged, and the worst of them, see `write_experiments`.
+    overview
+        What the inputs have that their user may not expect, line by line: what it is about, and the fact.
     species
         The only one that is kept; None for all.
     left_out
@@ -73,6 +75,7 @@ class Summary:
     unapplied: dict[str, list[str]] = field(default_factory=dict)
     experiments: dict[str, Any] = field(default_factory=dict)
     genes_apart: dict[str, Any] = field(default_factory=dict)
+    overview: Sequence[tuple[str, str]] = ()
     species: str | None = None
     left_out: Sequence[str] = ()
     grown: tuple[int, int] | None = None
@@ -92,6 +95,7 @@ class Summary:
         rows = [
             ("files", f"{self.n_files:,}" + (f", {len(self.failed):,} failed" if self.failed else "")
              + (" (simulated demo)" if self.simulated else "")),
+            *self.overview,
             ("cells", f"{self.n_obs_in:,} in, {self.n_obs:,} kept ({share:.1f} %)"),
             ("not kept", lost),
             *self._worst(),
@@ -101,7 +105,7 @@ class Summary:
             *self._flagged(),
             ("genes", f"{self.n_genes_in:,} in, {self.n_vars:,} kept"),
             *self._genes_apart(),
-            ("chunks", f"{self.n_chunks:,} of {counted(self.chunk_size, 'cell')}"),
+            ("chunks", f"{self.n_chunks:,} of up to {counted(self.chunk_size, 'cell')}"),
             ("size", f"{human_bytes(self.bytes)}, {self.bytes / max(self.nnz, 1):.2f} bytes per stored count"),
             ("time", f"processing took {total:.1f} s, {self.n_obs_in / max(total, 1e-9):,.0f} cells/s ({stages})"),
             ("memory", f"{human_bytes(self.peak_rss)} at most in one process"),

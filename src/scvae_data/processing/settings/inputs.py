@@ -53,6 +53,7 @@ __all__ = [
     "accession_from_path",
     "check_accession",
     "source_names",
+    "without_ending",
 ]
 
 log = logging.getLogger(__name__)
@@ -557,15 +558,28 @@ def accession_from_path(path: Location) -> str:
 def telling_part(name: str) -> str:
     """Return what of a file's or folder's name tells the experiment; empty where it is the same for any.
 
+    Blanks and what else an accession cannot hold count as underscores.
+
     Examples
     --------
-    >>> [telling_part(name) for name in ("donor 1_matrix.mtx.gz", "S2_Solo.out", "counts_unfiltered")]
-    ['donor_1', 'S2', '']
+    >>> [telling_part(name) for name in ("donor 1_matrix.mtx.gz", "Bob's liver data.h5ad", "counts_unfiltered")]
+    ['donor_1', "Bob's_liver", '']
+    """
+    name = GENERIC.sub("", FORBIDDEN.sub("_", without_ending(name))).strip("_")
+    return "" if OF_PROGRAMS.fullmatch(name) or GENERIC.fullmatch(name) else name
+
+
+def without_ending(name: str) -> str:
+    """Return the name of a file without what tells its format.
+
+    Examples
+    --------
+    >>> [without_ending(name) for name in ("GSM1.dge.txt.gz", "liver.v2.h5ad", "SRX1")]
+    ['GSM1.dge', 'liver.v2', 'SRX1']
     """
     while name.lower().endswith(SUFFIXES):
         name = name[: name.rindex(".")]
-    name = GENERIC.sub("", name)
-    return "" if OF_PROGRAMS.fullmatch(name) or GENERIC.fullmatch(name) else FORBIDDEN.sub("_", name).strip("_")
+    return name
 
 
 def source_names(paths: Sequence[Location]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +26,7 @@ from scvae_data.processing.settings.inputs import Inputs, SimulatedInput
 from scvae_data.processing.settings.run import Settings
 from scvae_data.processing.survey.corpus import check_together
 from scvae_data.processing.survey.notes import MOST_NOTES, frequent_notes
+from scvae_data.processing.survey.overview import Row, named_otherwise, sources_of_counts
 from scvae_data.processing.survey.room import BYTES_PER_COUNT, OBS_BYTES, free_bytes, room_of, stored_counts
 from scvae_data.processing.survey.stage import Surveyed, check_rules, read_headers, table_columns
 from scvae_data.processing.work import WorkFolder
@@ -77,6 +78,8 @@ class DryRun:
         Predicted for ``n_workers`` processes.
     kept
         Folder of what the headers say, for the run; empty if it went.
+    overview
+        What the files have that their user may not expect.
     bytes, spool_bytes, free_bytes
         Predicted size of the chunks if every cell is kept, of the temporary
         files beside them, and room where they would be made.
@@ -106,6 +109,7 @@ class DryRun:
     seconds: float
     memory_bytes: float
     kept: str
+    overview: Sequence[Row] = ()
     goes_away: bool = False
 
     def __str__(self) -> str:
@@ -138,6 +142,7 @@ class DryRun:
             "counts": f"{self.nnz:,} stored{dense}",
             "genes": f"{self.n_genes:,} in {counted(self.n_tables, 'different gene list')}",
             "species": (species or "not told by gene names") + left_out,
+            **dict(self.overview),
         }
         if self.overlaps:
             median = float(np.median([overlap.share for overlap in self.overlaps]))
@@ -307,6 +312,7 @@ def predict(
         seconds=seconds,
         memory_bytes=n_workers * (WORKER_BYTES + in_chunk * WRITE_BYTES),
         kept=kept,
+        overview=[*named_otherwise(files), *sources_of_counts(file.slot.name for file in files)],
     )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from scvae_data.errors import InputError
 from scvae_data.processing.facts import ACCESSION_COLUMNS, InputFacts
 from scvae_data.processing.labels import label
-from scvae_data.processing.settings.inputs import InputFile, accession_from_path, check_accession
+from scvae_data.processing.settings.inputs import InputFile, accession_from_path, check_accession, without_ending
 from scvae_data.processing.survey.matrices import survey_matrices
 from scvae_data.readers.folders import is_store
 from scvae_data.readers.opening import DEFAULT_OPENING, Opening
@@ -77,6 +77,7 @@ def read_headers(file: InputFile, here: Path, source_file: str, job: SurveyJob) 
         column = next((name for name in ACCESSION_COLUMNS if name in columns), None)
         accession = file.accession
         found: tuple[str, ...] = ()
+        named_otherwise = False
         if accession is not None:
             column, found = None, (accession,)
         elif file.is_chunk:
@@ -93,6 +94,7 @@ def read_headers(file: InputFile, here: Path, source_file: str, job: SurveyJob) 
         else:
             accession = accession_from_path(file.path)
             found = (accession,)
+            named_otherwise = accession != without_ending(file.path.name)
         return InputFacts(
             path=str(file.path),
             source_file=source_file,
@@ -110,6 +112,7 @@ def read_headers(file: InputFile, here: Path, source_file: str, job: SurveyJob) 
             others=matrices.others,
             obs_values=file.obs_values,
             is_chunk=file.is_chunk,
+            named_otherwise=named_otherwise,
             sha256=full_sha256(here) if job.full_hash else None,
         )
 

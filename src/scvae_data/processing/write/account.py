@@ -11,6 +11,7 @@ from scvae_data.processing.run.context import Context
 from scvae_data.processing.run.losses import total_lost, worst_files
 from scvae_data.processing.run.rules import unapplied_rules
 from scvae_data.processing.run.summary import Summary
+from scvae_data.processing.survey.overview import named_otherwise, sources_of_counts
 from scvae_data.store import ChunkEntry
 
 __all__ = ["storage_statistics", "summarise"]
@@ -58,6 +59,10 @@ def summarise(
             one.rule: one.files for one in unapplied_rules(context.settings.qc, plan.surveyed.universe, of_files)
         },
         genes_apart=decided.genes_apart,
+        overview=[
+            *named_otherwise(plan.surveyed.files),
+            *sources_of_counts(scan.slot for scan in scans),
+        ],
         species=context.settings.genes.species,
         left_out=[file.source_file for file in plan.surveyed.left_out],
     )
