@@ -10,10 +10,8 @@ from typing import Any, NamedTuple
 
 from scvae_data.processing.engine.task import Failure
 from scvae_data.processing.settings.inputs import ObsValue
-from scvae_data.store import SRX_COLUMN
 
 __all__ = [
-    "ACCESSION_COLUMNS",
     "FailedFile",
     "FileScan",
     "InputFacts",
@@ -22,8 +20,6 @@ __all__ = [
     "facts_digest",
     "rows_digest",
 ]
-
-ACCESSION_COLUMNS = (SRX_COLUMN, "srx_accession")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,7 @@
-"""A value of any type in, the text that it is as a label out: one label is one text, however a file stores it."""
+"""A value of any type in, the text that it is as a label out: one label is one text, however a file stores it.
+
+A name of a column in, what it has in common with other spellings of it out.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["EXACT", "as_label", "label", "number"]
+__all__ = ["EXACT", "as_label", "label", "number", "spelling"]
 
 EXACT = 2**53
 """Whole numbers up to here are exact as floats."""
@@ -79,3 +82,15 @@ def number(text: str) -> int | float:
     if math.isinf(value) or (isinstance(value, int) and not -(2**63) <= value < 2**63):
         raise ValueError(f"{text!r} is larger than 64 bits hold")
     return value
+
+
+def spelling(name: str) -> str:
+    """Return what two names have in common that may be one.
+
+    Examples
+    --------
+    >>> [spelling(name) for name in ("Cell.Type", "cell_type", "donorID", "id")]
+    ['celltype', 'celltype', 'donor', 'id']
+    """
+    letters = re.sub(r"[\W_]+", "", name.casefold())
+    return letters.removesuffix("id") or letters

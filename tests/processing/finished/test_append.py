@@ -20,7 +20,8 @@ from scvae_data.commands.verify import how_to_mend, verify
 from scvae_data.commands.why import why
 from scvae_data.errors import ConfigError, ScvaeDataError
 from scvae_data.processing.settings.normalization import Normalization
-from scvae_data.store import INDEX_FILE, Chunking
+from scvae_data.processing.sort.obs_schema import ObsSchema, fitted_schema
+from scvae_data.store import INDEX_FILE, Chunking, ObsColumn
 
 GENES = [f"g{column}" for column in range(12)]
 
@@ -215,3 +216,13 @@ def test_a_new_cell_that_equals_a_new_one_and_one_of_the_directory_is_dropped_on
     assert open_index(tmp_path / "out").n_obs == 7 + 5
     assert pd.read_parquet(tmp_path / "out" / "dropped_cells_0001.parquet")["source_row"].tolist() == [2, 3]
     assert not any(verify(tmp_path / "out", deep=True, against=[old, new]).values())
+
+
+def test_a_column_that_the_directory_may_have_under_another_name(caplog: pytest.LogCaptureFixture) -> None:
+    columns = {"cell_type": ObsColumn("categorical", ("T",)), "tissue": ObsColumn("categorical", ("liver",))}
+    kinds = {"CellType": "string", "tissue": "string", "Tissue": "string", "age": "int"}
+    assert fitted_schema(ObsSchema((), kinds), columns).kinds == {"cell_type": "string?", "tissue": "string?"}
+    assert caplog.messages == [
+        "obs columns that the directory does not have are left out: CellType, Tissue, age; "
+        "'input.join_columns={cell_type:[CellType]}' keeps those that it has under another name"
+    ]

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import anndata as ad
 import numpy as np
 import pytest
+from hydra import compose, initialize_config_dir
 from tests.support.pages import table_of
 from tests.support.pipeline import position_counts, settings_for
 
+from scvae_data.config import conf_dir, instantiate
 from scvae_data.processing.engine.base import SerialEngine
 from scvae_data.processing.evidence.flags import REMEDIES
+from scvae_data.processing.facts import InputFacts
+from scvae_data.processing.settings.dataset import DatasetInput
 from scvae_data.processing.survey.dry_run import dry_run
-from scvae_data.processing.survey.overview import sources_of_counts
+from scvae_data.processing.survey.overview import columns_alike, sources_of_counts
 from scvae_data.report.qc import qc_report
 from scvae_data.report.qc_facts import qc_facts
-from scvae_data.store import open_index
+from scvae_data.store import open_index, read_json
 
 GENES = ["MT-ND1", "TP53", "ACTB"]
 Write = Callable[..., Path]
@@ -28,7 +34,7 @@ Process = Callable[..., Any]
 def told(paths: list[Path], process: Process, out: Path, **chosen: Any) -> list[str]:
     """The lines of the summary, after it was seen that the dry run has the same of them that headers tell."""
     foreseen = dry_run(settings_for(paths, **chosen), SerialEngine(), out.with_name("dry"))
-    summary = process(paths, **chosen)
+    summary = process(paths, out, **chosen)
     assert [row for row in foreseen.overview if row not in summary.overview] == []
     assert all(f"  {name:<8} {text}" in str(foreseen).splitlines() for name, text in foreseen.overview)
     return str(summary).splitlines()
@@ -71,3 +77,54 @@ def test_matrices_that_counts_come_from_are_told(write_raw: Write, process: Proc
 @pytest.mark.parametrize("slots", [[], ["X", "X"], ["matrix", "X"]])
 def test_the_only_matrix_of_a_file_is_not_told(slots: list[str]) -> None:
     assert sources_of_counts(slots) == []
+
+
+def facts(*files: list[str]) -> list[InputFacts]:
+    """Files with these obs columns, as the survey sees them."""
+    return [
+        InputFacts(f"/{n}", f"{n}", "h5ad", 1, 1, "", f"{n}", None, (f"{n}",), (), tuple(columns), ())
+        for n, columns in enumerate(files)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("files", "groups"),
+    [
+        pytest.param([["cell_type"], ["celltype"], ["celltype"]], [{"celltype": 2, "cell_type": 1}], id="separator"),
+        pytest.param([["donor"], ["donor_id"], ["Donor.ID"]], [{"Donor.ID": 1, "donor": 1, "donor_id": 1}], id="id"),
+        pytest.param([["donor", "donor_id"], ["donor"], ["donor_id"]], [], id="side by side"),
+        pytest.param([["age"], ["stage"], ["SRX_accession"], ["srx_accession"]], [], id="others"),
+        pytest.param([["a b", "x"], ["a.b", "X"]], [{"X": 1, "x": 1}, {"a b": 1, "a.b": 1}], id="two"),
+        pytest.param([["left_out", "x"], ["leftout", "x"]], [], id="not kept"),
+    ],
+)
+def test_columns_alike(files: list[list[str]], groups: list[dict[str, int]]) -> None:
+    wanted = sorted({name for names in files for name in names} - {"left_out", "leftout"})
+    assert columns_alike(facts(*files), {}, wanted) == groups
+    renamed = {name: min(counts) for counts in groups for name in counts}
+    assert columns_alike(facts(*files), renamed, None if renamed else wanted) == []
+
+
+def test_the_setting_that_is_told_makes_one_column(write_raw: Write, process: Process, tmp_path: Path) -> None:
+    columns = [{"cell_type": [*"TBTB"]}, {"celltype": [*"BTBB"]}]
+    paths = [write_raw(f"SRX{n}.h5ad", position_counts(4, 3), GENES, obs) for n, obs in enumerate(columns)]
+    remedy = "'input.join_columns={cell_type:[celltype]}'"
+    line = f"columns   cell_type (1 file) and celltype (1 file) may be one column; {remedy} makes them one"
+    assert line in told(paths, process, tmp_path / "out")
+    assert read_json(tmp_path / "out" / "chunk_summary.json")["columns_alike"] == [{"cell_type": 1, "celltype": 1}]
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        given = instantiate(compose("process", ["input=files", "input.paths=x", *shlex.split(remedy)]).input)
+    chosen = replace(given, paths=[str(path) for path in paths])
+    lines = told(paths, process, tmp_path / "joined", input=chosen)
+    assert not [one for one in lines if one.startswith("columns")]
+    index = open_index(tmp_path / "joined")
+    assert "celltype" not in index.obs_columns
+    obs = index.obs(["source_file", "source_row", "cell_type"])
+    joined = obs.sort_values(["source_file", "source_row"])["cell_type"].tolist()
+    assert joined == [*"TBTBBTBB"]
+
+    # A directory that has both is mended without its files.
+    again = DatasetInput(paths=[str(tmp_path / "out")], join_columns=given.join_columns)
+    process([], tmp_path / "again", input=again)
+    obs = open_index(tmp_path / "again").obs(["source_file", "source_row", "cell_type"])
+    assert obs.sort_values(["source_file", "source_row"])["cell_type"].tolist() == joined

@@ -39,6 +39,8 @@ class Summary:
         Peak memory of the largest process, bytes.
     experiments
         How many experiments are flagged, and the worst of them, see `write_experiments`.
+    columns_alike
+        Obs columns that may be one under several names, and how many files have each.
     overview
         What the inputs have that their user may not expect, line by line: what it is about, and the fact.
     species
@@ -75,6 +77,7 @@ class Summary:
     unapplied: dict[str, list[str]] = field(default_factory=dict)
     experiments: dict[str, Any] = field(default_factory=dict)
     genes_apart: dict[str, Any] = field(default_factory=dict)
+    columns_alike: Sequence[dict[str, int]] = ()
     overview: Sequence[tuple[str, str]] = ()
     species: str | None = None
     left_out: Sequence[str] = ()

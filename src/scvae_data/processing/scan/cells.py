@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,17 +13,28 @@ import pyarrow.feather as feather
 from numpy.typing import NDArray
 
 from scvae_data.errors import InputError
-from scvae_data.processing.facts import ACCESSION_COLUMNS, InputFacts
+from scvae_data.processing.facts import InputFacts
 from scvae_data.processing.labels import label
 from scvae_data.processing.scan.beside import rows_beside
 from scvae_data.processing.scan.job import ScanJob
 from scvae_data.processing.scan.joined import Joined, join
-from scvae_data.processing.settings.control import ControlSubset
+from scvae_data.processing.settings.inputs import ACCESSION_COLUMNS
 from scvae_data.processing.sort.obs_kinds import kind_of, numbers, to_arrow
 from scvae_data.processing.sort.obs_schema import ScannedCells, is_ours, our_columns
 from scvae_data.readers.base import Reader
 
-__all__ = ["FileCells", "InputObs", "cell_names", "input_obs", "read_cells", "spooled_obs", "unique_names"]
+__all__ = [
+    "FileCells",
+    "InputObs",
+    "by_final_name",
+    "cell_names",
+    "control_mask",
+    "input_obs",
+    "one_column",
+    "read_cells",
+    "spooled_obs",
+    "unique_names",
+]
 
 
 @dataclass(frozen=True)
@@ -132,17 +143,16 @@ def read_cells(job: ScanJob, file: InputFacts, reader: Reader, number: int, rank
     else:
         codes, distinct = pd.factorize(accessions, sort=True)
         experiments = distinct.tolist()
-    control = control_mask(job.control, file, reader, joined.frame)
+    control = control_mask(job, file, reader, joined.frame)
     return FileCells(obs, accessions, experiments, codes, names, control, joined.unmatched, n_renamed)
 
 
-def control_mask(
-    control: ControlSubset | None, file: InputFacts, reader: Reader, joined: pd.DataFrame
-) -> NDArray[np.bool_] | None:
+def control_mask(job: ScanJob, file: InputFacts, reader: Reader, joined: pd.DataFrame) -> NDArray[np.bool_] | None:
     """Return which cells of the file are controls; None where all cells are wanted."""
-    if control is None:
+    if (control := job.control) is None:
         return None
-    column = control.find_column((*file.obs_columns, *file.obs_values, *joined.columns))
+    own = by_final_name(file.obs_columns, job)
+    column = control.find_column((*own, *file.obs_values, *joined.columns))
     if column is None:
         raise InputError(
             file.path, "no_control_column",
@@ -153,16 +163,15 @@ def control_mask(
         return control.mask(pd.Series([file.obs_values[column]] * reader.n_obs, dtype=object))
     if column in joined:
         return control.mask(joined[column].astype(object))
-    return control.mask(reader.obs([column])[column].astype(object))
+    return control.mask(one_column(reader.obs(own[column]), own[column], column, file.path).astype(object))
 
 
 def input_obs(reader: Reader, file: InputFacts, job: ScanJob, joined: pd.DataFrame) -> InputObs:
     """Read the wanted obs columns of a file: the manifest's values, then the table's of cells, then the file's own."""
     columns, ours = job.obs_columns, job.qc.columns
-    called = {name: dict(job.obs_names).get(name, name) for name in file.obs_columns}
-    wanted = [name for name in file.obs_columns if columns is None or called[name] in columns]
-    wanted = [name for name in wanted if name != file.accession_column]
-    frame = reader.obs(wanted)
+    own = by_final_name([name for name in file.obs_columns if name != file.accession_column], job)
+    own = {called: names for called, names in own.items() if columns is None or called in columns}
+    frame = reader.obs([name for names in own.values() for name in names])
     extra = {name: value for name, value in file.obs_values.items() if columns is None or name in columns}
     taken: dict[str, pd.Series] = {}
     for name, value in extra.items():
@@ -170,12 +179,45 @@ def input_obs(reader: Reader, file: InputFacts, job: ScanJob, joined: pd.DataFra
     for name in joined.columns:
         if columns is None or name in columns:
             taken[free_name(name, {*ours, *taken})] = joined[name]
-    for name in wanted:
-        series = frame[name].reset_index(drop=True)
-        free = free_name(called[name], {*ours, *taken})
-        taken[free] = numbers(series, file.path, name) if called[name] in job.numeric_columns else series
+    for called, names in own.items():
+        series = one_column(frame, names, called, file.path)
+        free = free_name(called, {*ours, *taken})
+        taken[free] = numbers(series, file.path, called) if called in job.numeric_columns else series
     kinds = {name: kind_of(series) for name, series in taken.items()}
     return InputObs(pd.DataFrame(taken, index=pd.RangeIndex(reader.n_obs)), kinds)
+
+
+def by_final_name(columns: Sequence[str], job: ScanJob) -> dict[str, list[str]]:
+    """Return the columns of a file by what they are called in the directory."""
+    renamed = dict(job.obs_names)
+    names: dict[str, list[str]] = {}
+    for column in columns:
+        names.setdefault(renamed.get(column, column), []).append(column)
+    return names
+
+
+def one_column(frame: pd.DataFrame, names: Sequence[str], called: str, path: str) -> pd.Series:
+    """Return columns that are called alike as one: of each cell the value of that which has one.
+
+    Raises
+    ------
+    InputError
+        Two of them have different values for a cell.
+    """
+    together = frame[names[0]].reset_index(drop=True)
+    for name in names[1:]:
+        first, other = together.astype(object), frame[name].reset_index(drop=True).astype(object)
+        both = first.notna() & other.notna()
+        differ = both & (first.where(both, "").map(label) != other.where(both, "").map(label))
+        if differ.any():
+            row = int(differ.to_numpy().argmax())
+            raise InputError(
+                path, "ambiguous_column",
+                f"row {row} has {label(first[row])!r} in {names[0]} and {label(other[row])!r} in {name}, which "
+                f"are one column here, {called} (input.join_columns); leave one out of it, or correct the file",
+            )  # fmt: skip
+        together = first.where(first.notna(), other).infer_objects()
+    return together
 
 
 def free_name(name: str, taken: Container[str]) -> str:

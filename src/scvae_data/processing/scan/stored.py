@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scvae_data.errors import InputError
 from scvae_data.filter import mask
 from scvae_data.processing.facts import InputFacts
-from scvae_data.processing.scan.cells import FileCells, InputObs, control_mask
+from scvae_data.processing.scan.cells import FileCells, InputObs, by_final_name, control_mask, one_column
 from scvae_data.processing.scan.job import ScanJob
 from scvae_data.processing.sort.obs_kinds import kind_of
 from scvae_data.processing.sort.obs_schema import ORIGIN_ROW, is_ours
@@ -45,11 +45,15 @@ def stored_cells(job: ScanJob, file: InputFacts, reader: Reader) -> FileCells:
     names, accessions = reader.barcodes(), frame[SRX_COLUMN].astype(str).to_numpy(object)
     codes, distinct = pd.factorize(accessions, sort=True)
     wanted = job.obs_columns
-    own = [name for name in reader.obs_columns if not is_ours(name) and (wanted is None or name in wanted)]
+    own = by_final_name([name for name in reader.obs_columns if not is_ours(name)], job)
     origins = origins_of(job, file, frame, index)
-    columns = {ORIGIN_ROW: pd.Series(origins[:, 1])} | {name: frame[name] for name in own}
+    columns = {ORIGIN_ROW: pd.Series(origins[:, 1])} | {
+        called: one_column(frame, names, called, file.path)
+        for called, names in own.items()
+        if wanted is None or called in wanted
+    }
     obs = InputObs(pd.DataFrame(columns), {name: kind_of(series) for name, series in columns.items()})
-    control = control_mask(job.control, file, reader, pd.DataFrame())
+    control = control_mask(job, file, reader, pd.DataFrame())
     if job.where is not None:
         control = mask(ChunkColumns(index, frame), job.where)
     return FileCells(

@@ -42,6 +42,7 @@ from scvae_data.system.hdf5_guard import DEFAULT_LIMITS, Limits
 from scvae_data.wording import counted
 
 __all__ = [
+    "ACCESSION_COLUMNS",
     "SUFFIXES",
     "FileInput",
     "InputFile",
@@ -59,6 +60,8 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 ObsValue = str | int | float | bool | None
+ACCESSION_COLUMNS = (SRX_COLUMN, "srx_accession")
+"""Obs columns that tell the accession of each cell."""
 ACCESSION = re.compile(r"(?<![A-Za-z])[SEDN]RX\d+")
 FORBIDDEN = re.compile(r"[:#\s\x00-\x1f]")
 COUNTS = re.compile(r"X|raw|layers/.+|sum:[^+]+(\+[^+]+)+", re.DOTALL)
@@ -136,6 +139,9 @@ class Inputs:
         Accept several files of one accession.
     obs_columns
         Input obs columns to keep; None keeps all (an error beyond 50).
+    join_columns
+        Name of an obs column → the columns of the files' own obs that are it, as
+        they are called there. A cell has the value of that which has one.
     numeric_columns
         Columns of text, of the manifest or of the files' obs, that are wanted
         as numbers; one that holds anything else is refused.
@@ -173,6 +179,7 @@ class Inputs:
 
     merge_same_accession: bool = False
     obs_columns: Sequence[str] | None = None
+    join_columns: Mapping[str, Sequence[str]] | None = None
     numeric_columns: Sequence[str] = ()
     obs_table: str | None = None
     full_hash: bool = False
@@ -199,8 +206,23 @@ class Inputs:
         for name in ("max_table_bytes", "max_inflation", "fetch_ahead"):
             if not isinstance(value := getattr(self, name), int) or value < 1:
                 raise ConfigError(f"input.{name}={value!r} must be a whole number of at least 1")
+        self._check_join_columns()
         if isinstance(self.numeric_columns, str):
             raise ConfigError(f"input.numeric_columns={self.numeric_columns} must be a list, [{self.numeric_columns}]")
+
+    def _check_join_columns(self) -> None:
+        """Refuse what names no columns to join, or one for two names."""
+        named: Counter[str] = Counter()
+        for name, columns in (self.join_columns or {}).items():
+            if isinstance(columns, str) or not columns or not all(isinstance(column, str) for column in columns):
+                raise ConfigError(f"input.join_columns.{name}={columns} must be a list of obs columns, [{columns}]")
+            named.update(columns)
+        if twice := [column for column, n in named.items() if n > 1]:
+            raise ConfigError(f"input.join_columns names {twice[0]} twice; a column has one name")
+        if {*named, *(self.join_columns or ())} & set(ACCESSION_COLUMNS):
+            raise ConfigError(
+                f"input.join_columns cannot make or take {SRX_COLUMN}; say accessions in a manifest (input=manifest)"
+            )
 
     @property
     def opening(self) -> Opening:
@@ -213,6 +235,8 @@ class Inputs:
         found: dict[str, Any] = {"numeric_columns": sorted(self.numeric_columns)} if self.numeric_columns else {}
         if self.table_rows is not None:
             found["table_rows"] = self.table_rows
+        if self.join_columns:
+            found["join_columns"] = {name: sorted(columns) for name, columns in sorted(self.join_columns.items())}
         if self.obs_table is not None:
             found["obs_table"] = sha256_file(self.obs_table_path)
         return found
@@ -223,8 +247,14 @@ class Inputs:
         path = local_path("input.obs_table", str(self.obs_table)).expanduser().absolute()
         return named_file("input.obs_table", path, "give a CSV, TSV or Parquet file with a row per cell")
 
-    obs_names: ClassVar[Mapping[str, str]] = {}
-    """What columns of the files' own obs are called in the directory, where not by their own name."""
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """What columns of the files' own obs are called for this kind of input, where not by their own name."""
+
+    @property
+    def obs_names(self) -> dict[str, str]:
+        """What columns of the files' own obs are called in the directory, where not by their own name."""
+        joined = {column: name for name, columns in (self.join_columns or {}).items() for column in columns}
+        return {**self.renamed, **joined}
 
     @property
     def cell_metadata(self) -> str:

@@ -88,7 +88,7 @@ class ScBaseCountInput(Inputs):
     missing: str = "error"
     missing_list: str = "missing_files.txt"
 
-    obs_names: ClassVar[Mapping[str, str]] = {"cell_type_ontology_term_id": "cell_ontology_term_id"}
+    renamed: ClassVar[Mapping[str, str]] = {"cell_type_ontology_term_id": "cell_ontology_term_id"}
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -166,7 +166,7 @@ class ScBaseCountInput(Inputs):
     @property
     def of_content(self) -> dict[str, Any]:
         """Settings that change the content of chunks."""
-        return super().of_content | {"scbasecount": [dict(self.obs_names), self.cell_metadata]}
+        return super().of_content | {"scbasecount": [dict(self.renamed), self.cell_metadata]}
 
     def files(self) -> list[InputFile]:
         """Read the sample tables; every chosen row names a file."""

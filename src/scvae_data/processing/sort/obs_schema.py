@@ -7,7 +7,8 @@ slices of sorted runs into the obs of a chunk.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import shlex
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -17,8 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from scvae_data.calling import override
 from scvae_data.errors import ConfigError
-from scvae_data.processing.labels import as_label
+from scvae_data.processing.labels import as_label, spelling
 from scvae_data.processing.settings.qc import SPECIES_METRIC, QcRules
 from scvae_data.store import SRX_COLUMN, ObsColumn
 
@@ -289,8 +291,18 @@ def fitted_schema(schema: ObsSchema, columns: Mapping[str, ObsColumn]) -> ObsSch
     """
     wanted = {name: column.dtype for name, column in columns.items() if not (is_ours(name) or name in schema.metrics)}
     if left_out := sorted(schema.kinds.keys() - wanted.keys()):
-        log.warning("obs columns that the directory does not have are left out: %s", ", ".join(left_out))
+        meant = meant_by(left_out, wanted.keys() - schema.kinds.keys())
+        log.warning("obs columns that the directory does not have are left out: %s%s", ", ".join(left_out), meant)
     return ObsSchema(schema.metrics, {name: _fitted(name, schema.kinds.get(name), wanted[name]) for name in wanted})
+
+
+def meant_by(names: Sequence[str], absent: Collection[str]) -> str:
+    """Say which columns of a directory, absent from the files, some of theirs may be, and what makes them so."""
+    known = {spelling(name): name for name in absent}
+    joined = {known[key]: [name] for name in names if (key := spelling(name)) in known}
+    if not joined:
+        return ""
+    return f"; {shlex.quote(override('input.join_columns', joined))} keeps those that it has under another name"
 
 
 def _fitted(name: str, kind: str | None, dtype: str) -> str:

@@ -15,13 +15,14 @@ import numpy as np
 from scvae_data.errors import ConfigError
 from scvae_data.processing.engine.base import Engine
 from scvae_data.processing.engine.task import Failure, Task, stop_without_room
-from scvae_data.processing.facts import ACCESSION_COLUMNS, FailedFile, InputFacts
+from scvae_data.processing.facts import FailedFile, InputFacts
 from scvae_data.processing.genes.reference import Reference, load_reference
 from scvae_data.processing.genes.species import is_of, judge, species_of_rows
 from scvae_data.processing.genes.tables import load_table
 from scvae_data.processing.run.context import Standing
-from scvae_data.processing.settings.inputs import Inputs, source_names
+from scvae_data.processing.settings.inputs import ACCESSION_COLUMNS, Inputs, source_names
 from scvae_data.processing.settings.run import Settings
+from scvae_data.processing.sort.obs_schema import is_ours
 from scvae_data.processing.survey.file import SurveyJob, survey_file
 from scvae_data.processing.survey.kept import digest, keep_arrays, keep_facts, kept_arrays, kept_facts, stamp_all
 from scvae_data.processing.work import WorkFolder
@@ -186,13 +187,19 @@ def check_together(files: Sequence[InputFacts], settings: Settings, added: Seque
 
 def check_obs_columns(files: Sequence[InputFacts], inputs: Inputs, added: Sequence[str] = ()) -> None:
     """Refuse too many obs columns, and wanted ones that no file has."""
-    called = [inputs.obs_names.get(column, column) for file in files for column in file.obs_columns]
+    own = {column for file in files for column in file.obs_columns}
+    joined = {column for columns in (inputs.join_columns or {}).values() for column in columns}
+    if absent := sorted(joined - own - set(inputs.cell_columns)):
+        raise ConfigError(f"input.join_columns: no file has {', '.join(absent)}; there are: {', '.join(sorted(own))}")
+    if taken := [name for name in inputs.join_columns or () if is_ours(name)]:
+        raise ConfigError(f"input.join_columns: {taken[0]} is a column that processing adds; choose another name")
+    called = {inputs.obs_names.get(column, column) for column in own}
     known = {*added, *called, *inputs.cell_columns, *(column for file in files for column in file.obs_values)}
     for key in ("obs_columns", "numeric_columns"):
         if unknown := sorted(set(getattr(inputs, key) or ()) - known):
             raise ConfigError(f"input.{key}: no file has {', '.join(unknown)}; there are: {', '.join(sorted(known))}")
     if inputs.obs_columns is None:
-        columns = sorted({column for file in files for column in file.obs_columns})
+        columns = sorted(called)
         if len(columns) > MAX_OBS_COLUMNS:
             raise ConfigError(
                 f"the inputs have {len(columns)} obs columns together, more than {MAX_OBS_COLUMNS}; choose with "
@@ -260,7 +267,8 @@ def check_group_column(
         return
     wanted = inputs.obs_columns
     known = {*added, *inputs.cell_columns}
-    known |= {name for file in files for name in (*file.obs_columns, *file.obs_values)}
+    own = {name for file in files for name in file.obs_columns}
+    known |= {inputs.obs_names.get(name, name) for name in own} | {name for file in files for name in file.obs_values}
     known = {name for name in known if wanted is None or name in wanted}
     if column not in known:
         raise ConfigError(

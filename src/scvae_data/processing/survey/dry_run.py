@@ -26,7 +26,7 @@ from scvae_data.processing.settings.inputs import Inputs, SimulatedInput
 from scvae_data.processing.settings.run import Settings
 from scvae_data.processing.survey.corpus import check_together
 from scvae_data.processing.survey.notes import MOST_NOTES, frequent_notes
-from scvae_data.processing.survey.overview import Row, named_otherwise, sources_of_counts
+from scvae_data.processing.survey.overview import Row, columns_alike, named_otherwise, sources_of_counts, tell_alike
 from scvae_data.processing.survey.room import BYTES_PER_COUNT, OBS_BYTES, free_bytes, room_of, stored_counts
 from scvae_data.processing.survey.stage import Surveyed, check_rules, read_headers, table_columns
 from scvae_data.processing.work import WorkFolder
@@ -115,7 +115,12 @@ class DryRun:
     def __str__(self) -> str:
         """Lay the facts and the predictions out in two blocks, and below them what was assumed."""
         written = f" but what they say, in {self.kept}" if self.kept else ""
-        lines = [f"dry run: from headers alone; nothing was written{written}", "", *laid_out(self._found())]
+        lines = [
+            f"dry run: from headers alone; nothing was written{written}",
+            "",
+            *laid_out(self._found().items()),
+            *laid_out(self.overview),
+        ]
         if self.overlaps:
             lines += ["  least shared:", *(f"    {line}" for line in least_shared(self.overlaps))]
         if self.n_files > 1 and self.failed:  # of a single file the error says it
@@ -126,7 +131,7 @@ class DryRun:
             lines.append(f"    … and {counted(len(self.notes) - MOST_NOTES, 'more kind')} of notes")
         if not self.n_obs:
             return "\n".join(lines)
-        lines += ["", "predicted, if every cell is kept", *laid_out(self._predicted()), "", *self._assumed()]
+        lines += ["", "predicted, if every cell is kept", *laid_out(self._predicted().items()), "", *self._assumed()]
         return "\n".join(lines)
 
     def _found(self) -> dict[str, str]:
@@ -142,7 +147,6 @@ class DryRun:
             "counts": f"{self.nnz:,} stored{dense}",
             "genes": f"{self.n_genes:,} in {counted(self.n_tables, 'different gene list')}",
             "species": (species or "not told by gene names") + left_out,
-            **dict(self.overview),
         }
         if self.overlaps:
             median = float(np.median([overlap.share for overlap in self.overlaps]))
@@ -175,9 +179,9 @@ class DryRun:
         return ["assumed", *(f"  {line}" for line in lines)]
 
 
-def laid_out(rows: Mapping[str, str]) -> list[str]:
+def laid_out(rows: Iterable[Row]) -> list[str]:
     """Return rows as aligned lines."""
-    return [f"  {name:<8} {text}" for name, text in rows.items()]
+    return [f"  {name:<8} {text}" for name, text in rows]
 
 
 def dry_run(
@@ -312,7 +316,11 @@ def predict(
         seconds=seconds,
         memory_bytes=n_workers * (WORKER_BYTES + in_chunk * WRITE_BYTES),
         kept=kept,
-        overview=[*named_otherwise(files), *sources_of_counts(file.slot.name for file in files)],
+        overview=[
+            *named_otherwise(files),
+            *sources_of_counts(file.slot.name for file in files),
+            *tell_alike(columns_alike(files, settings.input.obs_names, settings.input.obs_columns)),
+        ],
     )
 
 

@@ -13,9 +13,15 @@ from pathlib import Path
 import numpy as np
 
 from scvae_data.errors import InputError
-from scvae_data.processing.facts import ACCESSION_COLUMNS, InputFacts
+from scvae_data.processing.facts import InputFacts
 from scvae_data.processing.labels import label
-from scvae_data.processing.settings.inputs import InputFile, accession_from_path, check_accession, without_ending
+from scvae_data.processing.settings.inputs import (
+    ACCESSION_COLUMNS,
+    InputFile,
+    accession_from_path,
+    check_accession,
+    without_ending,
+)
 from scvae_data.processing.survey.matrices import survey_matrices
 from scvae_data.readers.folders import is_store
 from scvae_data.readers.opening import DEFAULT_OPENING, Opening

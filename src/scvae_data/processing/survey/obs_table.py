@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from scvae_data.errors import ConfigError
-from scvae_data.processing.facts import ACCESSION_COLUMNS, InputFacts
+from scvae_data.processing.facts import InputFacts
 from scvae_data.processing.labels import label
-from scvae_data.processing.settings.inputs import Inputs
+from scvae_data.processing.settings.inputs import ACCESSION_COLUMNS, Inputs
 from scvae_data.processing.settings.text_table import read_text_table
 from scvae_data.processing.sort.obs_kinds import numbers
 from scvae_data.processing.work import WorkFolder

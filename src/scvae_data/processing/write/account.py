@@ -11,7 +11,7 @@ from scvae_data.processing.run.context import Context
 from scvae_data.processing.run.losses import total_lost, worst_files
 from scvae_data.processing.run.rules import unapplied_rules
 from scvae_data.processing.run.summary import Summary
-from scvae_data.processing.survey.overview import named_otherwise, sources_of_counts
+from scvae_data.processing.survey.overview import columns_alike, named_otherwise, sources_of_counts, tell_alike
 from scvae_data.store import ChunkEntry
 
 __all__ = ["storage_statistics", "summarise"]
@@ -36,6 +36,7 @@ def summarise(
     """
     scans, decided = plan.compared.scans, plan.decided
     of_files = {scan.source_file: scan.table for scan in scans}
+    alike = columns_alike(plan.surveyed.files, context.settings.input.obs_names, context.settings.input.obs_columns)
     return Summary(
         context.target,
         n_files=plan.surveyed.n_files,
@@ -55,6 +56,7 @@ def summarise(
         simulated=context.settings.input.simulated,
         duplicates=plan.compared.account,
         experiments=dict(tables["experiments"]),
+        columns_alike=alike,
         unapplied={
             one.rule: one.files for one in unapplied_rules(context.settings.qc, plan.surveyed.universe, of_files)
         },
@@ -62,6 +64,7 @@ def summarise(
         overview=[
             *named_otherwise(plan.surveyed.files),
             *sources_of_counts(scan.slot for scan in scans),
+            *tell_alike(alike),
         ],
         species=context.settings.genes.species,
         left_out=[file.source_file for file in plan.surveyed.left_out],
@@ -119,6 +122,7 @@ def storage_statistics(
         **({"genes_apart": summary.genes_apart} if summary.genes_apart else {}),
         **({"species": {"kept": summary.species, "files_left_out": list(summary.left_out)}} if summary.species else {}),
         "duplicates": plan.compared.account,
+        **({"columns_alike": list(summary.columns_alike)} if summary.columns_alike else {}),
         "unapplied_rules": summary.unapplied,
         "genes_classed": plan.surveyed.universe.classed,
         "outlier_bounds": outlier_bounds(scans),
