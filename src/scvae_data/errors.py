@@ -10,7 +10,8 @@
     │   ├── FormatVersionError     it was written by a newer version
     │   └── DamagedFileError       a file in it is not what the index says
     ├── RemoteError            a remote store does not serve
-    └── SelectionError         what was asked of a dataset cannot be served
+    ├── SelectionError         what was asked of a dataset cannot be served
+    └── JobFailed              a job of a sweep ended with an error, which has been told
 
 ``str(error)`` is one line: the rule, the offending value, the remedy.
 """
@@ -26,6 +27,7 @@ __all__ = [
     "DamagedFileError",
     "FormatVersionError",
     "InputError",
+    "JobFailed",
     "MissingIndexError",
     "RemoteError",
     "ScvaeDataError",
@@ -90,3 +92,7 @@ class RemoteError(ScvaeDataError):
 
 class SelectionError(ScvaeDataError, ValueError):
     """The dataset cannot serve what was asked; the message names the values."""
+
+
+class JobFailed(ScvaeDataError):
+    """A job of a sweep ended with an error, which was logged when it happened."""

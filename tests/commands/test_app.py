@@ -116,7 +116,7 @@ def test_who_interrupts_a_run_is_told_how_it_goes_on(tmp_path: Path) -> None:
 def test_a_sweep_goes_on_after_a_failed_job_and_exits_1(tmp_path: Path) -> None:
     result = run(tmp_path, "-m", "seed=0,1,3")
     assert result.returncode == 1
-    assert "job 1 (seed=1): seed=1 must be another number" in result.stderr
+    assert "job 1 failed: seed=1 must be another number" in result.stderr
     assert result.stderr.endswith("error: seed=1 must be another number\n")
     folders = [Path(line.split()[2]) for line in result.stdout.splitlines() if line.startswith("task")]
     assert [folder.name for folder in folders] == ["0", "2"]

@@ -17,11 +17,12 @@ from tests.support.wandb_records import read_runs
 from tests.support.warm import run_python
 from tests.training.conftest import run_train
 
+from scvae_data.calling import command
 from scvae_data.errors import ConfigError, SelectionError
 from scvae_data.store.files import read_json
 from scvae_data.training.sweep import SweepTable, read_table, table_text, write_table
-from scvae_data.training.sweep_jobs import JobFile, begin_sweep, continued_arguments, jobs_of
-from scvae_data.training.sweep_plot import best_row, is_about_loading, sweep_plot, swept_values
+from scvae_data.training.sweep_jobs import JobFile, Left, begin_sweep, continued_arguments, jobs_of, left_of
+from scvae_data.training.sweep_plot import best_row, is_about_loading, sweep_figure, sweep_plot, swept_values
 from scvae_data.training.sweep_report import sweep_report
 
 GRID = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
@@ -81,6 +82,26 @@ def test_failed_job_has_a_row_with_its_error(tmp_path: Path) -> None:
     assert row["status"] == "failed"
     assert row["error"] == "batch_size=4096 exceeds the 1,200 cells selected;"
     assert row["cells_per_s"] == ""
+
+
+def test_only_a_job_that_may_succeed_is_worth_going_on_with(tmp_path: Path) -> None:
+    ended(tmp_path, 0, "model.n_latent=0", ConfigError("model: n_latent=0 must be at least 1"))
+    assert left_of(tmp_path) == Left(tmp_path, 3, 3, [0])  # of three jobs two have not begun
+    ended(tmp_path, 1, "model.n_latent=2", RuntimeError("out of memory"))
+    ended(tmp_path, 2, "model.n_latent=3")
+    left = left_of(tmp_path)
+    assert (left.count, left.command) == (
+        "2 of 3 jobs are not completed", f"{command('train')} resume_sweep={tmp_path}",
+    )  # fmt: skip
+    again = "would fail again: change what"
+    assert left.refused == f"job 0 {again} its error names, and start it in a sweep of its own"
+    page = sweep_report(tmp_path, write_table(tmp_path), ["-m", "model.n_latent=0,2,3"], {}, left)
+    assert f"{left.count}; {left.refused}." in page
+    assert any("resume_sweep=" in block for block in code_of(page))
+    many = Left(tmp_path, 9, 5, range(5))
+    assert (many.command, many.refused) == (
+        "", f"jobs 0, 1, 2 and 2 more {again} their errors name, and start them in a sweep of its own",
+    )  # fmt: skip
 
 
 def test_single_run_has_no_table(tmp_path: Path) -> None:
@@ -275,12 +296,30 @@ def test_many_settings_can_be_drawn(tmp_path: Path) -> None:
     assert (tmp_path / "plot.png").stat().st_size > 1000
 
 
-def test_jobs_that_all_failed_are_drawn(tmp_path: Path) -> None:
-    empty = dict.fromkeys(("cells_per_s", "wait_share", "hit_rate", "predicted_hit_rate"), "")
-    sweep_plot(
-        [row | empty | {"status": "failed", "val_elbo": ""} for row in rows("x=1", "x=2")], tmp_path / "plot.png"
-    )
-    assert (tmp_path / "plot.png").stat().st_size > 1000
+@pytest.mark.parametrize("measured", ["-800.0", ""], ids=["another completed", "all failed"])
+def test_a_job_that_failed_has_no_height(measured: str) -> None:
+    empty = dict.fromkeys(("cells_per_s", "wait_share", "hit_rate", "predicted_hit_rate", "val_elbo"), "")
+    failed, other = (row | empty | {"status": "failed"} for row in rows("x=1", "x=2"))
+    if measured:
+        other |= {"status": "completed", "val_elbo": measured}
+    figure = sweep_figure([failed, other])
+    figure.canvas.draw()
+    for axis in figure.axes:
+        (cross,) = (line for line in axis.lines if line.get_label() == "not completed")
+        drawn = cross.get_transform().transform(cross.get_xydata())
+        assert len(drawn) == (1 if measured else 2)
+        assert (drawn[:, 1] < axis.bbox.y0).all()
+    objective = figure.axes[0]
+    assert objective.get_yticks().size or not measured
+    assert [text.get_text() for text in objective.texts] == ([] if measured else ["nothing measured"])
+
+
+def test_choices_are_no_line_and_many_jobs_have_some_ticks() -> None:
+    measured = dict.fromkeys(("cells_per_s", "wait_share", "val_elbo"), "0.5") | {"status": "completed"}
+    numbers = sweep_figure([row | measured for row in rows(*(f"x={number}" for number in range(40)))])
+    words = sweep_figure([row | measured for row in rows("x=nb", "x=zinb")])
+    assert [figure.axes[1].lines[0].get_linestyle() for figure in (numbers, words)] == ["-", "None"]
+    assert 5 <= len(numbers.axes[1].get_xticks()) <= 12
 
 
 class Swept(NamedTuple):
@@ -311,6 +350,13 @@ def test_a_sweep_goes_on_after_a_failing_job_and_fails(swept: Swept) -> None:
 
 def test_a_sweep_prints_its_table_once_and_draws_it(swept: Swept) -> None:
     assert swept.done.stdout.count("data.chunk_cache_size=0") == 1  # in the table
+    # Where it begins, and where it fails.
+    assert [line.split(maxsplit=2)[2] for line in swept.done.stderr.splitlines() if "job 1 " in line] == [
+        "job 1 (2 of 3): data.chunk_cache_size=0, in sweep/1",
+        "job 1 failed: chunk_cache_size=0 must be a whole number of at least 1",
+    ]
+    assert swept.done.stderr.count("must be a whole number of at least 1") == 1
+    assert "Error executing" not in swept.done.stderr
     assert "must be a whole number of at least 1" in swept.done.stdout
     assert (swept.path / "sweep_plot.png").is_file()
 
@@ -328,19 +374,22 @@ def test_a_sweep_ends_with_a_page_that_leads_to_those_of_its_jobs(swept: Swept) 
     links = data_of(page)["tables"]["jobs"]["columns"][0]["links"]
     assert links == ["0/report.html", None, "2/report.html"]
     assert all((swept.path / link).is_file() for link in links if link)
-    assert any("resume_sweep=" in block for block in code_of(page))
+    assert "job 1 would fail again" in page and "job 1 would fail again" in swept.done.stdout
+    assert not any("resume_sweep=" in text for text in (*code_of(page), swept.done.stdout))
 
 
 def test_the_best_job_is_named_first(tmp_path: Path) -> None:
     for number in range(2):
         ended(tmp_path, number, f"model.n_latent={10 * (number + 1)}", **{"val/elbo": -800.0 + number})
     rows = write_table(tmp_path)
-    page = sweep_report(tmp_path, rows, ["-m", "model.n_latent=10,20"], {"sweep_plot.png": "the jobs"})
+    page = sweep_report(
+        tmp_path, rows, ["-m", "model.n_latent=10,20"], {"sweep_plot.png": "the jobs"}, Left(tmp_path, 2, 0)
+    )
     assert "Job 1 is the best: model.n_latent=20, validation ELBO -799.0." in page
     assert data_of(page)["tables"]["jobs"]["order"] == list(table_of(page, "jobs")).index("ELBO")
     assert 'alt="the jobs"' in page
     assert faults_of(page) == []
-    assert not any("resume_sweep=" in block for block in code_of(page))  # all are completed
+    assert not any("resume_sweep=" in block for block in code_of(page))  # nothing was cut off
     assert "1/checkpoints/best.ckpt" in "".join(code_of(page))
 
 
@@ -374,7 +423,7 @@ def uncut(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("uncut")
     done = run_train(folder, *TO_BE_CUT, f"paths.processed_dir={dataset}", "hydra.sweep.dir=sweep")
     assert done.returncode == 0, done.stderr
-    assert "job 2 of 3: model.n_latent=" in done.stderr
+    assert "job 1 (2 of 3): model.n_latent=" in done.stderr
     return folder / "sweep"
 
 
@@ -400,7 +449,7 @@ def test_a_sweep_that_was_cut_off_goes_on_and_ends_as_if_it_had_not_been(
     done = run_train(tmp_path, "resume_sweep=sweep")
     assert done.returncode == 0, done.stderr
     assert "2 of 3 jobs are to be done" in done.stderr
-    assert "job 2 of 3: " in done.stderr
+    assert "job 1 (2 of 3): " in done.stderr
     assert "the run continues from" in done.stderr
     assert (sweep_dir / "0" / "job.json").stat().st_mtime_ns == first
     mine, theirs = (read_table(path / "sweep_table.csv") for path in (sweep_dir, uncut))

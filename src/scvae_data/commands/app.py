@@ -28,7 +28,7 @@ from scvae_data.calling import Program, again
 from scvae_data.commands.complaints import one_line
 from scvae_data.commands.explain import explain
 from scvae_data.config import absolute_paths, check_chunk_size, conf_dir
-from scvae_data.errors import ConfigError, ScvaeDataError
+from scvae_data.errors import ConfigError, JobFailed, ScvaeDataError
 from scvae_data.remote.location import local_path
 from scvae_data.system.closed_output import until_closed
 from scvae_data.system.slurm import job_name, requeue
@@ -67,7 +67,7 @@ def run_app(task: Task, config_name: Program) -> None:
     debug = any(os.environ.get(name, "0") not in ("", "0") for name in (FULL_ERROR, DEBUG))
     os.environ[RUN] = job_name(sys.argv[1:]) or f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{secrets.token_hex(3)}"
     failures: list[ScvaeDataError] = []
-    job = _job(task, failures)
+    job = _job(task, config_name, failures)
     main = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(job)
     try:
         if asked is not None:
@@ -86,8 +86,7 @@ def run_app(task: Task, config_name: Program) -> None:
     except (ScvaeDataError, HydraException, OmegaConfBaseException) as error:
         if debug:
             raise
-        text = str(error) if isinstance(error, ScvaeDataError) else one_line(error, config_name)
-        sys.exit(f"error: {text}")
+        sys.exit(1 if isinstance(error, JobFailed) else f"error: {_in_a_line(error, config_name)}")
     except Stopped as stop:
         if is_first_rank():
             # By SIGUSR1 batch systems say that time is nearly over.
@@ -142,7 +141,11 @@ def is_first_rank() -> bool:
     return os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
 
 
-def _job(task: Task, failures: list[ScvaeDataError]) -> Task:
+def _in_a_line(error: Exception, program: Program) -> str:
+    return str(error) if isinstance(error, ScvaeDataError) else one_line(error, program)
+
+
+def _job(task: Task, program: Program, failures: list[ScvaeDataError]) -> Task:
     """Wrap ``task`` with the checks every job starts with.
 
     A sweep logs each job that fails and goes on; Hydra sees the error. In a
@@ -157,12 +160,15 @@ def _job(task: Task, failures: list[ScvaeDataError]) -> Task:
                 check_chunk_size(cfg)
                 absolute_paths(cfg)
                 return task(cfg)
-            except ScvaeDataError as error:
+            except Exception as error:
+                expected = isinstance(error, ScvaeDataError | HydraException | OmegaConfBaseException)
                 hydra_cfg = HydraConfig.get()
-                if hydra_cfg.mode == RunMode.RUN:
+                if hydra_cfg.mode == RunMode.MULTIRUN:
+                    text = _in_a_line(error, program) if expected else "an error of the program itself"
+                    log.error("job %s failed: %s", hydra_cfg.job.num, text, exc_info=not expected)
+                elif isinstance(error, ScvaeDataError):
                     failures.append(error)
                     return None
-                log.error("job %s (%s): %s", hydra_cfg.job.num, " ".join(hydra_cfg.overrides.task), error)
                 raise
 
     return job

@@ -17,7 +17,11 @@ COLOURS = {
     "flagged": VERMILION,
     "not flagged": BLUE,
 }
-LABELS = {"format": "~s", "tickCount": 6, "labelSeparation": 8}
+# Each number with a unit of its own, where a format would give all that of the largest: 0, 500 and 1k, not 0k and 0.5k.
+# Logarithmic axes have ticks without a label.
+LABELS = {"labelExpr": "datum.label ? format(datum.value, '~s') : ''", "tickCount": 6, "labelSeparation": 8}
+COUNTS = {**LABELS, "tickMinStep": 1}
+DASHES = [[8, 3], [2, 3], [8, 3, 2, 3]]
 WIDE = {"width": "container", "autosize": {"type": "fit-x", "contains": "padding"}}
 
 Spec = dict[str, Any]
@@ -34,9 +38,8 @@ def steps(rows: Sequence[Mapping[str, Any]], about: str) -> Spec:
         What the picture shows, for readers who do not see it.
     """
     y = {"field": "step", "type": "nominal", "sort": None, "title": None, "axis": {"labelLimit": 260}}
-    axis = {"format": "~s", "tickMinStep": 1}
     length = {
-        "x": {"field": "start", "type": "quantitative", "title": "cells", "axis": axis},
+        "x": {"field": "start", "type": "quantitative", "title": "cells", "axis": COUNTS},
         "x2": {"field": "end"},
         "y": y,
     }
@@ -85,12 +88,7 @@ def histogram(
                 rows.append({"low": low, "high": high, "kind": kind, "start": start, "end": start + n, "n": n})
     scale = {"type": "log" if logarithmic else "linear", "nice": False}
     x = {"field": "low", "type": "quantitative", "title": title, "scale": scale, "axis": LABELS}
-    y = {
-        "field": "start",
-        "type": "quantitative",
-        "title": "cells",
-        "axis": {"format": "~s", "tickCount": 5, "tickMinStep": 1},
-    }
+    y = {"field": "start", "type": "quantitative", "title": "cells", "axis": COUNTS}
     tip = [{"field": "low", "format": ",.4~r"}, {"field": "high", "format": ",.4~r"}, {"field": "kind"}]
     bars = {
         "data": {"values": rows},
@@ -102,13 +100,15 @@ def histogram(
         },
     }  # fmt: skip
     drawn = [{"rule": f"{name} {limit:,g}", "at": limit} for name, limit in (limits or {}).items()]
-    return {"description": about, **WIDE, "height": 220, "layer": [bars, *_limits(drawn)]}
+    marks = [_marks({"values": drawn}, "x")] if drawn else []
+    return {"description": about, **WIDE, "height": 220, "layer": [bars, *marks]}
 
 
 def bars_between(rows: Sequence[Mapping[str, Any]], x_title: str, y_title: str, about: str) -> Spec:
     """Draw ``n`` over bins from ``low`` to ``high``, both per cent."""
     x = {"field": "low", "type": "quantitative", "title": x_title, "scale": {"domain": [0, 100], "nice": False}}
-    y = {"field": "n", "type": "quantitative", "title": y_title, "axis": {"format": "~s"}, "scale": {"type": "symlog"}}
+    axis = {**LABELS, "values": [0, *(10**power for power in range(8))]}
+    y = {"field": "n", "type": "quantitative", "title": y_title, "axis": axis, "scale": {"type": "symlog"}}
     tip = [{"field": "low", "title": "from %"}, {"field": "high", "title": "to %"}, {"field": "n", "format": ","}]
     encoding = {"x": x, "x2": {"field": "high"}, "y": y, "y2": {"datum": 0}, "tooltip": tip}
     mark = {"type": "bar", "binSpacing": 1, "color": BLUE}
@@ -120,7 +120,7 @@ def bars_between(rows: Sequence[Mapping[str, Any]], x_title: str, y_title: str, 
 def points(rows: Sequence[Mapping[str, Any]], x: str, y: str, about: str) -> Spec:
     """Draw a point for each row over two of its numbers, both on logarithmic axes, coloured by ``kind``."""
     axis = LABELS
-    scale = {"type": "log", "nice": True}
+    scale = {"type": "log", "nice": False, "padding": 24}
     tip = [{"field": name} for name in ("name", "flags")] + [{"field": name, "format": ",.0f"} for name in (x, y)]
     return {
         "description": about,
@@ -138,7 +138,7 @@ def points(rows: Sequence[Mapping[str, Any]], x: str, y: str, about: str) -> Spe
 
 
 def line(x_title: str, y_title: str, about: str) -> Spec:
-    """Draw a line over two logarithmic axes with marks across it, from the data sets ``curve`` and ``marks``.
+    """Draw a line over two logarithmic axes with named marks across it, from the data sets ``curve`` and ``marks``.
 
     ``curve`` has the columns ``x`` and ``y``, ``marks`` ``rule`` and ``at``, on the y axis.
     """
@@ -146,7 +146,6 @@ def line(x_title: str, y_title: str, about: str) -> Spec:
     axis = LABELS
     x = {"field": "x", "type": "quantitative", "title": x_title, "scale": scale, "axis": axis}
     y = {"field": "y", "type": "quantitative", "title": y_title, "scale": scale, "axis": axis}
-    mark_y = {"field": "at", "type": "quantitative"}
     return {
         "description": about,
         **WIDE,
@@ -157,25 +156,22 @@ def line(x_title: str, y_title: str, about: str) -> Spec:
                 "mark": {"type": "line", "interpolate": "step-after", "color": BLUE, "strokeWidth": 2},
                 "encoding": {"x": x, "y": y},
             },
-            {"data": {"name": "marks"}, "mark": {"type": "rule", "strokeDash": [4, 3]}, "encoding": {"y": mark_y}},
-            {
-                "data": {"name": "marks"},
-                "mark": {"type": "text", "align": "left", "baseline": "bottom", "dx": 4, "dy": -2, "x": 0},
-                "encoding": {"y": mark_y, "text": {"field": "rule"}},
-            },
+            _marks({"name": "marks"}, "y"),
         ],
     }
 
 
-def _limits(drawn: Sequence[Mapping[str, Any]]) -> list[Spec]:
-    if not drawn:
-        return []
-    at = {"x": {"field": "at", "type": "quantitative"}}
-    text = {"type": "text", "align": "left", "baseline": "top", "dx": 4, "y": 0}
-    return [
-        {"data": {"values": list(drawn)}, "mark": {"type": "rule", "strokeDash": [4, 3]}, "encoding": at},
-        {"data": {"values": list(drawn)}, "mark": text, "encoding": {**at, "text": {"field": "rule"}}},
-    ]
+def _marks(data: Spec, channel: str) -> Spec:
+    """Lines across a chart, told apart by their dashes and named above it: names beside them would meet."""
+    legend = {"direction": "vertical", "symbolSize": 300}  # names of any length, on screens of any width
+    dash = {
+        "field": "rule", "type": "nominal", "sort": None, "title": None, "scale": {"range": DASHES}, "legend": legend,
+    }  # fmt: skip
+    return {
+        "data": data,
+        "mark": {"type": "rule", "strokeWidth": 1.5},
+        "encoding": {channel: {"field": "at", "type": "quantitative"}, "strokeDash": dash},
+    }
 
 
 def _colour(name: str, kinds: Sequence[str] = ("in", "lost", "kept")) -> Spec:

@@ -22,10 +22,9 @@ __all__ = ["lost_cells", "qc_report", "why_dropped"]
 
 MOST_CURVES = 5000
 MOST_ROWS = 200
+MOST_FAILED = 20
 MOST_POINTS = 2000
 KNEE = "knee"
-TOO_NEAR = 0.25
-"""Distance of two marks of a curve, natural logarithms, at which their texts would meet."""
 SECTIONS = {
     "cells": "Cells",
     "experiments": "Experiments",
@@ -99,6 +98,7 @@ def qc_report(index: DatasetIndex, facts: QcFacts, remedies: Mapping[str, str]) 
     if dropped.get("gene"):
         tables["dropped"] = _dropped_genes({**dropped, "why": why})
     share = 100 * n_kept / max(n_in, 1)
+    failed = _failed(facts.summaries)
     return page(
         "qc.html",
         charts,
@@ -111,7 +111,9 @@ def qc_report(index: DatasetIndex, facts: QcFacts, remedies: Mapping[str, str]) 
         n_in=n_in,
         n_kept=n_kept,
         simulated=bool(index.simulated),
-        failed=[file for summary in facts.summaries for file in summary.get("failed_files", [])],
+        failed=failed,
+        n_failed=counted(len(failed), "file"),
+        most_failed=MOST_FAILED,
         unapplied=_unapplied(facts.summaries),
         flags=_flags(facts.experiments, remedies),
         n_flagged=int(flagged.sum()),
@@ -260,17 +262,16 @@ def _experiments(facts: QcFacts) -> Table:
     columns = [
         Column("experiment", _texts(table["srx_accession"])),
         Column("flags", [list(flags) for flags in table["flags"]], about=ABOUT["flags"]),
-        Column("file", _texts(table["source_file"])),
-        Column("species", _texts(table["species"])),
-        Column("chemistry", _texts(table["chemistry"])),
-        Column("matrix", _texts(table["slot"]), about=ABOUT["matrix"]),
+        _numbers("% kept", 100 * table["n_kept"] / table["n_obs"].clip(lower=1), 1),
         _numbers("in", table["n_obs"]),
         _numbers("kept", table["n_kept"]),
-        _numbers("% kept", 100 * table["n_kept"] / table["n_obs"].clip(lower=1), 1),
         _numbers("counts", table["median_counts"]),
         _numbers("genes", table["median_genes"]),
         _numbers("% mt", table["median_pct_counts_mt"], 1),
         *(_numbers(title, 100 * table[name], 1) for title, name in shares.items() if table[name].notna().any()),
+        *(Column(name, _texts(table[name])) for name in ("species", "chemistry") if table[name].notna().any()),
+        Column("matrix", _texts(table["slot"]), about=ABOUT["matrix"]),
+        Column("file", _texts(table["source_file"])),
         *(_numbers(name.removeprefix("lost_"), table[name], about="cells that this rule dropped") for name in lost),
     ]
     first = np.argsort(-table["flags"].map(len).to_numpy(), kind="stable")[:MOST_CURVES]
@@ -303,16 +304,8 @@ def _curve(facts: QcFacts, row: Any, min_counts: float | None) -> dict[str, Any]
     lows = BINS["total_counts"][used]
     curve = {"x": [1, *ranks.tolist()], "y": [_rounded(low) for low in (lows[0], *lows)]}
     marks = {"knee": row["knee"], "inflection": row["inflection"], "min_counts": min_counts}
-    drawn: dict[str, list[Any]] = {"rule": [], "at": []}
-    for name, at in marks.items():
-        if not at or math.isnan(at):
-            continue
-        label = f"{name} {at:,.0f}"
-        near = next((place for place, other in enumerate(drawn["at"]) if abs(math.log(other / at)) < TOO_NEAR), None)
-        if near is not None:  # one text would lie on the other
-            drawn["rule"][near], label = f"{drawn['rule'][near]}, {label}", ""
-        drawn["rule"].append(label)
-        drawn["at"].append(float(at))
+    known = {name: float(at) for name, at in marks.items() if at and not math.isnan(at)}
+    drawn = {"rule": [f"{name} {at:,.0f}" for name, at in known.items()], "at": list(known.values())}
     return {"curve": curve, "marks": drawn}
 
 
@@ -327,11 +320,11 @@ def _dropped_genes(dropped: Mapping[str, list[Any]]) -> Table:
         [
             Column("gene", taken["gene"]),
             Column("symbol", taken["symbol"]),
-            Column("why", taken["why"]),
             Column("cells", taken["n_cells"], 0, "kept cells that have a count of it"),
             Column("counts", taken["total_counts"], 0, "over kept cells"),
+            Column("why", taken["why"]),
         ],
-        order=4,
+        order=3,
     )
 
 
@@ -341,6 +334,12 @@ def _flags(table: pd.DataFrame, remedies: Mapping[str, str]) -> list[tuple[str, 
         return []
     times = table["flags"].explode().value_counts()
     return [(name, int(times[name]), remedy) for name, remedy in remedies.items() if name in times]
+
+
+def _failed(summaries: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
+    """Each file that could not be used: its name, the kind of failure, and what is wrong."""
+    files = [file for summary in summaries for file in summary.get("failed_files", [])]
+    return [(file["source_file"], file["reason"], file["message"].removeprefix(f"{file['path']}: ")) for file in files]
 
 
 def _unapplied(summaries: Sequence[Mapping[str, Any]]) -> dict[str, str]:

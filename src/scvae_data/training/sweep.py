@@ -18,19 +18,20 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from scvae_data.calling import command, override
-from scvae_data.errors import ConfigError
+from scvae_data.errors import ConfigError, JobFailed, SelectionError
 from scvae_data.store.files import write_atomic
 from scvae_data.system.slurm import requeue, was_requeued
 from scvae_data.system.stopping import Stopped
 from scvae_data.training.report import REPORT
 from scvae_data.training.saturation import PLOT as SATURATION_PLOT
 from scvae_data.training.saturation import told_of, write_saturation
-from scvae_data.training.sweep_jobs import JobFile, arguments_of, begin_sweep, jobs_of, number_of_jobs
+from scvae_data.training.sweep_jobs import JobFile, Left, arguments_of, begin_sweep, jobs_of, left_of, number_of_jobs
 from scvae_data.wording import shown
 
 __all__ = [
@@ -48,6 +49,8 @@ COLUMNS = (
     "holds_all_chunks", "bytes_read", "val_loss", "error", "run_dir",
 )  # fmt: skip
 OF_RESULT = {"val_elbo": "val/elbo", "val_loss": "val/loss"}
+# Errors of what a job is set to, which it would meet once more.
+OF_SETTINGS = (ConfigError, SelectionError, HydraException, OmegaConfBaseException)
 # The objective behind what it costs, where all jobs are to reach the same one.
 OF_LOADER = ("best", "val_elbo")
 
@@ -76,19 +79,40 @@ class SweepTable(Callback):
         run_dir = Path(config.hydra.runtime.output_dir)
         overrides = [text for text in config.hydra.overrides.task if not text.startswith("resume_sweep=")]
         JobFile(run_dir).begin(overrides)
-        n_jobs = number_of_jobs(run_dir.parent)
-        of_all = f" of {n_jobs}" if n_jobs is not None else ""
+        number, n_jobs = int(run_dir.name), number_of_jobs(run_dir.parent)
+        # A job is called by the number of its directory, which is one less than its place.
+        place = f" ({number + 1} of {n_jobs})" if n_jobs is not None else ""
         # What is given as it stands all jobs have in common.
         own = " ".join(text for text in overrides if text not in arguments_of(run_dir.parent))
-        log.info("job %d%s: %s, in %s", int(run_dir.name) + 1, of_all, own or "as given", shown(run_dir))
+        log.info("job %d%s: %s, in %s", number, place, own or "as given", shown(run_dir))
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         """Add the job's row. A single run has no table."""
         if not _speaks(config.hydra):
             return
-        failed = job_return.status != JobStatus.COMPLETED
-        error = _first_line(job_return._return_value) if failed else ""
-        _end_job(Path(config.hydra.runtime.output_dir), "failed" if failed else "completed", error)
+        run_dir = Path(config.hydra.runtime.output_dir)
+        if job_return.status == JobStatus.COMPLETED:
+            _end_job(run_dir, "completed")
+            return
+        error = job_return._return_value
+        _end_job(run_dir, "failed", _first_line(error), fails_again=isinstance(error, OF_SETTINGS))
+        # Hydra keeps what it is given here, and tells each error in its own words as well.
+        job_return.__class__ = Failed
+
+
+class Failed(JobReturn):
+    """What a job returned whose error has been told: raises that it failed, and prints nothing."""
+
+    @property  # type: ignore[misc]  # nothing sets it any more
+    def return_value(self) -> Any:
+        """Nothing.
+
+        Raises
+        ------
+        JobFailed
+            Always.
+        """
+        raise JobFailed("the job failed") from self._return_value
 
 
 @contextmanager
@@ -124,8 +148,8 @@ def check_direction() -> None:
         )
 
 
-def _end_job(run_dir: Path, status: str, error: str) -> None:
-    JobFile(run_dir).end(status, error)
+def _end_job(run_dir: Path, status: str, error: str = "", *, fails_again: bool = False) -> None:
+    JobFile(run_dir).end(status, error, fails_again=fails_again)
     write_table(run_dir.parent)
 
 
@@ -163,20 +187,17 @@ def end_sweep() -> str:
     node = OmegaConf.select(config, "logger.wandb")
     if node is not None:
         _log(rows, sweep_dir, node)
-    n_jobs = number_of_jobs(sweep_dir) or len(rows)
-    n_left = n_jobs - sum(row["status"] == "completed" for row in rows)
-    goes_on = command("train", override("resume_sweep", sweep_dir.absolute()))
-    left = f"{n_left} of {n_jobs} jobs are not completed" if n_left > 0 else ""
+    left = left_of(sweep_dir)
     _write_report(sweep_dir, rows, left)
     files = [shown(path) for path in (sweep_dir / name for name in (TABLE, PLOT, REPORT)) if path.is_file()]
-    to_do = [f"{left}; to go on with them: {goes_on}"] if left else []
-    return "\n".join([table_text(rows), *told_of(sweep_dir), *files, *to_do])
+    to_do = f"{left.count}; to go on with them: {left.command}" if left.command else left.count
+    return "\n".join([table_text(rows), *told_of(sweep_dir), *files, *filter(None, (to_do, left.refused))])
 
 
-def _write_report(sweep_dir: Path, rows: Sequence[Mapping[str, str]], left: str) -> None:
+def _write_report(sweep_dir: Path, rows: Sequence[Mapping[str, str]], left: Left) -> None:
     """Write the page about a sweep; what goes wrong with it is a warning, as the sweep is over."""
     pictures = {
-        PLOT: "The jobs: what they are to maximise, their speed and how long they waited on data",
+        PLOT: "A point for each job; one that was not completed is a cross below the axis",
         SATURATION_PLOT: "What more training cells bring: ELBO of held-out cells and scores of the latents",
     }
     try:

@@ -15,14 +15,19 @@ import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from scvae_data.calling import command, override
 from scvae_data.errors import ConfigError
 from scvae_data.remote.location import local_path
 from scvae_data.store.files import read_json, write_json
+from scvae_data.wording import named
 
-__all__ = ["JobFile", "arguments_of", "begin_sweep", "continued_arguments", "jobs_of", "number_of_jobs"]
+__all__ = [
+    "JobFile", "Left", "arguments_of", "begin_sweep", "continued_arguments", "jobs_of", "left_of", "number_of_jobs",
+]  # fmt: skip
 
 SWEEP_FILE = "sweep.json"
 JOB_FILE = "job.json"
@@ -33,6 +38,7 @@ CONTINUED = {
     "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper": f"{OURS}.ContinuedSearch",
 }
 # What may change when a sweep goes on; anything else would make its jobs others.
+MOST_NAMED = 3
 MAY_CHANGE = ("hydra/launcher", "hydra.launcher.", "hydra.sweeper.n_trials", "hydra.sweeper.n_jobs", "resume_sweep")
 
 
@@ -56,17 +62,69 @@ class JobFile:
         """Say that the job runs, until this process ends or says something else."""
         JobFile.held = _lock(self.run_dir / LOCK_FILE)
         facts = {"job": int(self.run_dir.name), "overrides": list(overrides), "host": socket.gethostname()}
-        self._write({"sweep": _sweep(self.run_dir.parent)["id"], **facts, "pid": os.getpid()}, "running", "")
+        self._write({"sweep": _sweep(self.run_dir.parent)["id"], **facts, "pid": os.getpid()}, "running")
 
-    def end(self, status: str, error: str = "") -> None:
-        """Say how it ended: ``completed``, ``failed`` or ``interrupted``."""
-        self._write(read_json(self.path), status, error)
+    def end(self, status: str, error: str = "", *, fails_again: bool = False) -> None:
+        """Say how it ended: ``completed``, ``failed`` or ``interrupted``; and whether it would fail once more."""
+        self._write(read_json(self.path), status, error, fails_again)
         if JobFile.held is not None:
             JobFile.held.close()
             JobFile.held = None
 
-    def _write(self, facts: Mapping[str, Any], status: str, error: str) -> None:
-        write_json(self.path, {**facts, "status": status, "error": error})
+    def _write(self, facts: Mapping[str, Any], status: str, error: str = "", fails_again: bool = False) -> None:
+        write_json(self.path, {**facts, "status": status, "error": error, "fails_again": fails_again})
+
+
+@dataclass(frozen=True)
+class Left:
+    """What is left of a sweep.
+
+    Parameters
+    ----------
+    sweep_dir
+        Its directory.
+    n_jobs
+        All its jobs.
+    n_left
+        Those that are not completed.
+    failing
+        Numbers of those that would fail again, because what they are set to is refused.
+    """
+
+    sweep_dir: Path
+    n_jobs: int
+    n_left: int
+    failing: Sequence[int] = ()
+
+    @property
+    def count(self) -> str:
+        """How many jobs are left; empty where none is."""
+        return f"{self.n_left} of {self.n_jobs} jobs are not completed" if self.n_left > 0 else ""
+
+    @property
+    def refused(self) -> str:
+        """Which jobs would fail again, and what to do; empty where none would."""
+        if not self.failing:
+            return ""
+        one = len(self.failing) == 1
+        jobs, errors, them = ("job", "its error names", "it") if one else ("jobs", "their errors name", "them")
+        which = f"{jobs} {named(self.failing, MOST_NAMED)}"
+        return f"{which} would fail again: change what {errors}, and start {them} in a sweep of its own"
+
+    @property
+    def command(self) -> str:
+        """What goes on with the jobs that may succeed; empty where there are none."""
+        goes_on = command("train", override("resume_sweep", self.sweep_dir.absolute()))
+        return goes_on if self.n_left > len(self.failing) else ""
+
+
+def left_of(sweep_dir: Path) -> Left:
+    """Return what is left of a sweep."""
+    jobs = jobs_of(sweep_dir)
+    n_jobs = number_of_jobs(sweep_dir) or len(jobs)
+    n_left = n_jobs - sum(job["status"] == "completed" for job in jobs)
+    # A job of an earlier version does not say whether it would fail again.
+    return Left(sweep_dir, n_jobs, n_left, [job["job"] for job in jobs if job.get("fails_again")])
 
 
 def jobs_of(sweep_dir: Path) -> list[dict[str, Any]]:
@@ -128,12 +186,12 @@ def continued_arguments(arguments: Sequence[str]) -> list[str]:
     ConfigError
         The directory is not that of a sweep, or something is set that would change its jobs.
     """
-    named = [argument.partition("=")[2] for argument in arguments if argument.startswith("resume_sweep=")]
-    if not named or named[-1] in ("", "null"):
+    given = [argument.partition("=")[2] for argument in arguments if argument.startswith("resume_sweep=")]
+    if not given or given[-1] in ("", "null"):
         return list(arguments)
-    sweep_dir = local_path("resume_sweep", named[-1].strip("'\"")).expanduser().absolute()
+    sweep_dir = local_path("resume_sweep", given[-1].strip("'\"")).expanduser().absolute()
     if not (sweep_dir / SWEEP_FILE).is_file():
-        raise ConfigError(f"resume_sweep={named[-1]} has no {SWEEP_FILE}; give the directory of a sweep")
+        raise ConfigError(f"resume_sweep={given[-1]} has no {SWEEP_FILE}; give the directory of a sweep")
     new = [argument for argument in arguments if argument not in ("-m", "--multirun")]
     if changing := [argument for argument in new if not argument.startswith(MAY_CHANGE)]:
         raise ConfigError(
@@ -142,9 +200,9 @@ def continued_arguments(arguments: Sequence[str]) -> list[str]:
         )
     sweep = _sweep(sweep_dir)
     if sweep["sweeper"] not in CONTINUED:
-        raise ConfigError(f"resume_sweep={named[-1]}: sweeps by {sweep['sweeper']} cannot go on; start it anew")
+        raise ConfigError(f"resume_sweep={given[-1]}: sweeps by {sweep['sweeper']} cannot go on; start it anew")
     if not Path(sweep["folder"]).is_dir():
-        raise ConfigError(f"resume_sweep={named[-1]} was started in {sweep['folder']}, which is gone; make it again")
+        raise ConfigError(f"resume_sweep={given[-1]} was started in {sweep['folder']}, which is gone; make it again")
     os.chdir(sweep["folder"])
     place = str(sweep_dir).replace("\\", "\\\\").replace("'", "\\'")
     sweeper = CONTINUED[sweep["sweeper"]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,17 +13,18 @@ from scvae_data.training.plots import new_figure, png_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-__all__ = ["best_row", "is_about_loading", "sweep_plot", "swept_values"]
+__all__ = ["best_row", "is_about_loading", "sweep_figure", "sweep_plot", "swept_values"]
 
 Row = Mapping[str, str]
 
 NOT_COMPLETED = ("failed", "interrupted", "killed")
 
 # Panels: title, unit, factor, series as (column, label, line style).
-OBJECTIVE = ("Objective: val/elbo", "nats per cell", 1, (("val_elbo", "measured", "-"),))
-SPEED = ("Speed", "cells per second", 1, (("cells_per_s", "measured", "-"),))
-WAITING = ("Waiting on data", "% of training time", 100, (("wait_share", "measured", "-"),))
+OBJECTIVE = ("Objective: val/elbo", "nats per cell", 1, (("val_elbo", None, "-"),))
+SPEED = ("Speed", "cells per second", 1, (("cells_per_s", None, "-"),))
+WAITING = ("Waiting on data", "% of training time", 100, (("wait_share", None, "-"),))
 CACHE = (
     "Chunks found in cache",
     "% of requests",
@@ -38,31 +40,29 @@ LOADING = {
     )
 }  # fmt: skip
 MOST_LETTERS = 120
-"""Where several settings differ and their names and values are longer in all, numbers tell the jobs apart."""
+"""Where the values of all jobs are longer together and are no numbers, numbers tell the jobs apart."""
+MOST_TICKS = 12
 
 
 def sweep_plot(rows: Sequence[Row], png: Path) -> None:
+    """Draw the jobs into ``png``, which is replaced when the new picture is whole."""
+    write_atomic(png, png_bytes(sweep_figure(rows)))
+
+
+def sweep_figure(rows: Sequence[Row]) -> Figure:
     """Draw the jobs: their objective first, or what loading costs where only that is swept.
 
-    The best job has a star; one that was not completed is a red cross.
+    The best job has a star; one that was not completed is a red cross below the axis.
 
     Parameters
     ----------
     rows
         Of a sweep table, one per job.
-    png
-        The picture; replaced when the new one is whole.
     """
     name, values = swept_values(rows)
-    if name == "settings" and sum(map(len, values)) > MOST_LETTERS:
+    x, numeric = _places(values)
+    if not numeric and sum(map(len, values)) > MOST_LETTERS:
         name, values = "job", [row["job"] for row in rows]
-    try:
-        x = [float(value) for value in values]
-        numeric = len(set(x)) == len(x)
-    except ValueError:
-        numeric = False
-    if not numeric:
-        x = [float(position) for position in range(len(rows))]
     panels = (SPEED, WAITING, CACHE) if is_about_loading(rows) else (OBJECTIVE, SPEED, WAITING)
     best = best_row(rows)
     figure, axes = new_figure(len(panels))
@@ -70,7 +70,8 @@ def sweep_plot(rows: Sequence[Row], png: Path) -> None:
         for column, label, style in series:
             points = sorted((at, factor * float(row[column])) for at, row in zip(x, rows, strict=True) if row[column])
             if points:
-                axis.plot(*zip(*points, strict=True), style, color=BLUE, marker="o", markersize=4, label=label)
+                joined = style if numeric else "none"  # nothing lies between one choice and the next
+                axis.plot(*zip(*points, strict=True), ls=joined, color=BLUE, marker="o", markersize=4, label=label)
         axis.set(title=title, xlabel=name, ylabel=unit)
         highest = max(
             (factor * float(row[column]) for column, _, _ in series for row in rows if row[column]), default=0
@@ -79,11 +80,23 @@ def sweep_plot(rows: Sequence[Row], png: Path) -> None:
             axis.set_ylim(0, 1.08 * highest or 1)
         elif best is not None:
             axis.plot([x[best]], [float(rows[best]["val_elbo"])], "*", color=ORANGE, markersize=14, label="best")
-        _mark_failures(axis, [at for at, row in zip(x, rows, strict=True) if row["status"] in NOT_COMPLETED])
+        if not axis.lines:
+            axis.set_yticks([])
+            axis.text(0.5, 0.5, "nothing measured", transform=axis.transAxes, ha="center", va="center", color="0.35")
         _label_jobs(axis, x, values, numeric)
-        if len(axis.lines) > 1:
+        _mark_failures(axis, [at for at, row in zip(x, rows, strict=True) if row["status"] in NOT_COMPLETED])
+        if axis.get_legend_handles_labels()[1]:
             axis.legend(frameon=False)
-    write_atomic(png, png_bytes(figure))
+    return figure
+
+
+def _places(values: Sequence[str]) -> tuple[list[float], bool]:
+    """Where jobs stand on the axis, and whether that is at their values: numbers that all differ."""
+    with suppress(ValueError):
+        x = [float(value) for value in values]
+        if len(set(x)) == len(x):
+            return x, True
+    return [float(position) for position in range(len(values))], False
 
 
 def is_about_loading(rows: Sequence[Row]) -> bool:
@@ -138,17 +151,23 @@ def _settings(row: Row) -> dict[str, str]:
 
 
 def _mark_failures(axis: Axes, x: Sequence[float]) -> None:
+    """Crosses between the axis and its labels, where nothing can be read as measured."""
     if x:
-        low, high = axis.get_ylim()
-        y = [low + 0.04 * (high - low)] * len(x)
-        axis.plot(x, y, "x", color=VERMILION, markersize=8, markeredgewidth=2, label="not completed", clip_on=False)
-        axis.set_ylim(low, high)
+        below = axis.get_xaxis_transform()
+        axis.plot(
+            x, [-0.05] * len(x), "x", transform=below, color=VERMILION, markersize=7, markeredgewidth=2,
+            label="not completed", clip_on=False,
+        )  # fmt: skip
+        axis.tick_params(axis="x", pad=18)
 
 
-def _label_jobs(axis: Axes, x: Sequence[float], values: Sequence[str], numeric: bool) -> None:
-    """Ticks where the jobs are; a logarithmic axis where values span more than a factor of ten."""
+def _label_jobs(axis: Axes, x: list[float], values: Sequence[str], numeric: bool) -> None:
+    """Ticks where the jobs are, or some of many; a logarithmic axis where values span more than a factor of ten."""
     if numeric and min(x) > 0 and max(x) > 10 * min(x):
         axis.set_xscale("log")
         axis.minorticks_off()
+    every = -(-len(x) // MOST_TICKS)
+    order = sorted(range(len(x)), key=x.__getitem__)[::every]
+    x, values = [x[number] for number in order], [values[number] for number in order]
     long = max(map(len, values)) > 8
-    axis.set_xticks(list(x), values, rotation=30 if long else 0, ha="right" if long else "center")
+    axis.set_xticks(x, values, rotation=30 if long else 0, ha="right" if long else "center")

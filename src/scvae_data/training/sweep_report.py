@@ -8,6 +8,7 @@ from pathlib import Path
 from scvae_data.calling import command, override
 from scvae_data.report.page import Column, Picture, Table, page
 from scvae_data.training.report import REPORT
+from scvae_data.training.sweep_jobs import Left
 from scvae_data.training.sweep_plot import best_row, differing_settings, is_about_loading
 from scvae_data.wording import counted
 
@@ -31,9 +32,9 @@ def sweep_report(
     rows: Sequence[Row],
     arguments: Sequence[str],
     pictures: Mapping[str, str],
+    left: Left,
     *,
     told: str = "",
-    left: str = "",
 ) -> str:
     """Tell which job did best, what each of them came to, and how to go on.
 
@@ -47,10 +48,10 @@ def sweep_report(
         What the sweep was started with.
     pictures
         What each picture of the directory shows, by its file name.
+    left
+        What is not completed.
     told
         A sentence on what more cells bring.
-    left
-        One on jobs that are not completed; empty where all are.
     """
     n_completed = sum(row["status"] == "completed" for row in rows)
     shown = {name: text for name, text in pictures.items() if (sweep_dir / name).is_file()}
@@ -63,9 +64,9 @@ def sweep_report(
         sections=SECTIONS,
         best=_best(rows),
         told=told,
-        left=left,
+        left=[text for text in (left.count, left.refused) if text],
         pictures=[Picture(sweep_dir / name, text, text) for name, text in shown.items()],
-        next=_next(sweep_dir, rows, left),
+        next=_next(sweep_dir, rows, arguments, left),
         command=command("train", *arguments),
         files={"directory": str(sweep_dir.absolute()), "pictures": ", ".join(shown), "each job": "0/, 1/, …"},
     )
@@ -106,11 +107,10 @@ def _best(rows: Sequence[Row]) -> str:
     return f"Job {row['job']} is the best: {', '.join(settings)}, validation ELBO {float(row['val_elbo']):,.1f}."
 
 
-def _next(sweep_dir: Path, rows: Sequence[Row], left: str) -> dict[str, str]:
-    found = {}
-    if left:
-        goes_on = command("train", override("resume_sweep", sweep_dir.absolute()))
-        found["Jobs that are missing, cut off or failed"] = goes_on
+def _next(sweep_dir: Path, rows: Sequence[Row], arguments: Sequence[str], left: Left) -> dict[str, str]:
+    found = {"Jobs that are missing or were cut off": left.command} if left.command else {}
+    if left.failing:
+        found["This sweep, with other values for those that were refused"] = command("train", *arguments)
     best = best_row(rows)
     if best is not None:
         run_dir = sweep_dir.absolute() / rows[best]["run_dir"]

@@ -34,17 +34,29 @@ const shown = (column, pick) => {
 const rowsOf = (columns) => Object.values(columns)[0].map((_, row) => Object.fromEntries(Object.keys(columns).map((name) => [name, columns[name][row]])));
 const tabulate = (DataTable, element, table, charts) => {
   const rows = table.columns[0].values.map((_, row) => [...table.columns.map((column) => column.values[row]), row]);
-  const columns = table.columns.map((column, number) => ({ title: `<span title="${escaped(column.about)}">${escaped(column.title)}</span>`, render: shown(column, table.details !== null && number === 0), type: column.digits === null ? "string" : "num", className: column.digits === null ? "" : "dt-right" }));
-  const grid = new DataTable(element, { data: rows, columns: [...columns, { visible: false, searchable: false }], deferRender: true, autoWidth: false, pageLength: 15, lengthMenu: [15, 50, 250], order: table.order === null ? [] : [[table.order, "desc"]], language: { search: "Filter:", lengthMenu: "_MENU_ rows a page" } });
+  const columns = table.columns.map((column, number) => ({ title: `<span title="${escaped(column.about)}">${escaped(column.title)}</span>`, render: shown(column, table.details !== null && number === 0), type: column.digits === null ? "string" : "num", className: column.digits !== null ? "dt-right" : column.values.some((value) => typeof value === "string" && value.length > 24) ? "long" : "" }));
+  const many = rows.length > 15;
+  const grid = new DataTable(element, { data: rows, columns: [...columns, { visible: false, searchable: false }], deferRender: true, autoWidth: false, pageLength: 15, lengthMenu: [15, 50, 250], paging: many, searching: many, info: many, order: table.order === null ? [] : [[table.order, "desc"]], language: { search: "Filter:", lengthMenu: "_MENU_ rows a page" } });
   // Each list of pages is a landmark: its name says of which table.
   const name = () => element.closest(".dt-container").querySelectorAll("nav").forEach((nav) => nav.setAttribute("aria-label", `Pages of ${element.getAttribute("aria-label")}`));
   grid.on("draw", name);
   name();
   if (table.details === null) return;
+  // Columns that do not fit are not shown: all are told of the row that is chosen.
+  const box = element.closest(".scroll");
+  const fit = () => {
+    for (let at = 0; at < columns.length; at++) grid.column(at).visible(true, false);
+    for (let at = columns.length - 1; at > 0 && element.offsetWidth > box.clientWidth; at--) grid.column(at).visible(false, false);
+  };
+  grid.on("draw", fit);
+  addEventListener("resize", fit);
+  fit();
+  const facts = document.querySelector(`[data-facts="${element.dataset.table}"]`);
   const figure = document.querySelector(`[data-chart="${table.detail_chart}"]`);
   const choose = (row) => {
     const number = row[row.length - 1];
     figure.querySelector(".chosen").textContent = row[0];
+    facts.innerHTML = table.columns.map((column, at) => [column.title, shown(column, false)(row[at], "display", row)]).filter(([, text]) => text !== "").map(([title, text]) => `<div><dt>${escaped(title)}</dt><dd>${text}</dd></div>`).join("");
     const detail = table.details[number];
     figure.querySelector(".none").hidden = detail !== null;
     figure.querySelector(".plot").hidden = detail === null;
