@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -104,6 +105,39 @@ def test_feature_tables_of_any_width(
     if genes.ids is not None:
         assert genes.ids.tolist() == ["ENSG00000000001", "ENSG00000000002"]
     assert (None if genes.symbols is None else genes.symbols.tolist()) == (symbols and list(symbols))
+
+
+@pytest.mark.parametrize(
+    ("barcodes", "features", "named"),
+    [
+        pytest.param("AAACCTGAGA-1\n\nAAACCTGAGC-1\n", "A\nB\n", "barcodes.tsv ('AAACCTGAGA-1')", id="an_empty_line"),
+        pytest.param("cell_1\ncell_2\ncell_3\n", "A\nB\n", "barcodes.tsv ('cell_1')", id="a_cell_too_many"),
+        pytest.param("0\n1\n2\n", "A\nB\n", "barcodes.tsv ('0')", id="numbers"),
+        pytest.param("a\nb\n", "TP53\nA\nB\n", "features.tsv ('TP53')", id="a_gene_too_many"),
+        pytest.param("a\nb\n", "ENSG00000000001\tA\n" * 3, "features.tsv ('ENSG00000000001\\tA')", id="an_id_too_many"),
+    ],
+)
+def test_a_first_line_that_is_no_header_is_never_taken_for_one(
+    write_mtx: Callable[..., Path], barcodes: str, features: str, named: str
+) -> None:
+    text = "%%MatrixMarket matrix coordinate integer general\n2 2 1\n2 1 5\n"
+    with (
+        pytest.raises(InputError, match=re.escape(f"and line 1 of {named} is no header; take the three")),
+        open_reader(write_mtx(text, barcodes, features)),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("header", "line"),
+    [("barcode", "{}"), ("bc_wells\tsample", "{}\ts"), ('"","x"', '"1","{}"'), ("V1", "{}"), ("0", "{}"),
+     ("Cell_ID\tsample", "{}\ts"), ("index", "{}")],
+)  # fmt: skip
+def test_headers_of_programs_are_no_cells(write_mtx: Callable[..., Path], header: str, line: str) -> None:
+    text = "%%MatrixMarket matrix coordinate integer general\n3 2 1\n2 1 5\n"
+    lines = [header, *map(line.format, ("AAAC-1", "AAAG-1")), ""]
+    with open_reader(write_mtx(text, "\n".join(lines), "A\nB\nC\n")) as reader:
+        assert reader.n_obs == 2
 
 
 def test_numeric_ids_that_are_no_running_number_stay(write_mtx: Callable[..., Path]) -> None:

@@ -19,7 +19,7 @@ from scvae_data.readers.features import kind_of_type
 from scvae_data.readers.gene_names import ENSEMBL_GENE, genes_from_features, looks_ensembl
 from scvae_data.wording import counted
 
-__all__ = ["FeatureTable", "first_column", "make_features"]
+__all__ = ["HEADERS", "FeatureTable", "first_column", "is_running_number", "make_features", "split_rows"]
 
 SEPARATORS = ("\t", ",", ";")
 # Types of two words: where blanks separate columns these belong together.

@@ -18,6 +18,7 @@ from scvae_data.readers.feature_table import FeatureTable, first_column, make_fe
 from scvae_data.readers.features import FeatureFilter, empty_cell_table, keep_gene_expression
 from scvae_data.readers.mtx_folder import MtxTriple, find_triple, read_lines
 from scvae_data.readers.mtx_text import MtxHeader, open_text, read_entries, read_header, reading_text
+from scvae_data.readers.table_layout import has_header
 from scvae_data.readers.transpose import CompactRows, Entries, compress_rows
 from scvae_data.system.hdf5_guard import DEFAULT_LIMITS, Limits
 
@@ -69,9 +70,7 @@ class MtxReader:
         feature_lines, barcode_lines = (
             read_lines(part, self._limits.max_table_bytes) for part in (triple.features, triple.barcodes)
         )
-        n_headers, self._cells_are_columns = self._orient(
-            len(feature_lines), len(barcode_lines), triple.has_cells_first
-        )
+        n_headers, self._cells_are_columns = self._orient(triple, feature_lines, barcode_lines)
         features = self._named(triple, make_features(triple.features, feature_lines, n_headers[0]))
         beside = triple.beside
         self._beside = (f"{', '.join(beside)} beside {triple.matrix.name} left out",) if beside else ()
@@ -140,18 +139,28 @@ class MtxReader:
             )
         return replace(features, symbols=np.where(symbols == "", features.ids, symbols))
 
-    def _orient(self, n_features: int, n_barcodes: int, cells_first: bool) -> tuple[tuple[int, int], bool]:
+    def _orient(
+        self, triple: MtxTriple, features: Sequence[str], barcodes: Sequence[str]
+    ) -> tuple[tuple[int, int], bool]:
         """Header lines of the two tables (none if it fits so) and whether cells are the matrix's columns."""
         shape = (self._header.n_rows, self._header.n_columns)
+        no_header = ""
         for headers in ((0, 0), (1, 0), (0, 1), (1, 1)):
-            sizes = (n_features - headers[0], n_barcodes - headers[1])
-            if shape in (sizes, sizes[::-1]):
-                return headers, shape == sizes and not (cells_first and shape == sizes[::-1])
+            sizes = (len(features) - headers[0], len(barcodes) - headers[1])
+            if shape not in (sizes, sizes[::-1]):
+                continue
+            tables = ((triple.features, features), (triple.barcodes, barcodes))
+            named = [(path, lines) for (path, lines), header in zip(tables, headers, strict=True) if header]
+            if all(has_header(lines) for _, lines in named):
+                return headers, shape == sizes and not (triple.has_cells_first and shape == sizes[::-1])
+            no_header = "".join(
+                f", and line 1 of {path.name} ({lines[0][:40]!r}) is no header" for path, lines in named
+            )
         raise InputError(
             self.path,
             "size_mismatch",
-            f"the matrix is {shape[0]:,} × {shape[1]:,} but there are {n_features:,} features and {n_barcodes:,} "
-            "barcodes; take the three files from one run",
+            f"the matrix is {shape[0]:,} × {shape[1]:,} but there are {len(features):,} features and "
+            f"{len(barcodes):,} barcodes{no_header}; take the three files from one run",
         )
 
     def _entries(self) -> Iterator[Entries]:

@@ -11,16 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scvae_data.errors import InputError
-from scvae_data.readers.feature_table import is_running_number
-from scvae_data.readers.gene_names import are_numbers, may_name_genes
+from scvae_data.readers.feature_table import HEADERS, is_running_number, split_rows
+from scvae_data.readers.gene_names import ENSEMBL_GENE, are_numbers, may_name_genes
 from scvae_data.readers.mtx_text import open_text, reading_text
 from scvae_data.wording import counted
 
-__all__ = ["TableLayout", "decoded", "is_of_cells", "read_layout"]
+__all__ = ["TableLayout", "decoded", "has_header", "is_of_cells", "read_layout"]
 
 SEPARATORS = ("\t", ",", ";", " ")
 SAMPLED_LINES = 50
 MISSING = {"", "na", "nan", "null", "none", "#n/a"}
+ROLES = {"bc_wells", "index", *(name for names in HEADERS.values() for name in names)}
+"""More names of columns that are ids, symbols, types or names of cells."""
 PLACES = {
     *("chr", "chrom", "chromosome", "seqname", "seqnames", "start", "end", "stop", "strand", "length", "width"),
     *("gene_length", "exon_length", "effective_length", "gc_content", "entrezid", "entrez_id", "entrez"),
@@ -190,6 +192,26 @@ def is_of_cells(name: str) -> bool:
         *("cell", "cells", "cellid", "cellids", "cellname", "cellnames", "cellbarcode", "cellbarcodes", "barcode"),
         *("barcodes", "obsnames", "well", "wells", "cb", "xc", "sample", "samples", "samplename", "sampleid"),
     }
+
+
+def has_header(lines: Sequence[str]) -> bool:
+    """Whether the first line names the columns of a table of genes or of cells, and is no row of it.
+
+    >>> has_header(["gene_id,gene_name", "A,B"]), has_header(['"x"', '"A"']), has_header(["AAACCTGAG-1", "AAACGGGAG-1"])
+    (True, True, False)
+    """
+    rows = [[name.lower() for name in row] for row in split_rows(lines[:2])]
+    # Genes may be called gene1, gene2, …, as columns are.
+    by_hand = names_columns(rows[0]) and not names_columns(rows[-1])
+    # What R and pandas write above a column that has no name.
+    by_program = set(rows[0]) <= {"", "x", "0", "1", "v1", "v2"} and not is_number(rows[-1][-1])
+    return by_hand or by_program
+
+
+def names_columns(row: Sequence[str]) -> bool:
+    """Whether a field is called as columns of ids, symbols, types or names of cells are, in small letters."""
+    names = [name for name in row if not ENSEMBL_GENE.fullmatch(name.upper())]
+    return any(may_name_genes(name) or is_of_cells(name) or name in ROLES for name in names)
 
 
 def _check_header(path: Path, names: Sequence[str], is_short: bool) -> None:

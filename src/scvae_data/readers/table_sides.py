@@ -9,7 +9,7 @@ from scvae_data.readers.gene_names import may_name_genes
 from scvae_data.readers.opening import TableRows
 from scvae_data.readers.table_layout import PLACES, is_of_cells
 
-__all__ = ["rows_of"]
+__all__ = ["are_cells", "are_genes", "name_a_gene", "rows_of"]
 
 # Names that no cell has: ids of genomes' databases, spike-ins, and genes that nearly every table of counts has.
 GENE = re.compile(
@@ -19,6 +19,8 @@ GENE = re.compile(
     re.IGNORECASE,
 )
 FEWEST_GENES = 50
+FEWEST_NAMED = 10
+"""Names of genes among those of cells that are no accident."""
 BARCODE = re.compile(r"(?<![A-Za-z])[ACGTN]{8,}(?![A-Za-z])")
 
 
@@ -52,6 +54,30 @@ def rows_of(names: Sequence[str], columns: Sequence[str], texts: Sequence[str]) 
         told = "cells" if is_of_cells(first) else "genes"
         votes |= {told} if votes or _n_genes(told, names, columns) >= FEWEST_GENES else set()
     return votes.pop() if len(votes) == 1 else None
+
+
+def are_cells(names: Sequence[str]) -> bool:
+    """Whether names that should be those of genes are barcodes, most of them.
+
+    >>> are_cells(["AAACCTGAGA-1", "AAACGGGTGC-1"]), are_cells(["RPL13", "TAGAP"])
+    (True, False)
+    """
+    return _share(BARCODE, names) > 0.5
+
+
+def name_a_gene(names: Sequence[str]) -> bool:
+    """Whether any of some names is one that no cell has, as in nearly every table of genes."""
+    return any(map(GENE.search, names))
+
+
+def are_genes(names: Sequence[str]) -> bool:
+    """Whether names that should be those of cells are of genes, by more of them than by accident.
+
+    >>> are_genes(["ENSG00000141510", "ENSG00000111640"]), are_genes(["A1", "A2"])
+    (True, False)
+    """
+    n = sum(GENE.search(name) is not None for name in names)
+    return n >= FEWEST_NAMED or 2 * n > len(names) > 0
 
 
 def _n_genes(rows: TableRows, names: Sequence[str], columns: Sequence[str]) -> int:

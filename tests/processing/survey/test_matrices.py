@@ -242,6 +242,33 @@ def test_a_matrix_without_genes_is_refused(write: Callable[..., Path], process: 
         process([], input=FileInput(paths=str(path)))
 
 
+BARCODES = [f"AAACCTGAG{first}{second}-1" for first in "ACGT" for second in "ACGT"]
+IDS = [f"ENSG{number:011d}" for number in range(len(BARCODES))]
+SYMBOLS = [f"RPL{number}" for number in range(len(BARCODES))]
+
+
+@pytest.mark.parametrize(
+    ("cells", "genes"),
+    [
+        pytest.param(IDS, BARCODES, id="ids and barcodes"),
+        pytest.param(SYMBOLS, BARCODES, id="symbols and barcodes"),
+        pytest.param(IDS, [f"A{n}" for n in range(16)], id="ids and wells"),
+        pytest.param(SYMBOLS, [f"A{n}" for n in range(16)], id="symbols and wells"),
+    ],
+)
+def test_a_matrix_of_genes_by_cells_is_refused(
+    cells: list[str], genes: list[str], process: Process, tmp_path: Path
+) -> None:
+    frame = pd.DataFrame(np.eye(16, dtype=np.float32), cells, genes)
+    ad.AnnData(frame).write_h5ad(tmp_path / "SRX1.h5ad")
+    ad.AnnData(frame.T).write_h5ad(tmp_path / "SRX2.h5ad")
+    with pytest.raises(
+        ScvaeDataError, match=f"X has cells for columns .{genes[0]}, .* and genes for rows .{cells[0]},"
+    ):
+        process([], input=FileInput(paths=str(tmp_path / "SRX1.h5ad")))
+    assert process([], input=FileInput(paths=str(tmp_path / "SRX2.h5ad")), overwrite=True).n_obs == 16
+
+
 def test_a_cell_without_an_accession_is_refused(write: Callable[..., Path], process: Process) -> None:
     path = write(ALL)
     adata = ad.read_h5ad(path)

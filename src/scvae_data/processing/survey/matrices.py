@@ -16,6 +16,7 @@ from scvae_data.processing.genes.tables import load_table, store_table
 from scvae_data.processing.survey.counts import looks_integral
 from scvae_data.readers.base import GeneTable, LayeredReader, Reader, Sample
 from scvae_data.readers.gene_names import are_numbers
+from scvae_data.readers.table_sides import are_cells, are_genes, name_a_gene
 from scvae_data.wording import counted
 
 __all__ = ["Matrices", "survey_matrices"]
@@ -114,7 +115,7 @@ def survey_slot(reader: Reader, name: str, tables: Path, reference: str | None) 
     Raises
     ------
     InputError
-        It may hold counts, and its genes have row numbers for names.
+        It may hold counts, and its genes have row numbers, or barcodes, for names.
     """
     genes = reader.genes(name)
     key = store_table(genes, tables)
@@ -122,6 +123,7 @@ def survey_slot(reader: Reader, name: str, tables: Path, reference: str | None) 
     faultless = head is None or head.data.dtype.kind in "ub" or looks_integral(head.data)
     if faultless:
         check_names(reader.path, name, genes, reference)
+        check_sides(reader, name, genes)
     return SlotFacts(
         name=name,
         table=key,
@@ -141,6 +143,18 @@ def check_names(path: Path, slot: str, genes: GeneTable, reference: str | None) 
             f"the genes of {slot} are called by numbers alone ({', '.join(map(str, numbers[:3]))} …); "
             "put their symbols or ids into the index of var, or into its column gene_symbols",
         )  # fmt: skip
+
+
+def check_sides(reader: Reader, slot: str, genes: GeneTable) -> None:
+    """Refuse a matrix of genes × cells, as R has them: each gene would be a cell."""
+    names = genes.names.tolist()
+    if not names or not (are_cells(names) or (not name_a_gene(names) and are_genes(reader.barcodes().tolist()))):
+        return
+    raise InputError(
+        reader.path, "not_single_cell",
+        f"{slot} has cells for columns ({', '.join(names[:2])} …) and genes for rows "
+        f"({', '.join(reader.barcodes()[:2])} …); turn it, as anndata.read_h5ad(FILE).T does",
+    )  # fmt: skip
 
 
 def fewer_genes(slot: SlotFacts, taken: SlotFacts, tables: Path) -> str:
