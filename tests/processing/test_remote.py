@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ Write = Callable[..., Path]
 # They tell of times and places.
 OF_THE_RUN = re.compile(r"(processing_config|chunk_summary)(_\d+)?\.json")
 
-ALONE = "with append, shard or merge, paths.processed_dir"
+ALONE = "with shard or merge, paths.processed_dir"
 
 
 @pytest.fixture
@@ -70,10 +71,16 @@ def of_cells(place: Path | RemotePath) -> dict[str, bytes]:
 
 
 class Dying:
-    """Uploads fail from the ``n``-th on."""
+    """Uploads that modules make fail from the ``n``-th on."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, n: int) -> None:
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        n: int,
+        modules: tuple[str, ...] = ("processing.write.chunks", "processing.run.directory"),
+    ) -> None:
         self.left = n
+        self._modules = modules
         self._monkeypatch = monkeypatch
         self._put = objects.upload
 
@@ -84,12 +91,12 @@ class Dying:
                 raise RemoteError(f"{path}: gone")
             return self._put(source, path)
 
-        for module in ("write.chunks", "run.directory"):
-            self._monkeypatch.setattr(f"scvae_data.processing.{module}.upload", upload)
+        for module in self._modules:
+            self._monkeypatch.setattr(f"scvae_data.{module}.upload", upload)
 
     def __exit__(self, *_: object) -> None:
-        for module in ("write.chunks", "run.directory"):
-            self._monkeypatch.setattr(f"scvae_data.processing.{module}.upload", self._put)
+        for module in self._modules:
+            self._monkeypatch.setattr(f"scvae_data.{module}.upload", self._put)
 
 
 def test_it_has_the_bytes_of_a_local_one(files: list[Path], store: RemotePath, tmp_path: Path) -> None:
@@ -283,6 +290,69 @@ def test_shards_and_appended_cells_come_from_a_store(files: list[Path], inputs: 
     assert of_cells(tmp_path / "again") == of_cells(tmp_path / "grown")
 
 
+def grown_here(files: list[Path], place: Path) -> Path:
+    run_pipeline(files[:1], place)
+    run_pipeline(files[1:], place, append=True)
+    return place
+
+
+def test_one_in_a_store_grows(files: list[Path], store: RemotePath, tmp_path: Path) -> None:
+    run_pipeline(files[:1], store)
+    before, opened = content(store), open_index(store)
+    summary = run_pipeline(files, store, append=True)
+    assert summary.grown == (13, 4) and str(store) in str(summary)
+    after = content(store)
+    assert of_cells(store) == of_cells(grown_here(files, tmp_path / "local"))
+    assert after.keys() == content(tmp_path / "local").keys()
+    assert [name for name, what in before.items() if after[name] != what] == [INDEX_FILE]
+    cells = open_index(store).obs()["total_counts"]
+    assert opened.obs()["total_counts"].equals(cells[: opened.n_obs])  # whoever has it open goes on
+    assert not any(verify(store, deep=True).values())
+    assert not list((tmp_path / "data/scratch").glob("*/[!.]*")) and not list((tmp_path / "data").glob("**/.work"))
+    with pytest.raises(ConfigError, match=f"{store} has all 2 inputs already; there is nothing to append"):
+        run_pipeline(files, store, append=True)
+    with pytest.raises(ScvaeDataError, match=f"no dataset at {store}/none"):
+        run_pipeline(files, store / "none", append=True)
+
+
+def test_an_interrupted_append_has_changed_nothing_and_goes_on(
+    files: list[Path], store: RemotePath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_pipeline(files[:1], store)
+    before, n_sent = content(store), 0
+    with monkeypatch.context() as patch:
+        dying = Dying(patch, 0, ("remote.objects",))
+        for n_sent in range(100):
+            dying.left = n_sent
+            with dying, suppress(RemoteError):
+                run_pipeline(files[1:], store, append=True)
+                break
+            assert before.items() <= content(store).items()
+    assert n_sent == len(content(store)) - len(before) + 1  # all that is new, and the index
+    assert of_cells(store) == of_cells(grown_here(files, tmp_path / "local"))
+    assert not any(verify(store, deep=True).values())
+
+
+def test_an_append_to_what_another_machine_changes_is_refused(
+    files: list[Path], store: RemotePath, write_raw: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_pipeline(files[:1], store)
+    third = write_raw("SRX3.h5ad", position_counts(4, 3, 30), ["A", "B", "C"])
+    add_part = pipeline.add_part
+
+    def too_late(*arguments: Any) -> Any:
+        with monkeypatch.context() as patch:
+            patch.setattr(pipeline, "add_part", add_part)
+            patch.chdir(third.parent)  # whose scratch folder is another one
+            run_pipeline([third], store, append=True)
+        return add_part(*arguments)
+
+    monkeypatch.setattr(pipeline, "add_part", too_late)
+    with pytest.raises(ConfigError, match=f"{store} was changed by another machine while new cells were made"):
+        run_pipeline(files[1:], store, append=True)
+    assert open_index(store).n_obs == 10 and not any(verify(store, deep=True).values())
+
+
 def test_one_that_has_grown_is_read_and_left_alone(files: list[Path], store: RemotePath, tmp_path: Path) -> None:
     out = tmp_path / "grown"
     run_pipeline(files[:1], out)
@@ -310,10 +380,6 @@ def test_tables_of_cells_and_the_summary_are_mended_together(files: list[Path], 
 @pytest.mark.parametrize(
     ("arguments", "setting"),
     [
-        (
-            ["process", "append=true", "paths.processed_dir=s3://b/x"],
-            ALONE,
-        ),
         (["process", "shard=1/2", "paths.processed_dir=s3://b/x"], ALONE),
         (["process", "merge=true", "paths.processed_dir=s3://b/x"], ALONE),
         (["process", "input=dataset", "input.paths=s3://b/x", "qc=none"], "input.paths"),
@@ -376,6 +442,16 @@ def test_faults_of_a_network_are_retried_or_refused(
             lead_to(port, monkeypatch)
             assert of_cells(target) == of_cells(tmp_path / "local")
             injected += proxy.injected
+        grown, target = grown_here(files, tmp_path / "grown"), RemotePath("s3://data/grown")
+        run_pipeline(files[:1], target)
+        proxy = Proxy(port, every(2, of=b"PUT "))
+        lead_to(proxy.port, monkeypatch)
+        run_pipeline(files[1:], target, append=True)
+        proxy.close()
+        lead_to(port, monkeypatch)
+        assert of_cells(target) == of_cells(grown)
+        of_chunk = [objects.holds(target / "chunk_0002.h5", grown / f"chunk_000{number}.h5") for number in (2, 3)]
+        assert of_chunk == [True, False] and not objects.holds(target / "none", grown / INDEX_FILE)
         with pytest.raises(RemoteError, match=r"s3://nowhere/set/.writable: .*bucket does not exist; make the bucket"):
             run_pipeline(files, RemotePath("s3://nowhere/set"))
         for ask in (

@@ -51,7 +51,7 @@ def process(cfg: DictConfig) -> None:
     of_shards = cfg.shard is not None or cfg.merge is not False
     if cfg.append:
         refuse_beside_append(cfg)
-        keep_settings(cfg, recorded_config(here(directory)), task_overrides(), here(directory))
+        keep_settings(cfg, recorded_config(directory), task_overrides(), directory)
     elif of_shards:
         here(directory)  # refused before anything is started
     config = resolved(cfg)
@@ -80,7 +80,7 @@ def process(cfg: DictConfig) -> None:
     with wandb_run(config) as log_summary:
         kept: dict[str, Any] = {"record": record_of(config), "check_disk": cfg.check_disk}
         if cfg.append:
-            summary = pipeline.append(settings, engine, here(directory), **kept)
+            summary = pipeline.append(settings, engine, directory, **kept, scratch=how["scratch"])
         else:
             summary = pipeline.run(settings, engine, directory, **kept, **how)
         log_summary(summary)
@@ -99,7 +99,7 @@ def with_report(cfg: DictConfig, summary: Summary) -> Summary:
 
 def here(directory: Location) -> Path:
     """Return a directory of this machine, the only one that several runs can work on."""
-    return local_path("with append, shard or merge, paths.processed_dir", directory)
+    return local_path("with shard or merge, paths.processed_dir", directory)
 
 
 def run_part(
@@ -140,7 +140,7 @@ def refuse_beside_append(cfg: DictConfig) -> None:
             raise ConfigError(f"append=true and {key}={str(cfg[key]).lower()} contradict each other; give one")
 
 
-def recorded_config(directory: Path) -> dict[str, Any]:
+def recorded_config(directory: Location) -> dict[str, Any]:
     """Return the config that a directory was made with.
 
     Raises
@@ -158,7 +158,7 @@ def recorded_config(directory: Path) -> dict[str, Any]:
         return dict(record["config"])
 
 
-def keep_settings(cfg: DictConfig, recorded: dict[str, Any], given: Collection[str], directory: Path) -> None:
+def keep_settings(cfg: DictConfig, recorded: dict[str, Any], given: Collection[str], directory: Location) -> None:
     """Put the settings of a directory that grows in place of those that are not given; refuse given ones that differ.
 
     Parameters

@@ -33,7 +33,6 @@ from scvae_data.processing.run.directory import (
     is_complete,
     made_in,
     prepare,
-    remove,
     send,
 )
 from scvae_data.processing.run.losses import warn_of_fractions
@@ -48,6 +47,7 @@ from scvae_data.processing.write.publish import publish, write_cells
 from scvae_data.processing.write.tables import write_tables
 from scvae_data.remote.location import Location, RemotePath
 from scvae_data.store import INDEX_FILE, open_index, sweep_temporaries
+from scvae_data.store.files import remove
 from scvae_data.system.jit import compile_ahead
 
 __all__ = ["append", "decide_plan", "run", "write"]
@@ -108,17 +108,23 @@ def run(
 
 
 def append(
-    settings: Settings, engine: Engine, directory: Path, *, record: Record | None = None, check_disk: bool = True
+    settings: Settings,
+    engine: Engine,
+    directory: Location,
+    *,
+    record: Record | None = None,
+    scratch: Path = SCRATCH,
+    check_disk: bool = True,
 ) -> Summary:
     """Process raw files into new chunks of a finished directory, whose genes and rules stay what they are.
 
     The new cells become a directory of their own within the work folder, and
-    are then added to the directory in one rename of its index. What was
-    interrupted goes on where it was.
+    are then added to the directory in one step, when its index is replaced.
+    What was interrupted goes on where it was.
 
     Parameters
     ----------
-    settings, engine, directory, record, check_disk
+    settings, engine, directory, record, scratch, check_disk
         As of :func:`run`; the genes and the target sum are those of the directory.
 
     Raises
@@ -128,12 +134,16 @@ def append(
     """
     open_index(directory)  # before anything is made in a folder that holds no dataset
     warn_of_fractions(settings.qc)
-    with held_directory(directory), disk_faults(directory):
+    made = made_in(directory, scratch)
+    with held_directory(made), disk_faults(made):
         index, standing = open_standing(directory)
-        settings = frozen_settings(settings, index)
+        work = WorkFolder(made / WORK_FOLDER)
+        settings = frozen_settings(settings, index, work.path)
         gene_files = read_gene_files(settings.genes)
-        sweep_temporaries(directory)
-        part = WorkFolder(directory / WORK_FOLDER).appended
+        sweep_temporaries(made)
+        if isinstance(directory, RemotePath):
+            check_writable(directory)
+        part = work.appended
         part.mkdir(parents=True, exist_ok=True)
         context = Context(
             settings,
@@ -151,7 +161,7 @@ def append(
             grown = add_part(context, index)
         finally:
             engine.close()
-        WorkFolder(directory / WORK_FOLDER).remove()
+        work.remove()
     return replace(summary, processed_dir=directory, grown=(grown.n_obs, len(grown.chunks)))
 
 

@@ -30,6 +30,7 @@ __all__ = [
     "facts_of",
     "find",
     "glob",
+    "holds",
     "pieces",
     "read",
     "read_whole",
@@ -189,6 +190,15 @@ def upload(source: Path, path: RemotePath) -> ObjectFacts:
         return _asked(path, ask)
     except FileNotFoundError as error:
         raise RemoteError(f"{path}: {error}; make the bucket, or correct the address") from None
+
+
+def holds(path: RemotePath, file: Path) -> bool:
+    """Whether an object is there and, as its entity tag proves, has the content of a file."""
+    try:
+        facts = facts_of(path)
+    except FileNotFoundError:
+        return False
+    return facts.size == file.stat().st_size and is_content(file, facts, (PART_BYTES,)) is True
 
 
 def delete(path: RemotePath) -> None:

@@ -29,6 +29,7 @@ __all__ = [
     "names_in",
     "open_plain",
     "read_json",
+    "remove",
     "sha256_file",
     "sweep_temporaries",
     "sync_directory",
@@ -235,6 +236,14 @@ def is_there(path: Location) -> bool:
     except FileNotFoundError:
         return False
     return True
+
+
+def remove(path: Location) -> None:
+    """Remove a file, if there is one."""
+    if isinstance(path, RemotePath):
+        objects.delete(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def names_in(directory: Location) -> list[str]:

@@ -1,7 +1,8 @@
-"""A directory and another of the same genes and rules in; the first with the cells of both out, in one rename.
+"""A directory and another of the same genes and rules in; the first with the cells of both out, in one step.
 
-Chunks and tables of the other are linked, under the next free names; what was
-there stays as it is, so that whoever has the directory open goes on with it.
+Chunks and tables of the other are linked, or sent to the store that the first
+is in, under the next free names; what was there stays as it is, so that
+whoever has the directory open goes on with it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from scvae_data.errors import StoreError
-from scvae_data.remote.location import local_path
+from scvae_data.remote import objects
+from scvae_data.remote.location import Location, RemotePath, local_path
 from scvae_data.store.cell_tables_writer import table_names
 from scvae_data.store.chunk_writer import ChunkEntry
 from scvae_data.store.dataset_index import DatasetIndex
@@ -25,7 +27,7 @@ from scvae_data.store.names import chunk_file_name
 from scvae_data.store.obs_writer import ObsColumn
 from scvae_data.store.row_table import RowTableWriter, stored_types
 
-__all__ = ["adopt", "grown_columns", "link_file"]
+__all__ = ["adopt", "give_file", "grown_columns"]
 
 SAME = ("n_vars", "gene_list_hash", "block_elements", "order", "normalization")
 
@@ -38,9 +40,9 @@ def adopt(index: DatasetIndex, other: DatasetIndex, processing_id: str) -> Datas
     Parameters
     ----------
     index
-        The directory, of the present version of the format.
+        The directory, of the present version of the format; here or in a store.
     other
-        A directory of one generation.
+        A directory of one generation on this machine; what must be made for a store is made there.
     processing_id
         Of both together.
 
@@ -50,20 +52,24 @@ def adopt(index: DatasetIndex, other: DatasetIndex, processing_id: str) -> Datas
         They differ in what a directory has one of; names it.
     """
     check_alike(index, other)
-    directory, its = (local_path("DIR", one.path) for one in (index, other))
+    directory, its = index.path, local_path("DIR", other.path)
     number = len(index.generations)
     columns = grown_columns(index.obs_columns, other.obs_columns)
     obs, rows, gene_sets = table_names(number)
     (theirs,) = other.generations
     chunks = [_moved(index, place, entry) for place, entry in enumerate(other.chunks)]
     for entry, chunk in zip(other.chunks, chunks, strict=True):
-        link_file(its / entry.file, directory / chunk.file)
-    link_file(its / theirs.obs, directory / obs)
-    link_file(its / str(theirs.gene_sets), directory / gene_sets)
-    sync_directory(directory)
+        give_file(its / entry.file, directory / chunk.file)
+    give_file(its / theirs.obs, directory / obs)
+    give_file(its / str(theirs.gene_sets), directory / gene_sets)
     types = stored_types(columns)
     files = {obs: other.files[theirs.obs], gene_sets: other.files[str(theirs.gene_sets)]}
-    files[rows] = write_rows(directory / rows, other, columns, types)
+    if isinstance(directory, RemotePath):
+        files[rows] = write_rows(its / f".{rows}", other, columns, types)
+        give_file(its / f".{rows}", directory / rows)
+    else:
+        sync_directory(directory)
+        files[rows] = write_rows(directory / rows, other, columns, types)
     n_categories = {name: len(known.categories) for name, known in columns.items() if known.categories is not None}
     generation = replace(
         theirs, obs=obs, rows=rows, row_columns=types, gene_sets=gene_sets, n_categories=n_categories,
@@ -132,8 +138,16 @@ def write_rows(
         return writer.close()
 
 
-def link_file(source: Path, target: Path) -> None:
-    """Give a file a second name, on another file system a copy; what an interrupted try left there is replaced."""
+def give_file(source: Path, target: Location) -> None:
+    """Give a file a second name, on another file system a copy, or send it to a store.
+
+    What an interrupted try left there is replaced; what it has sent already, as the store's checksum tells, is not
+    sent again.
+    """
+    if isinstance(target, RemotePath):
+        if not objects.holds(target, source):
+            objects.upload(source, target)
+        return
     target.unlink(missing_ok=True)
     try:
         os.link(source, target)

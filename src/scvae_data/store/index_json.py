@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 from scvae_data.calling import command, mend, override, program
@@ -41,8 +42,10 @@ LEAST_GENE_BYTES = 9
 T = TypeVar("T")
 
 
-def write_index(directory: Path, index: DatasetIndex) -> DatasetIndex:
+def write_index(directory: Location, index: DatasetIndex) -> DatasetIndex:
     """Write ``chunk_index.json``, the file that makes a directory complete; write it last.
+
+    What stands there is replaced in one step: by a rename, in a store by one put.
 
     Returns
     -------
@@ -50,6 +53,11 @@ def write_index(directory: Path, index: DatasetIndex) -> DatasetIndex:
     """
     index = replace(index, path=directory, format_version=FORMAT_VERSION, content_hash=content_hash_of(index))
     _check(index)
+    if isinstance(directory, RemotePath):
+        with TemporaryDirectory() as folder:
+            write_json(Path(folder, INDEX_FILE), _to_json(index))
+            objects.upload(Path(folder, INDEX_FILE), directory / INDEX_FILE)
+        return replace(index, open_source=_opener(index, None))
     write_json(directory / INDEX_FILE, _to_json(index))
     return index
 

@@ -11,7 +11,7 @@ from typing import Any
 from scvae_data.errors import StoreError
 from scvae_data.remote.location import Location
 from scvae_data.store.dataset_index import DatasetIndex
-from scvae_data.store.files import is_there, read_bytes, read_json, write_atomic, write_json
+from scvae_data.store.files import is_there, read_bytes, read_json, remove, write_atomic, write_json
 
 __all__ = ["PAGES", "QC_REPORT_FILE", "page_faults", "remove_pages", "write_pages"]
 
@@ -42,10 +42,10 @@ def write_pages(folder: Path, index: DatasetIndex, html: str, tables: Mapping[st
     return folder / QC_REPORT_FILE
 
 
-def remove_pages(directory: Path) -> None:
+def remove_pages(directory: Location) -> None:
     """Remove what will not be true any more."""
     for name in PAGES:
-        (directory / name).unlink(missing_ok=True)
+        remove(directory / name)
 
 
 def page_faults(index: DatasetIndex) -> dict[str, str | None]:

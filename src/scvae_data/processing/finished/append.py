@@ -13,11 +13,11 @@ from scvae_data.processing.facts import rows_digest
 from scvae_data.processing.run.context import Context, Standing
 from scvae_data.processing.settings.genes import ListRules
 from scvae_data.processing.settings.run import Settings
-from scvae_data.remote.location import local_path
+from scvae_data.remote.location import Location, RemotePath
 from scvae_data.store import DatasetIndex, open_index
-from scvae_data.store.files import expecting, read_json, write_json
+from scvae_data.store.files import expecting, read_bytes, read_json, write_atomic, write_json
 from scvae_data.store.gene_list import GENE_LIST_FILE
-from scvae_data.store.grow import adopt, link_file
+from scvae_data.store.grow import adopt, give_file
 from scvae_data.store.names import FORMAT_VERSION, INDEX_FILE, generation_file
 from scvae_data.store.pages import remove_pages
 from scvae_data.store.verify import CONFIG_FILE, SUMMARY_FILE
@@ -28,7 +28,7 @@ TABLES_OF_SUMMARY = ("dropped_cells", "experiments", "gene_statistics", "gene_re
 OF_INPUT = ("source_file", "sampled_sha256", "accession", "accession_column", "obs_values")
 
 
-def open_standing(directory: Path) -> tuple[DatasetIndex, Standing]:
+def open_standing(directory: Location) -> tuple[DatasetIndex, Standing]:
     """Open a directory that is to grow, and say what it has.
 
     Raises
@@ -48,8 +48,13 @@ def open_standing(directory: Path) -> tuple[DatasetIndex, Standing]:
     return index, Standing(directory, index.obs_columns, inputs)
 
 
-def frozen_settings(settings: Settings, index: DatasetIndex) -> Settings:
+def frozen_settings(settings: Settings, index: DatasetIndex, folder: Path) -> Settings:
     """Return the settings with the genes, the target sum and the chunks of a directory.
+
+    Parameters
+    ----------
+    folder
+        Where a copy of the list of genes goes, if the directory is in a store.
 
     Raises
     ------
@@ -70,11 +75,22 @@ def frozen_settings(settings: Settings, index: DatasetIndex) -> Settings:
         raise ConfigError(f"append=true: {index.path} was made with {', '.join(different)}, which cannot change")
     rules = settings.genes
     genes = ListRules(
-        path=str(index.path / GENE_LIST_FILE), mapping=rules.mapping, allow_mixed_species=rules.allow_mixed_species,
+        path=str(genes_here(index, folder)), mapping=rules.mapping, allow_mixed_species=rules.allow_mixed_species,
         reference=rules.reference, species=rules.species,
     )  # fmt: skip
     normalization = replace(settings.normalization, target_sum=float(normal["target_sum"]))
     return replace(settings, genes=genes, normalization=normalization)
+
+
+def genes_here(index: DatasetIndex, folder: Path) -> Path:
+    """Return the list of genes of a directory as a file of this machine."""
+    path = index.path / GENE_LIST_FILE
+    if isinstance(path, Path):
+        return path
+    read_json(path, sha256=index.files[GENE_LIST_FILE].sha256)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(folder / GENE_LIST_FILE, read_bytes(path))
+    return folder / GENE_LIST_FILE
 
 
 def recorded_inputs(index: DatasetIndex) -> list[tuple[Any, ...]]:
@@ -91,21 +107,43 @@ def recorded_inputs(index: DatasetIndex) -> list[tuple[Any, ...]]:
 
 
 def add_part(context: Context, index: DatasetIndex) -> DatasetIndex:
-    """Add the directory of the new cells, which is finished, to the one that grows; return its new index."""
-    directory, number = local_path("DIR", index.path), len(index.generations)
-    part = open_index(context.directory)
+    """Add the directory of the new cells, which is finished, to the one that grows; return its new index.
+
+    Raises
+    ------
+    ConfigError
+        Another machine has changed the directory meanwhile.
+    """
+    directory, number, part = index.path, len(index.generations), open_index(context.directory)
+    check_unchanged(index)
     rows = sorted([*recorded_inputs(index), *recorded_inputs(part)], key=lambda row: str(row[0]))
     if any(row[-1] is None for row in rows):
         together = hashlib.sha256(f"{index.processing_id}{part.processing_id}".encode()).hexdigest()[:32]
     else:
         together = context.settings.processing_id(context.gene_files.settings, rows_digest(rows))
     for path in records_of(part, context.directory):
+        name = generation_file(path.name, number)
         if path.name == SUMMARY_FILE:
-            write_json(directory / generation_file(path.name, number), renamed_tables(read_json(path), number))
-        else:
-            link_file(path, directory / generation_file(path.name, number))
+            path = context.directory / f".{name}"
+            write_json(path, renamed_tables(read_json(context.directory / SUMMARY_FILE), number))
+        give_file(path, directory / name)
     remove_pages(directory)
     return adopt(index, part, together)
+
+
+def check_unchanged(index: DatasetIndex) -> None:
+    """Refuse a directory in a store that is no more what it was; one of this machine is held by a lock.
+
+    Raises
+    ------
+    ConfigError
+        With its address.
+    """
+    if isinstance(index.path, RemotePath) and open_index(index.path).content_hash != index.content_hash:
+        raise ConfigError(
+            f"{index.path} was changed by another machine while new cells were made; nothing was added, the same "
+            "command adds them to what it is now"
+        )
 
 
 def records_of(part: DatasetIndex, directory: Path) -> Iterator[Path]:

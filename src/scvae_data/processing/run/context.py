@@ -47,14 +47,14 @@ class Standing:
     Parameters
     ----------
     path
-        The directory.
+        The directory, here or in a store.
     columns
         Its obs columns.
     inputs
         Fingerprint of each input that it was made of, by name.
     """
 
-    path: Path
+    path: Location
     columns: Mapping[str, ObsColumn]
     inputs: Mapping[str, str]
 

@@ -17,7 +17,7 @@ from scvae_data.processing.work import WorkFolder
 from scvae_data.remote.location import Location, RemotePath
 from scvae_data.remote.objects import delete, upload
 from scvae_data.store import INDEX_FILE
-from scvae_data.store.files import is_there, names_in, sweep_temporaries
+from scvae_data.store.files import is_there, names_in, remove, sweep_temporaries
 from scvae_data.store.names import CHUNK_FILE
 from scvae_data.store.pages import PAGES
 
@@ -35,7 +35,6 @@ __all__ = [
     "is_complete",
     "made_in",
     "prepare",
-    "remove",
     "remove_strays",
     "send",
 ]
@@ -144,14 +143,6 @@ def remove_strays(directory: Location, chunks: Collection[str]) -> None:
     for name in names_in(directory):
         if CHUNK_FILE.fullmatch(name) and name not in chunks:
             remove(directory / name)
-
-
-def remove(path: Location) -> None:
-    """Remove a file, if there is one."""
-    if isinstance(path, RemotePath):
-        delete(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def check_writable(store: RemotePath) -> None:
