@@ -41,6 +41,8 @@ class Summary:
         How many experiments are flagged, and the worst of them, see `write_experiments`.
     columns_alike
         Obs columns that may be one under several names, and how many files have each.
+    written_missing
+        Texts of obs that may mean a missing value: column → text → cells.
     overview
         What the inputs have that their user may not expect, line by line: what it is about, and the fact.
     species
@@ -78,6 +80,7 @@ class Summary:
     experiments: dict[str, Any] = field(default_factory=dict)
     genes_apart: dict[str, Any] = field(default_factory=dict)
     columns_alike: Sequence[dict[str, int]] = ()
+    written_missing: dict[str, dict[str, int]] = field(default_factory=dict)
     overview: Sequence[tuple[str, str]] = ()
     species: str | None = None
     left_out: Sequence[str] = ()

@@ -145,6 +145,9 @@ class Inputs:
     numeric_columns
         Columns of text, of the manifest or of the files' obs, that are wanted
         as numbers; one that holds anything else is refused.
+    missing_labels
+        Texts that mean a missing value in columns of text, of the files, the manifest or the table of
+        cells, such as ``nan``. None is one by itself, but the empty field of a table of text.
     obs_table
         CSV, TSV or Parquet with a row per cell: a column ``barcode``, and
         ``srx_accession`` or ``file`` (what obs calls ``source_file``, or a
@@ -181,6 +184,7 @@ class Inputs:
     obs_columns: Sequence[str] | None = None
     join_columns: Mapping[str, Sequence[str]] | None = None
     numeric_columns: Sequence[str] = ()
+    missing_labels: Sequence[str] = ()
     obs_table: str | None = None
     full_hash: bool = False
     count_tolerance: float = 0.0
@@ -207,6 +211,12 @@ class Inputs:
             if not isinstance(value := getattr(self, name), int) or value < 1:
                 raise ConfigError(f"input.{name}={value!r} must be a whole number of at least 1")
         self._check_join_columns()
+        if isinstance(self.missing_labels, str):
+            raise ConfigError(f"input.missing_labels={self.missing_labels} must be a list, [{self.missing_labels}]")
+        if odd := [text for text in self.missing_labels if not isinstance(text, str)]:
+            raise ConfigError(
+                f"input.missing_labels holds {odd[0]}, which is no text; quote it, 'input.missing_labels=[\"nan\"]'"
+            )
         if isinstance(self.numeric_columns, str):
             raise ConfigError(f"input.numeric_columns={self.numeric_columns} must be a list, [{self.numeric_columns}]")
 
@@ -235,6 +245,8 @@ class Inputs:
         found: dict[str, Any] = {"numeric_columns": sorted(self.numeric_columns)} if self.numeric_columns else {}
         if self.table_rows is not None:
             found["table_rows"] = self.table_rows
+        if self.missing_labels:
+            found["missing_labels"] = sorted(self.missing_labels)
         if self.join_columns:
             found["join_columns"] = {name: sorted(columns) for name, columns in sorted(self.join_columns.items())}
         if self.obs_table is not None:
@@ -381,7 +393,8 @@ class ManifestInput(Inputs):
         named = None if accession is None else check_accession(label(accession), path)
         values = {name: value for name, value in row.items() if name not in ("path", "srx_accession", SRX_COLUMN)}
         for name in [name for name in values if name in self.numeric_columns]:
-            values[name] = wanted_number(values[name], f"{path}: row {number}", name)
+            value = None if values[name] in self.missing_labels else values[name]
+            values[name] = wanted_number(value, f"{path}: row {number}", name)
         return InputFile(location(target), named, values)
 
 
