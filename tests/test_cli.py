@@ -50,7 +50,10 @@ def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
     ("arguments", "message"),
     [
         (("info",), "error: the following arguments are required: DIR; usage: scvae-data info [-h] DIR"),
-        (("why", "a"), "error: the following arguments are required: SRX, BARCODE; usage: scvae-data why [-h] DIR SRX"),
+        (
+            ("why", "a"),
+            "error: the following arguments are required: EXPERIMENT, BARCODE; usage: scvae-data why",
+        ),
         (("diversity",), "error: the following arguments are required: DIR; usage: scvae-data diversity [-h] DIR"),
         (("info", "a", "b"), "error: unrecognized arguments: b; usage: scvae-data info [-h] DIR"),
         (("verify", "a", "--dep"), "error: unrecognized arguments: --dep; usage: scvae-data verify [-h] [--deep]"),

@@ -128,7 +128,9 @@ def _of_directory(parser: Parser) -> None:
 
 def _of_why(parser: Parser) -> None:
     _of_directory(parser)
-    parser.add_argument("accession", metavar="SRX", help="the experiment, as obs calls it")
+    parser.add_argument(
+        "experiment", metavar="EXPERIMENT", help="the experiment as obs calls it, or the name of its file"
+    )
     parser.add_argument("barcode", metavar="BARCODE", help="the cell's name in its file, or in the directory")
 
 
@@ -174,7 +176,7 @@ def _diversity(options: Options) -> str:
 def _why(options: Options) -> str:
     from scvae_data.commands.why import why
 
-    return why(as_written(options.directory), options.accession, options.barcode)
+    return why(as_written(options.directory), options.experiment, options.barcode)
 
 
 def _report(options: Options) -> object:
@@ -259,7 +261,7 @@ COMMANDS: dict[str, Command] = {
         _report,
     ),
     "why": _telling(
-        "why", "DIR SRX BARCODE", "where a cell of an experiment is, or which rule dropped it", _of_why, _why
+        "why", "DIR EXPERIMENT BARCODE", "where a cell of an experiment is, or which rule dropped it", _of_why, _why
     ),
     "diff": Command(
         "DIR OTHER", "experiments, genes and cells that OTHER has more, or has not, or has otherwise", _of_diff, _diff
