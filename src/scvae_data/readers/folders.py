@@ -48,9 +48,9 @@ class InputsBelow:
         What is read too, but not for its folder's sake: the 10x HDF5 files,
         matrices, loom and MuData files, Zarr stores and tables of counts, by
         the kind of their names.
-    hidden, empty
+    hidden
         Files that are no inputs: hidden ones of these names, as macOS leaves
-        ``._SRX1.h5ad`` beside a file, and H5AD files without a byte.
+        ``._SRX1.h5ad`` beside a file.
     closed
         Folders that may not be opened.
     """
@@ -58,7 +58,6 @@ class InputsBelow:
     h5ad: list[Path] = field(default_factory=list)
     others: dict[str, list[Path]] = field(default_factory=dict)
     hidden: list[Path] = field(default_factory=list)
-    empty: list[Path] = field(default_factory=list)
     closed: list[Path] = field(default_factory=list)
 
 
@@ -78,11 +77,9 @@ def find_inputs(folder: Path) -> InputsBelow:
                 found.hidden.append(path)
             elif kind != "H5AD file":
                 found.others.setdefault(kind, []).append(path)
-            elif path.exists() and not path.stat().st_size:
-                found.empty.append(path)
             else:
                 found.h5ad.append(path)
-    for paths in (found.h5ad, *found.others.values(), found.hidden, found.empty, found.closed):
+    for paths in (found.h5ad, *found.others.values(), found.hidden, found.closed):
         paths.sort()
     return found
 
@@ -145,7 +142,7 @@ def in_words(others: Mapping[str, Sequence[Path]]) -> str:
 
 def left_out(found: InputsBelow) -> str:
     """Say what is no input though it is called like one, e.g. ``"1 hidden file (._a.h5ad)"``; else ``""``."""
-    kinds = ((found.hidden, "hidden file"), (found.empty, "empty file"), (found.closed, "closed folder"))
+    kinds = ((found.hidden, "hidden file"), (found.closed, "closed folder"))
     parts = []
     for paths, kind in kinds:
         if paths:

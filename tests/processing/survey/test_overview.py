@@ -109,7 +109,7 @@ def test_the_setting_that_is_told_makes_one_column(write_raw: Write, process: Pr
     columns = [{"cell_type": [*"TBTB"]}, {"celltype": [*"BTBB"]}]
     paths = [write_raw(f"SRX{n}.h5ad", position_counts(4, 3), GENES, obs) for n, obs in enumerate(columns)]
     remedy = "'input.join_columns={cell_type:[celltype]}'"
-    line = f"columns   cell_type (1 file) and celltype (1 file) may be one column; {remedy} makes them one"
+    line = f"columns   cell_type (1 file), celltype (1 file) may be one column; {remedy} makes it one"
     assert line in told(paths, process, tmp_path / "out")
     assert read_json(tmp_path / "out" / "chunk_summary.json")["columns_alike"] == [{"cell_type": 1, "celltype": 1}]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):

@@ -116,7 +116,7 @@ class Summary:
             ("time", f"processing took {total:.1f} s, {self.n_obs_in / max(total, 1e-9):,.0f} cells/s ({stages})"),
             ("memory", f"{human_bytes(self.peak_rss)} at most in one process"),
             *self._grown(),
-            ("index", str(self.processed_dir / INDEX_FILE)),
+            ("index", shown(self.processed_dir / INDEX_FILE)),
             *([("report", shown(self.report))] if self.report else []),
             ("next", command("train", "data=chunked", override("paths.processed_dir", shown(self.processed_dir)))),
         ]  # fmt: skip

@@ -310,7 +310,7 @@ class FileInput(Inputs):
     paths
         A path or address, a glob (``**`` descends), or a list of them. A folder without
         a matrix of its own stands for the H5AD files below it, linked folders
-        included; a warning names hidden and empty files, and inputs of other
+        included; a warning names hidden files, and inputs of other
         formats there that no other path names.
     """
 
@@ -464,7 +464,7 @@ def expand_remote(pattern: RemotePath) -> list[RemotePath]:
     if not STORE_FILES.isdisjoint(top) or any(is_matrix(name) and not name.startswith(".") for name in top):
         return [pattern]
     h5ad = [path for path in found if path.suffix == ".h5ad"]
-    taken = [path for path in h5ad if found[path].size and not path.name.startswith(".")]
+    taken = [path for path in h5ad if not path.name.startswith(".")]
     if not taken:
         raise ConfigError(f"input.paths: no H5AD file, Zarr store or matrix in {pattern}; give a glob")
     others = [path for path in found if path not in taken and kind_of(path.name) is not None]

@@ -79,9 +79,9 @@ def tell_alike(groups: Sequence[Mapping[str, int]]) -> list[Row]:
         plain = [name for name in counts if re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII)]
         called = plain[0] if plain else re.sub(r"\W+", "_", next(iter(counts)))
         others = [name for name in counts if name != called]
-        found = " and ".join(f"{name} ({counted(n, 'file')})" for name, n in counts.items())
+        found = ", ".join(f"{name} ({counted(n, 'file')})" for name, n in counts.items())
         remedy = shlex.quote(override("input.join_columns", {called: others}))
-        lines.append(f"{found} may be one column; {remedy} makes them one")
+        lines.append(f"{found} may be one column; {remedy} makes it one")
     if more := [min(counts) for counts in groups[MOST_ALIKE:]]:
         lines.append(f"other columns have names alike too: {named(more)}")
     return [("columns", line) for line in lines]
