@@ -9,6 +9,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Literal
 
 from scvae_data.commands.arguments import Parser
@@ -68,6 +69,8 @@ def run(name: str, *rest: str) -> None:
         print(f"scvae-data {__version__}")
     elif name in COMMANDS:
         COMMANDS[name].main(rest)
+    elif close := get_close_matches(name, COMMANDS, n=1):
+        sys.exit(f"error: {name!r} is not a command; did you mean {close[0]}? scvae-data --help has them all")
     else:
         print(usage(), file=sys.stderr)
         sys.exit(f"error: {name!r} is not a command; there are {', '.join(COMMANDS)}")
