@@ -206,5 +206,6 @@ class FailedFile:
 
     @classmethod
     def of(cls, source_file: str, stage: str, failure: Failure, path: str = "") -> FailedFile:
-        """Describe the failure of a file."""
-        return cls(source_file, stage, failure.reason, failure.message, failure.details, path)
+        """Describe the failure of a file; the message names it, also where nobody foresaw the fault."""
+        message = failure.message if path in failure.message else f"{path}: {failure.message}"
+        return cls(source_file, stage, failure.reason, message, failure.details, path)

@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 MOST_NAMED = 3
-ENDINGS = (".h5", ".loom", ".h5mu", ".zarr", ".zarr.zip")
+ENDINGS = (".h5", ".hdf5", ".loom", ".h5mu", ".zarr", ".zarr.zip")
 STORE_FILES = {".zgroup", ".zattrs", ".zarray", "zarr.json"}
 """Files at the top of a Zarr store, of format 2 or 3."""
 TABLE = re.compile(
@@ -87,15 +87,15 @@ def find_inputs(folder: Path) -> InputsBelow:
 def kind_of(name: str) -> str | None:
     """What a file or store is by its name; None for what is no input by its name.
 
-    >>> [kind_of(name) for name in ("a.h5ad", "a.zarr.zip", "a_matrix.mtx.gz", "a.dge.txt.gz", "metadata.csv")]
-    ['H5AD file', '.zarr.zip file', '.mtx file', '*dge*.txt.gz table', None]
+    >>> [kind_of(name) for name in ("a.H5AD", "a.zarr.zip", "a.HDF5", "a_matrix.mtx.gz", "a.dge.txt.gz", "meta.csv")]
+    ['H5AD file', '.zarr.zip file', '.HDF5 file', '.mtx file', '*dge*.txt.gz table', None]
     """
-    if name.endswith(".h5ad"):
+    if name.lower().endswith(".h5ad"):
         return "H5AD file"
     if is_matrix(name):
         return ".mtx file"
-    if ending := next((ending for ending in ENDINGS if name.endswith(ending)), None):
-        return f"{ending} file"
+    if ending := next((ending for ending in ENDINGS if name.lower().endswith(ending)), None):
+        return f"{name[-len(ending) :]} file"  # as it is written: a glob is made of it
     match = TABLE.search(name)
     return f"*{match['word']}*{match['ending']} table" if match and not NO_COUNTS.search(name) else None
 

@@ -463,7 +463,7 @@ def expand_remote(pattern: RemotePath) -> list[RemotePath]:
     top = {path.name for path in found if path.parent == pattern}
     if not STORE_FILES.isdisjoint(top) or any(is_matrix(name) and not name.startswith(".") for name in top):
         return [pattern]
-    h5ad = [path for path in found if path.suffix == ".h5ad"]
+    h5ad = [path for path in found if path.suffix.lower() == ".h5ad"]
     taken = [path for path in h5ad if not path.name.startswith(".")]
     if not taken:
         raise ConfigError(f"input.paths: no H5AD file, Zarr store or matrix in {pattern}; give a glob")
@@ -498,7 +498,7 @@ def warn_of_others(folder: Path, found: InputsBelow, taken: Collection[Location]
     if others := in_words(left):
         globs = ",".join(f'"{pattern}"' for pattern in (str(folder), *patterns(left)))
         log.warning(
-            "input.paths=%s stands for the %s below it; %s there are left out; to take them too: input.paths='[%s]'",
+            "input.paths=%s stands for the %s below it; left out there: %s; to take them too: input.paths='[%s]'",
             folder, counted(len(found.h5ad), "H5AD file"), others, globs,
         )  # fmt: skip
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -244,18 +244,20 @@ def shares_of_first(files: Sequence[InputFacts], settings: Settings) -> str:
 
 def check_accessions(files: Sequence[InputFacts]) -> None:
     """Refuse one accession in several files."""
-    owners: defaultdict[str, list[str]] = defaultdict(list)
+    owners: defaultdict[str, list[InputFacts]] = defaultdict(list)
     for file in files:
         for accession in file.accessions:
-            owners[accession].append(file.source_file)
-    shared: Mapping[str, list[str]] = {name: paths for name, paths in owners.items() if len(paths) > 1}
+            owners[accession].append(file)
+    shared = {name: found for name, found in owners.items() if len(found) > 1}
     if shared:
-        name, paths = min(shared.items())
+        name = min(shared)
+        first, second, *_ = shared[name]
+        told = ", as a part of a name or a folder says" if first.named_otherwise or second.named_otherwise else ""
         more = f" (and {counted(len(shared) - 1, 'more accession')})" if len(shared) > 1 else ""
         raise ConfigError(
-            f"accession {name} belongs to {len(paths)} files: {paths[0]}, {paths[1]}{more}; leave one out if they "
-            "hold the same cells, else name each in a manifest (input=manifest), or join them with "
-            "input.merge_same_accession=true"
+            f"accession {name} belongs to {len(shared[name])} files: {first.source_file}, {second.source_file}{more}"
+            f"{told}; leave one out if they hold the same cells, else name each in a manifest (input=manifest), or "
+            "join them with input.merge_same_accession=true"
         )
 
 
