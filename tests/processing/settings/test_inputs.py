@@ -253,6 +253,26 @@ def test_bad_manifest(tmp_path: Path, text: str, message: str) -> None:
         ManifestInput(manifest=str(manifest)).files()
 
 
+@pytest.mark.parametrize(
+    ("columns", "meant"),
+    [
+        ("path,accession", "accession"),
+        ("path,SRX_Accession", "SRX_Accession"),
+        ("path,donor,sample_id", "sample_id"),
+        ("path,donor", ""),
+        ("path,srx_accession,sample", ""),
+    ],
+)
+def test_a_column_that_may_name_the_experiments_is_told(
+    columns: str, meant: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "a.h5ad").touch()
+    (tmp_path / "m.csv").write_text(f"{columns}\na.h5ad{',x' * columns.count(',')}\n")
+    ManifestInput(manifest=str(tmp_path / "m.csv")).files()
+    told = [f"{meant} is an obs column; if it names the experiments, call it srx_accession"] if meant else []
+    assert [text.partition("say, and ")[2] for text in caplog.messages] == told
+
+
 def test_source_names_do_not_depend_on_where_the_inputs_lie() -> None:
     for root in ("/x", "/y/z"):
         assert source_names([Path(root, "a/1.h5"), Path(root, "b/1.h5")]) == ["a/1.h5", "b/1.h5"]

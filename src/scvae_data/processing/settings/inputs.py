@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, ClassVar, get_args
 
 from scvae_data.errors import ConfigError
-from scvae_data.processing.labels import label, number
+from scvae_data.processing.labels import label, number, spelling
 from scvae_data.processing.settings.named_file import named_file, why_absent
 from scvae_data.processing.settings.text_table import read_text_table
 from scvae_data.readers.folders import (
@@ -64,6 +64,8 @@ ACCESSION_COLUMNS = (SRX_COLUMN, "srx_accession")
 """Obs columns that tell the accession of each cell."""
 ACCESSION = re.compile(r"(?<![A-Za-z])[SEDN]RX\d+")
 FORBIDDEN = re.compile(r"[:#\s\x00-\x1f]")
+LIKE_ACCESSION = ("accession", "srx", "srxaccession", "experiment", "experimentaccession", "sample", "samplename")
+"""How columns of a manifest that may name experiments are spelt, see `spelling`."""
 COUNTS = re.compile(r"X|raw|layers/.+|sum:[^+]+(\+[^+]+)+", re.DOTALL)
 SUFFIXES = (".gz", ".h5ad", ".h5", ".hdf5", ".mtx", ".loom", ".h5mu", ".zip", ".zarr", ".csv", ".tsv", ".txt")
 # Endings of names that say what kind of matrix a file is, not which experiment it came from.
@@ -506,7 +508,14 @@ def warn_of_others(folder: Path, found: InputsBelow, taken: Collection[Location]
 def read_manifest(path: Path) -> list[dict[str, ObsValue]]:
     """Read the rows of a manifest, a table with a column ``path``; a text file's fields are text, or None if empty."""
     rows = read_rows("input.manifest", path, ["path"])
-    if rows and {"srx_accession", "SRX_accession"} <= rows[0].keys():
+    names = list(rows[0]) if rows else []
+    meant = [name for name in names if spelling(name) in LIKE_ACCESSION]
+    if meant and not set(ACCESSION_COLUMNS) & set(names):
+        log.warning(
+            "%s: no column srx_accession, so experiments are called as their files say, and %s is an obs column; "
+            "if it names the experiments, call it srx_accession", path, meant[0],
+        )  # fmt: skip
+    if set(ACCESSION_COLUMNS) <= set(names):
         raise ConfigError(f"{path}: has both srx_accession and SRX_accession; leave one out")
     return rows
 

@@ -190,14 +190,18 @@ def check_obs_columns(files: Sequence[InputFacts], inputs: Inputs, added: Sequen
     own = {column for file in files for column in file.obs_columns}
     joined = {column for columns in (inputs.join_columns or {}).values() for column in columns}
     if absent := sorted(joined - own - set(inputs.cell_columns)):
-        raise ConfigError(f"input.join_columns: no file has {', '.join(absent)}; there are: {', '.join(sorted(own))}")
+        raise ConfigError(
+            f"input.join_columns: no file has {', '.join(absent)}; there are: {', '.join(sorted(own)) or 'none'}"
+        )
     if taken := [name for name in inputs.join_columns or () if is_ours(name)]:
         raise ConfigError(f"input.join_columns: {taken[0]} is a column that processing adds; choose another name")
     called = {inputs.obs_names.get(column, column) for column in own}
     known = {*added, *called, *inputs.cell_columns, *(column for file in files for column in file.obs_values)}
     for key in ("obs_columns", "numeric_columns"):
         if unknown := sorted(set(getattr(inputs, key) or ()) - known):
-            raise ConfigError(f"input.{key}: no file has {', '.join(unknown)}; there are: {', '.join(sorted(known))}")
+            raise ConfigError(
+                f"input.{key}: no file has {', '.join(unknown)}; there are: {', '.join(sorted(known)) or 'none'}"
+            )
     if inputs.obs_columns is None:
         columns = sorted(called)
         if len(columns) > MAX_OBS_COLUMNS:
