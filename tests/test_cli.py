@@ -50,7 +50,10 @@ def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
     ("arguments", "message"),
     [
         (("info",), "error: the following arguments are required: DIR; usage: scvae-data info [-h] DIR"),
-        (("why", "a"), "error: the following arguments are required: SRX, BARCODE; usage: scvae-data why [-h] DIR SRX"),
+        (
+            ("why", "a"),
+            "error: the following arguments are required: SRX, BARCODE; usage: scvae-data why [-h] DIR SRX",
+        ),
         (("diversity",), "error: the following arguments are required: DIR; usage: scvae-data diversity [-h] DIR"),
         (("info", "a", "b"), "error: unrecognized arguments: b; usage: scvae-data info [-h] DIR"),
         (("verify", "a", "--dep"), "error: unrecognized arguments: --dep; usage: scvae-data verify [-h] [--deep]"),
@@ -67,14 +70,22 @@ def test_mistakes(
     assert told.count("\n") == 1
 
 
+@pytest.mark.parametrize(("written", "meant"), [("proces", "process"), ("inf", "info"), ("verfy", "verify")])
+def test_a_command_that_is_written_otherwise(written: str, meant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run(monkeypatch, written)
+    message = f"error: {written!r} is not a command; did you mean {meant}? scvae-data --help has them all"
+    assert caught.value.code == message
+
+
 def test_a_command_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SystemExit) as caught:
-        run(monkeypatch, "proces")
+        run(monkeypatch, "zzz")
     results = "latents, elbo, express, ppc, de, card"
     names = (
         f"process, train, {results}, info, diversity, verify, report, why, diff, upgrade, compact, compile, completion"
     )
-    message = f"error: 'proces' is not a command; there are {names}"
+    message = f"error: 'zzz' is not a command; there are {names}"
     assert caught.value.code == message
 
 

@@ -50,6 +50,7 @@ NOT_IMPORTED = {
     "pre-commit": "make check before every commit",
     "pytest-xdist": "make test",
     "ruff": "make check",
+    "types-pyyaml": "make check",
     "types-tqdm": "make check",
 }
 

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["Program", "again", "command", "mend", "override", "program"]
+__all__ = ["Program", "again", "command", "mend", "override", "own_options", "program"]
 
 Program = Literal["process", "train"]
 
@@ -53,6 +53,16 @@ def again(*settings: str, without: Collection[str] = ()) -> str:
 def mend() -> str:
     """Return what to do about a damaged file of a directory."""
     return f"run {program('process')} again with resume=true"
+
+
+def own_options() -> Path | None:
+    """Return the folder of options of the caller's own, as ``--config-dir`` names it; None without one."""
+    words = sys.argv[1:]
+    for word, after in zip(words, [*words[1:], ""], strict=True):
+        flag, given, folder = word.partition("=")
+        if flag in ("--config-dir", "-cd"):
+            return Path(folder if given else after)
+    return None
 
 
 def called_program() -> Program | None:

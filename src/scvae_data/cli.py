@@ -9,6 +9,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Literal
 
 from scvae_data.commands.arguments import Parser
@@ -68,6 +69,8 @@ def run(name: str, *rest: str) -> None:
         print(f"scvae-data {__version__}")
     elif name in COMMANDS:
         COMMANDS[name].main(rest)
+    elif close := get_close_matches(name, COMMANDS, n=1):
+        sys.exit(f"error: {name!r} is not a command; did you mean {close[0]}? scvae-data --help has them all")
     else:
         print(usage(), file=sys.stderr)
         sys.exit(f"error: {name!r} is not a command; there are {', '.join(COMMANDS)}")
@@ -128,7 +131,7 @@ def _of_directory(parser: Parser) -> None:
 
 def _of_why(parser: Parser) -> None:
     _of_directory(parser)
-    parser.add_argument("accession", metavar="SRX", help="the experiment, as obs calls it")
+    parser.add_argument("experiment", metavar="SRX", help="the experiment as obs calls it, or the name of its file")
     parser.add_argument("barcode", metavar="BARCODE", help="the cell's name in its file, or in the directory")
 
 
@@ -174,7 +177,7 @@ def _diversity(options: Options) -> str:
 def _why(options: Options) -> str:
     from scvae_data.commands.why import why
 
-    return why(as_written(options.directory), options.accession, options.barcode)
+    return why(as_written(options.directory), options.experiment, options.barcode)
 
 
 def _report(options: Options) -> object:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging.config
 import os
 import subprocess
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from tests.support.warm import run_python
 
 from scvae_data.commands.app import quoted
@@ -111,6 +113,16 @@ def test_a_bug_keeps_its_traceback(tmp_path: Path) -> None:
 def test_who_interrupts_a_run_is_told_how_it_goes_on(tmp_path: Path) -> None:
     result = run(tmp_path, "seed=4")
     assert (result.returncode, result.stderr) == (130, "interrupted; to continue: the same command with resume=true\n")
+
+
+def test_what_torch_tells_where_its_import_was_interrupted_is_not_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        cfg = compose("train", return_hydra_config=True)
+    loggers = OmegaConf.to_container(cfg.hydra.job_logging.loggers)
+    # Until it is imported as a whole, torch leaves the level of its loggers to that of all.
+    monkeypatch.setattr(logging.getLogger("torch"), "level", logging.INFO)
+    logging.config.dictConfig({"version": 1, "incremental": True, "loggers": loggers})
+    assert not logging.getLogger("torch._subclasses.fake_tensor").isEnabledFor(logging.INFO)
 
 
 def test_a_sweep_goes_on_after_a_failed_job_and_exits_1(tmp_path: Path) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from yaml import YAMLError
 
 from scvae_data.calling import Program
 from scvae_data.commands.complaints import one_line
@@ -72,3 +76,13 @@ def test_one_line_of_training(override: str, expected: str) -> None:
 
 def test_an_error_without_text_keeps_its_name() -> None:
     assert one_line(HydraException(""), "train") == "HydraException"
+
+
+def test_a_file_that_is_no_yaml(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("defaults: [default\nmin_genes: 3\n")
+    with pytest.raises(YAMLError) as caught:
+        OmegaConf.load(path)
+    assert one_line(caught.value, "process") == (
+        f"{path}, line 2: no YAML: expected ',' or ']', but got ':'; correct the file"
+    )

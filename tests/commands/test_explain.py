@@ -116,13 +116,47 @@ def test_what_a_topic_means(topic: str, line: str) -> None:
     [
         ("model", "--help model: it belongs to another program: scvae-data train --help model"),
         ("qc.min_gene", "--help qc.min_gene: no such group or key; did you mean qc.min_genes?"),
-        ("zzz", "--help zzz: no such group or key; scvae-data process --help"),
+        ("zzz", "--help zzz: no such group or key; scvae-data process --help has them all"),
     ],
 )
 def test_what_there_is_not(topic: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         explain("process", [topic])
     assert str(caught.value) == message
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of options of one's own, named on the command line."""
+    for name, text in {
+        "qc/organoids.yaml": "# for organoids\ndefaults: [default, _self_]\nmin_genes: 800  # few are less\n",
+        "qc/strict.yaml": "# of our own\ndefaults: [default]\nmin_genes: 900\n",
+        "qc/broken.yaml": "# broken\ndefaults: [default\nmin_genes: 3\n",
+        "experiment/ours.yaml": "# for both\n",
+        "experiment/fit.yaml": "# @package _global_\n# scvae-data train experiment=fit\n# to fit\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(sys, "argv", ["scvae-data process", "--help", f"--config-dir={tmp_path}"])
+    return tmp_path
+
+
+def test_options_of_ones_own_are_among_the_others(own: Path) -> None:
+    text = explain("process", [])
+    assert "  qc=default                         which cells are kept: broken, mad, none, organoids, strict\n" in text
+    text = " ".join(explain("process", ["qc"]).split())
+    assert "genes with a count, per cell (broken: 3, none: null, organoids: 800, strict: 900)" in text
+    assert "qc=organoids for organoids" in text
+    assert explain("process", ["qc=organoids"]).splitlines()[0] == "qc=organoids: for organoids"
+    assert explain("process", ["qc=strict"]).splitlines()[0] == "qc=strict: of our own"
+    assert set(groups_of("process")["experiment"].options) == {"ours"}
+    assert {"ours", "fit", "quick"} <= set(groups_of("train")["experiment"].options)
+
+
+def test_a_folder_of_options_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["scvae-data process", "--config-dir", "nowhere", "--help"])
+    with pytest.raises(ConfigError, match=r"--config-dir nowhere: there is no such folder"):
+        explain("process", [])
 
 
 def test_help_ends_quietly_where_nobody_reads_on(tmp_path: Path) -> None:

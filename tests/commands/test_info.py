@@ -27,7 +27,7 @@ def index(**changes: Any) -> Any:
         "obs_columns": {
             "SRX_accession": SimpleNamespace(categories=[f"SRX{number}" for number in range(1000)]),
             "total_counts": SimpleNamespace(categories=None),
-            "cell_type": SimpleNamespace(categories=["B cell", "T cell"]),
+            "cell_type": SimpleNamespace(categories=["", "B cell", "T cell"]),
         },
         "format_version": 1,
         "content_hash": "abc",
@@ -47,7 +47,7 @@ def test_describe() -> None:
         "size         0.1 MB, 4000.00 bytes a non-zero",
         "normalised   log1p to 10,000 counts",
         "labels       1 obs column of categories",
-        "  cell_type  2: B cell, T cell",
+        '  cell_type  3: "", B cell, T cell',
         "other obs    total_counts",
         "format       version 1, content abc",
     ]

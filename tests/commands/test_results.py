@@ -70,7 +70,9 @@ def test_de_and_ppc(
     call(monkeypatch, "de", run, "--group1", "cell_type == 'type0'", "--pairs", 50, "--out", out)
     printed = capsys.readouterr().out
     table = pd.read_parquet(out)
-    assert f"called   {int(table['is_de_fdr_0.05'].sum())} of 20 genes change" in printed
+    n_called = int(table["is_de_fdr_0.05"].sum())
+    assert f"called   {n_called} of 20 genes change (is_de_fdr_0.05); at most 5 % of these are expected" in printed
+    assert "\nlfc      log2 fold change, group 1 over group 2, of what the model decodes" in printed
     assert table.index[0] in printed
     call(monkeypatch, "ppc", run)
     assert "variance correlation over genes " in capsys.readouterr().out

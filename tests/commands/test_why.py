@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -143,11 +144,49 @@ def test_files_that_share_an_accession_each_have_their_line(out: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "rows"),
+    [
+        ("SRX1", ["0 of SRX1.h5ad", "0 of b/SRX1.h5ad"]),
+        ("SRX1.h5ad", ["0 of SRX1.h5ad", "0 of b/SRX1.h5ad"]),
+        ("b/SRX1", ["0 of b/SRX1.h5ad"]),
+        ("./b/SRX1.h5ad", ["0 of b/SRX1.h5ad"]),
+        ("/anywhere/b/SRX1.h5ad", ["0 of b/SRX1.h5ad"]),
+        ("/anywhere/SRX1.h5ad", ["0 of SRX1.h5ad"]),
+    ],
+)
+def test_a_file_stands_for_its_experiments(name: str, rows: list[str], out: Path) -> None:
+    for barcode in ("CELL00-1", "SRX1:CELL00-1"):
+        assert [line.rpartition("; row ")[2] for line in why(out, name, barcode).splitlines()] == rows
+
+
+def test_a_file_of_another_name_than_its_experiment_and_one_that_lost_all_its_cells(tmp_path: Path) -> None:
+    counts = np.zeros((3, 60), int)
+    counts[:2, 1:] = np.arange(2)[:, None] + 10
+    write(tmp_path / "Bob's liver data.h5ad", counts, ["ctrl"] * 3)
+    write(tmp_path / "liver.h5", counts[1:], ["x"] * 2)
+    run([tmp_path / "Bob's liver data.h5ad", tmp_path / "liver.h5"], tmp_path / "d", qc=replace(RULES, min_genes=None))
+    line = why(tmp_path / "d", "Bob's_liver", "CELL02-1")
+    assert line == "dropped by zero_counts: it has no count at all; row 2 of Bob's liver data.h5ad"
+    for name in ("Bob's liver data", "Bob's liver data.h5ad", str(tmp_path / "Bob's liver data.h5ad")):
+        assert why(tmp_path / "d", name, "Bob's_liver:CELL02-1") == line
+    for name in ("liver", "liver.h5"):
+        assert "not_control" in why(tmp_path / "d", name, "CELL00-1")
+    with pytest.raises(SelectionError, match=r"did you mean Bob's_liver, Bob's liver data\.h5ad\?"):
+        why(tmp_path / "d", "Bobs liver data.h5ad", "CELL02-1")
+
+
+@pytest.mark.parametrize(
     ("accession", "barcode", "message"),
     [
         ("SRX1", "CELL05", "SRX1 has no cell CELL05, kept or dropped; did you mean CELL05-1?"),
         ("SRX1", "CELL5X-1", "did you mean CELL"),
-        ("SRX11", "CELL05-1", "experiment SRX11 not in .*; did you mean SRX1"),
+        ("SRX11", "CELL05-1", r"experiment SRX11 not in .*, nor is there a file of that name; did you mean SRX1, "),
+        ("c/SRX2.h5ad", "CELL05-1", r"did you mean SRX1, SRX1\.h5ad\?"),
+        (
+            "b/SRX1.h5ad",
+            "CELL05-1",
+            r"b/SRX1\.h5ad has no cell CELL05-1, kept or dropped; did you mean CELL01-1, CELL00-1",
+        ),
         ("SRX7", "CELL05-1", "no cell of SRX7 was read: .*SRX7.h5ad: a text file"),
     ],
 )

@@ -109,9 +109,10 @@ def test_exit_status_follows_the_share_of_failed_files(
     if status:
         last = result.stderr.strip().splitlines()[-1]
         assert last.startswith("error: 1 of 3 files failed, more than max_failed_fraction=")
-        assert "the file is empty" in last
+        assert f"first: {tmp_path}/raw/SRX3.h5ad: is empty (0 bytes); copy it again; all in" in last
     else:
         assert "3, 1 failed" in result.stdout
+    assert "\n  SRX3.h5ad: empty: is empty (0 bytes); copy it again\n" in result.stderr
 
 
 # --- faults, one by one ---------------------------------------------------------------------------------------------

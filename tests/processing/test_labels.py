@@ -16,9 +16,10 @@ from scvae_data import ConfigError, open_index
 from scvae_data.errors import ScvaeDataError
 from scvae_data.processing.labels import as_label, label
 from scvae_data.processing.settings.control import ControlSubset
+from scvae_data.processing.settings.dataset import DatasetInput
 from scvae_data.processing.settings.genes import HvgRules
 from scvae_data.processing.settings.inputs import FileInput, ManifestInput
-from scvae_data.store import Chunking
+from scvae_data.store import Chunking, read_json
 
 Process = Callable[..., Any]
 Write = Callable[..., Path]
@@ -243,3 +244,86 @@ def test_numeric_columns_that_no_file_has(labels: Callable[..., list[Any]], tmp_
     chosen = FileInput(paths=str(tmp_path / "raw" / "*.h5ad"), numeric_columns=["age"])
     with pytest.raises(ConfigError, match=r"input\.numeric_columns: no file has age; there are: donor"):
         labels(TEXT, input=chosen)
+
+
+# --- texts that mean a missing value --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("missing", "kept", "rows"),
+    [
+        pytest.param(
+            [], ["nan", "T", "nan", "NA", "T", "unknown", "nan", "T"],
+            [("labels", '"nan" in donor (3 cells), "NA" in donor (1 cell) stay labels; if they mean a missing value: '
+                        """'input.missing_labels=["nan",NA]'""")],
+            id="as they are",
+        ),
+        pytest.param(
+            ["nan"], [None, "T", None, "NA", "T", "unknown", None, "T"],
+            [("missing", '"nan" in donor (3 cells) mean a missing value (input.missing_labels)'),
+             ("labels", '"NA" in donor (1 cell) stay labels; if they mean a missing value: '
+                        """'input.missing_labels=["nan",NA]'""")],
+            id="nan",
+        ),
+        pytest.param(
+            ["nan", "unknown", "NA"], [None, "T", None, None, "T", None, None, "T"],
+            [("missing", '"nan" in donor (3 cells), "NA" in donor (1 cell), "unknown" in donor (1 cell) mean a missing '
+                         "value (input.missing_labels)")],
+            id="words too",
+        ),
+    ],
+)  # fmt: skip
+def test_what_means_a_missing_value_is_told(
+    write_raw: Write, process: Process, tmp_path: Path, missing: list[str], kept: list[Any], rows: list[Any]
+) -> None:
+    columns = [["nan", "T", "nan", "NA"], pd.Categorical(["T", "unknown", "nan", "T"])]
+    paths = [
+        write_raw(f"SRX{number}.h5ad", position_counts(4, 3, offset=9 * number), list("ABC"), {"donor": column})
+        for number, column in enumerate(columns)
+    ]
+    summary = process(paths, input=FileInput(paths=[*map(str, paths)], missing_labels=missing))
+    assert summary.overview == rows
+    index = open_index(tmp_path / "out")
+    obs = index.obs(["source_file", "source_row", "donor"]).sort_values(["source_file", "source_row"])
+    assert [None if pd.isna(value) else value for value in obs["donor"]] == kept
+    assert index.obs_columns["donor"].categories == tuple(sorted({value for value in kept if value}))
+    counts = read_json(tmp_path / "out" / "chunk_summary.json")["written_missing"]["donor"]
+    assert (counts["nan"], counts["NA"], counts.get("unknown", 0)) == (3, 1, 1 if "unknown" in missing else 0)
+
+
+def test_a_directory_is_freed_of_them_without_its_files(
+    labels: Callable[..., list[Any]], process: Process, tmp_path: Path
+) -> None:
+    assert labels(["nan", "T", "B", "T"]) == ["nan", "T", "B", "T"]
+    again = DatasetInput(paths=[str(tmp_path / "out")], missing_labels=["nan"])
+    process([], tmp_path / "again", input=again)
+    assert open_index(tmp_path / "again").obs_columns["donor"].categories == ("B", "T")
+
+
+def test_numbers_beside_them_are_numbers(labels: Callable[..., list[Any]], tmp_path: Path) -> None:
+    chosen = FileInput(paths=str(tmp_path / "raw" / "*.h5ad"), numeric_columns=["donor"], missing_labels=["nan", "N/A"])
+    assert labels(["1", "nan", "2.5", "N/A"], input=chosen) == [1, None, 2.5, None]
+
+
+def test_manifests_and_tables_of_cells_may_write_them(write_raw: Write, process: Process, tmp_path: Path) -> None:
+    write_raw("SRX1.h5ad", position_counts(4, 3), list("ABC"))
+    manifest, cells = tmp_path / "samples.csv", tmp_path / "cells.csv"
+    manifest.write_text("path,donor,age\nraw/SRX1.h5ad,NA,NA\n")
+    rows = [f"SRX1,cell{number},{text},{text}\n" for number, text in enumerate(["1", "NA", "2", "3"])]
+    cells.write_text("srx_accession,barcode,type,dose\n" + "".join(rows))
+    chosen = ManifestInput(
+        manifest=str(manifest), obs_table=str(cells), numeric_columns=["age", "dose"], missing_labels=["NA"]
+    )
+    process([], input=chosen)
+    obs = open_index(tmp_path / "out").obs(["source_row", "donor", "age", "type", "dose"]).sort_values("source_row")
+    assert obs[["donor", "age"]].isna().all(axis=None)
+    assert [None if pd.isna(value) else value for value in obs["type"]] == ["1", None, "2", "3"]
+    np.testing.assert_array_equal(obs["dose"].astype(float), [1, np.nan, 2, 3])
+
+
+@pytest.mark.parametrize(
+    ("given", "message"), [("nan", r"must be a list, \[nan\]"), ([float("nan")], "is no text; quote it")]
+)
+def test_missing_labels_are_texts(given: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=rf"input\.missing_labels.*{message}"):
+        FileInput(missing_labels=given)

@@ -49,7 +49,9 @@ def test_hdf5_behind_a_user_block_is_recognised(write_h5ad: Callable[..., Path],
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        pytest.param(b"", "truncated", id="empty"),
+        pytest.param(b"", "empty", id="empty"),
+        pytest.param(b"\n \n", "empty", id="blank"),
+        pytest.param(gzip.compress(b""), "empty", id="gzip_of_nothing"),
         pytest.param(b"a,c1,c2\nA,1,2\n", "ambiguous", id="csv"),
         pytest.param(gzip.compress(b"a,c1,c2\nA,1,2\n"), "ambiguous", id="csv_gz"),
         pytest.param(gzip.compress(b"gene,c1,c2\nA,1,2\n" * 5000)[:-30], "truncated", id="csv_gz_cut_far_behind"),

@@ -127,6 +127,10 @@ def test_missing_and_unfinished(tmp_path):
     with pytest.raises(MissingIndexError, match=r"holds no chunk_index\.json"):
         open_index(tmp_path)
     (tmp_path / "chunk_0000.h5").touch()
+    with pytest.raises(
+        MissingIndexError, match=r"chunk_0000\.h5 is a file; give the directory that scvae-data process"
+    ):
+        open_index(tmp_path / "chunk_0000.h5")
     with pytest.raises(MissingIndexError, match=r"is unfinished, .* resume=true"):
         open_index(tmp_path)
 

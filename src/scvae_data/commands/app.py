@@ -23,6 +23,7 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from scvae_data.calling import Program, again
 from scvae_data.commands.complaints import one_line
@@ -83,7 +84,7 @@ def run_app(task: Task, config_name: Program) -> None:
             main()
         if failures:
             raise failures[0]
-    except (ScvaeDataError, HydraException, OmegaConfBaseException) as error:
+    except (ScvaeDataError, HydraException, OmegaConfBaseException, YAMLError) as error:
         if debug:
             raise
         sys.exit(1 if isinstance(error, JobFailed) else f"error: {_in_a_line(error, config_name)}")

@@ -6,6 +6,7 @@ import re
 import shlex
 
 from hydra.errors import ConfigCompositionException, MissingConfigException, OverrideParseException
+from yaml import MarkedYAMLError
 
 from scvae_data.calling import Program, override, program
 from scvae_data.commands.settings import belongs_to, closest, groups_of
@@ -19,7 +20,7 @@ def one_line(error: BaseException, name: Program) -> str:
     Parameters
     ----------
     error
-        What Hydra or OmegaConf raised.
+        What Hydra, OmegaConf or the reader of YAML raised.
     name
         The program that was called.
     """
@@ -32,6 +33,8 @@ def one_line(error: BaseException, name: Program) -> str:
         )
     if isinstance(error, MissingConfigException):
         return _missing_option(error)
+    if isinstance(error, MarkedYAMLError) and (mark := error.problem_mark):
+        return f"{mark.name}, line {mark.line + 1}: no YAML: {error.problem}; correct the file"
     text = str(error)
     if text.startswith("Ambiguous value for argument"):
         return f"{_first_line(error)}: add -m to sweep over the values, or write key=[a,b] for a list"

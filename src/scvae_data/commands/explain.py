@@ -113,7 +113,11 @@ def _unknown(name: Program, topic: str) -> str:
     if others:
         return f"it belongs to another program: {program(others[0])} --help {topic}"
     close = closest(topic, name)
-    return f"no such group or key; did you mean {close}?" if close else f"no such group or key; {program(name)} --help"
+    return (
+        f"no such group or key; did you mean {close}?"
+        if close
+        else f"no such group or key; {program(name)} --help has them all"
+    )
 
 
 def _of_group(name: Program, group: Group) -> Iterator[str]:

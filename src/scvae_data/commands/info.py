@@ -15,6 +15,7 @@ from scvae_data.wording import counted, named
 __all__ = ["describe", "info"]
 
 MOST_NAMED = 8
+EMPTY = '""'
 OF_EXPERIMENTS = ("species", "chemistry")
 OF_FILES = (SRX_COLUMN, "source_file")
 """Categories that are no labels of cells."""
@@ -65,7 +66,10 @@ def describe(index: DatasetIndex, experiments: Mapping[str, Mapping[str, int]]) 
         "size": f"{(stored + beside) / 1e6:,.1f} MB, {stored / max(index.nnz, 1):.2f} bytes a non-zero",
         "normalised": method if method == "none" else f"{method} to {index.normalization['target_sum']:,g} counts",
         "labels": counted(len(labels), "obs column") + " of categories" if labels else "none",
-        **{f"  {name}": f"{len(values):,}: {named(values, MOST_NAMED)}" for name, values in labels.items()},
+        **{
+            f"  {name}": f"{len(values):,}: {named([value or EMPTY for value in values], MOST_NAMED)}"
+            for name, values in labels.items()
+        },
         "other obs": ", ".join(others),
         "format": f"version {index.format_version}, content {index.content_hash}",
     }

@@ -91,6 +91,15 @@ def express(options: Options) -> list[str]:
     return [*_write_cells(out, cells, expression(model, cells, options.genes, how), content), _row("genes", len(names))]
 
 
+MEANINGS = (
+    (
+        "lfc",
+        "log2 fold change, group 1 over group 2, of what the model decodes: shares of a cell's counts, without depth",
+    ),
+    ("raw_mean", "mean counts of the cells as measured, with their depth: they may differ the other way"),
+)
+
+
 def de(options: Options) -> list[str]:
     """Test genes for a change between two groups of cells."""
     from scvae_data.results.change import ChangeTest
@@ -109,8 +118,9 @@ def de(options: Options) -> list[str]:
     table = model.differential_expression(_data(options, model), *groups, where=options.where, test=test)
     chosen = int(table[f"is_de_fdr_{test.fdr:g}"].sum())
     shown = table[["gene_symbol", "proba_de", "bayes_factor", "lfc_median", "raw_mean1", "raw_mean2"]]
-    called = f"{chosen:,} of {len(table):,} genes change, at most {test.fdr:.3g} of them expected by mistake"
-    return [*_write_table(out, table), *_head(shown), _row("called", called)]
+    mistaken = f"at most {100 * test.fdr:.3g} % of these are expected to be called by mistake"
+    called = f"{chosen:,} of {len(table):,} genes change (is_de_fdr_{test.fdr:g}); {mistaken}"
+    return [*_write_table(out, table), *_head(shown), *(_row(*line) for line in MEANINGS), _row("called", called)]
 
 
 def ppc(options: Options) -> list[str]:

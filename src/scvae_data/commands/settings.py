@@ -1,4 +1,4 @@
-"""The YAML files of the configuration in; what their groups, options and keys mean, for people, out.
+"""The YAML files of the configuration, and of one's own, in; what groups, options and keys mean, for people, out.
 
 Each key is described where it is set first, by the comment behind it; an option by the comment at the top of its file,
 a group by the comment behind it in the list of defaults of a program. Nothing is described anywhere else.
@@ -7,7 +7,7 @@ a group by the comment behind it in the list of defaults of a program. Nothing i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache
@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import cast
 
 from omegaconf import DictConfig, OmegaConf
+from yaml import YAMLError
 
-from scvae_data.calling import Program
+from scvae_data.calling import Program, own_options
 from scvae_data.config import conf_dir
+from scvae_data.errors import ConfigError
 
 __all__ = ["Group", "Key", "Option", "belongs_to", "closest", "groups_of", "root_keys"]
 
@@ -25,7 +27,8 @@ LINE = re.compile(r"( *)([\w@/.]+):(?: +(.*))?")  # how far in, key, value
 BEHIND = re.compile(r"(?:^| +)# ")  # what comes before a comment
 DEFAULT = re.compile(r" +- (?P<group>\w+): (?P<option>\w+)(?: +# (?P<about>.*))?")
 APART = ("hydra", "experiment")  # folders that are no groups of settings
-COMMAND = re.compile(r"# python (process|train)\.py ")
+COMMAND = re.compile(r"# (?:python )?(?:scvae-data )?(process|train)(?:\.py)? ")
+PROGRAMS: tuple[Program, ...] = ("process", "train")
 NOTHING = ("_target_", "defaults")
 
 
@@ -72,23 +75,29 @@ class Group:
         return found
 
 
-@cache
 def groups_of(program: Program) -> dict[str, Group]:
     """Return the groups of a program, in the order of its list of defaults, then those that both programs share."""
+    return _groups(program, _folders())
+
+
+@cache
+def _groups(program: Program, folders: tuple[Path, ...]) -> dict[str, Group]:
     found: dict[str, Group] = {}
     for file in (f"{program}.yaml", "base.yaml"):
         for line in _lines(conf_dir() / file):
             if (match := DEFAULT.fullmatch(line)) and match["group"] not in APART:
-                found[match["group"]] = _group(match["group"], match["option"], match["about"] or "")
-    experiments = _group("experiment", "", "presets: each chooses options and values of other groups")
-    found["experiment"] = Group(
-        "experiment", experiments.about, "null",
-        {name: option for name, option in experiments.options.items() if _program_of(name) == program},
-    )  # fmt: skip
-    return found
+                files = _files(match["group"], folders)
+                options = {name: _option(path, folders) for name, path in files.items()}
+                found[match["group"]] = Group(match["group"], match["about"] or "", match["option"], options)
+    presets = {
+        name: _option(path, folders)
+        for name, path in _files("experiment", folders).items()
+        if program in _programs_of(path)
+    }
+    about = "presets: each chooses options and values of other groups"
+    return found | {"experiment": Group("experiment", about, "null", presets)}
 
 
-@cache
 def root_keys(program: Program) -> dict[str, Key]:
     """Return the keys of a program that are in no group."""
     found: dict[str, Key] = {}
@@ -102,11 +111,10 @@ def root_keys(program: Program) -> dict[str, Key]:
 
 def belongs_to(name: str) -> list[Program]:
     """Return the programs that have a group, a preset (``experiment=quick``) or a key of this name."""
-    programs: tuple[Program, ...] = ("process", "train")
     group, _, option = name.partition("=")
     if option:
-        return [one for one in programs if group in groups_of(one) and option in groups_of(one)[group].options]
-    return [one for one in programs if name in names_of(one)]
+        return [one for one in PROGRAMS if group in groups_of(one) and option in groups_of(one)[group].options]
+    return [one for one in PROGRAMS if name in names_of(one)]
 
 
 def names_of(program: Program) -> list[str]:
@@ -122,30 +130,45 @@ def closest(name: str, program: Program) -> str | None:
     return next(iter(same or get_close_matches(name, names, n=1)), None)
 
 
-def _group(name: str, chosen: str, about: str) -> Group:
-    files = sorted((conf_dir() / name).glob("*.yaml"))
-    return Group(name, about, chosen, {path.stem: _option(path) for path in files})
+def _folders() -> tuple[Path, ...]:
+    """Folders of options: of two of one name that of the last one counts."""
+    own = own_options()
+    if own is not None and not own.is_dir():
+        raise ConfigError(f"--config-dir {own}: there is no such folder")
+    return (conf_dir(), *([own.absolute()] if own is not None else []))
 
 
-def _option(path: Path) -> Option:
+def _files(group: str, folders: Sequence[Path]) -> dict[str, Path]:
+    """Return the files of the options of a group, by their names."""
+    found = {path.stem: path for folder in folders for path in (folder / group).glob("*.yaml")}
+    return dict(sorted(found.items()))
+
+
+def _option(path: Path, folders: Sequence[Path]) -> Option:
     lines = _lines(path)
     head = [line[2:] for line in _head(lines)]
     prefix = "" if "@package _global_" in head else f"{path.parent.name}."
     keys: dict[str, tuple[str, str]] = {}
-    for other in _defaults(path):
-        keys |= _option(other).keys if other.parent == path.parent else _keys(other, prefix)
+    for other in _defaults(path, folders):
+        keys |= _option(other, folders).keys if other.parent.name == path.parent.name else _keys(other, prefix)
     for name, (value, about) in _keys(path, prefix).items():
         keys[name] = value, about or keys.get(name, ("", ""))[1]
     about = " ".join(line for line in head if not line.startswith(("@package", "python ")))
     return Option(path.stem, about, {} if path.parent.name in APART else keys)
 
 
-def _defaults(path: Path) -> Iterator[Path]:
-    """Files that an option is made of, itself left out."""
-    for entry in cast(DictConfig, OmegaConf.load(path)).get("defaults", ()):
+def _defaults(path: Path, folders: Sequence[Path]) -> Iterator[Path]:
+    """Files that an option is made of, itself left out; none of a file that is no YAML, which Hydra tells."""
+    try:
+        entries = cast(DictConfig, OmegaConf.load(path)).get("defaults", ())
+    except YAMLError:
+        return
+    for entry in entries:
         name = entry.partition("@")[0] if isinstance(entry, str) else "_self_"
-        if name != "_self_":
-            yield conf_dir() / f"{name[1:]}.yaml" if name.startswith("/") else path.with_name(f"{name}.yaml")
+        below = f"{name[1:]}.yaml" if name.startswith("/") else f"{path.parent.name}/{name}.yaml"
+        there = [folder / below for folder in folders if (folder / below).is_file() and folder / below != path]
+        if name != "_self_" and there:
+            yield there[-1]
 
 
 def _keys(path: Path, prefix: str) -> dict[str, tuple[str, str]]:
@@ -175,6 +198,7 @@ def _head(lines: list[str]) -> Iterator[str]:
         yield line
 
 
-def _program_of(experiment: str) -> Program:
-    match = COMMAND.search((conf_dir() / "experiment" / f"{experiment}.yaml").read_text(encoding="utf-8"))
-    return "process" if match and match[1] == "process" else "train"
+def _programs_of(preset: Path) -> tuple[Program, ...]:
+    """Return the programs that a preset is of, as the command in its comment says; of both where it has none."""
+    match = COMMAND.search(preset.read_text(encoding="utf-8"))
+    return PROGRAMS if match is None else (cast(Program, match[1]),)

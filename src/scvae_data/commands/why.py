@@ -1,18 +1,22 @@
-"""A dataset directory and the name of a cell in; whether it is kept and where, or which rule dropped it, out."""
+"""A dataset, an experiment or its file, and the name of a cell in; where it is, or which rule dropped it, out."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from scvae_data.errors import SelectionError
 from scvae_data.processing.decide.duplicates import DUPLICATE_RULE
 from scvae_data.processing.decide.stage import LATE_RULE
+from scvae_data.processing.finished.append import recorded_inputs
+from scvae_data.processing.settings.inputs import without_ending
 from scvae_data.processing.settings.qc import DOUBLET_RULE, SPECIES_METRIC, QcRules
 from scvae_data.remote.location import Location
 from scvae_data.store import SRX_COLUMN, DatasetIndex, open_index, read_json
@@ -20,6 +24,7 @@ from scvae_data.store.files import expecting
 from scvae_data.store.listed_table import listed_table
 from scvae_data.store.names import generation_file
 from scvae_data.store.verify import SUMMARY_FILE
+from scvae_data.wording import named
 
 __all__ = ["why"]
 
@@ -39,15 +44,40 @@ METRICS = {limit.name: limit.metadata["metric"] for limit in fields(QcRules) if 
 }
 
 
-def why(directory: Location, accession: str, barcode: str) -> str:
+@dataclass(frozen=True)
+class Meant:
+    """The experiments or files that are asked about.
+
+    Parameters
+    ----------
+    column
+        The obs column of them.
+    values
+        Those that are meant.
+    name
+        As they are called in words.
+    """
+
+    column: str
+    values: tuple[str, ...]
+    name: str
+
+    def rows(self, index: DatasetIndex, chunk_id: int) -> NDArray[np.int64]:
+        """Return their rows of a chunk."""
+        place = index.obs_columns[self.column].place
+        codes = [place[value] for value in self.values if value in place]
+        return np.flatnonzero(np.isin(index.codes(self.column, chunk_id), codes)) if codes else np.zeros(0, np.int64)
+
+
+def why(directory: Location, experiment: str, barcode: str) -> str:
     """Say what became of a cell; a line for each cell of that name, where files share an accession.
 
     Parameters
     ----------
     directory
         A finished dataset directory.
-    accession
-        The experiment.
+    experiment
+        The experiment as obs calls it, or the name of its file, with or without folders and ending.
     barcode
         The cell's name in its file, or its whole name in the directory.
 
@@ -57,37 +87,74 @@ def why(directory: Location, accession: str, barcode: str) -> str:
         There is no such cell; names what is like it.
     """
     index = open_index(directory)
-    name = barcode.split(":", 1)[1] if barcode.startswith((f"{accession}:", f"{accession}#")) else barcode
+    accessions = index.obs_columns[SRX_COLUMN].categories or ()
+    meant = what_is_meant(index, experiment)
+    prefix, _, rest = barcode.partition(":")
+    name = rest if rest and prefix.partition("#")[0] in {experiment, *accessions} else barcode
     known: set[str] = set()
-    found = [*kept(index, accession, name, known), *dropped(index, accession, name, known)]
+    found = [*kept(index, meant, name, known), *dropped(index, meant, name, known)]
     if found:
         return "\n".join(f"{what}; row {row} of {file}" for file, row, what in sorted(found))
     if known:
         close = close_names(name, known)
         hint = f"did you mean {', '.join(close)}?" if close else f"it has {len(known):,}, e.g. {min(known)}"
-        raise SelectionError(f"{accession} has no cell {name}, kept or dropped; {hint}")
-    raise SelectionError(unknown_accession(index, directory, accession))
+        raise SelectionError(f"{meant.name} has no cell {name}, kept or dropped; {hint}")
+    raise SelectionError(unknown_experiment(index, directory, experiment))
 
 
-def kept(index: DatasetIndex, accession: str, barcode: str, known: set[str]) -> Iterator[Found]:
-    """Yield each kept cell of the name; ``known`` gets the barcodes of the accession."""
-    if accession not in (index.obs_columns[SRX_COLUMN].categories or ()):
-        return
-    rows = index.rows([accession])
-    for chunk_id in np.unique(index.locate(rows)[0]):
-        first, stop = index.first_rows[chunk_id : chunk_id + 2]
-        here = rows[(rows >= first) & (rows < stop)]
-        obs = index.obs(["source_file", "source_row"], here)
-        for row, name, file, source_row in zip(here, obs.index, *(obs[c] for c in obs.columns), strict=True):
+def what_is_meant(index: DatasetIndex, experiment: str) -> Meant:
+    """Return the experiment of a name, else the files of it, else an experiment of which no cell is kept."""
+    if experiment not in (index.obs_columns[SRX_COLUMN].categories or ()) and (found := files_of(index, experiment)):
+        return Meant("source_file", tuple(found), named(found))
+    return Meant(SRX_COLUMN, (experiment,), experiment)
+
+
+def files_of(index: DatasetIndex, name: str) -> list[str]:
+    """Return the input files of a name: by as many folders as both have, and by the ending if some have it."""
+    files = input_files(index)
+    for plain in (str, without_ending):
+        wanted = parts_of(plain(name.rstrip("/")))
+        shared = {file: n_shared(parts_of(plain(file)), wanted) for file in files}
+        if found := [file for file, n in shared.items() if n and n == max(shared.values())]:
+            return found
+    return []
+
+
+def input_files(index: DatasetIndex) -> list[str]:
+    """Return the names of all inputs, also of those of which no cell is kept."""
+    kept = index.obs_columns["source_file"].categories or ()
+    return sorted({*kept, *(str(row[0]) for row in recorded_inputs(index))})
+
+
+def parts_of(path: str) -> list[str]:
+    """Return the folders and the name of a path."""
+    return [part for part in path.split("/") if part not in ("", ".")]
+
+
+def n_shared(path: list[str], other: list[str]) -> int:
+    """Return how many last parts two paths share where one of them is the end of the other, else 0."""
+    n = min(len(path), len(other))
+    return n if path[-n:] == other[-n:] else 0
+
+
+def kept(index: DatasetIndex, meant: Meant, barcode: str, known: set[str]) -> Iterator[Found]:
+    """Yield each kept cell of the name; ``known`` gets the barcodes of all that are meant."""
+    for chunk_id, first in enumerate(index.first_rows[:-1].tolist()):
+        rows = meant.rows(index, chunk_id)
+        if not len(rows):
+            continue
+        obs = index.obs(["source_file", "source_row"], rows + first)
+        for row, name, file, source_row in zip(rows, obs.index, *(obs[c] for c in obs.columns), strict=True):
             found = name.split(":", 1)[1]
             known.add(found)
             if found == barcode:
-                chunk = index.chunks[chunk_id].file
-                yield str(file), int(source_row), f"kept: row {row - first} in {chunk} (cell {row} of the directory)"
+                place = f"row {row} in {index.chunks[chunk_id].file} (cell {row + first} of the directory)"
+                yield str(file), int(source_row), f"kept: {place}"
 
 
-def dropped(index: DatasetIndex, accession: str, barcode: str, known: set[str]) -> Iterator[Found]:
-    """Yield each dropped cell of the name; ``known`` gets the barcodes of the accession."""
+def dropped(index: DatasetIndex, meant: Meant, barcode: str, known: set[str]) -> Iterator[Found]:
+    """Yield each dropped cell of the name; ``known`` gets the barcodes of all that are meant."""
+    column = "accession" if meant.column == SRX_COLUMN else meant.column
     for number in range(len(index.generations)):
         account = index.path / generation_file(SUMMARY_FILE, number)
         summary = read_json(account)
@@ -95,8 +162,8 @@ def dropped(index: DatasetIndex, accession: str, barcode: str, known: set[str]) 
             entry = dict(summary["dropped_cells"])
         with listed_table(index.path, entry) as table:
             for group in range(table.num_row_groups):
-                names = table.read_row_group(group, ["accession", "barcode"])
-                here = pc.equal(names.column("accession"), accession)
+                names = table.read_row_group(group, [column, "barcode"])
+                here = pc.is_in(names.column(column), pa.array(meant.values))
                 known.update(names.filter(here).column("barcode").to_pylist())
                 hit = pc.and_(here, pc.equal(names.column("barcode"), barcode))
                 if pc.any(hit).as_py():
@@ -130,14 +197,20 @@ def close_names(barcode: str, known: set[str]) -> list[str]:
     return (same or get_close_matches(barcode, ordered, n=3))[:3]
 
 
-def unknown_accession(index: DatasetIndex, directory: Location, accession: str) -> str:
+def unknown_experiment(index: DatasetIndex, directory: Location, experiment: str) -> str:
     """Say what may have become of an experiment that is not there."""
     summary = read_json(directory / SUMMARY_FILE)
     with expecting(directory / SUMMARY_FILE):
         for file in summary["failed_files"]:
-            if accession in file["source_file"]:
-                return f"no cell of {accession} was read: {' '.join(str(file['message']).split())}"
+            if experiment in file["source_file"] or n_shared(parts_of(file["source_file"]), parts_of(experiment)):
+                return f"no cell of {experiment} was read: {' '.join(str(file['message']).split())}"
     names = index.obs_columns[SRX_COLUMN].categories or ()
-    close = get_close_matches(accession, names, n=3)
-    hint = f"did you mean {', '.join(close)}?" if close else f"it has {len(names):,} experiments, e.g. {names[0]}"
-    return f"experiment {accession} not in {directory}; {hint}"
+    files = {parts_of(without_ending(file))[-1]: file for file in reversed(input_files(index))}
+    plain = without_ending((parts_of(experiment) or [experiment])[-1])
+    like = [*get_close_matches(plain, names, n=2), *(files[name] for name in get_close_matches(plain, files, n=2))]
+    hint = (
+        f"did you mean {', '.join(dict.fromkeys(like))}?"
+        if like
+        else f"it has {len(names):,} experiments, e.g. {names[0]}"
+    )
+    return f"experiment {experiment} not in {directory}, nor is there a file of that name; {hint}"

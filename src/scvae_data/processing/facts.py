@@ -155,6 +155,8 @@ class FileScan:
     unmatched
         Its cells that the table of cells has no row for, that table's rows of the file without a cell, and an
         example of either; empty without a table.
+    written_missing
+        Of columns with texts that may mean a missing value, how many of its cells have which.
     runs
         Paths of its sorted runs below the work folder, without suffix.
     bounds
@@ -183,6 +185,7 @@ class FileScan:
     n_copies: int = 0
     n_renamed: int = 0
     unmatched: dict[str, Any] = field(default_factory=dict)
+    written_missing: dict[str, dict[str, int]] = field(default_factory=dict)
 
     @property
     def sorted_runs(self) -> list[SpooledRun]:
@@ -203,5 +206,6 @@ class FailedFile:
 
     @classmethod
     def of(cls, source_file: str, stage: str, failure: Failure, path: str = "") -> FailedFile:
-        """Describe the failure of a file."""
-        return cls(source_file, stage, failure.reason, failure.message, failure.details, path)
+        """Describe the failure of a file; the message names it, also where nobody foresaw the fault."""
+        message = failure.message if path in failure.message else f"{path}: {failure.message}"
+        return cls(source_file, stage, failure.reason, message, failure.details, path)

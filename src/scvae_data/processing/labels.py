@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["EXACT", "as_label", "label", "number", "spelling"]
+__all__ = ["EXACT", "WRITTEN_MISSING", "as_label", "label", "number", "spelling"]
 
 EXACT = 2**53
 """Whole numbers up to here are exact as floats."""
+WRITTEN_MISSING = ("", "nan", "NaN", "NAN", "<NA>", "NaT", "None", "NA", "N/A", "n/a", "#N/A", "NULL", "null")
+"""What programs write for a missing value where they make text of a column."""
 LONGEST = 2.0**63
 NUMBER = re.compile(r"[+-]?([0-9]+|([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][+-]?[0-9]+)?)")
 WHOLE = re.compile(r"(-?[1-9][0-9]*|0)\.0")

@@ -190,7 +190,8 @@ def scan_share(context: Context, surveyed: Surveyed, shard: Shard) -> str:
     for position, outcome in progress(context.engine.run(tasks), total=len(tasks), desc="scan"):
         stop_without_room(outcome)
         if isinstance(outcome, Failure):
-            failed.append(FailedFile.of(surveyed.files[share[position]].source_file, "scan", outcome))
+            file = surveyed.files[share[position]]
+            failed.append(FailedFile.of(file.source_file, "scan", outcome, file.path))
     if failed:
         log.warning("%s failed:\n%s", counted(len(failed), "file"), failure_table(failed))
     write_json(context.work.shards.scanned(shard.number), {"n_files": len(tasks), "n_failed": len(failed)})

@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 MOST_NAMED = 3
-ENDINGS = (".h5", ".loom", ".h5mu", ".zarr", ".zarr.zip")
+ENDINGS = (".h5", ".hdf5", ".loom", ".h5mu", ".zarr", ".zarr.zip")
 STORE_FILES = {".zgroup", ".zattrs", ".zarray", "zarr.json"}
 """Files at the top of a Zarr store, of format 2 or 3."""
 TABLE = re.compile(
@@ -48,9 +48,9 @@ class InputsBelow:
         What is read too, but not for its folder's sake: the 10x HDF5 files,
         matrices, loom and MuData files, Zarr stores and tables of counts, by
         the kind of their names.
-    hidden, empty
+    hidden
         Files that are no inputs: hidden ones of these names, as macOS leaves
-        ``._SRX1.h5ad`` beside a file, and H5AD files without a byte.
+        ``._SRX1.h5ad`` beside a file.
     closed
         Folders that may not be opened.
     """
@@ -58,7 +58,6 @@ class InputsBelow:
     h5ad: list[Path] = field(default_factory=list)
     others: dict[str, list[Path]] = field(default_factory=dict)
     hidden: list[Path] = field(default_factory=list)
-    empty: list[Path] = field(default_factory=list)
     closed: list[Path] = field(default_factory=list)
 
 
@@ -78,11 +77,9 @@ def find_inputs(folder: Path) -> InputsBelow:
                 found.hidden.append(path)
             elif kind != "H5AD file":
                 found.others.setdefault(kind, []).append(path)
-            elif path.exists() and not path.stat().st_size:
-                found.empty.append(path)
             else:
                 found.h5ad.append(path)
-    for paths in (found.h5ad, *found.others.values(), found.hidden, found.empty, found.closed):
+    for paths in (found.h5ad, *found.others.values(), found.hidden, found.closed):
         paths.sort()
     return found
 
@@ -90,15 +87,15 @@ def find_inputs(folder: Path) -> InputsBelow:
 def kind_of(name: str) -> str | None:
     """What a file or store is by its name; None for what is no input by its name.
 
-    >>> [kind_of(name) for name in ("a.h5ad", "a.zarr.zip", "a_matrix.mtx.gz", "a.dge.txt.gz", "metadata.csv")]
-    ['H5AD file', '.zarr.zip file', '.mtx file', '*dge*.txt.gz table', None]
+    >>> [kind_of(name) for name in ("a.H5AD", "a.zarr.zip", "a.HDF5", "a_matrix.mtx.gz", "a.dge.txt.gz", "meta.csv")]
+    ['H5AD file', '.zarr.zip file', '.HDF5 file', '.mtx file', '*dge*.txt.gz table', None]
     """
-    if name.endswith(".h5ad"):
+    if name.lower().endswith(".h5ad"):
         return "H5AD file"
     if is_matrix(name):
         return ".mtx file"
-    if ending := next((ending for ending in ENDINGS if name.endswith(ending)), None):
-        return f"{ending} file"
+    if ending := next((ending for ending in ENDINGS if name.lower().endswith(ending)), None):
+        return f"{name[-len(ending) :]} file"  # as it is written: a glob is made of it
     match = TABLE.search(name)
     return f"*{match['word']}*{match['ending']} table" if match and not NO_COUNTS.search(name) else None
 
@@ -145,7 +142,7 @@ def in_words(others: Mapping[str, Sequence[Path]]) -> str:
 
 def left_out(found: InputsBelow) -> str:
     """Say what is no input though it is called like one, e.g. ``"1 hidden file (._a.h5ad)"``; else ``""``."""
-    kinds = ((found.hidden, "hidden file"), (found.empty, "empty file"), (found.closed, "closed folder"))
+    kinds = ((found.hidden, "hidden file"), (found.closed, "closed folder"))
     parts = []
     for paths, kind in kinds:
         if paths:

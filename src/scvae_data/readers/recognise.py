@@ -54,7 +54,7 @@ def open_reader(path: Path, opening: Opening = DEFAULT_OPENING) -> Reader:
     ConfigError
         A reader of the user's own cannot be imported.
     InputError
-        ``missing``, ``truncated``, ``unreadable``, ``no_counts``,
+        ``missing``, ``empty``, ``truncated``, ``unreadable``, ``no_counts``,
         ``not_single_cell``, ``unsupported``, ``ambiguous``, ``unsafe``.
     """
     path = Path(path)
@@ -97,7 +97,7 @@ def _read_head(path: Path) -> bytes:
     except OSError as error:
         raise InputError(path, "unreadable", f"cannot be opened ({error.strerror}); check its permissions") from error
     if not head:
-        raise InputError(path, "truncated", "the file is empty; copy it again")
+        raise InputError(path, "empty", "is empty (0 bytes); copy it again")
     return head
 
 

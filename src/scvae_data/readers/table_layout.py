@@ -69,10 +69,12 @@ def read_layout(path: Path, max_bytes: int) -> TableLayout:
     Raises
     ------
     InputError
-        ``not_single_cell`` if it is no table of numbers with names, ``unreadable`` if it is one that is not
-        understood, ``unsafe`` if a line is longer than ``max_bytes``.
+        ``empty`` if it has no word, ``not_single_cell`` if it is no table of numbers with names, ``unreadable`` if
+        it is one that is not understood, ``unsafe`` if a line is longer than ``max_bytes``.
     """
     lines = _first_lines(path, max_bytes)
+    if not any(line.strip() for line in lines):
+        raise InputError(path, "empty", "a text without a word; copy it again")
     n_above = _lines_above(lines)
     separator, rows = _split(path, lines[n_above:])
     header, rows = rows[0], rows[1:]

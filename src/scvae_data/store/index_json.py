@@ -143,6 +143,8 @@ def _missing(directory: Location) -> str:
         return f"{directory} is the directory of a training run; give the dataset directory that it was trained on"
     make = command("process", "input=files", "input.paths=…", override("paths.processed_dir", directory))
     if isinstance(directory, RemotePath) or not directory.is_dir():
+        if isinstance(directory, Path) and directory.is_file():
+            return f"{directory} is a file; give the directory that {program('process')} made of such"
         return f"no dataset at {directory}; make one with: {make}"
     if next(directory.glob("chunk_*.h5"), None) is not None:
         return (

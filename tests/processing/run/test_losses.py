@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from scvae_data.errors import ConfigError
-from scvae_data.processing.facts import FileScan
-from scvae_data.processing.run.losses import few_cells, warn_of_fractions, worst_files
+from scvae_data.processing.engine.task import Failure
+from scvae_data.processing.facts import FailedFile, FileScan
+from scvae_data.processing.run.losses import failure_table, few_cells, warn_of_fractions, worst_files
 from scvae_data.processing.run.summary import Summary
 from scvae_data.processing.settings.genes import GeneRules
 from scvae_data.processing.settings.qc import QcRules
@@ -71,3 +72,10 @@ def test_the_files_that_lost_most_are_told_with_where_the_others_are() -> None:
     rows = str(Summary(Path("/out"), n_files=7, worst=worst, experiments={"file": "experiments.parquet"})).splitlines()
     at = rows.index("lost most 6.h5ad: 56.0 % of 1,000 cells (60 min_genes, 500 zero_counts)")
     assert rows[at + 5] == "          all files in /out/experiments.parquet"
+
+
+def test_a_file_that_failed_is_named_once_whatever_it_failed_on() -> None:
+    messages = ["/d/a.h5ad: is empty (0 bytes)", "IndexError: list index out of range"]
+    failed = [FailedFile.of("a.h5ad", "survey", Failure("r", text), "/d/a.h5ad") for text in messages]
+    assert [one.message for one in failed] == [messages[0], f"/d/a.h5ad: {messages[1]}"]
+    assert failure_table(failed).splitlines() == ["  a.h5ad: r: is empty (0 bytes)", f"  a.h5ad: r: {messages[1]}"]

@@ -110,7 +110,7 @@ def test_10x_files_that_a_folder_leaves_out_are_named(tmp_path: Path, caplog: py
         (tmp_path / name).write_text("x")
     assert [file.path for file in FileInput(paths=str(tmp_path)).files()] == [tmp_path / "a.h5ad"]
     (line,) = caplog.messages
-    assert "the 1 H5AD file below it; 2 .h5 files and 1 matrix.mtx file there are left out" in line
+    assert "the 1 H5AD file below it; left out there: 2 .h5 files and 1 matrix.mtx file; to take" in line
     globs = [f"{tmp_path}", f"{tmp_path}/**/*.h5", f"{tmp_path}/m/*matrix.mtx*"]
     assert line.endswith("input.paths='[" + ",".join(f'"{pattern}"' for pattern in globs) + "]'")
     (tmp_path / "chunks" / "chunk_0000.h5").unlink()
@@ -137,7 +137,7 @@ def test_inputs_of_every_other_format_are_named_and_stores_are_not_walked_into(
     (line,) = caplog.messages
     words = (
         "1 *counts*.csv.gz table and 1 *dge*.txt.gz table and 1 .h5 file and 1 .h5mu file and 1 .loom file and "
-        "1 .mtx file and 1 .zarr file and 1 .zarr.zip file there are left out"
+        "1 .mtx file and 1 .zarr file and 1 .zarr.zip file; to take"
     )
     assert words in line
     globs = eval(line.rpartition("input.paths=")[2].strip("'"))
@@ -177,21 +177,28 @@ def test_linked_folders_are_followed_once(tmp_path: Path, caplog: pytest.LogCapt
     assert not caplog.messages
 
 
-def test_hidden_and_empty_files_are_left_out_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    names = ("a.h5ad", "._a.h5ad", "s/.b.h5ad", ".trash/c.h5ad", "__MACOSX/._d.h5ad", "e.h5ad", "._x", "empty.txt")
+def test_hidden_files_are_left_out_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    names = ("a.h5ad", "._a.h5ad", "s/.b.h5ad", ".trash/c.h5ad", "__MACOSX/._d.h5ad", "._x", "e.txt")
     for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text("" if name.startswith("e") else "x")
+        (tmp_path / name).write_text("x")
     assert [file.path.name for file in FileInput(paths=str(tmp_path)).files()] == ["a.h5ad"]
     (line,) = caplog.messages
-    assert line == (
-        f"input.paths={tmp_path}: left out: 4 hidden files (._a.h5ad, c.h5ad, ._d.h5ad, …) and 1 empty file (e.h5ad)"
-    )
+    assert line == (f"input.paths={tmp_path}: left out: 4 hidden files (._a.h5ad, c.h5ad, ._d.h5ad, …)")
 
 
-def test_an_empty_file_that_is_named_is_an_input(tmp_path: Path) -> None:
+@pytest.mark.parametrize("given", ["{}", "{}/*.h5ad", "{}/a.h5ad"])
+def test_an_empty_file_is_an_input_however_it_is_named(given: str, tmp_path: Path) -> None:
     (tmp_path / "a.h5ad").touch()
-    assert [file.path.name for file in FileInput(paths=f"{tmp_path}/*.h5ad").files()] == ["a.h5ad"]
+    assert [file.path.name for file in FileInput(paths=given.format(tmp_path)).files()] == ["a.h5ad"]
+
+
+def test_endings_in_capitals_are_seen(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("a.H5AD", "b.H5"):
+        (tmp_path / name).write_text("x")
+    assert [file.path.name for file in FileInput(paths=str(tmp_path)).files()] == ["a.H5AD"]
+    (line,) = caplog.messages
+    assert f'left out there: 1 .H5 file; to take them too: input.paths=\'["{tmp_path}","{tmp_path}/*.H5"]\'' in line
 
 
 def test_what_macos_leaves_of_a_matrix_makes_no_matrix_folder(tmp_path: Path) -> None:
@@ -244,6 +251,26 @@ def test_bad_manifest(tmp_path: Path, text: str, message: str) -> None:
     manifest.write_text(text)
     with pytest.raises(ConfigError, match=message):
         ManifestInput(manifest=str(manifest)).files()
+
+
+@pytest.mark.parametrize(
+    ("columns", "meant"),
+    [
+        ("path,accession", "accession"),
+        ("path,SRX_Accession", "SRX_Accession"),
+        ("path,donor,sample_id", "sample_id"),
+        ("path,donor", ""),
+        ("path,srx_accession,sample", ""),
+    ],
+)
+def test_a_column_that_may_name_the_experiments_is_told(
+    columns: str, meant: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "a.h5ad").touch()
+    (tmp_path / "m.csv").write_text(f"{columns}\na.h5ad{',x' * columns.count(',')}\n")
+    ManifestInput(manifest=str(tmp_path / "m.csv")).files()
+    told = [f"{meant} is an obs column; if it names the experiments, call it srx_accession"] if meant else []
+    assert [text.partition("say, and ")[2] for text in caplog.messages] == told
 
 
 def test_source_names_do_not_depend_on_where_the_inputs_lie() -> None:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from scvae_data.processing.labels import as_label
-from scvae_data.processing.sort.obs_kinds import kind_of, to_arrow
+from scvae_data.processing.sort.obs_kinds import kind_of, to_arrow, without_labels
 from scvae_data.processing.sort.obs_schema import cast, decide_schema, distinct_values
 
 BIG = 2**60 + 1
@@ -74,3 +74,28 @@ def test_types_of_both_files_are_told(caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.messages == [
         "obs column x is categories of numbers and int and string in different files; it is stored as text"
     ]
+
+
+@pytest.mark.parametrize(
+    ("values", "counts"),
+    [
+        pytest.param(pd.Categorical(["nan", "T", "nan", None, "NA"]), {"nan": 2, "NA": 1}, id="categories"),
+        pytest.param(np.array(["nan", "T", "nan", None, "NA"], object), {"nan": 2, "NA": 1}, id="objects"),
+        pytest.param(pd.array(["nan", "T", "nan", None, "NA"], dtype="string"), {"nan": 2, "NA": 1}, id="string"),
+        pytest.param(np.array(["nan", 1, "nan", np.nan, "NA"], object), {"nan": 2, "NA": 1}, id="beside numbers"),
+        pytest.param(pd.Categorical(["a", None], categories=["a", "nan"]), {}, id="unused category"),
+        pytest.param([0.5, np.nan], {}, id="floats"),
+        pytest.param([True, False], {}, id="booleans"),
+        pytest.param(["unknown", "unassigned", "Nan", "nano", " "], {}, id="words"),
+    ],
+)
+def test_labels_that_may_mean_a_missing_value(values: Any, counts: dict[str, int]) -> None:
+    series = pd.Series(values)
+    stays, found = without_labels(series, [])
+    assert found == counts
+    pd.testing.assert_series_equal(stays, series)
+    without, found = without_labels(series, ["nan", "T"])
+    assert {name: n for name, n in found.items() if name != "T"} == counts
+    gone = series.isin(["nan", "T"])
+    assert without[gone].isna().all()
+    assert without[~gone].astype(object).equals(series[~gone].astype(object))

@@ -16,6 +16,7 @@ from tests.support.pages import table_of
 from tests.support.pipeline import position_counts, settings_for
 
 from scvae_data.config import conf_dir, instantiate
+from scvae_data.errors import ConfigError
 from scvae_data.processing.engine.base import SerialEngine
 from scvae_data.processing.evidence.flags import REMEDIES
 from scvae_data.processing.facts import InputFacts
@@ -48,6 +49,14 @@ def test_a_name_that_the_file_does_not_have_is_told(write_raw: Write, process: P
         "input=manifest names them otherwise"
     ) in lines
     assert open_index(tmp_path / "out").obs_columns["SRX_accession"].categories == ("Bob's_liver", "SRX1", "liver")
+
+
+def test_two_files_whose_names_have_one_part_in_common_are_refused(write_raw: Write, process: Process) -> None:
+    names = ["liver counts.h5ad", "liver_data.h5ad"]
+    paths = [write_raw(name, position_counts(4, 3, offset=9 * n), GENES) for n, name in enumerate(names)]
+    expected = r"accession liver belongs to 2 files: liver counts\.h5ad, liver_data\.h5ad, as a part of a name or a f"
+    with pytest.raises(ConfigError, match=expected):
+        process(paths)
 
 
 def test_nothing_is_told_of_plain_files(write_raw: Write, process: Process, tmp_path: Path) -> None:
@@ -109,7 +118,7 @@ def test_the_setting_that_is_told_makes_one_column(write_raw: Write, process: Pr
     columns = [{"cell_type": [*"TBTB"]}, {"celltype": [*"BTBB"]}]
     paths = [write_raw(f"SRX{n}.h5ad", position_counts(4, 3), GENES, obs) for n, obs in enumerate(columns)]
     remedy = "'input.join_columns={cell_type:[celltype]}'"
-    line = f"columns   cell_type (1 file) and celltype (1 file) may be one column; {remedy} makes them one"
+    line = f"columns   cell_type (1 file), celltype (1 file) may be one column; {remedy} makes it one"
     assert line in told(paths, process, tmp_path / "out")
     assert read_json(tmp_path / "out" / "chunk_summary.json")["columns_alike"] == [{"cell_type": 1, "celltype": 1}]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):

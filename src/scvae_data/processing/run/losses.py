@@ -98,7 +98,10 @@ def tell_failures(
 
 def failure_table(failed: Sequence[FailedFile], most: int = 20, indent: int = 2) -> str:
     """Lay failed files out as lines: file, reason, message."""
-    lines = [f"{'':{indent}}{file.source_file}: {file.reason}: {file.message}" for file in failed[:most]]
+    lines = [
+        f"{'':{indent}}{file.source_file}: {file.reason}: {file.message.removeprefix(f'{file.path}: ')}"
+        for file in failed[:most]
+    ]
     if len(failed) > most:
         lines.append(f"{'':{indent}}… and {len(failed) - most:,} more")
     return "\n".join(lines)

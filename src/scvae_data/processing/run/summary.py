@@ -41,6 +41,8 @@ class Summary:
         How many experiments are flagged, and the worst of them, see `write_experiments`.
     columns_alike
         Obs columns that may be one under several names, and how many files have each.
+    written_missing
+        Texts of obs that may mean a missing value: column → text → cells.
     overview
         What the inputs have that their user may not expect, line by line: what it is about, and the fact.
     species
@@ -78,6 +80,7 @@ class Summary:
     experiments: dict[str, Any] = field(default_factory=dict)
     genes_apart: dict[str, Any] = field(default_factory=dict)
     columns_alike: Sequence[dict[str, int]] = ()
+    written_missing: dict[str, dict[str, int]] = field(default_factory=dict)
     overview: Sequence[tuple[str, str]] = ()
     species: str | None = None
     left_out: Sequence[str] = ()
@@ -113,7 +116,7 @@ class Summary:
             ("time", f"processing took {total:.1f} s, {self.n_obs_in / max(total, 1e-9):,.0f} cells/s ({stages})"),
             ("memory", f"{human_bytes(self.peak_rss)} at most in one process"),
             *self._grown(),
-            ("index", str(self.processed_dir / INDEX_FILE)),
+            ("index", shown(self.processed_dir / INDEX_FILE)),
             *([("report", shown(self.report))] if self.report else []),
             ("next", command("train", "data=chunked", override("paths.processed_dir", shown(self.processed_dir)))),
         ]  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from scvae_data.processing.scan.beside import rows_beside
 from scvae_data.processing.scan.job import ScanJob
 from scvae_data.processing.scan.joined import Joined, join
 from scvae_data.processing.settings.inputs import ACCESSION_COLUMNS
-from scvae_data.processing.sort.obs_kinds import kind_of, numbers, to_arrow
+from scvae_data.processing.sort.obs_kinds import kind_of, numbers, to_arrow, without_labels
 from scvae_data.processing.sort.obs_schema import ScannedCells, is_ours, our_columns
 from scvae_data.readers.base import Reader
 
@@ -47,10 +47,21 @@ class InputObs:
         One row per cell of the file.
     kinds
         Kind of each column, see `kind_of`.
+    written_missing
+        Of columns with texts that may mean a missing value, how many cells have which, see `without_labels`.
     """
 
     frame: pd.DataFrame
     kinds: dict[str, str]
+    written_missing: dict[str, dict[str, int]]
+
+    @classmethod
+    def of(cls, columns: Mapping[str, pd.Series], job: ScanJob, n_obs: int) -> InputObs:
+        """Make it of columns in the order of the cells."""
+        found = {name: without_labels(series, job.missing_labels) for name, series in columns.items()}
+        frame = pd.DataFrame({name: series for name, (series, _) in found.items()}, index=pd.RangeIndex(n_obs))
+        kinds = {name: kind_of(series) for name, (series, _) in found.items()}
+        return cls(frame, kinds, {name: counts for name, (_, counts) in found.items() if counts})
 
     def take(self, rows: NDArray[np.int64]) -> pa.Table:
         """Return some rows as an Arrow table."""
@@ -182,9 +193,10 @@ def input_obs(reader: Reader, file: InputFacts, job: ScanJob, joined: pd.DataFra
     for called, names in own.items():
         series = one_column(frame, names, called, file.path)
         free = free_name(called, {*ours, *taken})
-        taken[free] = numbers(series, file.path, called) if called in job.numeric_columns else series
-    kinds = {name: kind_of(series) for name, series in taken.items()}
-    return InputObs(pd.DataFrame(taken, index=pd.RangeIndex(reader.n_obs)), kinds)
+        if called in job.numeric_columns:
+            series = numbers(without_labels(series, job.missing_labels)[0], file.path, called)
+        taken[free] = series
+    return InputObs.of(taken, job, reader.n_obs)
 
 
 def by_final_name(columns: Sequence[str], job: ScanJob) -> dict[str, list[str]]:

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 __all__ = ["SlotScan", "scan_file"]
 
 # Raised where what a scan leaves changes: results of another version are made again.
-SPOOL_VERSION = 8
+SPOOL_VERSION = 9
 
 
 def scan_file(job: ScanJob, file: InputFacts, number: int, rank: int, meanings: Sequence[str]) -> FileScan:
@@ -122,8 +122,8 @@ def scan_key(file: InputFacts, job: ScanJob, rank: int, meanings: Sequence[str])
     """Hash everything a scan's result depends on."""
     parts = [
         SPOOL_VERSION, FORMAT_VERSION, asdict(file), job.qc, job.control, job.order, job.obs_columns, job.run_entries,
-        job.count_tolerance, job.numeric_columns, job.obs_table, job.cell_metadata, job.obs_names, job.where,
-        job.origins, meanings, rank,
+        job.count_tolerance, job.numeric_columns, job.missing_labels, job.obs_table, job.cell_metadata, job.obs_names,
+        job.where, job.origins, meanings, rank,
         [(column.name, column.dtype) for column in our_columns("scan")],
         [(one.name, one.prefixes, sorted(one.symbols), sorted(one.ids)) for one in GENE_CLASSES],
     ]  # fmt: skip
@@ -194,6 +194,7 @@ class SlotScan:
             lost=self.filter.lost,
             obs_kinds=self.cells.obs.kinds,
             unmatched=self.cells.unmatched,
+            written_missing=self.cells.obs.written_missing,
             n_renamed=self.cells.n_renamed,
             runs=self.runs.paths,
             experiments=experiments.facts(self.filter.lost_by_experiment, doublets) if experiments else [],

@@ -38,6 +38,8 @@ class ScanJob:
         How far a value may be from a whole number and still be rounded to it.
     numeric_columns
         Columns of text that are wanted as numbers.
+    missing_labels
+        Texts of obs that mean a missing value.
     obs_table
         Hash of the table of cells, whose rows of each file lie in the work folder; empty without one.
     cell_metadata
@@ -66,6 +68,7 @@ class ScanJob:
     obs_columns: Sequence[str] | None
     count_tolerance: float = 0.0
     numeric_columns: tuple[str, ...] = ()
+    missing_labels: tuple[str, ...] = ()
     obs_table: str = ""
     cell_metadata: str = ""
     obs_names: tuple[tuple[str, str], ...] = ()

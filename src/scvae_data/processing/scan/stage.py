@@ -78,6 +78,7 @@ def scan_tasks(context: Context, surveyed: Surveyed) -> list[Task]:
         obs_columns=inputs.obs_columns,
         count_tolerance=inputs.count_tolerance,
         numeric_columns=tuple(inputs.numeric_columns),
+        missing_labels=tuple(inputs.missing_labels),
         obs_table=str(inputs.of_content.get("obs_table", "")),
         cell_metadata=inputs.cell_metadata,
         obs_names=tuple(inputs.obs_names.items()),

@@ -16,7 +16,6 @@ from scvae_data.filter import mask
 from scvae_data.processing.facts import InputFacts
 from scvae_data.processing.scan.cells import FileCells, InputObs, by_final_name, control_mask, one_column
 from scvae_data.processing.scan.job import ScanJob
-from scvae_data.processing.sort.obs_kinds import kind_of
 from scvae_data.processing.sort.obs_schema import ORIGIN_ROW, is_ours
 from scvae_data.readers.base import Reader
 from scvae_data.store import SRX_COLUMN, DatasetIndex, open_index
@@ -52,7 +51,7 @@ def stored_cells(job: ScanJob, file: InputFacts, reader: Reader) -> FileCells:
         for called, names in own.items()
         if wanted is None or called in wanted
     }
-    obs = InputObs(pd.DataFrame(columns), {name: kind_of(series) for name, series in columns.items()})
+    obs = InputObs.of(columns, job, reader.n_obs)
     control = control_mask(job, file, reader, pd.DataFrame())
     if job.where is not None:
         control = mask(ChunkColumns(index, frame), job.where)

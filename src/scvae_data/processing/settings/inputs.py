@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, ClassVar, get_args
 
 from scvae_data.errors import ConfigError
-from scvae_data.processing.labels import label, number
+from scvae_data.processing.labels import label, number, spelling
 from scvae_data.processing.settings.named_file import named_file, why_absent
 from scvae_data.processing.settings.text_table import read_text_table
 from scvae_data.readers.folders import (
@@ -64,6 +64,8 @@ ACCESSION_COLUMNS = (SRX_COLUMN, "srx_accession")
 """Obs columns that tell the accession of each cell."""
 ACCESSION = re.compile(r"(?<![A-Za-z])[SEDN]RX\d+")
 FORBIDDEN = re.compile(r"[:#\s\x00-\x1f]")
+LIKE_ACCESSION = ("accession", "srx", "srxaccession", "experiment", "experimentaccession", "sample", "samplename")
+"""How columns of a manifest that may name experiments are spelt, see `spelling`."""
 COUNTS = re.compile(r"X|raw|layers/.+|sum:[^+]+(\+[^+]+)+", re.DOTALL)
 SUFFIXES = (".gz", ".h5ad", ".h5", ".hdf5", ".mtx", ".loom", ".h5mu", ".zip", ".zarr", ".csv", ".tsv", ".txt")
 # Endings of names that say what kind of matrix a file is, not which experiment it came from.
@@ -145,6 +147,9 @@ class Inputs:
     numeric_columns
         Columns of text, of the manifest or of the files' obs, that are wanted
         as numbers; one that holds anything else is refused.
+    missing_labels
+        Texts that mean a missing value in columns of text, of the files, the manifest or the table of
+        cells, such as ``nan``. None is one by itself, but the empty field of a table of text.
     obs_table
         CSV, TSV or Parquet with a row per cell: a column ``barcode``, and
         ``srx_accession`` or ``file`` (what obs calls ``source_file``, or a
@@ -181,6 +186,7 @@ class Inputs:
     obs_columns: Sequence[str] | None = None
     join_columns: Mapping[str, Sequence[str]] | None = None
     numeric_columns: Sequence[str] = ()
+    missing_labels: Sequence[str] = ()
     obs_table: str | None = None
     full_hash: bool = False
     count_tolerance: float = 0.0
@@ -207,6 +213,12 @@ class Inputs:
             if not isinstance(value := getattr(self, name), int) or value < 1:
                 raise ConfigError(f"input.{name}={value!r} must be a whole number of at least 1")
         self._check_join_columns()
+        if isinstance(self.missing_labels, str):
+            raise ConfigError(f"input.missing_labels={self.missing_labels} must be a list, [{self.missing_labels}]")
+        if odd := [text for text in self.missing_labels if not isinstance(text, str)]:
+            raise ConfigError(
+                f"input.missing_labels holds {odd[0]}, which is no text; quote it, 'input.missing_labels=[\"nan\"]'"
+            )
         if isinstance(self.numeric_columns, str):
             raise ConfigError(f"input.numeric_columns={self.numeric_columns} must be a list, [{self.numeric_columns}]")
 
@@ -235,6 +247,8 @@ class Inputs:
         found: dict[str, Any] = {"numeric_columns": sorted(self.numeric_columns)} if self.numeric_columns else {}
         if self.table_rows is not None:
             found["table_rows"] = self.table_rows
+        if self.missing_labels:
+            found["missing_labels"] = sorted(self.missing_labels)
         if self.join_columns:
             found["join_columns"] = {name: sorted(columns) for name, columns in sorted(self.join_columns.items())}
         if self.obs_table is not None:
@@ -298,7 +312,7 @@ class FileInput(Inputs):
     paths
         A path or address, a glob (``**`` descends), or a list of them. A folder without
         a matrix of its own stands for the H5AD files below it, linked folders
-        included; a warning names hidden and empty files, and inputs of other
+        included; a warning names hidden files, and inputs of other
         formats there that no other path names.
     """
 
@@ -381,7 +395,8 @@ class ManifestInput(Inputs):
         named = None if accession is None else check_accession(label(accession), path)
         values = {name: value for name, value in row.items() if name not in ("path", "srx_accession", SRX_COLUMN)}
         for name in [name for name in values if name in self.numeric_columns]:
-            values[name] = wanted_number(values[name], f"{path}: row {number}", name)
+            value = None if values[name] in self.missing_labels else values[name]
+            values[name] = wanted_number(value, f"{path}: row {number}", name)
         return InputFile(location(target), named, values)
 
 
@@ -450,8 +465,8 @@ def expand_remote(pattern: RemotePath) -> list[RemotePath]:
     top = {path.name for path in found if path.parent == pattern}
     if not STORE_FILES.isdisjoint(top) or any(is_matrix(name) and not name.startswith(".") for name in top):
         return [pattern]
-    h5ad = [path for path in found if path.suffix == ".h5ad"]
-    taken = [path for path in h5ad if found[path].size and not path.name.startswith(".")]
+    h5ad = [path for path in found if path.suffix.lower() == ".h5ad"]
+    taken = [path for path in h5ad if not path.name.startswith(".")]
     if not taken:
         raise ConfigError(f"input.paths: no H5AD file, Zarr store or matrix in {pattern}; give a glob")
     others = [path for path in found if path not in taken and kind_of(path.name) is not None]
@@ -485,7 +500,7 @@ def warn_of_others(folder: Path, found: InputsBelow, taken: Collection[Location]
     if others := in_words(left):
         globs = ",".join(f'"{pattern}"' for pattern in (str(folder), *patterns(left)))
         log.warning(
-            "input.paths=%s stands for the %s below it; %s there are left out; to take them too: input.paths='[%s]'",
+            "input.paths=%s stands for the %s below it; left out there: %s; to take them too: input.paths='[%s]'",
             folder, counted(len(found.h5ad), "H5AD file"), others, globs,
         )  # fmt: skip
 
@@ -493,7 +508,14 @@ def warn_of_others(folder: Path, found: InputsBelow, taken: Collection[Location]
 def read_manifest(path: Path) -> list[dict[str, ObsValue]]:
     """Read the rows of a manifest, a table with a column ``path``; a text file's fields are text, or None if empty."""
     rows = read_rows("input.manifest", path, ["path"])
-    if rows and {"srx_accession", "SRX_accession"} <= rows[0].keys():
+    names = list(rows[0]) if rows else []
+    meant = [name for name in names if spelling(name) in LIKE_ACCESSION]
+    if meant and not set(ACCESSION_COLUMNS) & set(names):
+        log.warning(
+            "%s: no column srx_accession, so experiments are called as their files say, and %s is an obs column; "
+            "if it names the experiments, call it srx_accession", path, meant[0],
+        )  # fmt: skip
+    if set(ACCESSION_COLUMNS) <= set(names):
         raise ConfigError(f"{path}: has both srx_accession and SRX_accession; leave one out")
     return rows
 

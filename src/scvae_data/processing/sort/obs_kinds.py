@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from numbers import Number
 from typing import Any
 
@@ -10,10 +11,10 @@ import pandas as pd
 import pyarrow as pa
 
 from scvae_data.errors import InputError
-from scvae_data.processing.labels import EXACT, label, number
+from scvae_data.processing.labels import EXACT, WRITTEN_MISSING, label, number
 from scvae_data.processing.sort.obs_schema import ARROW, is_text
 
-__all__ = ["kind_of", "numbers", "to_arrow"]
+__all__ = ["kind_of", "numbers", "to_arrow", "without_labels"]
 
 
 def kind_of(series: pd.Series) -> str:
@@ -102,6 +103,29 @@ def numbers(series: pd.Series, path: str, name: str, first_row: int = 0) -> pd.S
             )  # fmt: skip
     table = pd.Series([*values, None], dtype="Int64" if whole else "Float64")
     return table.take(codes % len(table)).reset_index(drop=True)  # a missing value has the code -1
+
+
+def without_labels(series: pd.Series, missing: Collection[str]) -> tuple[pd.Series, dict[str, int]]:
+    """Return a column without the texts that mean a missing value, and how many cells have which of such texts.
+
+    Parameters
+    ----------
+    missing
+        The texts that mean one. Those of `WRITTEN_MISSING` are counted, too, and stay.
+    """
+    looked_for = {*WRITTEN_MISSING, *missing}
+    if isinstance(series.dtype, pd.CategoricalDtype):
+        names = [name for name in series.cat.categories if isinstance(name, str) and name in looked_for]
+    elif pd.api.types.is_object_dtype(series) or isinstance(series.dtype, pd.StringDtype):
+        names = [name for name in series[series.isin(looked_for)].unique() if isinstance(name, str)]
+    else:
+        return series, {}
+    counts = {name: int((series == name).sum()) for name in names}
+    if gone := [name for name in names if name in missing]:
+        series = series.mask(series.isin(gone))
+        if isinstance(series.dtype, pd.CategoricalDtype):
+            series = series.cat.remove_categories(gone)
+    return series, {name: n for name, n in counts.items() if n}
 
 
 def read_number(value: Any) -> int | float | str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -190,14 +190,18 @@ def check_obs_columns(files: Sequence[InputFacts], inputs: Inputs, added: Sequen
     own = {column for file in files for column in file.obs_columns}
     joined = {column for columns in (inputs.join_columns or {}).values() for column in columns}
     if absent := sorted(joined - own - set(inputs.cell_columns)):
-        raise ConfigError(f"input.join_columns: no file has {', '.join(absent)}; there are: {', '.join(sorted(own))}")
+        raise ConfigError(
+            f"input.join_columns: no file has {', '.join(absent)}; there are: {', '.join(sorted(own)) or 'none'}"
+        )
     if taken := [name for name in inputs.join_columns or () if is_ours(name)]:
         raise ConfigError(f"input.join_columns: {taken[0]} is a column that processing adds; choose another name")
     called = {inputs.obs_names.get(column, column) for column in own}
     known = {*added, *called, *inputs.cell_columns, *(column for file in files for column in file.obs_values)}
     for key in ("obs_columns", "numeric_columns"):
         if unknown := sorted(set(getattr(inputs, key) or ()) - known):
-            raise ConfigError(f"input.{key}: no file has {', '.join(unknown)}; there are: {', '.join(sorted(known))}")
+            raise ConfigError(
+                f"input.{key}: no file has {', '.join(unknown)}; there are: {', '.join(sorted(known)) or 'none'}"
+            )
     if inputs.obs_columns is None:
         columns = sorted(called)
         if len(columns) > MAX_OBS_COLUMNS:
@@ -244,18 +248,20 @@ def shares_of_first(files: Sequence[InputFacts], settings: Settings) -> str:
 
 def check_accessions(files: Sequence[InputFacts]) -> None:
     """Refuse one accession in several files."""
-    owners: defaultdict[str, list[str]] = defaultdict(list)
+    owners: defaultdict[str, list[InputFacts]] = defaultdict(list)
     for file in files:
         for accession in file.accessions:
-            owners[accession].append(file.source_file)
-    shared: Mapping[str, list[str]] = {name: paths for name, paths in owners.items() if len(paths) > 1}
+            owners[accession].append(file)
+    shared = {name: found for name, found in owners.items() if len(found) > 1}
     if shared:
-        name, paths = min(shared.items())
+        name = min(shared)
+        first, second, *_ = shared[name]
+        told = ", as a part of a name or a folder says" if first.named_otherwise or second.named_otherwise else ""
         more = f" (and {counted(len(shared) - 1, 'more accession')})" if len(shared) > 1 else ""
         raise ConfigError(
-            f"accession {name} belongs to {len(paths)} files: {paths[0]}, {paths[1]}{more}; leave one out if they "
-            "hold the same cells, else name each in a manifest (input=manifest), or join them with "
-            "input.merge_same_accession=true"
+            f"accession {name} belongs to {len(shared[name])} files: {first.source_file}, {second.source_file}{more}"
+            f"{told}; leave one out if they hold the same cells, else name each in a manifest (input=manifest), or "
+            "join them with input.merge_same_accession=true"
         )
 
 

@@ -21,7 +21,7 @@ from scvae_data.processing.facts import InputFacts
 from scvae_data.processing.labels import label
 from scvae_data.processing.settings.inputs import ACCESSION_COLUMNS, Inputs
 from scvae_data.processing.settings.text_table import read_text_table
-from scvae_data.processing.sort.obs_kinds import numbers
+from scvae_data.processing.sort.obs_kinds import numbers, without_labels
 from scvae_data.processing.work import WorkFolder
 from scvae_data.remote.location import Location
 from scvae_data.wording import counted
@@ -129,7 +129,7 @@ def read_obs_table(inputs: Inputs) -> ObsTable | None:
     keys, barcodes = key_column(path, table, found[0]), key_column(path, table, "barcode")
     refuse_duplicates(path, found[0], keys, barcodes)
     columns = {
-        name: plain_column(path, name, table.column(name), name in inputs.numeric_columns)
+        name: plain_column(path, name, table.column(name), name in inputs.numeric_columns, inputs.missing_labels)
         for name in table.column_names
         if name not in (*found, "barcode")
     }
@@ -171,8 +171,10 @@ def refuse_duplicates(path: Path, name: str, keys: NDArray[np.object_], barcodes
         )
 
 
-def plain_column(path: Location, name: str, column: pa.ChunkedArray, numeric: bool) -> pa.ChunkedArray:
-    """Return a column as booleans, numbers or text."""
+def plain_column(
+    path: Location, name: str, column: pa.ChunkedArray, numeric: bool, missing: Sequence[str] = ()
+) -> pa.ChunkedArray:
+    """Return a column as booleans, numbers or text; where numbers are wanted, without the texts that mean none."""
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     if pa.types.is_nested(column.type):
@@ -181,6 +183,6 @@ def plain_column(path: Location, name: str, column: pa.ChunkedArray, numeric: bo
         texts = [None if value is None else label(value) for value in column.to_pylist()]
         column = pa.chunked_array([pa.array(texts, pa.string())])
     if numeric and not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
-        values = numbers(column.to_pandas(), str(path), name, first_row=1)
+        values = numbers(without_labels(column.to_pandas(), missing)[0], str(path), name, first_row=1)
         return pa.chunked_array([pa.array(values, from_pandas=True)])
     return column

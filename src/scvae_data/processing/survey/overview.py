@@ -13,7 +13,7 @@ from scvae_data.processing.labels import spelling
 from scvae_data.processing.settings.inputs import ACCESSION_COLUMNS
 from scvae_data.wording import counted, named
 
-__all__ = ["columns_alike", "named_otherwise", "sources_of_counts", "tell_alike"]
+__all__ = ["columns_alike", "named_otherwise", "sources_of_counts", "tell_alike", "tell_missing"]
 
 Row = tuple[str, str]
 """What a line is about, and what it says."""
@@ -79,9 +79,34 @@ def tell_alike(groups: Sequence[Mapping[str, int]]) -> list[Row]:
         plain = [name for name in counts if re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII)]
         called = plain[0] if plain else re.sub(r"\W+", "_", next(iter(counts)))
         others = [name for name in counts if name != called]
-        found = " and ".join(f"{name} ({counted(n, 'file')})" for name, n in counts.items())
+        found = ", ".join(f"{name} ({counted(n, 'file')})" for name, n in counts.items())
         remedy = shlex.quote(override("input.join_columns", {called: others}))
-        lines.append(f"{found} may be one column; {remedy} makes them one")
+        lines.append(f"{found} may be one column; {remedy} makes it one")
     if more := [min(counts) for counts in groups[MOST_ALIKE:]]:
         lines.append(f"other columns have names alike too: {named(more)}")
     return [("columns", line) for line in lines]
+
+
+def tell_missing(counts: Mapping[str, Mapping[str, int]], missing: Collection[str]) -> list[Row]:
+    """Say which labels may stand for missing values, or do so by the settings; none, no line.
+
+    Parameters
+    ----------
+    counts
+        Column → text → number of cells.
+    missing
+        The texts that stand for a missing value.
+    """
+    ordered = sorted(
+        ((n, column, text) for column, texts in counts.items() for text, n in texts.items()),
+        key=lambda one: (-one[0], *one[1:]),
+    )
+    gone = [f'"{text}" in {column} ({counted(n, "cell")})' for n, column, text in ordered if text in missing]
+    kept = [f'"{text}" in {column} ({counted(n, "cell")})' for n, column, text in ordered if text not in missing]
+    rows = []
+    if gone:
+        rows.append(("missing", f"{named(gone)} mean a missing value (input.missing_labels)"))
+    if kept:
+        remedy = override("input.missing_labels", [*dict.fromkeys([*missing, *(text for _, _, text in ordered)])])
+        rows.append(("labels", f"{named(kept)} stay labels; if they mean a missing value: {shlex.quote(remedy)}"))
+    return rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,13 @@ from scvae_data.processing.run.context import Context
 from scvae_data.processing.run.losses import total_lost, worst_files
 from scvae_data.processing.run.rules import unapplied_rules
 from scvae_data.processing.run.summary import Summary
-from scvae_data.processing.survey.overview import columns_alike, named_otherwise, sources_of_counts, tell_alike
+from scvae_data.processing.survey.overview import (
+    columns_alike,
+    named_otherwise,
+    sources_of_counts,
+    tell_alike,
+    tell_missing,
+)
 from scvae_data.store import ChunkEntry
 
 __all__ = ["storage_statistics", "summarise"]
@@ -36,6 +43,7 @@ def summarise(
     """
     scans, decided = plan.compared.scans, plan.decided
     of_files = {scan.source_file: scan.table for scan in scans}
+    written = written_missing(scans)
     alike = columns_alike(plan.surveyed.files, context.settings.input.obs_names, context.settings.input.obs_columns)
     return Summary(
         context.target,
@@ -57,6 +65,7 @@ def summarise(
         duplicates=plan.compared.account,
         experiments=dict(tables["experiments"]),
         columns_alike=alike,
+        written_missing=written,
         unapplied={
             one.rule: one.files for one in unapplied_rules(context.settings.qc, plan.surveyed.universe, of_files)
         },
@@ -65,6 +74,7 @@ def summarise(
             *named_otherwise(plan.surveyed.files),
             *sources_of_counts(scan.slot for scan in scans),
             *tell_alike(alike),
+            *tell_missing(written, context.settings.input.missing_labels),
         ],
         species=context.settings.genes.species,
         left_out=[file.source_file for file in plan.surveyed.left_out],
@@ -123,6 +133,7 @@ def storage_statistics(
         **({"species": {"kept": summary.species, "files_left_out": list(summary.left_out)}} if summary.species else {}),
         "duplicates": plan.compared.account,
         **({"columns_alike": list(summary.columns_alike)} if summary.columns_alike else {}),
+        **({"written_missing": summary.written_missing} if summary.written_missing else {}),
         "unapplied_rules": summary.unapplied,
         "genes_classed": plan.surveyed.universe.classed,
         "outlier_bounds": outlier_bounds(scans),
@@ -135,6 +146,15 @@ def storage_statistics(
         "seconds": {name: round(seconds, 3) for name, seconds in summary.seconds.items()},
         "peak_rss_bytes": summary.peak_rss,
     }
+
+
+def written_missing(scans: Sequence[FileScan]) -> dict[str, dict[str, int]]:
+    """Return how many cells have texts that may mean a missing value: column → text → cells of all files."""
+    together: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for scan in scans:
+        for column, counts in scan.written_missing.items():
+            together[column].update(counts)
+    return {column: dict(sorted(counts.items())) for column, counts in sorted(together.items())}
 
 
 def obs_table_account(scans: Sequence[FileScan]) -> dict[str, Any]:
