@@ -9,7 +9,7 @@ import numpy as np
 
 from scvae_data.report.colours import BLUE, VERMILION
 from scvae_data.store.files import write_atomic
-from scvae_data.training.plots import new_figure, png_bytes
+from scvae_data.training.plots import new_figure, png_bytes, shortened
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,7 +48,7 @@ def experiment_picture(table: pd.DataFrame, png: Path) -> None:
     against_expected.set(title="Beside what is expected", xlabel="expected of their depth", ylabel="nats per cell")
     against_expected.locator_params(axis="x", nbins=5)
     if table["flagged"].any():
-        against_expected.legend(frameon=False, loc="lower right")
+        against_expected.legend(frameon=False)
     write_atomic(png, png_bytes(figure))
 
 
@@ -57,6 +57,11 @@ def _points(axis: Axes, table: pd.DataFrame, x: pd.Series[float]) -> None:
     size = float(np.clip(20_000 / max(len(table), 1), 2.0, 25.0))
     axis.scatter(x[~flagged], table["elbo"][~flagged], s=size, color=BLUE, linewidths=0)
     axis.scatter(x[flagged], table["elbo"][flagged], s=2 * size, color=VERMILION, marker="x", label="flagged")
+    middle = (x.min() + x.max()) / 2
     for number in np.flatnonzero(flagged)[:NAMED].tolist():
         place = (x.iloc[number], table["elbo"].iloc[number])
-        axis.annotate(table["srx_accession"].iloc[number], place, (6, 4), textcoords="offset points", fontsize=8)
+        side = -1 if place[0] > middle else 1  # names stay within the axes
+        axis.annotate(
+            shortened(table["srx_accession"].iloc[number]), place, (6 * side, 4), textcoords="offset points",
+            fontsize=8, ha="left" if side > 0 else "right",
+        )  # fmt: skip

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Method", "curves_figure", "latent_picture", "new_figure", "png_bytes", "training_curves"]
+__all__ = ["Method", "curves_figure", "latent_picture", "new_figure", "png_bytes", "shortened", "training_curves"]
 
 Method = str  # "umap" or "pca"
 DPI = 130
@@ -259,12 +259,12 @@ def _scatter(axis: Axes, xy: NDArray[np.float32], values: pd.Series[Any]) -> Non
         colour[group.cells] = group.colour
     axis.scatter(xy[colour != "", 0], xy[colour != "", 1], c=colour[colour != ""].tolist(), s=size, linewidths=0)
     for group in [*above, *beneath]:
-        axis.scatter([], [], color=group.colour, label=_shortened(group.label), s=20)
+        axis.scatter([], [], color=group.colour, label=shortened(group.label), s=20)
     small = 8 if len(groups) < 12 else 7
     axis.legend(frameon=False, fontsize=small, loc="center left", bbox_to_anchor=(1.0, 0.5), borderpad=0)
 
 
-def _shortened(label: str) -> str:
+def shortened(label: str) -> str:
     """A long label without its middle: names that differ often do so at their ends."""
     return label if len(label) <= LONGEST else f"{label[: LONGEST // 2]}…{label[1 - LONGEST // 2 :]}"
 
