@@ -21,7 +21,7 @@ NAMED = 3
 
 
 def experiment_picture(table: pd.DataFrame, png: Path) -> None:
-    """Draw a point for each experiment; flagged ones are crosses, and the worst of them have their names.
+    """Draw a point for each experiment; flagged ones are crosses, and the legend names the worst of them.
 
     Parameters
     ----------
@@ -48,7 +48,10 @@ def experiment_picture(table: pd.DataFrame, png: Path) -> None:
     against_expected.set(title="Beside what is expected", xlabel="expected of their depth", ylabel="nats per cell")
     against_expected.locator_params(axis="x", nbins=5)
     if table["flagged"].any():
-        against_expected.legend(frameon=False)
+        for number in np.flatnonzero(table["flagged"])[:NAMED].tolist():
+            name = shortened(table["srx_accession"].iloc[number])
+            against_expected.scatter([], [], color="black", marker=f"${number + 1}$", linewidths=0, label=name)
+        against_expected.legend(frameon=False, fontsize=8)
     write_atomic(png, png_bytes(figure))
 
 
@@ -57,11 +60,6 @@ def _points(axis: Axes, table: pd.DataFrame, x: pd.Series[float]) -> None:
     size = float(np.clip(20_000 / max(len(table), 1), 2.0, 25.0))
     axis.scatter(x[~flagged], table["elbo"][~flagged], s=size, color=BLUE, linewidths=0)
     axis.scatter(x[flagged], table["elbo"][flagged], s=2 * size, color=VERMILION, marker="x", label="flagged")
-    middle = (x.min() + x.max()) / 2
     for number in np.flatnonzero(flagged)[:NAMED].tolist():
         place = (x.iloc[number], table["elbo"].iloc[number])
-        side = -1 if place[0] > middle else 1  # names stay within the axes
-        axis.annotate(
-            shortened(table["srx_accession"].iloc[number]), place, (6 * side, 4), textcoords="offset points",
-            fontsize=8, ha="left" if side > 0 else "right",
-        )  # fmt: skip
+        axis.annotate(str(number + 1), place, (5, -9), textcoords="offset points", fontsize=8)
