@@ -13,6 +13,7 @@ import pytest
 import torch
 from omegaconf import DictConfig
 from tests.support.datasets import make_dataset
+from tests.support.pages import rows_of, table_of
 from tests.support.wandb_records import read_run
 from tests.training.conftest import GAUSSIAN, Compose, Run
 
@@ -85,6 +86,10 @@ def test_genes_are_aligned_and_missing_ones_reported(
     assert report["missing_genes_share"] == 0.05
     assert (report["n_missing_genes"], report["n_genes_not_used"], report["n_unseen_categories"]) == (2, 1, 1)
     assert "2 of the model's 40 genes (5.0 %) are not in" in caplog.text
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert ["missing genes", f"5.0 %, which count as zero: {', '.join(NAMES[38:])}"] in rows_of(page)
+    assert ["not trained on: SRX_accession", "SRX9"] in rows_of(page)
+    assert set(table_of(page, "experiments")["experiment"]) == {"SRX2", "SRX9"}
     dense = np.hstack([x.toarray()[:, :0:-1], np.zeros((60, 2))])
     codes = [1 if name == "SRX2" else 3 for name in obs["SRX_accession"]]
     np.testing.assert_allclose(latents(tmp_path / "out").obsm["X_scvae"], by_hand(run_dir, dense, codes), atol=1e-5)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from scvae_data.report.colours import CATEGORIES, MISSING, OTHER
-from scvae_data.training.plots import _embed, _groups, curves_figure, new_figure, training_curves
+from scvae_data.training.plots import _embed, _groups, _is_measured, curves_figure, new_figure, training_curves
 
 
 @pytest.mark.parametrize("steps", [[0], [4], [3, 4, 5], list(range(0, 1000, 50))], ids=str)
@@ -60,6 +60,25 @@ def test_curves_are_over_epochs_with_steps_above() -> None:
     assert [10 * end for end in axis.get_xlim()] == pytest.approx(steps.get_xlim())
 
 
+@pytest.mark.parametrize("n_epochs", [1, 2])
+def test_all_panels_have_the_scale_of_the_whole_run(n_epochs: int) -> None:
+    rows = [
+        {"step": step, "epoch": step // 3, "throughput/cells_per_s": 9.0}
+        | ({"val/elbo": -1.0, "val/active_units": 2.0} if step % 3 == 2 else {})
+        for step in range(3 * n_epochs)
+    ]
+    rows[-1].pop("throughput/cells_per_s")
+    figure = curves_figure(pd.DataFrame(rows))
+    assert figure is not None
+    assert [axis.get_xlim() for axis in figure.axes] == 3 * [pytest.approx((0, 1.04 * n_epochs))]
+    for axis in figure.axes:  # no point lies on the frame
+        ys = axis.lines[0].get_ydata()
+        low, high = axis.get_ylim()
+        assert (low < ys).all() and (ys < high).all()
+    dimensions = figure.axes[1]
+    assert all(float(tick).is_integer() for tick in dimensions.get_yticks())
+
+
 def test_no_two_panels_show_the_same() -> None:
     names = ("elbo", "recon", "kl", "active_units")
     figure = curves_figure(pd.DataFrame({"step": [0, 1]} | {f"val/{name}": [1.0, 2.0] for name in names}))
@@ -76,6 +95,18 @@ def test_figures_are_as_wide_as_a_page(n_panels: int) -> None:
     assert len(axes) == n_panels
     assert width <= 10
     assert width / height < 3
+
+
+@pytest.mark.parametrize(
+    ("values", "measured"),
+    [
+        ([6.8, 7.1, None], True), (list(range(30)), True), ([1, 2, 2], False), ([1.0, 2.0, None], False),
+        ([True, False], False), (["a", "b"], False), ([None, None], False),
+    ],
+    ids=["few fractions", "many whole numbers", "few of them", "with missing ones", "truth values", "texts", "none"],
+)  # fmt: skip
+def test_numbers_are_shades_unless_they_name_few_groups(values: list[object], measured: bool) -> None:
+    assert _is_measured(pd.Series(values)) is measured
 
 
 def test_up_to_twenty_categories_have_a_colour_each_and_missing_values_a_row() -> None:

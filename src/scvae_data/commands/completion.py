@@ -12,27 +12,36 @@ from scvae_data.commands.arguments import Parser
 
 __all__ = ["script"]
 
-SCRIPT = r"""# eval "$(scvae-data completion bash)" in ~/.bashrc, or the same with zsh in ~/.zshrc
+SCRIPT = r"""# eval "$(scvae-data completion @SHELL@)" in ~/.@SHELL@rc
 _scvae_data() {
-    local line=${COMP_LINE:0:COMP_POINT} command=${COMP_WORDS[1]} found candidate split
+    local line=${COMP_LINE:0:$COMP_POINT} first=${COMP_WORDS[1]} program found candidate split
     local word=${line##* }
+    COMPREPLY=()
+    case ${COMP_WORDS[0]##*/} in
+        python*)
+            case $first in
+                process.py|train.py|*/process.py|*/train.py) program=("${COMP_WORDS[0]}" "$first") ;;
+                *) [[ -n ${_scvae_data_before-} ]] && $_scvae_data_before "$@"; return ;;
+            esac ;;
+        *)
+            case $first in
+                process|train) program=(scvae-data "$first") ;;
+            esac ;;
+    esac
     if [[ $COMP_CWORD -eq 1 ]]; then
         found=(@COMMANDS@)
+    elif [[ -n ${program-} && $word == -* ]]; then
+        found=(--help --multirun --cfg --config-dir --info --hydra-help)
+    elif [[ -n ${program-} ]]; then
+        local -x COMP_LINE="scvae-data ${line#*"$first"}"
+        local -x COMP_POINT=${#COMP_LINE}
+        found=($("${program[@]}" -sc query=bash 2>/dev/null))
     else
-        case $command in
-            process|train)
-                case $word in
-                    -*) found=(--help --multirun --cfg --config-dir --info --hydra-help) ;;
-                    *)
-                        local -x COMP_LINE="scvae-data ${line#*"$command"}"
-                        local -x COMP_POINT=${#COMP_LINE}
-                        found=($(scvae-data "$command" -sc query=bash 2>/dev/null)) ;;
-                esac ;;
+        case $first in
 @CASES@
             *) found=() ;;
         esac
     fi
-    COMPREPLY=()
     # bash completes what follows the last of the characters that it splits words at, zsh whole words.
     split=${word%"${word##*[=:]}"}
     [[ -n ${ZSH_VERSION-} ]] && split=
@@ -43,6 +52,22 @@ _scvae_data() {
     done
 }
 complete -o nospace -o bashdefault -o default -F _scvae_data scvae-data"""
+# What follows "python process.py" and "python train.py" too; other scripts keep what completes them.
+PYTHON = {
+    "bash": r"""
+declare -F _completion_loader >/dev/null && _completion_loader python
+_scvae_data_before=$(complete -p python 2>/dev/null | sed -n 's/.* -F \([^ ]*\) .*/\1/p')
+complete -o nospace -o bashdefault -o default -F _scvae_data python python3""",
+    "zsh": r"""
+_scvae_data_before=${_comps[python]:-_default}
+_scvae_data_python() {
+    case ${words[2]} in
+        process.py|train.py|*/process.py|*/train.py) _bash_complete -o nospace -o default -F _scvae_data ;;
+        *) $_scvae_data_before ;;
+    esac
+}
+compdef _scvae_data_python python python3""",
+}
 ZSH = "autoload -Uz compinit bashcompinit && compinit && bashcompinit\n"  # its own, and what runs bash's
 
 
@@ -52,7 +77,7 @@ def script(shell: str, commands: Mapping[str, Callable[[Parser], None] | None]) 
     Parameters
     ----------
     shell
-        ``"bash"``, or ``"zsh"``, which runs the same after two of its own functions.
+        ``"bash"``, or ``"zsh"``, which runs bash's after two functions of its own.
     commands
         Name → what adds its arguments to a parser; None for those that Hydra reads.
     """
@@ -63,8 +88,8 @@ def script(shell: str, commands: Mapping[str, Callable[[Parser], None] | None]) 
         parser = Parser(name, "")
         add(parser)
         cases.append(f"            {name}) found=({' '.join(map(shlex.quote, words(parser)))}) ;;")
-    text = SCRIPT.replace("@COMMANDS@", " ".join([*commands, "--help", "--version"]))
-    return (ZSH if shell == "zsh" else "") + text.replace("@CASES@", "\n".join(cases))
+    text = SCRIPT.replace("@SHELL@", shell).replace("@COMMANDS@", " ".join([*commands, "--help", "--version"]))
+    return (ZSH if shell == "zsh" else "") + text.replace("@CASES@", "\n".join(cases)) + PYTHON[shell]
 
 
 def words(parser: Parser) -> list[str]:

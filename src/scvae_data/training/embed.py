@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from scvae_data.config import instantiate, resolved
+from scvae_data.config import given_settings, instantiate, resolved
 from scvae_data.errors import ConfigError
 from scvae_data.models.likelihoods import import_likelihood
 from scvae_data.models.vae import VAE
@@ -21,9 +22,10 @@ from scvae_data.results.model import served_columns
 from scvae_data.store import CellIndex, open_dataset
 from scvae_data.store.files import write_atomic
 from scvae_data.tracking import log_dataset, tracked
+from scvae_data.training.embed_report import Embedded, embed_report
 from scvae_data.training.experiment_scores import SCORES_FILE, Scored, read_scores
 from scvae_data.training.outputs import Outputs
-from scvae_data.training.report import next_lines
+from scvae_data.training.report import REPORT, next_lines, only_a_page
 from scvae_data.training.trusted import load_vae
 
 __all__ = ["embed"]
@@ -43,7 +45,7 @@ def embed(cfg: DictConfig) -> dict[str, Any]:
     Returns
     -------
     What was embedded and what was missing; also in ``embed.json``, together
-    with the names of the missing genes.
+    with the names of the missing genes, and for people in ``report.html``.
 
     Raises
     ------
@@ -83,6 +85,10 @@ def _embedded(
     lists = {"missing_genes": list(aligned.genes.missing), "unseen_categories": aligned.unseen}
     whole = {**report, **lists, "not_scored": not_scored}
     write_atomic(run_dir / RESULT, (json.dumps(whole, indent=1) + "\n").encode())
+    with only_a_page(run_dir):
+        overrides = given_settings() if HydraConfig.initialized() else None
+        told = Embedded(run_dir, config, ckpt, model.hparams, aligned.facts, data.index, whole, made, overrides)
+        write_atomic(run_dir / REPORT, embed_report(told).encode())
     if run is not None:
         _tell(run, report, made, data.index)
     for line in next_lines(made["latents"]) if "latents" in made else ():

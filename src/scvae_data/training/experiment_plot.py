@@ -9,7 +9,7 @@ import numpy as np
 
 from scvae_data.report.colours import BLUE, VERMILION
 from scvae_data.store.files import write_atomic
-from scvae_data.training.plots import new_figure, png_bytes
+from scvae_data.training.plots import new_figure, png_bytes, shortened
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,7 +21,7 @@ NAMED = 3
 
 
 def experiment_picture(table: pd.DataFrame, png: Path) -> None:
-    """Draw a point for each experiment; flagged ones are crosses, and the worst of them have their names.
+    """Draw a point for each experiment; flagged ones are crosses, and the legend names the worst of them.
 
     Parameters
     ----------
@@ -48,7 +48,10 @@ def experiment_picture(table: pd.DataFrame, png: Path) -> None:
     against_expected.set(title="Beside what is expected", xlabel="expected of their depth", ylabel="nats per cell")
     against_expected.locator_params(axis="x", nbins=5)
     if table["flagged"].any():
-        against_expected.legend(frameon=False, loc="lower right")
+        for number in np.flatnonzero(table["flagged"])[:NAMED].tolist():
+            name = shortened(table["srx_accession"].iloc[number])
+            against_expected.scatter([], [], color="black", marker=f"${number + 1}$", linewidths=0, label=name)
+        against_expected.legend(frameon=False, fontsize=8)
     write_atomic(png, png_bytes(figure))
 
 
@@ -59,4 +62,4 @@ def _points(axis: Axes, table: pd.DataFrame, x: pd.Series[float]) -> None:
     axis.scatter(x[flagged], table["elbo"][flagged], s=2 * size, color=VERMILION, marker="x", label="flagged")
     for number in np.flatnonzero(flagged)[:NAMED].tolist():
         place = (x.iloc[number], table["elbo"].iloc[number])
-        axis.annotate(table["srx_accession"].iloc[number], place, (6, 4), textcoords="offset points", fontsize=8)
+        axis.annotate(str(number + 1), place, (5, -9), textcoords="offset points", fontsize=8)

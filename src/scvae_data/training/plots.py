@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Method", "curves_figure", "latent_picture", "new_figure", "png_bytes", "training_curves"]
+__all__ = ["Method", "curves_figure", "latent_picture", "new_figure", "png_bytes", "shortened", "training_curves"]
 
 Method = str  # "umap" or "pca"
 DPI = 130
@@ -83,6 +83,7 @@ def curves_figure(table: pd.DataFrame) -> Figure | None:
                 _draw_series(axis, table, column, n_steps, label=label, color=colour)
         if title in FROM_ZERO:
             axis.set_ylim(0, 1.08 * axis.dataLim.y1 or 1)
+            axis.yaxis.set_major_locator(MaxNLocator(integer=True))
         else:
             _trim(axis, [table[column] for column, *_ in series if column in table])
         axis.set(title=title, xlabel="step" if n_steps is None else "epoch", ylabel=unit)
@@ -90,7 +91,7 @@ def curves_figure(table: pd.DataFrame) -> Figure | None:
         if axis.dataLim.width < 1:  # one step only: no room for whole numbers
             axis.set_xlim(axis.dataLim.x0 - 1, axis.dataLim.x0 + 1)
         if n_steps is not None:
-            axis.set_xlim(0, max(1.0, 1.02 * axis.dataLim.x1))
+            axis.set_xlim(0, 1.04 * max(1.0, (table["step"].max() + 1) / n_steps))  # one scale for all panels
             _add_steps(axis, n_steps)
         if len(axis.lines) > 1:
             axis.legend(frameon=False)
@@ -240,7 +241,7 @@ def _groups(values: pd.Series[Any]) -> list[_Group]:
 
 def _scatter(axis: Axes, xy: NDArray[np.float32], values: pd.Series[Any]) -> None:
     size = _size(len(xy))
-    if pd.api.types.is_numeric_dtype(values) and values.nunique() > len(CATEGORIES):
+    if _is_measured(values):
         known = values.notna().to_numpy()
         if not known.all():
             axis.scatter(xy[~known, 0], xy[~known, 1], color=MISSING, s=size, linewidths=0, label="missing")
@@ -259,12 +260,20 @@ def _scatter(axis: Axes, xy: NDArray[np.float32], values: pd.Series[Any]) -> Non
         colour[group.cells] = group.colour
     axis.scatter(xy[colour != "", 0], xy[colour != "", 1], c=colour[colour != ""].tolist(), s=size, linewidths=0)
     for group in [*above, *beneath]:
-        axis.scatter([], [], color=group.colour, label=_shortened(group.label), s=20)
+        axis.scatter([], [], color=group.colour, label=shortened(group.label), s=20)
     small = 8 if len(groups) < 12 else 7
     axis.legend(frameon=False, fontsize=small, loc="center left", bbox_to_anchor=(1.0, 0.5), borderpad=0)
 
 
-def _shortened(label: str) -> str:
+def _is_measured(values: pd.Series[Any]) -> bool:
+    """Whether numbers are shades, and not names of few groups."""
+    if not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
+        return False
+    known = values.dropna().to_numpy(dtype=float)
+    return len(np.unique(known)) > len(CATEGORIES) or bool((known % 1 != 0).any())
+
+
+def shortened(label: str) -> str:
     """A long label without its middle: names that differ often do so at their ends."""
     return label if len(label) <= LONGEST else f"{label[: LONGEST // 2]}…{label[1 - LONGEST // 2 :]}"
 
@@ -281,7 +290,9 @@ def _trim(axis: Axes, series: Sequence[pd.Series[Any]]) -> None:
     if len(values) >= 10:
         low, high = np.percentile(values, [5, 95])
         margin = 0.5 * (high - low) or 1.0
-        axis.set_ylim(max(low - margin, values.min() - 0.05 * margin), min(high + margin, values.max() + 0.05 * margin))
+        low, high = max(low - margin, values.min()), min(high + margin, values.max())
+        room = 0.05 * (high - low) or 1.0
+        axis.set_ylim(low - room, high + room)
 
 
 def new_figure(n_panels: int) -> tuple[Figure, list[Axes]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -14,7 +16,12 @@ from scvae_data.training.leakage import HeldOut
 from scvae_data.training.scores import SCORES
 from scvae_data.wording import counted
 
-__all__ = ["REPORT", "Finished", "in_words", "next_lines", "report"]
+__all__ = [
+    "EXPERIMENTS", "REPORT", "SCORED", "TERMS", "Finished", "Meaning", "experiments_table", "in_words", "latent_words",
+    "next_lines", "only_a_page", "picture_of", "report", "settings_of", "versions",
+]  # fmt: skip
+
+log = logging.getLogger(__name__)
 
 REPORT = "report.html"
 SECTIONS = {
@@ -30,6 +37,35 @@ SECTIONS = {
 EXPERIMENTS = "experiment scores"
 PARTS = {"val": "validation", "test": "test"}
 VERSIONS = ("scvae-data", "torch", "lightning", "numpy")
+
+
+class Drawn(NamedTuple):
+    """A picture that a run may have made: its name among the files, what it shows, and how to read it."""
+
+    key: str
+    alt: str
+    caption: str
+
+
+PICTURES = {
+    "curves": Drawn(
+        "training curves",
+        "Curves over epochs: ELBO, KL divergence, active latent dimensions and speed",
+        "Over epochs, with steps above. Means over training cells are of the weights half an epoch ago. An ELBO of "
+        "validation cells that falls while that of training cells rises means overfitting.",
+    ),
+    "latents": Drawn(
+        "latent picture",
+        "Latents in two dimensions, a panel for each obs column that colours the cells",
+        "Cell types should be apart, and batches mixed within each of them; an axis along depth means that latents "
+        "tell how deeply a cell was sequenced.",
+    ),
+    "experiments": Drawn(
+        "experiments",
+        "ELBO of each experiment against counts of its cells, and against what is expected of their depth",
+        "A point for each experiment; crosses are flagged.",
+    ),
+}  # fmt: skip
 
 
 class Meaning(NamedTuple):
@@ -103,13 +139,11 @@ class Finished:
 
 def report(run: Finished) -> str:
     """Tell what was trained on what, how well and how fast, what the numbers mean, and how to go on."""
-    from omegaconf import OmegaConf
-
-    from scvae_data.report.page import Table, page
+    from scvae_data.report.page import page
     from scvae_data.training.experiment_scores import read_scores, scores_told
 
     scored = read_scores(run.made[EXPERIMENTS]) if EXPERIMENTS in run.made else None
-    tables = {} if scored is None else {"experiments": Table(_columns(scored.table))}
+    tables = {} if scored is None else {"experiments": experiments_table(scored.table)}
     words = in_words(run.metrics)
     return page(
         "train.html",
@@ -122,16 +156,40 @@ def report(run: Finished) -> str:
         skipped=words.pop("skipped", ""),
         scores=_scores(run),
         not_scored={name.replace("_", " ").capitalize(): reason for name, reason in run.not_scored.items()},
-        **_pictures(run),
+        curves=picture_of(run.made, "curves"),
+        latents=picture_of(run.made, "latents", latent_words(run.facts["n_obs"], run.config)),
+        experiments=picture_of(run.made, "experiments"),
         told="" if scored is None else scores_told(scored),
         held_out=run.held_out,
         data=_data(run.facts) | words,
         next=_next(run, flagged=scored is not None and bool(scored.table["flagged"].any())),
         command=None if run.overrides is None else command("train", *run.overrides),
-        versions={name: version(name) for name in VERSIONS},
+        versions=versions(),
         files=_files(run),
-        config=OmegaConf.to_yaml(OmegaConf.create(dict(run.config))),
+        config=settings_of(run.config),
     )
+
+
+@contextmanager
+def only_a_page(run_dir: Path) -> Iterator[None]:
+    """Make a warning of whatever goes wrong with the page about something that is done."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001
+        told = " ".join(str(error).split()) or type(error).__name__
+        log.warning("no %s: %s; all else is in %s", REPORT, told, run_dir)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what made a run."""
+    return {name: version(name) for name in VERSIONS}
+
+
+def settings_of(config: Mapping[str, Any]) -> str:
+    """A resolved configuration as YAML."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_yaml(OmegaConf.create(dict(config)))
 
 
 def in_words(metrics: Mapping[str, Any]) -> dict[str, str]:
@@ -204,40 +262,29 @@ def _data(facts: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _pictures(run: Finished) -> dict[str, Any]:
+def picture_of(made: Mapping[str, Path], name: str, caption: str = "") -> Any:
+    """One of `PICTURES` for a page, with a caption of its own if given; None where it was not made."""
     from scvae_data.report.page import Picture
 
-    n_drawn = min(
-        run.facts["n_obs"], int((run.config.get("outputs") or {}).get("max_picture_cells", run.facts["n_obs"]))
-    )
-    of_all = f"a random choice of {n_drawn:,} of {run.facts['n_obs']:,}" if n_drawn < run.facts["n_obs"] else "all"
-    told = {
-        "curves": (
-            "training curves",
-            "Curves over epochs: ELBO, KL divergence, active latent dimensions and speed",
-            "Over epochs, with steps above. Means over training cells are of the weights half an epoch ago. An ELBO of "
-            "validation cells that falls while that of training cells rises means overfitting.",
-        ),
-        "latents": (
-            "latent picture",
-            "Latents in two dimensions, a panel for each obs column that colours the cells",
-            f"Latent means of {of_all} cells. Cell types should be apart, and batches mixed within each of them; an "
-            "axis along depth means that latents tell how deeply a cell was sequenced.",
-        ),
-        "experiments": (
-            "experiments",
-            "ELBO of each experiment against counts of its cells, and against what is expected of their depth",
-            "A point for each experiment; crosses are flagged.",
-        ),
-    }
-    return {
-        name: Picture(run.made[key], alt, caption) if key in run.made else None
-        for name, (key, alt, caption) in told.items()
-    }
+    key, alt, usual = PICTURES[name]
+    return Picture(made[key], alt, caption or usual) if key in made else None
+
+
+def latent_words(n_cells: int, config: Mapping[str, Any]) -> str:
+    """How to read the picture of the latents of so many cells."""
+    n_drawn = min(n_cells, int((config.get("outputs") or {}).get("max_picture_cells", n_cells)))
+    of_all = f"a random choice of {n_drawn:,} of {n_cells:,}" if n_drawn < n_cells else "all"
+    return f"Latent means of {of_all} cells. {PICTURES['latents'].caption}"
+
+
+def experiments_table(table: Any) -> Any:
+    """The scores of experiments as a table of a page, the worst first."""
+    from scvae_data.report.page import Table
+
+    return Table(_columns(table))
 
 
 def _columns(table: Any) -> list[Any]:
-    """Columns of the table of experiments, the worst first."""
     import numpy as np
 
     from scvae_data.report.page import Column

@@ -35,7 +35,7 @@ from scvae_data.training.leakage import held_out
 from scvae_data.training.loggers import MetricsCsv
 from scvae_data.training.outputs import Outputs
 from scvae_data.training.ranks import Ranks, strategy_of, together
-from scvae_data.training.report import REPORT, Finished, next_lines, report
+from scvae_data.training.report import REPORT, Finished, next_lines, only_a_page, report
 from scvae_data.training.resume import check_same_dataset, continued, last_checkpoint
 from scvae_data.training.throughput import Throughput
 
@@ -220,8 +220,8 @@ class _Run:
     def _report(
         self, facts: Mapping[str, Any], metrics: Mapping[str, Any], made: Mapping[str, Path], not_scored: dict[str, str]
     ) -> None:
-        """Write the page about the run; what goes wrong with it is a warning, as the run is finished."""
-        try:
+        """Write the page about the run."""
+        with only_a_page(self.run_dir):
             shared = held_out(self.data, self.config["data"].get("split"))
             for one in shared.shared:
                 if one.names:
@@ -229,9 +229,6 @@ class _Run:
             overrides = given_settings() if HydraConfig.initialized() else None
             run = Finished(self.run_dir, self.config, facts, metrics, made, shared, not_scored, overrides)
             self._write(REPORT, report(run))
-        except Exception as error:  # noqa: BLE001 - whatever it is, the model is trained
-            told = " ".join(str(error).split()) or type(error).__name__
-            log.warning("no %s: %s; all else of the run is in %s", REPORT, told, self.run_dir)
 
     def _write(self, name: str, text: str) -> None:
         if self.ranks.is_first:

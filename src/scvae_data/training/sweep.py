@@ -28,7 +28,7 @@ from scvae_data.errors import ConfigError, JobFailed, SelectionError
 from scvae_data.store.files import write_atomic
 from scvae_data.system.slurm import requeue, was_requeued
 from scvae_data.system.stopping import Stopped
-from scvae_data.training.report import REPORT
+from scvae_data.training.report import REPORT, only_a_page
 from scvae_data.training.saturation import PLOT as SATURATION_PLOT
 from scvae_data.training.saturation import told_of, write_saturation
 from scvae_data.training.sweep_jobs import JobFile, Left, arguments_of, begin_sweep, jobs_of, left_of, number_of_jobs
@@ -195,19 +195,17 @@ def end_sweep() -> str:
 
 
 def _write_report(sweep_dir: Path, rows: Sequence[Mapping[str, str]], left: Left) -> None:
-    """Write the page about a sweep; what goes wrong with it is a warning, as the sweep is over."""
+    """Write the page about a sweep."""
     pictures = {
         PLOT: "A point for each job; one that was not completed is a cross below the axis",
         SATURATION_PLOT: "What more training cells bring: ELBO of held-out cells and scores of the latents",
     }
-    try:
+    with only_a_page(sweep_dir):
         from scvae_data.training.sweep_report import sweep_report
 
         told = next(iter(told_of(sweep_dir)), "")
         text = sweep_report(sweep_dir, rows, arguments_of(sweep_dir), pictures, told=told, left=left)
         write_atomic(sweep_dir / REPORT, text.encode())
-    except Exception as error:  # noqa: BLE001 - whatever it is, the jobs are done
-        log.warning("no %s: %s; the table is in %s", REPORT, " ".join(str(error).split()), sweep_dir / TABLE)
 
 
 def _log(rows: Sequence[Mapping[str, str]], sweep_dir: Path, node: DictConfig) -> None:

@@ -101,6 +101,7 @@ def test_rows_that_name_no_gene_are_left_out_and_told(
     assert obs["total_counts"].tolist() == [COUNTS[1].sum() + 8]
     report = pd.read_parquet(tmp_path / "out" / "gene_report.parquet")
     assert report["how"].tolist()[8:] == ["a date", "a date", "no name", "symbol"]
+    assert sorted(report["how"].cat.categories) == sorted(report["how"].unique())
     assert report["counts"].tolist() == [*COUNTS[1], 5, 6, 7, 8]
     assert report["gene"].isna().tolist() == [False] * 8 + [True] * 3 + [False]
     assert not faults(tmp_path / "out", tmp_path)

@@ -120,8 +120,8 @@ def table_report(
     """Return the rows of one table; ``genes`` and ``ids`` are those of the universe, and of -1."""
     place = universe.maps[one.table]
     n = len(place)
-    # The report of genes of one species is the same, byte by byte, whether or not others could be left out.
-    ways = WAYS if universe.species else [kind for kind in WAYS if kind != OTHER_SPECIES]
+    codes, how = np.unique(universe.how[one.table], return_inverse=True)
+    ways = np.array(WAYS, object)[codes]  # none that no row has
     values = {
         "table": pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, np.int32)), pa.array([one.table])),
         "position": np.arange(n, dtype=np.int32),
@@ -129,7 +129,7 @@ def table_report(
         "symbol": [None] * n if table.symbols is None else table.symbols.tolist(),
         "id": [gene_id or None for gene_id in ids[place]],
         "gene": genes[place].tolist(),
-        "how": pa.DictionaryArray.from_arrays(pa.array(universe.how[one.table]), pa.array(ways)),
+        "how": pa.DictionaryArray.from_arrays(pa.array(how.astype(np.int8)), pa.array(ways, pa.string())),
         "counts": one.counts,
     }
     return pa.table(values, SCHEMA)
