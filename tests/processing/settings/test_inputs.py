@@ -178,6 +178,18 @@ def test_hidden_and_empty_files_are_left_out_and_named(tmp_path: Path, caplog: p
     )
 
 
+def test_packed_files_and_those_of_r_are_named_and_endings_are_read_in_any_case(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a.h5ad", "b.H5AD", "c.h5ad.gz", "d.Loom", "GSE1_RAW.tar", "e.RData", "f.rds", "g.tsv.gz", "._h.rds"):
+        (tmp_path / name).write_text("x")
+    assert [file.path.name for file in FileInput(paths=str(tmp_path)).files()] == ["a.h5ad", "b.H5AD"]
+    packed, others = caplog.messages
+    assert packed.endswith("left out: 2 packed files (GSE1_RAW.tar, c.h5ad.gz) and 2 R files (e.RData, f.rds)")
+    assert "1 .Loom file there are left out; to take them too" in others
+    assert f'"{tmp_path}/*.Loom"' in others
+
+
 def test_an_empty_file_that_is_named_is_an_input(tmp_path: Path) -> None:
     (tmp_path / "a.h5ad").touch()
     assert [file.path.name for file in FileInput(paths=f"{tmp_path}/*.h5ad").files()] == ["a.h5ad"]
@@ -324,6 +336,21 @@ def test_bad_parquet(tmp_path: Path, table: pd.DataFrame | None, message: str) -
     with pytest.raises(ConfigError, match=message) as caught:
         ManifestInput(manifest=str(path)).files()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["SRX_accession", "SRX_ACCESSION", "SRX Accession", "srx-accession", "SrxAccession"])
+def test_the_column_of_accessions_in_any_spelling(tmp_path: Path, name: str) -> None:
+    (file,) = manifest(tmp_path, f"path,{name},donor\na.h5ad,SRX1,D1\n")
+    assert (file.accession, file.obs_values) == ("SRX1", {"donor": "D1"})
+
+
+def test_accessions_in_a_column_of_another_name_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (file,) = manifest(tmp_path, "path,accession,donor\na.h5ad,SRX1,D1\n")
+    assert (file.accession, file.obs_values) == (None, {"accession": "SRX1", "donor": "D1"})
+    assert "m.csv: column accession holds accessions, but is not called srx_accession; experiments have" in caplog.text
+    caplog.clear()
+    manifest(tmp_path, "path,srx_accession,other\na.h5ad,S1,SRX1\n")
+    assert caplog.text == ""
 
 
 def test_two_accession_columns(tmp_path: Path) -> None:

@@ -36,7 +36,6 @@ from scvae_data.readers.opening import Opening, TableRows
 from scvae_data.remote import objects
 from scvae_data.remote.location import Location, RemotePath, as_written, local_path, location
 from scvae_data.remote.range_file import open_anywhere
-from scvae_data.store import SRX_COLUMN
 from scvae_data.store.files import sha256_file
 from scvae_data.system.hdf5_guard import DEFAULT_LIMITS, Limits
 from scvae_data.wording import counted
@@ -52,6 +51,7 @@ __all__ = [
     "SimulatedInput",
     "accession_from_path",
     "check_accession",
+    "names_experiments",
     "source_names",
 ]
 
@@ -346,9 +346,9 @@ class ManifestInput(Inputs):
                 f"{path}: row {number} names {target}, which {why}; correct it (relative paths start at the manifest's "
                 "folder) or remove the row"
             )
-        accession = row.get("srx_accession", row.get(SRX_COLUMN))
+        accession = row.get("srx_accession")
         named = None if accession is None else check_accession(label(accession), path)
-        values = {name: value for name, value in row.items() if name not in ("path", "srx_accession", SRX_COLUMN)}
+        values = {name: value for name, value in row.items() if name not in ("path", "srx_accession")}
         for name in [name for name in values if name in self.numeric_columns]:
             values[name] = wanted_number(values[name], f"{path}: row {number}", name)
         return InputFile(location(target), named, values)
@@ -419,7 +419,7 @@ def expand_remote(pattern: RemotePath) -> list[RemotePath]:
     top = {path.name for path in found if path.parent == pattern}
     if not STORE_FILES.isdisjoint(top) or any(is_matrix(name) and not name.startswith(".") for name in top):
         return [pattern]
-    h5ad = [path for path in found if path.suffix == ".h5ad"]
+    h5ad = [path for path in found if kind_of(path.name) == "H5AD file"]
     taken = [path for path in h5ad if found[path].size and not path.name.startswith(".")]
     if not taken:
         raise ConfigError(f"input.paths: no H5AD file, Zarr store or matrix in {pattern}; give a glob")
@@ -462,9 +462,27 @@ def warn_of_others(folder: Path, found: InputsBelow, taken: Collection[Location]
 def read_manifest(path: Path) -> list[dict[str, ObsValue]]:
     """Read the rows of a manifest, a table with a column ``path``; a text file's fields are text, or None if empty."""
     rows = read_rows("input.manifest", path, ["path"])
-    if rows and {"srx_accession", "SRX_accession"} <= rows[0].keys():
-        raise ConfigError(f"{path}: has both srx_accession and SRX_accession; leave one out")
+    found = [name for name in (rows[0] if rows else ()) if names_experiments(name)]
+    if len(found) > 1:
+        raise ConfigError(f"{path}: has both {found[0]} and {found[1]}; leave one out")
+    if found:
+        return [{"srx_accession" if name in found else name: value for name, value in row.items()} for row in rows]
+    for name in rows[0] if rows else ():
+        if all(ACCESSION.fullmatch(str(row[name])) for row in rows):
+            log.warning(
+                "%s: column %s holds accessions, but is not called srx_accession; experiments have the names of their "
+                "files", path, name,
+            )  # fmt: skip
     return rows
+
+
+def names_experiments(column: str) -> bool:
+    """Whether a column is called ``srx_accession``, in any case and with any mark between the words.
+
+    >>> [names_experiments(name) for name in ("SRX_accession", "SRX Accession", "srx-accession", "accession")]
+    [True, True, True, False]
+    """
+    return re.sub(r"[\W_]", "", column).lower() == "srxaccession"
 
 
 def read_rows(setting: str, path: Path, needed: Sequence[str] = ()) -> list[dict[str, ObsValue]]:

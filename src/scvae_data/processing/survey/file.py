@@ -15,7 +15,7 @@ import numpy as np
 from scvae_data.errors import InputError
 from scvae_data.processing.facts import ACCESSION_COLUMNS, InputFacts
 from scvae_data.processing.labels import label
-from scvae_data.processing.settings.inputs import InputFile, accession_from_path, check_accession
+from scvae_data.processing.settings.inputs import InputFile, accession_from_path, check_accession, names_experiments
 from scvae_data.processing.survey.matrices import survey_matrices
 from scvae_data.readers.folders import is_store
 from scvae_data.readers.opening import DEFAULT_OPENING, Opening
@@ -74,7 +74,9 @@ def read_headers(file: InputFile, here: Path, source_file: str, job: SurveyJob) 
         if matrices.taken.n_genes == 0:
             raise InputError(file.path, "empty", f"{matrices.taken.name} has no gene; leave it out")
         columns = tuple(str(column) for column in reader.obs_columns)
-        column = next((name for name in ACCESSION_COLUMNS if name in columns), None)
+        column = next(
+            (name for name in (*ACCESSION_COLUMNS, *filter(names_experiments, columns)) if name in columns), None
+        )
         accession = file.accession
         found: tuple[str, ...] = ()
         if accession is not None:
