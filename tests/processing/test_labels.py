@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from tests.support.pipeline import position_counts
+from tests.support.stores import write_zarr
 
 from scvae_data import ConfigError, open_index
 from scvae_data.errors import ScvaeDataError
@@ -243,3 +244,20 @@ def test_numeric_columns_that_no_file_has(labels: Callable[..., list[Any]], tmp_
     chosen = FileInput(paths=str(tmp_path / "raw" / "*.h5ad"), numeric_columns=["age"])
     with pytest.raises(ConfigError, match=r"input\.numeric_columns: no file has age; there are: donor"):
         labels(TEXT, input=chosen)
+
+
+@pytest.mark.parametrize(
+    ("cells", "genes", "donor", "message"),
+    [
+        ("a\0b", "g", "d", r"names of cells hold the character NUL, in 'a\\x00b'"),
+        ("a", "g\0", "d", r"names of genes of X hold the character NUL, in 'g\\x00'"),
+        ("a", "g", "d\0e", r"values of obs column donor hold the character NUL, in 'd\\x00e'"),
+    ],
+)
+def test_a_text_that_cannot_be_written_is_refused_before_anything_is(
+    cells: str, genes: str, donor: str, message: str, process: Process, tmp_path: Path
+) -> None:
+    obs = pd.DataFrame({"donor": [donor]}, index=[cells])
+    path = write_zarr(ad.AnnData(np.ones((1, 1)), obs=obs, var=pd.DataFrame(index=[genes])), tmp_path / "SRX1.zarr", 2)
+    with pytest.raises(ScvaeDataError, match=f"SRX1.zarr: {message}; write them without"):
+        process([path])

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 
-__all__ = ["EXACT", "as_label", "label", "number"]
+from scvae_data.errors import InputError
+
+__all__ = ["EXACT", "as_label", "check_texts", "label", "number"]
 
 EXACT = 2**53
 """Whole numbers up to here are exact as floats."""
@@ -58,6 +61,19 @@ def as_label(value: Any) -> str:
     if WHOLE.fullmatch(text):
         return text[:-2]
     return text.capitalize() if text.lower() in ("true", "false") else text
+
+
+def check_texts(path: object, what: str, texts: Sequence[str]) -> None:
+    """Refuse a text that holds the character NUL: HDF5, where it would be written, ends texts there.
+
+    Raises
+    ------
+    InputError
+        Names the text.
+    """
+    if "\0" in "".join(texts):  # one search is many times as fast as one a text
+        found = next(text for text in texts if "\0" in text)
+        raise InputError(path, "unreadable", f"{what} hold the character NUL, in {found[:60]!r}; write them without")
 
 
 def number(text: str) -> int | float:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from scvae_data.errors import InputError
 from scvae_data.processing.facts import ACCESSION_COLUMNS, InputFacts
-from scvae_data.processing.labels import label
+from scvae_data.processing.labels import check_texts, label
 from scvae_data.processing.scan.beside import rows_beside
 from scvae_data.processing.scan.job import ScanJob
 from scvae_data.processing.scan.joined import Joined, join
@@ -175,6 +175,9 @@ def input_obs(reader: Reader, file: InputFacts, job: ScanJob, joined: pd.DataFra
         free = free_name(called[name], {*ours, *taken})
         taken[free] = numbers(series, file.path, name) if called[name] in job.numeric_columns else series
     kinds = {name: kind_of(series) for name, series in taken.items()}
+    for name, series in taken.items():
+        if kinds[name].rstrip("?") == "string":
+            check_texts(file.path, f"values of obs column {name}", series.dropna().unique().tolist())
     return InputObs(pd.DataFrame(taken, index=pd.RangeIndex(reader.n_obs)), kinds)
 
 
@@ -212,6 +215,7 @@ def cell_names(reader: Reader, file: InputFacts, rank: int) -> tuple[NDArray[np.
     ``ACCESSION#2:barcode``. Barcodes that recur in a file get ``-1``, ``-2``, …
     """
     written = reader.barcodes()
+    check_texts(file.path, "names of cells", written.tolist())
     unique = unique_names(written)
     n_renamed = int((unique != written).sum())
     # Arrow holds text in a third of the memory that Python strings take.
