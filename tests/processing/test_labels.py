@@ -261,3 +261,15 @@ def test_a_text_that_cannot_be_written_is_refused_before_anything_is(
     path = write_zarr(ad.AnnData(np.ones((1, 1)), obs=obs, var=pd.DataFrame(index=[genes])), tmp_path / "SRX1.zarr", 2)
     with pytest.raises(ScvaeDataError, match=f"SRX1.zarr: {message}; write them without"):
         process([path])
+
+
+def test_labels_that_look_alike_stay_apart_and_are_told(
+    labels: Callable[..., list[Any]], caplog: pytest.LogCaptureFixture
+) -> None:
+    written = ["D1", "d1", " D1", "D2"], ["D1 ", "M\u00fcller", "Mu\u0308ller", "D-2"]
+    assert labels(*written) == [*written[0], *written[1]]
+    (line,) = [text for text in caplog.messages if "alone are labels of their own" in text]
+    assert "donor has ' D1' and 'D1' and 'D1 ' and 'd1'; correct them in the inputs if they are one" in line
+    caplog.clear()
+    labels(["D1", "D2", "D1", "D2"], ["D3"] * 4, overwrite=True)
+    assert "labels of their own" not in caplog.text

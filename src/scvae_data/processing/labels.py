@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -12,7 +14,7 @@ import numpy as np
 
 from scvae_data.errors import InputError
 
-__all__ = ["EXACT", "as_label", "check_texts", "label", "number"]
+__all__ = ["EXACT", "as_label", "check_texts", "label", "look_alike", "number"]
 
 EXACT = 2**53
 """Whole numbers up to here are exact as floats."""
@@ -74,6 +76,18 @@ def check_texts(path: object, what: str, texts: Sequence[str]) -> None:
     if "\0" in "".join(texts):  # one search is many times as fast as one a text
         found = next(text for text in texts if "\0" in text)
         raise InputError(path, "unreadable", f"{what} hold the character NUL, in {found[:60]!r}; write them without")
+
+
+def look_alike(labels: Iterable[str]) -> list[list[str]]:
+    """Return the labels that differ in blanks, case or the encoding of letters alone, together, in their order.
+
+    >>> look_alike(["D1", "D1 ", "d1", "D2"])
+    [['D1', 'D1 ', 'd1']]
+    """
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for text in labels:
+        found["".join(unicodedata.normalize("NFKC", text).casefold().split())].append(text)
+    return [texts for texts in found.values() if len(texts) > 1]
 
 
 def number(text: str) -> int | float:
