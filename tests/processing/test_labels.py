@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from tests.support.pipeline import position_counts
+from tests.support.stores import write_zarr
 
 from scvae_data import ConfigError, open_index
 from scvae_data.errors import ScvaeDataError
@@ -327,3 +328,32 @@ def test_manifests_and_tables_of_cells_may_write_them(write_raw: Write, process:
 def test_missing_labels_are_texts(given: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=rf"input\.missing_labels.*{message}"):
         FileInput(missing_labels=given)
+
+
+@pytest.mark.parametrize(
+    ("cells", "genes", "donor", "message"),
+    [
+        ("a\0b", "g", "d", r"names of cells hold the character NUL, in 'a\\x00b'"),
+        ("a", "g\0", "d", r"names of genes of X hold the character NUL, in 'g\\x00'"),
+        ("a", "g", "d\0e", r"values of obs column donor hold the character NUL, in 'd\\x00e'"),
+    ],
+)
+def test_a_text_that_cannot_be_written_is_refused_before_anything_is(
+    cells: str, genes: str, donor: str, message: str, process: Process, tmp_path: Path
+) -> None:
+    obs = pd.DataFrame({"donor": [donor]}, index=[cells])
+    path = write_zarr(ad.AnnData(np.ones((1, 1)), obs=obs, var=pd.DataFrame(index=[genes])), tmp_path / "SRX1.zarr", 2)
+    with pytest.raises(ScvaeDataError, match=f"SRX1.zarr: {message}; write them without"):
+        process([path])
+
+
+def test_labels_that_look_alike_stay_apart_and_are_told(
+    labels: Callable[..., list[Any]], caplog: pytest.LogCaptureFixture
+) -> None:
+    written = ["D1", "d1", " D1", "D2"], ["D1 ", "M\u00fcller", "Mu\u0308ller", "D-2"]
+    assert labels(*written) == [*written[0], *written[1]]
+    (line,) = [text for text in caplog.messages if "alone are labels of their own" in text]
+    assert "donor has ' D1' and 'D1' and 'D1 ' and 'd1'; correct them in the inputs if they are one" in line
+    caplog.clear()
+    labels(["D1", "D2", "D1", "D2"], ["D3"] * 4, overwrite=True)
+    assert "labels of their own" not in caplog.text

@@ -191,6 +191,13 @@ def test_categories_that_pandas_refuses_become_plain_values(write_h5ad: Callable
         pytest.param("S{}", {"gene_id": "x{}", "ids": "ENSG{:011d}"}, "ENSG{:011d}", "S{}", id="first_that_is_ensembl"),
         pytest.param("S{}", {"gene_id": "x{}"}, None, "S{}", id="ids_of_no_use"),
         pytest.param("row{}", {"symbol": "S{}"}, None, "S{}", id="symbols_beside"),
+        pytest.param("S{}", {"ENSEMBL": "ENSG{:011d}"}, "ENSG{:011d}", "S{}", id="scater"),
+        pytest.param("S{}", {"Gene stable ID": "ENSG{:011d}.1"}, "ENSG{:011d}.1", "S{}", id="biomart"),
+        pytest.param("S{}", {"gene_ids-0-0": "ENSG{:011d}"}, "ENSG{:011d}", "S{}", id="joined_files"),
+        pytest.param("FBgn{:07d}", {"gene_symbols": "S{}"}, "FBgn{:07d}", "S{}", id="flybase"),
+        pytest.param("S{}", {"gene_ids": "WBGene{:08d}"}, "WBGene{:08d}", "S{}", id="wormbase"),
+        pytest.param("AT1G{:05d}", {"symbol": "S{}"}, "AT1G{:05d}", "S{}", id="tair"),
+        pytest.param("S{}", {"gene_ids": "YAL{:03d}W-A"}, "YAL{:03d}W-A", "S{}", id="yeast"),
         pytest.param("ENSG{:011d}", {}, "ENSG{:011d}", None, id="ids_only"),
     ],
 )

@@ -9,11 +9,13 @@ from typing import Any
 import h5py
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from anndata.io import write_elem
 
 from scvae_data.errors import InputError
-from scvae_data.readers.features import keep_gene_expression, kind_of_type
+from scvae_data.processing.genes.reference import BUILTIN
+from scvae_data.readers.features import keep_gene_expression, kind_of_type, type_by_name
 from scvae_data.readers.recognise import open_reader
 
 GENES = [f"ENSG{number:011d}" for number in range(4)]
@@ -52,6 +54,7 @@ def test_types_are_understood_in_the_words_of_any_tool(types: list[str], kind: s
         pytest.param(var(pd.Categorical(MIXED)), id="categorical"),
         pytest.param(var(MIXED, "feature_type"), id="feature_type"),
         pytest.param(var(MIXED, "Type"), id="rowData_of_DropletUtils"),
+        pytest.param(var(MIXED, "what it is"), id="a_name_of_its_own"),
         pytest.param(var(["gene" if "Gene" in kind else kind for kind in MIXED], "modality"), id="modality"),
         pytest.param(
             var(MIXED).assign(**{"feature_types-1": pd.Categorical([None] * 4 + MIXED[4:])}).rename(
@@ -129,6 +132,14 @@ def test_files_without_genes_are_refused(write_h5ad: Callable[..., Path], table:
         pytest.param(["Gene Expression", "", "ADT", ""], ["TP53", "MYC", "CD3", "LYZ"], [1, 1, 0, 1], id="symbols"),
         pytest.param(["ADT", "", "", "ADT"], [GENES[0], *GENES[:2], "CD3"], [0, 1, 1, 0], id="only_others_typed"),
         pytest.param(None, [*GENES[:2], "chr1:100-200", "X-5-90"], [1, 1, 0, 0], id="peaks_by_name"),
+        pytest.param(
+            None, ["TP53", "chr1:1,000-2,000", "chrX_5_90", "chr2-7-8"], [1, 0, 0, 0], id="peaks_of_a_browser"
+        ),
+        pytest.param(None, ["adt-1", "CD3_ADT", "HTO_1", "Hashtag3"], [1, 0, 0, 0], id="antibodies_of_labs"),
+        pytest.param(None, ["CD4", "ADT-CD4", "IgG_TotalC", "anti-human CD4"], [1, 0, 0, 0], id="antibodies_of_seurat"),
+        pytest.param(None, ["sum-1", "Total", "Grand Total", "total_counts"], [1, 0, 0, 0], id="sums_over_genes"),
+        pytest.param(None, ["PC-1", "*", "no_feature", "Unassigned_NoFeatures"], [1, 0, 0, 0], id="reads_of_no_gene"),
+        pytest.param(None, ["AGER", "age", "nCount_RNA", "cell_type_id"], [1, 0, 0, 0], id="descriptions_of_cells"),
     ],
 )
 def test_features_without_a_type_are_told_by_how_genes_are_called(
@@ -136,3 +147,15 @@ def test_features_without_a_type_are_told_by_how_genes_are_called(
 ) -> None:
     found = keep_gene_expression(Path("f"), None if types is None else strings(types), strings(names))
     assert found.keep.astype(int).tolist() == kept
+
+
+def test_an_antibody_may_have_the_name_of_a_gene_beside_its_own() -> None:
+    names, others = strings(["CD3D", "CD3", GENES[0]]), strings(["CD3D", "CD3_TotalSeqB", "age"])
+    assert keep_gene_expression(Path("f"), None, names, others).keep.tolist() == [True, False, True]
+
+
+def test_no_gene_of_the_reference_is_taken_for_something_else() -> None:
+    genes = pq.read_table(BUILTIN, columns=["symbol", "previous", "aliases"])
+    named = {name for column in genes.columns for text in column.unique().to_pylist() for name in text.split("|")}
+    assert len(named) > 100_000
+    assert [name for name in sorted(named) if type_by_name(name)] == []

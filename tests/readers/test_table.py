@@ -200,6 +200,10 @@ TEXT = "gene,c1,c2\nENSG00000000001,1,2\nENSG00000000002,3,4\n"
         ("one line, and\n", "not_single_cell", "no table: lines have not the same number of columns"),
         ("AAAC-1\nAAAG-1\n", "not_single_cell", "a text file that is no table"),
         ("cell,a,a,RPL3\nx,p,q,1\n", "unreadable", "two columns are called 'a'; rename one of them"),
+        ("gene;c1;c2\nA;1,5;2,0\nB;3,0;4,0\n", "not_single_cell", "c1 holds '1,5'; write numbers without commas"),
+        ("gene\tcell\tcount\nA\tc1\t1\nA\tc2\t2\n", "not_single_cell", r"in long form, .*columns gene, cell, count"),
+        ("barcode,gene_id,n\nc1,A,1\nc1,B,2\n", "not_single_cell", r"in long form, .*columns barcode, gene_id, n"),
+        ("who,what,n\n" + "A,c1,1\nA,c2,1\nA,c3,2\n", "not_single_cell", r"in long form, .*columns who, what, n"),
     ],
 )  # fmt: skip
 def test_what_is_no_table_of_counts_is_named(tmp_path: Path, text: str, reason: str, message: str) -> None:
@@ -209,6 +213,24 @@ def test_what_is_no_table_of_counts_is_named(tmp_path: Path, text: str, reason: 
         list(reader.blocks("matrix"))
     assert caught.value.reason == reason
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("head", [TEXT.split("\n")[0], TEXT.split("\n")[0] + ","])
+def test_a_separator_at_the_end_of_lines_is_no_column(tmp_path: Path, read_dense: Any, head: str) -> None:
+    lines = [head, *(f"{line}," for line in TEXT.split("\n")[1:3])]
+    (tmp_path / "counts.csv").write_text("\n".join(lines) + "\n")
+    dense, reader = read(tmp_path / "counts.csv", read_dense)
+    assert dense.tolist() == [[1, 3], [2, 4]]
+    assert (reader.barcodes().tolist(), reader.notes) == (["c1", "c2"], ())
+
+
+def test_sums_and_descriptions_are_no_genes(tmp_path: Path, read_dense: Any) -> None:
+    (tmp_path / "genes.csv").write_text(",c1,c2\nRPL3,1,2\ncluster,7,8\nRPL4,3,4\nTotal,4,6\n")
+    (tmp_path / "cells.csv").write_text("cell,RPL3,cell_type_id,RPL4,Total\nc1,1,7,3,4\nc2,2,8,4,6\n")
+    for name in ("genes", "cells"):
+        dense, reader = read(tmp_path / f"{name}.csv", read_dense)
+        assert dense.tolist() == [[1, 3], [2, 4]]
+    assert reader.obs_columns == ("cell_type_id", "Total")
 
 
 def test_negative_and_fractional_values_are_left_to_the_check_of_counts(tmp_path: Path, read_dense: Any) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from scvae_data.errors import InputError
 from scvae_data.readers.base import DEFAULT_MAX_ELEMENTS, CsrBlock, GeneTable, Sample, Storage
-from scvae_data.readers.features import FeatureFilter, keep_gene_expression, says_types
+from scvae_data.readers.features import FeatureFilter, keep_gene_expression, says_types, tell_kinds_apart
 from scvae_data.readers.frames import StoredFrame
 from scvae_data.readers.gene_names import are_numbers, genes_from_var, may_name_genes
 from scvae_data.readers.hdf5 import reading
@@ -193,7 +193,7 @@ class AnnDataReader:
         if frame not in self._filters:
             table = self._features_of(slot)
             ids = table.names if table.ids is None else np.where(table.ids == "", table.names, table.ids)
-            self._filters[frame] = keep_gene_expression(self.path, self._types_of(frame), ids)
+            self._filters[frame] = keep_gene_expression(self.path, self._types_of(frame), ids, table.symbols)
         return self._filters[frame]
 
     def _types_of(self, frame: StoredFrame) -> Strings | None:
@@ -214,12 +214,15 @@ def stored_types(frame: StoredFrame) -> Strings | None:
     """Type of each feature, the first that any column of types gives it; None where no column says any."""
     types: Strings | None = None
     for name in frame.columns:
-        if not (match := TYPE_COLUMN.fullmatch(name)):
+        match = TYPE_COLUMN.fullmatch(name)
+        if not match and (may_name_genes(name) or not frame.is_text(name)):
             continue
         values = frame.strings(name)
         values[np.isin(values.astype(str), MISSING)] = ""
-        # Only by its values: a column of this name may hold anything.
-        if match[1].lower() in ("type", "modality", "gbm") and not says_types(values):
+        # Only by its values: a column of these names, or of another one, may hold anything.
+        if not match and not tell_kinds_apart(values):
+            continue
+        if match and match[1].lower() in ("type", "modality", "gbm") and not says_types(values):
             continue
         types = values if types is None else np.where(types == "", values, types)
     return types

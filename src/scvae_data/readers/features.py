@@ -20,12 +20,15 @@ from scvae_data.wording import counted
 
 __all__ = [
     "GENE_EXPRESSION",
+    "MEASURED",
     "FeatureFilter",
     "dropped_features",
     "empty_cell_table",
     "keep_gene_expression",
     "kind_of_type",
     "says_types",
+    "tell_kinds_apart",
+    "type_by_name",
 ]
 
 GENE_EXPRESSION = "Gene Expression"
@@ -43,16 +46,31 @@ BIOTYPES = re.compile(
     r"|sense (intronic|overlapping)|nonsense mediated decay|retained intron|artifact|vault|non coding|3prime .*"
 )
 PEAK = re.compile(
-    r"(?:\w+?_)??(?:chr[\w.]+?|\d{1,2}|[XYM]|MT|(?:GL|KI|JH)\d+[.v]\d)[:_-](?P<start>\d+)[_-](?P<end>\d+)"
+    r"(?:\w+?_)??(?:chr[\w.]+?|\d{1,2}|[XYM]|MT|(?:GL|KI|JH)\d+[.v]\d)[:_-](?P<start>\d[\d,]*)[_-](?P<end>\d[\d,]*)"
 )
 SUMMARY = re.compile(
-    r"__(no_feature|ambiguous|too_low_aqual|not_aligned|alignment_not_unique)"
-    r"|N_(unmapped|multimapping|noFeature|ambiguous)",
+    r"_{0,2}(no_?feature|ambiguous|too_low_aqual|not_aligned|alignment_not_unique|unmapped|un_?assigned(_\w+)?|intergenic)"
+    r"|N_(unmapped|multimapping|noFeature|ambiguous)|\*"
+    r"|((grand|column|col|all)[ _.-]?)?(totals?|sums?)([ _.-]?(counts?|umis?|reads?|genes?|expression))?",
     re.IGNORECASE,
 )
-"""Rows that HTSeq and STAR write after, or before, the genes."""
+"""Rows that HTSeq and STAR write after, or before, the genes, and sums over all genes."""
+MEASURED = re.compile(
+    r"n_?(counts?|genes?|umis?|features?)([_ ]?(rna|by_counts))?|(log1p_)?(total|n_genes)_(counts|by_counts)\w*"
+    r"|(pct|percent|frac|fraction)[._ ]?(counts_)?(mt|mito|ribo|hb)\w*|total|sum|mean|n_cells(_by_counts)?"
+    r"|(rna_snn_)?res[._]?\d[\d.]*|(seurat_)?clusters?|louvain|leiden|batch|sample|donor|patient|age|doublet_scores?"
+    r"|.+[_.](ids?|ident(ity)?|index|code|label|score|type|status|pct|percent|fraction|ratio|group|batch|clusters?|counts?"
+    r"|umis|number|time|days?|weeks?|years?)",
+    re.IGNORECASE,
+)
+"""Numbers that describe cells, or sum up genes: no gene of any species is called so."""
 DROPPED = re.compile(r"dropped (?P<n>[\d,]+) features? of type (?P<kind>.+)")
-TOTALSEQ = re.compile(r".+[_-]TotalSeq[_-]?[A-D]?", re.IGNORECASE)
+ANTIBODY = re.compile(
+    r".+[_-]Total(Seq)?[_-]?[A-D]?|(hto|cite(seq)?|antibody|ab|totalseq[a-d]?)[_:.-].+|adt[_:.-](?!\d+$).+|(adt|hto)\d+"
+    r"|.+[_:.-](adt|hto|cite|antibody)|hash-?tags?[_. -]?\w+|anti[-_. ](human|mouse|rat)\b.*",
+    re.IGNORECASE,
+)
+"""Names that Cell Ranger, Seurat or a lab gives to antibodies and hashtags; adt-1 is a gene of the worm."""
 
 
 def kind_of_type(text: str) -> Kind:
@@ -72,6 +90,16 @@ def kind_of_type(text: str) -> Kind:
 def says_types(types: Iterable[str]) -> bool:
     """Whether any value names genes, or another kind of features that is measured beside them."""
     return any(kind_of_type(text) in ("gene", "other") for text in set(types))
+
+
+def tell_kinds_apart(types: Iterable[str]) -> bool:
+    """Whether values are kinds of features, all of them, and name genes and another kind: types, whatever called.
+
+    >>> tell_kinds_apart(["RNA", "RNA", "ADT"]), tell_kinds_apart(["RNA", "ADT", "yes"]), tell_kinds_apart(["RNA"])
+    (True, False, False)
+    """
+    kinds = {kind_of_type(text) for text in {*types} - {""}}
+    return "unknown" not in kinds and "other" in kinds and len(kinds) > 1
 
 
 @dataclass(frozen=True)
@@ -114,7 +142,9 @@ class FeatureFilter:
         return GeneTable(table.names[self.keep] if names is None else names, ids, symbols)
 
 
-def keep_gene_expression(path: Path, types: Strings | None, names: Strings) -> FeatureFilter:
+def keep_gene_expression(
+    path: Path, types: Strings | None, names: Strings, symbols: Strings | None = None
+) -> FeatureFilter:
     """Keep the features that are genes, by their types, or, where there are none, by their names.
 
     A feature without a type is a gene if it is called as the genes are: by an
@@ -128,6 +158,8 @@ def keep_gene_expression(path: Path, types: Strings | None, names: Strings) -> F
         Type of each feature, ``""`` where it has none; None if the file has no types.
     names
         Id of each feature, shape (n_features,).
+    symbols
+        What else it is called: an antibody may be ``CD3`` and ``CD3_TotalSeqB``.
 
     Raises
     ------
@@ -136,7 +168,8 @@ def keep_gene_expression(path: Path, types: Strings | None, names: Strings) -> F
     """
     given = np.full(len(names), "", dtype=object) if types is None else types.copy()
     for position in np.flatnonzero(given == ""):
-        given[position] = type_by_name(names[position])
+        other = "" if symbols is None else symbols[position]
+        given[position] = type_by_name(names[position]) or ("" if is_id(names[position]) else type_by_name(other))
     genes, untyped = gene_types(set(given) - {""}), given == ""
     keep = np.isin(given.astype(str), sorted(genes))
     if untyped.any():
@@ -174,13 +207,25 @@ def type_by_name(name: str) -> str:
     >>> [type_by_name(name) for name in ("chr1:9772-10660", "2-500-1200", "CD3_TotalSeqB", "HLA-A", "RP11-206L10.2")]
     ['Peaks', 'Peaks', 'Antibody Capture', '', '']
     """
-    if name.startswith("ENS"):  # most names, told quickly
+    if is_id(name):  # as most names are, told quickly
         return ""
-    if (peak := PEAK.fullmatch(name)) and int(peak["start"]) < int(peak["end"]):
+    if (peak := PEAK.fullmatch(name)) and position(peak["start"]) < position(peak["end"]):
         return "Peaks"
     if SUMMARY.fullmatch(name):
         return "reads of no gene"
-    return "Antibody Capture" if TOTALSEQ.fullmatch(name) else ""
+    if ANTIBODY.fullmatch(name):
+        return "Antibody Capture"
+    return "description of cells" if MEASURED.fullmatch(name) else ""
+
+
+def is_id(name: str) -> bool:
+    """Whether a name begins as Ensembl's ids do."""
+    return name.startswith("ENS")
+
+
+def position(text: str) -> int:
+    """A place in a chromosome, which may be written with commas."""
+    return int(text.replace(",", ""))
 
 
 def empty_cell_table(path: Path, n_obs: int, columns: Sequence[str] | None) -> pd.DataFrame:

@@ -26,6 +26,12 @@ __all__ = [
 
 MOST_NAMED = 3
 ENDINGS = (".h5", ".hdf5", ".loom", ".h5mu", ".zarr", ".zarr.zip")
+PACKED = re.compile(
+    r"\.((h5ad|h5|hdf5|loom|h5mu|h5seurat)\.(gz|bz2|xz|zst)|mtx\.(bz2|xz|zst)|tar(\.\w+)?|tgz|tbz2?|txz|zip|7z|rar)$",
+    re.IGNORECASE,
+)
+OF_R = re.compile(r"\.(rds|rda|rdata|h5seurat|qs2?)$", re.IGNORECASE)
+"""Endings of what is not read as it is, and may hold counts."""
 STORE_FILES = {".zgroup", ".zattrs", ".zarray", "zarr.json"}
 """Files at the top of a Zarr store, of format 2 or 3."""
 TABLE = re.compile(
@@ -53,12 +59,16 @@ class InputsBelow:
         ``._SRX1.h5ad`` beside a file.
     closed
         Folders that may not be opened.
+    packed, of_r
+        Files by whose names they may hold counts once they are unpacked, or written by R in another format.
     """
 
     h5ad: list[Path] = field(default_factory=list)
     others: dict[str, list[Path]] = field(default_factory=dict)
     hidden: list[Path] = field(default_factory=list)
     closed: list[Path] = field(default_factory=list)
+    packed: list[Path] = field(default_factory=list)
+    of_r: list[Path] = field(default_factory=list)
 
 
 def find_inputs(folder: Path) -> InputsBelow:
@@ -71,6 +81,8 @@ def find_inputs(folder: Path) -> InputsBelow:
             parent = parent.parent
         for path in (parent / name for name in names):
             kind = kind_of(path.name)
+            if kind is None and (unread := unread_of(path.name)):
+                (found.packed if unread == "packed" else found.of_r).append(path)
             if kind is None or (kind == ".h5 file" and INDEX_FILE in names):  # chunks of a dataset directory
                 continue
             if hides or path.name.startswith("."):
@@ -79,13 +91,13 @@ def find_inputs(folder: Path) -> InputsBelow:
                 found.others.setdefault(kind, []).append(path)
             else:
                 found.h5ad.append(path)
-    for paths in (found.h5ad, *found.others.values(), found.hidden, found.closed):
+    for paths in (found.h5ad, *found.others.values(), found.hidden, found.closed, found.packed, found.of_r):
         paths.sort()
     return found
 
 
 def kind_of(name: str) -> str | None:
-    """What a file or store is by its name; None for what is no input by its name.
+    """What a file or store is by its name, in any case; None for what is no input by its name.
 
     >>> [kind_of(name) for name in ("a.H5AD", "a.zarr.zip", "a.HDF5", "a_matrix.mtx.gz", "a.dge.txt.gz", "meta.csv")]
     ['H5AD file', '.zarr.zip file', '.HDF5 file', '.mtx file', '*dge*.txt.gz table', None]
@@ -98,6 +110,18 @@ def kind_of(name: str) -> str | None:
         return f"{name[-len(ending) :]} file"  # as it is written: a glob is made of it
     match = TABLE.search(name)
     return f"*{match['word']}*{match['ending']} table" if match and not NO_COUNTS.search(name) else None
+
+
+def unread_of(name: str) -> str:
+    """Whether a file that is no input by its name may be one of another kind: ``"packed"``, ``"of R"`` or ``""``.
+
+    >>> [unread_of(name) for name in ("SRX1.h5ad.gz", "GSE1_RAW.tar", "pbmc.RData", "barcodes.tsv.gz", "._SRX1.rds")]
+    ['packed', 'packed', 'of R', '', '']
+    """
+    for kind, pattern in (("packed", PACKED), ("of R", OF_R)):
+        if pattern.search(name) and not name.startswith("."):
+            return kind
+    return ""
 
 
 def folders_below(folder: Path, closed: list[Path]) -> Iterator[tuple[Path, list[str]]]:
@@ -142,7 +166,12 @@ def in_words(others: Mapping[str, Sequence[Path]]) -> str:
 
 def left_out(found: InputsBelow) -> str:
     """Say what is no input though it is called like one, e.g. ``"1 hidden file (._a.h5ad)"``; else ``""``."""
-    kinds = ((found.hidden, "hidden file"), (found.closed, "closed folder"))
+    kinds = (
+        (found.hidden, "hidden file"),
+        (found.closed, "closed folder"),
+        (found.packed, "packed file"),
+        (found.of_r, "R file"),
+    )
     parts = []
     for paths, kind in kinds:
         if paths:

@@ -13,7 +13,9 @@ from scvae_data.readers.base import GeneTable
 __all__ = [
     "ENSEMBL_GENE",
     "ID_COLUMNS",
+    "OTHER_ID",
     "SYMBOL_COLUMNS",
+    "are_ids",
     "are_numbers",
     "genes_from_features",
     "genes_from_var",
@@ -23,17 +25,20 @@ __all__ = [
 
 ENSEMBL_GENE = re.compile(r"ENS[A-Z]*G\d{11}(\.\d+)?(_PAR_Y)?")
 """Ensembl gene ids of any species, with or without version."""
+OTHER_ID = re.compile(r"FBgn\d{7}|WBGene\d{8}|AT[1-5MC]G\d{5}|Y[A-P][LR]\d{3}[WC](-[A-Z])?", re.IGNORECASE)
+"""Ids of FlyBase, WormBase, TAIR and the genome database of yeast."""
 NUMBER = re.compile(r"\d+(\.0+)?")
 ID_COLUMNS = (
     "gene_ids", "gene_id", "ensembl_id", "ensembl", "feature_id", "ids", "Accession", "ensembl_ids"
 )  # fmt: skip
 SYMBOL_COLUMNS = ("gene_symbols", "gene_symbol", "gene_names", "gene_name", "feature_name", "symbol")
 OTHER_NAMES = {
-    "symbols", "features", "feature", "featurenames", "genes", "gene", "geneid", "genesymbol", "genename",
-    "geneshortname", "name", "names", "hgncsymbol", "mgisymbol", "externalgenename", "ensemblgeneid", "ensemblids",
-    "ensg", "ensgid",
+    "symbols", "features", "feature", "featurenames", "genes", "gene", "geneid", "geneids", "genesymbol", "genesymbols",
+    "genename", "genenames", "geneshortname", "name", "names", "hgncsymbol", "mgisymbol", "externalgenename",
+    "ensembl", "ensemblid", "ensemblids", "ensemblidversion", "ensemblgene", "ensemblgeneid", "ensemblgeneids",
+    "ensemblgeneidversion", "ensembleid", "ensemblegeneid", "genestableid", "genestableidversion", "ensg", "ensgid",
 }  # fmt: skip
-"""More names of columns of ids or symbols, in small letters alone, for an index that has no symbols."""
+"""More names of columns of ids or symbols, in small letters alone: ``Gene stable ID`` of BioMart, ``gene_ids-0``."""
 
 Strings = NDArray[np.object_]
 
@@ -45,6 +50,15 @@ def looks_ensembl(names: Sequence[str] | Strings) -> bool:
     True
     """
     return most_match(ENSEMBL_GENE, [name for name in names if name.startswith("ENS")], len(names))
+
+
+def are_ids(names: Sequence[str] | Strings) -> bool:
+    """Whether more than half of ``names`` are ids of Ensembl or of another database of genes.
+
+    >>> are_ids(["FBgn0000042", "WBGene00000063"]), are_ids(["Act5C", "act-1"])
+    (True, False)
+    """
+    return looks_ensembl(names) or most_match(OTHER_ID, [name for name in names if name[-1:].isalnum()], len(names))
 
 
 def are_numbers(names: Sequence[str] | Strings) -> bool:
@@ -76,24 +90,23 @@ def tells_genes(values: Strings) -> bool:
 def genes_from_var(index: Strings, columns: Mapping[str, Strings]) -> GeneTable:
     """Genes of an AnnData ``var`` from its index and those of its columns that hold strings.
 
-    Ids are the index or the first of :data:`ID_COLUMNS` that looks like
-    Ensembl. Symbols are the first of :data:`SYMBOL_COLUMNS`, or else an index
-    that does not look like Ensembl. Where the index holds neither ids nor
-    symbols but numbers, any other column that tells genes apart does.
+    Ids are the index, or the first column of ids, if they are ids of a
+    database of genes; symbols the first column of symbols, or else an index
+    that holds no ids. Where the index holds neither but numbers, any other
+    column that tells genes apart does.
     """
-    index_is_ensembl = looks_ensembl(index)
-    ids = index if index_is_ensembl else None
-    numbered = not index_is_ensembl and are_numbers(index)
+    ids = index if are_ids(index) else None
+    has_ids, numbered = ids is not None, ids is None and are_numbers(index)
     others = [name for name in columns if name not in ID_COLUMNS and name not in SYMBOL_COLUMNS]
     others.sort(key=lambda name: not may_name_genes(name))
-    for name in (*ID_COLUMNS, *(others if numbered else ())):
-        if ids is None and name in columns and looks_ensembl(columns[name]):
+    for name in (*ID_COLUMNS, *others):
+        if ids is None and name in columns and are_ids(columns[name]):
             ids = columns[name]
     candidates = [name for name in SYMBOL_COLUMNS if name in columns]
-    candidates += others if numbered else [name for name in others if may_name_genes(name)] if index_is_ensembl else []
+    candidates += others if numbered else [name for name in others if may_name_genes(name)] if has_ids else []
     found = (columns[name] for name in candidates if columns[name] is not ids)
-    symbols = next((values for values in found if tells_genes(values) and not looks_ensembl(values)), None)
-    if symbols is None and not index_is_ensembl:
+    symbols = next((values for values in found if tells_genes(values) and not are_ids(values)), None)
+    if symbols is None and not has_ids:
         symbols = index if not (numbered and ids is not None) else None
     return GeneTable(names=index, ids=ids, symbols=symbols)
 

@@ -75,7 +75,7 @@ class MtxReader:
         beside = triple.beside
         self._beside = (f"{', '.join(beside)} beside {triple.matrix.name} left out",) if beside else ()
         self._barcodes: NDArray[np.object_] = first_column(triple.barcodes, barcode_lines[n_headers[1] :])
-        self._filter: FeatureFilter = keep_gene_expression(self.path, features.types, features.ids)
+        self._filter: FeatureFilter = keep_gene_expression(self.path, features.types, features.ids, features.symbols)
         self._genes = features.genes(self._filter.keep)
         return self
 

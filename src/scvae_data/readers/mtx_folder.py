@@ -12,6 +12,7 @@ from scvae_data.errors import InputError
 from scvae_data.readers.folders import find_inputs, in_words, is_matrix, left_out, patterns
 from scvae_data.readers.mtx_text import open_text, read_header, reading_text
 from scvae_data.system.hdf5_guard import DEFAULT_LIMITS
+from scvae_data.wording import counted
 
 __all__ = ["MtxTriple", "find_states", "find_triple", "read_lines"]
 
@@ -114,6 +115,8 @@ def find_states(path: Path) -> dict[str, Path]:
 def _what_else(folder: Path) -> str:
     """What a folder without a matrix of its own holds, and how to name it."""
     below = find_inputs(folder)
+    if below.h5ad:
+        return f"a folder with {counted(len(below.h5ad), 'H5AD file')} ({below.h5ad[0].name}, …); name the files"
     if seen := in_words(below.others):
         globs = ",".join(f'"{pattern}"' for pattern in patterns(below.others))
         return f"the folder holds no matrix.mtx itself and no H5AD file, but {seen}; give input.paths='[{globs}]'"

@@ -80,7 +80,9 @@ class TableReader:
             )
         self._are_genes = told == "genes"
         self._features: FeatureTable = self._find_features()
-        self._filter: FeatureFilter = keep_gene_expression(self.path, self._features.types, self._features.ids)
+        self._filter: FeatureFilter = keep_gene_expression(
+            self.path, self._features.types, self._features.ids, self._features.symbols
+        )
         return self
 
     def __exit__(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from scvae_data.errors import InputError
 from scvae_data.readers.feature_table import HEADERS, is_running_number, split_rows
+from scvae_data.readers.features import MEASURED
 from scvae_data.readers.gene_names import ENSEMBL_GENE, are_numbers, may_name_genes
 from scvae_data.readers.mtx_text import open_text, reading_text
 from scvae_data.wording import counted
@@ -20,6 +21,8 @@ __all__ = ["TableLayout", "decoded", "has_header", "is_of_cells", "read_layout"]
 
 SEPARATORS = ("\t", ",", ";", " ")
 SAMPLED_LINES = 50
+LONG = 4
+"""Columns of a table in long form, at most: gene, cell, count and a number of the row."""
 MISSING = {"", "na", "nan", "null", "none", "#n/a"}
 ROLES = {"bc_wells", "index", *(name for names in HEADERS.values() for name in names)}
 """More names of columns that are ids, symbols, types or names of cells."""
@@ -28,14 +31,8 @@ PLACES = {
     *("gene_length", "exon_length", "effective_length", "gc_content", "entrezid", "entrez_id", "entrez"),
 }
 """Columns of numbers that tell where a gene lies, as featureCounts and annotations have them."""
-MEASURED = re.compile(
-    r"n_?(counts?|genes?|umis?|features?)([_ ]?(rna|by_counts))?|(log1p_)?(total|n_genes)_(counts|by_counts)\w*"
-    r"|(pct|percent|frac|fraction)[._ ]?(counts_)?(mt|mito|ribo|hb)\w*|total|sum|mean|n_cells(_by_counts)?"
-    r"|(rna_snn_)?res[._]?\d[\d.]*|seurat_clusters|louvain|leiden|clusters?|batch|sample|donor|patient|age"
-    r"|doublet_scores?|(tsne|umap|pca?)[_ -]\d+",
-    re.IGNORECASE,
-)
-"""Columns of numbers that describe cells, or sum up genes."""
+PLOTTED = re.compile(r"(tsne|umap|pca?)[_ -]\d+", re.IGNORECASE)
+"""Columns of numbers that say where a cell lies in a picture."""
 
 
 @dataclass(frozen=True)
@@ -79,21 +76,44 @@ def read_layout(path: Path, max_bytes: int) -> TableLayout:
     separator, rows = _split(path, lines[n_above:])
     header, rows = rows[0], rows[1:]
     width = len(rows[0])
-    is_short = len(header) < width  # as R writes it: row names have no name
-    header = ["", *header] if is_short else header
     columns = list(zip(*rows, strict=True))
+    is_short = len(header) < width and any(columns[-1])  # as R writes it: row names have no name
+    header = ["", *header] if is_short else [*header, ""][:width]
     first = _row_names(path, header, columns)
     described = [holds_no_counts(*column) for column in zip(header, columns, strict=True)]
-    texts = [first, *(i for i in range(first + 1, width) if described[i])]
+    # Behind a separator at the end of lines is no column.
+    texts = [first, *(i for i in range(first + 1, width) if described[i] and (header[i] or any(columns[i])))]
     counts = [i for i in range(first + 1, width) if not described[i]]
+    _check_wide(path, header, columns, counts)
     if not counts:
+        raise InputError(path, "not_single_cell", _why_no_counts(header, columns))
+    _check_header(path, [header[i] for i in counts], is_short)
+    return TableLayout(separator, n_above + 1, header, texts, counts)
+
+
+def _check_wide(path: Path, header: Sequence[str], columns: Sequence[Sequence[str]], counts: Sequence[int]) -> None:
+    """Refuse a table with a row for each gene of each cell, of which each row would be a gene."""
+    cells = [name for name in header if is_of_cells(name)]
+    genes = [name for name in header if name not in cells and may_name_genes(name)]
+    recurs = len(counts) == 1 and len(columns) > 2 and 2 * len(set(columns[0])) < len(columns[0])
+    if recurs or (cells and genes and len(header) <= LONG):
         raise InputError(
             path,
             "not_single_cell",
-            "a table without a column of counts: all are text, or called as descriptions are; leave it out",
+            f"a table in long form, with a row for each gene of each cell (columns {', '.join(header)}); write it with "
+            "a column for each cell, as pandas.DataFrame.pivot or umi_tools count --wide-format-cell-counts do",
         )
-    _check_header(path, [header[i] for i in counts], is_short)
-    return TableLayout(separator, n_above + 1, header, texts, counts)
+
+
+def _why_no_counts(header: Sequence[str], columns: Sequence[Sequence[str]]) -> str:
+    """Say why a table has no column of counts."""
+    for name, values in zip(header, columns, strict=True):
+        if value := next((value for value in values if re.fullmatch(r"\d+(,\d+)+", value)), ""):
+            return (
+                f"a table without a column of counts: column {name} holds {value!r}; write numbers without commas, "
+                "with a point before decimals"
+            )
+    return "a table without a column of counts: all are text, or called as descriptions are; leave it out"
 
 
 def is_number(text: str) -> bool:
@@ -166,7 +186,7 @@ def holds_no_counts(name: str, values: Sequence[str]) -> bool:
     """Whether a column is text, or numbers that describe genes or cells by its name."""
     given = [value for value in values if value.lower() not in MISSING]
     is_text = not given or 2 * sum(map(is_number, given)) < len(given)
-    return is_text or name.lower() in PLACES or MEASURED.fullmatch(name) is not None
+    return is_text or name.lower() in PLACES or any(kind.fullmatch(name) for kind in (MEASURED, PLOTTED))
 
 
 def _row_names(path: Path, header: Sequence[str], columns: Sequence[Sequence[str]]) -> int:

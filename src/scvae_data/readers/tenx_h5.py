@@ -192,7 +192,7 @@ class TenxH5Reader:
         given = [part.symbols for part in self._parts if part.symbols is not None]
         symbols = np.concatenate(given) if len(given) == len(self._parts) else None
         types = self._parts[0].types
-        self._filter: FeatureFilter = keep_gene_expression(self.path, types, ids)
+        self._filter: FeatureFilter = keep_gene_expression(self.path, types, ids, symbols)
         self._notes += self._filter.notes
         keep = self._filter.keep
         self._genes = genes_from_features(ids[keep], None if symbols is None else symbols[keep])

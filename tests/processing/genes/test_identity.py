@@ -92,6 +92,15 @@ def test_a_name_among_ids_is_a_symbol() -> None:
     assert found.symbols == ["", "", "", "GFP", ""]
 
 
+@pytest.mark.parametrize("number", ["FBgn{:07d}", "WBGene{:08d}", "AT2G{:05d}", "YBR{:03d}C"])
+def test_ids_of_other_databases_are_ids_whether_the_reference_has_them_or_not(number: str) -> None:
+    ids = np.array([number.format(n) for n in range(3)], object)
+    symbols = np.array(["one", "two", ids[2]], object)
+    found = identify(GeneTable(symbols, ids, symbols), load_reference("builtin"))
+    assert (found.ids, found.symbols) == (ids.tolist(), ["one", "two", ""])
+    assert identify(GeneTable(ids, ids, None), load_reference("builtin")).symbols == ["", "", ""]
+
+
 def test_entrez_ids_are_ids() -> None:
     found = identify(table(["7157", "60", "4535", "TP53"]), load_reference("builtin"))
     assert found.ids == [TP53, "ENSG00000075624", MTND1, ""]

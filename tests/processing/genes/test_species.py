@@ -36,6 +36,12 @@ BARNYARDS = {
     "colons": table([*prefixed("GRCh38:", HUMAN), *prefixed("mm10:", MOUSE)]),
     "species alone": table([*prefixed("hg_", HUMAN), *prefixed("mm_", MOUSE)]),
     "nuclei": table([*prefixed("GRCh38_premrna_", HUMAN), *prefixed("mm10_premrna_", MOUSE)]),
+    "letters": table([*prefixed("H_", HUMAN), *prefixed("M_", MOUSE)]),
+    "two letters": table([*prefixed("hs_", HUMAN), *prefixed("mm_", MOUSE)]),
+    "three letters": table([*prefixed("hsa-", HUMAN), *prefixed("mmu-", MOUSE)]),
+    "Latin names": table([*prefixed("Homo_sapiens_", HUMAN), *prefixed("Mus_musculus_", MOUSE)]),
+    "names and dots": table([*prefixed("Hs.", HUMAN), *prefixed("Mm.", MOUSE)]),
+    "releases": table([*prefixed("refdata-gex-GRCh38-2020-A_", HUMAN), *prefixed("refdata-gex-mm10-2020-A_", MOUSE)]),
     "one prefix": table([*HUMAN, *prefixed("mm10_", MOUSE)]),
     "few of the other": table([*HUMAN * 3, *prefixed("mm10_", MOUSE)]),
     "ids": table([*HUMAN, *MOUSE], [*HUMAN_IDS, *MOUSE_IDS]),
@@ -67,6 +73,12 @@ def test_barnyards_are_of_both(name: str) -> None:
         (table([*HUMAN, *HUMAN[:2], "MT-CO1", "MT-CO2", "MT-ND2", "MT-CO3", "MT-CYB", "mt-Keima"]), ("human",)),
         (table(["Act5C", "nan"], FLY), ("drosophila_melanogaster",)),
         (table(["act-1", "act-2"], WORM), ("caenorhabditis_elegans",)),
+        (table(["tp53", "actb1", "gapdhs", "mt-nd1", "hbaa1", "mpx", "krt4", "cd4-1"]), ("zebrafish",)),
+        (table(["tp53", "actb1", "gapdhs", "MT-ND1", "hbaa1", "mpx", "krt4", "cd4-1"]), ("zebrafish",)),
+        (table([*map(str.lower, HUMAN)]), ("human",)),
+        (table([*map(str.lower, MOUSE)]), ("mouse",)),
+        (table([f"{name}_hg38" for name in HUMAN]), ("human",)),
+        (table([*HUMAN, "hsa-mir-21", "hsa-mir-1", "hsa-let-7a-1"]), ("human",)),
         (table(["g1", "g2"]), ()),
         (table(["RN7SK", "HG-1", "RAT-2", "MM-3", "TP53", "ACTB", "CD4"]), ()),
     ],
@@ -86,6 +98,15 @@ def test_a_table_that_tells_nothing_is_of_the_only_species_or_of_the_one_that_kn
     reference = load_reference("builtin")
     assert judge(["ids", "symbols"], tables.__getitem__, reference)["symbols"] == ("mouse",)
     assert judge(["symbols", "known"], tables.__getitem__, reference) == {"symbols": (), "known": ("human",)}
+
+
+def test_genomes_behind_names_tell_species_and_rows() -> None:
+    genes, reference = (
+        table([f"{name}_GRCh38" for name in HUMAN] + [f"{name}-mm10" for name in MOUSE]),
+        load_reference("builtin"),
+    )
+    assert told_species(genes, reference) == ("human", "mouse")
+    assert row_codes(genes, ("human", "mouse"), "human", reference).tolist() == [WANTED] * 5 + [OTHER] * 5
 
 
 @pytest.mark.parametrize("text", ["human", "Homo sapiens", "homo_sapiens", " HOMO  SAPIENS "])

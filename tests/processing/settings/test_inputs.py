@@ -187,18 +187,22 @@ def test_hidden_files_are_left_out_and_named(tmp_path: Path, caplog: pytest.LogC
     assert line == (f"input.paths={tmp_path}: left out: 4 hidden files (._a.h5ad, c.h5ad, ._d.h5ad, …)")
 
 
+def test_packed_files_and_those_of_r_are_named_and_endings_are_read_in_any_case(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a.h5ad", "b.H5AD", "c.h5ad.gz", "d.Loom", "GSE1_RAW.tar", "e.RData", "f.rds", "g.tsv.gz", "._h.rds"):
+        (tmp_path / name).write_text("x")
+    assert [file.path.name for file in FileInput(paths=str(tmp_path)).files()] == ["a.h5ad", "b.H5AD"]
+    packed, others = caplog.messages
+    assert packed.endswith("left out: 2 packed files (GSE1_RAW.tar, c.h5ad.gz) and 2 R files (e.RData, f.rds)")
+    assert "left out there: 1 .Loom file; to take them too" in others
+    assert f'"{tmp_path}/*.Loom"' in others
+
+
 @pytest.mark.parametrize("given", ["{}", "{}/*.h5ad", "{}/a.h5ad"])
 def test_an_empty_file_is_an_input_however_it_is_named(given: str, tmp_path: Path) -> None:
     (tmp_path / "a.h5ad").touch()
     assert [file.path.name for file in FileInput(paths=given.format(tmp_path)).files()] == ["a.h5ad"]
-
-
-def test_endings_in_capitals_are_seen(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    for name in ("a.H5AD", "b.H5"):
-        (tmp_path / name).write_text("x")
-    assert [file.path.name for file in FileInput(paths=str(tmp_path)).files()] == ["a.H5AD"]
-    (line,) = caplog.messages
-    assert f'left out there: 1 .H5 file; to take them too: input.paths=\'["{tmp_path}","{tmp_path}/*.H5"]\'' in line
 
 
 def test_what_macos_leaves_of_a_matrix_makes_no_matrix_folder(tmp_path: Path) -> None:
@@ -257,7 +261,6 @@ def test_bad_manifest(tmp_path: Path, text: str, message: str) -> None:
     ("columns", "meant"),
     [
         ("path,accession", "accession"),
-        ("path,SRX_Accession", "SRX_Accession"),
         ("path,donor,sample_id", "sample_id"),
         ("path,donor", ""),
         ("path,srx_accession,sample", ""),
@@ -362,6 +365,21 @@ def test_bad_parquet(tmp_path: Path, table: pd.DataFrame | None, message: str) -
     with pytest.raises(ConfigError, match=message) as caught:
         ManifestInput(manifest=str(path)).files()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["SRX_accession", "SRX_ACCESSION", "SRX Accession", "srx-accession", "SrxAccession"])
+def test_the_column_of_accessions_in_any_spelling(tmp_path: Path, name: str) -> None:
+    (file,) = manifest(tmp_path, f"path,{name},donor\na.h5ad,SRX1,D1\n")
+    assert (file.accession, file.obs_values) == ("SRX1", {"donor": "D1"})
+
+
+def test_accessions_in_a_column_of_another_name_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (file,) = manifest(tmp_path, "path,accession,donor\na.h5ad,SRX1,D1\n")
+    assert (file.accession, file.obs_values) == (None, {"accession": "SRX1", "donor": "D1"})
+    assert "experiments are called as their files say, and accession is an obs column; if it names the" in caplog.text
+    caplog.clear()
+    manifest(tmp_path, "path,srx_accession,other\na.h5ad,S1,SRX1\n")
+    assert caplog.text == ""
 
 
 def test_two_accession_columns(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ corpus only: not on file order, chunk size, engine or number of workers.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from scvae_data.processing.genes.report import count_tables, genes_apart, tell_r
 from scvae_data.processing.genes.sums import GeneAccount, GeneSums, account_for_genes, gene_sets, sum_genes
 from scvae_data.processing.genes.tables import load_table
 from scvae_data.processing.genes.universe import Universe
+from scvae_data.processing.labels import look_alike
 from scvae_data.processing.run.context import Context
 from scvae_data.processing.run.losses import few_cells
 from scvae_data.processing.scan.stage import Scanned
@@ -37,6 +39,7 @@ from scvae_data.processing.sort.obs_schema import (
     decide_schema,
     fitted_categories,
     fitted_schema,
+    is_ours,
     is_text,
     our_columns,
 )
@@ -44,8 +47,11 @@ from scvae_data.processing.sort.totals import RunTotals, SpooledRows, median_tot
 from scvae_data.processing.survey.stage import Surveyed
 from scvae_data.processing.work import WorkFolder
 from scvae_data.store import GeneList, GeneSets, ObsColumn
+from scvae_data.wording import named
 
 __all__ = ["LATE_RULE", "Decided", "WritePlan", "decide"]
+
+log = logging.getLogger(__name__)
 
 LATE_RULE = "zero_counts_in_kept_genes"
 
@@ -226,7 +232,19 @@ def with_categories(
     values["source_file"] = {files[number] for total in totals for number in total.files}
     n_obs = sum(total.n_staying for total in totals)
     fitted = choose_categories(values, n_obs) if columns is None else fitted_categories(values, columns)
+    tell_alike({name: categories for name, categories in fitted.items() if not is_ours(name)})
     return replace(schema, categories=fitted)
+
+
+def tell_alike(categories: Mapping[str, Sequence[str]]) -> None:
+    """Warn of labels that may be meant to be one."""
+    found = {name: pairs for name, labels in categories.items() if (pairs := look_alike(labels))}
+    if found:
+        words = [f"{name} has {' and '.join(map(repr, pairs[0]))}" for name, pairs in found.items()]
+        log.warning(
+            "labels that differ in blanks, case or encoding alone are labels of their own: %s; correct them in the "
+            "inputs if they are one", named(words),
+        )  # fmt: skip
 
 
 def gene_list(choice: Choice) -> GeneList:

@@ -136,7 +136,10 @@ def row_reader(
         else:
             text = symbol or ("" if gene_id else without_genome(name, genomes))
         found, rest = (text, "") if is_known(text) else split_pair(text)
-        return unversioned(gene_id or found), full if keeps_genome and rest == symbol else rest
+        gene_id = unversioned(gene_id or found)
+        if rest == gene_id:  # of a database that the reference does not have
+            rest = ""
+        return gene_id, full if keeps_genome and rest == symbol else rest
 
     return read
 

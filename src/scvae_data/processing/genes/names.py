@@ -34,8 +34,8 @@ ENSEMBL_ID = r"ENS[A-Z]*G\d{11}(?:\.\d+)?(?:_PAR_Y)?"
 ENSEMBL = re.compile(r"^(ENS[A-Z]*G\d{11})(?:\.\d+)?(_PAR_Y)?$")
 ENSEMBL_PARTS = re.compile(r"^(ENS[A-Z]*G)(\d{11})(?:\.\d+)?(_PAR_Y)?$", re.MULTILINE)
 SPECIES_OF_GENOME = (
-    (re.compile(r"grch\d|hg\d|hg(?![a-z])|human|homo|hsap|t2t|chm13", re.IGNORECASE), "human"),
-    (re.compile(r"grcm\d|mm\d|mm(?![a-z])|mouse|mus|mmus", re.IGNORECASE), "mouse"),
+    (re.compile(r"grch\d|hg\d|(hg|hsa?|h)(?![a-z0-9])|human|homo|hsap|t2t|chm13", re.IGNORECASE), "human"),
+    (re.compile(r"grcm\d|mm\d|(mmu?|m)(?![a-z0-9])|mouse|mus|mmus", re.IGNORECASE), "mouse"),
     (re.compile(r"rnor|mratbn|rn\d|grcr\d|rat", re.IGNORECASE), "rat"),
     (re.compile(r"grcz\d|danrer|zebrafish", re.IGNORECASE), "zebrafish"),
     (re.compile(r"mmul|rhemac|macaque", re.IGNORECASE), "macaque"),
@@ -43,10 +43,17 @@ SPECIES_OF_GENOME = (
 )
 QUOTED = re.compile(r"b?(['\"])(.*)\1", re.DOTALL)
 SMALL_ID = re.compile(ENSEMBL_ID, re.IGNORECASE)
-PAIR = re.compile(rf"({ENSEMBL_ID})[_|:;,/() -]+(.+?)\)?")
-PAIR_REVERSED = re.compile(rf"(.+?)[_|:;,/() -]+({ENSEMBL_ID})\)?")
-GENOME = re.compile(r"(?:(?:grc[hm]|hg|mm)\d+[.:]+|[a-z][a-z0-9.]*(?:_+|-+))(?:pre_?mrna_+)?(?=.*[a-z])", re.IGNORECASE)
-"""R makes a dot of a dash; references for nuclei are called so."""
+PAIR = re.compile(rf"({ENSEMBL_ID})[_|:;,/()\[\] -]+(.+?)[)\]]?")
+PAIR_REVERSED = re.compile(rf"(.+?)[_|:;,/()\[\] -]+({ENSEMBL_ID})[)\]]?")
+GENOME = re.compile(
+    r"(?:(?:(?:grc[hm]|hg|mm)\d+|hsa?|mmu?|human|mouse)[.:]+"
+    r"|(?:refdata-(?:gex|cellranger)-)?[a-z][a-z0-9.]*(?:-\d{4}-[a-z])?(?:_+|-+))(?:pre_?mrna_+)?(?!mir-|let-)(?=.*[a-z])",
+    re.IGNORECASE,
+)
+"""R makes a dot of a dash; references have dates in their names, or are of nuclei; hsa-mir-21 is a gene."""
+REFERENCE = re.compile(r"refdata-(gex|cellranger)-")
+GENOME_BEHIND = re.compile(r"(?<=.)[_.-]((?:GRC[hmz]|hg|mm|danRer|Rnor_?|rn)\d+)$", re.IGNORECASE)
+"""The name of an assembly behind that of a gene."""
 LEAST_OF_A_GENOME = 0.05
 
 
@@ -85,14 +92,18 @@ def unversioned(gene_id: str) -> str:
 def cleaned(name: str) -> str:
     """Return a name without blanks or quotes around it, and without the mark of a text that was bytes; ids in capitals.
 
-    >>> cleaned(" MT-ND1"), cleaned("b'MT-ND1'"), cleaned("ensg00000198888.2")
-    ('MT-ND1', 'MT-ND1', 'ENSG00000198888.2')
+    A genome that stands behind a name comes before it.
+
+    >>> cleaned(" MT-ND1"), cleaned("b'MT-ND1'"), cleaned("ensg00000198888.2"), cleaned("TP53-hg38")
+    ('MT-ND1', 'MT-ND1', 'ENSG00000198888.2', 'hg38_TP53')
     """
     text = name
     if not name.isalnum():  # as most are, told quickly
         text = name.strip().strip("\ufeff").strip()
         if match := QUOTED.fullmatch(text):
             text = match.group(2).strip()
+        if match := GENOME_BEHIND.search(text):
+            text = f"{match.group(1)}_{text[: match.start()].rstrip('_.-')}"
     return text.upper() if text[:3].upper() == "ENS" and SMALL_ID.fullmatch(text) else text
 
 
@@ -153,7 +164,8 @@ def is_genome(word: str, n: int) -> bool:
 
 def species_of_genome(word: str) -> str:
     """Return the species of a genome's name, empty if it is unknown."""
-    return next((species for pattern, species in SPECIES_OF_GENOME if pattern.match(word)), "")
+    name = REFERENCE.sub("", word)
+    return next((species for pattern, species in SPECIES_OF_GENOME if pattern.match(name)), "")
 
 
 def without_genome(name: str, genomes: Iterable[str]) -> str:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from scvae_data.errors import ConfigError
 from scvae_data.processing.genes.names import is_ensembl
 from scvae_data.processing.settings.named_file import named_file
+from scvae_data.readers.gene_names import OTHER_ID
 from scvae_data.remote.location import local_path
 
 __all__ = ["BUILTIN", "COLUMNS", "JOINED_BY", "Reference", "SymbolBook", "load_reference", "loose"]
@@ -200,9 +201,9 @@ class Reference:
 
     @cached_property
     def is_id(self) -> Callable[[str], bool]:
-        """Tells whether a name is an id: Ensembl's by their form, others by the reference."""
+        """Tells whether a name is an id: those of databases by their form, others by the reference."""
         places = self.places
-        return cache(lambda name: is_ensembl(name) or name in places)
+        return cache(lambda name: is_ensembl(name) or name in places or bool(OTHER_ID.fullmatch(name)))
 
     def like_ids(self, symbols: Iterable[str]) -> set[str]:
         """Return those of some symbols that may be ids, or hold one."""

@@ -24,7 +24,7 @@ from scvae_data.processing.genes.names import (
     split_pair,
     without_genome,
 )
-from scvae_data.processing.genes.reference import Reference
+from scvae_data.processing.genes.reference import Reference, loose
 from scvae_data.processing.settings.genes import common_name
 from scvae_data.readers.base import GeneTable
 
@@ -109,7 +109,29 @@ def told_species(table: GeneTable, reference: Reference) -> tuple[str, ...]:
         return mixed
     human, mouse = (sum(symbol.startswith(marks) for symbol in symbols) for marks in (("MT-", "MT."), ("mt-", "mt.")))
     by_case = {"human": human, "mouse": mouse}
-    return tuple(name for name, n in by_case.items() if n and n >= LEAST_OF_SYMBOLS * max(human, mouse))
+    found = {name for name, n in by_case.items() if n and n >= LEAST_OF_SYMBOLS * max(human, mouse)}
+    return (better_known(found.pop(), {*symbols} - {""}, reference),) if len(found) == 1 else tuple(sorted(found))
+
+
+def better_known(species: str, symbols: Collection[str], reference: Reference) -> str:
+    """Return the species that the case of a table's mitochondrial symbols tells, or one that knows many more symbols.
+
+    Other species write theirs as human or mouse do, and a program may have written all symbols in small letters.
+    """
+    known = reference.symbol_species(symbols)
+    best, n_best = reference.best_species(known)
+    if best in (*NO_SPECIES, ""):
+        return species
+    n = known[:, reference.species.index(species)].sum() if species in reference.species else 0
+    least = LEAST_OF_SYMBOLS * len(symbols)
+    if n >= LEAST_KNOWN * len(symbols) and n_best < n + least:
+        return species
+    in_any_case = {
+        name: sum(loose(symbol) in reference.book(name).current_loose for symbol in symbols)
+        for name in sorted({species, best, "human", "mouse"})
+    }
+    first = max(in_any_case, key=lambda name: in_any_case[name])
+    return first if in_any_case[first] >= in_any_case[species] + least else species
 
 
 def unnamed_species(table: GeneTable, named: Sequence[str], reference: Reference) -> tuple[str, ...]:

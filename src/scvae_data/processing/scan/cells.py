@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from scvae_data.errors import InputError
 from scvae_data.processing.facts import InputFacts
-from scvae_data.processing.labels import label
+from scvae_data.processing.labels import check_texts, label
 from scvae_data.processing.scan.beside import rows_beside
 from scvae_data.processing.scan.job import ScanJob
 from scvae_data.processing.scan.joined import Joined, join
@@ -56,11 +56,14 @@ class InputObs:
     written_missing: dict[str, dict[str, int]]
 
     @classmethod
-    def of(cls, columns: Mapping[str, pd.Series], job: ScanJob, n_obs: int) -> InputObs:
-        """Make it of columns in the order of the cells."""
+    def of(cls, columns: Mapping[str, pd.Series], job: ScanJob, n_obs: int, path: str) -> InputObs:
+        """Make it of columns in the order of the cells; refuses texts that cannot be written."""
         found = {name: without_labels(series, job.missing_labels) for name, series in columns.items()}
         frame = pd.DataFrame({name: series for name, (series, _) in found.items()}, index=pd.RangeIndex(n_obs))
         kinds = {name: kind_of(series) for name, (series, _) in found.items()}
+        for name, kind in kinds.items():
+            if kind.rstrip("?") == "string":
+                check_texts(path, f"values of obs column {name}", frame[name].dropna().unique().tolist())
         return cls(frame, kinds, {name: counts for name, (_, counts) in found.items() if counts})
 
     def take(self, rows: NDArray[np.int64]) -> pa.Table:
@@ -196,7 +199,7 @@ def input_obs(reader: Reader, file: InputFacts, job: ScanJob, joined: pd.DataFra
         if called in job.numeric_columns:
             series = numbers(without_labels(series, job.missing_labels)[0], file.path, called)
         taken[free] = series
-    return InputObs.of(taken, job, reader.n_obs)
+    return InputObs.of(taken, job, reader.n_obs, file.path)
 
 
 def by_final_name(columns: Sequence[str], job: ScanJob) -> dict[str, list[str]]:
@@ -266,6 +269,7 @@ def cell_names(reader: Reader, file: InputFacts, rank: int) -> tuple[NDArray[np.
     ``ACCESSION#2:barcode``. Barcodes that recur in a file get ``-1``, ``-2``, …
     """
     written = reader.barcodes()
+    check_texts(file.path, "names of cells", written.tolist())
     unique = unique_names(written)
     n_renamed = int((unique != written).sum())
     # Arrow holds text in a third of the memory that Python strings take.

@@ -51,7 +51,7 @@ def stored_cells(job: ScanJob, file: InputFacts, reader: Reader) -> FileCells:
         for called, names in own.items()
         if wanted is None or called in wanted
     }
-    obs = InputObs.of(columns, job, reader.n_obs)
+    obs = InputObs.of(columns, job, reader.n_obs, file.path)
     control = control_mask(job, file, reader, pd.DataFrame())
     if job.where is not None:
         control = mask(ChunkColumns(index, frame), job.where)

@@ -53,6 +53,7 @@ __all__ = [
     "SimulatedInput",
     "accession_from_path",
     "check_accession",
+    "names_experiments",
     "source_names",
     "without_ending",
 ]
@@ -64,7 +65,7 @@ ACCESSION_COLUMNS = (SRX_COLUMN, "srx_accession")
 """Obs columns that tell the accession of each cell."""
 ACCESSION = re.compile(r"(?<![A-Za-z])[SEDN]RX\d+")
 FORBIDDEN = re.compile(r"[:#\s\x00-\x1f]")
-LIKE_ACCESSION = ("accession", "srx", "srxaccession", "experiment", "experimentaccession", "sample", "samplename")
+LIKE_ACCESSION = ("accession", "srx", "experiment", "experimentaccession", "sample", "samplename")
 """How columns of a manifest that may name experiments are spelt, see `spelling`."""
 COUNTS = re.compile(r"X|raw|layers/.+|sum:[^+]+(\+[^+]+)+", re.DOTALL)
 SUFFIXES = (".gz", ".h5ad", ".h5", ".hdf5", ".mtx", ".loom", ".h5mu", ".zip", ".zarr", ".csv", ".tsv", ".txt")
@@ -391,9 +392,9 @@ class ManifestInput(Inputs):
                 f"{path}: row {number} names {target}, which {why}; correct it (relative paths start at the manifest's "
                 "folder) or remove the row"
             )
-        accession = row.get("srx_accession", row.get(SRX_COLUMN))
+        accession = row.get("srx_accession")
         named = None if accession is None else check_accession(label(accession), path)
-        values = {name: value for name, value in row.items() if name not in ("path", "srx_accession", SRX_COLUMN)}
+        values = {name: value for name, value in row.items() if name not in ("path", "srx_accession")}
         for name in [name for name in values if name in self.numeric_columns]:
             value = None if values[name] in self.missing_labels else values[name]
             values[name] = wanted_number(value, f"{path}: row {number}", name)
@@ -465,7 +466,7 @@ def expand_remote(pattern: RemotePath) -> list[RemotePath]:
     top = {path.name for path in found if path.parent == pattern}
     if not STORE_FILES.isdisjoint(top) or any(is_matrix(name) and not name.startswith(".") for name in top):
         return [pattern]
-    h5ad = [path for path in found if path.suffix.lower() == ".h5ad"]
+    h5ad = [path for path in found if kind_of(path.name) == "H5AD file"]
     taken = [path for path in h5ad if not path.name.startswith(".")]
     if not taken:
         raise ConfigError(f"input.paths: no H5AD file, Zarr store or matrix in {pattern}; give a glob")
@@ -509,15 +510,28 @@ def read_manifest(path: Path) -> list[dict[str, ObsValue]]:
     """Read the rows of a manifest, a table with a column ``path``; a text file's fields are text, or None if empty."""
     rows = read_rows("input.manifest", path, ["path"])
     names = list(rows[0]) if rows else []
-    meant = [name for name in names if spelling(name) in LIKE_ACCESSION]
-    if meant and not set(ACCESSION_COLUMNS) & set(names):
+    found = [name for name in names if names_experiments(name)]
+    if len(found) > 1:
+        raise ConfigError(f"{path}: has both {found[0]} and {found[1]}; leave one out")
+    if found:
+        return [{"srx_accession" if name in found else name: value for name, value in row.items()} for row in rows]
+    meant = [name for name in names if all(ACCESSION.fullmatch(str(row[name])) for row in rows)]
+    meant += [name for name in names if spelling(name) in LIKE_ACCESSION]
+    if meant:
         log.warning(
             "%s: no column srx_accession, so experiments are called as their files say, and %s is an obs column; "
             "if it names the experiments, call it srx_accession", path, meant[0],
         )  # fmt: skip
-    if set(ACCESSION_COLUMNS) <= set(names):
-        raise ConfigError(f"{path}: has both srx_accession and SRX_accession; leave one out")
     return rows
+
+
+def names_experiments(column: str) -> bool:
+    """Whether a column is called ``srx_accession``, in any case and with any mark between the words.
+
+    >>> [names_experiments(name) for name in ("SRX_accession", "SRX Accession", "srx-accession", "accession")]
+    [True, True, True, False]
+    """
+    return spelling(column) == "srxaccession"
 
 
 def read_rows(setting: str, path: Path, needed: Sequence[str] = ()) -> list[dict[str, ObsValue]]:

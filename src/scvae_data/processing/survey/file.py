@@ -20,6 +20,7 @@ from scvae_data.processing.settings.inputs import (
     InputFile,
     accession_from_path,
     check_accession,
+    names_experiments,
     without_ending,
 )
 from scvae_data.processing.survey.matrices import survey_matrices
@@ -80,7 +81,9 @@ def read_headers(file: InputFile, here: Path, source_file: str, job: SurveyJob) 
         if matrices.taken.n_genes == 0:
             raise InputError(file.path, "empty", f"{matrices.taken.name} has no gene; leave it out")
         columns = tuple(str(column) for column in reader.obs_columns)
-        column = next((name for name in ACCESSION_COLUMNS if name in columns), None)
+        column = next(
+            (name for name in (*ACCESSION_COLUMNS, *filter(names_experiments, columns)) if name in columns), None
+        )
         accession = file.accession
         found: tuple[str, ...] = ()
         named_otherwise = False

@@ -13,6 +13,7 @@ from scvae_data.processing.facts import SlotFacts
 from scvae_data.processing.genes.identity import row_numbers
 from scvae_data.processing.genes.reference import load_reference
 from scvae_data.processing.genes.tables import load_table, store_table
+from scvae_data.processing.labels import check_texts
 from scvae_data.processing.survey.counts import looks_integral
 from scvae_data.readers.base import GeneTable, LayeredReader, Reader, Sample
 from scvae_data.readers.gene_names import are_numbers
@@ -118,6 +119,9 @@ def survey_slot(reader: Reader, name: str, tables: Path, reference: str | None) 
         It may hold counts, and its genes have row numbers, or barcodes, for names.
     """
     genes = reader.genes(name)
+    for column in (genes.names, genes.ids, genes.symbols):
+        if column is not None:
+            check_texts(reader.path, f"names of genes of {name}", column.tolist())
     key = store_table(genes, tables)
     head = next(iter(reader.blocks(name, max_elements=50_000)), None)
     faultless = head is None or head.data.dtype.kind in "ub" or looks_integral(head.data)
