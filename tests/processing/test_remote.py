@@ -353,18 +353,20 @@ def test_an_append_to_what_another_machine_changes_is_refused(
     assert open_index(store).n_obs == 10 and not any(verify(store, deep=True).values())
 
 
-def test_one_that_has_grown_is_read_and_left_alone(files: list[Path], store: RemotePath, tmp_path: Path) -> None:
-    out = tmp_path / "grown"
-    run_pipeline(files[:1], out)
-    run_pipeline(files[1:], out, append=True)
+def test_one_that_has_grown_is_read_and_mended(files: list[Path], store: RemotePath, tmp_path: Path) -> None:
+    out = grown_here(files, tmp_path / "grown")
     put(out, store)
     assert not any(verify(store, deep=True).values()) and len(verify(store)) == len(verify(out))
     assert open_index(store).obs().equals(open_index(out).obs())
     assert run_pipeline(files, store, resume=True).left_alone
-    sets = open_index(out).generations[1].gene_sets
-    fsspec.filesystem("memory").pipe_file((store / str(sets)).url, b"?")
-    with pytest.raises(ConfigError, match=r"has grown, and gene_sets_0001\.bin cannot be built again alone"):
+    damaged = ["chunk_0002.h5", "chunk_summary_0001.json", "gene_sets_0001.bin", "rows_0001.bin"]
+    for name in damaged:
+        fsspec.filesystem("memory").pipe_file((store / name).url, b"?")
+    with pytest.raises(ConfigError, match=r"has grown, and this run did not make chunk_0002\.h5, chunk_summary_0001"):
         run_pipeline(files, store, resume=True)
+    assert run_pipeline(files, store, append=True, resume=True).rebuilt == damaged
+    assert of_cells(out).items() <= of_cells(store).items() and not any(verify(store, deep=True).values())
+    assert not list((tmp_path / "data").glob("**/.work"))
 
 
 def test_tables_of_cells_and_the_summary_are_mended_together(files: list[Path], store: RemotePath) -> None:

@@ -80,7 +80,7 @@ def process(cfg: DictConfig) -> None:
     with wandb_run(config) as log_summary:
         kept: dict[str, Any] = {"record": record_of(config), "check_disk": cfg.check_disk}
         if cfg.append:
-            summary = pipeline.append(settings, engine, directory, **kept, scratch=how["scratch"])
+            summary = pipeline.append(settings, engine, directory, **kept, resume=cfg.resume, scratch=how["scratch"])
         else:
             summary = pipeline.run(settings, engine, directory, **kept, **how)
         log_summary(summary)

@@ -22,7 +22,6 @@ from anndata.io import read_elem
 from numpy.typing import NDArray
 
 from scvae_data.errors import ConfigError, DamagedFileError
-from scvae_data.processing.finished.append import TABLES_OF_SUMMARY
 from scvae_data.processing.genes.report import REPORT_FILE
 from scvae_data.processing.sort.key import OrderKey
 from scvae_data.progress import progress
@@ -47,7 +46,7 @@ from scvae_data.store import (
 from scvae_data.store.files import expecting, read_json, sha256_file, write_atomic, write_json
 from scvae_data.store.names import generation_file
 from scvae_data.store.obs_writer import NAME_COLUMN
-from scvae_data.store.verify import CONFIG_FILE, SUMMARY_FILE
+from scvae_data.store.verify import CONFIG_FILE, SUMMARY_FILE, TABLES
 
 __all__ = ["compact"]
 
@@ -312,7 +311,7 @@ def write_records(index: DatasetIndex, target: Path, entries: list[ChunkEntry], 
         together["cells_per_accession"] = dict(sorted(accessions.items()))
         kept = ("file", "n_obs", "nnz", "bytes")
         together["chunks"] = {name: [getattr(entry, name) for entry in entries] for name in kept}
-        for key in TABLES_OF_SUMMARY:
+        for key in TABLES:
             found = [index.path / summary[key]["file"] for summary in summaries if summary.get(key)]
             if found:
                 together[key] = {**summaries[0].get(key, {}), **write_joined(found, target / found[0].name)}
