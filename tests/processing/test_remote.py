@@ -21,11 +21,12 @@ from tests.support.s3 import FAULTS, Proxy, every, lead_to, s3_server
 from tests.support.stores import write_zarr
 from tests.support.warm import run_python
 
-from scvae_data import ChunkedDataset
-from scvae_data.commands.verify import verify
+from scvae_data import ChunkedDataset, cli
+from scvae_data.commands.verify import how_to_mend, verify
 from scvae_data.errors import ConfigError, RemoteError, ScvaeDataError
 from scvae_data.processing import pipeline
 from scvae_data.processing.engine.base import SerialEngine
+from scvae_data.processing.finished.report import keep_report
 from scvae_data.processing.settings.dataset import DatasetInput
 from scvae_data.processing.settings.inputs import FileInput, ManifestInput
 from scvae_data.processing.settings.shard import Shard
@@ -37,6 +38,7 @@ from scvae_data.remote import objects
 from scvae_data.remote.disk_cache import DiskCache
 from scvae_data.remote.location import RemotePath
 from scvae_data.store import INDEX_FILE, Chunking, open_index
+from scvae_data.store.pages import PAGES, QC_REPORT_FILE
 
 Write = Callable[..., Path]
 # They tell of times and places.
@@ -317,6 +319,32 @@ def test_one_in_a_store_grows(files: list[Path], store: RemotePath, tmp_path: Pa
         run_pipeline(files, store, append=True)
     with pytest.raises(ScvaeDataError, match=f"no dataset at {store}/none"):
         run_pipeline(files, store / "none", append=True)
+
+
+def test_its_report_lies_beside_its_chunks(
+    files: list[Path], store: RemotePath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_pipeline(files[:1], store)
+    page = store / QC_REPORT_FILE
+    assert keep_report(store, changed=True) == page
+    pages, faults = {name: what for name, what in content(store).items() if name in PAGES}, verify(store)
+    assert pages.keys() == {*PAGES} and not any(faults[name] for name in PAGES)
+    fsspec.filesystem("memory").pipe_file(page.url, pages[QC_REPORT_FILE].replace(b"6 cells", b"7 cells"))
+    damaged = [name for name, fault in verify(store).items() if fault]
+    assert damaged == [QC_REPORT_FILE]
+    assert how_to_mend(store, damaged).endswith(f"\n  scvae-data report {store}")
+    for more in ([], ["--out", str(tmp_path / "here")]):
+        monkeypatch.setattr("sys.argv", ["scvae-data", "report", str(store), *more])
+        cli.main()
+    assert content(store).items() >= pages.items()
+    assert {path.name: path.read_bytes() for path in (tmp_path / "here").iterdir()} == pages
+    run_pipeline(files[1:], store, append=True)
+    assert not content(store).keys() & {*PAGES}
+    keep_report(store, changed=True)
+    assert b"13 cells of 2 experiments in, 13 kept" in content(store)[QC_REPORT_FILE]
+    run_pipeline(files[1:], store, overwrite=True)
+    assert not content(store).keys() & {*PAGES}
+    assert not list(tmp_path.glob("*:*"))
 
 
 def test_an_interrupted_append_has_changed_nothing_and_goes_on(

@@ -89,7 +89,7 @@ def process(cfg: DictConfig) -> None:
 
 def with_report(cfg: DictConfig, summary: Summary) -> Summary:
     """Write the report of what was done, as far as one is wanted, and have the summary name it."""
-    if not cfg.report or not isinstance(summary.processed_dir, Path):
+    if not cfg.report:
         return summary
     from scvae_data.processing.finished.report import keep_report
 
