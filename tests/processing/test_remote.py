@@ -30,7 +30,7 @@ from scvae_data.processing.finished.report import keep_report
 from scvae_data.processing.settings.dataset import DatasetInput
 from scvae_data.processing.settings.inputs import FileInput, ManifestInput
 from scvae_data.processing.settings.shard import Shard
-from scvae_data.processing.shards import merge, run_shard
+from scvae_data.processing.shards import decide_for_shards, merge, run_shard
 from scvae_data.processing.survey import corpus, room
 from scvae_data.processing.survey.dry_run import dry_run
 from scvae_data.processing.write import chunks as write_chunks
@@ -43,8 +43,6 @@ from scvae_data.store.pages import PAGES, QC_REPORT_FILE
 Write = Callable[..., Path]
 # They tell of times and places.
 OF_THE_RUN = re.compile(r"(processing_config|chunk_summary)(_\d+)?\.json")
-
-ALONE = "with shard or merge, paths.processed_dir"
 
 
 @pytest.fixture
@@ -385,6 +383,29 @@ def test_an_append_to_what_another_machine_changes_is_refused(
     assert open_index(store).n_obs == 10 and not any(verify(store, deep=True).values())
 
 
+def test_shards_write_into_a_store(files: list[Path], store: RemotePath, tmp_path: Path) -> None:
+    run_pipeline(files, tmp_path / "local")
+    settings, engine = settings_for(files), SerialEngine()
+    unseen = r"no shard has begun \(all must see .*/\.work: paths\.scratch_dir\); run .* with shard=1/N to N/N first"
+    with pytest.raises(ConfigError, match=f"{store}: {unseen}"):
+        merge(settings, engine, store)
+    assert run_shard(settings, engine, store, Shard(2, 2)).startswith("shard 2/2: scanned 1 of 2 files")
+    with pytest.raises(ScvaeDataError, match=r"1 of 2 shards have not scanned their files: 1/2 \(all must see "):
+        merge(settings, engine, store)
+    run_shard(settings, engine, store, Shard(1, 2))
+    assert objects.find(store) == {}
+    assert decide_for_shards(settings, engine, store).startswith("decided 4 chunks")
+    run_shard(settings, engine, store, Shard(1, 2))
+    assert [*content(store)] == ["chunk_0000.h5", "chunk_0002.h5"]
+    before = objects.find(store)
+    summary = merge(settings, engine, store)
+    assert str(store) in str(summary) and of_cells(store) == of_cells(tmp_path / "local")
+    assert objects.find(store).items() >= before.items()  # what a shard has sent is not sent again
+    assert not list((tmp_path / "data").glob("**/.work")) and not list(tmp_path.glob("*:*"))
+    with pytest.raises(ConfigError, match=f"{store} already holds a dataset; choose another paths.processed_dir"):
+        run_shard(settings, engine, store, Shard(1, 2))
+
+
 def test_one_that_has_grown_is_read_and_mended(files: list[Path], store: RemotePath, tmp_path: Path) -> None:
     out = grown_here(files, tmp_path / "grown")
     put(out, store)
@@ -445,8 +466,6 @@ def test_tables_of_cells_and_the_summary_are_mended_together(files: list[Path], 
 @pytest.mark.parametrize(
     ("arguments", "setting"),
     [
-        (["process", "shard=1/2", "paths.processed_dir=s3://b/x"], ALONE),
-        (["process", "merge=true", "paths.processed_dir=s3://b/x"], ALONE),
         (["compact", "s3://b/x"], "DIR"),
         (["compact", "x", "s3://b/x"], "TARGET"),
         (["upgrade", "s3://b/x"], "DIR"),
