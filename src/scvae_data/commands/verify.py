@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from scvae_data.calling import command, override, program
 from scvae_data.commands.arguments import Parser
@@ -42,6 +43,8 @@ CHUNK = re.compile(r"chunk_\d{4,}\.h5")
 LEFT_OVER = re.compile(r"chunk_\d{4,}\.h5|\..+\.tmp|\.work")
 # A record that somebody made may name code to run, or another folder of settings: neither is repeated.
 SETTING = re.compile(r"(?!-)(?!.*_target_)[^=]+=.*|~[^=-]+", re.DOTALL)
+# Settings for genes, with their defaults, that go with any choice of them.
+WITH_GENES = {"mapping": None, "allow_mixed_species": False, "reference": "builtin", "species": None}
 # Settings that the command for a rebuild does not repeat: it sets them itself, or files do not depend on them.
 LEFT_OUT = ("paths.processed_dir=", "overwrite=", "resume=", "append=", "dry_run=", "engine", "logger", "hydra.")
 
@@ -171,12 +174,27 @@ def rebuild_command(directory: Location, number: int = 0) -> str:
         with expecting(path):
             given = [item for item in record["command"]["overrides"] if SETTING.fullmatch(item)]
             folder = Path(record["command"]["directory"])
+            given += [] if number else genes_that_stay(location(directory), record)
     except StoreError:
         return f"{program('process')} (the settings it was made with) {shlex.quote(here)} {' '.join(ends)}"
     chosen = [item for item in given if not item.lstrip("+~").startswith(LEFT_OUT)]
     there = "" if folder == Path.cwd() else f"cd {shlex.quote(str(folder))} && "
     here = override("paths.processed_dir", location(directory)) if there else here
     return there + command("process", *chosen, here, *ends)
+
+
+def genes_that_stay(directory: Location, record: Mapping[str, Any]) -> list[str]:
+    """Settings for the genes of a directory that was compacted; of any other one, none."""
+    if "target_sum" not in record:
+        return []
+    rules = record["config"].get("genes") or {}
+    kept = {key: rules[key] for key, usual in WITH_GENES.items() if rules.get(key, usual) != usual}
+    return [
+        "genes=list",
+        override("genes.path", directory / GENE_LIST_FILE),
+        *(override(f"genes.{key}", value) for key, value in kept.items()),
+        override("normalization.target_sum", float(record["target_sum"])),
+    ]
 
 
 def add_arguments(parser: Parser) -> None:

@@ -13,7 +13,7 @@ from tests.support.pipeline import NO_QC, run_pipeline
 
 from scvae_data import open_index
 from scvae_data.commands.compact import compact_directory
-from scvae_data.commands.verify import verify
+from scvae_data.commands.verify import how_to_mend, verify
 from scvae_data.errors import ConfigError, DamagedFileError
 from scvae_data.processing.settings.genes import GeneRules, ListRules
 from scvae_data.processing.settings.normalization import Normalization
@@ -37,9 +37,8 @@ def grown(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Path], Path]:
     genes = [f"g{column}" for column in range(12)]
     raw = [write_raw(folder / "raw", number, [*genes[: 14 - number], f"new{number}"]) for number in (2, 1, 3)]
     chosen = {"normalization": Normalization(target_sum=None), "qc": SOME_DROPPED, "genes": GeneRules(min_cells=6)}
-    run_pipeline(raw[:1], folder / "out", **chosen)
-    for path in raw[1:]:
-        run_pipeline([path], folder / "out", **chosen, append=True)
+    for number, path in enumerate(raw):
+        run_pipeline([path], folder / "out", **chosen, append=number > 0, overrides=["input=files"])
     return raw, folder / "out"
 
 
@@ -70,6 +69,25 @@ def test_the_bytes_of_one_run(grown: tuple[list[Path], Path], tmp_path: Path) ->
     assert compact["gene_mapping"]["source_file"] == one["gene_mapping"]["source_file"]
     assert not any(verify(tmp_path / "compact", deep=True, against=raw).values())
     assert bytes_of(directory) == before
+
+
+def test_damaged_files_are_built_again(grown: tuple[list[Path], Path], tmp_path: Path) -> None:
+    raw, directory = grown
+    target_sum, out = open_index(directory).normalization["target_sum"], tmp_path / "compact"
+    compact_directory(directory, out)
+    before, damaged = bytes_of(out), ["chunk_0001.h5", "chunk_summary.json", "obs.parquet", "rows.bin"]
+    for name in damaged:
+        (out / name).write_bytes(before[name][:-1])
+    said = how_to_mend(out, damaged)
+    assert f" genes=list genes.path={out}/gene_list.json normalization.target_sum={target_sum} " in said
+    chosen = {
+        "genes": ListRules(path=str(out / "gene_list.json")),
+        "normalization": Normalization(target_sum=target_sum),
+    }
+    assert run_pipeline(raw, out, **chosen, qc=SOME_DROPPED, resume=True).rebuilt == damaged
+    after = bytes_of(out)
+    assert {name for name in before if after[name] != before[name]} <= RECORDS
+    assert not any(verify(out, deep=True, against=raw).values())
 
 
 def test_counts_beyond_what_is_streamed_and_many_parts(

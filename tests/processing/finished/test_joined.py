@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from scvae_data.processing.finished import joined
-from scvae_data.processing.finished.joined import joined_summary, write_joined
+from scvae_data.processing.finished.joined import joined_command, joined_summary, write_joined
 
 
 def summary(files: list[str], genes: dict[str, int], **more: Any) -> dict[str, Any]:
@@ -64,3 +64,20 @@ def test_dropped_cells_are_those_of_one_table(size: int, tmp_path: Path, monkeyp
     wanted = pd.concat(parts).sort_values("source_file", kind="stable", ignore_index=True)
     pd.testing.assert_frame_equal(found, wanted)
     assert facts["n_obs"] == 11 and facts["bytes"] == (tmp_path / "dropped_cells.parquet").stat().st_size
+
+
+def record(directory: str, *overrides: str, **inputs: Any) -> dict[str, Any]:
+    return {"command": {"overrides": [*overrides], "directory": directory}, "config": {"input": inputs}}
+
+
+def test_the_paths_of_all_commands_are_joined() -> None:
+    first = record(
+        "/lab", "input=files", "input.paths=raw/*", "genes=hvg", "genes.n_top_genes=9", "qc=none", paths="raw/*"
+    )
+    same = record("/lab", "append=true", "input=files", "input.paths=[a,raw/*]", paths=["a", "raw/*"])
+    away = record("/other", "append=true", "input=files", "input.paths=b", paths="b")
+    found = joined_command([first, same, away])
+    assert found == {"directory": "/lab", "overrides": ["input=files", "qc=none", "input.paths=[raw/*,a,/other/b]"]}
+    manifest = record("/lab", "input=manifest", manifest="m.csv")
+    assert (joined_command([first, manifest]) or {})["overrides"] == ["input=files", "qc=none", "input.paths=…"]
+    assert joined_command([first, {"command": None, "config": {}}]) is None

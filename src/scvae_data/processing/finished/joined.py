@@ -16,10 +16,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from scvae_data.calling import override
 from scvae_data.processing.evidence.table import EXPERIMENTS_FILE, account_of
 from scvae_data.processing.genes.report import REPORT_FILE
 from scvae_data.processing.write.account import size_statistics
 from scvae_data.processing.write.dropped import DROPPED_FILE, ROW_GROUP, regrouped
+from scvae_data.remote.location import is_remote
 from scvae_data.store import ChunkEntry, DatasetIndex
 from scvae_data.store.files import atomic_file, expecting, read_json, sha256_file, write_atomic, write_json
 from scvae_data.store.names import generation_file
@@ -32,6 +34,8 @@ OF_FILES = ("gene_mapping", "obs_table", "outlier_bounds")
 """What the summary has a row of for each file, or several."""
 OF_EACH = ("n_obs", "gene_choice", "genes_classed", "genes_apart", "seconds", "peak_rss_bytes")
 """What is told of each generation alone."""
+OF_GENERATION = ("input.paths=", "genes=", "genes.", "normalization.target_sum=", "append=")
+"""Settings of a command that are not those of all generations together."""
 
 
 def write_records(
@@ -56,6 +60,7 @@ def write_records(
     with expecting(index.path / CONFIG_FILE):
         inputs = by_file(joined_columns([config["inputs"] for config in configs]))
         record = {**configs[0], "processing_id": index.processing_id, "inputs": inputs}
+        record |= {"command": joined_command(configs), "target_sum": index.normalization["target_sum"]}
     write_json(target / CONFIG_FILE, record)
     with expecting(index.path / SUMMARY_FILE):
         together = joined_summary(summaries)
@@ -91,6 +96,31 @@ def joined_summary(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     earlier = dict(summaries[0]).get("generations")  # of a directory that was made of several, and has grown again
     together["generations"] = [*earlier, *alone[1:]] if earlier else alone
     return together
+
+
+def joined_command(configs: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Return what the command lines of all generations set together; None if one of them is not known.
+
+    Genes are not among it: they are those that the directory has. Paths are joined where all name files by
+    ``input.paths``, and left open where they do not.
+    """
+    commands = [config["command"] for config in configs if config.get("command")]
+    inputs = [dict(config["config"].get("input") or {}) for config in configs]
+    if len(commands) < len(configs):
+        return None
+    paths = [one.pop("paths", None) for one in inputs]
+    overrides = [text for text in commands[0]["overrides"] if not text.lstrip("+~").startswith(OF_GENERATION)]
+    if all(paths) and all(one == inputs[0] for one in inputs):
+        folders = [Path(command["directory"]) for command in commands]
+        found = [
+            text if folder == folders[0] or is_remote(text) else str(folder / text)
+            for folder, given in zip(folders, paths, strict=True)
+            for text in ([given] if isinstance(given, str) else given)
+        ]
+        overrides.append(override("input.paths", list(dict.fromkeys(found))))
+    else:
+        overrides.append("input.paths=…")
+    return {**commands[0], "overrides": overrides}
 
 
 def joined_attrition(accounts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
