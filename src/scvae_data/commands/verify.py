@@ -155,7 +155,8 @@ def how_to_mend(directory: Location, damaged: Collection[str]) -> str:
             return "the directory has grown: take them from a copy, or process all inputs anew with overwrite=true"
         commands = [rebuild_command(directory)]
     else:
-        commands = [rebuild_command(directory, number) for number in by_generation(open_index(directory), damaged)]
+        numbers = by_generation(open_index(directory), damaged)
+        commands = list(dict.fromkeys(rebuild_command(directory, number) for number in numbers))
     this = "this builds" if len(commands) == 1 else "these, one after the other, build"
     return f"{this} them again, and no others:\n" + "\n".join(f"  {line}" for line in commands)
 

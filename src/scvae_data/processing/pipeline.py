@@ -264,14 +264,17 @@ def mend_added(context: Context, index: DatasetIndex) -> list[str]:
 def mend(context: Context, index: DatasetIndex, numbers: Collection[int]) -> list[str]:
     """Build damaged files of some generations of a directory that has grown again; return their names.
 
+    Those that were made with other inputs or settings are left for another run.
+
     Raises
     ------
     ConfigError
-        Settings or inputs are not those that one was made with, or only files of other generations are damaged.
+        All that are damaged were.
     """
     damaged = by_generation(index, find_damage(index, partial(context.collect, "verify", unit="file")))
-    mine = [number for number in damaged if number in numbers]
-    for number in mine:
+    rebuilt: list[str] = []
+    refusals: list[ConfigError] = []
+    for number in [number for number in damaged if number in numbers]:
         folder = context.work.mended / f"{number:04d}"
         folder.mkdir(parents=True, exist_ok=True)
         again = replace(
@@ -281,11 +284,17 @@ def mend(context: Context, index: DatasetIndex, numbers: Collection[int]) -> lis
             standing=Standing(index.first_generations(number), {}) if number else None,
             again=inputs_again(index, number),
         )
-        files = inputs_of(again)
-        check_again(index, number, files, again.processing_id(files), again.record.config)
+        try:
+            files = inputs_of(again)
+            check_again(index, number, files, again.processing_id(files), again.record.config)
+        except ConfigError as error:
+            refusals.append(error)
+            continue
         build_again(again, index, number, damaged[number])
-    rebuilt = [name for number in mine for name in damaged[number]]
-    check_rest(index, [name for number in damaged.keys() - mine for name in damaged[number]], rebuilt)
+        rebuilt += damaged.pop(number)
+    if refusals and not rebuilt:
+        raise refusals[0]
+    check_rest(index, [name for names in damaged.values() for name in names], rebuilt)
     return rebuilt
 
 

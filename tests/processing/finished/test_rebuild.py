@@ -234,6 +234,8 @@ def test_what_a_run_did_not_make_it_does_not_build(
     changed = GROWN_SETTINGS | {"qc": QcRules(min_genes=1, min_counts=None, max_pct_counts_mt=None, percent_top=[2])}
     with pytest.raises(ConfigError, match="its damaged files were made with other settings; scvae-data verify"):
         run_pipeline(paths[2:], grown_copy, append=True, resume=True, **changed)
+    flip(grown_copy / "chunk_0002.h5")
+    assert run_pipeline(paths[1:2], grown_copy, append=True, resume=True, **GROWN_SETTINGS).rebuilt == ["chunk_0002.h5"]
     flip(grown_copy / "chunk_0000.h5")
     assert run_pipeline(paths[:1], grown_copy, resume=True, **GROWN_SETTINGS).rebuilt == ["chunk_0000.h5"]
     assert "this run did not make chunk_0004.h5" in caplog.text
