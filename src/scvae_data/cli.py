@@ -183,8 +183,7 @@ def _why(options: Options) -> str:
 def _report(options: Options) -> object:
     from scvae_data.processing.finished.report import write_report
 
-    folder = local_path("--out FOLDER" if options.out else "without --out, DIR", options.out or options.directory)
-    return write_report(as_written(options.directory), folder)
+    return write_report(as_written(options.directory), as_written(options.out or options.directory))
 
 
 def _upgrade(options: Options) -> str:

@@ -67,6 +67,35 @@ def test_the_printed_command_builds_only_the_damaged_chunk(
     assert all(clean[name][0] == after[name][0] for name in clean)
 
 
+def test_the_printed_commands_build_what_each_run_has_made(
+    raw: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [
+        "input=files",
+        "input.paths=raw/*.h5ad",
+        f"paths.processed_dir={tmp_path}/out",
+        f"hydra.run.dir={tmp_path}",
+    ]
+    of_first = [*given, "qc=none", "chunk_size=4", "genes.min_cells=1"]
+    later = raw[1].rename(tmp_path / raw[1].name)
+    run_python(ROOT / "process.py", *of_first, cwd=tmp_path).check_returncode()
+    later.rename(raw[1])
+    run_python(ROOT / "process.py", *given, "append=true", cwd=tmp_path).check_returncode()
+    out = tmp_path / "out"
+    clean = {name: (out / name).read_bytes() for name in ("chunk_0001.h5", "chunk_0002.h5", "rows_0001.bin")}
+    for name in clean:
+        flip(out / name)
+    assert verify.main([str(out)]) == 1
+    *_, said, first, second = capsys.readouterr().out.splitlines()
+    assert said.endswith("damaged; these, one after the other, build them again, and no others:")
+    for line, rest in ((first, ["resume=true"]), (second, ["append=true", "resume=true"])):
+        arguments = shlex.split(line.strip().split(" && ")[1])[2:]
+        assert arguments[-len(rest) - 1 :] == [f"paths.processed_dir={out}", *rest]
+        run_python(ROOT / "process.py", *arguments, given[-1], cwd=tmp_path).check_returncode()
+    assert {name: (out / name).read_bytes() for name in clean} == clean
+    assert verify.main([str(out)]) == 0
+
+
 def test_a_source_that_has_other_counts(raw: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     run_pipeline(raw, out)

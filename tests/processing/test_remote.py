@@ -5,40 +5,44 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import anndata as ad
 import fsspec
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 from scipy.io import mmwrite
-from tests.support.pipeline import position_counts, run_pipeline, settings_for
+from tests.support.pipeline import NO_QC, position_counts, run_pipeline, settings_for
 from tests.support.s3 import FAULTS, Proxy, every, lead_to, s3_server
 from tests.support.stores import write_zarr
 from tests.support.warm import run_python
 
-from scvae_data.commands.verify import verify
+from scvae_data import ChunkedDataset, cli
+from scvae_data.commands.verify import how_to_mend, verify
 from scvae_data.errors import ConfigError, RemoteError, ScvaeDataError
 from scvae_data.processing import pipeline
 from scvae_data.processing.engine.base import SerialEngine
+from scvae_data.processing.finished.report import keep_report
+from scvae_data.processing.settings.dataset import DatasetInput
 from scvae_data.processing.settings.inputs import FileInput, ManifestInput
 from scvae_data.processing.settings.shard import Shard
-from scvae_data.processing.shards import merge, run_shard
+from scvae_data.processing.shards import decide_for_shards, merge, run_shard
 from scvae_data.processing.survey import corpus, room
 from scvae_data.processing.survey.dry_run import dry_run
 from scvae_data.processing.write import chunks as write_chunks
 from scvae_data.remote import objects
 from scvae_data.remote.disk_cache import DiskCache
 from scvae_data.remote.location import RemotePath
-from scvae_data.store import INDEX_FILE, open_index
+from scvae_data.store import INDEX_FILE, Chunking, open_index
+from scvae_data.store.pages import PAGES, QC_REPORT_FILE
 
 Write = Callable[..., Path]
 # They tell of times and places.
 OF_THE_RUN = re.compile(r"(processing_config|chunk_summary)(_\d+)?\.json")
-
-ALONE = "with shard or merge, paths.processed_dir"
 
 
 @pytest.fixture
@@ -315,6 +319,32 @@ def test_one_in_a_store_grows(files: list[Path], store: RemotePath, tmp_path: Pa
         run_pipeline(files, store / "none", append=True)
 
 
+def test_its_report_lies_beside_its_chunks(
+    files: list[Path], store: RemotePath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_pipeline(files[:1], store)
+    page = store / QC_REPORT_FILE
+    assert keep_report(store, changed=True) == page
+    pages, faults = {name: what for name, what in content(store).items() if name in PAGES}, verify(store)
+    assert pages.keys() == {*PAGES} and not any(faults[name] for name in PAGES)
+    fsspec.filesystem("memory").pipe_file(page.url, pages[QC_REPORT_FILE].replace(b"6 cells", b"7 cells"))
+    damaged = [name for name, fault in verify(store).items() if fault]
+    assert damaged == [QC_REPORT_FILE]
+    assert how_to_mend(store, damaged).endswith(f"\n  scvae-data report {store}")
+    for more in ([], ["--out", str(tmp_path / "here")]):
+        monkeypatch.setattr("sys.argv", ["scvae-data", "report", str(store), *more])
+        cli.main()
+    assert content(store).items() >= pages.items()
+    assert {path.name: path.read_bytes() for path in (tmp_path / "here").iterdir()} == pages
+    run_pipeline(files[1:], store, append=True)
+    assert not content(store).keys() & {*PAGES}
+    keep_report(store, changed=True)
+    assert b"13 cells of 2 experiments in, 13 kept" in content(store)[QC_REPORT_FILE]
+    run_pipeline(files[1:], store, overwrite=True)
+    assert not content(store).keys() & {*PAGES}
+    assert not list(tmp_path.glob("*:*"))
+
+
 def test_an_interrupted_append_has_changed_nothing_and_goes_on(
     files: list[Path], store: RemotePath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -353,18 +383,74 @@ def test_an_append_to_what_another_machine_changes_is_refused(
     assert open_index(store).n_obs == 10 and not any(verify(store, deep=True).values())
 
 
-def test_one_that_has_grown_is_read_and_left_alone(files: list[Path], store: RemotePath, tmp_path: Path) -> None:
-    out = tmp_path / "grown"
-    run_pipeline(files[:1], out)
-    run_pipeline(files[1:], out, append=True)
+def test_shards_write_into_a_store(files: list[Path], store: RemotePath, tmp_path: Path) -> None:
+    run_pipeline(files, tmp_path / "local")
+    settings, engine = settings_for(files), SerialEngine()
+    unseen = r"no shard has begun \(all must see .*/\.work: paths\.scratch_dir\); run .* with shard=1/N to N/N first"
+    with pytest.raises(ConfigError, match=f"{store}: {unseen}"):
+        merge(settings, engine, store)
+    assert run_shard(settings, engine, store, Shard(2, 2)).startswith("shard 2/2: scanned 1 of 2 files")
+    with pytest.raises(ScvaeDataError, match=r"1 of 2 shards have not scanned their files: 1/2 \(all must see "):
+        merge(settings, engine, store)
+    run_shard(settings, engine, store, Shard(1, 2))
+    assert objects.find(store) == {}
+    assert decide_for_shards(settings, engine, store).startswith("decided 4 chunks")
+    run_shard(settings, engine, store, Shard(1, 2))
+    assert [*content(store)] == ["chunk_0000.h5", "chunk_0002.h5"]
+    before = objects.find(store)
+    summary = merge(settings, engine, store)
+    assert str(store) in str(summary) and of_cells(store) == of_cells(tmp_path / "local")
+    assert objects.find(store).items() >= before.items()  # what a shard has sent is not sent again
+    assert not list((tmp_path / "data").glob("**/.work")) and not list(tmp_path.glob("*:*"))
+    with pytest.raises(ConfigError, match=f"{store} already holds a dataset; choose another paths.processed_dir"):
+        run_shard(settings, engine, store, Shard(1, 2))
+
+
+def test_one_that_has_grown_is_read_and_mended(files: list[Path], store: RemotePath, tmp_path: Path) -> None:
+    out = grown_here(files, tmp_path / "grown")
     put(out, store)
     assert not any(verify(store, deep=True).values()) and len(verify(store)) == len(verify(out))
     assert open_index(store).obs().equals(open_index(out).obs())
     assert run_pipeline(files, store, resume=True).left_alone
-    sets = open_index(out).generations[1].gene_sets
-    fsspec.filesystem("memory").pipe_file((store / str(sets)).url, b"?")
-    with pytest.raises(ConfigError, match=r"has grown, and gene_sets_0001\.bin cannot be built again alone"):
+    damaged = ["chunk_0002.h5", "chunk_summary_0001.json", "gene_sets_0001.bin", "rows_0001.bin"]
+    for name in damaged:
+        fsspec.filesystem("memory").pipe_file((store / name).url, b"?")
+    with pytest.raises(ConfigError, match=r"has grown, and this run did not make chunk_0002\.h5, chunk_summary_0001"):
         run_pipeline(files, store, resume=True)
+    assert run_pipeline(files, store, append=True, resume=True).rebuilt == damaged
+    assert of_cells(out).items() <= of_cells(store).items() and not any(verify(store, deep=True).values())
+    assert not list((tmp_path / "data").glob("**/.work"))
+
+
+def test_chunks_in_a_store_are_inputs(files: list[Path], store: RemotePath, tmp_path: Path) -> None:
+    run_pipeline(files[:1], tmp_path / "a")
+    run_pipeline(files[1:], tmp_path / "b")
+    for name in "ab":
+        put(tmp_path / name, store / name)
+    chosen = {"chunking": Chunking(chunk_size=5), "qc": replace(NO_QC, min_counts=1)}
+    local = DatasetInput(paths=[str(tmp_path / name) for name in "ab"], where="total_counts > 3000")
+    run_pipeline([], tmp_path / "local", input=local, **chosen)
+    for number, paths in enumerate(([store / "a", store / "b"], [tmp_path / "a", store / "b"])):
+        given = DatasetInput(paths=[str(path) for path in paths], where="total_counts > 3000")
+        summary = run_pipeline([], store / f"out{number}", input=given, **chosen)
+        assert 0 < summary.n_obs < summary.n_obs_in == 13
+        assert counts_of(store / f"out{number}").equals(counts_of(tmp_path / "local"))
+    assert of_cells(store / "out0") == of_cells(tmp_path / "local")
+    objects.upload(tmp_path / "a/chunk_0001.h5", store / "b/chunk_0001.h5")
+    told = (
+        f"{store}/b/chunk_0001.h5: is not what the index of its directory lists; mend it: scvae-data verify {store}/b"
+    )
+    with pytest.raises(ScvaeDataError, match=told):
+        run_pipeline([], tmp_path / "none", input=DatasetInput(paths=f"{store}/b"))
+    with pytest.raises(ConfigError, match=f"input.paths names {store}/b more than once"):
+        DatasetInput(paths=[f"{store}/b", f"{store}/b/"]).files()
+    with pytest.raises(ConfigError, match=f"input.paths: no dataset at {store}/c"):
+        DatasetInput(paths=f"{store}/c").files()
+
+
+def counts_of(directory: Path | RemotePath) -> pd.DataFrame:
+    adata = ChunkedDataset(directory).to_anndata()
+    return pd.DataFrame(adata.X.toarray(), index=adata.obs_names, columns=adata.var_names)
 
 
 def test_tables_of_cells_and_the_summary_are_mended_together(files: list[Path], store: RemotePath) -> None:
@@ -380,9 +466,6 @@ def test_tables_of_cells_and_the_summary_are_mended_together(files: list[Path], 
 @pytest.mark.parametrize(
     ("arguments", "setting"),
     [
-        (["process", "shard=1/2", "paths.processed_dir=s3://b/x"], ALONE),
-        (["process", "merge=true", "paths.processed_dir=s3://b/x"], ALONE),
-        (["process", "input=dataset", "input.paths=s3://b/x", "qc=none"], "input.paths"),
         (["compact", "s3://b/x"], "DIR"),
         (["compact", "x", "s3://b/x"], "TARGET"),
         (["upgrade", "s3://b/x"], "DIR"),

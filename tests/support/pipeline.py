@@ -35,7 +35,7 @@ def run_pipeline(paths: Any, target: Path, **chosen: Any) -> Summary:
     engine = chosen.pop("engine", None) or SerialEngine()
     record = Record(chosen.pop("config", {}), chosen.pop("overrides", None))
     if chosen.pop("append", False):
-        return pipeline.append(settings_for(paths, **chosen), engine, target, record=record)
+        return pipeline.append(settings_for(paths, **chosen), engine, target, record=record, **how)
     return pipeline.run(settings_for(paths, **chosen), engine, target, record=record, **how)
 
 

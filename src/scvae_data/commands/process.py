@@ -20,7 +20,7 @@ from scvae_data.config import given_settings, instantiate, resolved
 from scvae_data.errors import ConfigError, ScvaeDataError
 from scvae_data.processing.engine.base import Engine
 from scvae_data.processing.engine.workers import preload
-from scvae_data.remote.location import Location, local_path, location
+from scvae_data.remote.location import Location, location
 from scvae_data.system.quick_import import collector_paused
 
 if TYPE_CHECKING:
@@ -52,8 +52,6 @@ def process(cfg: DictConfig) -> None:
     if cfg.append:
         refuse_beside_append(cfg)
         keep_settings(cfg, recorded_config(directory), task_overrides(), directory)
-    elif of_shards:
-        here(directory)  # refused before anything is started
     config = resolved(cfg)
     if input_was_not_named():
         log.info("no input given: simulated demo")
@@ -69,7 +67,7 @@ def process(cfg: DictConfig) -> None:
         return
 
     if of_shards:
-        print(run_part(cfg, settings, engine, here(directory), config))
+        print(run_part(cfg, settings, engine, directory, config))
         return
 
     with collector_paused():
@@ -80,7 +78,7 @@ def process(cfg: DictConfig) -> None:
     with wandb_run(config) as log_summary:
         kept: dict[str, Any] = {"record": record_of(config), "check_disk": cfg.check_disk}
         if cfg.append:
-            summary = pipeline.append(settings, engine, directory, **kept, scratch=how["scratch"])
+            summary = pipeline.append(settings, engine, directory, **kept, resume=cfg.resume, scratch=how["scratch"])
         else:
             summary = pipeline.run(settings, engine, directory, **kept, **how)
         log_summary(summary)
@@ -89,7 +87,7 @@ def process(cfg: DictConfig) -> None:
 
 def with_report(cfg: DictConfig, summary: Summary) -> Summary:
     """Write the report of what was done, as far as one is wanted, and have the summary name it."""
-    if not cfg.report or not isinstance(summary.processed_dir, Path):
+    if not cfg.report:
         return summary
     from scvae_data.processing.finished.report import keep_report
 
@@ -97,13 +95,8 @@ def with_report(cfg: DictConfig, summary: Summary) -> Summary:
     return replace(summary, report=report)
 
 
-def here(directory: Location) -> Path:
-    """Return a directory of this machine, the only one that several runs can work on."""
-    return local_path("with shard or merge, paths.processed_dir", directory)
-
-
 def run_part(
-    cfg: DictConfig, settings: Settings, engine: Engine, directory: Path, config: Mapping[str, Any]
+    cfg: DictConfig, settings: Settings, engine: Engine, directory: Location, config: Mapping[str, Any]
 ) -> Summary | str:
     """Do the work of a shard, or join all shards; return what was done."""
     from scvae_data.processing.run.wandb_run import wandb_run
@@ -116,12 +109,13 @@ def run_part(
         raise ConfigError(f"shard={cfg.shard} and merge={cfg.merge} are two commands; give one")
     if cfg.overwrite:
         raise ConfigError("overwrite=true would throw away what other shards made; remove the directory by hand")
+    scratch = Path(cfg.paths.scratch_dir)
     if cfg.shard is not None:
-        return run_shard(settings, engine, directory, Shard.parse(cfg.shard))
+        return run_shard(settings, engine, directory, Shard.parse(cfg.shard), scratch=scratch)
     if cfg.merge == "decide":
-        return decide_for_shards(settings, engine, directory)
+        return decide_for_shards(settings, engine, directory, scratch=scratch)
     with wandb_run(config) as log_summary:
-        summary = merge(settings, engine, directory, record=record_of(config))
+        summary = merge(settings, engine, directory, record=record_of(config), scratch=scratch)
         log_summary(summary)
     return with_report(cfg, summary)
 

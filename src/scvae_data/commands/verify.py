@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from scvae_data.calling import command, override, program
 from scvae_data.commands.arguments import Parser
@@ -19,7 +20,15 @@ from scvae_data.store import GENE_LIST_FILE, INDEX_FILE, DatasetIndex, open_inde
 from scvae_data.store.files import expecting, is_there, names_in
 from scvae_data.store.names import generation_file
 from scvae_data.store.pages import PAGES, page_faults
-from scvae_data.store.verify import CONFIG_FILE, chunk_fault, file_fault, listed, record_faults, table_faults
+from scvae_data.store.verify import (
+    CONFIG_FILE,
+    by_generation,
+    chunk_fault,
+    file_fault,
+    listed,
+    record_faults,
+    table_faults,
+)
 from scvae_data.system.cpus import n_cpus
 from scvae_data.wording import counted, named
 
@@ -34,8 +43,10 @@ CHUNK = re.compile(r"chunk_\d{4,}\.h5")
 LEFT_OVER = re.compile(r"chunk_\d{4,}\.h5|\..+\.tmp|\.work")
 # A record that somebody made may name code to run, or another folder of settings: neither is repeated.
 SETTING = re.compile(r"(?!-)(?!.*_target_)[^=]+=.*|~[^=-]+", re.DOTALL)
+# Settings for genes, with their defaults, that go with any choice of them.
+WITH_GENES = {"mapping": None, "allow_mixed_species": False, "reference": "builtin", "species": None}
 # Settings that the command for a rebuild does not repeat: it sets them itself, or files do not depend on them.
-LEFT_OUT = ("paths.processed_dir=", "overwrite=", "resume=", "dry_run=", "engine", "logger", "hydra.")
+LEFT_OUT = ("paths.processed_dir=", "overwrite=", "resume=", "append=", "dry_run=", "engine", "logger", "hydra.")
 
 
 def verify(
@@ -139,9 +150,15 @@ def how_to_mend(directory: Location, damaged: Collection[str]) -> str:
     """Say what makes a damaged directory whole again."""
     if set(damaged) <= set(PAGES):
         return f"none is needed to read the data; this writes them again:\n  {report_command(directory)}"
-    if is_there(directory / generation_file(CONFIG_FILE, 1)):
-        return "the directory has grown: take them from a copy, or process all inputs anew with overwrite=true"
-    return f"this builds them again, and no others:\n  {rebuild_command(directory)}"
+    if INDEX_FILE in damaged:
+        if is_there(directory / generation_file(CONFIG_FILE, 1)):
+            return "the directory has grown: take them from a copy, or process all inputs anew with overwrite=true"
+        commands = [rebuild_command(directory)]
+    else:
+        numbers = by_generation(open_index(directory), damaged)
+        commands = list(dict.fromkeys(rebuild_command(directory, number) for number in numbers))
+    this = "this builds" if len(commands) == 1 else "these, one after the other, build"
+    return f"{this} them again, and no others:\n" + "\n".join(f"  {line}" for line in commands)
 
 
 def report_command(directory: Location) -> str:
@@ -149,20 +166,36 @@ def report_command(directory: Location) -> str:
     return f"scvae-data report {shlex.quote(str(directory))}"
 
 
-def rebuild_command(directory: Location) -> str:
-    """Command that builds the damaged files of a directory again, and no others."""
-    here = override("paths.processed_dir", directory)
+def rebuild_command(directory: Location, number: int = 0) -> str:
+    """Command that builds the damaged files of a generation of a directory again, and no others."""
+    here, path = override("paths.processed_dir", directory), directory / generation_file(CONFIG_FILE, number)
+    ends = ["append=true", "resume=true"] if number else ["resume=true"]
     try:
-        record = read_json(directory / CONFIG_FILE)
-        with expecting(directory / CONFIG_FILE):
+        record = read_json(path)
+        with expecting(path):
             given = [item for item in record["command"]["overrides"] if SETTING.fullmatch(item)]
             folder = Path(record["command"]["directory"])
+            given += [] if number else genes_that_stay(location(directory), record)
     except StoreError:
-        return f"{program('process')} (the settings it was made with) {shlex.quote(here)} resume=true"
+        return f"{program('process')} (the settings it was made with) {shlex.quote(here)} {' '.join(ends)}"
     chosen = [item for item in given if not item.lstrip("+~").startswith(LEFT_OUT)]
     there = "" if folder == Path.cwd() else f"cd {shlex.quote(str(folder))} && "
     here = override("paths.processed_dir", location(directory)) if there else here
-    return there + command("process", *chosen, here, "resume=true")
+    return there + command("process", *chosen, here, *ends)
+
+
+def genes_that_stay(directory: Location, record: Mapping[str, Any]) -> list[str]:
+    """Settings for the genes of a directory that was compacted; of any other one, none."""
+    if "target_sum" not in record:
+        return []
+    rules = record["config"].get("genes") or {}
+    kept = {key: rules[key] for key, usual in WITH_GENES.items() if rules.get(key, usual) != usual}
+    return [
+        "genes=list",
+        override("genes.path", directory / GENE_LIST_FILE),
+        *(override(f"genes.{key}", value) for key, value in kept.items()),
+        override("normalization.target_sum", float(record["target_sum"])),
+    ]
 
 
 def add_arguments(parser: Parser) -> None:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from scvae_data.processing.engine.task import Failure
 from scvae_data.processing.settings.inputs import ObsValue
+from scvae_data.remote.location import as_written
 
 __all__ = [
     "FailedFile",
@@ -104,6 +105,11 @@ class InputFacts:
     def slot(self) -> SlotFacts:
         """The slot that is tried first: the first whose head looks like counts."""
         return next((slot for slot in self.slots if slot.looks_like_counts), self.slots[0])
+
+    @property
+    def folder(self) -> str:
+        """Where it lies: of a chunk, the directory that it is of."""
+        return str(as_written(self.path).parent)
 
 
 def facts_digest(files: Sequence[InputFacts]) -> str:

@@ -6,7 +6,7 @@ This is the whole story; each stage takes the records of those before it and ret
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -17,11 +17,12 @@ from scvae_data.processing.decide.duplicates import compare_cells
 from scvae_data.processing.decide.stage import WritePlan, decide
 from scvae_data.processing.decide.standing import compare_standing
 from scvae_data.processing.engine.base import Engine
-from scvae_data.processing.finished.append import add_part, frozen_settings, open_standing
-from scvae_data.processing.finished.check import check_finished, check_whole, grown_index, summary_of
+from scvae_data.processing.facts import InputFacts
+from scvae_data.processing.finished.append import add_part, frozen_settings, inputs_again, open_growing, standing_of
+from scvae_data.processing.finished.check import check_again, check_finished, check_rest, grown_index, summary_of
 from scvae_data.processing.finished.rebuild import find_damage, rebuild
 from scvae_data.processing.genes.wanted import read_gene_files
-from scvae_data.processing.run.context import Context, Record
+from scvae_data.processing.run.context import Context, Record, Standing
 from scvae_data.processing.run.directory import (
     SCRATCH,
     WORK_FOLDER,
@@ -39,15 +40,16 @@ from scvae_data.processing.run.losses import warn_of_fractions
 from scvae_data.processing.run.summary import Summary
 from scvae_data.processing.scan.stage import Scanned, scan
 from scvae_data.processing.settings.run import Settings
-from scvae_data.processing.survey.corpus import new_files, of_species, survey_inputs
+from scvae_data.processing.survey.corpus import files_meant, of_species, survey_inputs
 from scvae_data.processing.survey.room import check_room
 from scvae_data.processing.survey.stage import Surveyed, survey
 from scvae_data.processing.work import WorkFolder
 from scvae_data.processing.write.publish import publish, write_cells
 from scvae_data.processing.write.tables import write_tables
 from scvae_data.remote.location import Location, RemotePath
-from scvae_data.store import INDEX_FILE, open_index, sweep_temporaries
+from scvae_data.store import INDEX_FILE, DatasetIndex, open_index, sweep_temporaries
 from scvae_data.store.files import remove
+from scvae_data.store.verify import by_generation
 from scvae_data.system.jit import compile_ahead
 
 __all__ = ["append", "decide_plan", "run", "write"]
@@ -112,6 +114,7 @@ def append(
     engine: Engine,
     directory: Location,
     *,
+    resume: bool = False,
     record: Record | None = None,
     scratch: Path = SCRATCH,
     check_disk: bool = True,
@@ -126,6 +129,8 @@ def append(
     ----------
     settings, engine, directory, record, scratch, check_disk
         As of :func:`run`; the genes and the target sum are those of the directory.
+    resume
+        Build files of added cells that are damaged again, and then add nothing.
 
     Raises
     ------
@@ -136,7 +141,7 @@ def append(
     warn_of_fractions(settings.qc)
     made = made_in(directory, scratch)
     with held_directory(made), disk_faults(made):
-        index, standing = open_standing(directory)
+        index = open_growing(directory)
         work = WorkFolder(made / WORK_FOLDER)
         settings = frozen_settings(settings, index, work.path)
         gene_files = read_gene_files(settings.genes)
@@ -152,11 +157,15 @@ def append(
             prepare(part, part, overwrite=False, resume=True),
             gene_files,
             record or Record(),
-            standing,
             check_disk=check_disk,
         )
         engine.must_see(context.work.path)
         try:
+            begun = is_complete(part) or context.work.started
+            if resume and not begun and (rebuilt := mend_added(replace(context, work=work), index)):
+                work.remove()
+                return summary_of(directory, rebuilt)
+            context = replace(context, standing=standing_of(index))
             summary = make_again(context) if is_complete(part) else make(context)
             grown = add_part(context, index)
         finally:
@@ -219,26 +228,80 @@ def decide_plan(context: Context, surveyed: Surveyed, scanned: Scanned, seconds:
 
 def finish(context: Context) -> Summary:
     """Check that a finished directory is what this run would make; build again only files that are damaged."""
-    directory, settings = context.target, context.settings
+    directory = context.target
     if (grown := grown_index(directory)) is not None:
-        check_whole(grown, find_damage(grown, partial(context.collect, "verify", unit="file")))
+        rebuilt = mend(context, grown, [0])
         context.work.remove()
-        return summary_of(directory)
-    files, _ = survey_inputs(settings.input, context.engine, context.work, settings.genes.reference)
-    if context.standing is not None:
-        files = new_files(files, context.standing)
-    if settings.genes.species is not None:
-        files, _ = of_species(files, context.work, context.gene_files.reference, settings.genes.species)
+        return summary_of(directory, rebuilt)
+    files = inputs_of(context)
     index = check_finished(directory, files, context.processing_id(files), context.record.config)
     if index is None:
         remove(directory / INDEX_FILE)
         return make(context)
     damaged = find_damage(index, partial(context.collect, "verify", unit="file"))
     if damaged:
-        seconds: dict[str, float] = {}
-        rebuild(context, index, make_plan(context, seconds), damaged, seconds)
+        context.work.mended.mkdir(exist_ok=True)
+        build_again(replace(context, directory=context.work.mended), index, 0, damaged)
     settle(context)
     return summary_of(directory, sorted(damaged))
+
+
+def inputs_of(context: Context) -> list[InputFacts]:
+    """Read the headers of the inputs that a run is about."""
+    settings = context.settings
+    files, _ = survey_inputs(settings.input, context.engine, context.work, settings.genes.reference)
+    files = files_meant(files, context.standing, context.again)
+    if settings.genes.species is not None:
+        files, _ = of_species(files, context.work, context.gene_files.reference, settings.genes.species)
+    return files
+
+
+def mend_added(context: Context, index: DatasetIndex) -> list[str]:
+    """Build damaged files of added cells again; return their names."""
+    return mend(context, index, range(1, len(index.generations))) if len(index.generations) > 1 else []
+
+
+def mend(context: Context, index: DatasetIndex, numbers: Collection[int]) -> list[str]:
+    """Build damaged files of some generations of a directory that has grown again; return their names.
+
+    Those that were made with other inputs or settings are left for another run.
+
+    Raises
+    ------
+    ConfigError
+        All that are damaged were.
+    """
+    damaged = by_generation(index, find_damage(index, partial(context.collect, "verify", unit="file")))
+    rebuilt: list[str] = []
+    refusals: list[ConfigError] = []
+    for number in [number for number in damaged if number in numbers]:
+        folder = context.work.mended / f"{number:04d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        again = replace(
+            context,
+            directory=folder,
+            work=prepare(folder, folder, overwrite=False, resume=True),
+            standing=Standing(index.first_generations(number), {}) if number else None,
+            again=inputs_again(index, number),
+        )
+        try:
+            files = inputs_of(again)
+            check_again(index, number, files, again.processing_id(files), again.record.config)
+        except ConfigError as error:
+            refusals.append(error)
+            continue
+        build_again(again, index, number, damaged[number])
+        rebuilt += damaged.pop(number)
+    if refusals and not rebuilt:
+        raise refusals[0]
+    check_rest(index, [name for names in damaged.values() for name in names], rebuilt)
+    return rebuilt
+
+
+def build_again(context: Context, index: DatasetIndex, number: int, damaged: Collection[str]) -> None:
+    """Build damaged files of one generation again; the directory of the context is a folder to make them in."""
+    seconds: dict[str, float] = {}
+    rebuild(context, index, number, make_plan(context, seconds), damaged, seconds)
 
 
 def settle(context: Context) -> None:

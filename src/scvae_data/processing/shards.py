@@ -1,7 +1,8 @@
 """Settings and the number of a shard in, its share of the work out; and all shards in, one dataset directory out.
 
 Shards are processes of their own, on one machine or many, which see the same
-folders and nothing else of each other: no server, no connection. All read
+folders and nothing else of each other: no server, no connection. What goes
+into a store they send there, and meet in the folder where it is made. All read
 the same survey, each scans its share of the files, one process decides over
 all of them, and each writes its share of the chunks. Whatever is done lies
 in the work folder under a key of what it depends on, so a shard that was
@@ -29,11 +30,14 @@ from scvae_data.processing.facts import FailedFile
 from scvae_data.processing.genes.wanted import read_gene_files
 from scvae_data.processing.run.context import Context, Record
 from scvae_data.processing.run.directory import (
+    SCRATCH,
     WORK_FOLDER,
+    check_writable,
     disk_faults,
     held_directory,
     held_file,
     is_complete,
+    made_in,
     prepare,
 )
 from scvae_data.processing.run.losses import failure_table, warn_of_fractions
@@ -47,6 +51,7 @@ from scvae_data.processing.survey.stage import Surveyed, save_survey, survey
 from scvae_data.processing.work import WorkFolder
 from scvae_data.processing.write.chunks import write_one, write_tasks
 from scvae_data.progress import progress
+from scvae_data.remote.location import Location, RemotePath
 from scvae_data.store.files import expecting, read_json, write_json
 from scvae_data.system.jit import compile_ahead
 from scvae_data.wording import counted
@@ -57,8 +62,15 @@ RANGE = ("low", "high", "first_row")
 log = logging.getLogger(__name__)
 
 
-def run_shard(settings: Settings, engine: Engine, directory: Path, shard: Shard) -> str:
+def run_shard(settings: Settings, engine: Engine, directory: Location, shard: Shard, *, scratch: Path = SCRATCH) -> str:
     """Scan a shard's share of the files; once the chunks are decided, write its share of them.
+
+    Parameters
+    ----------
+    directory
+        The output, here or in a store.
+    scratch
+        Where a directory of a store is made: a folder that all shards see.
 
     Returns
     -------
@@ -73,11 +85,12 @@ def run_shard(settings: Settings, engine: Engine, directory: Path, shard: Shard)
         raise ConfigError(f"{directory} already holds a dataset; choose another paths.processed_dir for shard={shard}")
     warn_of_fractions(settings.qc)
     gene_files = read_gene_files(settings.genes)
-    with held_directory(directory, shared=True), disk_faults(directory):
-        work = WorkFolder(directory / WORK_FOLDER)
+    made, store = made_in(directory, scratch), store_of(directory)
+    with held_directory(made, shared=True), disk_faults(made):
+        work = WorkFolder(made / WORK_FOLDER)
         work.make()
         work.shards.path.mkdir(exist_ok=True)
-        context = Context(settings, engine, directory, work, gene_files, Record())
+        context = Context(settings, engine, made, work, gene_files, Record(), store=store)
         taken = f"shard={shard} of {directory} is being run by another process; wait for it, or give another number"
         engine.must_see(work.path)
         with held_file(work.shards.lock(f"{shard.number:04d}"), refusal=taken):
@@ -87,13 +100,22 @@ def run_shard(settings: Settings, engine: Engine, directory: Path, shard: Shard)
                 engine.close()
 
 
-def merge(settings: Settings, engine: Engine, directory: Path, *, record: Record | None = None) -> Summary:
+def merge(
+    settings: Settings,
+    engine: Engine,
+    directory: Location,
+    *,
+    record: Record | None = None,
+    scratch: Path = SCRATCH,
+) -> Summary:
     """Decide over the scans of all shards, and make of them the directory that one run would have made.
 
     Chunks are written that no shard has written yet.
 
     Parameters
     ----------
+    directory, scratch
+        As of :func:`run_shard`.
     record
         How the run was asked for, kept beside the chunks.
 
@@ -103,14 +125,19 @@ def merge(settings: Settings, engine: Engine, directory: Path, *, record: Record
         What stopped it, in one line: a shard is missing.
     """
     if is_complete(directory):
-        return pipeline.run(settings, engine, directory, resume=True, record=record)
-    with merging(settings, engine, directory, record) as context:
+        return pipeline.run(settings, engine, directory, resume=True, record=record, scratch=scratch)
+    with merging(settings, engine, directory, scratch, record) as context:
         seconds: dict[str, float] = {}
         return pipeline.write(context, decide_over_all(context, seconds), seconds)
 
 
-def decide_for_shards(settings: Settings, engine: Engine, directory: Path) -> str:
+def decide_for_shards(settings: Settings, engine: Engine, directory: Location, *, scratch: Path = SCRATCH) -> str:
     """Decide over the scans of all shards, and leave the chunks to them; what is next comes back.
+
+    Parameters
+    ----------
+    directory, scratch
+        As of :func:`run_shard`.
 
     Raises
     ------
@@ -119,7 +146,7 @@ def decide_for_shards(settings: Settings, engine: Engine, directory: Path) -> st
     """
     if is_complete(directory):
         raise ConfigError(f"{directory} already holds a dataset; there is nothing to decide")
-    with merging(settings, engine, directory) as context:
+    with merging(settings, engine, directory, scratch) as context:
         decided = decide_over_all(context, {}).decided
         ranges = [asdict(one) for one in decided.ranges]
         columns = {name: [one[name] for one in ranges] for name in RANGE}
@@ -128,15 +155,18 @@ def decide_for_shards(settings: Settings, engine: Engine, directory: Path) -> st
 
 
 @contextmanager
-def merging(settings: Settings, engine: Engine, directory: Path, record: Record | None = None) -> Iterator[Context]:
+def merging(
+    settings: Settings, engine: Engine, directory: Location, scratch: Path, record: Record | None = None
+) -> Iterator[Context]:
     """Hold a directory in which all shards have scanned."""
     gene_files = read_gene_files(settings.genes)
-    with held_directory(directory), disk_faults(directory):
-        work = prepare(directory, directory, overwrite=False, resume=True)
+    made, store = made_in(directory, scratch), store_of(directory)
+    with held_directory(made), disk_faults(made):
+        work = prepare(made, directory, overwrite=False, resume=True)
         check_all_scanned(directory, work)
         engine.must_see(work.path)
         try:
-            yield Context(settings, engine, directory, work, gene_files, record or Record())
+            yield Context(settings, engine, made, work, gene_files, record or Record(), store=store)
         finally:
             engine.close()
 
@@ -207,7 +237,15 @@ def n_shards(work: WorkFolder) -> int:
     return int(read_json(work.shards.begun)["of"])
 
 
-def check_all_scanned(directory: Path, work: WorkFolder) -> None:
+def store_of(directory: Location) -> RemotePath | None:
+    """Return where in a store the output goes, which can be written; None for one of this machine."""
+    if isinstance(directory, RemotePath):
+        check_writable(directory)
+        return directory
+    return None
+
+
+def check_all_scanned(directory: Location, work: WorkFolder) -> None:
     """Refuse to decide without the scans of all shards.
 
     Raises
@@ -215,14 +253,17 @@ def check_all_scanned(directory: Path, work: WorkFolder) -> None:
     ScvaeDataError
         Names those that are missing.
     """
+    folder = f" (all must see {work.path}: paths.scratch_dir)" if isinstance(directory, RemotePath) else ""
     if not work.shards.begun.exists():
-        raise ConfigError(f"{directory}: no shard has begun; run {program('process')} with shard=1/N to N/N first")
+        raise ConfigError(
+            f"{directory}: no shard has begun{folder}; run {program('process')} with shard=1/N to N/N first"
+        )
     of = n_shards(work)
     if missing := [number for number in range(1, of + 1) if not work.shards.scanned(number).exists()]:
         named = ", ".join(f"{number}/{of}" for number in missing[:10]) + (", …" if len(missing) > 10 else "")
         raise ScvaeDataError(
-            f"{directory}: {len(missing)} of {of} shards have not scanned their files: {named}; run shard={missing[0]}/"
-            f"{of} again, then merge"
+            f"{directory}: {len(missing)} of {of} shards have not scanned their files: {named}{folder}; run "
+            f"shard={missing[0]}/{of} again, then merge"
         )
 
 

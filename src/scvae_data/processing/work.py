@@ -165,7 +165,7 @@ class WorkFolder:
 
     @property
     def mended(self) -> Path:
-        """Folder of tables that are built again, until it is known that they are the ones that are missing."""
+        """Folder of files that are built again, until it is known that they are the ones that are missing."""
         return self.path / "mended"
 
     @property

@@ -157,8 +157,9 @@ def why_dropped(summaries: Sequence[Mapping[str, Any]], configs: Sequence[Mappin
     for number, (summary, config) in enumerate(zip(summaries, configs, strict=True)):
         dropped = summary.get("dropped_genes") or {"n_cells": [], "total_counts": []}
         rules = config.get("config", {}).get("genes") or {}
-        last = "it was not among the genes when the directory grew" if number else _last_rule(rules)
-        least_cells, least_counts = (0 if number else rules.get(key) or 0 for key in ("min_cells", "min_counts"))
+        later = number > 0 or "generations" in summary  # which cannot say of each gene when it came
+        last = "it was not among the genes when the directory grew" if later else _last_rule(rules)
+        least_cells, least_counts = (0 if later else rules.get(key) or 0 for key in ("min_cells", "min_counts"))
         for n_cells, n_counts in zip(dropped["n_cells"], dropped["total_counts"], strict=True):
             if n_cells < least_cells:
                 reasons.append(f"in fewer than {counted(least_cells, 'cell')} (genes.min_cells)")

@@ -150,6 +150,22 @@ class DatasetIndex(CellIndex):
         earlier = replace(self, n_obs=n_obs, nnz=nnz, **tables)  # type: ignore[arg-type]
         return replace(earlier, content_hash=content_hash_of(earlier))
 
+    def one_generation(self, number: int) -> DatasetIndex:
+        """The cells of one generation as a directory of their own; its files have the names that they have in this."""
+        generation, numbers = self.generations[number], self.chunks_of_generations[number]
+        mine = self.chunks[numbers.start : numbers.stop]
+        chunks = tuple(replace(chunk, first_row=chunk.first_row - mine[0].first_row) for chunk in mine)
+        alone = replace(
+            self,
+            n_obs=sum(chunk.n_obs for chunk in chunks),
+            nnz=sum(chunk.nnz for chunk in chunks),
+            chunks=chunks,
+            generations=(generation,),
+            processing_id=generation.processing_id,
+            upgraded_from=None if number else self.upgraded_from,
+        )
+        return replace(alone, content_hash=content_hash_of(alone))
+
     def grown_from(self, content_hash: str) -> int | None:
         """With how many generations the directory had a content hash; None if never, or if that is what it has."""
         earlier = self.content_hashes[:-1]

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from scvae_data.errors import StoreError
+from scvae_data.progress import progress
 from scvae_data.remote import objects
 from scvae_data.remote.location import Location, RemotePath, local_path
 from scvae_data.store.cell_tables_writer import table_names
@@ -29,6 +31,7 @@ from scvae_data.store.row_table import RowTableWriter, stored_types
 
 __all__ = ["adopt", "give_file", "grown_columns"]
 
+SENT_AT_ONCE = 4
 SAME = ("n_vars", "gene_list_hash", "block_elements", "order", "normalization")
 
 
@@ -58,10 +61,9 @@ def adopt(index: DatasetIndex, other: DatasetIndex, processing_id: str) -> Datas
     obs, rows, gene_sets = table_names(number)
     (theirs,) = other.generations
     chunks = [_moved(index, place, entry) for place, entry in enumerate(other.chunks)]
-    for entry, chunk in zip(other.chunks, chunks, strict=True):
-        give_file(its / entry.file, directory / chunk.file)
-    give_file(its / theirs.obs, directory / obs)
-    give_file(its / str(theirs.gene_sets), directory / gene_sets)
+    named = [(entry.file, chunk.file) for entry, chunk in zip(other.chunks, chunks, strict=True)]
+    named += [(theirs.obs, obs), (str(theirs.gene_sets), gene_sets)]
+    give_files(directory, [(its / old, directory / new) for old, new in named])
     types = stored_types(columns)
     files = {obs: other.files[theirs.obs], gene_sets: other.files[str(theirs.gene_sets)]}
     if isinstance(directory, RemotePath):
@@ -136,6 +138,18 @@ def write_rows(
             values = other.cells.arrays(chunk_id, types)
             writer.append({name: codes[name][found] if name in codes else found for name, found in values.items()})
         return writer.close()
+
+
+def give_files(directory: Location, pairs: Sequence[tuple[Path, Location]]) -> None:
+    """Give files their places in a directory, see :func:`give_file`; a few at a time to a store."""
+    if isinstance(directory, Path):
+        for pair in pairs:
+            give_file(*pair)
+        return
+    with ThreadPoolExecutor(SENT_AT_ONCE, thread_name_prefix="send") as pool:
+        given = pool.map(lambda pair: give_file(*pair), pairs)
+        for _ in progress(given, total=len(pairs), desc="send"):
+            pass
 
 
 def give_file(source: Path, target: Location) -> None:

@@ -6,10 +6,12 @@ import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from scvae_data.errors import StoreError
-from scvae_data.remote.location import Location
+from scvae_data.remote.location import Location, RemotePath
+from scvae_data.remote.objects import upload
 from scvae_data.store.dataset_index import DatasetIndex
 from scvae_data.store.files import is_there, read_bytes, read_json, remove, write_atomic, write_json
 
@@ -23,14 +25,25 @@ SEAL = re.compile(rb"<!-- processing_id ([^ ]*), sha256 of all above ([0-9a-f]{6
 OTHER = "tells of other cells than the directory has"
 
 
-def write_pages(folder: Path, index: DatasetIndex, html: str, tables: Mapping[str, Mapping[str, Any]]) -> Path:
-    """Write the page of a directory, and before it the tables that go with it; return its path.
+def write_pages(folder: Location, index: DatasetIndex, html: str, tables: Mapping[str, Mapping[str, Any]]) -> Location:
+    """Write the page of a directory, and before it the tables that go with it; return its place.
 
     Parameters
     ----------
+    folder
+        Where they go, here or in a store.
     tables
         Content of JSON files, by their names.
     """
+    if isinstance(folder, RemotePath):
+        with TemporaryDirectory() as here:
+            write_pages(Path(here), index, html, tables)
+            for name in PAGES:
+                if Path(here, name).exists():
+                    upload(Path(here, name), folder / name)
+                else:
+                    remove(folder / name)
+        return folder / QC_REPORT_FILE
     folder.mkdir(parents=True, exist_ok=True)
     for name in set(PAGES) - tables.keys() - {QC_REPORT_FILE}:
         (folder / name).unlink(missing_ok=True)  # of cells of which there was more to tell

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from scvae_data.store.chunk_writer import ChunkEntry
 from scvae_data.store.csr import CompactCsr
 from scvae_data.store.dataset_index import DatasetIndex, listed
 from scvae_data.store.files import check_plain_name, is_there, open_plain, read_bytes, read_json, sha256_file
+from scvae_data.store.gene_list import GENE_LIST_FILE
 from scvae_data.store.names import INDEX_FILE, generation_file
 from scvae_data.store.obs_writer import NAME_COLUMN
 from scvae_data.store.remote_files import local_copy
@@ -30,6 +31,7 @@ from scvae_data.system.hdf5_guard import foreign_storage
 __all__ = [
     "CONFIG_FILE",
     "SUMMARY_FILE",
+    "by_generation",
     "chunk_fault",
     "file_fault",
     "listed",
@@ -40,6 +42,9 @@ __all__ = [
 
 CONFIG_FILE, SUMMARY_FILE = "processing_config.json", "chunk_summary.json"
 REPORT_FILE, QUARANTINE_FILE = "failure_report.json", "quarantine.txt"
+TABLES = ("dropped_cells", "experiments", "gene_statistics", "gene_report")
+"""What the summary lists, each a file of this name."""
+RECORDS = (CONFIG_FILE, SUMMARY_FILE, REPORT_FILE, QUARANTINE_FILE, *(f"{table}.parquet" for table in TABLES))
 PIECE_ELEMENTS = 4_000_000
 
 
@@ -86,6 +91,17 @@ def record_faults(index: DatasetIndex) -> dict[str, str | None]:
     return faults
 
 
+def by_generation(index: DatasetIndex, names: Collection[str]) -> dict[int, list[str]]:
+    """Files of a directory by the generation that they were written with, both in order; the genes are of the first."""
+    found: dict[int, list[str]] = {}
+    for number, chunks in enumerate(index.chunks_of_generations):
+        known = {index.chunks[chunk_id].file for chunk_id in chunks} | {*index.generations[number].files}
+        known |= {generation_file(name, number) for name in RECORDS} | ({GENE_LIST_FILE} if number == 0 else set())
+        if mine := sorted(known.intersection(names)):
+            found[number] = mine
+    return found
+
+
 def _faults_of_records(index: DatasetIndex, number: int, chunks: Sequence[ChunkEntry]) -> dict[str, str | None]:
     """Check the records of one generation."""
     directory, (config, name) = index.path, (generation_file(one, number) for one in (CONFIG_FILE, SUMMARY_FILE))
@@ -94,7 +110,7 @@ def _faults_of_records(index: DatasetIndex, number: int, chunks: Sequence[ChunkE
     summary, fault = _record(directory / name, sizes | {"nnz": sum(chunk.nnz for chunk in chunks)})
     faults = {config: _record(directory / config, facts)[1], name: fault}
     try:
-        for key in ("dropped_cells", "experiments", "gene_statistics", "gene_report"):
+        for key in TABLES:
             if entry := (summary or {}).get(key):
                 file = check_plain_name(entry["file"])
                 faults[file] = file_fault(directory / file, int(entry["bytes"]), str(entry["sha256"]))

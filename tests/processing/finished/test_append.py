@@ -104,15 +104,12 @@ def test_one_after_the_other(copy: Path, raw: list[Path]) -> None:
     with pytest.raises(ConfigError, match="has all 4 inputs already; there is nothing to append"):
         run_pipeline(raw, copy, append=True)
     assert "nothing to do" in str(run_pipeline(raw, copy, resume=True))
-    (copy / "chunk_0001.h5").unlink()
-    with pytest.raises(ConfigError, match=r"has grown, and chunk_0001\.h5 cannot be built again alone"):
-        run_pipeline(raw, copy, resume=True)
-    assert how_to_mend(copy, ["chunk_0001.h5"]).startswith("the directory has grown: take them from a copy")
     index_file = copy / INDEX_FILE
     index_file.write_bytes(index_file.read_bytes().replace(b"chunk_0001", b"chunk_0009"))
     with pytest.raises(ConfigError, match=r"has grown, and chunk_index\.json is damaged; take it from a copy"):
         run_pipeline(raw[:2], copy, resume=True)
     assert index_file.exists()
+    assert how_to_mend(copy, [INDEX_FILE]).startswith("the directory has grown: take them from a copy")
 
 
 def test_other_genes_are_counted_as_not_measured(copy: Path, tmp_path: Path) -> None:

@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tests.processing.finished.test_append import write_raw
-from tests.support.pipeline import run_pipeline
+from tests.support.pipeline import NO_QC, run_pipeline
 
 from scvae_data import open_index
 from scvae_data.commands.compact import compact_directory
-from scvae_data.commands.verify import verify
+from scvae_data.commands.verify import how_to_mend, verify
 from scvae_data.errors import ConfigError, DamagedFileError
-from scvae_data.processing.settings.genes import ListRules
+from scvae_data.processing.settings.genes import GeneRules, ListRules
 from scvae_data.processing.settings.normalization import Normalization
-from scvae_data.store import Chunking
+from scvae_data.store import Chunking, read_json
 
 RECORDS = {
     "processing_config.json",
     "chunk_summary.json",
-    "dropped_cells.parquet",
     "experiments.parquet",
     "gene_report.parquet",
 }
+# What one run sees of all files together, and what tells of the run.
+OF_ONE_RUN = {"gene_choice", "genes_classed", "experiments", "gene_report", "gene_mapping", "seconds", "peak_rss_bytes"}
+SOME_DROPPED = replace(NO_QC, min_counts=300)
 
 
 @pytest.fixture(scope="module")
@@ -32,11 +35,10 @@ def grown(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Path], Path]:
     """Three files that were added one after the other, of two gene sets; normalised to the median of the first."""
     folder = tmp_path_factory.mktemp("grown")
     genes = [f"g{column}" for column in range(12)]
-    raw = [write_raw(folder / "raw", number, genes[: 14 - number]) for number in (2, 1, 3)]
-    median = Normalization(target_sum=None)
-    run_pipeline(raw[:1], folder / "out", normalization=median)
-    for path in raw[1:]:
-        run_pipeline([path], folder / "out", normalization=median, append=True)
+    raw = [write_raw(folder / "raw", number, [*genes[: 14 - number], f"new{number}"]) for number in (2, 1, 3)]
+    chosen = {"normalization": Normalization(target_sum=None), "qc": SOME_DROPPED, "genes": GeneRules(min_cells=6)}
+    for number, path in enumerate(raw):
+        run_pipeline([path], folder / "out", **chosen, append=number > 0, overrides=["input=files"])
     return raw, folder / "out"
 
 
@@ -49,16 +51,43 @@ def test_the_bytes_of_one_run(grown: tuple[list[Path], Path], tmp_path: Path) ->
     before, index = bytes_of(directory), open_index(directory)
     assert len(index.generations) == 3
     said = compact_directory(directory, tmp_path / "compact")
-    assert said.startswith(f"{tmp_path / 'compact'}: 21 cells in 6 chunks of one generation")
+    assert said.startswith(f"{tmp_path / 'compact'}: 20 cells in 5 chunks of one generation")
     run_pipeline(
         raw, tmp_path / "one", genes=ListRules(path=str(directory / "gene_list.json")),
-        normalization=Normalization(target_sum=index.normalization["target_sum"]),
+        normalization=Normalization(target_sum=index.normalization["target_sum"]), qc=SOME_DROPPED,
     )  # fmt: skip
     found, wanted = bytes_of(tmp_path / "compact"), bytes_of(tmp_path / "one")
     assert found.keys() == wanted.keys()
     assert {name for name in wanted if found[name] != wanted[name]} <= RECORDS
+    compact, one = (read_json(tmp_path / name / "chunk_summary.json") for name in ("compact", "one"))
+    for summary in (compact, one):
+        del summary["attrition"]["seconds"]
+        summary["duplicates"].pop("of_directory", None)
+    assert {name for name in one if compact[name] != one[name]} <= OF_ONE_RUN
+    assert one["dropped_genes"]["gene"] and sum(one["attrition"]["lost"]["min_counts"])
+    assert (compact["experiments"]["n"], len(compact["generations"])) == (3, 3)
+    assert compact["gene_mapping"]["source_file"] == one["gene_mapping"]["source_file"]
     assert not any(verify(tmp_path / "compact", deep=True, against=raw).values())
     assert bytes_of(directory) == before
+
+
+def test_damaged_files_are_built_again(grown: tuple[list[Path], Path], tmp_path: Path) -> None:
+    raw, directory = grown
+    target_sum, out = open_index(directory).normalization["target_sum"], tmp_path / "compact"
+    compact_directory(directory, out)
+    before, damaged = bytes_of(out), ["chunk_0001.h5", "chunk_summary.json", "obs.parquet", "rows.bin"]
+    for name in damaged:
+        (out / name).write_bytes(before[name][:-1])
+    said = how_to_mend(out, damaged)
+    assert f" genes=list genes.path={out}/gene_list.json normalization.target_sum={target_sum} " in said
+    chosen = {
+        "genes": ListRules(path=str(out / "gene_list.json")),
+        "normalization": Normalization(target_sum=target_sum),
+    }
+    assert run_pipeline(raw, out, **chosen, qc=SOME_DROPPED, resume=True).rebuilt == damaged
+    after = bytes_of(out)
+    assert {name for name in before if after[name] != before[name]} <= RECORDS
+    assert not any(verify(out, deep=True, against=raw).values())
 
 
 def test_counts_beyond_what_is_streamed_and_many_parts(
@@ -96,4 +125,4 @@ def test_what_cannot_be_compacted(grown: tuple[list[Path], Path], tmp_path: Path
         compact_directory(copy)
     assert not (tmp_path / "copy.compact" / "chunk_index.json").exists()
     (copy / "rows_0001.bin").write_bytes((directory / "rows_0001.bin").read_bytes())
-    assert "21 cells" in compact_directory(copy)
+    assert "20 cells" in compact_directory(copy)

@@ -17,6 +17,7 @@ from scvae_data.errors import ConfigError, StoreError
 from scvae_data.processing.engine.local import LocalEngine
 from scvae_data.processing.settings.genes import HvgRules
 from scvae_data.processing.settings.qc import QcRules
+from scvae_data.store import Chunking, read_json
 
 TABLES = ["dropped_cells.parquet", "experiments.parquet", "gene_report.parquet"]
 RANKING = "gene_statistics.parquet"
@@ -26,6 +27,12 @@ RECORDS = ["processing_config.json", "chunk_summary.json"]
 SETTINGS: dict[str, Any] = {
     "qc": QcRules(min_genes=2, min_counts=None, max_pct_counts_mt=None, percent_top=[2]),
     "genes": HvgRules(flavor="seurat", n_top_genes=9, min_cells=1),
+}
+GROWN_SETTINGS: dict[str, Any] = {
+    "qc": SETTINGS["qc"],
+    "genes": HvgRules(flavor="seurat", n_top_genes=70, min_cells=1),
+    "keep_duplicates": "first",
+    "chunking": Chunking(chunk_size=3),
 }
 
 
@@ -46,6 +53,35 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Path], Path
         adata.write_h5ad(paths[-1])
     run_pipeline(paths, folder / "out", **SETTINGS)
     return paths, folder / "out"
+
+
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Path], Path]:
+    """Three raw files, the directory that got one after the other, and cells that it had already and left out."""
+    import anndata as ad
+    import pandas as pd
+
+    folder = tmp_path_factory.mktemp("grown")
+    paths, counts = [], position_counts(6, 90)
+    for number in (1, 2, 3):
+        last, counts = counts[4], position_counts(6, 90, 10 * number) % (90 + number)
+        counts[0] = last if number > 1 else counts[0]
+        counts[[0, 4], :3] = 0  # in genes that not all have
+        counts[5] = np.arange(90) == 3
+        adata = ad.AnnData(counts.astype(np.float32), obs=pd.DataFrame(index=[f"c{row}" for row in range(6)]))
+        adata.obs["batch"] = [f"b{number + row % 2}" for row in range(6)]
+        adata.var_names = [f"g{column}" for column in range(90)]
+        paths.append(folder / f"SRX{number}.h5ad")
+        adata[:, number:].copy().write_h5ad(paths[-1])
+    for number, path in enumerate(paths):
+        run_pipeline([path], folder / "out", append=number > 0, **GROWN_SETTINGS)
+    assert open_index(folder / "out").n_obs == 5 + 4 + 4
+    return paths, folder / "out"
+
+
+@pytest.fixture
+def grown_copy(grown: tuple[list[Path], Path], tmp_path: Path) -> Path:
+    return Path(shutil.copytree(grown[1], tmp_path / "out"))
 
 
 @pytest.fixture
@@ -151,3 +187,56 @@ def test_a_chunk_that_was_damaged_before_the_run_ended_is_written_again(
     run_pipeline(finished[0], tmp_path / "new", resume=True, **SETTINGS)
     assert open_index(tmp_path / "new").content_hash == open_index(finished[1]).content_hash
     assert not any(verify(tmp_path / "new", deep=True).values())
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["chunk_0001.h5", "gene_list.json", "rows.bin", "dropped_cells.parquet", RANKING, "processing_config.json"],
+        ["chunk_0002.h5", "obs_0001.parquet", "gene_sets_0001.bin", "chunk_summary_0001.json"],
+        ["rows_0001.bin", "chunk_0005.h5", "dropped_cells_0002.parquet", "processing_config_0002.json"],
+    ],
+)
+def test_damaged_files_of_a_directory_that_has_grown(
+    names: list[str], grown_copy: Path, grown: tuple[list[Path], Path]
+) -> None:
+    (paths, clean), before = grown, look(grown_copy)
+    for name in names:
+        flip(grown_copy / name)
+    assert sorted(file for file, fault in verify(grown_copy, deep=True).items() if fault) == sorted(names)
+    # All inputs are given: those of the damaged files are found among them.
+    later = "gene_list.json" not in names
+    summary = run_pipeline(paths, grown_copy, append=later, resume=True, **GROWN_SETTINGS)
+    assert sorted(summary.rebuilt) == sorted(names) and summary.left_alone
+    assert not any(verify(grown_copy, deep=True, against=paths).values())
+    for path in clean.iterdir():
+        if path.is_file() and not path.name.startswith((*RECORDS, "processing_config_", "chunk_summary_", ".")):
+            assert (grown_copy / path.name).read_bytes() == path.read_bytes(), path.name
+    touched = {file for file, state in look(grown_copy).items() if state != before.get(file)}
+    assert {name for name in touched if name.startswith(("chunk_0", "obs", "rows", "gene_s", "gene_l"))} <= set(names)
+    assert not (grown_copy / ".work").exists()
+    of_chunks = read_json(grown_copy / "chunk_summary_0001.json")["chunks"]["file"]
+    assert of_chunks == ["chunk_0002.h5", "chunk_0003.h5"]
+
+
+def test_what_a_run_did_not_make_it_does_not_build(
+    grown_copy: Path, grown: tuple[list[Path], Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    paths, _ = grown
+    flip(grown_copy / "chunk_0004.h5")
+    with pytest.raises(ConfigError, match=r"has grown, and this run did not make chunk_0004\.h5; scvae-data verify"):
+        run_pipeline(paths[:1], grown_copy, resume=True, **GROWN_SETTINGS)
+    with pytest.raises(ConfigError, match=r"made of SRX3\.h5ad, which is not among the inputs; give it as it was"):
+        run_pipeline(paths[:2], grown_copy, append=True, resume=True, **GROWN_SETTINGS)
+    other = shutil.copy(paths[1], grown_copy.parent / "SRX3.h5ad")
+    with pytest.raises(ConfigError, match=r"made of SRX3\.h5ad, which is of other content now"):
+        run_pipeline([other], grown_copy, append=True, resume=True, **GROWN_SETTINGS)
+    changed = GROWN_SETTINGS | {"qc": QcRules(min_genes=1, min_counts=None, max_pct_counts_mt=None, percent_top=[2])}
+    with pytest.raises(ConfigError, match="its damaged files were made with other settings; scvae-data verify"):
+        run_pipeline(paths[2:], grown_copy, append=True, resume=True, **changed)
+    flip(grown_copy / "chunk_0002.h5")
+    assert run_pipeline(paths[1:2], grown_copy, append=True, resume=True, **GROWN_SETTINGS).rebuilt == ["chunk_0002.h5"]
+    flip(grown_copy / "chunk_0000.h5")
+    assert run_pipeline(paths[:1], grown_copy, resume=True, **GROWN_SETTINGS).rebuilt == ["chunk_0000.h5"]
+    assert "this run did not make chunk_0004.h5" in caplog.text
+    assert [file for file, fault in verify(grown_copy).items() if fault] == ["chunk_0004.h5"]

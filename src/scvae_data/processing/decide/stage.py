@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -172,7 +171,7 @@ def measured_by(
     work: WorkFolder, surveyed: Surveyed, scans: Sequence[FileScan], origins: Sequence[Origin]
 ) -> dict[int, NDArray[np.int32]]:
     """Return which genes of the universe the inputs of dataset directories measured, by their numbers."""
-    tables = {str(Path(surveyed.files[scan.number].path).parent): scan.table for scan in scans}
+    tables = {surveyed.files[scan.number].folder: scan.table for scan in scans}
     known: dict[tuple[str, int], NDArray[np.int32]] = {}
     maps = {}
     for number, origin in enumerate(origins, start=len(surveyed.files)):

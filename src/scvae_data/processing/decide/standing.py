@@ -24,7 +24,7 @@ from scvae_data.processing.scan.cell_hash import LEAST_GENES, hash_rows
 from scvae_data.processing.scan.stage import Scanned
 from scvae_data.processing.sort.sorted_run import SortedRun
 from scvae_data.processing.survey.stage import Surveyed
-from scvae_data.store import DatasetIndex, open_index
+from scvae_data.store import DatasetIndex
 from scvae_data.wording import counted
 
 __all__ = ["compare_standing"]
@@ -44,7 +44,7 @@ def compare_standing(context: Context, surveyed: Surveyed, scanned: Scanned, com
         No cell is left.
     """
     assert context.standing is not None and surveyed.listed is not None
-    index, keep = open_index(context.standing.path), context.settings.keep_duplicates
+    index, keep = context.standing.index, context.settings.keep_duplicates
     found = equal_cells(context, surveyed, scanned, index)
     files = index.obs_columns["source_file"].categories or ()
     pairs = [(files[-1 - first], scanned_name(scanned, other), n) for first, other, n, _, _ in pairs_of(found)]

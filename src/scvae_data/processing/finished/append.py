@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from scvae_data.errors import ConfigError
+from scvae_data.errors import ConfigError, DamagedFileError
 from scvae_data.processing.facts import rows_digest
-from scvae_data.processing.run.context import Context, Standing
+from scvae_data.processing.run.context import Again, Context, Standing
 from scvae_data.processing.settings.genes import ListRules
 from scvae_data.processing.settings.run import Settings
 from scvae_data.remote.location import Location, RemotePath
@@ -18,25 +19,24 @@ from scvae_data.store import DatasetIndex, open_index
 from scvae_data.store.files import expecting, read_bytes, read_json, write_atomic, write_json
 from scvae_data.store.gene_list import GENE_LIST_FILE
 from scvae_data.store.grow import adopt, give_file
-from scvae_data.store.names import FORMAT_VERSION, INDEX_FILE, generation_file
+from scvae_data.store.names import FORMAT_VERSION, INDEX_FILE, chunk_file_name, generation_file
 from scvae_data.store.pages import remove_pages
-from scvae_data.store.verify import CONFIG_FILE, SUMMARY_FILE
+from scvae_data.store.verify import CONFIG_FILE, SUMMARY_FILE, TABLES
 
-__all__ = ["add_part", "frozen_settings", "open_standing", "recorded_inputs"]
+__all__ = ["add_part", "frozen_settings", "inputs_again", "open_growing", "recorded_inputs", "renamed", "standing_of"]
 
-TABLES_OF_SUMMARY = ("dropped_cells", "experiments", "gene_statistics", "gene_report")
 OF_INPUT = ("source_file", "sampled_sha256", "accession", "accession_column", "obs_values")
 
 
-def open_standing(directory: Location) -> tuple[DatasetIndex, Standing]:
-    """Open a directory that is to grow, and say what it has.
+def open_growing(directory: Location) -> DatasetIndex:
+    """Open a directory that is to grow.
 
     Raises
     ------
     ConfigError
         It is of an earlier version of the format.
     ScvaeDataError
-        It cannot be opened, or its records are damaged.
+        It cannot be opened.
     """
     index = open_index(directory)
     if index.format_version < FORMAT_VERSION:
@@ -44,8 +44,18 @@ def open_standing(directory: Location) -> tuple[DatasetIndex, Standing]:
             f"{directory} has format version {index.format_version}; scvae-data upgrade {directory} brings it to "
             f"{FORMAT_VERSION}, which can grow"
         )
-    inputs = {str(source_file): str(fingerprint) for source_file, fingerprint, *_ in recorded_inputs(index)}
-    return index, Standing(directory, index.obs_columns, inputs)
+    return index
+
+
+def standing_of(index: DatasetIndex) -> Standing:
+    """Say what a directory has.
+
+    Raises
+    ------
+    DamagedFileError
+        One of its records is not what was written.
+    """
+    return Standing(index, {str(name): str(fingerprint) for name, fingerprint, *_ in recorded_inputs(index)})
 
 
 def frozen_settings(settings: Settings, index: DatasetIndex, folder: Path) -> Settings:
@@ -95,15 +105,28 @@ def genes_here(index: DatasetIndex, folder: Path) -> Path:
 
 def recorded_inputs(index: DatasetIndex) -> list[tuple[Any, ...]]:
     """Return what each input of a directory is known by, in order of their names; None where a record lacks it."""
-    found: list[tuple[Any, ...]] = []
-    for number in range(len(index.generations)):
-        path = index.path / generation_file(CONFIG_FILE, number)
-        record = read_json(path)
-        with expecting(path):
-            inputs = record["inputs"]
-            blank = [None] * len(inputs["source_file"])
-            found += zip(*(inputs.get(name, blank) for name in OF_INPUT), strict=True)
-    return sorted(found, key=lambda row: str(row[0]))
+    rows = [row for number in range(len(index.generations)) for row in inputs_of(index, number)]
+    return sorted(rows, key=lambda row: str(row[0]))
+
+
+def inputs_of(index: DatasetIndex, number: int) -> list[tuple[Any, ...]]:
+    """Return what each input of a generation is known by."""
+    path = index.path / generation_file(CONFIG_FILE, number)
+    record = read_json(path)
+    with expecting(path):
+        inputs = record["inputs"]
+        blank = [None] * len(inputs["source_file"])
+        return list(zip(*(inputs.get(name, blank) for name in OF_INPUT), strict=True))
+
+
+def inputs_again(index: DatasetIndex, number: int) -> Again:
+    """Say which inputs a generation was made of, as far as records that are not damaged tell."""
+    known: dict[int, dict[str, str]] = {}
+    for other in range(len(index.generations)):
+        with suppress(DamagedFileError):
+            known[other] = {str(name): str(fingerprint) for name, fingerprint, *_ in inputs_of(index, other)}
+    mine = known.pop(number, None)
+    return Again(index.path, mine, {name for inputs in known.values() for name in inputs})
 
 
 def add_part(context: Context, index: DatasetIndex) -> DatasetIndex:
@@ -125,7 +148,8 @@ def add_part(context: Context, index: DatasetIndex) -> DatasetIndex:
         name = generation_file(path.name, number)
         if path.name == SUMMARY_FILE:
             path = context.directory / f".{name}"
-            write_json(path, renamed_tables(read_json(context.directory / SUMMARY_FILE), number))
+            chunks = [chunk_file_name(len(index.chunks) + place) for place in range(len(part.chunks))]
+            write_json(path, renamed(read_json(context.directory / SUMMARY_FILE), number, chunks))
         give_file(path, directory / name)
     remove_pages(directory)
     return adopt(index, part, together)
@@ -154,11 +178,19 @@ def records_of(part: DatasetIndex, directory: Path) -> Iterator[Path]:
             yield path
 
 
-def renamed_tables(summary: dict[str, Any], number: int) -> dict[str, Any]:
-    """Return a summary that calls its tables by what they are called in a later generation."""
-    renamed = {
+def renamed(summary: dict[str, Any], number: int, chunks: Sequence[str]) -> dict[str, Any]:
+    """Return a summary that calls its files by what they are called in a later generation.
+
+    Parameters
+    ----------
+    number
+        Of the generation.
+    chunks
+        Names of its chunks.
+    """
+    tables = {
         key: {**summary[key], "file": generation_file(summary[key]["file"], number)}
-        for key in TABLES_OF_SUMMARY
+        for key in TABLES
         if summary.get(key)
     }
-    return summary | renamed
+    return summary | tables | {"chunks": {**summary["chunks"], "file": list(chunks)}}

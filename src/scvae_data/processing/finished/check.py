@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from scvae_data.errors import ConfigError, DamagedFileError
@@ -15,7 +16,7 @@ from scvae_data.store.files import expecting, is_there, read_json
 from scvae_data.store.names import generation_file
 from scvae_data.store.verify import CONFIG_FILE
 
-__all__ = ["check_finished", "check_whole", "grown_index", "summary_of"]
+__all__ = ["check_again", "check_finished", "check_rest", "grown_index", "summary_of"]
 
 log = logging.getLogger(__name__)
 
@@ -90,19 +91,44 @@ def grown_index(directory: Location) -> DatasetIndex | None:
     return index if len(index.generations) > 1 else None
 
 
-def check_whole(index: DatasetIndex, damaged: Collection[str]) -> None:
-    """Refuse a directory that has grown and is damaged: its inputs together would be cut into other chunks.
+def check_again(
+    index: DatasetIndex, number: int, files: Sequence[InputFacts], processing_id: str, config: Mapping[str, Any]
+) -> None:
+    """Refuse settings or inputs that are not those that a generation was made with.
 
     Raises
     ------
     ConfigError
-        Naming the files.
+        What differs.
     """
-    if damaged:
-        raise ConfigError(
-            f"{index.path} has grown, and {shortened(sorted(damaged))} cannot be built again alone; take them from a "
-            "copy of the directory, or process all inputs anew with overwrite=true"
-        )
+    if processing_id == index.generations[number].processing_id:
+        return
+    different = ""
+    with suppress(DamagedFileError):
+        different = differences(index.path / generation_file(CONFIG_FILE, number), files, processing_id, config)
+    raise ConfigError(
+        f"{index.path}: its damaged files were made with {different or 'other inputs or settings'}; scvae-data verify "
+        f"{index.path} prints the command that builds them again"
+    )
+
+
+def check_rest(index: DatasetIndex, damaged: Sequence[str], rebuilt: Collection[str]) -> None:
+    """Tell of damaged files of other generations than those of which files were built again.
+
+    Raises
+    ------
+    ConfigError
+        No file was built again: this is not the run that does it.
+    """
+    if not damaged:
+        return
+    text = (
+        f"{index.path} has grown, and this run did not make {shortened(damaged)}; scvae-data verify {index.path} "
+        "prints the command that builds such files again"
+    )
+    if not rebuilt:
+        raise ConfigError(text)
+    log.warning("%s", text)
 
 
 def differences(record: Location, files: Sequence[InputFacts], processing_id: str, config: Mapping[str, Any]) -> str:

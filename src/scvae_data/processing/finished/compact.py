@@ -8,22 +8,18 @@ a time, whatever the number of cells.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 from anndata.io import read_elem
 from numpy.typing import NDArray
 
 from scvae_data.errors import ConfigError, DamagedFileError
-from scvae_data.processing.finished.append import TABLES_OF_SUMMARY
-from scvae_data.processing.genes.report import REPORT_FILE
+from scvae_data.processing.finished.joined import write_records
 from scvae_data.processing.sort.key import OrderKey
 from scvae_data.progress import progress
 from scvae_data.store import (
@@ -44,10 +40,7 @@ from scvae_data.store import (
     write_gene_list,
     write_index,
 )
-from scvae_data.store.files import expecting, read_json, sha256_file, write_atomic, write_json
-from scvae_data.store.names import generation_file
 from scvae_data.store.obs_writer import NAME_COLUMN
-from scvae_data.store.verify import CONFIG_FILE, SUMMARY_FILE
 
 __all__ = ["compact"]
 
@@ -101,7 +94,8 @@ def compact(index: DatasetIndex, target: Path) -> DatasetIndex:
             accessions.update(obs[SRX_COLUMN].tolist())
         generation, files = writer.close(sets)
     files[GENE_LIST_FILE] = write_gene_list(target, index.genes)
-    write_records(index, target, entries, accessions)
+    n_bytes = sum(entry.bytes for entry in entries) + sum(facts.bytes for facts in files.values())
+    write_records(index, target, entries, n_bytes, accessions)
     return write_index(
         target,
         replace(
@@ -288,85 +282,3 @@ def read_var(index: DatasetIndex) -> pd.DataFrame:
         var = read_elem(file["var"])
     columns = {name: var[name].to_numpy(None if var[name].dtype == bool else object) for name in var}
     return pd.DataFrame(columns, index=pd.Index(var.index.to_numpy(object)))
-
-
-def write_records(index: DatasetIndex, target: Path, entries: list[ChunkEntry], accessions: Mapping[str, int]) -> None:
-    """Write the records of all generations as those of one."""
-    numbers = range(len(index.generations))
-    configs, summaries = (
-        [read_json(index.path / generation_file(name, number)) for number in numbers]
-        for name in (CONFIG_FILE, SUMMARY_FILE)
-    )
-    with expecting(index.path / CONFIG_FILE):
-        inputs = joined_columns([config["inputs"] for config in configs])
-        record = {**configs[0], "processing_id": index.processing_id, "inputs": inputs}
-    write_json(target / CONFIG_FILE, record)
-    with expecting(index.path / SUMMARY_FILE):
-        together = {**summaries[0], "n_obs": index.n_obs, "n_vars": index.n_vars, "nnz": index.nnz}
-        together["attrition"] = joined_attrition([summary["attrition"] for summary in summaries])
-        if accounts := [summary["duplicates"] for summary in summaries if summary.get("duplicates")]:
-            together["duplicates"] = joined_copies(accounts)
-        unapplied = joined_columns([summary.get("unapplied_rules") or {} for summary in summaries], ())
-        together["unapplied_rules"] = unapplied
-        together["failed_files"] = [file for summary in summaries for file in summary.get("failed_files", [])]
-        together["cells_per_accession"] = dict(sorted(accessions.items()))
-        kept = ("file", "n_obs", "nnz", "bytes")
-        together["chunks"] = {name: [getattr(entry, name) for entry in entries] for name in kept}
-        for key in TABLES_OF_SUMMARY:
-            found = [index.path / summary[key]["file"] for summary in summaries if summary.get(key)]
-            if found:
-                together[key] = {**summaries[0].get(key, {}), **write_joined(found, target / found[0].name)}
-    write_json(target / SUMMARY_FILE, together)
-
-
-def joined_attrition(accounts: list[Mapping[str, Any]]) -> dict[str, Any]:
-    """What became of the cells of the files of all generations; a rule that one of them lacks took none there."""
-    columns: list[Mapping[str, list[Any]]] = [
-        {name: values for name, values in account.items() if name != "lost"} for account in accounts
-    ]
-    rules = dict.fromkeys(rule for account in accounts for rule in account["lost"])
-    none = [[0] * len(account["source_file"]) for account in accounts]
-    lost = {
-        rule: [n for account, zeros in zip(accounts, none, strict=True) for n in account["lost"].get(rule, zeros)]
-        for rule in rules
-    }
-    return joined_columns(columns) | {"lost": lost}
-
-
-def joined_copies(accounts: list[Mapping[str, Any]]) -> dict[str, Any]:
-    """Cells with the counts of another one, as all generations tell of them."""
-    numbers = ("n_cells_with_copies", "n_copies", "n_pairs_of_files")
-    sums = {name: sum(account.get(name, 0) for account in accounts) for name in numbers}
-    return {**accounts[0], **sums, "pairs": joined_columns([account["pairs"] for account in accounts])}
-
-
-def joined_columns(tables: Sequence[Mapping[str, list[Any]]], missing: Any = None) -> dict[str, list[Any]]:
-    """Columns one below the other, with ``missing`` where a table lacks one; an empty tuple adds nothing there."""
-    names = dict.fromkeys(name for table in tables for name in table)
-    lengths = [len(next(iter(table.values()), [])) for table in tables]
-    return {
-        name: [
-            item
-            for table, n in zip(tables, lengths, strict=True)
-            for item in table.get(name, missing if missing == () else [missing] * n)
-        ]
-        for name in names
-    }
-
-
-def write_joined(paths: list[Path], target: Path) -> dict[str, Any]:
-    """Write the rows of Parquet files one below the other; return name, size and checksum.
-
-    A gene table that several generations have is one: its counts are added up.
-    """
-    table = pa.concat_tables([pq.read_table(path) for path in paths], promote_options="default")
-    if target.name == REPORT_FILE:
-        genes = table.to_pandas()
-        counts = genes.groupby(["table", "position"], sort=False, observed=True)["counts"].transform("sum")
-        genes = genes.assign(counts=counts).drop_duplicates(["table", "position"])
-        table = pa.Table.from_pandas(genes, table.schema, preserve_index=False)
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
-    content = sink.getvalue().to_pybytes()
-    write_atomic(target, content)
-    return {"file": target.name, "bytes": len(content), "sha256": sha256_file(target)}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,16 +18,28 @@ from scvae_data.errors import StoreError
 from scvae_data.processing.decide.decision import describe
 from scvae_data.processing.decide.stage import WritePlan
 from scvae_data.processing.engine.task import Task
+from scvae_data.processing.finished.append import renamed
 from scvae_data.processing.run.context import Context
-from scvae_data.processing.run.directory import send
+from scvae_data.processing.run.directory import move
 from scvae_data.processing.run.records import provenance
 from scvae_data.processing.write.account import storage_statistics, summarise
 from scvae_data.processing.write.chunks import write_chunks, write_obs_of_chunks
 from scvae_data.processing.write.publish import chunk_obs, write_cell_tables, write_obs_table
 from scvae_data.processing.write.tables import TABLES, write_tables
-from scvae_data.store import GENE_LIST_FILE, SRX_COLUMN, ChunkEntry, DatasetIndex, write_gene_list, write_json
-from scvae_data.store.files import sync_directory
-from scvae_data.store.verify import CONFIG_FILE, SUMMARY_FILE, file_fault, listed, record_faults
+from scvae_data.store import (
+    GENE_LIST_FILE,
+    SRX_COLUMN,
+    ChunkEntry,
+    DatasetIndex,
+    FileFacts,
+    Generation,
+    write_gene_list,
+    write_json,
+)
+from scvae_data.store.cell_tables_writer import table_names
+from scvae_data.store.grow import write_rows
+from scvae_data.store.names import generation_file
+from scvae_data.store.verify import CONFIG_FILE, RECORDS, SUMMARY_FILE, file_fault, listed, record_faults
 
 __all__ = ["find_damage", "rebuild"]
 
@@ -48,14 +61,21 @@ def find_damage(index: DatasetIndex, collect: Callable[[Any], list[Any]]) -> set
 def rebuild(
     context: Context,
     index: DatasetIndex,
+    number: int,
     plan: WritePlan,
     damaged: Collection[str],
     seconds: Mapping[str, float],
 ) -> None:
-    """Build the damaged files again; chunks, obs and genes come out with the bytes that the index lists.
+    """Build damaged files of a generation again; chunks, obs and genes come out with the bytes that the index lists.
+
+    Each file is made beside the directory, and replaces the damaged one when it is known to be the right one.
 
     Parameters
     ----------
+    context
+        Of the run that made the generation; its directory is an empty folder.
+    number
+        The generation.
     seconds
         Wall time per stage.
 
@@ -64,39 +84,54 @@ def rebuild(
     StoreError
         They do not: this version, or a library, makes other ones.
     """
-    directory, decided = context.directory, plan.decided
+    first, index = number == 0 and 1 in (index.format_version, index.upgraded_from), index.one_generation(number)
+    context = replace(context, store=None)
+    aside, decided, (generation,) = context.directory, plan.decided, index.generations
     same = (decided.genes.hash, describe(decided.decision), len(decided.ranges), decided.decision.processing_id)
     if same != (index.gene_list_hash, index.normalization, len(index.chunks), index.processing_id):
-        raise StoreError(f"{directory}: the inputs give other genes or cells now; overwrite=true makes it anew")
-    numbers = [number for number, chunk in enumerate(index.chunks) if chunk.file in damaged]
-    for entry, number in zip(write_chunks(context, plan, numbers), numbers, strict=True):
-        check_same(index, entry.file, entry.sha256, index.chunks[number].sha256)
-    first = 1 in (index.format_version, index.upgraded_from)
+        raise StoreError(f"{index.path}: the inputs give other genes or cells now; overwrite=true makes it anew")
+    numbers = [place for place, chunk in enumerate(index.chunks) if chunk.file in damaged]
+    for entry, place in zip(write_chunks(context, plan, numbers), numbers, strict=True):
+        chunk = index.chunks[place]
+        check_same(index, chunk.file, entry.sha256, chunk.sha256)
+        move(aside / entry.file, index.path / chunk.file)
+    made: dict[str, tuple[Path, FileFacts]] = {}
     if GENE_LIST_FILE in damaged:
-        facts = write_gene_list(directory, decided.genes, decided.gene_sets if first else None)
-        check_same(index, GENE_LIST_FILE, facts.sha256, index.files[GENE_LIST_FILE].sha256)
-    if set(index.generations[0].files) & set(damaged):
-        write_obs_of_chunks(context, plan)
-        aside = context.work.mended
-        aside.mkdir(exist_ok=True)
+        facts = write_gene_list(aside, decided.genes, decided.gene_sets if first else None)
+        made[GENE_LIST_FILE] = aside / GENE_LIST_FILE, facts
+    if {generation.obs, generation.gene_sets} & set(damaged):
+        made |= tables_again(context, generation, plan, of_version_1=first)
+    put(index, made, damaged)
+    if generation.rows is not None and generation.rows in damaged:
+        without = replace(index, generations=(replace(generation, rows=None),))
+        facts = write_rows(aside / generation.rows, without, index.obs_columns, generation.row_columns)
+        put(index, {generation.rows: (aside / generation.rows, facts)}, damaged)
+    write_records(context, index, number, plan, damaged, seconds)
 
-        def obs_of_chunks() -> Iterator[pd.DataFrame]:
-            return (chunk_obs(context.work, number) for number in range(len(index.chunks)))
 
-        written = dict(write_cell_tables(aside, decided, obs_of_chunks()).files)
-        if first:
-            written |= write_obs_table(aside, decided, obs_of_chunks())
-        for name in sorted(set(written) & set(damaged)):
-            check_same(index, name, written[name].sha256, index.files[name].sha256)
-            (aside / name).replace(directory / name)
-        sync_directory(directory)
-    if context.store is not None:
-        send(directory, context.store)  # the tables of cells among them, which are read for what follows
-    if {SUMMARY_FILE, *TABLES} & set(damaged):
-        write_statistics(context, index, plan, seconds)
-    if CONFIG_FILE in damaged:
-        record = provenance(context, plan.surveyed.files, decided.genes.hash, index.processing_id)
-        write_json(directory / CONFIG_FILE, record)
+def tables_again(
+    context: Context, generation: Generation, plan: WritePlan, *, of_version_1: bool
+) -> dict[str, tuple[Path, FileFacts]]:
+    """Write the obs table and the gene sets of a generation; return by their names there where they are, and facts."""
+    write_obs_of_chunks(context, plan)
+
+    def obs_of_chunks() -> Iterator[pd.DataFrame]:
+        return (chunk_obs(context.work, place) for place in range(len(plan.decided.ranges)))
+
+    written = dict(write_cell_tables(context.directory, plan.decided, obs_of_chunks()).files)
+    if of_version_1:
+        written |= write_obs_table(context.directory, plan.decided, obs_of_chunks())
+    obs, _, gene_sets = table_names(0)
+    names = {generation.obs: obs} | ({} if generation.gene_sets is None else {generation.gene_sets: gene_sets})
+    return {name: (context.directory / own, written[own]) for name, own in names.items()}
+
+
+def put(index: DatasetIndex, made: Mapping[str, tuple[Path, FileFacts]], damaged: Collection[str]) -> None:
+    """Put files that were built again in place of those that are damaged, if they are the same."""
+    for name in sorted(made.keys() & set(damaged)):
+        path, facts = made[name]
+        check_same(index, name, facts.sha256, index.files[name].sha256)
+        move(path, index.path / name)
 
 
 def check_same(index: DatasetIndex, name: str, sha256: str, wanted: str) -> None:
@@ -108,16 +143,44 @@ def check_same(index: DatasetIndex, name: str, sha256: str, wanted: str) -> None
         )
 
 
-def write_statistics(context: Context, index: DatasetIndex, plan: WritePlan, seconds: Mapping[str, float]) -> None:
-    """Write the tables of cells, experiments and genes, and the summary of the directory."""
+def write_records(
+    context: Context,
+    index: DatasetIndex,
+    number: int,
+    plan: WritePlan,
+    damaged: Collection[str],
+    seconds: Mapping[str, float],
+) -> None:
+    """Write records of a generation again that are damaged; the summary and the tables that it lists go together."""
+    wanted = {own for own in RECORDS if generation_file(own, number) in damaged}
+    if wanted & {SUMMARY_FILE, *TABLES}:
+        wanted |= {SUMMARY_FILE, *TABLES}
+        summary = statistics_of(context, index, plan, seconds)
+        write_json(
+            context.directory / SUMMARY_FILE,
+            renamed(summary, number, [chunk.file for chunk in index.chunks]) if number else summary,
+        )
+    if CONFIG_FILE in wanted:
+        record = provenance(context, plan.surveyed.files, plan.decided.genes.hash, index.processing_id)
+        write_json(context.directory / CONFIG_FILE, record)
+    for own in sorted(wanted):
+        if (context.directory / own).exists():
+            move(context.directory / own, index.path / generation_file(own, number))
+
+
+def statistics_of(
+    context: Context, index: DatasetIndex, plan: WritePlan, seconds: Mapping[str, float]
+) -> dict[str, Any]:
+    """Write the tables of cells, experiments and genes; return the summary of a generation."""
     tables = write_tables(context, plan)
-    entries = [with_stored_bytes(index, number) for number in range(len(index.chunks))]
+    entries = [with_stored_bytes(index, place) for place in range(len(index.chunks))]
     names = index.obs_columns[SRX_COLUMN].categories or ()
     n_cells = np.bincount(index.codes(SRX_COLUMN), minlength=len(names)).tolist()
-    accessions = dict(zip(names, n_cells, strict=False))
-    n_bytes = sum(facts[0] for facts in listed(index).values())
+    accessions = {name: n for name, n in zip(names, n_cells, strict=False) if n}
+    files = (GENE_LIST_FILE, *index.generations[0].files)
+    n_bytes = sum(chunk.bytes for chunk in index.chunks) + sum(index.files[name].bytes for name in files)
     summary = summarise(context, plan, entries, n_bytes, seconds, tables)
-    write_json(context.directory / SUMMARY_FILE, storage_statistics(summary, plan, entries, tables, accessions))
+    return storage_statistics(summary, plan, entries, tables, accessions)
 
 
 def with_stored_bytes(index: DatasetIndex, number: int) -> ChunkEntry:

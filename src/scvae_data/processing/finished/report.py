@@ -8,6 +8,7 @@ with a picture does not make hours of processing unfinished.
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from pathlib import Path
 
 from scvae_data.processing.evidence.flags import REMEDIES
@@ -21,15 +22,15 @@ __all__ = ["keep_report", "write_report"]
 log = logging.getLogger(__name__)
 
 
-def write_report(directory: Location, folder: Path) -> Path:
-    """Write ``qc_report.html`` and the tables for MultiQC into a folder; return the page's path.
+def write_report(directory: Location, folder: Location) -> Location:
+    """Write ``qc_report.html`` and the tables for MultiQC into a folder; return the page's place.
 
     Parameters
     ----------
     directory
         A finished dataset directory.
     folder
-        Where the files go; made where it is missing.
+        Where the files go, here or in a store; made where it is missing.
 
     Raises
     ------
@@ -45,7 +46,7 @@ def write_report(directory: Location, folder: Path) -> Path:
     return write_pages(folder, index, qc_report(index, facts, REMEDIES), multiqc(facts))
 
 
-def keep_report(directory: Path, *, changed: bool) -> Path | None:
+def keep_report(directory: Location, *, changed: bool) -> Location | None:
     """Write the report of a directory into it, unless it stands there; None, with a warning, where that fails.
 
     Parameters
@@ -54,7 +55,7 @@ def keep_report(directory: Path, *, changed: bool) -> Path | None:
         The directory is not what it was: a report that stands there is of before.
     """
     try:
-        with held_directory(directory):
+        with held_directory(directory) if isinstance(directory, Path) else nullcontext():
             faults = page_faults(open_index(directory))
             if changed or QC_REPORT_FILE not in faults or any(faults.values()):
                 write_report(directory, directory)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,9 @@ from scvae_data.processing.settings.run import Settings
 from scvae_data.processing.work import WorkFolder
 from scvae_data.progress import progress
 from scvae_data.remote.location import Location, RemotePath
-from scvae_data.store import ObsColumn
+from scvae_data.store import DatasetIndex, ObsColumn
 
-__all__ = ["Context", "Record", "Standing"]
+__all__ = ["Again", "Context", "Record", "Standing"]
 
 log = logging.getLogger(__name__)
 
@@ -46,17 +46,43 @@ class Standing:
 
     Parameters
     ----------
-    path
+    index
         The directory, here or in a store.
-    columns
-        Its obs columns.
     inputs
         Fingerprint of each input that it was made of, by name.
     """
 
-    path: Location
-    columns: Mapping[str, ObsColumn]
+    index: DatasetIndex
     inputs: Mapping[str, str]
+
+    @property
+    def path(self) -> Location:
+        """Where it is."""
+        return self.index.path
+
+    @property
+    def columns(self) -> Mapping[str, ObsColumn]:
+        """Its obs columns."""
+        return self.index.obs_columns
+
+
+@dataclass(frozen=True)
+class Again:
+    """Which of the given inputs are those of cells of a directory that are made again.
+
+    Parameters
+    ----------
+    path
+        The directory.
+    inputs
+        Fingerprint of each of them, by name; None where no record tells them.
+    others
+        Names of the inputs that the other cells of the directory were made of.
+    """
+
+    path: Location
+    inputs: Mapping[str, str] | None
+    others: Collection[str]
 
 
 @dataclass(frozen=True)
@@ -71,6 +97,8 @@ class Context:
         What the files say that ``settings.genes`` names.
     standing
         The directory that is to get the cells; None for a new one.
+    again
+        Which inputs are meant, where cells of a directory are made again; None for all.
     store
         Where in a store the directory goes, file by file; None where it stays.
     check_disk
@@ -84,6 +112,7 @@ class Context:
     gene_files: GeneFiles
     record: Record
     standing: Standing | None = None
+    again: Again | None = None
     store: RemotePath | None = None
     check_disk: bool = True
 

@@ -17,7 +17,7 @@ from scvae_data.processing.work import WorkFolder
 from scvae_data.remote.location import Location, RemotePath
 from scvae_data.remote.objects import delete, upload
 from scvae_data.store import INDEX_FILE
-from scvae_data.store.files import is_there, names_in, remove, sweep_temporaries
+from scvae_data.store.files import is_there, names_in, remove, sweep_temporaries, sync_directory
 from scvae_data.store.names import CHUNK_FILE
 from scvae_data.store.pages import PAGES
 
@@ -34,6 +34,7 @@ __all__ = [
     "held_file",
     "is_complete",
     "made_in",
+    "move",
     "prepare",
     "remove_strays",
     "send",
@@ -162,6 +163,16 @@ def forget_some_runs(store: RemotePath) -> None:
     """Remove from a store what an earlier run left that this one may have none of."""
     for name in OF_SOME_RUNS:
         delete(store / name)
+
+
+def move(source: Path, target: Location) -> None:
+    """Put a file of this machine in place of one of a directory, here or in a store; in one step."""
+    if isinstance(target, RemotePath):
+        upload(source, target)
+        source.unlink()
+    else:
+        source.replace(target)
+        sync_directory(target.parent)
 
 
 def send(directory: Path, store: RemotePath) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from scvae_data.calling import command, override
@@ -85,7 +84,7 @@ class Summary:
     species: str | None = None
     left_out: Sequence[str] = ()
     grown: tuple[int, int] | None = None
-    report: Path | None = None
+    report: Location | None = None
 
     def __str__(self) -> str:
         """Lay the summary out as aligned lines."""

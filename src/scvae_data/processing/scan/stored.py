@@ -18,6 +18,7 @@ from scvae_data.processing.scan.cells import FileCells, InputObs, by_final_name,
 from scvae_data.processing.scan.job import ScanJob
 from scvae_data.processing.sort.obs_schema import ORIGIN_ROW, is_ours
 from scvae_data.readers.base import Reader
+from scvae_data.remote.location import as_written
 from scvae_data.store import SRX_COLUMN, DatasetIndex, open_index
 from scvae_data.store.files import sha256_file
 
@@ -32,8 +33,8 @@ def stored_cells(job: ScanJob, file: InputFacts, reader: Reader) -> FileCells:
     InputError
         The chunk is not the one that its directory lists, or lacks a metric that is wanted.
     """
-    index = opened(str(Path(file.path).parent))
-    check_content(file, index)
+    index = opened(file.folder)
+    check_content(file, reader.path, index)
     frame = reader.obs()
     if absent := [name for name in job.qc.columns if name not in frame]:
         raise InputError(
@@ -76,18 +77,18 @@ def opened(directory: str) -> DatasetIndex:
     return open_index(directory)
 
 
-def check_content(file: InputFacts, index: DatasetIndex) -> None:
-    """Refuse a chunk that is not what its directory lists."""
-    name = Path(file.path).name
+def check_content(file: InputFacts, here: Path, index: DatasetIndex) -> None:
+    """Refuse a chunk that is not what its directory lists; ``here`` it is on this machine."""
+    name = as_written(file.path).name
     listed = next(chunk.sha256 for chunk in index.chunks if chunk.file == name)
-    if sha256_file(Path(file.path)) != listed:
-        remedy = f"mend it: scvae-data verify {Path(file.path).parent} prints the command"
+    if sha256_file(here) != listed:
+        remedy = f"mend it: scvae-data verify {index.path} prints the command"
         raise InputError(file.path, "damaged", f"is not what the index of its directory lists; {remedy}")
 
 
 def origins_of(job: ScanJob, file: InputFacts, frame: pd.DataFrame, index: DatasetIndex) -> NDArray[np.int64]:
     """Return the number of the input of each cell, and its row there; (n_obs, 2)."""
-    first = dict(job.origins)[str(Path(file.path).parent)]
+    first = dict(job.origins)[file.folder]
     place = pd.Index(index.obs_columns["source_file"].categories or (), dtype=object)
     numbers = place.get_indexer(pd.Index(frame["source_file"].astype(str), dtype=object))
     return np.column_stack([first + numbers, frame["source_row"].to_numpy(np.int64)])

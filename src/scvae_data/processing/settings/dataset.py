@@ -12,7 +12,7 @@ import numpy as np
 from scvae_data.errors import ConfigError, StoreError
 from scvae_data.filter import check_filter
 from scvae_data.processing.settings.inputs import InputFile, Inputs, Origin
-from scvae_data.remote.location import local_path
+from scvae_data.remote.location import location
 from scvae_data.store import SRX_COLUMN, DatasetIndex, open_index
 from scvae_data.wording import counted
 
@@ -26,7 +26,7 @@ class DatasetInput(Inputs):
     Parameters
     ----------
     paths
-        A directory, or a list of them; no experiment may be in two.
+        A directory, here or in a store, or a list of them; no experiment may be in two.
     where
         Which cells are wanted, in the words of ``data.filter``; None for all.
     """
@@ -53,7 +53,7 @@ class DatasetInput(Inputs):
         """The index of each directory."""
         self.check_named()
         paths = [self.paths] if isinstance(self.paths, str) else list(self.paths)
-        folders = [local_path("input.paths", path).expanduser().absolute() for path in paths]
+        folders = [location(path) for path in paths]
         if twice := [str(folder) for number, folder in enumerate(folders) if folder in folders[:number]]:
             raise ConfigError(f"input.paths names {twice[0]} more than once")
         try:

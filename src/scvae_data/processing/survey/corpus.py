@@ -19,7 +19,7 @@ from scvae_data.processing.facts import FailedFile, InputFacts
 from scvae_data.processing.genes.reference import Reference, load_reference
 from scvae_data.processing.genes.species import is_of, judge, species_of_rows
 from scvae_data.processing.genes.tables import load_table
-from scvae_data.processing.run.context import Standing
+from scvae_data.processing.run.context import Again, Standing
 from scvae_data.processing.settings.inputs import ACCESSION_COLUMNS, Inputs, source_names
 from scvae_data.processing.settings.run import Settings
 from scvae_data.processing.sort.obs_schema import is_ours
@@ -33,7 +33,7 @@ from scvae_data.remote.location import is_remote
 from scvae_data.store import SRX_COLUMN
 from scvae_data.wording import counted
 
-__all__ = ["check_together", "new_files", "of_species", "survey_inputs"]
+__all__ = ["check_together", "files_meant", "of_species", "survey_inputs"]
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +86,42 @@ def survey_inputs(
     if len(found) > len(kept):
         keep_facts(work, stamped, found)
     return [found[position] for position in sorted(found)], sorted(failed, key=lambda file: file.source_file)
+
+
+def files_meant(files: Sequence[InputFacts], standing: Standing | None, again: Again | None) -> list[InputFacts]:
+    """Return those of the files that a run is about: all, those that a directory lacks, or those of cells made again.
+
+    Raises
+    ------
+    ConfigError
+        As `new_files` and `files_again`.
+    """
+    if again is not None:
+        return files_again(files, again)
+    return list(files) if standing is None else new_files(files, standing)
+
+
+def files_again(files: Sequence[InputFacts], again: Again) -> list[InputFacts]:
+    """Return those of the files that damaged cells were made of.
+
+    Raises
+    ------
+    ConfigError
+        One of them is not given, or has other content.
+    """
+    if (wanted := again.inputs) is None:
+        return [file for file in files if file.source_file not in again.others]
+    found = {file.source_file: file for file in files if file.source_file in wanted}
+    missing = [name for name in wanted if name not in found]
+    changed = [name for name, file in found.items() if file.fingerprint != wanted[name]]
+    if wrong := missing or changed:
+        what = "not among the inputs" if missing else "of other content now"
+        more = f" (and {len(wrong) - 1:,} more)" if len(wrong) > 1 else ""
+        raise ConfigError(
+            f"{again.path}: damaged files were made of {wrong[0]}{more}, which is {what}; give it as it was, take the "
+            "files from a copy of the directory, or process all inputs anew with overwrite=true"
+        )
+    return list(found.values())
 
 
 def new_files(files: Sequence[InputFacts], standing: Standing) -> list[InputFacts]:

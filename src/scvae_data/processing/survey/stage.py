@@ -23,12 +23,12 @@ from scvae_data.processing.genes.stored_universe import arrays_of, universe_of
 from scvae_data.processing.genes.tables import load_table
 from scvae_data.processing.genes.universe import Universe, align, forget_names, hash_keys
 from scvae_data.processing.genes.wanted import GeneFiles, resolve
-from scvae_data.processing.run.context import Context, Standing
+from scvae_data.processing.run.context import Again, Context, Standing
 from scvae_data.processing.run.losses import tell_failures
 from scvae_data.processing.run.rules import tell_unapplied, unapplied_rules
 from scvae_data.processing.settings.gene_classes import GENE_CLASSES
 from scvae_data.processing.settings.run import Settings
-from scvae_data.processing.survey.corpus import check_together, new_files, of_species, survey_inputs
+from scvae_data.processing.survey.corpus import check_together, files_meant, of_species, survey_inputs
 from scvae_data.processing.survey.kept import digest, keep_arrays, kept_arrays
 from scvae_data.processing.survey.notes import tell_by_kind
 from scvae_data.processing.survey.obs_table import ObsTable, read_obs_table
@@ -90,7 +90,9 @@ def survey(context: Context, save: Callable[[Context, Surveyed], None] | None = 
     ScvaeDataError
         More files failed than may, or the inputs are what they must not be together.
     """
-    surveyed = read_headers(context.settings, context.engine, context.work, context.gene_files, context.standing)
+    surveyed = read_headers(
+        context.settings, context.engine, context.work, context.gene_files, context.standing, context.again
+    )
     tell_failures(context, surveyed.n_files, surveyed.failed)
     check_together(surveyed.files, context.settings, table_columns(surveyed))
     check_rules(surveyed, context.settings, context.work.tables)
@@ -103,11 +105,16 @@ def survey(context: Context, save: Callable[[Context, Surveyed], None] | None = 
 
 
 def read_headers(
-    settings: Settings, engine: Engine, work: WorkFolder, gene_files: GeneFiles, standing: Standing | None = None
+    settings: Settings,
+    engine: Engine,
+    work: WorkFolder,
+    gene_files: GeneFiles,
+    standing: Standing | None = None,
+    again: Again | None = None,
 ) -> Surveyed:
     """Read all headers, and bring the genes of all files into one order.
 
-    Of inputs of a directory that grows, those that it has are left out.
+    Of inputs of a directory that grows, those that it has are left out; where cells are made again, all but theirs.
 
     Raises
     ------
@@ -116,8 +123,7 @@ def read_headers(
     """
     obs_table = read_obs_table(settings.input)
     files, failed = survey_inputs(settings.input, engine, work, settings.genes.reference)
-    if standing is not None:
-        files = new_files(files, standing)
+    files = files_meant(files, standing, again)
     with collector_paused():
         files, left_out = of_species(files, work, gene_files.reference, settings.genes.species)
         universe = universe_of_files(files, work, gene_files, settings.genes.species or "")

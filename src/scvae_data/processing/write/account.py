@@ -21,7 +21,7 @@ from scvae_data.processing.survey.overview import (
 )
 from scvae_data.store import ChunkEntry
 
-__all__ = ["storage_statistics", "summarise"]
+__all__ = ["size_statistics", "storage_statistics", "summarise"]
 
 
 def summarise(
@@ -97,8 +97,6 @@ def storage_statistics(
     accessions
         Cells per accession.
     """
-    arrays = sorted({name for entry in entries for name in entry.stored_bytes})
-    in_memory = 8 * summary.nnz + 8 * (summary.n_obs + summary.n_chunks)
     scans, decided = plan.compared.scans, plan.decided
     rules = list(dict.fromkeys(rule for scan in scans for rule in scan.lost))
     return {
@@ -107,16 +105,7 @@ def storage_statistics(
         "n_obs": summary.n_obs,
         "n_vars": summary.n_vars,
         "nnz": summary.nnz,
-        "bytes": summary.bytes,
-        "bytes_per_count": summary.bytes / max(summary.nnz, 1),
-        "compression_ratio": in_memory / max(summary.bytes, 1),
-        "chunks": {
-            "file": [entry.file for entry in entries],
-            "n_obs": [entry.n_obs for entry in entries],
-            "nnz": [entry.nnz for entry in entries],
-            "bytes": [entry.bytes for entry in entries],
-            **{f"{name}_bytes": [entry.stored_bytes.get(name, 0) for entry in entries] for name in arrays},
-        },
+        **size_statistics(entries, summary.bytes),
         "cells_per_accession": dict(accessions),
         "attrition": {
             "source_file": [scan.source_file for scan in scans],
@@ -145,6 +134,25 @@ def storage_statistics(
         "failed_files": [vars(file) for file in summary.failed],
         "seconds": {name: round(seconds, 3) for name, seconds in summary.seconds.items()},
         "peak_rss_bytes": summary.peak_rss,
+    }
+
+
+def size_statistics(entries: Sequence[ChunkEntry], n_bytes: int) -> dict[str, Any]:
+    """Return what counts and chunks take, beside what they would take in memory."""
+    n_obs, nnz = sum(entry.n_obs for entry in entries), sum(entry.nnz for entry in entries)
+    in_memory = 8 * nnz + 8 * (n_obs + len(entries))
+    arrays = sorted({name for entry in entries for name in entry.stored_bytes})
+    return {
+        "bytes": n_bytes,
+        "bytes_per_count": n_bytes / max(nnz, 1),
+        "compression_ratio": in_memory / max(n_bytes, 1),
+        "chunks": {
+            "file": [entry.file for entry in entries],
+            "n_obs": [entry.n_obs for entry in entries],
+            "nnz": [entry.nnz for entry in entries],
+            "bytes": [entry.bytes for entry in entries],
+            **{f"{name}_bytes": [entry.stored_bytes.get(name, 0) for entry in entries] for name in arrays},
+        },
     }
 
 
