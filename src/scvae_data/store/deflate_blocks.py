@@ -27,6 +27,7 @@ ORDER_OF_LENGTHS = np.array([16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13,
 """Symbols of the code that the lengths of codes are written in, in the order that its own lengths come in."""
 LONGEST_LITERAL = 11
 """Bits of a byte's code at most where there are no matches: a reader looks up any of them at once, which costs 4 %."""
+ONES = np.uint64(0x0101010101010101)
 MOST_HEADER = 320
 """Bytes of a block at most before its first byte and behind its last."""
 
@@ -128,10 +129,20 @@ def _runs(values: NDArray[np.uint8], n_zeros: int) -> tuple[NDArray[np.uint8], N
     """Return the byte and the length of each run of equal bytes, the zeros behind them as one more."""
     starts = np.empty(values.size + 2, np.int64)
     starts[0] = 0
-    n_runs = np.uintp(values.size > 0)
-    for k in range(np.uintp(1), np.uintp(values.size)):
-        starts[n_runs] = k
-        n_runs += np.uintp(values[k] != values[k - np.uintp(1)])
+    n_runs, at, size = np.uintp(values.size > 0), np.uintp(1), np.uintp(values.size)
+    while at < size:
+        stop = min(at + np.uintp(8), size)
+        if stop == at + np.uintp(8):  # within a run, as most are, eight bytes are passed at once
+            eight = np.uint64(0)
+            for k in range(8):
+                eight |= np.uint64(values[at + np.uintp(k)]) << np.uint64(8 * k)
+            if eight == np.uint64(values[at - np.uintp(1)]) * ONES:
+                at = stop
+                continue
+        while at < stop:
+            starts[n_runs] = at
+            n_runs += np.uintp(values[at] != values[at - np.uintp(1)])
+            at += np.uintp(1)
     n = int(n_runs) + int(n_zeros > 0)
     of_runs = np.zeros(n, np.uint8)
     for run in range(int(n_runs)):
