@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from scvae_data.errors import ConfigError
-from scvae_data.store.byte_shuffle import byte_entropy, join_planes, join_two, narrow_into, shuffle
+from scvae_data.store.byte_shuffle import byte_counts, entropy, join_planes, join_two, narrow_into, shuffle
 from scvae_data.store.codec import Codec, CodecError, codec_of
 
 CODECS = ["gzip", "lz4", "none"]
@@ -116,11 +117,24 @@ def test_random_low_bytes_are_stored_as_they_are():
     assert low[:1000] in bytes(codec_of("lz4").encode(values, 70_000, 4))
 
 
+def test_levels_of_gzip_search_above_the_lowest_bytes():
+    rows = [np.sort(np.random.default_rng(row).choice(20_000, 900, replace=False)) for row in range(30)]
+    values = np.concatenate(rows).astype(np.uint16)
+    stored = {level: bytes(codec_of("gzip", level).encode(values, values.size, 4)) for level in (1, 4, 5, 12)}
+    assert stored[1] == stored[4]
+    assert len(stored[12]) < len(stored[5]) < len(stored[4])
+    planes = shuffle_twin(values, values.size, 4).tobytes()
+    assert all(zlib.decompress(content) == planes for content in stored.values())
+
+
 def test_entropy_of_bytes():
-    assert byte_entropy(np.arange(256, dtype=np.uint8)) == 8
-    assert byte_entropy(np.array([3, 3, 9, 9], np.uint8)) == 1
-    assert byte_entropy(np.arange(64, dtype=np.uint8) // 9 * 9) == pytest.approx(-(7 * 9 * np.log2(9 / 64) - 6) / 64)
-    assert byte_entropy(np.zeros(0, np.uint8)) == 0
+    def entropy_of(values: np.ndarray) -> float:
+        return entropy(byte_counts(values.astype(np.uint8)))
+
+    assert entropy_of(np.arange(256)) == 8
+    assert entropy_of(np.array([3, 3, 9, 9])) == 1
+    assert entropy_of(np.arange(64) // 9 * 9) == pytest.approx(-(7 * 9 * np.log2(9 / 64) - 6) / 64)
+    assert entropy_of(np.zeros(0)) == 0
 
 
 def test_filter_mask_names_the_filters_that_were_skipped():

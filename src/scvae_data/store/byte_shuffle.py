@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from scvae_data.system.jit import ahead_of, compiled
 
-__all__ = ["byte_entropy", "join_planes", "join_two", "narrow_into", "shuffle"]
+__all__ = ["byte_counts", "entropy", "join_planes", "join_two", "narrow_into", "shuffle"]
 
 
 def shuffle(values: NDArray[Any], length: int, itemsize: int) -> NDArray[np.uint8]:
@@ -73,7 +73,7 @@ def join_planes(planes: NDArray[Any], out: NDArray[Any]) -> int:
 
 @ahead_of("process", "u1[::1]")
 @compiled
-def _tally(plane: NDArray[np.uint8]) -> NDArray[np.int64]:
+def byte_counts(plane: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Count how often each byte occurs, (256,), in four tables: in one, equal neighbours would wait for each other."""
     tables = np.zeros((4, 256), np.int64)
     whole = plane.size // 4 * 4
@@ -89,9 +89,9 @@ def _tally(plane: NDArray[np.uint8]) -> NDArray[np.int64]:
     return counts
 
 
-def byte_entropy(plane: NDArray[np.uint8]) -> float:
-    """Shannon entropy of single bytes, in bits: 8 where all 256 values are equally frequent."""
-    share = _tally(plane) / max(1, plane.size)
+def entropy(counts: NDArray[np.int64]) -> float:
+    """Shannon entropy of what occurs so often, in bits: 8 where 256 values are equally frequent."""
+    share = counts / max(1, counts.sum())
     share = share[share > 0]
     return float(-(share * np.log2(share)).sum())
 

@@ -75,10 +75,11 @@ def sync_directory(directory: Path) -> None:
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[BinaryIO]:
+def atomic_file(path: Path, *, synced: bool = True) -> Iterator[BinaryIO]:
     """Open a temporary file that becomes ``path`` when the block ends, and vanishes when it raises.
 
-    The file can be read back before it is published.
+    The file can be read back before it is published. One that is not
+    ``synced`` may be found empty after a power cut.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     # os.open instead of tempfile: the published file gets the permissions that the umask asks for.
@@ -87,17 +88,19 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         with os.fdopen(fd, "w+b") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if synced:
+                os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    sync_directory(path.parent)
+    if synced:
+        sync_directory(path.parent)
 
 
-def write_atomic(path: Path, content: bytes | bytearray | memoryview) -> None:
-    """Publish ``content`` as ``path``: the old file or the whole new one, never a part."""
-    with atomic_file(path) as file:
+def write_atomic(path: Path, content: bytes | bytearray | memoryview, *, synced: bool = True) -> None:
+    """Publish ``content`` as ``path``: the old file or the whole new one, never a part; see :func:`atomic_file`."""
+    with atomic_file(path, synced=synced) as file:
         file.write(content)
 
 

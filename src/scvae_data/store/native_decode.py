@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from scvae_data.store.block_table import ArrayBlocks
 from scvae_data.store.byte_shuffle import join_planes, join_two
 from scvae_data.store.codec import BLOSC_HEADER, BLOSC_LZ4, BLOSC_SHUFFLED, Lz4, Native, blosc_module
+from scvae_data.store.inflate_literals import read_literals
 from scvae_data.system.jit import ahead_of, compiled
 
 __all__ = ["Unpacked", "unpack"]
@@ -207,10 +208,19 @@ def _inflated(state: int, stored: NDArray[np.uint8], n: int, planes: NDArray[np.
 
     The stream's own checksum is not looked at.
     """
-    source, target = stored.ctypes.data + 2, planes.ctypes.data
-    if _inflate(state, source, n - 2 + PADDING, target, planes.size, 0) != 0:
+    length = planes.shape[1]
+    begin = read_literals(stored[2:], n - 2, planes[0])
+    values = planes.reshape(-1)
+    sound = begin > 0 and _inflates(state, stored[2 + begin :], n - 2 - begin, values[length:])
+    # It may have another first block, or one that is repeated by what follows.
+    if not sound and not _inflates(state, stored[2:], n - 2, values):
         return False
-    return _is_zero(planes.reshape(-1)[wanted * planes.shape[1] :])
+    return _is_zero(values[wanted * length :])
+
+
+@compiled
+def _inflates(state: int, content: NDArray[np.uint8], n: int, out: NDArray[np.uint8]) -> bool:
+    return bool(_inflate(state, content.ctypes.data, n + PADDING, out.ctypes.data, out.size, 0) == 0)
 
 
 @compiled

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from scvae_data.processing.genes.identity import identify, originals, row_numbers
 from scvae_data.processing.genes.names import ensembl_parts
-from scvae_data.processing.genes.reference import Reference, load_reference
+from scvae_data.processing.genes.reference import Reference, SymbolBook, load_reference
 from scvae_data.processing.genes.species import told_species
 from scvae_data.readers.base import GeneTable
 
@@ -78,7 +79,8 @@ def test_genes_that_look_like_dates_are_genes(name: str) -> None:
 
 
 def test_a_symbol_that_the_species_has_is_one() -> None:
-    assert not identify(table(["nan", "Act5C"]), Reference(), {"nan"}).no_gene
+    fly = SymbolBook("fly", pa.table({"id": ["FBgn0002938"], "symbol": ["nan"]}))
+    assert not identify(table(["nan", "Act5C"]), Reference(), fly).no_gene
 
 
 def test_dates_made_unique_are_dates() -> None:

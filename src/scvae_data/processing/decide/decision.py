@@ -127,9 +127,14 @@ def save_var(work: WorkFolder, digest: str, var: pd.DataFrame) -> None:
     save_frame(work.var(digest), var.reset_index(names="gene"))
 
 
-def save_frame(path: Path, frame: pd.DataFrame) -> None:
-    """Write a table whole or not at all."""
+def save_frame(path: Path, frame: pd.DataFrame) -> str:
+    """Write a table whole or not at all, for later stages of the run; return the hash of its bytes.
+
+    It is not synced: that would wait for all that the scans have written.
+    """
     sink = pa.BufferOutputStream()
     feather.write_feather(pa.Table.from_pandas(frame, preserve_index=False), sink, compression="lz4")
+    content = sink.getvalue().to_pybytes()
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, sink.getvalue().to_pybytes())
+    write_atomic(path, content, synced=False)
+    return hashlib.sha256(content).hexdigest()

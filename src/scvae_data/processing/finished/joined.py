@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from scvae_data.calling import override
 from scvae_data.processing.evidence.table import EXPERIMENTS_FILE, account_of
 from scvae_data.processing.genes.report import REPORT_FILE
-from scvae_data.processing.write.account import size_statistics
+from scvae_data.processing.write.account import size_statistics, summed_labels
 from scvae_data.processing.write.dropped import DROPPED_FILE, ROW_GROUP, regrouped
 from scvae_data.remote.location import is_remote
 from scvae_data.store import ChunkEntry, DatasetIndex
@@ -32,7 +32,7 @@ __all__ = ["write_records"]
 Columns = Mapping[str, list[Any]]
 OF_FILES = ("gene_mapping", "obs_table", "outlier_bounds")
 """What the summary has a row of for each file, or several."""
-OF_EACH = ("n_obs", "gene_choice", "genes_classed", "genes_apart", "seconds", "peak_rss_bytes")
+OF_EACH = ("n_obs", "columns_alike", "gene_choice", "genes_classed", "genes_apart", "seconds", "peak_rss_bytes")
 """What is told of each generation alone."""
 OF_GENERATION = ("input.paths=", "genes=", "genes.", "normalization.target_sum=", "append=")
 """Settings of a command that are not those of all generations together."""
@@ -85,6 +85,8 @@ def joined_summary(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if accounts := [summary["species"] for summary in summaries if summary.get("species")]:
         left_out = sorted({file for account in accounts for file in account["files_left_out"]})
         together["species"] = {**accounts[0], "files_left_out": left_out}
+    if written := summed_labels(summary.get("written_missing") or {} for summary in summaries):
+        together["written_missing"] = written
     together["dropped_genes"] = joined_genes([summary["dropped_genes"] for summary in summaries])
     # Of a symbol that stood for two genes, that of the first files; the report of genes has what each table's did.
     synonyms = [dict(summary.get("gene_synonyms", {})) for summary in reversed(summaries)]

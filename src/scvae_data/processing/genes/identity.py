@@ -20,7 +20,7 @@ from scvae_data.processing.genes.names import (
     unversioned,
     without_genome,
 )
-from scvae_data.processing.genes.reference import Reference
+from scvae_data.processing.genes.reference import Reference, SymbolBook
 from scvae_data.readers.base import GeneTable
 
 __all__ = ["OTHER_SPECIES", "Identities", "identify", "originals", "row_numbers"]
@@ -77,7 +77,7 @@ class Identities:
 
 
 def identify(
-    table: GeneTable, reference: Reference, own: Collection[str] = (), others: Collection[int] = ()
+    table: GeneTable, reference: Reference, book: SymbolBook | None = None, others: Collection[int] = ()
 ) -> Identities:
     """Read the names of a gene table.
 
@@ -85,8 +85,8 @@ def identify(
     ----------
     reference
         Tells ids that do not look like Ensembl's, and Entrez ids.
-    own
-        Symbols of genes that look like none, e.g. ``nan`` of the fly.
+    book
+        Has symbols of genes that look like none, e.g. ``nan`` of the fly.
     others
         Rows of another species than the one that is kept.
     """
@@ -110,6 +110,7 @@ def identify(
     for row in others:
         rows[row] = "", ""
     there = {symbol for _, symbol in rows}
+    own = book.current if book else ()
     no_gene = {
         row: kind
         for row, (gene_id, symbol) in enumerate(rows)

@@ -183,9 +183,8 @@ def gene_class_flags(symbols: Sequence[str] | NDArray[np.object_], ids: Iterable
     ids
         Gene ids without version, for genes that have no symbol.
     """
-    flags = np.zeros(len(symbols), np.uint32)
-    for position, (symbol, gene_id) in enumerate(zip(symbols, ids, strict=True)):
+    flags = []
+    for symbol, gene_id in zip(symbols, ids, strict=True):
         spelled = symbol.replace(".", "-")
-        for bit, gene_class in enumerate(GENE_CLASSES):
-            flags[position] |= gene_class.has(spelled, gene_id) << bit
-    return flags
+        flags.append(sum(gene_class.has(spelled, gene_id) << bit for bit, gene_class in enumerate(GENE_CLASSES)))
+    return np.array(flags, np.uint32)

@@ -121,6 +121,12 @@ class Places:
         """Return the row of an id, None if it is not there."""
         return self._part(gene_id).get(gene_id)
 
+    def missing(self, ids: Iterable[str]) -> set[str]:
+        """Return those of some ids that are not there."""
+        distinct = set(ids)
+        starts = {gene_id[:4] if gene_id.startswith("ENS") else "" for gene_id in distinct}
+        return distinct.difference(*map(self._part, starts))
+
     @property
     def others(self) -> Mapping[str, int]:
         """The ids that are not Ensembl's, and their rows."""

@@ -158,7 +158,7 @@ class Evidence:
         """Return what a table's rows are called, and their symbols before these were made unique."""
         book = self._book(name)
         others = np.flatnonzero(self.codes[name] == OTHER).tolist() if name in self.codes else ()
-        found = identify(self.load(name), self.reference, book.current if book else (), others)
+        found = identify(self.load(name), self.reference, book, others)
         return found, originals(found.symbols, book or ())
 
     def _book(self, name: str) -> SymbolBook | None:
@@ -176,8 +176,7 @@ class Evidence:
         if not ids:
             return
         distinct_ids = set(ids)
-        places = self.reference.places
-        self.unknown.update(gene_id for gene_id in distinct_ids - self.measured if gene_id not in places)
+        self.unknown |= self.reference.places.missing(distinct_ids - self.measured)
         self.measured |= distinct_ids
         pairs = [pair for pair in zip(bases, rows.ids, strict=True) if pair[0] and pair[1]]
         distinct = set(pairs)

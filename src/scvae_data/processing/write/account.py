@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from scvae_data.processing.decide.stage import LATE_RULE, WritePlan
@@ -21,7 +21,7 @@ from scvae_data.processing.survey.overview import (
 )
 from scvae_data.store import ChunkEntry
 
-__all__ = ["size_statistics", "storage_statistics", "summarise"]
+__all__ = ["size_statistics", "storage_statistics", "summarise", "summed_labels"]
 
 
 def summarise(
@@ -43,7 +43,7 @@ def summarise(
     """
     scans, decided = plan.compared.scans, plan.decided
     of_files = {scan.source_file: scan.table for scan in scans}
-    written = written_missing(scans)
+    written = summed_labels(scan.written_missing for scan in scans)
     alike = columns_alike(plan.surveyed.files, context.settings.input.obs_names, context.settings.input.obs_columns)
     return Summary(
         context.target,
@@ -156,13 +156,13 @@ def size_statistics(entries: Sequence[ChunkEntry], n_bytes: int) -> dict[str, An
     }
 
 
-def written_missing(scans: Sequence[FileScan]) -> dict[str, dict[str, int]]:
-    """Return how many cells have texts that may mean a missing value: column → text → cells of all files."""
+def summed_labels(counts: Iterable[Mapping[str, Mapping[str, int]]]) -> dict[str, dict[str, int]]:
+    """Add up how many cells have which texts: column → text → cells."""
     together: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for scan in scans:
-        for column, counts in scan.written_missing.items():
-            together[column].update(counts)
-    return {column: dict(sorted(counts.items())) for column, counts in sorted(together.items())}
+    for of_columns in counts:
+        for column, of_texts in of_columns.items():
+            together[column].update(of_texts)
+    return {column: dict(sorted(of_texts.items())) for column, of_texts in sorted(together.items())}
 
 
 def obs_table_account(scans: Sequence[FileScan]) -> dict[str, Any]:

@@ -82,7 +82,7 @@ def write_one(job: WriteJob, number: int, cells: ChunkRange) -> dict[str, Any]:
     key = f"{job.key}:{cells.low}:{cells.high}:{cells.first_row}"
     if note.exists():
         earlier = read_json(note)
-        if earlier.get("key") == key and stands(job, earlier):
+        if earlier.get("key") == key and stands(job, number, earlier):
             return dict(earlier["entry"])
     decision = load_decision(job.work, job.digest)
     with open_runs(job.work, decision.runs) as runs:
@@ -95,18 +95,20 @@ def write_one(job: WriteJob, number: int, cells: ChunkRange) -> dict[str, Any]:
             n_threads=job.n_threads,
             first_row=cells.first_row,
         )
-    save_obs(job.work.chunk_obs(number), obs)
+    saved = save_obs(job.work.chunk_obs(number), obs)
     plain = asdict(entry)
     version = None if job.store is None else upload(path, job.store / path.name).version
-    write_json(note, {"key": key, "entry": plain, "version": version})
+    write_json(note, {"key": key, "entry": plain, "obs": saved, "version": version})
     if job.store is not None:
         path.unlink()
     return plain
 
 
-def stands(job: WriteJob, note: Mapping[str, Any]) -> bool:
-    """Whether a chunk that was written is where it belongs, as it was."""
-    entry = note["entry"]
+def stands(job: WriteJob, number: int, note: Mapping[str, Any]) -> bool:
+    """Whether a chunk that was written is where it belongs, as it was, and its obs is as well."""
+    entry, obs = note["entry"], job.work.chunk_obs(number)
+    if not obs.exists() or note.get("obs") != sha256_file(obs):  # a power cut may have emptied it
+        return False
     if job.store is None:
         path = job.target / entry["file"]
         return path.exists() and bool(entry["sha256"] == sha256_file(path))
@@ -172,10 +174,9 @@ def chunk_uns(decision: Decision) -> dict[str, Any]:
     }
 
 
-def save_obs(path: Path, obs: pd.DataFrame) -> None:
-    """Write a chunk's obs for obs.parquet, names first."""
-    frame = obs.reset_index(names="obs_name")
-    save_frame(path, frame)
+def save_obs(path: Path, obs: pd.DataFrame) -> str:
+    """Write a chunk's obs for obs.parquet, names first; return the hash of its bytes."""
+    return save_frame(path, obs.reset_index(names="obs_name"))
 
 
 def write_chunks(context: Context, plan: WritePlan, numbers: Sequence[int] | None = None) -> Iterator[ChunkEntry]:
