@@ -140,6 +140,6 @@ def test_files_that_fail(raw: Path, tmp_path: Path, caplog: pytest.LogCaptureFix
     told = next(record.getMessage() for record in caplog.records if "files failed" in record.getMessage())
     assert told.splitlines() == [
         "1 of 3 files failed:",
-        f"  {bad.name}: not_single_cell: {bad}: a text file that is no table: lines have not the same number of "
+        f"  {bad.name}: not_single_cell: a text file that is no table: lines have not the same number of "
         "columns by any of tab, comma, semicolon and blank; give a table of counts with a header",
     ]
