@@ -93,7 +93,10 @@ def test_wandb_draws_epochs_over_epochs_and_knows_the_best(record: WandbRun) -> 
     of_epochs = ("val/elbo", "val/*", "train/elbo_epoch")
     assert [record.metrics[name].step_metric for name in of_epochs] == ["epoch"] * 3
     assert record.metrics["val/elbo"].summary.max and record.metrics["val/elbo"].summary.last
-    assert record.metrics["cache/*"].options.hidden
+    assert all(record.metrics[name].options.hidden for name in ("cache/*", "best/*", "latents/*"))
+    speeds = record.series("throughput/cells_per_s")
+    assert record.summary["throughput/cells_per_s"] == {"mean": pytest.approx(np.mean(speeds), rel=1e-4)}
+    assert {"best/val/elbo", "latents/cell_type_separation"} <= record.summary.keys()
     assert not record.metrics["cache/train/hit_rate"].options.hidden
 
 
