@@ -262,7 +262,7 @@ def test_a_report_that_cannot_be_made_is_a_line_and_no_more(
     metrics = train(train_config(tmp_path, "logger=none", "trainer.max_epochs=1", "outputs=none"))
     assert json.loads((tmp_path / "result.json").read_text()) == metrics
     assert [one.getMessage() for one in caplog.records if one.levelname == "WARNING"] == [
-        f"no report.html: no ink; all else of the run is in {tmp_path}"
+        f"no report.html: no ink; all else is in {tmp_path}"
     ]
 
 
