@@ -31,6 +31,8 @@ JobType = Literal["process", "train", "embed", "sweep"]
 
 STEP = "trainer/global_step"
 OF_EPOCHS = ("val/*", "train/elbo_epoch", "train/recon_epoch", "train/kl_epoch")
+SPEED = ("throughput/cells_per_s", "throughput/wait_share")
+MEASURED_ONCE = ("best/*", "latents/*")
 SHOWN_OF_CACHE = ("hit_rate", "predicted_hit_rate", "bytes_read")
 ANSWER_SECONDS = 10.0
 FINISH_SECONDS = 600.0
@@ -103,12 +105,16 @@ def tracked(config: Mapping[str, Any], job_type: JobType) -> Iterator[Any]:
 def define_metrics(run: Any) -> None:
     """Tell W&B how the metrics of training are drawn: those of epochs over epochs, and of the cache only what it found.
 
-    The summary has the best ``val/elbo`` of all epochs beside the last.
+    What is measured once has no panel. The summary has that, the best
+    ``val/elbo`` of all epochs beside the last, and the mean speed.
     """
     for name in OF_EPOCHS:
         run.define_metric(name, step_metric="epoch")
     run.define_metric("val/elbo", step_metric="epoch", summary="max,last")
-    run.define_metric("cache/*", step_metric=STEP, hidden=True)
+    for name in SPEED:  # by name: W&B's summaries pass over patterns
+        run.define_metric(name, step_metric=STEP, summary="mean")
+    for name in (*MEASURED_ONCE, "cache/*"):
+        run.define_metric(name, step_metric=STEP, hidden=True)
     for name in SHOWN_OF_CACHE:
         run.define_metric(f"cache/train/{name}", step_metric=STEP)
 

@@ -93,7 +93,10 @@ def test_wandb_draws_epochs_over_epochs_and_knows_the_best(record: WandbRun) -> 
     of_epochs = ("val/elbo", "val/*", "train/elbo_epoch")
     assert [record.metrics[name].step_metric for name in of_epochs] == ["epoch"] * 3
     assert record.metrics["val/elbo"].summary.max and record.metrics["val/elbo"].summary.last
-    assert record.metrics["cache/*"].options.hidden
+    assert all(record.metrics[name].options.hidden for name in ("cache/*", "best/*", "latents/*"))
+    speeds = record.series("throughput/cells_per_s")
+    assert record.summary["throughput/cells_per_s"] == {"mean": pytest.approx(np.mean(speeds), rel=1e-4)}
+    assert {"best/val/elbo", "latents/cell_type_separation"} <= record.summary.keys()
     assert not record.metrics["cache/train/hit_rate"].options.hidden
 
 
@@ -259,7 +262,7 @@ def test_a_report_that_cannot_be_made_is_a_line_and_no_more(
     metrics = train(train_config(tmp_path, "logger=none", "trainer.max_epochs=1", "outputs=none"))
     assert json.loads((tmp_path / "result.json").read_text()) == metrics
     assert [one.getMessage() for one in caplog.records if one.levelname == "WARNING"] == [
-        f"no report.html: no ink; all else of the run is in {tmp_path}"
+        f"no report.html: no ink; all else is in {tmp_path}"
     ]
 
 

@@ -207,10 +207,11 @@ def write(context: Context, plan: WritePlan, seconds: dict[str, float]) -> Summa
 
 def make_plan(context: Context, seconds: dict[str, float]) -> WritePlan:
     """Run the stages before the first chunk is written; ``seconds`` gets their wall times."""
-    with timed(seconds, "scan"):
+    with timed(seconds, "survey"):  # with the making of what is simulated
         surveyed = survey(context)
         if context.check_disk:
             check_room(context, surveyed)
+    with timed(seconds, "scan"):
         scanned = scan(context, surveyed)
     return decide_plan(context, surveyed, scanned, seconds)
 

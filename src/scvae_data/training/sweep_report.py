@@ -17,6 +17,7 @@ __all__ = ["sweep_report"]
 Row = Mapping[str, str]
 
 SECTIONS = {"jobs": "Jobs", "pictures": "Pictures", "next": "How to go on", "made": "How it was made"}
+MOST_ERRORS = 20
 NUMBERS = {
     "ELBO": ("val_elbo", 1.0, 1, "of validation cells by the best checkpoint, in nats per cell; higher is better"),
     "cells/s": ("cells_per_s", 1.0, 0, "speed of training; higher is better"),
@@ -65,6 +66,8 @@ def sweep_report(
         best=_best(rows),
         told=told,
         left=[text for text in (left.count, left.refused) if text],
+        errors=[(f"job {row['job']}", row["error"]) for row in rows if row["error"]],
+        most_errors=MOST_ERRORS,
         pictures=[Picture(sweep_dir / name, text, text) for name, text in shown.items()],
         next=_next(sweep_dir, rows, arguments, left),
         command=command("train", *arguments),
@@ -77,16 +80,18 @@ def _jobs(sweep_dir: Path, rows: Sequence[Row]) -> Table:
     settings = [dict(part.partition("=")[::2] for part in row["overrides"].split(" ")) for row in rows]
     pages = [f"{row['run_dir']}/{REPORT}" for row in rows]
     links = [address if (sweep_dir / address).is_file() else None for address in pages]
+    measured = [
+        Column(title, [_number(row[name], factor, digits) for row in rows], digits, about)
+        for title, (name, factor, digits, about) in NUMBERS.items()
+        if any(row[name] for row in rows)
+    ]
+    of_objective = [column for column in measured if column.title == "ELBO"]
     columns = [
         Column("job", [f"job {row['job']}" for row in rows], links=links),
-        *(Column(name, [one.get(name) for one in settings]) for name in names),
         Column("status", [f"{row['status']}, best" if row["best"] else row["status"] for row in rows]),
-        *(
-            Column(title, [_number(row[name], factor, digits) for row in rows], digits, about)
-            for title, (name, factor, digits, about) in NUMBERS.items()
-            if any(row[name] for row in rows)
-        ),
-        *([Column("error", [row["error"] or None for row in rows])] if any(row["error"] for row in rows) else []),
+        *of_objective,
+        *(Column(name, [one.get(name) for one in settings]) for name in names),
+        *(column for column in measured if column not in of_objective),
     ]
     titles = [column.title for column in columns]
     by_objective = "ELBO" in titles and not is_about_loading(rows)
