@@ -355,10 +355,13 @@ def test_an_interrupted_append_has_changed_nothing_and_goes_on(
         for n_sent in range(100):
             dying.left = n_sent
             with dying, suppress(RemoteError):
-                run_pipeline(files[1:], store, append=True)
+                summary = run_pipeline(files[1:], store, append=True)
                 break
             assert before.items() <= content(store).items()
     assert n_sent == len(content(store)) - len(before) + 1  # all that is new, and the index
+    assert str(summary).endswith(
+        "/set: 7 cells in 2 chunks, made by a run that was interrupted, are added; together 13 cells in 4 chunks"
+    )
     assert of_cells(store) == of_cells(grown_here(files, tmp_path / "local"))
     assert not any(verify(store, deep=True).values())
 

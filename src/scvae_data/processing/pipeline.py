@@ -234,7 +234,7 @@ def finish(context: Context) -> Summary:
         rebuilt = mend(context, grown, [0])
         context.work.remove()
         return summary_of(directory, rebuilt)
-    files = inputs_of(context)
+    files = inputs_meant(context)
     index = check_finished(directory, files, context.processing_id(files), context.record.config)
     if index is None:
         remove(directory / INDEX_FILE)
@@ -247,7 +247,7 @@ def finish(context: Context) -> Summary:
     return summary_of(directory, sorted(damaged))
 
 
-def inputs_of(context: Context) -> list[InputFacts]:
+def inputs_meant(context: Context) -> list[InputFacts]:
     """Read the headers of the inputs that a run is about."""
     settings = context.settings
     files, _ = survey_inputs(settings.input, context.engine, context.work, settings.genes.reference)
@@ -286,7 +286,7 @@ def mend(context: Context, index: DatasetIndex, numbers: Collection[int]) -> lis
             again=inputs_again(index, number),
         )
         try:
-            files = inputs_of(again)
+            files = inputs_meant(again)
             check_again(index, number, files, again.processing_id(files), again.record.config)
         except ConfigError as error:
             refusals.append(error)

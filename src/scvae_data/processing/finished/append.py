@@ -16,11 +16,12 @@ from scvae_data.processing.settings.genes import ListRules
 from scvae_data.processing.settings.run import Settings
 from scvae_data.remote.location import Location, RemotePath
 from scvae_data.store import DatasetIndex, open_index
-from scvae_data.store.files import expecting, read_bytes, read_json, write_atomic, write_json
+from scvae_data.store.files import expecting, read_json, read_sealed, write_atomic, write_json
 from scvae_data.store.gene_list import GENE_LIST_FILE
 from scvae_data.store.grow import adopt, give_file
 from scvae_data.store.names import FORMAT_VERSION, INDEX_FILE, chunk_file_name, generation_file
 from scvae_data.store.pages import remove_pages
+from scvae_data.store.source import damaged
 from scvae_data.store.verify import CONFIG_FILE, SUMMARY_FILE, TABLES
 
 __all__ = ["add_part", "frozen_settings", "inputs_again", "open_growing", "recorded_inputs", "renamed", "standing_of"]
@@ -93,13 +94,21 @@ def frozen_settings(settings: Settings, index: DatasetIndex, folder: Path) -> Se
 
 
 def genes_here(index: DatasetIndex, folder: Path) -> Path:
-    """Return the list of genes of a directory as a file of this machine."""
+    """Return the list of genes of a directory as a file of this machine.
+
+    Raises
+    ------
+    DamagedFileError
+        It is not what was written.
+    """
     path = index.path / GENE_LIST_FILE
     if isinstance(path, Path):
         return path
-    read_json(path, sha256=index.files[GENE_LIST_FILE].sha256)
+    encoded = read_sealed(path)
+    if hashlib.sha256(encoded).hexdigest() != index.files[GENE_LIST_FILE].sha256:
+        raise damaged(path, "is not the one of this dataset")
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(folder / GENE_LIST_FILE, read_bytes(path))
+    write_atomic(folder / GENE_LIST_FILE, encoded)
     return folder / GENE_LIST_FILE
 
 

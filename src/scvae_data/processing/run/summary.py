@@ -88,6 +88,12 @@ class Summary:
 
     def __str__(self) -> str:
         """Lay the summary out as aligned lines."""
+        if self.left_alone and self.grown:
+            made = f"{counted(self.n_obs, 'cell')} in {counted(self.n_chunks, 'chunk')}"
+            return (
+                f"{shown(self.processed_dir)}: {made}, made by a run that was interrupted, are added; together "
+                f"{self._together()}"
+            )
         if self.left_alone:
             done = f"{', '.join(self.rebuilt)} built again" if self.rebuilt else "nothing to do"
             facts = ((self.n_obs, "cell"), (self.n_vars, "gene"), (self.n_chunks, "chunk"))
@@ -125,7 +131,11 @@ class Summary:
         """Say in one row what the directory has now that the cells were added to; a new one, no row."""
         if self.grown is None:
             return []
-        return [("together", f"{counted(self.grown[0], 'cell')} in {counted(self.grown[1], 'chunk')}")]
+        return [("together", self._together())]
+
+    def _together(self) -> str:
+        n_obs, n_chunks = self.grown or (self.n_obs, self.n_chunks)
+        return f"{counted(n_obs, 'cell')} in {counted(n_chunks, 'chunk')}"
 
     def _unapplied(self) -> list[tuple[str, str]]:
         """Say in one row which rules could not be applied; none, no row."""
