@@ -37,8 +37,8 @@ LATER = {
     "median_counts": NUMBER, "median_genes": NUMBER, "median_pct_counts_mt": NUMBER, "share_in_columns": NUMBER,
     "share_known": NUMBER, "n_features": WHOLE, "n_not_genes": WHOLE, "other_features": TEXT,
     "knee": WHOLE, "inflection": WHOLE, "n_above_knee": WHOLE, "n_above_inflection": WHOLE, "share_far_below": NUMBER,
-    "share_one_umi": NUMBER, "raw_droplets": pa.bool_(), "ambient_share": NUMBER, "doublet_rate": NUMBER,
-    "doublet_threshold": NUMBER, "near_duplicate_of": TEXT, "near_duplicate_share": NUMBER,
+    "share_one_umi": NUMBER, "raw_droplets": pa.bool_(), "counts_spread": NUMBER, "ambient_share": NUMBER,
+    "doublet_rate": NUMBER, "doublet_threshold": NUMBER, "near_duplicate_of": TEXT, "near_duplicate_share": NUMBER,
     "z_counts": NUMBER, "z_genes": NUMBER, "z_mt": NUMBER, "z_in_columns": NUMBER, "flags": pa.list_(TEXT),
 }  # fmt: skip
 
