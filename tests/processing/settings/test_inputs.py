@@ -190,6 +190,18 @@ def test_packed_files_and_those_of_r_are_named_and_endings_are_read_in_any_case(
     assert f'"{tmp_path}/*.Loom"' in others
 
 
+def test_a_file_of_two_names_is_taken_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "a.h5ad").write_text("x")
+    (tmp_path / "b.h5ad").symlink_to("a.h5ad")
+    (tmp_path / "c.h5ad").hardlink_to(tmp_path / "a.h5ad")
+    (tmp_path / "d.h5ad").write_text("x")
+    paths = [str(tmp_path), f"{tmp_path}/../{tmp_path.name}/d.h5ad"]
+    assert [file.path.name for file in FileInput(paths=paths).files()] == ["a.h5ad", "d.h5ad"]
+    assert [line.split(" is the same file")[0][-6:] for line in caplog.messages] == ["b.h5ad", "c.h5ad", "d.h5ad"]
+    with pytest.raises(ConfigError, match=r"m.csv: .*/b.h5ad is the same file as .*/a.h5ad; remove one of the rows"):
+        manifest(tmp_path / "x", "path,donor\n../a.h5ad,D1\n../b.h5ad,D2\n")
+
+
 def test_an_empty_file_that_is_named_is_an_input(tmp_path: Path) -> None:
     (tmp_path / "a.h5ad").touch()
     assert [file.path.name for file in FileInput(paths=f"{tmp_path}/*.h5ad").files()] == ["a.h5ad"]
@@ -256,6 +268,7 @@ def test_source_names_do_not_depend_on_where_the_inputs_lie() -> None:
 
 
 def manifest(folder: Path, text: str, name: str = "m.csv", **settings: Any) -> list[InputFile]:
+    folder.mkdir(exist_ok=True)
     for file in ("a.h5ad", "b.h5ad"):
         (folder / file).touch()
     (folder / name).write_text(text)
