@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -76,10 +77,20 @@ def checked(block: CsrBlock, genes: MappedGenes, tolerance: float) -> CsrBlock:
         column = int(block.indices[position])
         raise NotCounts(
             FAULTS[fault],
-            f"{FAULTS[fault].replace('_', ' ')} value {block.data[position]:g} in row {row}, column {column} "
-            f"({genes.names[column]})",
+            f"{FAULTS[fault].replace('_', ' ')} value {in_digits(float(block.data[position]))} in row {row}, "
+            f"column {column} ({genes.names[column]})",
         )
     return block
+
+
+def in_digits(value: float) -> str:
+    """Return a value with as many digits as tell it from a whole number, and what rounds one that is nearly whole.
+
+    >>> in_digits(0.5), in_digits(-3.0), in_digits(3.0000031)
+    ('0.5', '-3', '3.0000031 (input.count_tolerance=0.001 rounds such noise)')
+    """
+    noise = abs(value - round(value)) if math.isfinite(value) else 0.0
+    return f"{value:.10g} (input.count_tolerance=0.001 rounds such noise)" if 0 < noise < 0.001 else f"{value:g}"
 
 
 def cell_metrics(block: CsrBlock, genes: MappedGenes, tops: Sequence[int]) -> pd.DataFrame:
