@@ -28,6 +28,8 @@ ROLES = {"bc_wells", "index", *(name for names in HEADERS.values() for name in n
 """More names of columns that are ids, symbols, types or names of cells."""
 NAMELESS = {"", "x", "0", "1", "v1", "v2"}
 """What R and pandas write above a column that has no name."""
+NAME_OF_ROW = re.compile(r"ENS[A-Z]*G\d{11}|(?<![A-Za-z])[ACGTN]{8,}(?![A-Za-z])")
+"""An id or a barcode."""
 PLACES = {
     *("chr", "chrom", "chromosome", "seqname", "seqnames", "start", "end", "stop", "strand", "length", "width"),
     *("gene_length", "exon_length", "effective_length", "gc_content", "entrezid", "entrez_id", "entrez"),
@@ -237,8 +239,10 @@ def has_header(lines: Sequence[str]) -> bool:
     rows = [[name.lower() for name in row] for row in split_rows(lines[:2])]
     # Genes may be called gene1, gene2, …, as columns are.
     by_hand = names_columns(rows[0]) and not names_columns(rows[-1])
+    told = [NAME_OF_ROW.search(line) is not None for line in lines[: SAMPLED_LINES + 1]]
+    by_contrast = not told[0] and 2 * sum(told) > len(told)
     by_program = set(rows[0]) <= NAMELESS and not is_number(rows[-1][-1])
-    return by_hand or by_program
+    return by_hand or by_contrast or by_program
 
 
 def names_columns(row: Sequence[str]) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,6 +21,8 @@ __all__ = ["NotCounts", "RowSums", "add_columns", "cell_metrics", "checked", "qc
 
 # Counts up to this value are ranked by a table instead of a sort.
 TABLE_SIZE = 1024
+NOISE = 0.001
+"""A value that is nearer to a whole number may be a count with the noise of float arithmetic."""
 N_CODES = 3
 """Codes of species that a column may have."""
 
@@ -75,22 +76,15 @@ def checked(block: CsrBlock, genes: MappedGenes, tolerance: float) -> CsrBlock:
     if fault:
         row = block.first_row + int(np.searchsorted(block.indptr, position, side="right")) - 1
         column = int(block.indices[position])
+        value = float(block.data[position])
+        is_noise = 0 < min(value % 1, 1 - value % 1) < NOISE
         raise NotCounts(
             FAULTS[fault],
-            f"{FAULTS[fault].replace('_', ' ')} value {in_digits(float(block.data[position]))} in row {row}, "
-            f"column {column} ({genes.names[column]})",
+            f"{FAULTS[fault].replace('_', ' ')} value {f'{value:.10g}' if is_noise else f'{value:g}'} in row {row}, "
+            f"column {column} ({genes.names[column]})"
+            f"{f', which input.count_tolerance={NOISE} rounds' if is_noise else ''}",
         )
     return block
-
-
-def in_digits(value: float) -> str:
-    """Return a value with as many digits as tell it from a whole number, and what rounds one that is nearly whole.
-
-    >>> in_digits(0.5), in_digits(-3.0), in_digits(3.0000031)
-    ('0.5', '-3', '3.0000031 (input.count_tolerance=0.001 rounds such noise)')
-    """
-    noise = abs(value - round(value)) if math.isfinite(value) else 0.0
-    return f"{value:.10g} (input.count_tolerance=0.001 rounds such noise)" if 0 < noise < 0.001 else f"{value:g}"
 
 
 def cell_metrics(block: CsrBlock, genes: MappedGenes, tops: Sequence[int]) -> pd.DataFrame:
