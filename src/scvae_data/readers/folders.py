@@ -61,6 +61,8 @@ class InputsBelow:
         Folders that may not be opened.
     packed, of_r
         Files by whose names they may hold counts once they are unpacked, or written by R in another format.
+    broken
+        Links to what is not there, which may have been folders.
     """
 
     h5ad: list[Path] = field(default_factory=list)
@@ -70,6 +72,7 @@ class InputsBelow:
     closed: list[Path] = field(default_factory=list)
     packed: list[Path] = field(default_factory=list)
     of_r: list[Path] = field(default_factory=list)
+    broken: list[Path] = field(default_factory=list)
 
 
 def find_inputs(folder: Path) -> InputsBelow:
@@ -84,6 +87,8 @@ def find_inputs(folder: Path) -> InputsBelow:
             kind = kind_of(path.name)
             if kind is None and (unread := unread_of(path.name)):
                 (found.packed if unread == "packed" else found.of_r).append(path)
+            elif kind is None and path.is_symlink() and not path.exists():
+                found.broken.append(path)
             if kind is None or (kind == ".h5 file" and INDEX_FILE in names):  # chunks of a dataset directory
                 continue
             if hides or path.name.startswith("."):
@@ -102,6 +107,7 @@ def find_inputs(folder: Path) -> InputsBelow:
         found.closed,
         found.packed,
         found.of_r,
+        found.broken,
     ):
         paths.sort()
     return found
@@ -183,6 +189,7 @@ def left_out(found: InputsBelow) -> str:
         (found.closed, "closed folder"),
         (found.packed, "packed file"),
         (found.of_r, "R file"),
+        (found.broken, "broken link"),
     )
     parts = []
     for paths, kind in kinds:

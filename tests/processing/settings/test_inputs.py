@@ -163,7 +163,7 @@ def test_linked_folders_are_followed_once(tmp_path: Path, caplog: pytest.LogCapt
     assert [file.path.relative_to(folder).as_posix() for file in found] == [
         "SRX9.h5ad", "run1/SRX1.h5ad", "run2/SRX2.h5ad",
     ]  # fmt: skip
-    assert not caplog.messages
+    assert caplog.messages == [f"input.paths={folder}: left out: 1 broken link (itself)"]
 
 
 def test_hidden_and_empty_files_are_left_out_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -183,9 +183,12 @@ def test_packed_files_and_those_of_r_are_named_and_endings_are_read_in_any_case(
 ) -> None:
     for name in ("a.h5ad", "b.H5AD", "c.h5ad.gz", "d.Loom", "GSE1_RAW.tar", "e.RData", "f.rds", "g.tsv.gz", "._h.rds"):
         (tmp_path / name).write_text("x")
+    (tmp_path / "run1").symlink_to("gone")
     assert [file.path.name for file in FileInput(paths=str(tmp_path)).files()] == ["a.h5ad", "b.H5AD"]
     packed, others = caplog.messages
-    assert packed.endswith("left out: 2 packed files (GSE1_RAW.tar, c.h5ad.gz) and 2 R files (e.RData, f.rds)")
+    assert packed.endswith(
+        "left out: 2 packed files (GSE1_RAW.tar, c.h5ad.gz) and 2 R files (e.RData, f.rds) and 1 broken link (run1)"
+    )
     assert "1 .Loom file there are left out; to take them too" in others
     assert f'"{tmp_path}/*.Loom"' in others
 
