@@ -217,6 +217,12 @@ def test_what_is_no_table_of_counts_is_named(tmp_path: Path, text: str, reason: 
     assert "\n" not in str(caught.value)
 
 
+def test_a_small_table_is_not_of_long_form(tmp_path: Path, read_dense: Any) -> None:
+    (tmp_path / "cells.csv").write_text("cell,gene1,gene2\nc1,1,2\nc2,3,4\n")
+    dense, _ = read(tmp_path / "cells.csv", read_dense, table_rows="cells")
+    assert dense.tolist() == [[1, 2], [3, 4]]
+
+
 @pytest.mark.parametrize("head", [TEXT.split("\n")[0], TEXT.split("\n")[0] + ","])
 def test_a_separator_at_the_end_of_lines_is_no_column(tmp_path: Path, read_dense: Any, head: str) -> None:
     lines = [head, *(f"{line}," for line in TEXT.split("\n")[1:3])]

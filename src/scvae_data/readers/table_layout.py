@@ -96,7 +96,7 @@ def read_layout(path: Path, max_bytes: int) -> TableLayout:
 def _check_wide(path: Path, header: Sequence[str], columns: Sequence[Sequence[str]], counts: Sequence[int]) -> None:
     """Refuse a table with a row for each gene of each cell, of which each row would be a gene."""
     cells = [name for name in header if is_of_cells(name)]
-    genes = [name for name in header if name not in cells and may_name_genes(name)]
+    genes = [name for name in header if name not in cells and may_name_genes(name) and not name[-1].isdigit()]
     recurs = len(counts) == 1 and len(columns) > 2 and 2 * len(set(columns[0])) < len(columns[0])
     if recurs or (cells and genes and len(header) <= LONG):
         raise InputError(
@@ -213,19 +213,8 @@ def _may_be_row_names(name: str, values: Sequence[str]) -> bool:
 def is_of_cells(name: str) -> bool:
     """Whether a column is called as one of names of cells is."""
     return re.sub(r"[\W_]", "", name.lower()) in {
-        *(
-            "cell",
-            "cells",
-            "cellid",
-            "cellids",
-            "cellindex",
-            "cellnumber",
-            "cellname",
-            "cellnames",
-            "cellbarcode",
-            "cellbarcodes",
-            "barcode",
-        ),
+        *("cell", "cells", "cellid", "cellids", "cellindex", "cellnumber", "cellname", "cellnames"),
+        *("cellbarcode", "cellbarcodes", "barcode"),
         *("barcodes", "obsnames", "well", "wells", "cb", "xc", "sample", "samples", "samplename", "sampleid"),
     }
 
