@@ -452,7 +452,10 @@ def test_float_noise_is_rounded_only_when_allowed(tmp_path: Path, process: Proce
     path = tmp_path / "raw" / "SRX1.h5ad"
     x = np.array([[0.9999, 2.0001], [3, 4]])
     ad.AnnData(x, obs=pd.DataFrame(index=["a", "b"]), var=pd.DataFrame(index=["A", "B"])).write_h5ad(path)
-    with pytest.raises(ScvaeDataError, match=r"fractional value 0\.9999 in row 0, column 0 \(A\)"):
+    with pytest.raises(
+        ScvaeDataError,
+        match=r"fractional value 0\.9999 in row 0, column 0 \(A\), which input.count_tolerance=0.001 rounds",
+    ):
         process([path])
     process([], overwrite=True, input=FileInput(paths=str(path), count_tolerance=0.001))
     assert sorted(read_all(tmp_path / "out").X.ravel()) == [1, 2, 3, 4]

@@ -136,6 +136,7 @@ def test_files_without_genes_are_refused(write_h5ad: Callable[..., Path], table:
             None, ["TP53", "chr1:1,000-2,000", "chrX_5_90", "chr2-7-8"], [1, 0, 0, 0], id="peaks_of_a_browser"
         ),
         pytest.param(None, ["adt-1", "CD3_ADT", "HTO_1", "Hashtag3"], [1, 0, 0, 0], id="antibodies_of_labs"),
+        pytest.param(None, ["CD4", "CD4:SK3|CD4|AHS0032|pAbO", "HTO1"], [1, 0, 0], id="antibodies_of_BD"),
         pytest.param(None, ["CD4", "ADT-CD4", "IgG_TotalC", "anti-human CD4"], [1, 0, 0, 0], id="antibodies_of_seurat"),
         pytest.param(None, ["sum-1", "Total", "Grand Total", "total_counts"], [1, 0, 0, 0], id="sums_over_genes"),
         pytest.param(None, ["PC-1", "*", "no_feature", "Unassigned_NoFeatures"], [1, 0, 0, 0], id="reads_of_no_gene"),

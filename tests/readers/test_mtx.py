@@ -131,7 +131,7 @@ def test_a_first_line_that_is_no_header_is_never_taken_for_one(
 @pytest.mark.parametrize(
     ("header", "line"),
     [("barcode", "{}"), ("bc_wells\tsample", "{}\ts"), ('"","x"', '"1","{}"'), ("V1", "{}"), ("0", "{}"),
-     ("Cell_ID\tsample", "{}\ts"), ("index", "{}")],
+     ("Cell_ID\tsample", "{}\ts"), ("index", "{}"), ("whatever", "ACGTACGT-{}")],
 )  # fmt: skip
 def test_headers_of_programs_are_no_cells(write_mtx: Callable[..., Path], header: str, line: str) -> None:
     text = "%%MatrixMarket matrix coordinate integer general\n3 2 1\n2 1 5\n"

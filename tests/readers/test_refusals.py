@@ -34,6 +34,12 @@ FASTQ = b"@SRR1.1 length=8\nACGTNACG\n+\nFFFFFFFF\n"
         pytest.param(FASTQ, r"reads \(FASTQ\); count its reads first", id="fastq"),
         pytest.param(b">chr1 x\nACGTNNNACGT\n", r"sequences \(FASTA\)", id="fasta"),
         pytest.param(b"BUS\0\1\0\0\0", "a BUS file of kallisto; count it first with bustools", id="bus"),
+        pytest.param(b"<!DOCTYPE html><html>404</html>", "a page of the web, .*; download the file again", id="html"),
+        pytest.param(b'<?xml version="1.0"?><Error>', "a page of the web", id="xml"),
+        pytest.param(
+            b"version https://git-lfs.github.com/spec/v1\noid 1\n", "a pointer of Git LFS .*git lfs pull", id="lfs"
+        ),
+        pytest.param(b"../.git/annex/objects/a/b\n", "a pointer of Git LFS or git-annex", id="annex"),
         pytest.param(bytes(range(256)), "neither HDF5 nor Matrix Market nor text; give H5AD", id="binary"),
     ],
 )

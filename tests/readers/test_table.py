@@ -195,6 +195,8 @@ TEXT = "gene,c1,c2\nENSG00000000001,1,2\nENSG00000000002,3,4\n"
         (TEXT + "ENSG00000000003,1,2\n" * 60 + "x,1\n", "unreadable", "line 64 has 2 columns, the others 3"),
         (TEXT.replace("c1,c2", "c1"), "unreadable", "a name less than there are columns, and 'gene' stands"),
         ("1,0,0\nENSG00000000001,1,2\n", "not_single_cell", "without a header: its first line has 1 number twice"),
+        ("RPL3\t1\nRPL4\t2\nRPL5\t0\n", "not_single_cell", "without a header: its first line is RPL3, 1; write"),
+        ("N_unmapped,1,2\nRPL4,2,3\n", "not_single_cell", "without a header: its first line is N_unmapped, 1, 2;"),
         ("RPL3,RPL4,RPL5\n1,2,3\n1,0,0\n", "not_single_cell", "first column .'RPL3': 1, 1 …. holds counts, not names"),
         ("gene,kind\nA,b\nC,d\n", "not_single_cell", "a table without a column of counts"),
         ("one line, and\n", "not_single_cell", "no table: lines have not the same number of columns"),
@@ -213,6 +215,12 @@ def test_what_is_no_table_of_counts_is_named(tmp_path: Path, text: str, reason: 
         list(reader.blocks("matrix"))
     assert caught.value.reason == reason
     assert "\n" not in str(caught.value)
+
+
+def test_a_small_table_is_not_of_long_form(tmp_path: Path, read_dense: Any) -> None:
+    (tmp_path / "cells.csv").write_text("cell,gene1,gene2\nc1,1,2\nc2,3,4\n")
+    dense, _ = read(tmp_path / "cells.csv", read_dense, table_rows="cells")
+    assert dense.tolist() == [[1, 2], [3, 4]]
 
 
 @pytest.mark.parametrize("head", [TEXT.split("\n")[0], TEXT.split("\n")[0] + ","])

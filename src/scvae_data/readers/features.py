@@ -67,10 +67,10 @@ MEASURED = re.compile(
 DROPPED = re.compile(r"dropped (?P<n>[\d,]+) features? of type (?P<kind>.+)")
 ANTIBODY = re.compile(
     r".+[_-]Total(Seq)?[_-]?[A-D]?|(hto|cite(seq)?|antibody|ab|totalseq[a-d]?)[_:.-].+|adt[_:.-](?!\d+$).+|(adt|hto)\d+"
-    r"|.+[_:.-](adt|hto|cite|antibody)|hash-?tags?[_. -]?\w+|anti[-_. ](human|mouse|rat)\b.*",
+    r"|.+[_:.-](adt|hto|cite|antibody)|hash-?tags?[_. -]?\w+|anti[-_. ](human|mouse|rat)\b.*|.+\|pAbO",
     re.IGNORECASE,
 )
-"""Names that Cell Ranger, Seurat or a lab gives to antibodies and hashtags; adt-1 is a gene of the worm."""
+"""Names that Cell Ranger, Seurat, BD or a lab gives to antibodies and hashtags; adt-1 is a gene of the worm."""
 
 
 def kind_of_type(text: str) -> Kind:

@@ -61,6 +61,8 @@ class InputsBelow:
         Folders that may not be opened.
     packed, of_r
         Files by whose names they may hold counts once they are unpacked, or written by R in another format.
+    broken
+        Links to what is not there, which may have been folders.
     """
 
     h5ad: list[Path] = field(default_factory=list)
@@ -69,6 +71,7 @@ class InputsBelow:
     closed: list[Path] = field(default_factory=list)
     packed: list[Path] = field(default_factory=list)
     of_r: list[Path] = field(default_factory=list)
+    broken: list[Path] = field(default_factory=list)
 
 
 def find_inputs(folder: Path) -> InputsBelow:
@@ -83,6 +86,8 @@ def find_inputs(folder: Path) -> InputsBelow:
             kind = kind_of(path.name)
             if kind is None and (unread := unread_of(path.name)):
                 (found.packed if unread == "packed" else found.of_r).append(path)
+            elif kind is None and path.is_symlink() and not path.exists():
+                found.broken.append(path)
             if kind is None or (kind == ".h5 file" and INDEX_FILE in names):  # chunks of a dataset directory
                 continue
             if hides or path.name.startswith("."):
@@ -91,7 +96,9 @@ def find_inputs(folder: Path) -> InputsBelow:
                 found.others.setdefault(kind, []).append(path)
             else:
                 found.h5ad.append(path)
-    for paths in (found.h5ad, *found.others.values(), found.hidden, found.closed, found.packed, found.of_r):
+    for paths in (
+        found.h5ad, *found.others.values(), found.hidden, found.closed, found.packed, found.of_r, found.broken,
+    ):  # fmt: skip
         paths.sort()
     return found
 
@@ -171,6 +178,7 @@ def left_out(found: InputsBelow) -> str:
         (found.closed, "closed folder"),
         (found.packed, "packed file"),
         (found.of_r, "R file"),
+        (found.broken, "broken link"),
     )
     parts = []
     for paths, kind in kinds:

@@ -35,6 +35,16 @@ KINDS: Sequence[tuple[re.Pattern[bytes], str, str]] = [
     (re.compile(rb"BAM\x01|CRAM|@(HD|SQ)\t"), "aligned reads (BAM, CRAM or SAM)", COUNTED),
     (re.compile(rb"@[^\n]+\n[ACGTN]+\r?\n\+"), "reads (FASTQ)", COUNTED),
     (re.compile(rb">[^\n]+\n[ACGTN]+\r?\n", re.IGNORECASE), "sequences (FASTA)", COUNTED),
+    (
+        re.compile(rb"version https://git-lfs|\S*/annex/objects/"),
+        "a pointer of Git LFS or git-annex, not the file",
+        "fetch the file: git lfs pull, git annex get",
+    ),
+    (
+        re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype|html|\?xml)", re.IGNORECASE),
+        "a page of the web, as servers send instead of a file",
+        "download the file again",
+    ),
     (re.compile(rb"BUS\x00"), "a BUS file of kallisto", "count it first with bustools count, and give the folder"),
     (re.compile(rb"BZh"), "packed by bzip2", "unpack it with bunzip2, or pack it with gzip"),
     (re.compile(rb"\xfd7zXZ"), "packed by xz", "unpack it with unxz, or pack it with gzip"),

@@ -26,6 +26,10 @@ LONG = 4
 MISSING = {"", "na", "nan", "null", "none", "#n/a"}
 ROLES = {"bc_wells", "index", *(name for names in HEADERS.values() for name in names)}
 """More names of columns that are ids, symbols, types or names of cells."""
+NAMELESS = {"", "x", "0", "1", "v1", "v2"}
+"""What R and pandas write above a column that has no name."""
+NAME_OF_ROW = re.compile(r"ENS[A-Z]*G\d{11}|(?<![A-Za-z])[ACGTN]{8,}(?![A-Za-z])")
+"""An id or a barcode."""
 PLACES = {
     *("chr", "chrom", "chromosome", "seqname", "seqnames", "start", "end", "stop", "strand", "length", "width"),
     *("gene_length", "exon_length", "effective_length", "gc_content", "entrezid", "entrez_id", "entrez"),
@@ -87,14 +91,14 @@ def read_layout(path: Path, max_bytes: int) -> TableLayout:
     _check_wide(path, header, columns, counts)
     if not counts:
         raise InputError(path, "not_single_cell", _why_no_counts(header, columns))
-    _check_header(path, [header[i] for i in counts], is_short)
+    _check_header(path, header[first], [header[i] for i in counts], is_short)
     return TableLayout(separator, n_above + 1, header, texts, counts)
 
 
 def _check_wide(path: Path, header: Sequence[str], columns: Sequence[Sequence[str]], counts: Sequence[int]) -> None:
     """Refuse a table with a row for each gene of each cell, of which each row would be a gene."""
     cells = [name for name in header if is_of_cells(name)]
-    genes = [name for name in header if name not in cells and may_name_genes(name)]
+    genes = [name for name in header if name not in cells and may_name_genes(name) and not name[-1].isdigit()]
     recurs = len(counts) == 1 and len(columns) > 2 and 2 * len(set(columns[0])) < len(columns[0])
     if recurs or (cells and genes and len(header) <= LONG):
         raise InputError(
@@ -211,7 +215,8 @@ def _may_be_row_names(name: str, values: Sequence[str]) -> bool:
 def is_of_cells(name: str) -> bool:
     """Whether a column is called as one of names of cells is."""
     return re.sub(r"[\W_]", "", name.lower()) in {
-        *("cell", "cells", "cellid", "cellids", "cellname", "cellnames", "cellbarcode", "cellbarcodes", "barcode"),
+        *("cell", "cells", "cellid", "cellids", "cellindex", "cellnumber", "cellname", "cellnames"),
+        *("cellbarcode", "cellbarcodes", "barcode"),
         *("barcodes", "obsnames", "well", "wells", "cb", "xc", "sample", "samples", "samplename", "sampleid"),
     }
 
@@ -225,9 +230,10 @@ def has_header(lines: Sequence[str]) -> bool:
     rows = [[name.lower() for name in row] for row in split_rows(lines[:2])]
     # Genes may be called gene1, gene2, …, as columns are.
     by_hand = names_columns(rows[0]) and not names_columns(rows[-1])
-    # What R and pandas write above a column that has no name.
-    by_program = set(rows[0]) <= {"", "x", "0", "1", "v1", "v2"} and not is_number(rows[-1][-1])
-    return by_hand or by_program
+    told = [NAME_OF_ROW.search(line) is not None for line in lines[: SAMPLED_LINES + 1]]
+    by_contrast = not told[0] and 2 * sum(told) > len(told)
+    by_program = set(rows[0]) <= NAMELESS and not is_number(rows[-1][-1])
+    return by_hand or by_contrast or by_program
 
 
 def names_columns(row: Sequence[str]) -> bool:
@@ -236,15 +242,23 @@ def names_columns(row: Sequence[str]) -> bool:
     return any(may_name_genes(name) or is_of_cells(name) or name in ROLES for name in names)
 
 
-def _check_header(path: Path, names: Sequence[str], is_short: bool) -> None:
-    """Refuse a first line that is a row of counts, where numbers repeat, or that lacks a name not of row names."""
+def _check_header(path: Path, first: str, names: Sequence[str], is_short: bool) -> None:
+    """Refuse a first line that is a row of counts, or that lacks a name not of row names.
+
+    Parameters
+    ----------
+    first
+        What stands above the names of rows: in a row of counts a name, and numbers that may repeat behind it.
+    """
     n_twice = len(names) - len(set(names))
-    if n_twice and are_numbers(names):
+    of_rows = first.lower()
+    named = not of_rows or names_columns([of_rows]) or of_rows in NAMELESS
+    if are_numbers(names) and (n_twice or not named):
+        why = f"has {counted(n_twice, 'number')} twice" if n_twice else f"is {', '.join([first, *names[:3]])}"
         raise InputError(
             path,
             "not_single_cell",
-            f"a table without a header: its first line has {counted(n_twice, 'number')} twice; "
-            "write the names of its columns above it",
+            f"a table without a header: its first line {why}; write the names of its columns above it",
         )
     if is_short and not re.search(r"\d", names[0]) and (may_name_genes(names[0]) or is_of_cells(names[0])):
         raise InputError(

@@ -216,6 +216,7 @@ def corpus(n: int = 40) -> pd.DataFrame:
         "source_file": "f.h5ad",
         "n_obs": 1_000, "n_kept": 900, "lost_zero_counts": 0, "n_features": 30_000, "n_not_genes": 10,
         "raw_droplets": False, "share_known": 0.99, "near_duplicate_of": None, "ambient_share": np.nan,
+        "counts_spread": 0.3,
         "doublet_rate": np.nan, "median_counts": 3_000.0 + 100 * spread, "median_genes": 1_200.0 + 30 * spread,
         "median_pct_counts_mt": 4 + spread / 2, "share_in_columns": 0.99,
     }  # fmt: skip
@@ -231,6 +232,9 @@ def corpus(n: int = 40) -> pd.DataFrame:
         ({"n_kept": 50, "lost_zero_counts": 900}, []),
         ({"n_kept": 50, "raw_droplets": True}, ["raw_droplets"]),
         ({"n_features": 900}, ["few_genes"]),
+        ({"counts_spread": 0.001}, ["not_raw"]),
+        ({"median_counts": 1_260.0, "median_genes": 1_260.0}, ["not_raw"]),
+        ({"counts_spread": 0.0, "median_counts": 1.0, "median_genes": 1.0}, ["outlier"]),
         ({"n_features": 150_000, "n_not_genes": 115_000}, []),
         ({"n_features": 5_000, "n_not_genes": 3_000}, ["wrong_modality"]),
         ({"share_known": 0.5}, ["unknown_genes"]),

@@ -94,6 +94,11 @@ def test_a_name_among_ids_is_a_symbol() -> None:
     assert found.symbols == ["", "", "", "GFP", ""]
 
 
+def test_targets_of_bd_rhapsody_are_their_genes() -> None:
+    found = identify(table([f"TP53|{TP53}|Reference_end", "MT-ND1|NM_1.2|PolyA_1", "A|B|C"]), load_reference("builtin"))
+    assert (found.ids, found.symbols) == ([TP53, "", ""], ["TP53", "MT-ND1", "A|B|C"])
+
+
 @pytest.mark.parametrize("number", ["FBgn{:07d}", "WBGene{:08d}", "AT2G{:05d}", "YBR{:03d}C"])
 def test_ids_of_other_databases_are_ids_whether_the_reference_has_them_or_not(number: str) -> None:
     ids = np.array([number.format(n) for n in range(3)], object)

@@ -41,6 +41,11 @@ def test_barcodes_without_a_second_count_are_droplets() -> None:
     assert facts == {"share_one_umi": 0.4, "raw_droplets": True}
 
 
+@pytest.mark.parametrize(("depths", "spread"), [([0, *range(90, 111)], 0.05), ([10_000] * 19 + [10_001] * 2, 0.0)])
+def test_spread_of_the_counts_of_cells(depths: list[int], spread: float) -> None:
+    assert ranked(np.array(depths))["counts_spread"] == spread
+
+
 def test_by_hand() -> None:
     # Beyond the first 50 ranks: a plateau down to 910, and a fall to 110.
     totals = np.concatenate([np.full(60, 1_000), np.arange(990, 900, -10), [110, 109, 108]])

@@ -174,7 +174,7 @@ def test_linked_folders_are_followed_once(tmp_path: Path, caplog: pytest.LogCapt
     assert [file.path.relative_to(folder).as_posix() for file in found] == [
         "SRX9.h5ad", "run1/SRX1.h5ad", "run2/SRX2.h5ad",
     ]  # fmt: skip
-    assert not caplog.messages
+    assert caplog.messages == [f"input.paths={folder}: left out: 1 broken link (itself)"]
 
 
 def test_hidden_files_are_left_out_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -192,11 +192,26 @@ def test_packed_files_and_those_of_r_are_named_and_endings_are_read_in_any_case(
 ) -> None:
     for name in ("a.h5ad", "b.H5AD", "c.h5ad.gz", "d.Loom", "GSE1_RAW.tar", "e.RData", "f.rds", "g.tsv.gz", "._h.rds"):
         (tmp_path / name).write_text("x")
+    (tmp_path / "run1").symlink_to("gone")
     assert [file.path.name for file in FileInput(paths=str(tmp_path)).files()] == ["a.h5ad", "b.H5AD"]
     packed, others = caplog.messages
-    assert packed.endswith("left out: 2 packed files (GSE1_RAW.tar, c.h5ad.gz) and 2 R files (e.RData, f.rds)")
+    assert packed.endswith(
+        "left out: 2 packed files (GSE1_RAW.tar, c.h5ad.gz) and 2 R files (e.RData, f.rds) and 1 broken link (run1)"
+    )
     assert "left out there: 1 .Loom file; to take them too" in others
     assert f'"{tmp_path}/*.Loom"' in others
+
+
+def test_a_file_of_two_names_is_taken_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "a.h5ad").write_text("x")
+    (tmp_path / "b.h5ad").symlink_to("a.h5ad")
+    (tmp_path / "c.h5ad").hardlink_to(tmp_path / "a.h5ad")
+    (tmp_path / "d.h5ad").write_text("x")
+    paths = [str(tmp_path), f"{tmp_path}/../{tmp_path.name}/d.h5ad"]
+    assert [file.path.name for file in FileInput(paths=paths).files()] == ["a.h5ad", "d.h5ad"]
+    assert [line.split(" is the same file")[0][-6:] for line in caplog.messages] == ["b.h5ad", "c.h5ad", "d.h5ad"]
+    with pytest.raises(ConfigError, match=r"m.csv: .*/b.h5ad is the same file as .*/a.h5ad; remove one of the rows"):
+        manifest(tmp_path / "x", "path,donor\n../a.h5ad,D1\n../b.h5ad,D2\n")
 
 
 @pytest.mark.parametrize("given", ["{}", "{}/*.h5ad", "{}/a.h5ad"])
@@ -285,6 +300,7 @@ def test_source_names_do_not_depend_on_where_the_inputs_lie() -> None:
 
 
 def manifest(folder: Path, text: str, name: str = "m.csv", **settings: Any) -> list[InputFile]:
+    folder.mkdir(exist_ok=True)
     for file in ("a.h5ad", "b.h5ad"):
         (folder / file).touch()
     (folder / name).write_text(text)

@@ -15,6 +15,7 @@ REMEDIES = {
     "no_cells": "relax the rules that lost_… count, or leave it out",
     "raw_droplets": "give the filtered matrix, or raise qc.min_counts to its inflection",
     "wrong_modality": "give the matrix of gene expression, or leave it out",
+    "not_raw": "give the raw counts, not what normalising and rounding, or asking for presence, has made of them",
     "few_genes": "give the matrix of all genes; a panel does not go with whole transcriptomes",
     "unknown_genes": "name ids by genes.mapping=FILE.csv (columns id, symbol)",
     "no_mt_genes": "its cells are not judged by mitochondrial counts; give a matrix that has these genes",
@@ -28,6 +29,7 @@ REMEDIES = {
 
 FEW_CELLS, FEW_GENES, FEW_OF_MANY = 0.1, 1000, 5000
 MOST_OTHERS, LEAST_KNOWN = 0.5, 0.8
+LEAST_SPREAD, LEAST_MEDIAN = 0.02, 200
 HIGH_AMBIENT, MANY_DOUBLETS = 0.2, 0.2
 
 MEASURES = {
@@ -66,6 +68,8 @@ def flags_of(table: pd.DataFrame) -> list[list[str]]:
         "no_cells": ~kept,
         "raw_droplets": raw,
         "wrong_modality": (table["n_not_genes"] > MOST_OTHERS * table["n_features"]) & (n_genes < FEW_OF_MANY),
+        "not_raw": (table["median_counts"] >= LEAST_MEDIAN)
+        & ((table["counts_spread"] < LEAST_SPREAD) | (table["median_counts"] == table["median_genes"])),
         "few_genes": n_genes < FEW_GENES,
         "unknown_genes": table["share_known"] < LEAST_KNOWN,
         "no_mt_genes": kept & table["median_pct_counts_mt"].isna(),

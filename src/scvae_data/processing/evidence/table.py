@@ -37,10 +37,13 @@ LATER = {
     "median_counts": NUMBER, "median_genes": NUMBER, "median_pct_counts_mt": NUMBER, "share_in_columns": NUMBER,
     "share_known": NUMBER, "n_features": WHOLE, "n_not_genes": WHOLE, "other_features": TEXT,
     "knee": WHOLE, "inflection": WHOLE, "n_above_knee": WHOLE, "n_above_inflection": WHOLE, "share_far_below": NUMBER,
-    "share_one_umi": NUMBER, "raw_droplets": pa.bool_(), "ambient_share": NUMBER, "doublet_rate": NUMBER,
-    "doublet_threshold": NUMBER, "near_duplicate_of": TEXT, "near_duplicate_share": NUMBER,
+    "share_one_umi": NUMBER, "raw_droplets": pa.bool_(), "ambient_share": NUMBER,
+    "doublet_rate": NUMBER, "doublet_threshold": NUMBER, "near_duplicate_of": TEXT, "near_duplicate_share": NUMBER,
     "z_counts": NUMBER, "z_genes": NUMBER, "z_mt": NUMBER, "z_in_columns": NUMBER, "flags": pa.list_(TEXT),
 }  # fmt: skip
+
+JUDGED_BY = ("counts_spread",)
+"""What flags look at beside the columns."""
 
 
 def write_experiments(context: Context, plan: WritePlan) -> dict[str, Any]:
@@ -55,7 +58,8 @@ def write_experiments(context: Context, plan: WritePlan) -> dict[str, Any]:
     rules = [rule for scan in plan.compared.scans for rule in scan.lost]
     lost = {f"lost_{rule}": WHOLE for rule in dict.fromkeys([*rules, DUPLICATE_RULE, LATE_RULE])}
     schema = pa.schema(list((FIRST | lost | LATER).items()))
-    table = add_outliers(pd.DataFrame(rows, columns=[name for name in schema.names if name != "flags"]))
+    measured = [name for name in schema.names if name != "flags"]
+    table = add_outliers(pd.DataFrame(rows, columns=[*measured, *JUDGED_BY]))
     flags = flags_of(table)
     sink = pa.BufferOutputStream()
     whole = table.assign(flags=pd.Series(flags, table.index, dtype=object))

@@ -54,6 +54,8 @@ GENOME = re.compile(
 REFERENCE = re.compile(r"refdata-(gex|cellranger)-")
 GENOME_BEHIND = re.compile(r"(?<=.)[_.-]((?:GRC[hmz]|hg|mm|danRer|Rnor_?|rn)\d+)$", re.IGNORECASE)
 """The name of an assembly behind that of a gene."""
+TARGET = re.compile(r"([^|]+)\|([^|]+)\|(?:reference_end|polya[_\d]*)", re.IGNORECASE)
+"""A target of BD Rhapsody: symbol, transcript and where it is read."""
 LEAST_OF_A_GENOME = 0.05
 
 
@@ -102,6 +104,8 @@ def cleaned(name: str) -> str:
         text = name.strip().strip("\ufeff").strip()
         if match := QUOTED.fullmatch(text):
             text = match.group(2).strip()
+        if match := TARGET.fullmatch(text):
+            text = "|".join(match.groups()) if SMALL_ID.fullmatch(match.group(2)) else match.group(1)
         if match := GENOME_BEHIND.search(text):
             text = f"{match.group(1)}_{text[: match.start()].rstrip('_.-')}"
     return text.upper() if text[:3].upper() == "ENS" and SMALL_ID.fullmatch(text) else text

@@ -22,6 +22,8 @@ __all__ = ["Experiments"]
 
 FAR_BELOW = 0.1
 """Barcodes with a smaller share of the inflection's counts lie far below it."""
+FEWEST_CELLS = 20
+"""Of fewer cells the spread of their counts says nothing."""
 MOST = 0.5
 """A matrix with a larger share of barcodes far below the inflection, or without a second count, is one of droplets."""
 
@@ -109,6 +111,9 @@ def ranked(totals: NDArray[np.int64]) -> dict[str, Any]:
         "share_one_umi": float((totals == 1).sum()) / n,
         "raw_droplets": float((totals <= 1).sum()) / n > MOST,
     }
+    if (counted := totals[totals > 0]).size >= FEWEST_CELLS:
+        middle = np.median(counted)
+        facts["counts_spread"] = float(np.median(np.abs(counted - middle)) / middle)
     if knee := find_knee(totals):
         facts |= {
             "knee": knee.knee,

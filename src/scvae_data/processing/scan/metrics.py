@@ -21,6 +21,8 @@ __all__ = ["NotCounts", "RowSums", "add_columns", "cell_metrics", "checked", "qc
 
 # Counts up to this value are ranked by a table instead of a sort.
 TABLE_SIZE = 1024
+NOISE = 0.001
+"""A value that is nearer to a whole number may be a count with the noise of float arithmetic."""
 N_CODES = 3
 """Codes of species that a column may have."""
 
@@ -74,10 +76,13 @@ def checked(block: CsrBlock, genes: MappedGenes, tolerance: float) -> CsrBlock:
     if fault:
         row = block.first_row + int(np.searchsorted(block.indptr, position, side="right")) - 1
         column = int(block.indices[position])
+        value = float(block.data[position])
+        is_noise = 0 < min(value % 1, 1 - value % 1) < NOISE
         raise NotCounts(
             FAULTS[fault],
-            f"{FAULTS[fault].replace('_', ' ')} value {block.data[position]:g} in row {row}, column {column} "
-            f"({genes.names[column]})",
+            f"{FAULTS[fault].replace('_', ' ')} value {f'{value:.10g}' if is_noise else f'{value:g}'} in row {row}, "
+            f"column {column} ({genes.names[column]})"
+            f"{f', which input.count_tolerance={NOISE} rounds' if is_noise else ''}",
         )
     return block
 

@@ -11,7 +11,7 @@ import glob
 import logging
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
@@ -344,6 +344,9 @@ class FileInput(Inputs):
                 found.setdefault(path, InputFile(path))
         for folder, inside in folders.items():
             warn_of_others(folder, inside, found.keys())
+        for path, first in same_files(found):
+            log.warning("input.paths: %s is the same file as %s, and is taken once", path, first)
+            del found[path]
         return list(found.values())
 
 
@@ -378,6 +381,8 @@ class ManifestInput(Inputs):
         twice = [str(name) for name, n in Counter(file.path for file in files).items() if n > 1]
         if twice:
             raise ConfigError(f"{path}: the manifest lists {min(twice)} more than once")
+        if same := same_files([file.path for file in files]):
+            raise ConfigError(f"{path}: {same[0][0]} is the same file as {same[0][1]}; remove one of the rows")
         return files
 
     def _file(self, path: Path, number: int, row: Mapping[str, ObsValue]) -> InputFile:
@@ -504,6 +509,18 @@ def warn_of_others(folder: Path, found: InputsBelow, taken: Collection[Location]
             "input.paths=%s stands for the %s below it; left out there: %s; to take them too: input.paths='[%s]'",
             folder, counted(len(found.h5ad), "H5AD file"), others, globs,
         )  # fmt: skip
+
+
+def same_files(paths: Iterable[Location]) -> list[tuple[Path, Path]]:
+    """Return the files that an earlier one is too, by a link or another way of writing its path, each with that one."""
+    first: dict[tuple[int, int], Path] = {}
+    found = []
+    for path in paths:
+        if isinstance(path, Path) and path.exists():
+            status = path.stat()
+            if (known := first.setdefault((status.st_dev, status.st_ino), path)) is not path:
+                found.append((path, known))
+    return found
 
 
 def read_manifest(path: Path) -> list[dict[str, ObsValue]]:
