@@ -8,8 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import scvae_data
-
 ROOT = Path(__file__).resolve().parents[1]
 BLOCKS = re.findall(
     r"^```(bash|text)\n(.*?)^```$", (ROOT / "docs" / "installed.md").read_text(), flags=re.MULTILINE | re.DOTALL
@@ -21,7 +19,7 @@ def installed(folder: Path) -> dict[str, str]:
     package, programs = folder / "site" / "scvae_data", folder / "bin"
     package.mkdir(parents=True)
     programs.mkdir()
-    for part in Path(scvae_data.__file__).parent.iterdir():
+    for part in (ROOT / "src" / "scvae_data").iterdir():
         (package / part.name).symlink_to(part)
     (package / "conf").symlink_to(ROOT / "conf")
     program = programs / "scvae-data"

@@ -10,9 +10,7 @@ from pathlib import Path
 
 import pytest
 
-import scvae_data
-
-PACKAGE = Path(scvae_data.__file__).parent
+PACKAGE = Path(__file__).parents[1] / "src" / "scvae_data"
 
 # From the top floor down; rooms in one line do not import each other.
 FLOORS = {
