@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from scvae_data.calling import again, command, mend, override, program
+from scvae_data.calling import again, command, mend, override, own_options, program
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from("\\\"'${},=#[] "), max_size=20)
 NUMBERS = st.integers(-(10**6), 10**6) | st.floats(allow_nan=False, allow_infinity=False)
@@ -76,3 +77,12 @@ def test_the_command_that_runs_is_given_again(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(sys, "argv", ["my_app.py", "x=1"])
     assert again("resume=true") == "the same command with resume=true"
     assert again() == "the same command"
+
+
+@pytest.mark.parametrize(
+    ("words", "folder"),
+    [([], None), (["qc=mine"], None), (["--config-dir", "own", "qc=mine"], "own"), (["qc=mine", "-cd=own"], "own")],
+)
+def test_the_folder_of_own_options(words: list[str], folder: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["process.py", *words])
+    assert own_options() == (folder and Path(folder))

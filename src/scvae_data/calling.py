@@ -8,6 +8,7 @@ import re
 import shlex
 import sys
 from collections.abc import Collection, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -57,8 +58,7 @@ def mend() -> str:
 
 def own_options() -> Path | None:
     """Return the folder of options of the caller's own, as ``--config-dir`` names it; None without one."""
-    words = sys.argv[1:]
-    for word, after in zip(words, [*words[1:], ""], strict=True):
+    for word, after in pairwise([*sys.argv[1:], ""]):
         flag, given, folder = word.partition("=")
         if flag in ("--config-dir", "-cd"):
             return Path(folder if given else after)
