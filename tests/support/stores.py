@@ -14,8 +14,7 @@ from anndata.io import write_elem
 
 def write_zarr(cells: ad.AnnData, path: Path, version: int, sharded: bool = False) -> Path:
     """A store of one of Zarr's formats; chunks of format 3 may lie together in shards."""
-    settings = {"auto_shard_zarr_v3": sharded} if version == 3 else {}
-    with ad.settings.override(zarr_write_format=version, **settings), warnings.catch_warnings():
+    with ad.settings.override(auto_shard_zarr_v3=sharded, zarr_write_format=version), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Consolidated metadata")
         warnings.filterwarnings("ignore", "Writing zarr v2 data")
         cells.write_zarr(path)
