@@ -227,10 +227,28 @@ def test_what_macos_leaves_of_a_matrix_makes_no_matrix_folder(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("name", ["matrix.mtx", "x_matrix.mtx.gz"])
-def test_a_matrix_folder_is_one_input(tmp_path: Path, name: str) -> None:
-    for file in (name, "beside.h5ad"):
+def test_a_matrix_folder_is_one_input(tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    for file in (name, "barcodes.tsv.gz", "features.tsv.gz", "genes.tsv"):
         (tmp_path / file).touch()
     assert [file.path for file in FileInput(paths=str(tmp_path)).files()] == [tmp_path]
+    assert not caplog.messages
+
+
+def test_what_lies_beside_the_matrix_of_a_folder_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    others = ["a.h5ad", "s/b.H5AD", "s/c.h5ad", "d.h5", "e_counts.csv", "s/matrix.mtx"]
+    for name in ("matrix.mtx.gz", "barcodes.tsv.gz", "features.tsv.gz", "._x.h5ad", *others):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x")
+    assert [file.path for file in FileInput(paths=str(tmp_path)).files()] == [tmp_path]
+    hidden, line = caplog.messages
+    assert hidden.endswith("left out: 1 hidden file (._x.h5ad)")
+    assert "stands for the matrix in it; left out there: 1 *counts*.csv table and 1 .H5AD file and 1 .h5 file" in line
+    assert "2 .h5ad files and 1 matrix.mtx file; to take them too" in line
+    globs = eval(line.rpartition("input.paths=")[2].strip("'"))
+    caplog.clear()
+    found = FileInput(paths=globs).files()
+    assert {file.path for file in found} == {tmp_path, *(tmp_path / name for name in others)}
+    assert caplog.messages == [hidden]
 
 
 @pytest.mark.parametrize(
