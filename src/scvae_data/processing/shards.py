@@ -32,6 +32,7 @@ from scvae_data.processing.run.context import Context, Record
 from scvae_data.processing.run.directory import (
     SCRATCH,
     WORK_FOLDER,
+    check_own,
     check_writable,
     disk_faults,
     held_directory,
@@ -88,6 +89,7 @@ def run_shard(settings: Settings, engine: Engine, directory: Location, shard: Sh
     made, store = made_in(directory, scratch), store_of(directory)
     with held_directory(made, shared=True), disk_faults(made):
         work = WorkFolder(made / WORK_FOLDER)
+        check_own(directory, work)
         work.make()
         work.shards.path.mkdir(exist_ok=True)
         context = Context(settings, engine, made, work, gene_files, Record(), store=store)
