@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar, TypeVar, get_args
 
 from scvae_data.errors import ConfigError
 from scvae_data.processing.labels import label, number, spelling
@@ -32,6 +32,7 @@ from scvae_data.readers.folders import (
     listed_inputs,
     patterns,
 )
+from scvae_data.readers.mtx_folder import names_of_matrix
 from scvae_data.readers.opening import Opening, TableRows
 from scvae_data.remote import objects
 from scvae_data.remote.location import Location, RemotePath, as_written, local_path, location
@@ -39,7 +40,7 @@ from scvae_data.remote.range_file import open_anywhere
 from scvae_data.store import SRX_COLUMN
 from scvae_data.store.files import sha256_file
 from scvae_data.system.hdf5_guard import DEFAULT_LIMITS, Limits
-from scvae_data.wording import counted
+from scvae_data.wording import counted, named
 
 __all__ = [
     "ACCESSION_COLUMNS",
@@ -60,7 +61,9 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
+MOST_NAMED = 4
 ObsValue = str | int | float | bool | None
+Place = TypeVar("Place", Path, RemotePath)
 ACCESSION_COLUMNS = (SRX_COLUMN, "srx_accession")
 """Obs columns that tell the accession of each cell."""
 ACCESSION = re.compile(r"(?<![A-Za-z])[SEDN]RX\d+")
@@ -455,7 +458,20 @@ def expand(pattern: str) -> list[Path]:
     matches = sorted(glob.glob(str(literal), recursive=True))  # noqa: PTH207 - a pattern may be absolute
     if not matches:
         raise ConfigError(f"input.paths: {pattern} matches no file (searched from {Path.cwd()})")
-    return [Path(match).absolute() for match in matches]
+    return without_sides(pattern, [Path(match).absolute() for match in matches])
+
+
+def without_sides(pattern: Location | str, matches: Sequence[Place]) -> list[Place]:
+    """Return what a glob matches without the barcodes and features of matrices that it matches too."""
+    places = set(matches)
+    sides = [place for place in matches if any(place.parent / name in places for name in names_of_matrix(place.name))]
+    if sides:
+        log.info(
+            "input.paths=%s: %s belong to the matrices beside them and are read with those: %s",
+            pattern, counted(len(sides), "file"), named([place.name for place in sides], MOST_NAMED),
+        )  # fmt: skip
+    left = set(sides)
+    return [place for place in matches if place not in left]
 
 
 def expand_remote(pattern: RemotePath) -> list[RemotePath]:
@@ -464,7 +480,7 @@ def expand_remote(pattern: RemotePath) -> list[RemotePath]:
         if not (matches := objects.glob(pattern)):
             objects.check_bucket(pattern)
             raise ConfigError(f"input.paths: {pattern} matches nothing")
-        return matches
+        return without_sides(pattern, matches)
     if not (found := objects.find(pattern)):
         return [pattern]  # an object, or nothing, as the survey will tell
     top = {path.name for path in found if path.parent == pattern}
