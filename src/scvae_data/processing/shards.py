@@ -31,7 +31,6 @@ from scvae_data.processing.genes.wanted import read_gene_files
 from scvae_data.processing.run.context import Context, Record
 from scvae_data.processing.run.directory import (
     SCRATCH,
-    WORK_FOLDER,
     check_own,
     check_writable,
     disk_faults,
@@ -54,6 +53,7 @@ from scvae_data.processing.write.chunks import write_one, write_tasks
 from scvae_data.progress import progress
 from scvae_data.remote.location import Location, RemotePath
 from scvae_data.store.files import expecting, read_json, write_json
+from scvae_data.store.names import WORK_FOLDER
 from scvae_data.system.jit import compile_ahead
 from scvae_data.wording import counted
 

@@ -18,13 +18,12 @@ from scvae_data.remote.location import Location, RemotePath
 from scvae_data.remote.objects import delete, upload
 from scvae_data.store import INDEX_FILE
 from scvae_data.store.files import is_there, names_in, remove, sweep_temporaries, sync_directory
-from scvae_data.store.names import CHUNK_FILE
+from scvae_data.store.names import CHUNK_FILE, WORK_FOLDER
 from scvae_data.store.pages import PAGES
 from scvae_data.wording import named
 
 __all__ = [
     "SCRATCH",
-    "WORK_FOLDER",
     "check_own",
     "check_target",
     "check_writable",
@@ -42,7 +41,6 @@ __all__ = [
     "send",
 ]
 
-WORK_FOLDER = ".work"
 DRY_RUN = ".dry-run-"
 # Tables of genes are not among them: they are replaced or removed when genes are chosen.
 DATASET = re.compile(
