@@ -353,7 +353,8 @@ def test_instantiate_hands_over_plain_lists() -> None:
     ("override", "message"),
     [
         ("qc.min_genes=-1", r"^qc\.min_genes=-1 must be 0 or more"),
-        ("+qc.min_gene=1", r"unexpected keyword argument 'min_gene'"),
+        ("+qc.min_gens=1", r"^qc\.min_gens is not a setting; did you mean qc\.min_genes\?$"),
+        ("+qc.zzz=1", r"^qc\.zzz is not a setting; scvae_data\.processing\.settings\.qc\.QcRules has .*min_genes"),
         ("qc._target_=scvae_data.processing.settings.qc.Nothing", r"Nothing"),
     ],
 )

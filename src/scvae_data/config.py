@@ -7,8 +7,11 @@ Only the root keys are typed here: they have no constructor to check them.
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +36,8 @@ __all__ = [
     "resolved",
 ]
 
+CALLED = re.compile(r"target '([^']+)'")
+UNEXPECTED = re.compile(r"got an unexpected keyword argument '(\w+)'")
 DATASET_PATHS = frozenset({"processed_dir"})
 """Entries of ``paths`` that may be in a remote store, and several, where train.py reads them as one."""
 
@@ -188,7 +193,31 @@ def _unwrapped(error: InstantiationException) -> Exception:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     where = next((line.removeprefix("full_key: ") for line in lines if line.startswith("full_key: ")), "")
     what = str(causes[-1]) if len(causes) > 1 else lines[0]
+    if said := _unknown_key(lines[0], what, where):
+        return ConfigError(said)
     return ConfigError(f"{where}: {what}" if where else what)
+
+
+def _unknown_key(call: str, what: str, where: str) -> str:
+    """Say which key a target does not have, and which is like it; empty where the error is of another kind.
+
+    Parameters
+    ----------
+    call, what
+        What Hydra says of the target, and Python of the call.
+    where
+        The node, if it is known.
+    """
+    target, key = CALLED.search(call), UNEXPECTED.search(what)
+    if target is None or key is None:
+        return ""
+    names = list(inspect.signature(hydra.utils.get_object(target[1])).parameters)
+    if key[1] in names:
+        return ""  # something within the target is called wrongly
+    prefix = f"{where}." if where else ""
+    close = [f"{prefix}{name}" for name in get_close_matches(key[1], names, n=1)]
+    hint = f"did you mean {close[0]}?" if close else f"{target[1]} has {', '.join(names) or 'none'}"
+    return f"{prefix}{key[1]} is not a setting; {hint}"
 
 
 register_schemas()

@@ -68,7 +68,7 @@ def test_a_damaged_directory_fails_with_a_remedy(
 @pytest.mark.parametrize(
     ("damage", "remedy"),
     [
-        (lambda path: path.unlink(), "give the command that began it again, with resume=true: "),
+        (lambda path: path.unlink(), "make a dataset elsewhere with: "),
         (lambda path: path.write_text(path.read_text().replace("4", "5", 1)), "scvae-data verify {} prints"),
     ],
 )

@@ -367,7 +367,9 @@ def test_the_counts_slot_is_chosen_by_its_values(tmp_path: Path, process: Proces
 
 def test_a_dataset_is_never_overwritten_unasked(two_files: list[Path], process: Process, tmp_path: Path) -> None:
     process(two_files)
-    with pytest.raises(ConfigError, match="already holds a dataset; overwrite=true replaces it"):
+    with pytest.raises(
+        ConfigError, match="already holds a dataset; append=true adds cells of new inputs, overwrite=true"
+    ):
         process(two_files)
     process(two_files[:1], overwrite=True)
     assert read_all(tmp_path / "out").n_obs == 6

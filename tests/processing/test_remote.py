@@ -184,8 +184,28 @@ def test_inputs_in_a_store_give_the_same_bytes(
         summary = run_pipeline(paths, tmp_path / f"out{number}")
         assert summary.n_files == 2
         assert of_cells(tmp_path / f"out{number}") == of_cells(tmp_path / "local")
-    assert "left out: 1 other file, e.g. .hidden.h5ad" in caplog.text
+    assert "left out: 1 hidden file (.hidden.h5ad)" in caplog.text
     assert not list(tmp_path.glob("*:*"))
+
+
+def test_what_lies_beside_the_inputs_of_a_folder_in_a_store_is_named(
+    store: RemotePath, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = store.parent / "mixed"
+    (tmp_path / "x").write_text("x")
+    for name in ("a.h5ad", "s/b.h5", "s/c.zarr/.zgroup", "s/c.zarr/X/0.h5", "d/chunk_index.json", "d/chunk_0000.h5"):
+        objects.upload(tmp_path / "x", place / name)
+    assert [file.path for file in FileInput(paths=str(place)).files()] == [place / "a.h5ad"]
+    (line,) = caplog.messages
+    assert "the 1 H5AD file below it; left out there: 1 .h5 file and 1 .zarr file; to take" in line
+    assert line.endswith(f"""'["{place}","{place}/s/*.h5","{place}/s/*.zarr"]'""")
+    globs = eval(line.rpartition("input.paths=")[2].strip("'"))
+    found = FileInput(paths=globs).files()
+    assert [file.path for file in found] == [place / name for name in ("a.h5ad", "s/b.h5", "s/c.zarr")]
+    caplog.clear()
+    objects.upload(tmp_path / "x", place / "matrix.mtx")
+    assert [file.path for file in FileInput(paths=str(place)).files()] == [place]
+    assert "stands for the matrix in it; left out there: 1 .h5 file and 1 .h5ad file and 1 .zarr file" in caplog.text
 
 
 def test_a_manifest_names_files_of_both(files: list[Path], inputs: RemotePath, tmp_path: Path) -> None:

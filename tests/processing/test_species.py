@@ -15,9 +15,12 @@ import pandas as pd
 import pytest
 from tests.support.pipeline import NO_QC
 
-from scvae_data.errors import ConfigError
+from scvae_data.commands.why import why
+from scvae_data.errors import ConfigError, SelectionError
 from scvae_data.processing.settings.genes import GeneRules, ListRules
 from scvae_data.processing.settings.qc import QcRules
+from scvae_data.report.qc import qc_report
+from scvae_data.report.qc_facts import qc_facts
 from scvae_data.store import open_index
 
 Write = Callable[..., Path]
@@ -136,6 +139,11 @@ def test_files_of_other_species_are_left_out(
     assert "2 files of other species left out" in str(summary)
     account = json.loads((tmp_path / "out" / "chunk_summary.json").read_text())
     assert account["species"] == {"kept": "human", "files_left_out": ["SRX2.h5ad", "SRX4.h5ad"]}
+    index = open_index(tmp_path / "out")
+    page = qc_report(index, qc_facts(index), {})
+    assert "genes.species=human left out what is of another species: SRX2.h5ad, SRX4.h5ad." in page
+    with pytest.raises(SelectionError, match=r"no cell of SRX2 was read: genes\.species=human leaves SRX2\.h5ad out"):
+        why(tmp_path / "out", "SRX2", "AAAC")
     assert account["attrition"]["lost"]["other_species"] == [0, 1]
     assert stored(tmp_path / "out").shape == (2, 4)
     assert "nothing to do" in str(process(paths, resume=True, **settings))

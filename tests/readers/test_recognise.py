@@ -186,3 +186,14 @@ def test_a_folder_without_a_matrix_says_what_it_holds(tmp_path: Path, names: lis
     with pytest.raises(InputError) as caught:
         open_reader(tmp_path)
     assert said.format(folder=tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["GSM1_barcodes.tsv", "GSM1_features.tsv", "GSM1_genes.tsv"])
+def test_what_goes_with_a_matrix_is_told_as_such(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("AAAC-1\nAAAG-1\n")
+    (tmp_path / "GSM2_matrix.mtx").touch()
+    with pytest.raises(InputError, match="no table"):
+        open_reader(tmp_path / name)
+    (tmp_path / "GSM1_matrix.mtx.gz").touch()
+    with pytest.raises(InputError, match=r"belongs to GSM1_matrix\.mtx\.gz beside it; give the matrix only"):
+        open_reader(tmp_path / name)

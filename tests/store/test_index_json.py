@@ -124,13 +124,21 @@ def test_missing_and_unfinished(tmp_path):
         match=r"no dataset at .*; make one with: scvae-data process input=files .* paths.processed_dir",
     ):
         open_index(tmp_path / "none")
-    with pytest.raises(MissingIndexError, match=r"holds no chunk_index\.json"):
+    with pytest.raises(
+        MissingIndexError, match=r"holds no chunk_index\.json; .* 'input\.paths=…' paths\.processed_dir=/"
+    ):
+        open_index(tmp_path)
+    (tmp_path / "SRX1.h5ad").touch()
+    with pytest.raises(MissingIndexError, match=rf"input\.paths={tmp_path} .?paths\.processed_dir=…"):
         open_index(tmp_path)
     (tmp_path / "chunk_0000.h5").touch()
+    with pytest.raises(MissingIndexError, match=r"has chunks, but neither .* elsewhere with: .*processed_dir=…"):
+        open_index(tmp_path)
     with pytest.raises(
         MissingIndexError, match=r"chunk_0000\.h5 is a file; give the directory that scvae-data process"
     ):
         open_index(tmp_path / "chunk_0000.h5")
+    (tmp_path / ".work").mkdir()
     with pytest.raises(MissingIndexError, match=r"is unfinished, .* resume=true"):
         open_index(tmp_path)
 

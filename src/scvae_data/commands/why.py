@@ -197,13 +197,30 @@ def close_names(barcode: str, known: set[str]) -> list[str]:
     return (same or get_close_matches(barcode, ordered, n=3))[:3]
 
 
+def of_file_without_cells(index: DatasetIndex, name: str) -> str:
+    """Say why no cell of a file was read; empty if there is no such file."""
+    for number in range(len(index.generations)):
+        account = index.path / generation_file(SUMMARY_FILE, number)
+        summary = read_json(account)
+        with expecting(account):
+            for file in summary["failed_files"]:
+                if is_called(file["source_file"], name):
+                    return f"no cell of {name} was read: {' '.join(str(file['message']).split())}"
+            species = summary.get("species") or {"files_left_out": ()}
+            if found := next((file for file in species["files_left_out"] if is_called(file, name)), None):
+                return f"no cell of {name} was read: genes.species={species['kept']} leaves {found} out"
+    return ""
+
+
+def is_called(file: str, name: str) -> bool:
+    """Whether a name is part of that of a file, or one of them the end of the other."""
+    return name in file or n_shared(parts_of(file), parts_of(name)) > 0
+
+
 def unknown_experiment(index: DatasetIndex, directory: Location, experiment: str) -> str:
     """Say what may have become of an experiment that is not there."""
-    summary = read_json(directory / SUMMARY_FILE)
-    with expecting(directory / SUMMARY_FILE):
-        for file in summary["failed_files"]:
-            if experiment in file["source_file"] or n_shared(parts_of(file["source_file"]), parts_of(experiment)):
-                return f"no cell of {experiment} was read: {' '.join(str(file['message']).split())}"
+    if told := of_file_without_cells(index, experiment):
+        return told
     names = index.obs_columns[SRX_COLUMN].categories or ()
     files = {parts_of(without_ending(file))[-1]: file for file in reversed(input_files(index))}
     plain = without_ending((parts_of(experiment) or [experiment])[-1])

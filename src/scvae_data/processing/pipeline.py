@@ -25,7 +25,6 @@ from scvae_data.processing.genes.wanted import read_gene_files
 from scvae_data.processing.run.context import Context, Record, Standing
 from scvae_data.processing.run.directory import (
     SCRATCH,
-    WORK_FOLDER,
     check_writable,
     clear,
     disk_faults,
@@ -49,6 +48,7 @@ from scvae_data.processing.write.tables import write_tables
 from scvae_data.remote.location import Location, RemotePath
 from scvae_data.store import INDEX_FILE, DatasetIndex, open_index, sweep_temporaries
 from scvae_data.store.files import remove
+from scvae_data.store.names import WORK_FOLDER
 from scvae_data.store.verify import by_generation
 from scvae_data.system.jit import compile_ahead
 

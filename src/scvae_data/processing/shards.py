@@ -31,7 +31,7 @@ from scvae_data.processing.genes.wanted import read_gene_files
 from scvae_data.processing.run.context import Context, Record
 from scvae_data.processing.run.directory import (
     SCRATCH,
-    WORK_FOLDER,
+    check_own,
     check_writable,
     disk_faults,
     held_directory,
@@ -53,6 +53,7 @@ from scvae_data.processing.write.chunks import write_one, write_tasks
 from scvae_data.progress import progress
 from scvae_data.remote.location import Location, RemotePath
 from scvae_data.store.files import expecting, read_json, write_json
+from scvae_data.store.names import WORK_FOLDER
 from scvae_data.system.jit import compile_ahead
 from scvae_data.wording import counted
 
@@ -88,6 +89,7 @@ def run_shard(settings: Settings, engine: Engine, directory: Location, shard: Sh
     made, store = made_in(directory, scratch), store_of(directory)
     with held_directory(made, shared=True), disk_faults(made):
         work = WorkFolder(made / WORK_FOLDER)
+        check_own(directory, work)
         work.make()
         work.shards.path.mkdir(exist_ok=True)
         context = Context(settings, engine, made, work, gene_files, Record(), store=store)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +21,7 @@ __all__ = [
     "is_store",
     "kind_of",
     "left_out",
+    "listed_inputs",
     "patterns",
 ]
 
@@ -78,24 +79,47 @@ def find_inputs(folder: Path) -> InputsBelow:
     """Walk through a folder once, and through what its links lead to; no file is opened."""
     found = InputsBelow()
     for parent, names in folders_below(folder, found.closed):
-        hides = any(part.startswith(".") for part in parent.relative_to(folder).parts)
-        if not STORE_FILES.isdisjoint(names):
-            names = [parent.name]
-            parent = parent.parent
-        for path in (parent / name for name in names):
-            kind = kind_of(path.name)
-            if kind is None and (unread := unread_of(path.name)):
-                (found.packed if unread == "packed" else found.of_r).append(path)
-            elif kind is None and path.is_symlink() and not path.exists():
-                found.broken.append(path)
-            if kind is None or (kind == ".h5 file" and INDEX_FILE in names):  # chunks of a dataset directory
-                continue
-            if hides or path.name.startswith("."):
-                found.hidden.append(path)
-            elif kind != "H5AD file":
-                found.others.setdefault(kind, []).append(path)
-            else:
-                found.h5ad.append(path)
+        tell_apart(found, parent, names, folder)
+        links = [parent / name for name in names if kind_of(name) is None and not unread_of(name)]
+        found.broken.extend(path for path in links if path.is_symlink() and not path.exists())
+    return in_order(found)
+
+
+def listed_inputs(names: Iterable[str]) -> InputsBelow:
+    """Tell apart what is listed below a folder of a store; names and paths are those seen from the folder."""
+    inside: dict[Path, list[str]] = {}
+    for path in map(Path, names):
+        inside.setdefault(path.parent, []).append(path.name)
+    stores = {parent for parent, files in inside.items() if not STORE_FILES.isdisjoint(files)}
+    found = InputsBelow()
+    for parent, files in inside.items():
+        if stores.isdisjoint(parent.parents):  # what a Zarr store is made of are no inputs
+            tell_apart(found, parent, files, Path())
+    return in_order(found)
+
+
+def tell_apart(found: InputsBelow, parent: Path, names: list[str], folder: Path) -> None:
+    """Add the files of one folder, of those below ``folder``, to what was found."""
+    hides = any(part.startswith(".") for part in parent.relative_to(folder).parts)
+    if not STORE_FILES.isdisjoint(names):
+        names = [parent.name]
+        parent = parent.parent
+    for path in (parent / name for name in names):
+        kind = kind_of(path.name)
+        if kind is None and (unread := unread_of(path.name)):
+            (found.packed if unread == "packed" else found.of_r).append(path)
+        if kind is None or (kind == ".h5 file" and INDEX_FILE in names):  # chunks of a dataset directory
+            continue
+        if hides or path.name.startswith("."):
+            found.hidden.append(path)
+        elif kind != "H5AD file":
+            found.others.setdefault(kind, []).append(path)
+        else:
+            found.h5ad.append(path)
+
+
+def in_order(found: InputsBelow) -> InputsBelow:
+    """Sort what was found."""
     for paths in (
         found.h5ad, *found.others.values(), found.hidden, found.closed, found.packed, found.of_r, found.broken,
     ):  # fmt: skip

@@ -14,7 +14,7 @@ from scvae_data.readers.mtx_text import open_text, read_header, reading_text
 from scvae_data.system.hdf5_guard import DEFAULT_LIMITS
 from scvae_data.wording import counted
 
-__all__ = ["MtxTriple", "find_states", "find_triple", "read_lines"]
+__all__ = ["MtxTriple", "find_states", "find_triple", "names_of_matrix", "read_lines"]
 
 # The usual names: these go together by what stands before them.
 PART = re.compile(r"(?P<prefix>.*?)(?P<part>matrix\.mtx|barcodes?\.tsv|(?:features|genes?)\.tsv)(?:\.gz)?", re.DOTALL)
@@ -25,6 +25,7 @@ BOTH = re.compile(r"cells?_(x|by)_(genes?|features?)|count_matrix", re.IGNORECAS
 """Names of matrices that speak of cells and genes."""
 OF_ALEVIN = re.compile(r"(?P<sample>.*)quants_mat_(?P<side>rows|cols)\.txt(\.gz)?", re.DOTALL)
 CELLS_FIRST = re.compile(r"cells?_(x|by)_|(?<![a-z])dge(?![a-z])|count_matrix|quants_mat", re.IGNORECASE)
+OF_KALLISTO = re.compile(r"(?P<matrix>.+)\.(barcodes|genes(\.names)?)\.txt(\.gz)?", re.DOTALL)
 STATE = re.compile(
     r"(?P<prefix>(.*[._-])?)(?P<state>spliced|unspliced|ambiguous|mature|nascent|cell|nucleus|total)\.mtx(\.gz)?",
     re.DOTALL,
@@ -110,6 +111,23 @@ def find_states(path: Path) -> dict[str, Path]:
     prefixes = {match["prefix"] for match, _ in found if match}
     is_whole = len(states) == len(found) > 1 and len(prefixes) == 1
     return states if is_whole else {}
+
+
+def names_of_matrix(name: str) -> tuple[str, ...]:
+    """What the matrix may be called that a file of barcodes or features goes with, by its name; nothing for others.
+
+    >>> names_of_matrix("GSM1_barcodes.tsv.gz"), names_of_matrix("matrix.mtx"), names_of_matrix("barcodes.csv")
+    (('GSM1_matrix.mtx', 'GSM1_matrix.mtx.gz'), (), ())
+    """
+    if (match := PART.fullmatch(name)) and match["part"] != "matrix.mtx":
+        matrix = f"{match['prefix']}matrix.mtx"
+    elif match := OF_ALEVIN.fullmatch(name):
+        matrix = f"{match['sample']}quants_mat.mtx"
+    elif match := OF_KALLISTO.fullmatch(name):
+        matrix = f"{match['matrix']}.mtx"
+    else:
+        return ()
+    return matrix, f"{matrix}.gz"
 
 
 def _what_else(folder: Path) -> str:

@@ -13,6 +13,7 @@ from scvae_data.readers.anndata_reader import AnnDataReader
 from scvae_data.readers.base import Reader, ReaderClass
 from scvae_data.readers.folders import is_store
 from scvae_data.readers.hdf5 import open_file, reading
+from scvae_data.readers.mtx_folder import names_of_matrix
 from scvae_data.readers.mtx_layers import open_mtx
 from scvae_data.readers.opening import DEFAULT_OPENING, Opening
 from scvae_data.readers.refusals import folder_refusal, hdf5_refusal, refusal
@@ -84,6 +85,8 @@ def open_reader(path: Path, opening: Opening = DEFAULT_OPENING) -> Reader:
         return AnnDataReader(path, "zarr", limits)
     if head.startswith(b"%%MatrixMarket"):
         return open_mtx(path, limits)
+    if matrix := next((name for name in names_of_matrix(path.name) if path.with_name(name).is_file()), ""):
+        raise InputError(path, "not_single_cell", f"belongs to {matrix} beside it; give the matrix only")
     if refused := refusal(path, head):
         raise refused
     read_layout(path, limits.max_table_bytes)

@@ -114,6 +114,7 @@ def qc_report(index: DatasetIndex, facts: QcFacts, remedies: Mapping[str, str]) 
         failed=failed,
         n_failed=counted(len(failed), "file"),
         most_failed=MOST_FAILED,
+        other_species=_other_species(facts.summaries),
         unapplied=_unapplied(facts.summaries),
         flags=_flags(facts.experiments, remedies),
         n_flagged=int(flagged.sum()),
@@ -341,6 +342,14 @@ def _failed(summaries: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]
     """Each file that could not be used: its name, the kind of failure, and what is wrong."""
     files = [file for summary in summaries for file in summary.get("failed_files", [])]
     return [(file["source_file"], file["reason"], file["message"].removeprefix(f"{file['path']}: ")) for file in files]
+
+
+def _other_species(summaries: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """The files that were left out for the sake of each species that is kept alone."""
+    found: dict[str, list[str]] = {}
+    for account in (summary["species"] for summary in summaries if summary.get("species")):
+        found.setdefault(account["kept"], []).extend(account["files_left_out"])
+    return {species: files for species, files in found.items() if files}
 
 
 def _unapplied(summaries: Sequence[Mapping[str, Any]]) -> dict[str, str]:

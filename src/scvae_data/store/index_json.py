@@ -21,7 +21,7 @@ from scvae_data.store.codec import CODECS, codec_of
 from scvae_data.store.dataset_index import DatasetIndex, content_hash_of, listed
 from scvae_data.store.files import FileFacts, check_plain_name, parse_json, read_sealed, verify_checksum, write_json
 from scvae_data.store.gene_list import GENE_LIST_FILE
-from scvae_data.store.names import FORMAT_VERSION, INDEX_FILE, RUN_FILE, SRX_COLUMN
+from scvae_data.store.names import FORMAT_VERSION, INDEX_FILE, RUN_FILE, SRX_COLUMN, WORK_FOLDER
 from scvae_data.store.obs_writer import OBS_FILE, ObsColumn
 from scvae_data.store.remote_files import CachedFiles, disk_cache
 from scvae_data.store.row_table import CODE_TYPES, n_bytes_of, stored_types, tail_bytes_of
@@ -146,11 +146,18 @@ def _missing(directory: Location) -> str:
         if isinstance(directory, Path) and directory.is_file():
             return f"{directory} is a file; give the directory that {program('process')} made of such"
         return f"no dataset at {directory}; make one with: {make}"
-    if next(directory.glob("chunk_*.h5"), None) is not None:
+    if (directory / WORK_FOLDER).is_dir():
         return (
-            f"{directory} is unfinished, it has chunks but no {INDEX_FILE}; "
+            f"{directory} is unfinished, it has no {INDEX_FILE} yet; "
             f"give the command that began it again, with resume=true: {make} resume=true"
         )
+    if next(directory.glob("chunk_*.h5"), None) is not None:
+        make = command("process", "input=files", "input.paths=…", "paths.processed_dir=…")
+        return (
+            f"{directory} has chunks, but neither {INDEX_FILE} nor {WORK_FOLDER}; make a dataset elsewhere with: {make}"
+        )
+    if next(directory.glob("[!.]*"), None) is not None:  # perhaps the raw files, which no dataset should lie among
+        make = command("process", "input=files", override("input.paths", directory), "paths.processed_dir=…")
     return f"{directory} holds no {INDEX_FILE}; make a dataset with: {make}"
 
 

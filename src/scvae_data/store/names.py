@@ -10,6 +10,7 @@ __all__ = [
     "FORMAT_VERSION",
     "INDEX_FILE",
     "SRX_COLUMN",
+    "WORK_FOLDER",
     "chunk_file_name",
     "generation_file",
 ]
@@ -20,6 +21,8 @@ CHUNK_VERSION = 1
 RUN_FILE = "run.json"
 """What a directory of a training run has, and none of a dataset."""
 INDEX_FILE = "chunk_index.json"
+WORK_FOLDER = ".work"
+"""What a directory has until it is finished."""
 SRX_COLUMN = "SRX_accession"
 """The obs column that holds each cell's experiment."""
 CHUNK_FILE = re.compile(r"chunk_\d{4,}\.h5")

@@ -227,10 +227,51 @@ def test_what_macos_leaves_of_a_matrix_makes_no_matrix_folder(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("name", ["matrix.mtx", "x_matrix.mtx.gz"])
-def test_a_matrix_folder_is_one_input(tmp_path: Path, name: str) -> None:
-    for file in (name, "beside.h5ad"):
+def test_a_matrix_folder_is_one_input(tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    for file in (name, "barcodes.tsv.gz", "features.tsv.gz", "genes.tsv"):
         (tmp_path / file).touch()
     assert [file.path for file in FileInput(paths=str(tmp_path)).files()] == [tmp_path]
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize(
+    ("matrix", "sides"),
+    [
+        ("GSM1_matrix.mtx.gz", ["GSM1_barcodes.tsv.gz", "GSM1_features.tsv.gz"]),
+        ("matrix.mtx", ["barcodes.tsv", "genes.tsv"]),
+        ("x.mtx", ["x.barcodes.txt", "x.genes.names.txt", "x.genes.txt"]),
+        ("quants_mat.mtx", ["quants_mat_cols.txt", "quants_mat_rows.txt"]),
+    ],
+)  # fmt: skip
+def test_what_goes_with_a_matrix_is_no_input_where_a_glob_matches_both(
+    matrix: str, sides: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    others = ["GSM2_barcodes.tsv.gz", "a.h5ad"]
+    for name in (matrix, *sides, *others):
+        (tmp_path / name).touch()
+    with caplog.at_level("INFO"):
+        found = FileInput(paths=f"{tmp_path}/*").files()
+    assert {file.path.name for file in found} == {matrix, *others}
+    (line,) = caplog.messages
+    assert f"{len(sides)} files belong to the matrices beside them and are read with those: {', '.join(sides)}" in line
+    assert [file.path.name for file in FileInput(paths=str(tmp_path / sides[0])).files()] == sides[:1]
+
+
+def test_what_lies_beside_the_matrix_of_a_folder_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    others = ["a.h5ad", "s/b.H5AD", "s/c.h5ad", "d.h5", "e_counts.csv", "s/matrix.mtx"]
+    for name in ("matrix.mtx.gz", "barcodes.tsv.gz", "features.tsv.gz", "._x.h5ad", *others):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x")
+    assert [file.path for file in FileInput(paths=str(tmp_path)).files()] == [tmp_path]
+    hidden, line = caplog.messages
+    assert hidden.endswith("left out: 1 hidden file (._x.h5ad)")
+    assert "stands for the matrix in it; left out there: 1 *counts*.csv table and 1 .H5AD file and 1 .h5 file" in line
+    assert "2 .h5ad files and 1 matrix.mtx file; to take them too" in line
+    globs = eval(line.rpartition("input.paths=")[2].strip("'"))
+    caplog.clear()
+    found = FileInput(paths=globs).files()
+    assert {file.path for file in found} == {tmp_path, *(tmp_path / name for name in others)}
+    assert caplog.messages == [hidden]
 
 
 @pytest.mark.parametrize(

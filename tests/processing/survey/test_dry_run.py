@@ -125,7 +125,9 @@ def test_a_directory_that_is_in_use_stops_the_run(files: list[Path], tmp_path: P
     out.mkdir()
     (out / "chunk_index.json").touch()
     found = predicted(out, paths)
-    assert found.stops == f"{out} already holds a dataset; overwrite=true replaces it"
+    assert found.stops == (
+        f"{out} already holds a dataset; append=true adds cells of new inputs, overwrite=true replaces it"
+    )
     assert predicted(out, paths, overwrite=True).stops == ""
 
 

@@ -18,12 +18,13 @@ from scvae_data.remote.location import Location, RemotePath
 from scvae_data.remote.objects import delete, upload
 from scvae_data.store import INDEX_FILE
 from scvae_data.store.files import is_there, names_in, remove, sweep_temporaries, sync_directory
-from scvae_data.store.names import CHUNK_FILE
+from scvae_data.store.names import CHUNK_FILE, WORK_FOLDER
 from scvae_data.store.pages import PAGES
+from scvae_data.wording import named
 
 __all__ = [
     "SCRATCH",
-    "WORK_FOLDER",
+    "check_own",
     "check_target",
     "check_writable",
     "clear",
@@ -40,7 +41,6 @@ __all__ = [
     "send",
 ]
 
-WORK_FOLDER = ".work"
 DRY_RUN = ".dry-run-"
 # Tables of genes are not among them: they are replaced or removed when genes are chosen.
 DATASET = re.compile(
@@ -49,6 +49,7 @@ DATASET = re.compile(
 )
 REPORTS = ("failure_report.json", "quarantine.txt")
 OF_SOME_RUNS = (*REPORTS, "gene_report.parquet", "gene_statistics.parquet")
+MOST_NAMED = 4
 SCRATCH = Path("data/scratch")
 
 
@@ -76,16 +77,38 @@ def check_target(directory: Location, work: WorkFolder, *, overwrite: bool, resu
     Raises
     ------
     ConfigError
-        It holds a dataset or an unfinished run, and neither ``overwrite`` nor ``resume`` says what to do.
+        It holds a dataset or an unfinished run, and neither ``overwrite`` nor ``resume`` says what to do; or
+        files of others, see :func:`check_own`.
     """
     if overwrite and resume:
         raise ConfigError("overwrite=true and resume=true contradict each other; give one")
+    check_own(directory, work)
     if overwrite or resume:
         return
     if is_complete(directory):
-        raise ConfigError(f"{directory} already holds a dataset; overwrite=true replaces it")
+        raise ConfigError(
+            f"{directory} already holds a dataset; append=true adds cells of new inputs, overwrite=true replaces it"
+        )
     if work.started or any(DATASET.fullmatch(name) for name in names_in(directory)):
         raise ConfigError(f"{directory} holds an unfinished run; resume=true continues it, overwrite=true starts anew")
+
+
+def check_own(directory: Location, work: WorkFolder) -> None:
+    """Refuse to replace or remove files that no run is known to have written.
+
+    Raises
+    ------
+    ConfigError
+        There is neither an index nor a work folder, but files of the names that those of a dataset have.
+    """
+    if work.path.is_dir() or is_complete(directory):
+        return
+    ours = (*PAGES, *OF_SOME_RUNS)
+    if found := [name for name in names_in(directory) if DATASET.fullmatch(name) or name in ours]:
+        raise ConfigError(
+            f"{directory} has neither {INDEX_FILE} nor {WORK_FOLDER}, so {named(found, MOST_NAMED)} may be of others, "
+            "and a dataset would replace what is called so; choose another paths.processed_dir, or move or remove it"
+        )
 
 
 def prepare(directory: Path, target: Location, *, overwrite: bool, resume: bool) -> WorkFolder:

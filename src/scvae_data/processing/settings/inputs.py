@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar, TypeVar, get_args
 
 from scvae_data.errors import ConfigError
 from scvae_data.processing.labels import label, number, spelling
@@ -28,10 +28,11 @@ from scvae_data.readers.folders import (
     in_words,
     is_matrix,
     is_store,
-    kind_of,
     left_out,
+    listed_inputs,
     patterns,
 )
+from scvae_data.readers.mtx_folder import names_of_matrix
 from scvae_data.readers.opening import Opening, TableRows
 from scvae_data.remote import objects
 from scvae_data.remote.location import Location, RemotePath, as_written, local_path, location
@@ -39,7 +40,7 @@ from scvae_data.remote.range_file import open_anywhere
 from scvae_data.store import SRX_COLUMN
 from scvae_data.store.files import sha256_file
 from scvae_data.system.hdf5_guard import DEFAULT_LIMITS, Limits
-from scvae_data.wording import counted
+from scvae_data.wording import counted, named
 
 __all__ = [
     "ACCESSION_COLUMNS",
@@ -60,7 +61,9 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
+MOST_NAMED = 4
 ObsValue = str | int | float | bool | None
+Place = TypeVar("Place", Path, RemotePath)
 ACCESSION_COLUMNS = (SRX_COLUMN, "srx_accession")
 """Obs columns that tell the accession of each cell."""
 ACCESSION = re.compile(r"(?<![A-Za-z])[SEDN]RX\d+")
@@ -313,8 +316,8 @@ class FileInput(Inputs):
     paths
         A path or address, a glob (``**`` descends), or a list of them. A folder without
         a matrix of its own stands for the H5AD files below it, linked folders
-        included; a warning names hidden files, and inputs of other
-        formats there that no other path names.
+        included; one with a matrix for that matrix. A warning names hidden files,
+        and other inputs there that no other path names.
     """
 
     paths: str | Sequence[str] = ()
@@ -336,14 +339,13 @@ class FileInput(Inputs):
                 found |= {path: InputFile(path) for path in expand_remote(literal) if path not in found}
                 continue
             inside = below(literal)
-            if inside.h5ad:
+            holds_matrix = has_matrix(literal)
+            if holds_matrix or inside.h5ad:
                 folders[literal] = inside
-                if said := left_out(inside):
-                    log.warning("input.paths=%s: left out: %s", literal, said)
-            for path in inside.h5ad or expand(pattern):
+            for path in expand(pattern) if holds_matrix or not inside.h5ad else inside.h5ad:
                 found.setdefault(path, InputFile(path))
         for folder, inside in folders.items():
-            warn_of_others(folder, inside, found.keys())
+            warn_of_others(folder, inside, found.keys(), folder)
         for path, first in same_files(found):
             log.warning("input.paths: %s is the same file as %s, and is taken once", path, first)
             del found[path]
@@ -456,7 +458,20 @@ def expand(pattern: str) -> list[Path]:
     matches = sorted(glob.glob(str(literal), recursive=True))  # noqa: PTH207 - a pattern may be absolute
     if not matches:
         raise ConfigError(f"input.paths: {pattern} matches no file (searched from {Path.cwd()})")
-    return [Path(match).absolute() for match in matches]
+    return without_sides(pattern, [Path(match).absolute() for match in matches])
+
+
+def without_sides(pattern: Location | str, matches: Sequence[Place]) -> list[Place]:
+    """Return what a glob matches without the barcodes and features of matrices that it matches too."""
+    places = set(matches)
+    sides = [place for place in matches if any(place.parent / name in places for name in names_of_matrix(place.name))]
+    if sides:
+        log.info(
+            "input.paths=%s: %s belong to the matrices beside them and are read with those: %s",
+            pattern, counted(len(sides), "file"), named([place.name for place in sides], MOST_NAMED),
+        )  # fmt: skip
+    left = set(sides)
+    return [place for place in matches if place not in left]
 
 
 def expand_remote(pattern: RemotePath) -> list[RemotePath]:
@@ -465,49 +480,61 @@ def expand_remote(pattern: RemotePath) -> list[RemotePath]:
         if not (matches := objects.glob(pattern)):
             objects.check_bucket(pattern)
             raise ConfigError(f"input.paths: {pattern} matches nothing")
-        return matches
+        return without_sides(pattern, matches)
     if not (found := objects.find(pattern)):
         return [pattern]  # an object, or nothing, as the survey will tell
     top = {path.name for path in found if path.parent == pattern}
-    if not STORE_FILES.isdisjoint(top) or any(is_matrix(name) and not name.startswith(".") for name in top):
+    if not STORE_FILES.isdisjoint(top):
         return [pattern]
-    h5ad = [path for path in found if kind_of(path.name) == "H5AD file"]
-    taken = [path for path in h5ad if not path.name.startswith(".")]
+    places = {Path(path.below(pattern)): path for path in found}
+    inside = listed_inputs(map(str, places))
+    holds_matrix = any(is_matrix(name) and not name.startswith(".") for name in top)
+    taken = [pattern] if holds_matrix else [places[path] for path in inside.h5ad]
     if not taken:
         raise ConfigError(f"input.paths: no H5AD file, Zarr store or matrix in {pattern}; give a glob")
-    others = [path for path in found if path not in taken and kind_of(path.name) is not None]
-    if others:
-        log.warning(
-            "input.paths=%s stands for the %s below it; left out: %s, e.g. %s",
-            pattern, counted(len(taken), "H5AD file"), counted(len(others), "other file"), others[0].below(pattern),
-        )  # fmt: skip
+    warn_of_others(pattern, inside, {Path()} if holds_matrix else set(inside.h5ad), Path())
     return taken
 
 
 def below(folder: Path) -> InputsBelow:
-    """Return what lies below a folder that holds no matrix itself; nothing for a file or a Zarr store."""
-    if (
-        why_absent(folder)
-        or not folder.is_dir()
-        or is_store(folder)
-        or any(folder.glob("[!.]*matrix.mtx*"))
-        or any(folder.glob("matrix.mtx*"))
-    ):
-        return InputsBelow()
-    return find_inputs(folder)
+    """Return what lies below a folder; nothing for a file or a Zarr store."""
+    return InputsBelow() if why_absent(folder) or not folder.is_dir() or is_store(folder) else find_inputs(folder)
 
 
-def warn_of_others(folder: Path, found: InputsBelow, taken: Collection[Location]) -> None:
-    """Warn of inputs below a folder, by their names, that are not taken where its H5AD files are."""
+def has_matrix(folder: Path) -> bool:
+    """Whether a folder holds a matrix of the usual name itself, and stands for it."""
+    return any(folder.glob("[!.]*matrix.mtx*")) or any(folder.glob("matrix.mtx*"))
+
+
+def warn_of_others(folder: Location, found: InputsBelow, taken: Collection[Location], root: Path) -> None:
+    """Warn of what lies below a folder, and is called like an input, but is not taken where its own are.
+
+    Parameters
+    ----------
+    taken
+        All that is taken; the root itself where the folder stands for a matrix.
+    root
+        The folder as the paths of what was found, and taken, begin.
+    """
+    if said := left_out(found):
+        log.warning("input.paths=%s: left out: %s", folder, said)
+    kinds = dict(found.others)
+    for ending in {path.suffix for path in found.h5ad}:
+        kinds[f"{ending} file"] = [path for path in found.h5ad if path.suffix == ending]
     left = {
-        kind: [path for path in paths if path not in taken and path.parent not in taken]
-        for kind, paths in found.others.items()
+        kind: [
+            path.relative_to(root)
+            for path in paths
+            if path not in taken and not (is_matrix(path.name) and path.parent in taken)
+        ]
+        for kind, paths in kinds.items()
     }
     if others := in_words(left):
-        globs = ",".join(f'"{pattern}"' for pattern in (str(folder), *patterns(left)))
+        globs = [f"{glob.escape(str(folder))}/{pattern}" for pattern in patterns(left)]
+        own = "the matrix in it" if root in taken else f"the {counted(len(found.h5ad), 'H5AD file')} below it"
         log.warning(
-            "input.paths=%s stands for the %s below it; left out there: %s; to take them too: input.paths='[%s]'",
-            folder, counted(len(found.h5ad), "H5AD file"), others, globs,
+            "input.paths=%s stands for %s; left out there: %s; to take them too: input.paths='[%s]'",
+            folder, own, others, ",".join(f'"{pattern}"' for pattern in (str(folder), *globs)),
         )  # fmt: skip
 
 

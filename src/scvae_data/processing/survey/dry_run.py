@@ -18,7 +18,7 @@ from scvae_data.processing.facts import FailedFile
 from scvae_data.processing.genes.overlap import Overlap, compared_tables, kind_of_names, least_shared, overlaps
 from scvae_data.processing.genes.tables import names_of_columns
 from scvae_data.processing.genes.wanted import read_gene_files, resolve
-from scvae_data.processing.run.directory import SCRATCH, WORK_FOLDER, check_target, dry_run_folder, made_in
+from scvae_data.processing.run.directory import SCRATCH, check_target, dry_run_folder, made_in
 from scvae_data.processing.run.losses import check_failures, failure_table
 from scvae_data.processing.run.rules import unapplied_rules
 from scvae_data.processing.run.summary import human_bytes
@@ -31,6 +31,7 @@ from scvae_data.processing.survey.room import BYTES_PER_COUNT, OBS_BYTES, free_b
 from scvae_data.processing.survey.stage import Surveyed, check_rules, read_headers, table_columns
 from scvae_data.processing.work import WorkFolder
 from scvae_data.remote.location import Location, RemotePath
+from scvae_data.store.names import WORK_FOLDER
 from scvae_data.wording import counted
 
 __all__ = ["DryRun", "dry_run"]
