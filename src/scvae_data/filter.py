@@ -23,7 +23,7 @@ from scvae_data.wording import named
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Columns", "Filter", "as_list", "check_filter", "mask"]
+__all__ = ["Columns", "Filter", "as_list", "check_filter", "columns_in", "mask"]
 
 Filter = str | Mapping[str, Any]
 COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
@@ -105,6 +105,18 @@ def mask(columns: Columns, given: Filter) -> NDArray[np.bool_]:
     masks = [evaluator.members(column, as_list(values)) for column, values in given.items()]
     every: NDArray[np.bool_] = np.logical_and.reduce(masks)
     return every
+
+
+def columns_in(text: str, setting: str = "filter") -> tuple[str, ...]:
+    """Columns that a text names, each once, in its order.
+
+    Examples
+    --------
+    >>> columns_in("donor == 'd1' and (age > 40 or donor == 'd2')")
+    ('donor', 'age')
+    """
+    names = [node for node in ast.walk(_parse(text, setting)) if isinstance(node, ast.Name)]
+    return tuple(dict.fromkeys(node.id for node in sorted(names, key=lambda node: (node.lineno, node.col_offset))))
 
 
 def as_list(values: Any) -> list[Any]:

@@ -73,6 +73,9 @@ def test_de_and_ppc(
     n_called = int(table["is_de_fdr_0.05"].sum())
     assert f"called   {n_called} of 20 genes change (is_de_fdr_0.05); at most 5 % of these are expected" in printed
     assert "\nlfc      log2 fold change, group 1 over group 2, of what the model decodes" in printed
+    n_first, n_other = table.iloc[0][["n_cells1", "n_cells2"]]
+    assert f"\ngroup 1  {n_first} cells\ngroup 2  {n_other} cells (6 without cell_type left out; --group2 " in printed
+    assert n_first + n_other == 60 - 6
     assert table.index[0] in printed
     call(monkeypatch, "ppc", run)
     assert "variance correlation over genes " in capsys.readouterr().out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -120,7 +121,18 @@ def de(options: Options) -> list[str]:
     shown = table[["gene_symbol", "proba_de", "bayes_factor", "lfc_median", "raw_mean1", "raw_mean2"]]
     mistaken = f"at most {100 * test.fdr:.3g} % of these are expected to be called by mistake"
     called = f"{chosen:,} of {len(table):,} genes change (is_de_fdr_{test.fdr:g}); {mistaken}"
-    return [*_write_table(out, table), *_head(shown), *(_row(*line) for line in MEANINGS), _row("called", called)]
+    lines = [*_write_table(out, table), *_head(shown), *(_row(*line) for line in MEANINGS)]
+    return [*lines, *_groups(options.group1, table.iloc[0]), _row("called", called)]
+
+
+def _groups(first: str, gene: pd.Series[Any]) -> list[str]:
+    """Sizes of the groups, and how those are taken in that the second leaves out."""
+    from scvae_data.filter import columns_in
+
+    one, other, left_out = (f"{gene[name]:,}" for name in ("n_cells1", "n_cells2", "n_cells_left_out"))
+    why = f" ({left_out} without {' or '.join(columns_in(first))} left out; "
+    why += f"--group2 {shlex.quote(f'not ({first})')} takes them in)"
+    return [_row("group 1", f"{one} cells"), _row("group 2", f"{other} cells{why if gene['n_cells_left_out'] else ''}")]
 
 
 def ppc(options: Options) -> list[str]:
@@ -206,7 +218,11 @@ def _add_de(parser: Parser) -> None:
     _of_cells(parser)
     _file(parser, required=False)
     parser.add_argument("--group1", required=True, metavar="FILTER", help="the cells of the first group")
-    parser.add_argument("--group2", metavar="FILTER", help="those of the second; all others if left out")
+    parser.add_argument(
+        "--group2",
+        metavar="FILTER",
+        help="those of the second; if left out, all others with a value in what FILTER of --group1 names",
+    )
     parser.add_argument("--delta", type=float, default=0.25, help="least log2 fold change that counts (default 0.25)")
     parser.add_argument("--pseudocounts", type=float, help="added to shares; from genes not expressed if left out")
     parser.add_argument("--fdr", type=float, default=0.05, help="expected share of false calls (default 0.05)")
