@@ -102,7 +102,9 @@ def test_a_directory_without_the_batch_column_is_unknown(tmp_path: Path, run_dir
     (tmp_path / "checkpoints").mkdir()
     torch.save(checkpoint, tmp_path / "checkpoints" / "best.ckpt")
     data, x, _ = make_dataset(tmp_path / "data", 30, 40, 25)
-    embed(config(train_config, tmp_path, tmp_path / "out", data))
+    cfg = config(train_config, tmp_path, tmp_path / "out", data)
+    cfg.ckpt = str(tmp_path)  # a run directory stands for its best checkpoint
+    assert embed(cfg)["checkpoint"] == str(tmp_path / "checkpoints" / "best.ckpt")
     expected = by_hand(run_dir, x.toarray(), [3] * 30)
     np.testing.assert_allclose(latents(tmp_path / "out").obsm["X_scvae"], expected, atol=1e-5)
 
@@ -148,5 +150,8 @@ def test_no_gene_in_common(tmp_path: Path, run_dir: Path, train_config: Compose)
 
 
 def test_no_checkpoint(tmp_path: Path, train_config: Compose) -> None:
-    with pytest.raises(ConfigError, match=r"mode=embed needs a checkpoint: ckpt="):
+    with pytest.raises(ConfigError, match=r"mode=embed needs a trained model: ckpt="):
         embed(train_config(tmp_path, "mode=embed"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigError, match=r"^ckpt=.*empty is a folder without checkpoints/best\.ckpt; give"):
+        embed(train_config(tmp_path, "mode=embed", f"ckpt={tmp_path / 'empty'}"))

@@ -26,6 +26,7 @@ from scvae_data.training.embed_report import Embedded, embed_report
 from scvae_data.training.experiment_scores import SCORES_FILE, Scored, read_scores
 from scvae_data.training.outputs import Outputs
 from scvae_data.training.report import REPORT, next_lines, only_a_page
+from scvae_data.training.runs import checkpoint_of
 from scvae_data.training.trusted import load_vae
 
 __all__ = ["embed"]
@@ -53,8 +54,8 @@ def embed(cfg: DictConfig) -> dict[str, Any]:
         For a checkpoint or a directory that cannot be used.
     """
     if not cfg.get("ckpt"):
-        raise ConfigError("mode=embed needs a checkpoint: ckpt=RUN_DIR/checkpoints/best.ckpt")
-    ckpt = local_path("ckpt", cfg.ckpt).expanduser().absolute()
+        raise ConfigError("mode=embed needs a trained model: ckpt=RUN_DIR, or one of its checkpoints")
+    ckpt = checkpoint_of(local_path("ckpt", cfg.ckpt).expanduser().absolute(), "ckpt")
     import_likelihood(cfg.model.get("likelihood"))
     model, facts = load_vae(ckpt)
     config = resolved(cfg)
