@@ -88,7 +88,8 @@ def _embedded(
     write_atomic(run_dir / RESULT, (json.dumps(whole, indent=1) + "\n").encode())
     with only_a_page(run_dir):
         overrides = given_settings() if HydraConfig.initialized() else None
-        told = Embedded(run_dir, config, ckpt, model.hparams, aligned.facts, data.index, whole, made, overrides)
+        labels = outputs.labels(data)
+        told = Embedded(run_dir, config, ckpt, model.hparams, aligned.facts, data.index, whole, made, overrides, labels)
         write_atomic(run_dir / REPORT, embed_report(told).encode())
     if run is not None:
         _tell(run, report, made, data.index)

@@ -219,14 +219,12 @@ def scores_told(scored: Scored) -> str:
     """Say whose cells were scored, what they are compared with, and how many experiments are flagged."""
     if scored.expectation is None:
         few = f"fewer than {LEAST_EXPERIMENTS} of them have {LEAST_CELLS} cells or more"
-        how = f"What to expect of their depth is not known: {few}."
+        how = f"What to expect of their depth is not known: {few}, so none is flagged."
     else:
-        how = "What is expected is of cells of their depth, and a z of 1 the spread of experiments around it."
-    n_flagged, n = int(scored.table["flagged"].sum()), len(scored.table)
-    return (
-        f"ELBO per cell of {counted(n, 'experiment')}, over {PARTS[scored.part]}. {how} "
-        f"Flagged, at {FAR:g} spreads or more below: {n_flagged:,} of {n:,}."
-    )
+        n_flagged = int(scored.table["flagged"].sum())
+        how = "What is expected is of cells of their depth, and a z of 1 the spread of experiments around it. "
+        how += f"Flagged, at {FAR:g} spreads or more below: {n_flagged:,} of {len(scored.table):,}."
+    return f"ELBO per cell of {counted(len(scored.table), 'experiment')}, over {PARTS[scored.part]}. {how}"
 
 
 def _compared(

@@ -227,7 +227,8 @@ class _Run:
                 if one.names:
                     log.info("held out for %s: %s %s", one.part, one.column, one.names)
             overrides = given_settings() if HydraConfig.initialized() else None
-            run = Finished(self.run_dir, self.config, facts, metrics, made, shared, not_scored, overrides)
+            labels = self.outputs.labels(self.data)
+            run = Finished(self.run_dir, self.config, facts, metrics, made, shared, not_scored, overrides, labels)
             self._write(REPORT, report(run))
 
     def _write(self, name: str, text: str) -> None:
