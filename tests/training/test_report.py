@@ -40,7 +40,9 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     (run_dir / "checkpoints" / "best.ckpt").touch()
     (run_dir / "curves.png").write_bytes(b"\x89PNG\r\n\x1a\n" + 8 * b"\0" + (640).to_bytes(4) + (480).to_bytes(4))
     made = {"training curves": run_dir / "curves.png", "latents": run_dir / "latents.h5ad"}
-    held_out = HeldOut([Shared("donor", "validation", 3, 1, 0.25)], "Copies: none.")
+    held_out = HeldOut(
+        [Shared("donor", "validation", 3, 1, 0.25)], "Copies: none.", "28 of 300 cells have no value of donor."
+    )
     not_scored = {"batch_mixing": "all cells are of one batch, SRX1"}
     overrides = ["data.filter=a < 'b' & c", "seed=3"]
     labels = Labels("cell_type", ["B's cell", "T cell"])
@@ -76,6 +78,10 @@ def test_every_score_says_what_it_means(page: str) -> None:
     assert len(scores) == 5
     assert all(len(row[3]) > 20 for row in scores)
     assert "Batch mixing was not computed: all cells are of one batch, SRX1." in page
+
+
+def test_cells_without_a_side_of_their_own_are_told(page: str) -> None:
+    assert '<p class="note">28 of 300 cells have no value of donor.</p>' in page
 
 
 def test_settings_and_commands_are_as_they_were_given(page: str) -> None:
