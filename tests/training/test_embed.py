@@ -136,11 +136,14 @@ def test_the_likelihood_of_new_cells_is_told_beside_that_of_training(
     assert report["elbo_of_training"] == pytest.approx(finished.metrics["val/elbo"], rel=1e-6)
     scored = read_scores(tmp_path / "out" / "experiment_scores.parquet")
     assert (scored.part, scored.n_cells, scored.mean("elbo")) == ("predict", 60, pytest.approx(report["elbo"]))
+    unseen = scored.table.set_index("srx_accession")["elbo"]["SRX9"]
+    assert report["elbo_of_unseen"] == pytest.approx(unseen, rel=1e-6)
     told = capsys.readouterr().out
     assert "unknown    30 cells; categories that the model was not trained on: 1" in told
     assert (
-        f"elbo       {report['elbo']:,.1f} nats per cell, {finished.metrics['val/elbo']:,.1f} of the cells held" in told
-    )
+        f"elbo       {report['elbo']:,.1f} nats per cell, {unseen:,.1f} of experiments that training has not seen, "
+        f"{finished.metrics['val/elbo']:,.1f} of the cells held"
+    ) in told
 
 
 def test_no_gene_in_common(tmp_path: Path, run_dir: Path, train_config: Compose) -> None:

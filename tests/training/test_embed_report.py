@@ -16,8 +16,9 @@ from scvae_data.training.report import Labels
 FOUND = {
     "n_cells": 60, "n_genes_of_model": 40, "n_missing_genes": 2, "missing_genes_share": 0.05, "n_genes_not_used": 1,
     "missing_genes": ["<GENE38>", "GENE39"], "n_unseen_categories": 1, "unseen_categories": {"donor": ["d9"]},
-    "absent_columns": "tech", "n_unknown_cells": 30, "elbo": -1234.56, "elbo_expected": -1200.0,
-    "elbo_of_training": -1199.0, "batch_mixing": 0.9, "not_scored": {"cell_type_separation": "no cell has a cell type"},
+    "absent_columns": "tech", "n_unknown_cells": 30, "elbo": -1234.56, "elbo_of_unseen": -1300.04,
+    "elbo_expected": -1200.0, "elbo_of_training": -1199.0, "batch_mixing": 0.9,
+    "not_scored": {"cell_type_separation": "no cell has a cell type"},
 }  # fmt: skip
 LABELS = Labels("cell_type", ["type1", "type0"])
 FAMILIAR = {
@@ -44,6 +45,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Embedded:
     "row",
     [
         ["ELBO of these cells", "-1,234.6 nats per cell", "higher"],
+        ["ELBO of new experiments", "-1,300.0 nats per cell", "higher"],
         ["ELBO expected", "-1,200.0 nats per cell", ""],
         ["ELBO in training", "-1,199.0 nats per cell", ""],
         ["batch mixing", "0.900", "higher"],

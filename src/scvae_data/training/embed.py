@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from scvae_data.models.vae import VAE
 from scvae_data.remote.location import local_path
 from scvae_data.results.align import AlignedData
 from scvae_data.results.model import served_columns
-from scvae_data.store import CellIndex, open_dataset
+from scvae_data.store import SRX_COLUMN, CellIndex, open_dataset
 from scvae_data.store.files import write_atomic
 from scvae_data.tracking import log_dataset, tracked
 from scvae_data.training.embed_report import Embedded, embed_report
@@ -82,7 +82,8 @@ def _embedded(
         scores, not_scored = outputs.scores(made["latents"], model, aligned, seed=config["seed"])
         report |= scores
     if "experiment scores" in made:
-        report |= elbo_beside(read_scores(made["experiment scores"]), reference)
+        unseen = aligned.unseen.get(SRX_COLUMN, ())
+        report |= elbo_beside(read_scores(made["experiment scores"]), reference, unseen)
     lists = {"missing_genes": list(aligned.genes.missing), "unseen_categories": aligned.unseen}
     whole = {**report, **lists, "not_scored": not_scored}
     write_atomic(run_dir / RESULT, (json.dumps(whole, indent=1) + "\n").encode())
@@ -117,9 +118,14 @@ def reference_of(ckpt: Path) -> Scored | None:
     return None
 
 
-def elbo_beside(scored: Scored, reference: Scored | None) -> dict[str, Any]:
-    """Nats per cell: of these cells, of what training expects of their depth, of the cells that training held out."""
+def elbo_beside(scored: Scored, reference: Scored | None, unseen: Collection[str]) -> dict[str, Any]:
+    """Nats per cell: of these cells, of what training expects of their depth, of the cells that training held out.
+
+    Where training has seen some of their experiments and not others, also of the ``unseen`` ones alone.
+    """
     found: dict[str, Any] = {"elbo": scored.mean("elbo"), "n_flagged_experiments": int(scored.table["flagged"].sum())}
+    if 0 < len(unseen) < len(scored.table):
+        found["elbo_of_unseen"] = scored.mean("elbo", unseen)
     if reference is not None:
         found |= {"elbo_of_training": reference.mean("elbo"), "part_of_training": reference.part}
         if reference.expectation is not None:

@@ -39,6 +39,9 @@ SECTIONS = {
 }
 ELBO = {
     "elbo": TERMS["elbo"]._replace(title="ELBO of these cells"),
+    "elbo_of_unseen": TERMS["elbo_unseen"]._replace(
+        title="ELBO of new experiments", text="the same, over cells of experiments that training has not seen"
+    ),
     "elbo_expected": Meaning(
         "ELBO expected", "", "of cells of their depth, by the cells that the model's own run was scored on"
     ),

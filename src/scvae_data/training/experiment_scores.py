@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -95,9 +96,11 @@ class Scored:
         """Cells that were scored."""
         return int(self.table["n_cells"].sum())
 
-    def mean(self, column: str) -> float:
-        """Mean over cells of ``elbo`` or ``expected``, in nats."""
-        return float(np.average(self.table[column], weights=self.table["n_cells"]))
+    def mean(self, column: str, experiments: Collection[str] | None = None) -> float:
+        """Mean over cells, of some experiments or all, of ``elbo`` or ``expected``, in nats."""
+        table = self.table
+        chosen = table if experiments is None else table[table["srx_accession"].isin(experiments)]
+        return float(np.average(chosen[column], weights=chosen["n_cells"]))
 
 
 def expectation_of(moments: NDArray[np.float64]) -> Expectation | None:
