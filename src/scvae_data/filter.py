@@ -11,14 +11,13 @@ from __future__ import annotations
 import ast
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scvae_data.errors import ConfigError, SelectionError
-from scvae_data.wording import named
+from scvae_data.wording import named, similar
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -156,7 +155,7 @@ class _Evaluator:
             return found
         wanted, place = [str(value) for value in values], self._columns.place(column)
         if missing := [value for value in wanted if value not in place]:
-            close = get_close_matches(missing[0], categories, n=3)
+            close = similar(missing[0], categories)
             hint = f"did you mean {', '.join(close)}?" if close else f"it has {named(categories)}"
             raise SelectionError(f"{self._columns.setting}: {column} has no value {missing[0]!r}; {hint}")
         chosen = np.zeros(len(categories) + 1, np.bool_)
@@ -196,7 +195,7 @@ class _Evaluator:
     def _categories(self, column: str) -> Sequence[str] | None:
         columns = self._columns
         if column not in columns.names:
-            close = get_close_matches(column, columns.names, n=3)
+            close = similar(column, columns.names)
             hint = f"did you mean {', '.join(close)}?" if close else f"it has {named(columns.names)}"
             raise SelectionError(f"{columns.setting}: no {columns.kind} {column!r} in {columns.where}; {hint}")
         return columns.categories(column)
