@@ -11,19 +11,18 @@ from __future__ import annotations
 import ast
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scvae_data.errors import ConfigError, SelectionError
-from scvae_data.wording import named
+from scvae_data.wording import named, similar
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Columns", "Filter", "as_list", "check_filter", "mask"]
+__all__ = ["Columns", "Filter", "as_list", "check_filter", "columns_in", "mask"]
 
 Filter = str | Mapping[str, Any]
 COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
@@ -107,6 +106,18 @@ def mask(columns: Columns, given: Filter) -> NDArray[np.bool_]:
     return every
 
 
+def columns_in(text: str, setting: str = "filter") -> tuple[str, ...]:
+    """Columns that a text names, each once, in its order.
+
+    Examples
+    --------
+    >>> columns_in("donor == 'd1' and (age > 40 or donor == 'd2')")
+    ('donor', 'age')
+    """
+    names = [node for node in ast.walk(_parse(text, setting)) if isinstance(node, ast.Name)]
+    return tuple(dict.fromkeys(node.id for node in sorted(names, key=lambda node: (node.lineno, node.col_offset))))
+
+
 def as_list(values: Any) -> list[Any]:
     """One value or a sequence of them, as a list."""
     return list(values) if isinstance(values, Sequence) and not isinstance(values, str) else [values]
@@ -144,7 +155,7 @@ class _Evaluator:
             return found
         wanted, place = [str(value) for value in values], self._columns.place(column)
         if missing := [value for value in wanted if value not in place]:
-            close = get_close_matches(missing[0], categories, n=3)
+            close = similar(missing[0], categories)
             hint = f"did you mean {', '.join(close)}?" if close else f"it has {named(categories)}"
             raise SelectionError(f"{self._columns.setting}: {column} has no value {missing[0]!r}; {hint}")
         chosen = np.zeros(len(categories) + 1, np.bool_)
@@ -184,7 +195,7 @@ class _Evaluator:
     def _categories(self, column: str) -> Sequence[str] | None:
         columns = self._columns
         if column not in columns.names:
-            close = get_close_matches(column, columns.names, n=3)
+            close = similar(column, columns.names)
             hint = f"did you mean {', '.join(close)}?" if close else f"it has {named(columns.names)}"
             raise SelectionError(f"{columns.setting}: no {columns.kind} {column!r} in {columns.where}; {hint}")
         return columns.categories(column)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 
-__all__ = ["counted", "named", "shown"]
+__all__ = ["counted", "named", "shown", "similar"]
 
 
 def counted(n: int, noun: str) -> str:
@@ -30,6 +31,19 @@ def named(names: Sequence[object], most: int = 5) -> str:
     """
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
     return ", ".join(map(str, names[:most])) + more
+
+
+def similar(name: str, known: Iterable[str], most: int = 3) -> list[str]:
+    """Return the known names that may be meant: those of the same letters, great or small, else those spelt alike.
+
+    Examples
+    --------
+    >>> similar("nsun2", ["NSUN1", "NSUN2", "sun2"]), similar("NSUN", ["NSUN2", "GENE1"])
+    (['NSUN2'], ['NSUN2'])
+    """
+    names = list(known)
+    same = [one for one in names if one.casefold() == name.casefold()]
+    return same[:most] or get_close_matches(name, names, n=most)
 
 
 def shown(path: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -10,8 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from tests.results.conftest import directory, model, untrained, whole
+from tests.support.datasets import make_dataset
 
 from scvae_data import VAE, cli
+from scvae_data.store import open_index
+from scvae_data.store.grow import adopt
 
 __all__ = ["directory", "model"]
 
@@ -63,6 +67,29 @@ def test_latents_and_elbo(
     np.testing.assert_array_equal(found[["elbo", "recon", "kl"]], whole(model.elbo(directory, n_samples=2))[1])
 
 
+def test_cells_that_came_after_training_are_told_and_can_be_left_out(
+    run: Path, directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    grown = Path(shutil.copytree(directory, tmp_path / "grown"))
+    more, _, _ = make_dataset(
+        tmp_path / "more", n_obs=40, n_vars=20, chunk_size=20, more_obs=lambda obs: obs.rename(index="new {}".format)
+    )
+    made = VAE.load(run)
+    made.record = {"facts": made.record["facts"] | {"data_path": str(grown)}}
+    made.save(tmp_path / "model")
+    call(monkeypatch, "ppc", tmp_path / "model")
+    assert "grown since" not in caplog.text
+    adopt(open_index(grown), open_index(more), "both")
+    call(monkeypatch, "elbo", tmp_path / "model", "--out", tmp_path / "all.parquet")
+    assert f"{grown} has grown since the model was trained: 40 of 100 cells are new" in caplog.text
+    call(monkeypatch, "elbo", tmp_path / "model", "--out", tmp_path / "old.parquet", "--generations", 1)
+    assert caplog.text.count("grown since") == 1
+    found = [pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("all", "old")]
+    assert [len(table) for table in found] == [100, 60]
+    assert "cells    60 of 60" in capsys.readouterr().out
+
+
 def test_de_and_ppc(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -73,6 +100,9 @@ def test_de_and_ppc(
     n_called = int(table["is_de_fdr_0.05"].sum())
     assert f"called   {n_called} of 20 genes change (is_de_fdr_0.05); at most 5 % of these are expected" in printed
     assert "\nlfc      log2 fold change, group 1 over group 2, of what the model decodes" in printed
+    n_first, n_other = table.iloc[0][["n_cells1", "n_cells2"]]
+    assert f"\ngroup 1  {n_first} cells\ngroup 2  {n_other} cells (6 without cell_type left out; --group2 " in printed
+    assert n_first + n_other == 60 - 6
     assert table.index[0] in printed
     call(monkeypatch, "ppc", run)
     assert "variance correlation over genes " in capsys.readouterr().out

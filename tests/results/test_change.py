@@ -43,13 +43,14 @@ def test_a_gene_that_the_decoder_gives_one_group_alone_comes_first(directory: Pa
     assert not found["is_de_fdr_0.05"].any()
 
 
-def test_groups_are_filters_and_the_second_is_the_rest(model: VAE, directory: Path) -> None:
+def test_groups_are_filters_and_the_second_is_the_rest_that_has_a_label(model: VAE, directory: Path) -> None:
     found = model.differential_expression(directory, FIRST, test=QUICK)
     adata = ChunkedDataset(directory).to_anndata()
     x, first = adata.X.toarray(), (adata.obs["cell_type"] == "type0").to_numpy()
+    other = adata.obs["cell_type"].isin(["type1", "type2"]).to_numpy()
     found = found.loc[adata.var_names]
     np.testing.assert_allclose(found["raw_mean1"], x[first].mean(0), rtol=1e-6)
-    np.testing.assert_allclose(found["raw_mean2"], x[~first].mean(0), rtol=1e-6)
+    np.testing.assert_allclose(found["raw_mean2"], x[other].mean(0), rtol=1e-6)
     np.testing.assert_allclose(found["non_zeros_proportion1"], (x[first] > 0).mean(0), rtol=1e-6)
     inside = model.differential_expression(directory, FIRST, "cell_type == 'type1'", where="donor_age > 10", test=QUICK)
     aged = (adata.obs["donor_age"] > 10).to_numpy()
@@ -57,6 +58,27 @@ def test_groups_are_filters_and_the_second_is_the_rest(model: VAE, directory: Pa
     inside = inside.loc[adata.var_names]
     np.testing.assert_allclose(inside["raw_mean1"], x[first & aged].mean(0), rtol=1e-6)
     np.testing.assert_allclose(inside["raw_mean2"], x[second].mean(0), rtol=1e-6)
+
+
+def test_sizes_of_groups_tell_which_cells_are_of_neither(model: VAE, directory: Path) -> None:
+    obs = ChunkedDataset(directory).to_anndata().obs
+    first, unknown = (obs["cell_type"] == "type0").to_numpy(), obs["cell_type"].isna().to_numpy()
+    inside = (obs["donor_age"] > 40).to_numpy()
+
+    def sizes(group2: str | None = None, where: str | None = None) -> list[int]:
+        table = model.differential_expression(directory, FIRST, group2, where=where, test=ChangeTest(n_samples=5))
+        return [table[name].unique().item() for name in ("n_cells1", "n_cells2", "n_cells_left_out")]
+
+    assert unknown.sum() == 6
+    assert sizes() == [first.sum(), len(obs) - first.sum() - 6, 6]
+    assert sizes(where="donor_age > 40") == [
+        (first & inside).sum(), (~first & ~unknown & inside).sum(), (unknown & inside).sum()
+    ]  # fmt: skip
+    assert sizes(f"not ({FIRST})") == [first.sum(), len(obs) - first.sum(), 0]
+    with pytest.raises(
+        SelectionError, match=r"^group2: no cell beside those of group1=.* has a value of cell_type; name"
+    ):
+        model.differential_expression(directory, "cell_type in ['type0', 'type1', 'type2']", test=QUICK)
 
 
 def test_blocks_of_genes_change_nothing(model: VAE, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,6 +62,12 @@ def test_more_draws_vary_less(model: VAE, directory: Path) -> None:
     ("options", "error", "words"),
     [
         ({"genes": ["GEN7"]}, SelectionError, "genes GEN7 not in the model; did you mean GENE7"),
+        ({"genes": ["gene7"]}, SelectionError, r"genes gene7 not in the model; did you mean GENE7\?"),
+        (
+            {"genes": list("abcdefgh")},
+            SelectionError,
+            "genes a, b, c, d, e and 3 more not in the model; it has 20 genes",
+        ),
         ({"transform_batch": "SRX8"}, SelectionError, "transform_batch=SRX8: SRX_accession of the model has no such"),
         ({"transform_batch": []}, ConfigError, "names no batch"),
         ({"library_size": 0}, ConfigError, r"library_size=0 must be a positive number or \"latent\""),

@@ -102,7 +102,9 @@ def test_a_directory_without_the_batch_column_is_unknown(tmp_path: Path, run_dir
     (tmp_path / "checkpoints").mkdir()
     torch.save(checkpoint, tmp_path / "checkpoints" / "best.ckpt")
     data, x, _ = make_dataset(tmp_path / "data", 30, 40, 25)
-    embed(config(train_config, tmp_path, tmp_path / "out", data))
+    cfg = config(train_config, tmp_path, tmp_path / "out", data)
+    cfg.ckpt = str(tmp_path)  # a run directory stands for its best checkpoint
+    assert embed(cfg)["checkpoint"] == str(tmp_path / "checkpoints" / "best.ckpt")
     expected = by_hand(run_dir, x.toarray(), [3] * 30)
     np.testing.assert_allclose(latents(tmp_path / "out").obsm["X_scvae"], expected, atol=1e-5)
 
@@ -134,11 +136,14 @@ def test_the_likelihood_of_new_cells_is_told_beside_that_of_training(
     assert report["elbo_of_training"] == pytest.approx(finished.metrics["val/elbo"], rel=1e-6)
     scored = read_scores(tmp_path / "out" / "experiment_scores.parquet")
     assert (scored.part, scored.n_cells, scored.mean("elbo")) == ("predict", 60, pytest.approx(report["elbo"]))
+    unseen = scored.table.set_index("srx_accession")["elbo"]["SRX9"]
+    assert report["elbo_of_unseen"] == pytest.approx(unseen, rel=1e-6)
     told = capsys.readouterr().out
     assert "unknown    30 cells; categories that the model was not trained on: 1" in told
     assert (
-        f"elbo       {report['elbo']:,.1f} nats per cell, {finished.metrics['val/elbo']:,.1f} of the cells held" in told
-    )
+        f"elbo       {report['elbo']:,.1f} nats per cell, {unseen:,.1f} of experiments that training has not seen, "
+        f"{finished.metrics['val/elbo']:,.1f} of the cells held"
+    ) in told
 
 
 def test_no_gene_in_common(tmp_path: Path, run_dir: Path, train_config: Compose) -> None:
@@ -148,5 +153,8 @@ def test_no_gene_in_common(tmp_path: Path, run_dir: Path, train_config: Compose)
 
 
 def test_no_checkpoint(tmp_path: Path, train_config: Compose) -> None:
-    with pytest.raises(ConfigError, match=r"mode=embed needs a checkpoint: ckpt="):
+    with pytest.raises(ConfigError, match=r"mode=embed needs a trained model: ckpt="):
         embed(train_config(tmp_path, "mode=embed"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigError, match=r"^ckpt=.*empty is a folder without checkpoints/best\.ckpt; give"):
+        embed(train_config(tmp_path, "mode=embed", f"ckpt={tmp_path / 'empty'}"))

@@ -11,13 +11,16 @@ from tests.support.pages import code_of, data_of, faults_of, rows_of
 
 from scvae_data.store import open_index
 from scvae_data.training.embed_report import Embedded, embed_report
+from scvae_data.training.report import Labels
 
 FOUND = {
     "n_cells": 60, "n_genes_of_model": 40, "n_missing_genes": 2, "missing_genes_share": 0.05, "n_genes_not_used": 1,
     "missing_genes": ["<GENE38>", "GENE39"], "n_unseen_categories": 1, "unseen_categories": {"donor": ["d9"]},
-    "absent_columns": "tech", "n_unknown_cells": 30, "elbo": -1234.56, "elbo_expected": -1200.0,
-    "elbo_of_training": -1199.0, "batch_mixing": 0.9, "not_scored": {"cell_type_separation": "no cell has a cell type"},
+    "absent_columns": "tech", "n_unknown_cells": 30, "elbo": -1234.56, "elbo_of_unseen": -1300.04,
+    "elbo_expected": -1200.0, "elbo_of_training": -1199.0, "batch_mixing": 0.9,
+    "not_scored": {"cell_type_separation": "no cell has a cell type"},
 }  # fmt: skip
+LABELS = Labels("cell_type", ["type1", "type0"])
 FAMILIAR = {
     "n_missing_genes": 0, "missing_genes": [], "n_genes_not_used": 0, "unseen_categories": {}, "absent_columns": "",
     "n_unknown_cells": 0,
@@ -33,13 +36,16 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Embedded:
     overrides = ["mode=embed", "data.filter=a < 'b'"]
     index, latents = open_index(folder / "it's new"), folder / "latents.h5ad"
     ckpt = folder / "best.ckpt"
-    return Embedded(folder, {"seed": 3}, ckpt, hparams, trained_on, index, FOUND, {"latents": latents}, overrides)
+    return Embedded(
+        folder, {"seed": 3}, ckpt, hparams, trained_on, index, FOUND, {"latents": latents}, overrides, LABELS
+    )
 
 
 @pytest.mark.parametrize(
     "row",
     [
         ["ELBO of these cells", "-1,234.6 nats per cell", "higher"],
+        ["ELBO of new experiments", "-1,300.0 nats per cell", "higher"],
         ["ELBO expected", "-1,200.0 nats per cell", ""],
         ["ELBO in training", "-1,199.0 nats per cell", ""],
         ["batch mixing", "0.900", "higher"],
@@ -64,6 +70,10 @@ def test_only_what_is_strange_is_warned_of(run: Embedded) -> None:
     warning = "what it makes of them is worth less"
     assert warning in page
     assert warning not in familiar
+    new = embed_report(replace(run, found=FOUND | FAMILIAR | {"n_unknown_cells": 30}))
+    assert warning not in new
+    usual = "taken as of an unknown batch"
+    assert usual in new and usual in page and usual not in familiar
     assert ["unknown cells", "none: it was trained on the batches of all"] in rows_of(familiar)
     assert "Cell type separation was not computed: no cell has a cell type." in page
     assert "They were not scored" in page
@@ -77,6 +87,7 @@ def test_commands_are_of_this_model_and_these_cells(run: Embedded) -> None:
     assert shlex.split(made)[-2:] == run.overrides
     de = next(shlex.split(text) for text in commands if text.startswith("scvae-data de"))
     assert de[2:5] == [str(run.ckpt), "--data", str(run.index.where)]
+    assert de[6:9:2] == ['cell_type == "type1"', 'cell_type == "type0"']
     both = next(shlex.split(text) for text in commands if "processed_dir=" in text)
     assert both[-1] == f'paths.processed_dir=[/data/old,"{run.index.where}"]'
     assert any('read_h5ad("' in text for text in commands)

@@ -105,7 +105,8 @@ def test_the_file_excludes_what_it_flags(spoiled_run: Run) -> None:
 def test_no_experiments_are_compared_where_there_are_too_few(finished: Run) -> None:
     scored = read_scores(finished.path / "experiment_scores.parquet")
     assert scored.expectation is None and scored.table["z"].isna().all() and not scored.table["flagged"].any()
-    assert "fewer than 4 of them have 20 cells or more" in scores_told(scored)
+    assert "fewer than 4 of them have 20 cells or more, so none is flagged." in scores_told(scored)
+    assert "Flagged" not in scores_told(scored)
 
 
 def test_without_held_out_cells_all_are_scored(tmp_path: Path, train_config: Compose) -> None:

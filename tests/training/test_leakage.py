@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from tests.training.conftest import Compose
 
 from scvae_data import ChunkedDataModule
 from scvae_data.config import instantiate
-from scvae_data.training.leakage import HeldOut, copies_across, held_out, told_columns
+from scvae_data.training.leakage import HeldOut, copies_across, held_out, told_columns, without_value
 
 RECIPES = re.findall(r"^python train\.py (.*data\.split.*)$", Path("docs/holdout.md").read_text(), flags=re.MULTILINE)
 
@@ -74,6 +75,22 @@ def test_experiments_batches_donors_and_studies_are_told(studies: Path) -> None:
     assert ("donor", "validation", 1, 0, 0.0, donor) in told.shared
     assert ("study", "validation", 1, 1, 1.0, "") in told.shared
     assert told.copies.startswith("Copies of one cell in several parts: not known")
+
+
+@pytest.mark.parametrize(
+    ("split", "where"),
+    [
+        ({"by": "cell_type", "val": 0.3}, "28 for training"),
+        ({"column": "cell_type", "test": ["type0"], "val": 0.5}, r"\d+ for training, \d+ for validation"),
+    ],
+)
+def test_cells_without_a_value_are_counted_where_they_go(studies: Path, split: dict[str, Any], where: str) -> None:
+    module = ChunkedDataModule(studies, 8, split=split)
+    module.setup()
+    told = without_value(module, split)
+    assert re.fullmatch(rf"28 of 300 cells have no value of cell_type, which the split is by: {where}\.", told)
+    assert held_out(module, split).without == told
+    assert not any(without_value(module, other) for other in ({"by": "donor"}, {"val": 0.1}, None))
 
 
 def test_nothing_held_out_is_said(studies: Path) -> None:

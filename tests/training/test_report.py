@@ -13,8 +13,9 @@ import pytest
 from tests.support.browser import needs_browser, opened
 from tests.support.pages import code_of, faults_of, rows_of, table_of
 
+from scvae_data.filter import check_filter
 from scvae_data.training.leakage import HeldOut, Shared
-from scvae_data.training.report import Finished, _columns, in_words, report
+from scvae_data.training.report import Finished, Labels, _columns, in_words, report
 
 FACTS: dict[str, Any] = {
     "data_path": "/data/<chunks>", "content_hash": "c" * 64, "gene_list_hash": "g" * 64, "simulated": False,
@@ -39,10 +40,13 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     (run_dir / "checkpoints" / "best.ckpt").touch()
     (run_dir / "curves.png").write_bytes(b"\x89PNG\r\n\x1a\n" + 8 * b"\0" + (640).to_bytes(4) + (480).to_bytes(4))
     made = {"training curves": run_dir / "curves.png", "latents": run_dir / "latents.h5ad"}
-    held_out = HeldOut([Shared("donor", "validation", 3, 1, 0.25)], "Copies: none.")
+    held_out = HeldOut(
+        [Shared("donor", "validation", 3, 1, 0.25)], "Copies: none.", "28 of 300 cells have no value of donor."
+    )
     not_scored = {"batch_mixing": "all cells are of one batch, SRX1"}
     overrides = ["data.filter=a < 'b' & c", "seed=3"]
-    return report(Finished(run_dir, CONFIG, FACTS, METRICS, made, held_out, not_scored, overrides))
+    labels = Labels("cell_type", ["B's cell", "T cell"])
+    return report(Finished(run_dir, CONFIG, FACTS, METRICS, made, held_out, not_scored, overrides, labels))
 
 
 @pytest.mark.parametrize(
@@ -56,6 +60,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
         ["donor", "validation", "3", "1", "25.0 %"],
         ["directory", "/data/<chunks>"],
         ["cells", "1,000 training, 100 validation; 1,200 in the directory"],
+        ["chunks", "3 of up to 400 cells"],
         ["epoch", "1,000 cells in 4 batches"],
         ["content hash", "cccccccccccc"],
         ["speed", "5,000 cells/s, 2.1 % waiting on data"],
@@ -75,12 +80,19 @@ def test_every_score_says_what_it_means(page: str) -> None:
     assert "Batch mixing was not computed: all cells are of one batch, SRX1." in page
 
 
+def test_cells_without_a_side_of_their_own_are_told(page: str) -> None:
+    assert '<p class="note">28 of 300 cells have no value of donor.</p>' in page
+
+
 def test_settings_and_commands_are_as_they_were_given(page: str) -> None:
     *_, made, config = code_of(page)
     assert shlex.split(made)[-2:] == ["data.filter=a < 'b' & c", "seed=3"]
     assert "filter: a < 'b' & c" in config
     sweep = next(block for block in code_of(page) if " -m " in block)
-    assert shlex.split(sweep)[-3:] == ["data.filter=a < 'b' & c", "seed=3", "model.n_latent=10,30"]
+    assert shlex.split(sweep)[-3:] == ["data.filter=a < 'b' & c", "seed=3", "model.n_latent=5,20"]
+    de = next(shlex.split(block) for block in code_of(page) if block.startswith("scvae-data de"))
+    assert de[3:7] == ["--group1", 'cell_type == "B\'s cell"', "--group2", 'cell_type == "T cell"']
+    assert [check_filter(text) for text in de[4:7:2]] == de[4:7:2]
     assert any(block.endswith("trainer.max_epochs=40") and "resume_from=" in block for block in code_of(page))
 
 
@@ -118,6 +130,7 @@ def test_a_run_that_measured_nothing_has_a_page(tmp_path: Path) -> None:
     page = report(Finished(tmp_path, CONFIG, FACTS | {"n_val": 0}, {}))
     assert "No cells: training saw all that are selected." in page
     assert "They were not scored" in page
+    assert not any("scvae-data de" in block for block in code_of(page))
     with pytest.raises(KeyError):
         table_of(page, "experiments")
 

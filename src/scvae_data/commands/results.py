@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,9 +20,12 @@ if TYPE_CHECKING:
 
     from scvae_data.models.vae import VAE
     from scvae_data.results.align import AlignedData
+    from scvae_data.results.cells import Data
     from scvae_data.results.files import Content
 
 __all__ = ["COMMANDS", "add_arguments", "main"]
+
+log = logging.getLogger(__name__)
 
 SHOWN = 10  # genes printed
 Options = argparse.Namespace
@@ -120,7 +124,18 @@ def de(options: Options) -> list[str]:
     shown = table[["gene_symbol", "proba_de", "bayes_factor", "lfc_median", "raw_mean1", "raw_mean2"]]
     mistaken = f"at most {100 * test.fdr:.3g} % of these are expected to be called by mistake"
     called = f"{chosen:,} of {len(table):,} genes change (is_de_fdr_{test.fdr:g}); {mistaken}"
-    return [*_write_table(out, table), *_head(shown), *(_row(*line) for line in MEANINGS), _row("called", called)]
+    lines = [*_write_table(out, table), *_head(shown), *(_row(*line) for line in MEANINGS)]
+    return [*lines, *_groups(options.group1, table.iloc[0]), _row("called", called)]
+
+
+def _groups(first: str, gene: pd.Series[Any]) -> list[str]:
+    """Sizes of the groups, and how those are taken in that the second leaves out."""
+    from scvae_data.filter import columns_in
+
+    one, other, left_out = (f"{gene[name]:,}" for name in ("n_cells1", "n_cells2", "n_cells_left_out"))
+    why = f" ({left_out} without {' or '.join(columns_in(first))} left out; "
+    why += f"--group2 {shlex.quote(f'not ({first})')} takes them in)"
+    return [_row("group 1", f"{one} cells"), _row("group 2", f"{other} cells{why if gene['n_cells_left_out'] else ''}")]
 
 
 def ppc(options: Options) -> list[str]:
@@ -154,6 +169,13 @@ def card(options: Options) -> list[str]:
 
 def _of_cells(parser: Parser) -> None:
     parser.add_argument("--data", metavar="DIR", help="the directory of chunk files; that of training by default")
+    parser.add_argument(
+        "--generations",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="the first so many generations of a directory that has grown, of several directories a number for each",
+    )
     parser.add_argument(
         "--where", metavar="FILTER", help="""cells to take, e.g. "cell_type == 'B cell'"; all if left out"""
     )
@@ -206,7 +228,11 @@ def _add_de(parser: Parser) -> None:
     _of_cells(parser)
     _file(parser, required=False)
     parser.add_argument("--group1", required=True, metavar="FILTER", help="the cells of the first group")
-    parser.add_argument("--group2", metavar="FILTER", help="those of the second; all others if left out")
+    parser.add_argument(
+        "--group2",
+        metavar="FILTER",
+        help="those of the second; if left out, all others with a value in what FILTER of --group1 names",
+    )
     parser.add_argument("--delta", type=float, default=0.25, help="least log2 fold change that counts (default 0.25)")
     parser.add_argument("--pseudocounts", type=float, help="added to shares; from genes not expressed if left out")
     parser.add_argument("--fdr", type=float, default=0.05, help="expected share of false calls (default 0.05)")
@@ -232,12 +258,39 @@ def _model(options: Options) -> VAE:
     return model.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _data(options: Options, model: VAE) -> Location | list[Location]:
-    """The directory that is named, else the one of training, or those."""
-    path = options.data or (model.record.get("facts") or {}).get("data_path")
+def _data(options: Options, model: VAE) -> Data:
+    """The directory that is named, else the one of training, or those; as many generations of it as are asked for."""
+    trained_on = model.record.get("facts") or {}
+    path = options.data or trained_on.get("data_path")
     if path is None:
         raise ConfigError("it is not recorded which directory the model was trained on; give one: --data DIR")
-    return [as_written(one) for one in path] if isinstance(path, list) else as_written(path)
+    found = [as_written(one) for one in path] if isinstance(path, list) else as_written(path)
+    if options.generations is None:
+        if options.data is None:
+            _tell_growth(found, trained_on)
+        return found
+    from scvae_data.loading.datamodule import ChunkedDataModule
+
+    first, *more = options.generations
+    chosen = [first, *more] if more else first
+    return ChunkedDataModule(found, batch_size=1, split=None, normalized=False, generations=chosen)
+
+
+def _tell_growth(path: Location | list[Location], trained_on: Mapping[str, Any]) -> None:
+    """Warn of cells that came into a directory after the model was trained on it."""
+    from scvae_data.store import open_dataset
+
+    index = open_dataset(path)
+    number = index.grown_from(trained_on.get("content_hash", ""))
+    if number is None:
+        return
+    before = open_dataset(path, generations=number).n_obs
+    numbers = " ".join(map(str, number if isinstance(number, list) else [number]))
+    log.warning(
+        "%s has grown since the model was trained: %s of %s cells are new, and taken too; "
+        "--generations %s leaves them out",
+        index.where, f"{index.n_obs - before:,}", f"{index.n_obs:,}", numbers,
+    )  # fmt: skip
 
 
 def _served(model: VAE, options: Options) -> AlignedData:

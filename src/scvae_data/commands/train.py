@@ -118,6 +118,8 @@ def embed(cfg: DictConfig) -> None:
 def elbo_in_words(report: Mapping[str, Any]) -> str:
     """Say how well the model explains cells that it was shown after training, beside those of its training."""
     parts = [f"{report['elbo']:,.1f} nats per cell"]
+    if "elbo_of_unseen" in report:
+        parts.append(f"{report['elbo_of_unseen']:,.1f} of experiments that training has not seen")
     if "elbo_expected" in report:
         parts.append(f"{report['elbo_expected']:,.1f} expected of cells of their depth")
     if "elbo_of_training" in report:

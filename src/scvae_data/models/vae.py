@@ -455,7 +455,8 @@ class VAE(LightningModule):
         data, where
             As of :meth:`latents`.
         group1, group2
-            Filters of obs; the second None for all cells that the first leaves out.
+            Filters of obs; the second None for the cells that the first leaves out
+            and that have a value in each column that it names.
         test
             Settings of the test; None: the defaults.
         """

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from scvae_data.errors import ConfigError, SelectionError
-from scvae_data.filter import check_filter
+from scvae_data.filter import check_filter, columns_in
 from scvae_data.results.align import AlignedData
 from scvae_data.results.cells import Data, batches, check_samples, drawing, served
 from scvae_data.results.expression import as_if_in, batch_codes, genes_of
@@ -109,7 +109,8 @@ def differential_expression(
     data
         A directory, or a data module of one.
     groups
-        Filters of obs; the second None for all cells that the first leaves out.
+        Filters of obs; the second None for the cells that the first leaves out
+        and that have a value in each column that it names.
     test
         How.
     where
@@ -122,7 +123,9 @@ def differential_expression(
     ``scale2`` (mean shares), ``lfc_mean``, ``lfc_median``, ``lfc_std``,
     ``lfc_min``, ``lfc_max`` (log2, group 1 over group 2), ``raw_mean1``,
     ``raw_mean2``, ``non_zeros_proportion1``, ``non_zeros_proportion2`` (of the
-    cells read), ``pseudocounts``, ``delta`` and ``is_de_fdr_…``.
+    cells read), ``pseudocounts``, ``delta``, ``n_cells1`` and ``n_cells2`` (sizes
+    of the groups), ``n_cells_left_out`` (of neither group, for want of a value)
+    and ``is_de_fdr_…``.
 
     Raises
     ------
@@ -134,19 +137,40 @@ def differential_expression(
     first, second = groups
     for name, text in (("group1", first), ("group2", second), ("where", where)):
         check_filter(text, name)
-    texts = [first, f"not ({first})" if second is None else second]
-    chosen = [text if where is None else f"({where}) and ({text})" for text in texts]
-    cells = [
-        _served_as(name, model, data, text, tell=name == "group1")
-        for name, text in zip(("group1", "group2"), chosen, strict=True)
-    ]
+    cells = (
+        _served_as("group1", model, data, _within(where, first), tell=True),
+        _others(model, data, first, where)
+        if second is None
+        else _served_as("group2", model, data, _within(where, second), tell=False),
+    )
     one, other = (read_group(model, group, test) for group in cells)
-    if cells[0].data.n_obs == cells[1].data.n_obs and torch.equal(one.mean, other.mean):
+    n_first, n_second = (group.n_obs for group in cells)
+    if n_first == n_second and torch.equal(one.mean, other.mean):
         raise SelectionError(
-            f"group1 and group2 are the same {counted(cells[0].data.n_obs, 'cell')}, between which nothing changes; "
+            f"group1 and group2 are the same {counted(n_first, 'cell')}, between which nothing changes; "
             "name others in one of them"
         )
-    return compare(model, one, other, test)
+    n_all = served(model, data, where, tell=False).n_obs if second is None else n_first + n_second
+    return compare(model, one, other, test).assign(
+        n_cells1=n_first, n_cells2=n_second, n_cells_left_out=n_all - n_first - n_second
+    )
+
+
+def _others(model: Model, data: Data, first: str, where: str | None) -> AlignedData:
+    """The cells that a filter leaves out for what they are, not for what is unknown of them."""
+    columns = columns_in(first, "group1")
+    known = [f"{column} not in []" for column in columns]  # false for a missing value alone
+    try:
+        return served(model, data, _within(where, " and ".join([f"not ({first})", *known])), tell=False)
+    except SelectionError as error:
+        named = " and ".join(columns)
+        raise SelectionError(
+            f"group2: no cell beside those of group1={first} has a value of {named}; name others in group2"
+        ) from error
+
+
+def _within(where: str | None, text: str) -> str:
+    return text if where is None else f"({where}) and ({text})"
 
 
 def _served_as(name: str, model: Model, data: Data, text: str, *, tell: bool) -> AlignedData:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +17,7 @@ from scvae_data.results.align import AlignedData
 from scvae_data.results.cells import Block, batches, block, check_samples, drawing
 from scvae_data.results.model import Model
 from scvae_data.store import GeneList
+from scvae_data.wording import named, similar
 
 __all__ = ["LATENT", "Decoding", "as_if_in", "batch_codes", "columns_of", "expression", "genes_of"]
 
@@ -145,8 +145,9 @@ def batch_codes(model: Model, names: str | Sequence[str] | None, setting: str = 
     found: list[int | None] = []
     for name in [names] if isinstance(names, str) else names:
         if name not in categories:
-            close = get_close_matches(name, categories, n=3) or categories[:3]
-            raise SelectionError(f"{setting}={name}: {key} of the model has no such value; it has {_some(close)}")
+            close = similar(name, categories)
+            hint = f"did you mean {', '.join(close)}?" if close else f"it has {named(categories)}"
+            raise SelectionError(f"{setting}={name}: {key} of the model has no such value; {hint}")
         code = categories.index(name)
         if not model.seen_of(key)[code]:
             raise SelectionError(f"{setting}={name}: no cell of it was trained on; choose another {key}")
@@ -154,7 +155,3 @@ def batch_codes(model: Model, names: str | Sequence[str] | None, setting: str = 
     if not found:
         raise ConfigError(f"{setting}=[] names no batch; give at least one, or leave it out")
     return found
-
-
-def _some(names: Sequence[str]) -> str:
-    return f"{', '.join(names)}, …" if len(names) == 3 else ", ".join(names)

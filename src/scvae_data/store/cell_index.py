@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,7 @@ from scvae_data.store.gene_list import GeneList, GeneSets
 from scvae_data.store.names import FORMAT_VERSION, SRX_COLUMN
 from scvae_data.store.obs_writer import NAME_COLUMN, ObsColumn
 from scvae_data.store.source import OpenSource
-from scvae_data.wording import named
+from scvae_data.wording import named, similar
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -272,6 +271,6 @@ class CellIndex(ABC):
 
 def _unknown(what: str, names: Sequence[str], known: Sequence[str], where: str) -> str:
     """One line naming what is unknown (a few of many) and what it may have been meant to be."""
-    close = list(dict.fromkeys(match for name in names[:3] for match in get_close_matches(name, known, n=3)))
+    close = list(dict.fromkeys(match for name in names[:3] for match in similar(name, known)))
     hint = f"did you mean {', '.join(close[:6])}?" if close else f"it has {len(known)}, e.g. {', '.join(known[:3])}"
     return f"{what} {named(names, 10)} not in {where}; {hint}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,14 @@ from scvae_data.models.vae import VAE
 from scvae_data.remote.location import local_path
 from scvae_data.results.align import AlignedData
 from scvae_data.results.model import served_columns
-from scvae_data.store import CellIndex, open_dataset
+from scvae_data.store import SRX_COLUMN, CellIndex, open_dataset
 from scvae_data.store.files import write_atomic
 from scvae_data.tracking import log_dataset, tracked
 from scvae_data.training.embed_report import Embedded, embed_report
 from scvae_data.training.experiment_scores import SCORES_FILE, Scored, read_scores
 from scvae_data.training.outputs import Outputs
 from scvae_data.training.report import REPORT, next_lines, only_a_page
+from scvae_data.training.runs import checkpoint_of
 from scvae_data.training.trusted import load_vae
 
 __all__ = ["embed"]
@@ -53,8 +54,8 @@ def embed(cfg: DictConfig) -> dict[str, Any]:
         For a checkpoint or a directory that cannot be used.
     """
     if not cfg.get("ckpt"):
-        raise ConfigError("mode=embed needs a checkpoint: ckpt=RUN_DIR/checkpoints/best.ckpt")
-    ckpt = local_path("ckpt", cfg.ckpt).expanduser().absolute()
+        raise ConfigError("mode=embed needs a trained model: ckpt=RUN_DIR, or one of its checkpoints")
+    ckpt = checkpoint_of(local_path("ckpt", cfg.ckpt).expanduser().absolute(), "ckpt")
     import_likelihood(cfg.model.get("likelihood"))
     model, facts = load_vae(ckpt)
     config = resolved(cfg)
@@ -81,13 +82,15 @@ def _embedded(
         scores, not_scored = outputs.scores(made["latents"], model, aligned, seed=config["seed"])
         report |= scores
     if "experiment scores" in made:
-        report |= elbo_beside(read_scores(made["experiment scores"]), reference)
+        unseen = aligned.unseen.get(SRX_COLUMN, ())
+        report |= elbo_beside(read_scores(made["experiment scores"]), reference, unseen)
     lists = {"missing_genes": list(aligned.genes.missing), "unseen_categories": aligned.unseen}
     whole = {**report, **lists, "not_scored": not_scored}
     write_atomic(run_dir / RESULT, (json.dumps(whole, indent=1) + "\n").encode())
     with only_a_page(run_dir):
         overrides = given_settings() if HydraConfig.initialized() else None
-        told = Embedded(run_dir, config, ckpt, model.hparams, aligned.facts, data.index, whole, made, overrides)
+        labels = outputs.labels(data)
+        told = Embedded(run_dir, config, ckpt, model.hparams, aligned.facts, data.index, whole, made, overrides, labels)
         write_atomic(run_dir / REPORT, embed_report(told).encode())
     if run is not None:
         _tell(run, report, made, data.index)
@@ -115,9 +118,14 @@ def reference_of(ckpt: Path) -> Scored | None:
     return None
 
 
-def elbo_beside(scored: Scored, reference: Scored | None) -> dict[str, Any]:
-    """Nats per cell: of these cells, of what training expects of their depth, of the cells that training held out."""
+def elbo_beside(scored: Scored, reference: Scored | None, unseen: Collection[str]) -> dict[str, Any]:
+    """Nats per cell: of these cells, of what training expects of their depth, of the cells that training held out.
+
+    Where training has seen some of their experiments and not others, also of the ``unseen`` ones alone.
+    """
     found: dict[str, Any] = {"elbo": scored.mean("elbo"), "n_flagged_experiments": int(scored.table["flagged"].sum())}
+    if 0 < len(unseen) < len(scored.table):
+        found["elbo_of_unseen"] = scored.mean("elbo", unseen)
     if reference is not None:
         found |= {"elbo_of_training": reference.mean("elbo"), "part_of_training": reference.part}
         if reference.expectation is not None:

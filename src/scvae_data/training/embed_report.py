@@ -14,7 +14,9 @@ from scvae_data.training.report import (
     EXPERIMENTS,
     SCORED,
     TERMS,
+    Labels,
     Meaning,
+    compared,
     experiments_table,
     latent_words,
     next_lines,
@@ -37,6 +39,9 @@ SECTIONS = {
 }
 ELBO = {
     "elbo": TERMS["elbo"]._replace(title="ELBO of these cells"),
+    "elbo_of_unseen": TERMS["elbo_unseen"]._replace(
+        title="ELBO of new experiments", text="the same, over cells of experiments that training has not seen"
+    ),
     "elbo_expected": Meaning(
         "ELBO expected", "", "of cells of their depth, by the cells that the model's own run was scored on"
     ),
@@ -69,6 +74,8 @@ class Embedded:
         Files by name.
     overrides
         What the command line set; None where there was none.
+    labels
+        Of the cells; None where there are none.
     """
 
     run_dir: Path
@@ -80,6 +87,7 @@ class Embedded:
     found: Mapping[str, Any]
     made: Mapping[str, Path] = field(default_factory=dict)
     overrides: Sequence[str] | None = None
+    labels: Labels | None = None
 
 
 def embed_report(run: Embedded) -> str:
@@ -100,7 +108,8 @@ def embed_report(run: Embedded) -> str:
         simulated=bool(run.index.simulated),
         scores=_scores(found),
         known=_known(found),
-        is_strange=bool(found["n_unknown_cells"] or found["n_missing_genes"] or found["absent_columns"]),
+        is_strange=bool(found["n_missing_genes"] or found["absent_columns"]),
+        is_new=bool(found["n_unknown_cells"]),
         latents=picture_of(run.made, "latents", latent_words(found["n_cells"], run.config)),
         not_scored={name.replace("_", " ").capitalize(): why for name, why in found["not_scored"].items()},
         told="" if scored is None else scores_told(scored),
@@ -163,9 +172,7 @@ def _next(run: Embedded, *, flagged: bool) -> dict[str, str]:
     found: dict[str, str] = {}
     if "latents" in run.made:
         found["Clusters and UMAP of the latents, in scanpy"] = "\n".join(next_lines(run.made["latents"].absolute()))
-    found["Genes that differ between two groups of cells"] = (
-        f"""scvae-data de {model} --data {data} --group1 "cell_type == 'A'" --out genes.parquet"""
-    )
+    found |= compared(f"{model} --data {data}", run.labels)
     found["Decoded expression"] = f"scvae-data express {model} --data {data} --out expression.h5ad"
     both = [run.trained_on["data_path"], *map(str, run.index.paths)]
     if isinstance(both[0], str) and len(set(both)) > 1:

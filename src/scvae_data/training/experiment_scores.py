@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -95,9 +96,11 @@ class Scored:
         """Cells that were scored."""
         return int(self.table["n_cells"].sum())
 
-    def mean(self, column: str) -> float:
-        """Mean over cells of ``elbo`` or ``expected``, in nats."""
-        return float(np.average(self.table[column], weights=self.table["n_cells"]))
+    def mean(self, column: str, experiments: Collection[str] | None = None) -> float:
+        """Mean over cells, of some experiments or all, of ``elbo`` or ``expected``, in nats."""
+        table = self.table
+        chosen = table if experiments is None else table[table["srx_accession"].isin(experiments)]
+        return float(np.average(chosen[column], weights=chosen["n_cells"]))
 
 
 def expectation_of(moments: NDArray[np.float64]) -> Expectation | None:
@@ -219,14 +222,12 @@ def scores_told(scored: Scored) -> str:
     """Say whose cells were scored, what they are compared with, and how many experiments are flagged."""
     if scored.expectation is None:
         few = f"fewer than {LEAST_EXPERIMENTS} of them have {LEAST_CELLS} cells or more"
-        how = f"What to expect of their depth is not known: {few}."
+        how = f"What to expect of their depth is not known: {few}, so none is flagged."
     else:
-        how = "What is expected is of cells of their depth, and a z of 1 the spread of experiments around it."
-    n_flagged, n = int(scored.table["flagged"].sum()), len(scored.table)
-    return (
-        f"ELBO per cell of {counted(n, 'experiment')}, over {PARTS[scored.part]}. {how} "
-        f"Flagged, at {FAR:g} spreads or more below: {n_flagged:,} of {n:,}."
-    )
+        n_flagged = int(scored.table["flagged"].sum())
+        how = "What is expected is of cells of their depth, and a z of 1 the spread of experiments around it. "
+        how += f"Flagged, at {FAR:g} spreads or more below: {n_flagged:,} of {len(scored.table):,}."
+    return f"ELBO per cell of {counted(len(scored.table), 'experiment')}, over {PARTS[scored.part]}. {how}"
 
 
 def _compared(

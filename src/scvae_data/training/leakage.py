@@ -16,7 +16,7 @@ from scvae_data.store import SRX_COLUMN
 from scvae_data.store.files import names_in, read_json
 from scvae_data.wording import counted, named
 
-__all__ = ["HeldOut", "Shared", "copies_across", "held_out", "told_columns"]
+__all__ = ["HeldOut", "Shared", "copies_across", "held_out", "told_columns", "without_value"]
 
 SUMMARIES = "chunk_summary*.json"
 FILE_COLUMN = "source_file"
@@ -52,10 +52,13 @@ class HeldOut:
         Of each column and part.
     copies
         A sentence on cells that are equal to one of another part.
+    without
+        One on cells without a value of the column that the split is by.
     """
 
     shared: Sequence[Shared] = ()
     copies: str = ""
+    without: str = ""
 
 
 def held_out(data: Any, split: Mapping[str, Any] | None) -> HeldOut:
@@ -79,7 +82,30 @@ def held_out(data: Any, split: Mapping[str, Any] | None) -> HeldOut:
         )
         for one in found
     ]  # fmt: skip
-    return HeldOut(shared, _copies(data, ["train", *parts]))
+    return HeldOut(shared, _copies(data, ["train", *parts]), without_value(data, split))
+
+
+def without_value(data: Any, split: Mapping[str, Any] | None) -> str:
+    """Say how many cells have no value of the column that the split is by, and where they go; nothing if all have one.
+
+    Parameters
+    ----------
+    data
+        After ``setup``.
+    split
+        As the configuration has it.
+    """
+    column = _column_of(split)
+    if column is None or not (n_without := int(data.group_counts(column, "predict")[-1])):
+        return ""
+    counts = {words: int(data.group_counts(column, part)[-1]) for part, words in {"train": "training", **PARTS}.items()}
+    where = ", ".join(f"{n:,} for {words}" for words, n in counts.items() if n)
+    return f"{n_without:,} of {counted(data.n_obs, 'cell')} have no value of {column}, which the split is by: {where}."
+
+
+def _column_of(split: Mapping[str, Any] | None) -> str | None:
+    """The obs column that a split is by; None for one by cells."""
+    return (split or {}).get("by") or (split or {}).get("column")
 
 
 def _names(data: Any, column: str, part: Any) -> str:
@@ -92,9 +118,8 @@ def _names(data: Any, column: str, part: Any) -> str:
 def told_columns(data: Any, split: Mapping[str, Any] | None) -> list[str]:
     """Categorical obs columns that a report speaks of: experiments, batches, what the split is by, donors, studies."""
     known = data.index.obs_columns
-    named = (split or {}).get("by") or (split or {}).get("column")
     usual = [name for name in known if name.lower() in USUAL]
-    wanted = dict.fromkeys([SRX_COLUMN, data.batch_key, named, *usual])
+    wanted = dict.fromkeys([SRX_COLUMN, data.batch_key, _column_of(split), *usual])
     return [name for name in wanted if name in known and known[name].categories is not None]
 
 

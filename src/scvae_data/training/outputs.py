@@ -24,6 +24,7 @@ from scvae_data.training.experiment_elbo import (
     scored_part,
 )
 from scvae_data.training.ranks import ALONE, Ranks
+from scvae_data.training.report import Labels
 
 __all__ = ["Outputs", "latent_batches"]
 
@@ -180,6 +181,16 @@ class Outputs:
         types, batches = (obs.get(name) if name else None for name in (cell_type, batch))
         found = latent_scores(z, types, batches)
         return found, absent_scores(types, batches, found)
+
+    def labels(self, data: Any) -> Labels | None:
+        """The two most frequent cell types among the selected cells of a DataModule; None without a column of them."""
+        column = self._cell_type(data)
+        known = data.index.obs_columns.get(column)
+        if column is None or known is None or known.categories is None:
+            return None
+        n_cells = data.group_counts(column, "predict")[:-1]
+        most = np.argsort(-n_cells, kind="stable")[:2].tolist()
+        return Labels(column, [known.categories[code] for code in most if n_cells[code]])
 
     def _cell_type(self, data: Any) -> str | None:
         """The column of cell types, if there is one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,8 +18,8 @@ from scvae_data.training.scores import SCORES
 from scvae_data.wording import counted
 
 __all__ = [
-    "EXPERIMENTS", "REPORT", "SCORED", "TERMS", "Finished", "Meaning", "experiments_table", "in_words", "latent_words",
-    "next_lines", "only_a_page", "picture_of", "report", "settings_of", "versions",
+    "EXPERIMENTS", "REPORT", "SCORED", "TERMS", "Finished", "Labels", "Meaning", "compared", "experiments_table",
+    "in_words", "latent_words", "next_lines", "only_a_page", "picture_of", "report", "settings_of", "versions",
 ]  # fmt: skip
 
 log = logging.getLogger(__name__)
@@ -103,6 +104,15 @@ SCORED = {
 ACTIVE = Meaning("active latent dimensions", "neither", "latent dimensions that vary between cells; few mean collapse")
 
 
+class Labels(NamedTuple):
+    """What cells are called, to show by example how groups of them are compared."""
+
+    column: str
+    """An obs column."""
+    names: Sequence[str]
+    """Its most frequent values, two or fewer."""
+
+
 @dataclass(frozen=True)
 class Finished:
     """A finished run.
@@ -125,6 +135,8 @@ class Finished:
         Why scores are not among the metrics, by their names.
     overrides
         What the command line set; None where there was none.
+    labels
+        Of the cells; None where there are none.
     """
 
     run_dir: Path
@@ -135,6 +147,7 @@ class Finished:
     held_out: HeldOut = field(default_factory=HeldOut)
     not_scored: Mapping[str, str] = field(default_factory=dict)
     overrides: Sequence[str] | None = None
+    labels: Labels | None = None
 
 
 def report(run: Finished) -> str:
@@ -216,6 +229,23 @@ def next_lines(latents: Path) -> list[str]:
     ]
 
 
+def compared(model: str, labels: Labels | None) -> dict[str, str]:
+    """The command that compares the cells of two labels, under what it is for; nothing where there are none.
+
+    Parameters
+    ----------
+    model
+        The model, and the directory of the cells if it is another, as the command takes them.
+    labels
+        Of the cells.
+    """
+    if labels is None or len(labels.names) < 2 or not labels.column.isidentifier():
+        return {}
+    first, second = (shlex.quote(f"{labels.column} == {json.dumps(name, ensure_ascii=False)}") for name in labels.names)
+    line = f"scvae-data de {model} --group1 {first} --group2 {second} --out genes.parquet"
+    return {"Genes that differ between two groups of cells": line}
+
+
 def _lead(run: Finished) -> str:
     likelihood = run.config["model"].get("likelihood", "model")
     trained = f"{likelihood}, {run.facts['n_obs']:,} cells × {run.facts['n_vars']:,} genes"
@@ -256,7 +286,7 @@ def _data(facts: Mapping[str, Any]) -> dict[str, str]:
         "cells": ", ".join(f"{n_cells:,} {part}" for part, n_cells in parts.items() if n_cells)
         + (f"; {n_all:,} in the directory" if n_all != facts["n_obs"] else ""),
         "genes": f"{facts['n_vars']:,}",
-        "chunks": f"{facts['n_chunks']:,} of {facts['chunk_size']:,} cells",
+        "chunks": f"{facts['n_chunks']:,} of up to {facts['chunk_size']:,} cells",
         "epoch": f"{facts['cells_per_epoch']:,} cells in {facts['batches_per_epoch']:,} batches",
         **{name.replace("_", " "): facts[name][:12] for name in ("content_hash", "gene_list_hash")},
     }
@@ -325,14 +355,15 @@ def _next(run: Finished, *, flagged: bool) -> dict[str, str]:
         found["Latents and ELBO of the cells of another directory"] = command(
             "train", "mode=embed", ckpt, "paths.processed_dir=DIR"
         )
-        found["Genes that differ between two groups of cells"] = (
-            f"""scvae-data de {named} --group1 "cell_type == 'A'" --group2 "cell_type == 'B'" --out genes.parquet"""
-        )
+        found |= compared(named, run.labels)
         found["Decoded expression"] = f"scvae-data express {named} --out expression.h5ad"
         found["The model in a folder to hand on"] = f"scvae-data card {named} --out FOLDER"
         longer = f"trainer.max_epochs={2 * int(run.config['trainer'].get('max_epochs') or 1)}"
         found["Train on, for longer"] = command("train", override("resume_from", run_dir), longer)
-    found["Other settings side by side"] = command("train", "-m", *overrides, "model.n_latent=10,30")
+    if n_latent := run.config["model"].get("n_latent"):
+        rest = [text for text in overrides if not text.startswith("model.n_latent=")]
+        others = f"model.n_latent={n_latent // 2 or 4},{2 * n_latent}"
+        found["Other settings side by side"] = command("train", "-m", *rest, others)
     if flagged:
         scores = override("data.exclude_srx_accessions", f"@{run.made[EXPERIMENTS].absolute()}")
         found["Without the experiments that are flagged"] = command("train", *overrides, scores)

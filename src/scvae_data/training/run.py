@@ -31,7 +31,7 @@ from scvae_data.system.jit import compile_ahead
 from scvae_data.system.stopping import StopRequest, exit_code_of, stoppable
 from scvae_data.tracking import define_metrics, finish_wandb, log_dataset, one_line_errors
 from scvae_data.training.callbacks import RowPerEpoch, RunRecord, StopAtSignal
-from scvae_data.training.leakage import held_out
+from scvae_data.training.leakage import held_out, without_value
 from scvae_data.training.loggers import MetricsCsv
 from scvae_data.training.outputs import Outputs
 from scvae_data.training.ranks import Ranks, strategy_of, together
@@ -114,6 +114,8 @@ class _Run:
         """Fit, evaluate the best checkpoint, write the outputs."""
         self.data.setup("fit")
         self.outputs.check(self.data.index.obs_columns)
+        if without := without_value(self.data, self.config["data"].get("split")):
+            log.warning("%s", without)
         facts = _facts(self.data)
         wandb_id = check_same_dataset(self.run_dir, facts)["wandb_id"] if self.resuming else secrets.token_hex(4)
         self._record(facts, wandb_id)
@@ -227,7 +229,8 @@ class _Run:
                 if one.names:
                     log.info("held out for %s: %s %s", one.part, one.column, one.names)
             overrides = given_settings() if HydraConfig.initialized() else None
-            run = Finished(self.run_dir, self.config, facts, metrics, made, shared, not_scored, overrides)
+            labels = self.outputs.labels(self.data)
+            run = Finished(self.run_dir, self.config, facts, metrics, made, shared, not_scored, overrides, labels)
             self._write(REPORT, report(run))
 
     def _write(self, name: str, text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
 from scvae_data.errors import ConfigError
@@ -10,9 +11,35 @@ from scvae_data.models.vae import VAE
 from scvae_data.results.saved import MODEL_FILE
 from scvae_data.training.trusted import load_vae
 
-__all__ = ["load_run"]
+__all__ = ["checkpoint_of", "load_run"]
+
+log = logging.getLogger(__name__)
 
 BEST, RESULT = Path("checkpoints") / "best.ckpt", "result.json"
+
+
+def checkpoint_of(path: Path, what: str) -> Path:
+    """The best checkpoint of a run directory, which the log says; a file as it is.
+
+    Parameters
+    ----------
+    path
+        Of either.
+    what
+        The setting that names it, for messages.
+
+    Raises
+    ------
+    ConfigError
+        If it is a folder without one.
+    """
+    if not path.is_dir():
+        return path
+    best = path / BEST
+    if not best.is_file():
+        raise ConfigError(f"{what}={path} is a folder without {BEST}; give the directory of a run, or a checkpoint")
+    log.info("%s=%s is a folder: its %s is taken", what, path, BEST)
+    return best
 
 
 def load_run(path: Path) -> VAE:

@@ -59,6 +59,7 @@ def test_mappings_keep_cells_with_any_of_the_values_of_every_column(hashed: Dire
         ("total_counts is None", "not understood"),
         ("[x for x in ()] == 1", "not understood"),
         ("total_count > 1", "no obs column 'total_count' .* did you mean total_counts"),
+        ('cell_type == "TYPE2"', r"cell_type has no value 'TYPE2'; did you mean type2\?"),
         ('cell_type == "type9"', "cell_type has no value 'type9'; did you mean type"),
         ('cell_type > "type1"', "categorical; compare it with =="),
         ('total_counts > "many"', "holds numbers and is compared with 'many'"),

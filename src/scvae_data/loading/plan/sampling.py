@@ -29,6 +29,7 @@ from scvae_data.loading.select.parts import RowGroups, group_counts
 from scvae_data.loading.select.rows import RowGroup
 from scvae_data.loading.select.values import CellValues
 from scvae_data.store import CellIndex
+from scvae_data.wording import named
 
 __all__ = ["DEFAULT_SAMPLING", "Draws", "Sampling", "parse_sampling", "weighted"]
 
@@ -113,9 +114,7 @@ class Sampling:
             return np.where(there, np.where(there, sizes, 1).astype(np.float64) ** self.alpha, 0.0)
         given = dict(self.weights)
         if unknown := [name for name in given if name not in names]:
-            raise SelectionError(
-                f"sampling.weights: {self.column} has no value {unknown[0]!r}; it has {', '.join(names[:5])}"
-            )
+            raise SelectionError(f"sampling.weights: {self.column} has no value {unknown[0]!r}; it has {named(names)}")
         if missing := [name for name, size in zip(names, sizes, strict=False) if size and name not in given]:
             raise SelectionError(
                 f"sampling.weights has no weight for {missing[0]!r} of {self.column} ({len(missing)} such values); "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from scvae_data.errors import ConfigError, SelectionError
 from scvae_data.store import CellIndex, GeneList
+from scvae_data.wording import named, similar
 
 __all__ = ["GeneColumns", "as_genes", "find_genes", "gene_columns"]
 
@@ -33,7 +33,7 @@ def as_genes(genes: Sequence[str] | Sequence[int] | None) -> tuple[str | int, ..
     given: tuple[str | int, ...] = tuple(gene.item() if isinstance(gene, np.generic) else gene for gene in genes)
     kinds = {type(gene) for gene in given}
     if kinds not in ({str}, {int}):
-        raise ConfigError(f"genes must be all names or all column numbers, and at least one; got {list(given[:5])}")
+        raise ConfigError(f"genes must be all names or all column numbers, and at least one; got {named(given)}")
     if len(set(given)) < len(given):
         twice = next(gene for gene in given if given.count(gene) > 1)
         raise ConfigError(f"genes names {twice!r} twice; give each gene once")
@@ -71,10 +71,9 @@ def gene_columns(lists: GeneList, genes: Sequence[str | int], where: str) -> NDA
     else:
         columns = {column: column for column in range(n_vars)}
     if unknown := [gene for gene in genes if gene not in columns]:
-        close = get_close_matches(str(unknown[0]), [str(name) for name in columns], n=3)
+        close = similar(str(unknown[0]), map(str, columns))
         hint = f"did you mean {', '.join(close)}?" if close else f"it has {n_vars} genes"
-        shown = ", ".join(map(str, unknown[:5])) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
-        raise SelectionError(f"genes {shown} not in {where}; {hint}")
+        raise SelectionError(f"genes {named(unknown)} not in {where}; {hint}")
     chosen = np.array([columns[gene] for gene in genes], np.int64)
     if np.unique(chosen).size < chosen.size:
         raise SelectionError(f"genes names one gene of {where} in two ways; give each gene once")

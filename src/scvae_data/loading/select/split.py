@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from scvae_data.errors import ConfigError, SelectionError
 from scvae_data.store.row_table import split_limit
+from scvae_data.wording import named
 
 __all__ = ["PARTS", "ColumnSplit", "GroupSplit", "HashSplit", "Part", "Split", "parse_split"]
 
@@ -194,7 +195,7 @@ class ColumnSplit:
         for place, values in ((1, self.val), (2, self.test)):
             for value in values:
                 if value not in names:
-                    raise SelectionError(f"split: {self.column} has no value {value!r}; it has {', '.join(names[:5])}")
+                    raise SelectionError(f"split: {self.column} has no value {value!r}; it has {named(names)}")
                 part_of[names.index(value)] = place
         return part_of
 
