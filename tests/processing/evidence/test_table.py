@@ -13,14 +13,19 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+from tests.support.pages import table_of
 from tests.support.pipeline import NO_QC
 
 from scvae_data import open_index
+from scvae_data.commands.info import of_experiments
 from scvae_data.processing.engine.local import LocalEngine
 from scvae_data.processing.evidence.flags import REMEDIES, add_outliers, flags_of, remedy_of
 from scvae_data.processing.evidence.table import account_of
 from scvae_data.processing.settings.genes import ListRules
+from scvae_data.processing.settings.inputs import FileInput
 from scvae_data.processing.settings.qc import QcRules
+from scvae_data.report.qc import qc_report
+from scvae_data.report.qc_facts import qc_facts
 from scvae_data.simulate import simulate_files
 from scvae_data.store import Chunking
 from scvae_data.store.verify import record_faults
@@ -208,6 +213,20 @@ def test_the_summary_does_not_grow_with_experiments(tmp_path: Path, process: Pro
     account = json.loads((tmp_path / "out" / "chunk_summary.json").read_text())["experiments"]
     assert (account["n"], account["n_flagged"], len(account["worst"])) == (40, 40, 3)
     assert len(rows_of(tmp_path / "out")) == 40
+
+
+def test_an_experiment_of_two_files_is_counted_once(tmp_path: Path, process: Process) -> None:
+    names = ["SRX1_a.h5ad", "SRX1_b.h5ad", "SRX2.h5ad"]
+    paths = [write(tmp_path / "raw" / name, counts_of(20 + n), barcodes(20 + n, 80)) for n, name in enumerate(names)]
+    chosen = FileInput(paths=[str(path) for path in paths], merge_same_accession=True)
+    account = process([], input=chosen).experiments
+    assert (account["n"], account["n_flagged"], account["flags"]["few_genes"]) == (2, 2, 2)
+    index = open_index(tmp_path / "out")
+    page = qc_report(index, qc_facts(index), REMEDIES)
+    assert "240 cells of 2 experiments in" in page and "2 of 2 are flagged" in page
+    assert list(table_of(page, "experiments"))[:2] == ["experiment", "file"]
+    assert sorted(table_of(page, "experiments")["file"]) == names
+    assert sum(of_experiments(index)["species"].values()) == 2
 
 
 def corpus(n: int = 40) -> pd.DataFrame:

@@ -144,15 +144,20 @@ def equal_files(rows: Sequence[Mapping[str, Any]], pairs: Mapping[str, Sequence[
 
 
 def account_of(table: pd.DataFrame, flags: Sequence[Sequence[str]], min_counts: float | None) -> dict[str, Any]:
-    """Return how many experiments have each flag, and the worst few: those with the most, and the worst, flags."""
-    times = Counter(name for names in flags for name in names)
+    """Return how many experiments have each flag, in whichever of their files, and the worst rows.
+
+    Worst are those with the most, and the worst, flags.
+    """
+    accessions = table["srx_accession"]
+    distinct = {(accession, name) for accession, names in zip(accessions, flags, strict=True) for name in names}
+    times = Counter(name for _, name in distinct)
     order = list(REMEDIES)
     flagged = [number for number, names in enumerate(flags) if names]
     flagged.sort(key=lambda number: (-len(flags[number]), [order.index(name) for name in flags[number]]))
     worst = table.iloc[flagged[:MOST_NAMED]]
     return {
-        "n": len(table),
-        "n_flagged": len(flagged),
+        "n": int(accessions.nunique()),
+        "n_flagged": int(accessions.iloc[flagged].nunique()),
         "flags": {name: times[name] for name in order if times[name]},
         "worst": [
             {
