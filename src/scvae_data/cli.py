@@ -158,6 +158,7 @@ def _of_verify(parser: Parser) -> None:
 
 def _of_completion(parser: Parser) -> None:
     parser.add_argument("shell", choices=["bash", "zsh"], metavar="SHELL", help="bash or zsh")
+    parser.add_argument("--line", help="what the script asks: print how this line of process or train can go on")
 
 
 def _info(options: Options) -> str:
@@ -200,8 +201,13 @@ def _compact(options: Options) -> str:
 
 
 def _completion(options: Options) -> str:
-    from scvae_data.commands.completion import script
+    from scvae_data.commands.completion import candidates, script
 
+    if options.line is not None:
+        program, *line = options.line.split()
+        word = line.pop() if line and not options.line[-1].isspace() else ""
+        sys.argv[1:] = line  # whose --config-dir counts
+        return "\n".join(candidates(program, line, word))
     return script(options.shell, {name: command.add for name, command in COMMANDS.items()})
 
 

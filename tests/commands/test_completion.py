@@ -1,4 +1,4 @@
-"""What the tab key completes in bash and zsh: commands, their options, and what Hydra knows of the programs."""
+"""What the tab key completes in bash and zsh: commands, their options, and the settings of the programs."""
 
 from __future__ import annotations
 
@@ -14,9 +14,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
+from scvae_data.calling import Program
 from scvae_data.cli import COMMANDS
-from scvae_data.commands.completion import script
+from scvae_data.commands.completion import candidates, script
+from scvae_data.commands.settings import groups_of
+from scvae_data.config import conf_dir
 
 ROOT = Path(__file__).parents[2]
 ADDS = {name: command.add for name, command in COMMANDS.items()}
@@ -46,17 +51,70 @@ def completed(line: str) -> set[str]:
     [
         pytest.param("scvae-data comp", {"compact ", "compile ", "completion "}, id="command"),
         pytest.param("scvae-data de RUN --group", {"--group1 ", "--group2 "}, id="option"),
-        pytest.param("scvae-data completion ", {"--help ", "bash ", "zsh "}, id="choice"),
-        pytest.param("scvae-data info ", {"--help "}, id="nothing but files"),
+        pytest.param("scvae-data completion ", {"bash ", "zsh "}, id="choice"),
+        pytest.param("scvae-data info ", set(), id="nothing but files"),
         pytest.param("scvae-data process --mul", {"--multirun "}, id="flag of Hydra"),
         pytest.param("scvae-data process chunk_size=3 qc=", {"default ", "mad ", "none ", "strict "}, id="group"),
         pytest.param("scvae-data train trainer.max_e", {"trainer.max_epochs="}, id="key"),
         pytest.param(f"python {ROOT}/train.py trainer=q", {"quick "}, id="program of a checkout"),
+        pytest.param("scvae-data why DIR ", set(), id="files alone"),
         pytest.param("python other.py trainer=q", set(), id="another program"),
     ],
 )
 def test_completed(line: str, expected: set[str]) -> None:
     assert completed(line) == expected
+
+
+def test_each_program_offers_what_it_takes() -> None:
+    of_process, of_train = ({*candidates(program, [], "")} for program in ("process", "train"))
+    assert {"qc=", "qc.", "engine=", "input=", "genes=", "normalization=", "overwrite="} <= of_process - of_train
+    assert {"model=", "trainer=", "trainer.", "outputs=", "mode=", "ckpt="} <= of_train - of_process
+    assert {"paths.", "chunk_size=", "seed=", "experiment=", "logger=", "hydra."} <= of_process & of_train
+
+
+@pytest.mark.parametrize("program", ["process", "train"])
+def test_what_is_offered_is_a_setting(program: Program) -> None:
+    """Level by level down to the last, each word that ends in ``=`` is a group or a key of the composed config."""
+    seen, open_words = set(), [""]
+    while open_words:
+        found = candidates(program, [], open_words.pop())
+        open_words += [word for word in found if word.endswith(".") and not word.startswith("hydra")]
+        seen |= {word[:-1] for word in found if word.endswith("=") and not word.startswith("hydra")}
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        config = compose(program)
+    groups = groups_of(program).keys()
+    assert len(seen) > 80
+    for name in seen - groups:
+        *above, last = name.split(".")
+        holds = OmegaConf.select(config, ".".join(above)) if above else config
+        assert last in holds, name
+
+
+@pytest.mark.parametrize(
+    ("program", "line", "expected"),
+    [
+        pytest.param("train", "data.spl", ["data.split."], id="level"),
+        pytest.param("train", "data.split=", [], id="no value"),
+        pytest.param("train", "mode=", ["mode=fit", "mode=embed"], id="all values"),
+        pytest.param("train", "model.norm=l", ["model.norm=layer"], id="value before a note"),
+        pytest.param("train", "outputs.picture=u", ["outputs.picture=umap"], id="value with a note"),
+        pytest.param("process", "res", ["resume="], id="root key"),
+        pytest.param("process", "resume=t", ["resume=true"], id="boolean"),
+        pytest.param("process", "++seed=", ["++seed=0"], id="value it has"),
+        pytest.param("process", "input.pat", [], id="key of an option not chosen"),
+        pytest.param("process", "input=files input.pat", ["input.paths="], id="key of the option chosen"),
+        pytest.param("process", "paths.processed_dir=", [], id="folder"),
+    ],
+)  # fmt: skip
+def test_candidates(program: Program, line: str, expected: list[str]) -> None:
+    *before, word = line.split()
+    assert candidates(program, before, word) == expected
+
+
+def test_options_of_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "qc").mkdir()
+    (tmp_path / "qc" / "ours.yaml").write_text("# Ours.\nmin_counts: 3\n")
+    assert completed(f"scvae-data process --config-dir {tmp_path} qc=o") == {"ours "}
 
 
 class Zsh:
@@ -104,6 +162,8 @@ def zsh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zsh]:
         pytest.param("scvae-data de RUN --pse", "udocounts ", id="option"),
         pytest.param("python train.py trainer.max_e", "pochs=", id="key"),
         pytest.param("python READM", "E.md", id="another file"),
+        pytest.param("scvae-data train ckpt=doc", "s/", id="folder behind a key"),
+        pytest.param("scvae-data process input.paths=READM", "E.md", id="file behind a key"),
     ],
 )
 def test_zsh_completes_the_same(zsh: Zsh, line: str, more: str) -> None:

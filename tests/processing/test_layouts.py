@@ -18,8 +18,9 @@ import scipy.sparse as sp
 from tests.support.pipeline import position_counts
 from tests.support.stores import write_mudata, write_zarr, zipped
 
+from scvae_data.errors import ScvaeDataError
 from scvae_data.processing.settings.inputs import ManifestInput
-from scvae_data.store import Chunking
+from scvae_data.store import Chunking, open_index
 
 N_OBS, N_VARS = 9, 7
 COUNTS = position_counts(N_OBS, N_VARS) % 251  # fits uint8
@@ -272,3 +273,19 @@ def test_the_way_a_matrix_is_stored_does_not_matter(
     assert (summary.n_obs, summary.n_vars) == (N_OBS, N_VARS)
     hashes[way] = content_hash(tmp_path / "out")
     assert set(hashes.values()) == {next(iter(hashes.values()))}
+
+
+@pytest.mark.parametrize(("prefix", "name"), [("GSM5550001_lungA_", "GSM5550001_lungA"), ("", "g1")])
+def test_a_folder_and_its_matrix_are_one_experiment(
+    prefix: str, name: str, tmp_path: Path, process: Callable[..., Any]
+) -> None:
+    folder = mtx(True, "features.tsv")(tmp_path).rename(tmp_path / "g1")
+    for path in list(folder.iterdir()):
+        path.rename(folder / f"{prefix}{path.name}")
+    ways = [folder, folder / f"{prefix}matrix.mtx.gz"]
+    for number, path in enumerate(ways):
+        process([path], tmp_path / f"out{number}")
+        obs = open_index(tmp_path / f"out{number}").obs(["SRX_accession"])
+        assert obs["SRX_accession"].unique().tolist() == [name]
+        with pytest.raises(ScvaeDataError, match="already"):
+            process([ways[1 - number]], tmp_path / f"out{number}", append=True)

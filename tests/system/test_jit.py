@@ -76,7 +76,7 @@ def test_default_runs_find_all_that_was_compiled_ahead(tmp_path: Path) -> None:
         )  # fmt: skip
 
     told = run("-m", "scvae_data", "compile").stderr
-    assert re.fullmatch(r"compiling kernels, once: takes about \d+ s\ncompile: \d+ kernels in [\d.]+ s\n", told)
+    assert re.fullmatch(r"compiling kernels, once\ncompile: \d+ kernels in [\d.]+ s\n", told)
 
     runs = run("-c", DEFAULT_RUNS)
     assert runs.stdout.splitlines()[-1] == "compiled:"
@@ -89,7 +89,7 @@ def test_compiling_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         for dispatcher in (theirs, ours, ours):
             tell.on_start(SimpleNamespace(data={"dispatcher": dispatcher}))
-    assert caplog.messages == ["compiling kernels, once: takes about 1 s"]
+    assert caplog.messages == ["compiling kernels, once"]
     assert tell.n_compiled == 2
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Mapping
 
 from scvae_data.remote.location import Location
 from scvae_data.store import SRX_COLUMN, DatasetIndex, open_index, read_json
@@ -78,20 +79,20 @@ def describe(index: DatasetIndex, experiments: Mapping[str, Mapping[str, int]]) 
 
 
 def of_experiments(index: DatasetIndex) -> dict[str, dict[str, int]]:
-    """Return how many experiments are of which species and chemistry; empty for directories that do not know."""
-    found: dict[str, dict[str, int]] = {name: {} for name in OF_EXPERIMENTS}
+    """Return how many experiments are of which species and chemistry; empty for directories that do not know.
+
+    Those without a cell there are left out. One whose files are of two is one of each.
+    """
+    found: dict[str, set[tuple[str, str | None]]] = {name: set() for name in OF_EXPERIMENTS}
     for number in range(len(index.generations)):
         summary = index.path / generation_file(SUMMARY_FILE, number)
         if not is_there(summary) or not (entry := read_json(summary).get("experiments")):
             continue
         with listed_table(index.path, entry) as table:
             columns = [name for name in OF_EXPERIMENTS if name in table.schema_arrow.names]
-            for name, column in table.read(columns).to_pydict().items():
-                count(found[name], column)
-    return {name: values for name, values in found.items() if values}
-
-
-def count(counts: dict[str, int], values: Iterable[str | None]) -> None:
-    """Add values to their counts, the missing as ``unknown``."""
-    for value in values:
-        counts[value or "unknown"] = counts.get(value or "unknown", 0) + 1
+            rows = table.read(["srx_accession", "n_kept", *columns]).to_pylist()
+        for row in rows:
+            if row["n_kept"]:
+                for name in columns:
+                    found[name].add((row["srx_accession"], row[name]))
+    return {name: dict(Counter(value or "unknown" for _, value in pairs)) for name, pairs in found.items() if pairs}

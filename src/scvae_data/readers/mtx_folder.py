@@ -14,7 +14,7 @@ from scvae_data.readers.mtx_text import open_text, read_header, reading_text
 from scvae_data.system.hdf5_guard import DEFAULT_LIMITS
 from scvae_data.wording import counted
 
-__all__ = ["MtxTriple", "find_states", "find_triple", "names_of_matrix", "read_lines"]
+__all__ = ["MtxTriple", "find_states", "find_triple", "names_of_matrix", "naming_matrix", "read_lines"]
 
 # The usual names: these go together by what stands before them.
 PART = re.compile(r"(?P<prefix>.*?)(?P<part>matrix\.mtx|barcodes?\.tsv|(?:features|genes?)\.tsv)(?:\.gz)?", re.DOTALL)
@@ -128,6 +128,11 @@ def names_of_matrix(name: str) -> tuple[str, ...]:
     else:
         return ()
     return matrix, f"{matrix}.gz"
+
+
+def naming_matrix(path: Path) -> Path:
+    """The matrix file that a folder stands for, whose name tells the sample whichever is given; else the path."""
+    return find_triple(path).matrix if path.is_dir() and not find_states(path) else path
 
 
 def _what_else(folder: Path) -> str:

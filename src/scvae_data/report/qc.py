@@ -87,11 +87,12 @@ def qc_report(index: DatasetIndex, facts: QcFacts, remedies: Mapping[str, str]) 
     n_everywhere = int((facts.measured == n_kept).sum())
     if n_everywhere < facts.measured.size:
         charts["measured"] = _measured(facts, n_kept)
-    flagged = facts.experiments["flags"].map(len) > 0 if len(facts.experiments) else pd.Series(dtype=bool)
+    flagged = facts.experiments[facts.experiments["flags"].map(len) > 0] if len(facts.experiments) else None
     if len(facts.experiments) > 1:
         charts["experiments"] = points(_points(facts.experiments), "counts", "genes", "medians of each experiment")
     config = facts.configs[-1]
-    n_experiments = len(facts.experiments)
+    n_rows = len(facts.experiments)
+    n_experiments = facts.experiments["srx_accession"].nunique() if n_rows else 0
     tables = {"experiments": _experiments(facts)} if n_experiments else {}
     dropped = columns_of(facts.summaries, "dropped_genes")
     why = why_dropped(facts.summaries, facts.configs)
@@ -117,10 +118,11 @@ def qc_report(index: DatasetIndex, facts: QcFacts, remedies: Mapping[str, str]) 
         other_species=_other_species(facts.summaries),
         unapplied=_unapplied(facts.summaries),
         flags=_flags(facts.experiments, remedies),
-        n_flagged=int(flagged.sum()),
+        n_flagged=0 if flagged is None else flagged["srx_accession"].nunique(),
         n_curves=min(len(facts.by_experiment), MOST_CURVES),
         n_experiments=n_experiments,
-        n_points=min(n_experiments, MOST_POINTS),
+        n_rows=n_rows,
+        n_points=min(n_rows, MOST_POINTS),
         metrics={name: TITLES[name][0] for name in metrics},
         unmeasured=_unmeasured(facts),
         n_dropped=len(dropped.get("gene", ())),
@@ -261,8 +263,11 @@ def _experiments(facts: QcFacts) -> Table:
     rules = facts.configs[-1].get("config", {}).get("qc", {})
     shares = {"% known": "share_known", "% in columns": "share_in_columns", "% ambient": "ambient_share"}
     lost = [name for name in table.columns if name.startswith("lost_") and table[name].fillna(0).any()]
+    file = Column("file", _texts(table["source_file"]))
+    in_files = table["srx_accession"].duplicated().any()  # rows that the experiment alone does not tell apart
     columns = [
         Column("experiment", _texts(table["srx_accession"])),
+        *([file] if in_files else []),
         Column("flags", [list(flags) for flags in table["flags"]], about=ABOUT["flags"]),
         _numbers("% kept", 100 * table["n_kept"] / table["n_obs"].clip(lower=1), 1),
         _numbers("in", table["n_obs"]),
@@ -273,7 +278,7 @@ def _experiments(facts: QcFacts) -> Table:
         *(_numbers(title, 100 * table[name], 1) for title, name in shares.items() if table[name].notna().any()),
         *(Column(name, _texts(table[name])) for name in ("species", "chemistry") if table[name].notna().any()),
         Column("matrix", _texts(table["slot"]), about=ABOUT["matrix"]),
-        Column("file", _texts(table["source_file"])),
+        *([] if in_files else [file]),
         *(_numbers(name.removeprefix("lost_"), table[name], about="cells that this rule dropped") for name in lost),
     ]
     first = np.argsort(-table["flags"].map(len).to_numpy(), kind="stable")[:MOST_CURVES]
@@ -331,10 +336,10 @@ def _dropped_genes(dropped: Mapping[str, list[Any]]) -> Table:
 
 
 def _flags(table: pd.DataFrame, remedies: Mapping[str, str]) -> list[tuple[str, int, str]]:
-    """Each flag that an experiment has, how many have it, and what to do."""
+    """Each flag that an experiment has in one of its files, how many have it, and what to do."""
     if not len(table):
         return []
-    times = table["flags"].explode().value_counts()
+    times = table[["srx_accession", "flags"]].explode("flags").drop_duplicates()["flags"].value_counts()
     return [(name, int(times[name]), remedy) for name, remedy in remedies.items() if name in times]
 
 

@@ -28,9 +28,6 @@ log = logging.getLogger(__name__)
 Function = TypeVar("Function", bound=Callable[..., Any])
 Run = Literal["process", "train"]
 
-SECONDS: dict[Run, float] = {"process": 0.3, "train": 1.5}
-"""What one of the functions that such a run calls takes to compile, about."""
-
 
 def compiled(function: Function) -> Function:
     """Compile at the first call, for the types of its arguments; the next process finds the code on disk.
@@ -81,14 +78,12 @@ class _Teller(event.Listener):  # type: ignore[misc]
 
     def __init__(self) -> None:
         self.n_compiled = 0
-        self.seconds = 1.0
-        """What it is likely to take."""
 
     def on_start(self, event: Any) -> None:
         if not event.data["dispatcher"].py_func.__module__.startswith("scvae_data."):
             return
         if not self.n_compiled:
-            log.info("compiling kernels, once: takes about %.0f s", self.seconds)
+            log.info("compiling kernels, once")
         self.n_compiled += 1
 
     def on_end(self, event: Any) -> None:
@@ -116,13 +111,11 @@ def compile_ahead(*runs: Run) -> None:
             return
     before = _teller.n_compiled
     for number, each in enumerate(wanted):
-        _teller.seconds = max(1.0, sum(SECONDS[left.run] for left in wanted[number:]))
         _load(each)
         if _teller.n_compiled > before:
             for missing in progress(wanted[number:], total=len(wanted) - number, desc="compile", unit="kernel"):
                 _load(missing)
             break
-    _teller.seconds = 1.0
     with contextlib.suppress(OSError):
         mark.write_text(_state(wanted))
 

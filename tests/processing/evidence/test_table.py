@@ -13,14 +13,19 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+from tests.support.pages import table_of
 from tests.support.pipeline import NO_QC
 
 from scvae_data import open_index
+from scvae_data.commands.info import of_experiments
 from scvae_data.processing.engine.local import LocalEngine
-from scvae_data.processing.evidence.flags import REMEDIES, add_outliers, flags_of
+from scvae_data.processing.evidence.flags import REMEDIES, add_outliers, flags_of, remedy_of
 from scvae_data.processing.evidence.table import account_of
 from scvae_data.processing.settings.genes import ListRules
+from scvae_data.processing.settings.inputs import FileInput
 from scvae_data.processing.settings.qc import QcRules
+from scvae_data.report.qc import qc_report
+from scvae_data.report.qc_facts import qc_facts
 from scvae_data.simulate import simulate_files
 from scvae_data.store import Chunking
 from scvae_data.store.verify import record_faults
@@ -161,7 +166,9 @@ def test_a_raw_matrix_and_its_ambient_counts(tmp_path: Path, process: Process) -
     assert {"raw_droplets", "high_ambient"} <= set(rows["flags"]["SRX1"])
     assert "few_cells" not in rows["flags"]["SRX1"]
     text = str(summary)
-    assert f"raw_droplets: {REMEDIES['raw_droplets']}" in text
+    inflection = int(rows["inflection"]["SRX1"])
+    assert inflection > 500
+    assert f"raw_droplets: give the filtered matrix, or raise qc.min_counts to its inflection, {inflection}" in text
     assert "all in" in text and "experiments.parquet" in text
 
 
@@ -208,6 +215,20 @@ def test_the_summary_does_not_grow_with_experiments(tmp_path: Path, process: Pro
     assert len(rows_of(tmp_path / "out")) == 40
 
 
+def test_an_experiment_of_two_files_is_counted_once(tmp_path: Path, process: Process) -> None:
+    names = ["SRX1_a.h5ad", "SRX1_b.h5ad", "SRX2.h5ad"]
+    paths = [write(tmp_path / "raw" / name, counts_of(20 + n), barcodes(20 + n, 80)) for n, name in enumerate(names)]
+    chosen = FileInput(paths=[str(path) for path in paths], merge_same_accession=True)
+    account = process([], input=chosen).experiments
+    assert (account["n"], account["n_flagged"], account["flags"]["few_genes"]) == (2, 2, 2)
+    index = open_index(tmp_path / "out")
+    page = qc_report(index, qc_facts(index), REMEDIES)
+    assert "240 cells of 2 experiments in" in page and "2 of 2 are flagged" in page
+    assert list(table_of(page, "experiments"))[:2] == ["experiment", "file"]
+    assert sorted(table_of(page, "experiments")["file"]) == names
+    assert sum(of_experiments(index)["species"].values()) == 2
+
+
 def corpus(n: int = 40) -> pd.DataFrame:
     """Experiments without any flag."""
     spread = np.arange(n) % 7
@@ -215,7 +236,8 @@ def corpus(n: int = 40) -> pd.DataFrame:
         "srx_accession": [f"SRX{number}" for number in range(n)],
         "source_file": "f.h5ad",
         "n_obs": 1_000, "n_kept": 900, "lost_zero_counts": 0, "n_features": 30_000, "n_not_genes": 10,
-        "raw_droplets": False, "share_known": 0.99, "near_duplicate_of": None, "ambient_share": np.nan,
+        "raw_droplets": False, "inflection": np.nan,
+        "share_known": 0.99, "near_duplicate_of": None, "ambient_share": np.nan,
         "counts_spread": 0.3,
         "doublet_rate": np.nan, "median_counts": 3_000.0 + 100 * spread, "median_genes": 1_200.0 + 30 * spread,
         "median_pct_counts_mt": 4 + spread / 2, "share_in_columns": 0.99,
@@ -265,10 +287,20 @@ def test_few_experiments_have_no_outliers() -> None:
 
 def test_the_worst_are_named_first() -> None:
     table = corpus(5)
-    account = account_of(table, [["outlier"], ["no_cells"], [], ["few_genes", "outlier"], ["few_cells"]])
+    account = account_of(table, [["outlier"], ["no_cells"], [], ["few_genes", "outlier"], ["few_cells"]], 500)
     assert [one["srx_accession"] for one in account["worst"]] == ["SRX3", "SRX1", "SRX4"]
     assert (account["n"], account["n_flagged"]) == (5, 4)
     assert list(account["flags"].items()) == [("no_cells", 1), ("few_genes", 1), ("few_cells", 1), ("outlier", 2)]
+
+
+@pytest.mark.parametrize(
+    ("inflection", "min_counts", "raises"),
+    [(489, 500, False), (500, 500, False), (501, 500, True), (501, None, True), (np.nan, 500, False)],
+)
+def test_a_limit_is_only_raised(inflection: float, min_counts: int | None, raises: bool) -> None:
+    remedy = remedy_of("raw_droplets", inflection, min_counts)
+    assert ("raise qc.min_counts" in remedy) == raises
+    assert np.isnan(inflection) or f"{inflection:.0f}" in remedy
 
 
 def test_every_flag_is_documented_with_its_remedy() -> None:

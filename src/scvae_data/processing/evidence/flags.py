@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-__all__ = ["REMEDIES", "add_outliers", "flags_of"]
+__all__ = ["REMEDIES", "add_outliers", "flags_of", "remedy_of"]
 
 REMEDIES = {
     "no_cells": "relax the rules that lost_… count, or leave it out",
-    "raw_droplets": "give the filtered matrix, or raise qc.min_counts to its inflection",
+    "raw_droplets": "give the filtered matrix, or raise qc.min_counts to its inflection if that is more",
     "wrong_modality": "give the matrix of gene expression, or leave it out",
     "not_raw": "give the raw counts, not what normalising and rounding, or asking for presence, has made of them",
     "few_genes": "give the matrix of all genes; a panel does not go with whole transcriptomes",
@@ -41,6 +41,35 @@ MEASURES = {
 """Column that is compared over the corpus, whether by its decimal logarithm, and the least spread that counts."""
 LEAST_EXPERIMENTS, FAR = 10, 5.0
 TO_SIGMA = 1.4826
+
+
+def remedy_of(flag: str, inflection: float, min_counts: float | None) -> str:
+    """Return what to do about a flag of one experiment.
+
+    Parameters
+    ----------
+    inflection
+        Of its counts; NaN where they have none.
+    min_counts
+        The limit of the run.
+
+    Examples
+    --------
+    >>> print(remedy_of("raw_droplets", 812, 500))
+    give the filtered matrix, or raise qc.min_counts to its inflection, 812
+    >>> print(remedy_of("raw_droplets", 489, 500))
+    give the filtered matrix; qc.min_counts=500 is above its inflection, 489, already
+    """
+    if flag != "raw_droplets":
+        return REMEDIES[flag]
+    if np.isnan(inflection):
+        return "give the filtered matrix"
+    if min_counts is None or inflection > min_counts:
+        return f"give the filtered matrix, or raise qc.min_counts to its inflection, {inflection:.0f}"
+    place = "at" if inflection == min_counts else "above"
+    return (
+        f"give the filtered matrix; qc.min_counts={min_counts:g} is {place} its inflection, {inflection:.0f}, already"
+    )
 
 
 def add_outliers(table: pd.DataFrame) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from scvae_data.processing.decide.duplicates import DUPLICATE_RULE
 from scvae_data.processing.decide.stage import LATE_RULE, WritePlan
 from scvae_data.processing.engine.task import Task
 from scvae_data.processing.evidence.alike import LEAST_SHARE, Alike, alike_by_barcodes, alike_by_counts
-from scvae_data.processing.evidence.flags import REMEDIES, add_outliers, flags_of
+from scvae_data.processing.evidence.flags import REMEDIES, add_outliers, flags_of, remedy_of
 from scvae_data.processing.evidence.kept import KeptFacts, kept_facts
 from scvae_data.processing.facts import FileScan
 from scvae_data.processing.run.context import Context
@@ -67,7 +67,7 @@ def write_experiments(context: Context, plan: WritePlan) -> dict[str, Any]:
     content = sink.getvalue().to_pybytes()
     write_atomic(context.directory / EXPERIMENTS_FILE, content)
     facts = {"file": EXPERIMENTS_FILE, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    return facts | account_of(table, flags)
+    return facts | account_of(table, flags, context.settings.qc.min_counts)
 
 
 def rows_of(
@@ -143,19 +143,28 @@ def equal_files(rows: Sequence[Mapping[str, Any]], pairs: Mapping[str, Sequence[
     return found
 
 
-def account_of(table: pd.DataFrame, flags: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """Return how many experiments have each flag, and the worst few: those with the most, and the worst, flags."""
-    times = Counter(name for names in flags for name in names)
+def account_of(table: pd.DataFrame, flags: Sequence[Sequence[str]], min_counts: float | None) -> dict[str, Any]:
+    """Return how many experiments have each flag, in whichever of their files, and the worst rows.
+
+    Worst are those with the most, and the worst, flags.
+    """
+    accessions = table["srx_accession"]
+    distinct = {(accession, name) for accession, names in zip(accessions, flags, strict=True) for name in names}
+    times = Counter(name for _, name in distinct)
     order = list(REMEDIES)
     flagged = [number for number, names in enumerate(flags) if names]
     flagged.sort(key=lambda number: (-len(flags[number]), [order.index(name) for name in flags[number]]))
     worst = table.iloc[flagged[:MOST_NAMED]]
     return {
-        "n": len(table),
-        "n_flagged": len(flagged),
+        "n": int(accessions.nunique()),
+        "n_flagged": int(accessions.iloc[flagged].nunique()),
         "flags": {name: times[name] for name in order if times[name]},
         "worst": [
-            {"srx_accession": accession, "source_file": file, "flags": {name: REMEDIES[name] for name in flags[number]}}
-            for number, accession, file in zip(flagged, worst["srx_accession"], worst["source_file"], strict=False)
+            {
+                "srx_accession": row["srx_accession"],
+                "source_file": row["source_file"],
+                "flags": {name: remedy_of(name, float(row["inflection"]), min_counts) for name in flags[number]},
+            }
+            for number, row in zip(flagged, worst.to_dict("records"), strict=False)
         ],
     }

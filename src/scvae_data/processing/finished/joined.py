@@ -67,9 +67,11 @@ def write_records(
         together |= {"n_obs": index.n_obs, "n_vars": index.n_vars, "nnz": index.nnz}
         together |= size_statistics(entries, n_bytes)
         together["cells_per_accession"] = dict(sorted(accessions.items()))
+        min_counts = configs[0].get("config", {}).get("qc", {}).get("min_counts")
         for key in TABLES:
             if found := [index.path / summary[key]["file"] for summary in summaries if summary.get(key)]:
-                together[key] = {**summaries[0].get(key, {}), **write_joined(found, target / f"{key}.parquet")}
+                facts = write_joined(found, target / f"{key}.parquet", min_counts)
+                together[key] = {**summaries[0].get(key, {}), **facts}
     write_json(target / SUMMARY_FILE, together)
 
 
@@ -178,8 +180,14 @@ def by_file(table: Columns) -> dict[str, list[Any]]:
     return {name: [values[row] for row in order] for name, values in table.items()}
 
 
-def write_joined(paths: Sequence[Path], target: Path) -> dict[str, Any]:
-    """Write the rows of the tables of all generations as one; return name, size and checksum, and what it counts."""
+def write_joined(paths: Sequence[Path], target: Path, min_counts: float | None) -> dict[str, Any]:
+    """Write the rows of the tables of all generations as one; return name, size and checksum, and what it counts.
+
+    Parameters
+    ----------
+    min_counts
+        The limit of the runs, which remedies of flags speak of.
+    """
     if target.name == DROPPED_FILE:
         return write_dropped(paths, target)
     table = pa.concat_tables([pq.read_table(path) for path in paths], promote_options="default")
@@ -192,7 +200,7 @@ def write_joined(paths: Sequence[Path], target: Path) -> dict[str, Any]:
         table = pa.Table.from_pandas(genes, table.schema, preserve_index=False)
     elif target.name == EXPERIMENTS_FILE:
         table = table.take(pa.array(np.argsort(table["source_file"].to_numpy(zero_copy_only=False), kind="stable")))
-        facts = account_of(table.to_pandas(), table["flags"].to_pylist())
+        facts = account_of(table.to_pandas(), table["flags"].to_pylist(), min_counts)
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
     content = sink.getvalue().to_pybytes()

@@ -84,7 +84,10 @@ def checked(block: CsrBlock, genes: MappedGenes, tolerance: float) -> CsrBlock:
             f"column {column} ({genes.names[column]})"
             f"{f', which input.count_tolerance={NOISE} rounds' if is_noise else ''}",
         )
-    return block
+    # Kernels are compiled for each combination of types; of these there are two, whatever files store, and uint32 holds
+    # every count.
+    counts = block.data if block.data.dtype == np.float32 else block.data.astype(np.uint32, copy=False)
+    return replace(block, indices=np.ascontiguousarray(block.indices, np.int32), data=np.ascontiguousarray(counts))
 
 
 def cell_metrics(block: CsrBlock, genes: MappedGenes, tops: Sequence[int]) -> pd.DataFrame:
@@ -242,7 +245,7 @@ def _tabulate(counts: NDArray[np.uint32], lanes: NDArray[np.int64], large: NDArr
     return n_large
 
 
-@ahead_of("process", "i4[::1], f4[::1], i8[::1]")
+@ahead_of("process", *(f"i4[::1], {counts}[::1], i8[::1]" for counts in ("f4", "u4")))
 @compiled
 def add_columns(indices: NDArray[Any], data: NDArray[Any], totals: NDArray[np.int64]) -> None:
     """Add every count to the total of its column."""
@@ -250,7 +253,13 @@ def add_columns(indices: NDArray[Any], data: NDArray[Any], totals: NDArray[np.in
         totals[np.uintp(indices[k])] += np.int64(data[k])
 
 
-@ahead_of("process", "i8[::1], i4[::1], f4[::1], u4[::1], i8[::1], i8[::1], i8[::1], i8[:, ::1], i8[:, ::1]")
+@ahead_of(
+    "process",
+    *(
+        f"i8[::1], i4[::1], {counts}[::1], u4[::1], i8[::1], i8[::1], i8[::1], i8[:, ::1], i8[:, ::1]"
+        for counts in ("f4", "u4")
+    ),
+)
 @compiled
 def row_sums(
     indptr: NDArray[np.int64],

@@ -14,7 +14,7 @@ __all__ = ["FAULTS", "fault_of", "first_fault", "looks_integral"]
 FAULTS = {1: "not_finite", 2: "negative", 3: "fractional", 4: "too_large"}
 
 
-@ahead_of("process", "f4[::1]")
+@ahead_of("process", "f4[::1]", "f8[::1]")
 @compiled
 def first_fault(data: NDArray[np.floating[Any]]) -> tuple[int, int]:
     """Return (position, fault) of the first float that is no count, or (-1, 0).

@@ -25,6 +25,9 @@ from scvae_data.processing.settings.inputs import (
 )
 from scvae_data.processing.survey.matrices import survey_matrices
 from scvae_data.readers.folders import is_store
+from scvae_data.readers.mtx import MtxReader
+from scvae_data.readers.mtx_folder import naming_matrix
+from scvae_data.readers.mtx_layers import LayeredMtxReader
 from scvae_data.readers.opening import DEFAULT_OPENING, Opening
 from scvae_data.readers.recognise import open_reader
 from scvae_data.remote.disk_cache import DiskCache
@@ -34,6 +37,7 @@ from scvae_data.store.files import sha256_file
 __all__ = ["SurveyJob", "fingerprint", "survey_file"]
 
 SAMPLE_BYTES = 65_536
+FOLDERS = (MtxReader.format, LayeredMtxReader.format)
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,8 @@ def read_headers(file: InputFile, here: Path, source_file: str, job: SurveyJob) 
                 )  # fmt: skip
             found = tuple(sorted(check_accession(label(value), file.path) for value in labels.unique()))
         else:
-            accession = accession_from_path(file.path)
+            naming = naming_matrix(here) if reader.format in FOLDERS else here
+            accession = accession_from_path(file.path if naming == here else file.path / naming.name)
             found = (accession,)
             named_otherwise = accession != without_ending(file.path.name)
         return InputFacts(

@@ -6,6 +6,7 @@ import re
 import shlex
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import combinations
 
 from scvae_data.calling import override
 from scvae_data.processing.facts import InputFacts
@@ -19,6 +20,8 @@ Row = tuple[str, str]
 """What a line is about, and what it says."""
 MAIN_MATRICES = ("X", "matrix")
 MOST_ALIKE = 5
+LEAST_LETTERS = 6
+"""Shorter names may differ by a letter without a mistake: ``age`` and ``page``."""
 
 
 def named_otherwise(files: Sequence[InputFacts]) -> list[Row]:
@@ -49,8 +52,8 @@ def columns_alike(
 ) -> list[dict[str, int]]:
     """Return obs columns that may be one under several names: the files that have each, the most frequent name first.
 
-    Names are alike that differ in case, separators or an ``id`` at the end.
-    Columns that a file has side by side are not one.
+    Names are alike that differ in case, separators or an ``id`` at the end, and those of `LEAST_LETTERS` letters
+    or more that differ by one. Columns that a file has side by side are not one.
 
     Parameters
     ----------
@@ -62,14 +65,58 @@ def columns_alike(
     times = Counter((file.obs_columns, tuple(file.obs_values)) for file in files)
     n_files: defaultdict[str, Counter[str]] = defaultdict(Counter)
     apart: set[str] = set()
+    in_files = []
     for (own, given), n in times.items():
         names = {*given, *(renamed.get(name, name) for name in own if name not in ACCESSION_COLUMNS)}
         kept = [name for name in names if wanted is None or name in wanted]
         apart |= {key for key, n_names in Counter(map(spelling, kept)).items() if n_names > 1}
+        in_files.append(set(map(spelling, kept)))
         for name in kept:
             n_files[spelling(name)][name] += n
-    groups = [counts for key, counts in n_files.items() if len(counts) > 1 and key not in apart]
+    together = {key: {key} for key in n_files if key not in apart}
+    for first, other in typed_alike(together):
+        if not any(first in keys and other in keys for keys in in_files):
+            joined = together[first] | together[other]
+            together |= dict.fromkeys(joined, joined)
+    sums = [sum((n_files[key] for key in keys), Counter()) for first, keys in together.items() if first == min(keys)]
+    groups = [counts for counts in sums if len(counts) > 1]
     return [dict(sorted(counts.items(), key=lambda one: (-one[1], one[0]))) for counts in sorted(groups, key=min)]
+
+
+def typed_alike(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Return pairs of names that differ by one letter, as by a mistake in typing, sorted.
+
+    Two such are equal where a letter is left out of one of them, or of each: so names are compared that have such a
+    text in common.
+
+    Examples
+    --------
+    >>> typed_alike(["celltype", "celtype", "donor1", "donor2", "age", "page", "tissue", "tisseu"])
+    [('celltype', 'celtype'), ('tisseu', 'tissue')]
+    """
+    alike: defaultdict[str, list[str]] = defaultdict(list)
+    for name in sorted(set(names)):
+        if sum(map(str.isalpha, name)) >= LEAST_LETTERS:
+            for text in {name, *(name[:at] + name[at + 1 :] for at, letter in enumerate(name) if letter.isalpha())}:
+                alike[text].append(name)
+    pairs = {pair for together in alike.values() for pair in combinations(together, 2)}
+    return sorted(pair for pair in pairs if one_letter_apart(*pair))
+
+
+def one_letter_apart(first: str, other: str) -> bool:
+    """Whether one letter is added, left out, another one, or in the place of the next."""
+    start = n_common(first, other)
+    end = n_common(first[start:][::-1], other[start:][::-1])
+    ours, theirs = first[start : len(first) - end], other[start : len(other) - end]
+    swapped = len(ours) == 2 and ours == theirs[::-1]
+    return (swapped or max(len(ours), len(theirs)) == 1) and (ours + theirs).isalpha()
+
+
+def n_common(first: str, other: str) -> int:
+    """How many characters two texts begin with that are the same."""
+    return next(
+        (at for at, (a, b) in enumerate(zip(first, other, strict=False)) if a != b), min(len(first), len(other))
+    )
 
 
 def tell_alike(groups: Sequence[Mapping[str, int]]) -> list[Row]:
