@@ -131,7 +131,9 @@ def _of_directory(parser: Parser) -> None:
 
 def _of_why(parser: Parser) -> None:
     _of_directory(parser)
-    parser.add_argument("experiment", metavar="SRX", help="the experiment as obs calls it, or the name of its file")
+    parser.add_argument(
+        "experiment", metavar="SRX|FILE", help="the experiment as obs calls it, or the name of its file"
+    )
     parser.add_argument("barcode", metavar="BARCODE", help="the cell's name in its file, or in the directory")
 
 
@@ -267,7 +269,7 @@ COMMANDS: dict[str, Command] = {
         _report,
     ),
     "why": _telling(
-        "why", "DIR SRX BARCODE", "where a cell of an experiment is, or which rule dropped it", _of_why, _why
+        "why", "DIR SRX|FILE BARCODE", "where a cell of an experiment is, or which rule dropped it", _of_why, _why
     ),
     "diff": Command(
         "DIR OTHER", "experiments, genes and cells that OTHER has more, or has not, or has otherwise", _of_diff, _diff

@@ -16,9 +16,14 @@ def counted(n: int, noun: str) -> str:
     --------
     >>> counted(1, "file"), counted(1200, "cell"), counted(2, "batch")
     ('1 file', '1,200 cells', '2 batches')
+    >>> counted(2, "category"), counted(2, "day")
+    ('2 categories', '2 days')
     """
-    ending = "" if n == 1 else "es" if noun.endswith("ch") else "s"
-    return f"{n:,} {noun}{ending}"
+    if n == 1:
+        return f"1 {noun}"
+    if noun.endswith("y") and noun[-2:-1] not in "aeiou":
+        return f"{n:,} {noun[:-1]}ies"
+    return f"{n:,} {noun}{'es' if noun.endswith('ch') else 's'}"
 
 
 def named(names: Sequence[object], most: int = 5) -> str:

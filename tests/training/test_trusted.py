@@ -236,3 +236,13 @@ def test_every_target_of_the_configurations_can_be_resumed(train_config: Compose
     for logger in ("wandb", "csv", "none"):
         config = OmegaConf.to_container(train_config(tmp_path, f"logger={logger}"), resolve=True)
         check_targets(config, "config.yaml")
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [("nope", "does not exist"), ("note.txt", "is a file"), (".", "has no config.yaml")],
+)
+def test_what_is_no_run_is_told_as_what_it_is(name: str, what: str, tmp_path: Path) -> None:
+    (tmp_path / "note.txt").touch()
+    with pytest.raises(ConfigError, match=f"^resume_from=.* {what}; give the directory of a training run$"):
+        continued(OmegaConf.create({"resume_from": str(tmp_path / name)}), [])

@@ -40,6 +40,8 @@ def compact_directory(directory: Path, target: Path | None = None) -> str:
     try:
         target.mkdir(parents=True, exist_ok=True)
         (target / UNFINISHED).touch()
+    except FileExistsError as error:
+        raise ConfigError(f"{target} is a file; name a folder, or a new one") from error
     except OSError as error:
         raise ConfigError(f"{target} cannot be written: {error.strerror}; name another folder") from error
     with disk_faults(target), held_directory(target):

@@ -16,6 +16,7 @@ from scvae_data.errors import SelectionError
 from scvae_data.results.model import Model, categories_of, moments_of
 from scvae_data.store.gene_list import GeneList
 from scvae_data.store.gene_match import find_names, some
+from scvae_data.wording import counted
 
 __all__ = ["AlignedData", "GeneMatch", "match_genes"]
 
@@ -127,8 +128,8 @@ class AlignedData:
             )  # fmt: skip
         for column, names in self.unseen.items():
             log.info(
-                "%d categories of %s were not trained on and are embedded as unknown: %s",
-                len(names), column, some(names),
+                "%s of %s not trained on, embedded as unknown: %s",
+                counted(len(names), "category"), column, some(names),
             )  # fmt: skip
         for column in self.absent:
             instead = "with its mean" if column in self._numbers else "as unknown"

@@ -40,6 +40,9 @@ def continued(cfg: DictConfig, overrides: Iterable[str]) -> DictConfig:
     """
     run_dir = local_path("resume_from", cfg.resume_from).expanduser().absolute()
     saved_path = run_dir / "config.yaml"
+    if not run_dir.is_dir():
+        what = "is a file" if run_dir.exists() else "does not exist"
+        raise ConfigError(f"resume_from={cfg.resume_from} {what}; give the directory of a training run")
     if not saved_path.is_file():
         raise ConfigError(f"resume_from={cfg.resume_from} has no config.yaml; give the directory of a training run")
     saved = OmegaConf.load(saved_path)

@@ -12,6 +12,7 @@ from tests.support.pipeline import NO_QC, position_counts
 
 from scvae_data.errors import ConfigError, ScvaeDataError
 from scvae_data.processing.engine.local import LocalEngine
+from scvae_data.processing.finished.check import different_settings
 from scvae_data.processing.settings.inputs import FileInput
 from scvae_data.store import Chunking
 
@@ -138,3 +139,8 @@ def test_failed_files_are_reported_and_forgotten_once_they_are_gone(
     process(two_files, overwrite=True)
     assert not (out / "quarantine.txt").exists()
     assert not (out / "failure_report.json").exists()
+
+
+def test_settings_that_differ_are_written_as_in_the_config() -> None:
+    before, now = {"qc": {"max_pct_counts_hb": None, "scale": 1.0}}, {"qc": {"max_pct_counts_hb": 5, "scale": 1.0}}
+    assert different_settings(before, now) == "qc.max_pct_counts_hb=null (now 5)"

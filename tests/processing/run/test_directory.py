@@ -1,3 +1,5 @@
+"""A dataset directory is held by one run, and takes no file of others for its own."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -5,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from scvae_data.errors import ConfigError
-from scvae_data.processing.run.directory import prepare
+from scvae_data.processing.run.directory import held_directory, prepare
 
 
 @pytest.mark.parametrize("name", ["obs.parquet", "experiments.parquet", "gene_list.json", "chunk_0007.h5",
@@ -34,3 +36,12 @@ def test_a_folder_with_other_files_is_written_into(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     assert prepare(tmp_path, tmp_path, overwrite=False, resume=False).path == tmp_path / ".work"
     assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_a_file_in_its_place_is_told_as_one(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    expected = r"^paths\.processed_dir=.*notes\.txt is a file; name a folder, or a new one$"
+    with pytest.raises(ConfigError, match=expected), held_directory(tmp_path / "notes.txt"):
+        pytest.fail("held")
+    with held_directory(tmp_path / "new"):
+        assert (tmp_path / "new").is_dir()

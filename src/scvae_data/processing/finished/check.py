@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+from scvae_data.calling import override
 from scvae_data.errors import ConfigError, DamagedFileError
 from scvae_data.processing.facts import InputFacts
 from scvae_data.processing.run.summary import Summary
@@ -164,7 +165,8 @@ def different_settings(recorded: Mapping[str, Any], config: Mapping[str, Any]) -
     before, now = flat(recorded), flat(config)
     keys = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
     relevant = [key for key in keys if key.startswith(SECTIONS)]
-    return shortened([f"{key}={before.get(key)} (now {now.get(key)})" for key in relevant])
+    written = [(override(key, before.get(key)), override(key, now.get(key)).partition("=")[2]) for key in relevant]
+    return shortened([f"{setting} (now {value})" for setting, value in written])
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

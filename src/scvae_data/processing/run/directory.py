@@ -239,6 +239,8 @@ def held_directory(directory: Path, *, shared: bool = False) -> Iterator[None]:
         try:
             directory.mkdir(parents=True, exist_ok=True)
             held.enter_context(held_file(directory / ".lock", fcntl.LOCK_SH if shared else fcntl.LOCK_EX, refusal))
+        except FileExistsError as error:
+            raise ConfigError(f"paths.processed_dir={directory} is a file; name a folder, or a new one") from error
         except OSError as error:
             raise ConfigError(f"paths.processed_dir={directory} cannot be written: {error.strerror}") from error
         yield

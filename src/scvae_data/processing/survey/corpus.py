@@ -140,7 +140,8 @@ def new_files(files: Sequence[InputFacts], standing: Standing) -> list[InputFact
             )
     new = [file for file in files if file.source_file not in standing.inputs]
     if not new and files:
-        raise ConfigError(f"{standing.path} has all {counted(len(files), 'input')} already; there is nothing to append")
+        these = "the input" if len(files) == 1 else f"all {len(files):,} inputs"
+        raise ConfigError(f"{standing.path} has {these} already; there is nothing to append")
     if len(new) < len(files):
         log.info(
             "%s of %s are in %s already", f"{len(files) - len(new):,}", counted(len(files), "input"), standing.path
