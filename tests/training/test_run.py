@@ -348,7 +348,7 @@ def test_resume_refuses_another_dataset(tmp_path: Path, train_config: Compose, f
 def test_resume_from_what_is_no_run(tmp_path: Path, train_config: Compose) -> None:
     cfg = train_config(tmp_path / "unused")
     cfg.resume_from = str(tmp_path / "nothing")
-    with pytest.raises(ConfigError, match=r"has no config\.yaml; give the directory of a training run"):
+    with pytest.raises(ConfigError, match="nothing does not exist; give the directory of a training run"):
         train(cfg)
 
 

@@ -503,7 +503,7 @@ def below(folder: Path) -> InputsBelow:
 
 def has_matrix(folder: Path) -> bool:
     """Whether a folder holds a matrix of the usual name itself, and stands for it."""
-    return any(folder.glob("[!.]*matrix.mtx*")) or any(folder.glob("matrix.mtx*"))
+    return not why_absent(folder) and any(any(folder.glob(name)) for name in ("[!.]*matrix.mtx*", "matrix.mtx*"))
 
 
 def warn_of_others(folder: Location, found: InputsBelow, taken: Collection[Location], root: Path) -> None:
