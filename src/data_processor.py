@@ -14,7 +14,7 @@ from pathlib import Path
 
 def main() -> None:
     """Read the configuration, say what it means, process."""
-    from scvae_data.commands.process import main as process
+    from scvae_data.cli import start
     from scvae_data.compat.json_config import overrides_of
     from scvae_data.errors import ConfigError
 
@@ -28,7 +28,7 @@ def main() -> None:
     print(f"data_processor.py is an older name; the same run: {shlex.join(['python', 'process.py', *overrides])}")
     sys.stdout.flush()
     sys.argv = ["process.py", *overrides]
-    process()
+    start("process")
 
 
 if __name__ == "__main__":  # worker processes import this file again and need none of it

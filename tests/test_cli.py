@@ -124,6 +124,18 @@ def test_programs_get_the_rest_of_the_command_line(command: str, monkeypatch: py
     assert seen == [[f"scvae-data {command}", "chunk_size=5", "-m"]]
 
 
+@pytest.mark.parametrize(("arguments", "started"), [(["engine=local", "seed=5"], ["workers"]), (["seed=5"], [])])
+def test_workers_start_while_modules_are_imported(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str], started: list[str]
+) -> None:
+    seen: list[str] = []
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
+    monkeypatch.setattr("scvae_data.processing.engine.workers.preload", lambda: seen.append("workers"))
+    monkeypatch.setattr("scvae_data.commands.process.main", lambda: seen.append("program"))
+    run(monkeypatch, "process", *arguments)
+    assert seen == [*started, "program"]
+
+
 @pytest.mark.parametrize("module", ["scvae_data", "scvae_data.cli"])
 def test_the_package_runs_as_a_module(module: str, tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-m", module, "verify", tmp_path], capture_output=True, text=True)

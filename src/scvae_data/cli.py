@@ -6,6 +6,7 @@ Each command imports what it needs when it runs: the words on them are there at 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from scvae_data.remote.location import as_written, local_path
 from scvae_data.system.closed_output import until_closed
 from scvae_data.system.stopping import interruptible
 
-__all__ = ["COMMANDS", "Command", "main"]
+__all__ = ["COMMANDS", "Command", "main", "start"]
 
 Options = argparse.Namespace
 
@@ -84,12 +85,24 @@ def usage() -> str:
     return "\n".join(["usage: scvae-data COMMAND …\n", *lines, "\nscvae-data COMMAND --help says more of each."])
 
 
+def start(name: Literal["process", "train"]) -> None:
+    """Run a program whose command line Hydra reads; its worker processes start while its modules are imported."""
+    from importlib import import_module
+
+    if name == "process":
+        # Matrices are multiplied in one thread, so that sums are the same anywhere; others would spin from the start.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    if name == "process" and "engine=local" in sys.argv:
+        from scvae_data.processing.engine.workers import preload
+
+        preload()
+    import_module(f"scvae_data.commands.{name}").main()
+
+
 def _program(name: Literal["process", "train"]) -> Callable[[Sequence[str]], None]:
     def run_it(arguments: Sequence[str]) -> None:
-        from importlib import import_module
-
         sys.argv = [f"scvae-data {name}", *arguments]  # Hydra reads it
-        import_module(f"scvae_data.commands.{name}").main()
+        start(name)
 
     return run_it
 

@@ -10,7 +10,6 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 from tests.support.datasets import make_dataset
 
-from scvae_data.commands import process
 from scvae_data.commands.process import keep_settings, refuse_beside_append, settings_of, with_report
 from scvae_data.config import conf_dir, resolved
 from scvae_data.errors import ConfigError
@@ -76,16 +75,3 @@ def test_a_report_is_written_where_one_is_wanted_and_the_directory_is_local(tmp_
     assert with_report(asked, Summary(location("s3://bucket/chunks"))).report is None
     assert with_report(asked, Summary(out)).report is None  # it has no summary to tell of: a warning
     assert not (out / "qc_report.html").exists()
-
-
-@pytest.mark.parametrize(("arguments", "started"), [(["engine=local", "seed=5"], ["workers"]), (["seed=5"], [])])
-def test_workers_start_while_the_config_is_composed(
-    monkeypatch: pytest.MonkeyPatch, arguments: list[str], started: list[str]
-) -> None:
-    seen: list[str] = []
-    monkeypatch.setattr("sys.argv", ["process.py", *arguments])
-    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
-    monkeypatch.setattr(process, "preload", lambda: seen.append("workers"))
-    monkeypatch.setattr(process, "run_app", lambda *_: seen.append("config"))
-    process.main()
-    assert seen == [*started, "config"]

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from scvae_data.system import jit
-from scvae_data.system.jit import compiled
+from scvae_data.system.jit import compile_ahead, compiled, external, instruction
 
 
 def double(values: np.ndarray) -> int:
@@ -22,6 +22,19 @@ def double(values: np.ndarray) -> int:
     for j in range(values.size):
         total += 2 * values[j]
     return total
+
+
+power = external("pow", "float64(float64, float64)")
+zeros = instruction("trailing_zeros")
+
+
+@compiled
+def twice(x: float) -> float:
+    return 2 * x
+
+
+def calls_all(x: float, word: np.uint64) -> tuple[float, int]:
+    return twice(power(x, 3.0)), zeros(word)
 
 
 def test_compiled_functions_give_what_python_gives() -> None:
@@ -40,7 +53,7 @@ def test_without_a_place_for_the_cache_each_process_compiles_anew(monkeypatch: p
     monkeypatch.setattr(numba, "njit", nowhere)
     made = compiled(double)
     assert made(np.arange(7)) == 42
-    assert made.targetoptions["nogil"]
+    assert made.dispatcher.targetoptions["nogil"]  # type: ignore[attr-defined]
 
 
 DEFAULT_RUNS = """
@@ -83,8 +96,17 @@ def test_default_runs_find_all_that_was_compiled_ahead(tmp_path: Path) -> None:
     assert "compiling" not in runs.stderr
 
 
+def test_a_program_that_compiles_nothing_does_not_load_numba() -> None:
+    program = "import sys, scvae_data.processing.pipeline; print('numba' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", program], text=True) == "False\n"
+
+
+def test_compiled_functions_call_each_other_libraries_and_instructions() -> None:
+    assert compiled(calls_all)(2.0, np.uint64(40)) == (16.0, 3)
+
+
 def test_compiling_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
-    tell = jit._Teller()
+    tell = jit.teller.__wrapped__()
     ours, theirs = (SimpleNamespace(py_func=SimpleNamespace(__module__=name)) for name in ("scvae_data.x", "umap.x"))
     with caplog.at_level(logging.INFO):
         for dispatcher in (theirs, ours, ours):
@@ -96,11 +118,12 @@ def test_compiling_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
 def test_what_lacks_a_place_or_a_library_is_not_compiled_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     there, nowhere, lacking = (Kernel(path) for path in ("/cache", None, "/cache"))
     monkeypatch.setattr(jit, "_wanted", [])
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "asked")  # so that the place is asked for
     jit.ahead_of("train", "i8[::1]")(there)
     jit.ahead_of("train", "i8[::1]")(nowhere)
     jit.ahead_of("train", "i8[::1]", given=lambda: None)(lacking)
     jit.ahead_of("process", "i8[::1]", "f4[::1]")(there)
-    jit.compile_ahead("train")
+    compile_ahead("train")
     assert there.compiled == [(numba.int64[::1],)]
     assert not nowhere.compiled
     assert not lacking.compiled
@@ -109,15 +132,16 @@ def test_what_lacks_a_place_or_a_library_is_not_compiled_ahead(monkeypatch: pyte
 def test_what_was_found_before_is_not_looked_for_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     kernel, other = Kernel(str(tmp_path)), Kernel(str(tmp_path))
     monkeypatch.setattr(jit, "_wanted", [])
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "asked")  # so that the place is asked for
     jit.ahead_of("train", "i8[::1]")(kernel)
     for n_compiled in (1, 1):
-        jit.compile_ahead("train")
+        compile_ahead("train")
         assert len(kernel.compiled) == n_compiled
     (tmp_path / "kernel.nbi").touch()  # code that came, or went
-    jit.compile_ahead("train")
+    compile_ahead("train")
     assert len(kernel.compiled) == 2
     jit.ahead_of("train", "f4[::1]")(other)
-    jit.compile_ahead("train")
+    compile_ahead("train")
     assert (len(kernel.compiled), len(other.compiled)) == (3, 1)
 
 

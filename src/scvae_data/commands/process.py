@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
-import sys
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +17,6 @@ from scvae_data.commands.app import run_app, task_overrides
 from scvae_data.config import given_settings, instantiate, resolved
 from scvae_data.errors import ConfigError, ScvaeDataError
 from scvae_data.processing.engine.base import Engine
-from scvae_data.processing.engine.workers import preload
 from scvae_data.remote.location import Location, location
 from scvae_data.system.quick_import import collector_paused
 
@@ -221,8 +218,4 @@ def input_was_not_named() -> bool:
 
 def main() -> None:
     """Entry point."""
-    # Matrices are multiplied in one thread, so that sums are the same anywhere; others would spin from the start on.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    if "engine=local" in sys.argv:
-        preload()  # while Hydra composes the config
     run_app(process, "process")

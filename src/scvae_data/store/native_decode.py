@@ -19,16 +19,14 @@ import threading
 from typing import Any, NamedTuple
 
 import deflate
-import llvmlite.binding
 import numpy as np
-from numba import types
 from numpy.typing import NDArray
 
 from scvae_data.store.block_table import ArrayBlocks
 from scvae_data.store.byte_shuffle import join_planes, join_two
 from scvae_data.store.codec import BLOSC_HEADER, BLOSC_LZ4, BLOSC_SHUFFLED, Lz4, Native, blosc_module
 from scvae_data.store.inflate_literals import read_literals
-from scvae_data.system.jit import ahead_of, compiled
+from scvae_data.system.jit import ahead_of, compiled, external
 
 __all__ = ["Unpacked", "unpack"]
 
@@ -36,12 +34,10 @@ __all__ = ["Unpacked", "unpack"]
 # many: with as many readable bytes after the data, the fast loop reaches the end. Their values do not matter.
 PADDING = 64
 # Compiled code finds these by name, also when it comes from the cache on disk.
-_pread = types.ExternalFunction("pread", types.intp(types.intc, types.uintp, types.uintp, types.int64))
-_crc32 = types.ExternalFunction("scvae_data_crc32", types.uint32(types.uint32, types.uintp, types.uintp))
-_inflate = types.ExternalFunction(
-    "scvae_data_inflate", types.intc(types.uintp, types.uintp, types.uintp, types.uintp, types.uintp, types.uintp)
-)
-_unlz4 = types.ExternalFunction("scvae_data_unlz4", types.intc(types.uintp, types.uintp, types.intc, types.intc))
+_pread = external("pread", "intp(intc, uintp, uintp, int64)")
+_crc32 = external("scvae_data_crc32", "uint32(uint32, uintp, uintp)")
+_inflate = external("scvae_data_inflate", "intc(uintp, uintp, uintp, uintp, uintp, uintp)")
+_unlz4 = external("scvae_data_unlz4", "intc(uintp, uintp, intc, intc)")
 GZIP, LZ4 = 0, 1
 CODES: dict[Native, int] = {"gzip": GZIP, "lz4": LZ4}
 HEADER_BYTES = BLOSC_HEADER.size
@@ -76,8 +72,10 @@ def _libdeflate() -> ctypes.CDLL | None:
         }
     except (AttributeError, OSError):
         return None
+    from llvmlite import binding  # here: it loads the compiler
+
     for name, function in found.items():
-        llvmlite.binding.add_symbol(name, ctypes.cast(function, ctypes.c_void_p).value)
+        binding.add_symbol(name, ctypes.cast(function, ctypes.c_void_p).value)
     return libdeflate
 
 

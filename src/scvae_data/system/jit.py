@@ -7,26 +7,72 @@ says so; ``scvae-data compile`` makes it ahead of them.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar, cast
 
-import llvmlite.binding
-import numba
-from numba.core import event, registry
-from numba.core.sigutils import normalize_signature
-
 from scvae_data.progress import progress
 
-__all__ = ["Run", "ahead_of", "compile_ahead", "compiled", "make_ready"]
+__all__ = ["Kernel", "Run", "ahead_of", "compile_ahead", "compiled", "external", "instruction", "make_ready"]
 
 log = logging.getLogger(__name__)
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Run = Literal["process", "train"]
+
+
+class Kernel:
+    """A function that is compiled when it is first called, or called by another one that is.
+
+    numba is loaded then and not before: it takes as long as all else that a
+    program which compiles nothing needs.
+
+    Parameters
+    ----------
+    function
+        The function in Python.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        functools.update_wrapper(self, function)
+        self.py_func = function
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Call the compiled function."""
+        return self.dispatcher(*arguments)
+
+    @functools.cached_property
+    def dispatcher(self) -> Any:
+        """What numba makes of the function."""
+        import numba
+
+        teller()
+        try:
+            return numba.njit(nogil=True, cache=True)(self.py_func)
+        except RuntimeError:  # numba found no place for a cache
+            return numba.njit(nogil=True)(self.py_func)
+
+    @property
+    def _numba_type_(self) -> Any:
+        """What numba takes it for in the functions that call it."""
+        return self.dispatcher._numba_type_
+
+
+class _Callee:
+    """What compiled functions call and Python does not; ``make`` returns its type in numba's terms."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = make
+
+    @functools.cached_property
+    def _numba_type_(self) -> Any:
+        return self._make()
 
 
 def compiled(function: Function) -> Function:
@@ -35,10 +81,41 @@ def compiled(function: Function) -> Function:
     Where neither the package's folder nor the user's cache can be written,
     every process compiles anew; ``NUMBA_CACHE_DIR`` names another place.
     """
-    try:
-        return cast(Function, numba.njit(nogil=True, cache=True)(function))
-    except RuntimeError:  # numba found no place for a cache
-        return cast(Function, numba.njit(nogil=True)(function))
+    return cast(Function, Kernel(function))
+
+
+def external(name: str, types: str) -> Any:
+    """Return a function of a loaded library for compiled ones to call.
+
+    Parameters
+    ----------
+    name
+        Its name, under which code that comes from the disk finds it too.
+    types
+        Of its result and arguments, e.g. ``"intp(intc, uintp)"``.
+    """
+
+    def make() -> Any:
+        from numba.core.sigutils import normalize_signature
+        from numba.core.types import ExternalFunction
+        from numba.core.typing import signature
+
+        arguments, result = normalize_signature(types)
+        return ExternalFunction(name, signature(result, *arguments))
+
+    return _Callee(make)
+
+
+def instruction(name: str) -> Any:
+    """Return numba's function of a machine instruction, e.g. ``"trailing_zeros"``, for compiled ones to call."""
+
+    def make() -> Any:
+        from numba.core import registry
+        from numba.cpython.unsafe import numbers
+
+        return registry.cpu_target.typing_context.resolve_value_type(getattr(numbers, name))
+
+    return _Callee(make)
 
 
 class _Wanted(NamedTuple):
@@ -73,25 +150,27 @@ def ahead_of(run: Run, *types: str, given: Callable[[], object] = lambda: True) 
     return register
 
 
-class _Teller(event.Listener):  # type: ignore[misc]
-    """Says once in a process that functions of this package are being compiled."""
+@functools.cache
+def teller() -> Any:
+    """Return what says once in a process that functions of this package are being compiled, and counts them."""
+    from numba.core import event
 
-    def __init__(self) -> None:
-        self.n_compiled = 0
+    class Teller(event.Listener):  # type: ignore[misc]
+        n_compiled = 0
 
-    def on_start(self, event: Any) -> None:
-        if not event.data["dispatcher"].py_func.__module__.startswith("scvae_data."):
-            return
-        if not self.n_compiled:
-            log.info("compiling kernels, once")
-        self.n_compiled += 1
+        def on_start(self, event: Any) -> None:
+            if not event.data["dispatcher"].py_func.__module__.startswith("scvae_data."):
+                return
+            if not self.n_compiled:
+                log.info("compiling kernels, once")
+            self.n_compiled += 1
 
-    def on_end(self, event: Any) -> None:
-        """Nothing is left to say."""
+        def on_end(self, event: Any) -> None:
+            """Nothing is left to say."""
 
-
-_teller = _Teller()
-event.register("numba:compile", _teller)
+    told = Teller()
+    event.register("numba:compile", told)
+    return told
 
 
 def compile_ahead(*runs: Run) -> None:
@@ -102,17 +181,17 @@ def compile_ahead(*runs: Run) -> None:
     all was found before, and nothing has changed since, nothing is loaded:
     numba takes a quarter of a second before the first function.
     """
-    wanted = [each for each in _wanted if each.run in runs and each.function.stats.cache_path and each.given()]
+    wanted = [each for each in _wanted if each.run in runs and folder_of(each) and each.given()]
     if not wanted:
         return
-    mark = Path(wanted[0].function.stats.cache_path, f"{'-'.join(['ahead', *runs])}.{sys.implementation.cache_tag}")
+    mark = Path(str(folder_of(wanted[0])), f"{'-'.join(['ahead', *runs])}.{sys.implementation.cache_tag}")
     with contextlib.suppress(OSError):
         if mark.read_text() == _state(wanted):
             return
-    before = _teller.n_compiled
+    before = teller().n_compiled
     for number, each in enumerate(wanted):
         _load(each)
-        if _teller.n_compiled > before:
+        if teller().n_compiled > before:
             for missing in progress(wanted[number:], total=len(wanted) - number, desc="compile", unit="kernel"):
                 _load(missing)
             break
@@ -120,14 +199,36 @@ def compile_ahead(*runs: Run) -> None:
         mark.write_text(_state(wanted))
 
 
+def folder_of(wanted: _Wanted) -> str | None:
+    """Return where numba keeps the code of a function, without loading it where that is plain; None for nowhere."""
+    beside = source_of(wanted).parent / "__pycache__"
+    if "NUMBA_CACHE_DIR" not in os.environ and os.access(beside, os.W_OK):
+        return str(beside)
+    path: str | None = dispatcher_of(wanted.function).stats.cache_path
+    return path
+
+
+def source_of(wanted: _Wanted) -> Path:
+    """Return the file that a function is written in."""
+    return Path(wanted.function.py_func.__code__.co_filename)
+
+
+def dispatcher_of(function: Any) -> Any:
+    """Return what numba makes of a function, ours or its own."""
+    return function.dispatcher if isinstance(function, Kernel) else function
+
+
 def _state(wanted: Sequence[_Wanted]) -> str:
-    """Hash what decides whether code is found: the processor, the sources, and the files that numba keeps."""
-    sources = {Path(each.function.py_func.__code__.co_filename) for each in wanted}
-    folders = {Path(each.function.stats.cache_path) for each in wanted}
+    """Hash what decides whether code is found: numba, the processor, the sources, and the files that numba keeps."""
+    from llvmlite import binding
+
+    numba = find_spec("numba")
+    assert numba is not None and numba.origin is not None
+    sources = {Path(numba.origin).with_name("_version.py"), *map(source_of, wanted)}
+    folders = {Path(str(folder_of(each))) for each in wanted}
     parts = [
-        numba.__version__,
-        llvmlite.binding.get_host_cpu_name(),
-        llvmlite.binding.get_host_cpu_features().flatten(),
+        binding.get_host_cpu_name(),
+        binding.get_host_cpu_features().flatten(),
         *(each.types for each in wanted),
         *(f"{path} {path.stat().st_mtime_ns} {path.stat().st_size}" for path in sorted(sources)),
         *(str(path) for folder in sorted(folders) for path in sorted(folder.glob("*.nb[ic]"))),
@@ -137,10 +238,16 @@ def _state(wanted: Sequence[_Wanted]) -> str:
 
 def make_ready() -> None:
     """Do what numba does before it loads or compiles a first function, so that forks of this process need not."""
+    from numba.core import registry
+
     registry.cpu_target.typing_context.refresh()
     registry.cpu_target.target_context.refresh()
+    for each in _wanted:
+        dispatcher_of(each.function)
 
 
 def _load(wanted: _Wanted) -> None:
+    from numba.core.sigutils import normalize_signature
+
     types, _ = normalize_signature(f"({wanted.types},)")  # a text would be looked up, and kept, as a text
-    wanted.function.compile(types)
+    dispatcher_of(wanted.function).compile(types)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from scvae_data.system.jit import compiled
@@ -28,7 +27,7 @@ MIX_2 = np.uint64(0x94D049BB133111EB)
 S30, S27, S31 = np.uint64(30), np.uint64(27), np.uint64(31)
 
 
-@njit(nogil=True, inline="always")  # type: ignore[untyped-decorator]
+@compiled
 def mix(word: np.uint64) -> np.uint64:
     """Spread every bit of a word over all of them (splitmix64's finaliser)."""
     word = (word ^ (word >> S30)) * MIX_1

@@ -5,23 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from scvae_data.system.jit import compiled
+from scvae_data.system.jit import compiled, instruction
 
 __all__ = ["remap_row", "sort_rows"]
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def trailing_zeros(_context: Any, _word: Any) -> Any:
-    """Count trailing zero bits of a uint64 that is not zero (one machine instruction)."""
-
-    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        return builder.cttz(arguments[0], context.get_constant(types.boolean, True))
-
-    return types.uint64(types.uint64), generate
+trailing_zeros = instruction("trailing_zeros")
 
 
 @compiled
