@@ -16,6 +16,7 @@ annbatch needs Python 3.12: make a virtual environment with
 from __future__ import annotations
 
 import argparse
+import compileall
 import json
 import shutil
 import statistics
@@ -93,6 +94,7 @@ def main() -> None:
     arguments = parser.parse_args()
     from scvae_data.simulate import simulate_files
 
+    compileall.compile_dir(ROOT / "src", quiet=1)  # as pip does where it installs the peers
     raw = arguments.data / f"{arguments.files}x{arguments.cells}x{arguments.genes}-{arguments.input_compression}"
     if not raw.exists():
         compression = "gzip" if arguments.input_compression == "gzip" else None
