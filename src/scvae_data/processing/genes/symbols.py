@@ -172,17 +172,16 @@ class Evidence:
         """Note the ids of a table, the symbols beside them, and the order of ids of one symbol."""
         rows, bases = self.identities(name)
         self.genomes.update(rows.genomes)
-        ids = [gene_id for gene_id in rows.ids if gene_id]
-        if not ids:
+        distinct_ids = {*rows.ids} - {""}
+        if not distinct_ids:
             return
-        distinct_ids = set(ids)
         self.unknown |= self.reference.places.missing(distinct_ids - self.measured)
         self.measured |= distinct_ids
         pairs = [pair for pair in zip(bases, rows.ids, strict=True) if pair[0] and pair[1]]
         distinct = set(pairs)
-        self._note_pairs(pairs, {pair for pair in distinct if pair not in self._pairs})
+        self._note_pairs(pairs, distinct.difference(self._pairs))
         self._pairs.update(distinct)
-        if len({symbol for symbol, _ in distinct}) < len(distinct):
+        if len(dict(distinct)) < len(distinct):
             times = Counter(symbol for symbol, _ in distinct)
             orders: defaultdict[str, dict[str, None]] = defaultdict(dict)
             for symbol, gene_id in pairs:
@@ -192,7 +191,7 @@ class Evidence:
                 self.order_of.setdefault(symbol, set()).add(tuple(order))
         not_known = distinct_ids & self.unknown
         if len(not_known) <= (1 - LEAST_KNOWN) * len(distinct_ids):
-            for symbol, gene_id in distinct:
+            for symbol, gene_id in distinct if not_known else ():
                 if gene_id in not_known and is_ensembl(gene_id):
                     unknown[gene_id].add(symbol)
 

@@ -155,7 +155,7 @@ def align(
     evidence = Evidence(tables, load, mapping, reference, species or judge(tables, load, reference), wanted)
     codes: dict[str, int] = {}
     ids: dict[str, str] = {}
-    pairs: Counter[tuple[str, str]] = Counter()
+    told: defaultdict[int, Counter[tuple[str, str]]] = defaultdict(Counter)
     spelled: dict[str, str] = {}
     maps, how, matches = {}, {}, {}
     ways = {kind: number for number, kind in enumerate(WAYS)}
@@ -163,20 +163,26 @@ def align(
         rows = evidence.rows(table)
         genes = [gene_id or name for gene_id, name in zip(rows.ids, rows.names, strict=True)]
         for gene in genes:
-            if gene and gene not in codes:
+            if gene not in codes and gene:
                 codes[gene] = len(codes)
-        ids.update(zip(filter(None, rows.ids), filter(None, rows.ids), strict=True))
-        for gene, symbol, kind in zip(genes, rows.symbols, rows.how, strict=True):
-            if kind == "spelling":
-                spelled.setdefault(gene, symbol)
-            elif gene and symbol:
-                pairs[gene, symbol] += n_files[table]
+        ids.update(zip(rows.ids, rows.ids, strict=True))
+        pairs: Iterable[tuple[str, str]] = zip(genes, rows.symbols, strict=True)
+        if "spelling" in rows.how:
+            by_how = list(zip(pairs, rows.how, strict=True))
+            pairs = [pair for pair, kind in by_how if kind != "spelling"]
+            for (gene, symbol), kind in by_how:
+                if kind == "spelling":
+                    spelled.setdefault(gene, symbol)
+        told[n_files[table]].update(pairs)  # tables that as many files carry are counted at once, which is fast
         maps[table] = np.fromiter(map(codes.get, genes, repeat(-1)), np.int32, len(genes))
         how[table] = np.fromiter(map(ways.__getitem__, rows.how), np.int8, len(genes))
         matches[table] = match_of(rows, maps[table])
+    ids.pop("", None)
     votes: defaultdict[str, dict[str, int]] = defaultdict(dict)
-    for (gene, symbol), n in pairs.items():
-        votes[gene][symbol] = n
+    for n, of_pairs in told.items():
+        for (gene, symbol), times in of_pairs.items():
+            if gene and symbol:
+                votes[gene][symbol] = votes[gene].get(symbol, 0) + n * times
     genes = list(codes)
     known = dict(zip(genes, reference.symbols(ids.get(gene, "") for gene in genes), strict=True))
     symbols = {gene: elected(votes[gene], known[gene] or spelled.get(gene, gene)) for gene in genes}

@@ -6,6 +6,7 @@ import json
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -66,7 +67,8 @@ def survey_inputs(
     given = inputs.files()
     names = source_names([file.path for file in given])
     order = sorted(range(len(given)), key=lambda number: names[number])
-    stamped = stamp_all([given[number] for number in order], inputs, load_reference(reference).digest)
+    genes = load_reference(reference)
+    stamped = stamp_all([given[number] for number in order], inputs, genes.digest)
     kept = kept_facts(work, stamped)
     found = {at: replace(facts, source_file=names[order[at]]) for at, facts in kept.items()}
     if found:
@@ -76,13 +78,16 @@ def survey_inputs(
     left = [at for at in range(len(order)) if at not in found]
     tasks = [Task(survey_file, (given[order[at]], names[order[at]], job)) for at in left]
     failed = []
-    for number, outcome in progress(engine.run(tasks), total=len(tasks), desc="survey") if tasks else ():
-        stop_without_room(outcome)
-        file = order[left[number]]
-        if isinstance(outcome, Failure):
-            failed.append(FailedFile.of(names[file], "survey", outcome, str(given[file].path)))
-        else:
-            found[left[number]] = outcome
+    with ThreadPoolExecutor(1) as beside:
+        if tasks:
+            beside.submit(getattr, genes, "table")  # read while workers read the files
+        for number, outcome in progress(engine.run(tasks), total=len(tasks), desc="survey") if tasks else ():
+            stop_without_room(outcome)
+            file = order[left[number]]
+            if isinstance(outcome, Failure):
+                failed.append(FailedFile.of(names[file], "survey", outcome, str(given[file].path)))
+            else:
+                found[left[number]] = outcome
     if len(found) > len(kept):
         keep_facts(work, stamped, found)
     return [found[position] for position in sorted(found)], sorted(failed, key=lambda file: file.source_file)
