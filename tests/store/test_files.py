@@ -7,6 +7,7 @@ import stat
 import pytest
 
 from scvae_data.errors import DamagedFileError, StoreError
+from scvae_data.store import files
 from scvae_data.store.files import (
     atomic_file,
     check_plain_name,
@@ -14,6 +15,7 @@ from scvae_data.store.files import (
     read_json,
     sha256_file,
     sweep_temporaries,
+    syncing,
     write_atomic,
     write_json,
 )
@@ -104,3 +106,20 @@ def test_names_that_could_lead_elsewhere(name):
     with pytest.raises(StoreError, match="not a plain file name"):
         check_plain_name(name)
     assert check_plain_name("chunk_0000.h5") == "chunk_0000.h5"
+
+
+def test_files_are_synced_while_the_program_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = [tmp_path / name for name in "ab"]
+    seen: list[Path] = []
+    for path in paths:
+        path.touch()
+    monkeypatch.setattr(files, "sync_file", seen.append)
+    with syncing() as sync:
+        for path in paths:
+            sync(path)
+    assert seen == paths
+
+
+def test_a_file_that_cannot_be_synced_is_told_at_the_end(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="absent"), syncing() as sync:
+        sync(tmp_path / "absent")

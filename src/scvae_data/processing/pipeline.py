@@ -47,7 +47,7 @@ from scvae_data.processing.write.publish import publish, write_cells
 from scvae_data.processing.write.tables import write_tables
 from scvae_data.remote.location import Location, RemotePath
 from scvae_data.store import INDEX_FILE, DatasetIndex, open_index, sweep_temporaries
-from scvae_data.store.files import remove
+from scvae_data.store.files import remove, syncing
 from scvae_data.store.names import WORK_FOLDER
 from scvae_data.store.verify import by_generation
 from scvae_data.system.jit import compile_ahead
@@ -196,9 +196,10 @@ def write(context: Context, plan: WritePlan, seconds: dict[str, float]) -> Summa
         clear(context.target)
     if context.store is not None:
         forget_some_runs(context.store)
-    with timed(seconds, "write"):
-        written = write_cells(context, plan)
-    tables = write_tables(context, plan)
+    with syncing() as sync:
+        with timed(seconds, "write"):
+            written = write_cells(context, plan, sync)
+        tables = write_tables(context, plan)
     context.engine.close()
     summary = publish(context, plan, written, tables, seconds)
     settle(context)

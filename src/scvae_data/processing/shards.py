@@ -49,10 +49,10 @@ from scvae_data.processing.sort.gather import ChunkRange
 from scvae_data.processing.survey.shared import SharedSurvey
 from scvae_data.processing.survey.stage import Surveyed, save_survey, survey
 from scvae_data.processing.work import WorkFolder
-from scvae_data.processing.write.chunks import write_one, write_tasks
+from scvae_data.processing.write.chunks import write_chunks
 from scvae_data.progress import progress
 from scvae_data.remote.location import Location, RemotePath
-from scvae_data.store.files import expecting, read_json, write_json
+from scvae_data.store.files import expecting, read_json, syncing, write_json
 from scvae_data.store.names import WORK_FOLDER
 from scvae_data.system.jit import compile_ahead
 from scvae_data.wording import counted
@@ -287,5 +287,7 @@ def write_share(context: Context, shard: Shard) -> str:
         ranges = [ChunkRange(*values) for values in zip(*columns, strict=True)]
         digest = str(decided["digest"])
     share = shard.share(len(ranges))
-    context.collect("write", write_tasks(context, digest, ranges, write_one, share), unit="chunk")
+    with syncing() as sync:
+        for _ in write_chunks(context, digest, ranges, share, sync):
+            pass
     return f"shard {shard}: wrote {len(share):,} of {counted(len(ranges), 'chunk')}; once all shards have: merge=true"

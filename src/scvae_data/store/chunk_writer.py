@@ -96,7 +96,14 @@ class ChunkContent:
 
 
 def write_chunk(
-    path: Path, content: ChunkContent, codec: Codec, *, block_elements: int, n_threads: int = 1, first_row: int = 0
+    path: Path,
+    content: ChunkContent,
+    codec: Codec,
+    *,
+    block_elements: int,
+    n_threads: int = 1,
+    first_row: int = 0,
+    synced: bool = True,
 ) -> ChunkEntry:
     """Write one chunk file atomically; equal arguments give equal bytes.
 
@@ -118,6 +125,8 @@ def write_chunk(
         Threads that compress; the bytes do not depend on it.
     first_row
         Global row of the first cell, for the entry.
+    synced
+        Wait until the file survives a power cut; who does not, syncs it.
 
     Raises
     ------
@@ -143,7 +152,7 @@ def write_chunk(
         place = (int(table.id.get_offset()), int(table.nbytes), int(table.attrs["crc32"]))
     with image.getbuffer() as whole, ThreadPoolExecutor(1, thread_name_prefix="hash") as beside:
         digest = beside.submit(lambda: hashlib.sha256(whole).hexdigest())  # while the disk takes it in
-        write_atomic(path, whole)
+        write_atomic(path, whole, synced=synced)
         stored = {name: sum(block.size for block in blocks if block.array == code) for code, name in enumerate(ARRAYS)}
         return ChunkEntry(
             path.name, x.n_obs, x.nnz, first_row, whole.nbytes, digest.result(), max_count, *place, stored

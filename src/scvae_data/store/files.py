@@ -9,7 +9,8 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,8 @@ __all__ = [
     "sha256_file",
     "sweep_temporaries",
     "sync_directory",
+    "sync_file",
+    "syncing",
     "write_atomic",
     "write_json",
 ]
@@ -67,11 +70,26 @@ def check_plain_name(name: object) -> str:
 
 def sync_directory(directory: Path) -> None:
     """Make names created or replaced in ``directory`` survive a power cut."""
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    sync_file(directory, os.O_DIRECTORY)
+
+
+def sync_file(path: Path, flags: int = 0) -> None:
+    """Make a file survive a power cut."""
+    fd = os.open(path, os.O_RDONLY | flags)
     try:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+@contextmanager
+def syncing() -> Iterator[Callable[[Path], None]]:
+    """Return what makes files survive a power cut while the program goes on; at the end of the block all do."""
+    begun: list[Future[None]] = []
+    with ThreadPoolExecutor(1, thread_name_prefix="sync") as beside:
+        yield lambda path: begun.append(beside.submit(sync_file, path))
+        for one in begun:
+            one.result()
 
 
 @contextmanager

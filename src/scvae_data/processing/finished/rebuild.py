@@ -37,6 +37,7 @@ from scvae_data.store import (
     write_json,
 )
 from scvae_data.store.cell_tables_writer import table_names
+from scvae_data.store.files import sync_file
 from scvae_data.store.grow import write_rows
 from scvae_data.store.names import generation_file
 from scvae_data.store.verify import CONFIG_FILE, RECORDS, SUMMARY_FILE, file_fault, listed, record_faults
@@ -91,7 +92,8 @@ def rebuild(
     if same != (index.gene_list_hash, index.normalization, len(index.chunks), index.processing_id):
         raise StoreError(f"{index.path}: the inputs give other genes or cells now; overwrite=true makes it anew")
     numbers = [place for place, chunk in enumerate(index.chunks) if chunk.file in damaged]
-    for entry, place in zip(write_chunks(context, plan, numbers), numbers, strict=True):
+    chunks = write_chunks(context, decided.digest, decided.ranges, numbers, sync_file)
+    for entry, place in zip(chunks, numbers, strict=True):
         chunk = index.chunks[place]
         check_same(index, chunk.file, entry.sha256, chunk.sha256)
         move(aside / entry.file, index.path / chunk.file)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,7 @@ class WriteJob:
 
 
 def write_one(job: WriteJob, number: int, cells: ChunkRange) -> dict[str, Any]:
-    """Write one chunk, or return the entry of one that stands already.
+    """Write one chunk, or return the entry of one that stands already; who asked for it syncs the file.
 
     Returns
     -------
@@ -94,6 +94,7 @@ def write_one(job: WriteJob, number: int, cells: ChunkRange) -> dict[str, Any]:
             block_elements=job.block_elements,
             n_threads=job.n_threads,
             first_row=cells.first_row,
+            synced=False,
         )
     saved = save_obs(job.work.chunk_obs(number), obs)
     plain = asdict(entry)
@@ -179,11 +180,25 @@ def save_obs(path: Path, obs: pd.DataFrame) -> str:
     return save_frame(path, obs.reset_index(names="obs_name"))
 
 
-def write_chunks(context: Context, plan: WritePlan, numbers: Sequence[int] | None = None) -> Iterator[ChunkEntry]:
-    """Write all chunks, or those of some numbers; yield their entries in order, each as soon as it can be."""
-    chosen = range(len(plan.decided.ranges)) if numbers is None else numbers
-    tasks = write_tasks(context, plan.decided.digest, plan.decided.ranges, write_one, chosen)
-    for plain in context.in_order("write", tasks, unit="chunk"):
+def write_chunks(
+    context: Context, digest: str, ranges: Sequence[ChunkRange], numbers: Iterable[int], sync: Callable[[Path], None]
+) -> Iterator[ChunkEntry]:
+    """Write chunks; yield their entries in order, each as soon as it can be.
+
+    Parameters
+    ----------
+    digest
+        Hash of the decision.
+    ranges
+        The cells of all chunks.
+    numbers
+        Those that are written.
+    sync
+        Makes the file of each survive a power cut; workers go on meanwhile.
+    """
+    for plain in context.in_order("write", write_tasks(context, digest, ranges, write_one, numbers), unit="chunk"):
+        if context.store is None:
+            sync(context.directory / plain["file"])
         yield ChunkEntry(**plain)
 
 

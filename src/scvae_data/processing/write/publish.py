@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -77,16 +77,23 @@ class CellsWritten:
     tables: CellTables
 
 
-def write_cells(context: Context, plan: WritePlan) -> CellsWritten:
-    """Write all chunks, and the obs of each into the table of all while workers compress the next ones."""
+def write_cells(context: Context, plan: WritePlan, sync: Callable[[Path], None]) -> CellsWritten:
+    """Write all chunks, and the obs of each into the table of all while workers compress the next ones.
+
+    Parameters
+    ----------
+    sync
+        Makes the file of each chunk survive a power cut.
+    """
     entries: list[ChunkEntry] = []
+    decided = plan.decided
 
     def written() -> Iterator[pd.DataFrame]:
-        for entry in write_chunks(context, plan):
+        for entry in write_chunks(context, decided.digest, decided.ranges, range(len(decided.ranges)), sync):
             entries.append(entry)
             yield chunk_obs(context.work, len(entries) - 1)
 
-    tables = write_cell_tables(context.directory, plan.decided, written())
+    tables = write_cell_tables(context.directory, decided, written())
     return CellsWritten(entries, tables)
 
 
