@@ -32,6 +32,7 @@ from scvae_data.processing.settings.qc import QcRules
 from scvae_data.processing.work import WorkFolder
 from scvae_data.processing.write.chunks import write_chunks
 from scvae_data.store import Chunking
+from scvae_data.store.files import sync_file
 
 Process = Callable[..., Any]
 
@@ -95,7 +96,8 @@ def real(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[A
     settings = settings_for([shared_data / name for name in REAL], qc=QcRules(), genes=GeneRules(), chunking=Chunking())
     context = Context(settings, SerialEngine(), out, work, read_gene_files(settings.genes), Record())
     plan = make_plan(context, {})
-    list(write_chunks(context, plan))
+    ranges = plan.decided.ranges
+    list(write_chunks(context, plan.decided.digest, ranges, range(len(ranges)), sync_file))
 
     def decide_again(rules: HvgRules) -> tuple[Path, list[str]]:
         again = replace(context, settings=replace(settings, genes=rules))

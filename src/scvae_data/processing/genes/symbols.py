@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from scvae_data.processing.genes.annotations import Annotations
 from scvae_data.processing.genes.identity import OTHER_SPECIES, Identities, identify, originals
 from scvae_data.processing.genes.names import is_ensembl
+from scvae_data.processing.genes.pair_counts import PairCounts, Texts
 from scvae_data.processing.genes.reference import Reference, SymbolBook, loose
 from scvae_data.processing.genes.species import LEAST_KNOWN, OTHER, row_codes
 from scvae_data.processing.settings.genes import common_name
@@ -116,20 +117,28 @@ class Evidence:
     measured: set[str] = field(default_factory=set)
     unknown: set[str] = field(default_factory=set)
     retired: dict[str, str] = field(default_factory=dict)
-    ids_of: dict[str, dict[str, None]] = field(default_factory=dict)
     order_of: dict[str, set[tuple[str, ...]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.identities = lru_cache(maxsize=KEPT_TABLES)(self._identities)
         self.candidates = lru_cache(maxsize=None)(self._candidates)
         self.same_annotation = lru_cache(maxsize=1)(self._same_annotation)
-        self._pairs: Counter[tuple[str, str]] = Counter()
+        self._texts = Texts()
+        self._pairs = PairCounts(self._texts)
         unknown: defaultdict[str, set[str]] = defaultdict(set)
         for name in self.names:
             if self.wanted and len(self.species[name]) > 1:
                 self.codes[name] = row_codes(self.load(name), self.species[name], self.wanted, self.reference)
             self._collect(name, unknown)
         self._find_retired(unknown)
+
+    @cached_property
+    def ids_of(self) -> Mapping[str, Mapping[str, None]]:
+        """The ids beside each symbol, in the order in which they come; for tables that lack ids."""
+        found: defaultdict[str, dict[str, None]] = defaultdict(dict)
+        for symbol, gene_id, _ in self._pairs:
+            found[symbol][gene_id] = None
+        return dict(found)
 
     @cached_property
     def _by_spelling(self) -> Mapping[str, set[str]]:
@@ -177,29 +186,35 @@ class Evidence:
             return
         self.unknown |= self.reference.places.missing(distinct_ids - self.measured)
         self.measured |= distinct_ids
-        pairs = [pair for pair in zip(bases, rows.ids, strict=True) if pair[0] and pair[1]]
-        distinct = set(pairs)
-        self._note_pairs(pairs, distinct.difference(self._pairs))
-        self._pairs.update(distinct)
-        if len(dict(distinct)) < len(distinct):
-            times = Counter(symbol for symbol, _ in distinct)
-            orders: defaultdict[str, dict[str, None]] = defaultdict(dict)
-            for symbol, gene_id in pairs:
-                if times[symbol] > 1:
-                    orders[symbol][gene_id] = None
-            for symbol, order in orders.items():
-                self.order_of.setdefault(symbol, set()).add(tuple(order))
+        symbols = self._texts.numbers(bases)
+        places = self._pairs.add(symbols, self._texts.numbers(rows.ids))
+        self._note_orders(bases, rows.ids, places, symbols[places])
         not_known = distinct_ids & self.unknown
         if len(not_known) <= (1 - LEAST_KNOWN) * len(distinct_ids):
-            for symbol, gene_id in distinct if not_known else ():
-                if gene_id in not_known and is_ensembl(gene_id):
+            for symbol, gene_id in zip(bases, rows.ids, strict=True) if not_known else ():
+                if symbol and gene_id in not_known and is_ensembl(gene_id):
                     unknown[gene_id].add(symbol)
 
-    def _note_pairs(self, pairs: Sequence[tuple[str, str]], new: set[tuple[str, str]]) -> None:
-        """Note the pairs of symbol and id that no table before had, in the order of the rows."""
-        for symbol, gene_id in pairs if new else ():
-            if (symbol, gene_id) in new:
-                self.ids_of.setdefault(symbol, {})[gene_id] = None
+    def _note_orders(
+        self, bases: Sequence[str], ids: Sequence[str], places: NDArray[np.int64], symbols: NDArray[np.int64]
+    ) -> None:
+        """Note the order of ids of each symbol that has several in a table.
+
+        Parameters
+        ----------
+        places
+            A row of each distinct pair.
+        symbols
+            Numbers of their symbols, sorted.
+        """
+        several = np.zeros(len(symbols), bool)
+        several[1:] = again = symbols[1:] == symbols[:-1]
+        several[:-1] |= again
+        orders: defaultdict[str, dict[str, None]] = defaultdict(dict)
+        for row in np.sort(places[several]).tolist():
+            orders[bases[row]][ids[row]] = None
+        for symbol, order in orders.items():
+            self.order_of.setdefault(symbol, set()).add(tuple(order))
 
     def _same_annotation(self, name: str) -> tuple[list[str], dict[str, tuple[str, ...]]]:
         """Return the tables with ids that have the symbols of a table, and the ids of each in the largest, in order."""
@@ -283,7 +298,7 @@ class Evidence:
 
     def _most_named(self, symbol: str, ids: Sequence[str]) -> list[str]:
         """Return those of several ids that most tables have beside a symbol."""
-        times = [self._pairs[symbol, gene_id] for gene_id in ids]
+        times = [self._pairs.of(symbol, gene_id) for gene_id in ids]
         most = max(times)
         return [gene_id for gene_id, n in zip(ids, times, strict=True) if n == most]
 

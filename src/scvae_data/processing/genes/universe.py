@@ -11,9 +11,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +27,7 @@ from scvae_data.processing.genes.names import (
     unversioned,
     without_genome,
 )
+from scvae_data.processing.genes.pair_counts import NO_TEXT, PairCounts, Texts
 from scvae_data.processing.genes.reference import Reference, loose
 from scvae_data.processing.genes.species import judge, species_of_id
 from scvae_data.processing.genes.symbols import BY_ID, HOW, LEFT_OUT, Evidence, Rows
@@ -153,49 +153,43 @@ def align(
     reference = reference or Reference()
     tables = sorted(n_files)
     evidence = Evidence(tables, load, mapping, reference, species or judge(tables, load, reference), wanted)
-    codes: dict[str, int] = {}
-    ids: dict[str, str] = {}
-    told: defaultdict[int, Counter[tuple[str, str]]] = defaultdict(Counter)
+    texts, ids = Texts(), set[str]()
+    told = PairCounts(texts)
     spelled: dict[str, str] = {}
-    maps, how, matches = {}, {}, {}
+    numbers, how, matches = {}, {}, {}
     ways = {kind: number for number, kind in enumerate(WAYS)}
     for table in tables:
         rows = evidence.rows(table)
+        ids.update(rows.ids)
         genes = [gene_id or name for gene_id, name in zip(rows.ids, rows.names, strict=True)]
-        for gene in genes:
-            if gene not in codes and gene:
-                codes[gene] = len(codes)
-        ids.update(zip(rows.ids, rows.ids, strict=True))
-        pairs: Iterable[tuple[str, str]] = zip(genes, rows.symbols, strict=True)
-        if "spelling" in rows.how:
-            by_how = list(zip(pairs, rows.how, strict=True))
-            pairs = [pair for pair, kind in by_how if kind != "spelling"]
-            for (gene, symbol), kind in by_how:
-                if kind == "spelling":
-                    spelled.setdefault(gene, symbol)
-        told[n_files[table]].update(pairs)  # tables that as many files carry are counted at once, which is fast
-        maps[table] = np.fromiter(map(codes.get, genes, repeat(-1)), np.int32, len(genes))
         how[table] = np.fromiter(map(ways.__getitem__, rows.how), np.int8, len(genes))
-        matches[table] = match_of(rows, maps[table])
-    ids.pop("", None)
+        of_genes, of_symbols = texts.numbers(genes), texts.numbers(rows.symbols)
+        for row in np.flatnonzero(how[table] == ways["spelling"]).tolist():
+            spelled.setdefault(genes[row], rows.symbols[row])
+            of_symbols[row] = NO_TEXT
+        told.add(of_genes, of_symbols, n_files[table])
+        numbers[table] = of_genes.astype(np.int32)
+        matches[table] = match_of(rows, numbers[table])
     votes: defaultdict[str, dict[str, int]] = defaultdict(dict)
-    for n, of_pairs in told.items():
-        for (gene, symbol), times in of_pairs.items():
-            if gene and symbol:
-                votes[gene][symbol] = votes[gene].get(symbol, 0) + n * times
-    genes = list(codes)
-    known = dict(zip(genes, reference.symbols(ids.get(gene, "") for gene in genes), strict=True))
+    for gene, symbol, n in told:
+        votes[gene][symbol] = n
+    there = np.zeros(len(texts), bool)
+    for found in numbers.values():
+        there[found] = True
+    ids.discard("")
+    genes = [gene for gene, number in texts.items() if number != NO_TEXT and there[number]]
+    known = dict(zip(genes, reference.symbols(gene if gene in ids else "" for gene in genes), strict=True))
     symbols = {gene: elected(votes[gene], known[gene] or spelled.get(gene, gene)) for gene in genes}
     names = {gene: gene for gene in genes} if evidence.has_ids else named_by_symbol(symbols, ids)
-    ordered = sorted(genes, key=lambda gene: names[gene])
-    place = np.full(len(genes) + 1, -1, np.int32)  # code -1 reads the last one, which stays -1
-    place[[codes[gene] for gene in ordered]] = np.arange(len(ordered))
+    ordered = sorted(genes, key=names.__getitem__)
+    place = np.full(len(texts), -1, np.int32)  # also of rows that are left out
+    place[[texts[gene] for gene in ordered]] = np.arange(len(ordered))
     of_class = [known[gene] or without_genome(symbols[gene], evidence.genomes) for gene in ordered]
     return Universe(
         keys=np.array([names[gene] for gene in ordered], object),
         symbols=np.array([symbols[gene] for gene in ordered], object),
-        ids=np.array([ids.get(gene, "") for gene in ordered], object),
-        maps={table: place[found] for table, found in maps.items()},
+        ids=np.array([gene if gene in ids else "" for gene in ordered], object),
+        maps={table: place[found] for table, found in numbers.items()},
         matches=matches,
         synonyms=synonyms_of(votes, ids, symbols, mapping),
         flags=gene_class_flags(of_class, ordered),
@@ -214,17 +208,17 @@ def forget_names(reference: Reference) -> None:
 
 
 def match_of(rows: Rows, genes: NDArray[np.int32]) -> TableMatch:
-    """Count how a table's rows found their gene."""
+    """Count how a table's rows found their gene; ``genes`` has the number of each row's."""
     times = Counter(rows.how)
     by_id = sum(times[kind] for kind in BY_ID)
     left_out = sum(times[kind] for kind in LEFT_OUT)
     unmatched = rows.ids.count("") - left_out
     n = len(genes)
-    summed = n - left_out - len(np.unique(genes[genes >= 0]))
+    summed = n - left_out - len(np.unique(genes[genes != NO_TEXT]))
     return TableMatch(n, by_id, n - by_id - unmatched - left_out, unmatched, summed, left_out)
 
 
-def named_by_symbol(symbols: Mapping[str, str], ids: Mapping[str, str]) -> dict[str, str]:
+def named_by_symbol(symbols: Mapping[str, str], ids: Collection[str]) -> dict[str, str]:
     """Return what genes are called where no file has ids: their symbol, or their id where two have the symbol."""
     times = Counter(symbols[gene] if gene in ids else gene for gene in symbols)
     return {gene: gene if gene not in ids or times[symbols[gene]] > 1 else symbols[gene] for gene in symbols}
@@ -232,14 +226,14 @@ def named_by_symbol(symbols: Mapping[str, str], ids: Mapping[str, str]) -> dict[
 
 def synonyms_of(
     votes: Mapping[str, Iterable[str]],
-    ids: Mapping[str, str],
+    ids: Iterable[str],
     symbols: Mapping[str, str],
     mapping: Mapping[str, Sequence[str]],
 ) -> dict[str, str]:
     """Return the symbols of one id each that are not those of their genes, or that the mapping decided on."""
     meant: defaultdict[str, list[str]] = defaultdict(list)
-    for gene, gene_id in ids.items():
-        for symbol in votes.get(gene, ()):
+    for gene_id in ids:
+        for symbol in votes.get(gene_id, ()):
             meant[symbol].append(gene_id)
     return {
         symbol: found[0]
