@@ -113,8 +113,9 @@ class StoredMatrix:
 
     def _check_indices(self, indices: NDArray[Any], n_minor: int) -> None:
         """Refuse what would make a kernel write outside its arrays."""
-        if indices.size and (int(indices.max()) >= n_minor or int(indices.min()) < 0):
-            bad = int(indices.max()) if int(indices.max()) >= n_minor else int(indices.min())
+        unsigned = indices.view(f"u{indices.itemsize}")  # in which what is below 0 is large
+        if unsigned.size and int(unsigned.max()) >= n_minor:
+            bad = int(indices[unsigned.argmax()])
             raise InputError(
                 self.path, "unreadable", f"{self.indices.name} has {bad:,}, outside 0…{n_minor - 1:,}; write it again"
             )
