@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from scvae_data.remote.location import RemotePath
 
 # How long an example takes depends on what else the machine does.
 settings.register_profile("untimed", deadline=None)
@@ -30,3 +35,12 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real files at {folder}")
     return folder
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RemotePath]:
+    """A place in a store of this process; copies, and folders that are made here, are in the test's own."""
+    from tests.support.remote import memory_store  # here: few tests need what it imports
+
+    with memory_store(tmp_path, monkeypatch) as place:
+        yield place

@@ -220,7 +220,7 @@ def _diff(arguments: Sequence[str]) -> None:
     from scvae_data.commands.diff import diff
 
     try:
-        same, text = diff(local_path("DIR", options.directory), local_path("OTHER", options.other))
+        same, text = diff(as_written(options.directory), as_written(options.other))
     except ScvaeDataError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

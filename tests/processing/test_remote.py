@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +17,7 @@ import pytest
 import scipy.sparse as sp
 from scipy.io import mmwrite
 from tests.support.pipeline import NO_QC, position_counts, run_pipeline, settings_for
+from tests.support.remote import content, put
 from tests.support.s3 import FAULTS, Proxy, every, lead_to, s3_server
 from tests.support.stores import write_zarr
 from tests.support.warm import run_python
@@ -46,28 +47,11 @@ OF_THE_RUN = re.compile(r"(processing_config|chunk_summary)(_\d+)?\.json")
 
 
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RemotePath]:
-    monkeypatch.setattr(objects, "BACK_OFF_SECONDS", 0.0)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
-    yield RemotePath(f"memory://{tmp_path.name}/set")
-    memory = fsspec.filesystem("memory")
-    if memory.exists(f"/{tmp_path.name}"):
-        memory.rm(f"/{tmp_path.name}", recursive=True)
-
-
-@pytest.fixture
 def files(write_raw: Write) -> list[Path]:
     return [
         write_raw(f"SRX{number}.h5ad", position_counts(5 + number, 3, 10 * number), ["A", "B", "C"])
         for number in (1, 2)
     ]
-
-
-def content(place: Path | RemotePath) -> dict[str, bytes]:
-    if isinstance(place, RemotePath):
-        return {path.name: objects.read_whole(path, 1 << 30) for path in objects.find(place)}
-    return {path.name: path.read_bytes() for path in place.iterdir() if not path.name.startswith(".")}
 
 
 def of_cells(place: Path | RemotePath) -> dict[str, bytes]:
@@ -158,12 +142,6 @@ def test_a_dry_run_says_what_would_stop_it(files: list[Path], store: RemotePath)
     assert objects.find(store) == {}
     run_pipeline(files, store)
     assert "already holds a dataset" in dry_run(settings_for(files), SerialEngine(), store).stops
-
-
-def put(folder: Path, store: RemotePath) -> None:
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            objects.upload(path, store / path.relative_to(folder).as_posix())
 
 
 @pytest.fixture
@@ -492,7 +470,6 @@ def test_tables_of_cells_and_the_summary_are_mended_together(files: list[Path], 
         (["compact", "s3://b/x"], "DIR"),
         (["compact", "x", "s3://b/x"], "TARGET"),
         (["upgrade", "s3://b/x"], "DIR"),
-        (["diff", "x", "s3://b/x"], "OTHER"),
     ],
 )
 def test_what_must_be_on_this_machine(arguments: list[str], setting: str, tmp_path: Path) -> None:
