@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from scvae_data.errors import ConfigError, RemoteError, ScvaeDataError
 from scvae_data.processing import pipeline
 from scvae_data.processing.engine.base import SerialEngine
 from scvae_data.processing.finished.report import keep_report
+from scvae_data.processing.run import directory
 from scvae_data.processing.settings.dataset import DatasetInput
 from scvae_data.processing.settings.inputs import FileInput, ManifestInput
 from scvae_data.processing.settings.shard import Shard
@@ -58,33 +60,31 @@ def of_cells(place: Path | RemotePath) -> dict[str, bytes]:
     return {name: what for name, what in content(place).items() if not OF_THE_RUN.fullmatch(name)}
 
 
-class Dying:
-    """Uploads that modules make fail from the ``n``-th on."""
+OF_A_RUN = ("processing.write.chunks.upload", "processing.run.directory.upload", "processing.run.directory.swap")
+OF_AN_APPEND = ("remote.objects.upload", "remote.objects.swap", "processing.run.directory.swap")
 
-    def __init__(
-        self,
-        monkeypatch: pytest.MonkeyPatch,
-        n: int,
-        modules: tuple[str, ...] = ("processing.write.chunks", "processing.run.directory"),
-    ) -> None:
+
+class Dying:
+    """What is put into a store, by functions that are called so, fails from the ``n``-th on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, n: int, names: tuple[str, ...] = OF_A_RUN) -> None:
         self.left = n
-        self._modules = modules
         self._monkeypatch = monkeypatch
-        self._put = objects.upload
+        self._puts = {f"scvae_data.{name}": getattr(objects, name.rpartition(".")[2]) for name in names}
 
     def __enter__(self) -> None:
-        def upload(source: Path, path: RemotePath) -> Any:
-            self.left -= 1
-            if self.left < 0:
-                raise RemoteError(f"{path}: gone")
-            return self._put(source, path)
-
-        for module in self._modules:
-            self._monkeypatch.setattr(f"scvae_data.{module}.upload", upload)
+        for name, whole in self._puts.items():
+            self._monkeypatch.setattr(name, partial(self._put, whole))
 
     def __exit__(self, *_: object) -> None:
-        for module in self._modules:
-            self._monkeypatch.setattr(f"scvae_data.{module}.upload", self._put)
+        for name, whole in self._puts.items():
+            self._monkeypatch.setattr(name, whole)
+
+    def _put(self, whole: Callable[..., Any], source: Path, path: RemotePath, *rest: Any) -> Any:
+        self.left -= 1
+        if self.left < 0:
+            raise RemoteError(f"{path}: gone")
+        return whole(source, path, *rest)
 
 
 def test_it_has_the_bytes_of_a_local_one(files: list[Path], store: RemotePath, tmp_path: Path) -> None:
@@ -349,14 +349,14 @@ def test_an_interrupted_append_has_changed_nothing_and_goes_on(
     run_pipeline(files[:1], store)
     before, n_sent = content(store), 0
     with monkeypatch.context() as patch:
-        dying = Dying(patch, 0, ("remote.objects",))
+        dying = Dying(patch, 0, OF_AN_APPEND)
         for n_sent in range(100):
             dying.left = n_sent
             with dying, suppress(RemoteError):
                 summary = run_pipeline(files[1:], store, append=True)
                 break
             assert before.items() <= content(store).items()
-    assert n_sent == len(content(store)) - len(before) + 1  # all that is new, and the index
+    assert n_sent == len(content(store)) - len(before) + 2  # all that is new, the index, and who writes
     assert str(summary).endswith(
         "/set: 7 cells in 2 chunks, made by a run that was interrupted, are added; together 13 cells in 4 chunks"
     )
@@ -364,21 +364,69 @@ def test_an_interrupted_append_has_changed_nothing_and_goes_on(
     assert not any(verify(store, deep=True).values())
 
 
-def test_an_append_to_what_another_machine_changes_is_refused(
-    files: list[Path], store: RemotePath, write_raw: Write, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def third(write_raw: Write) -> Path:
+    return write_raw("SRX3.h5ad", position_counts(4, 3, 30), ["A", "B", "C"])
+
+
+def meanwhile(monkeypatch: pytest.MonkeyPatch, stage: str, elsewhere: Callable[[], object]) -> None:
+    """Another machine, whose scratch folder is another one, does something before a stage is begun here."""
+    begin = getattr(pipeline, stage)
+
+    def late(*arguments: Any) -> Any:
+        with monkeypatch.context() as patch:
+            patch.setattr(pipeline, stage, begin)
+            patch.chdir(Path("raw"))
+            elsewhere()
+        return begin(*arguments)
+
+    monkeypatch.setattr(pipeline, stage, late)
+
+
+@pytest.mark.parametrize("how", ["overwrite", "append"])
+def test_of_two_machines_one_writes(
+    how: str, files: list[Path], third: Path, store: RemotePath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_pipeline(files[:1], store)
-    third = write_raw("SRX3.h5ad", position_counts(4, 3, 30), ["A", "B", "C"])
-    add_part = pipeline.add_part
 
-    def too_late(*arguments: Any) -> Any:
-        with monkeypatch.context() as patch:
-            patch.setattr(pipeline, "add_part", add_part)
-            patch.chdir(third.parent)  # whose scratch folder is another one
-            run_pipeline([third], store, append=True)
-        return add_part(*arguments)
+    def second() -> None:
+        told = rf"^{store} is being written by \S+ in /.*/data/scratch/set-\S+ since .*; .* remove {store}/\.writing$"
+        before = content(store)
+        with pytest.raises(ConfigError, match=told):
+            run_pipeline([third], store, **{how: True})
+        assert content(store) == before
 
-    monkeypatch.setattr(pipeline, "add_part", too_late)
+    meanwhile(monkeypatch, "write", second)
+    run_pipeline(files[1:], store, **{how: True})
+    assert open_index(store).n_obs == (7 if how == "overwrite" else 13)
+    assert not any(verify(store, deep=True).values()) and ".writing" not in content(store)
+
+
+def test_a_claim_that_a_killed_run_left_is_its_own(
+    files: list[Path], store: RemotePath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch, pytest.raises(ScvaeDataError, match="gone"):
+        patch.setattr(directory, "let_go", lambda *_: None)
+        with Dying(patch, 2):
+            run_pipeline(files, store)
+    assert ".writing" in content(store)
+    with monkeypatch.context() as patch, pytest.raises(ConfigError, match="is being written by"):
+        patch.chdir(tmp_path / "raw")
+        run_pipeline(files, store, overwrite=True)
+    run_pipeline(files, store, resume=True)
+    assert ".writing" not in content(store) and not list((tmp_path / "data").glob("**/.writing"))
+
+
+def test_an_append_to_what_another_machine_changes_is_refused(
+    files: list[Path], third: Path, store: RemotePath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_pipeline(files[:1], store)
+
+    def second() -> None:
+        objects.delete(store / ".writing")  # as if the first was gone
+        run_pipeline([third], store, append=True)
+
+    meanwhile(monkeypatch, "add_part", second)
     with pytest.raises(ConfigError, match=f"{store} was changed by another machine while new cells were made"):
         run_pipeline(files[1:], store, append=True)
     assert open_index(store).n_obs == 10 and not any(verify(store, deep=True).values())
@@ -394,11 +442,12 @@ def test_shards_write_into_a_store(files: list[Path], store: RemotePath, tmp_pat
     with pytest.raises(ScvaeDataError, match=r"1 of 2 shards have not scanned their files: 1/2 \(all must see "):
         merge(settings, engine, store)
     run_shard(settings, engine, store, Shard(1, 2))
-    assert objects.find(store) == {}
+    assert [*content(store)] == [".writing"]
     assert decide_for_shards(settings, engine, store).startswith("decided 4 chunks")
     run_shard(settings, engine, store, Shard(1, 2))
-    assert [*content(store)] == ["chunk_0000.h5", "chunk_0002.h5"]
+    assert [*content(store)] == [".writing", "chunk_0000.h5", "chunk_0002.h5"]
     before = objects.find(store)
+    del before[store / ".writing"]
     summary = merge(settings, engine, store)
     assert str(store) in str(summary) and of_cells(store) == of_cells(tmp_path / "local")
     assert objects.find(store).items() >= before.items()  # what a shard has sent is not sent again
@@ -535,7 +584,7 @@ def test_faults_of_a_network_are_retried_or_refused(
         assert of_cells(target) == of_cells(grown)
         of_chunk = [objects.holds(target / "chunk_0002.h5", grown / f"chunk_000{number}.h5") for number in (2, 3)]
         assert of_chunk == [True, False] and not objects.holds(target / "none", grown / INDEX_FILE)
-        with pytest.raises(RemoteError, match=r"s3://nowhere/set/.writable: .*bucket does not exist; make the bucket"):
+        with pytest.raises(RemoteError, match=r"s3://nowhere/set/.writing: .*bucket does not exist; make the bucket"):
             run_pipeline(files, RemotePath("s3://nowhere/set"))
         for ask in (
             lambda: open_index("s3://nowhere/set"),

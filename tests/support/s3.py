@@ -21,7 +21,10 @@ from scvae_data.remote import objects
 SECRETS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
 FAULTS = ("reset", "timeout", "503", "short", "flip")
 TIMEOUT_SECONDS = 1
-BUSY = b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+NO_ANSWER = {
+    "501": b"HTTP/1.1 501 Not Implemented\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+    "503": b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+}
 Fault = Callable[[bytes], str | None]
 """Given a request, what goes wrong with it; None for nothing."""
 
@@ -106,8 +109,8 @@ class Proxy:
             if fault == "reset":
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
                 return
-            if fault == "503":
-                client.sendall(BUSY)
+            if fault in NO_ANSWER:
+                client.sendall(NO_ANSWER[fault])
                 return
             with socket.create_connection(self._server) as server:
                 server.sendall(closing(request))

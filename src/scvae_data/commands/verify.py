@@ -40,7 +40,7 @@ Faults = dict[str, str | None]
 DESCRIPTION = "Check every file of a dataset directory; exit status 1 if any is damaged."
 NOT_COMPARED = "no row was compared with an input: damaged files come first"
 CHUNK = re.compile(r"chunk_\d{4,}\.h5")
-LEFT_OVER = re.compile(r"chunk_\d{4,}\.h5|\..+\.tmp|\.work")
+LEFT_OVER = re.compile(r"chunk_\d{4,}\.h5|\..+\.tmp|\.(work|writing)")
 # A record that somebody made may name code to run, or another folder of settings: neither is repeated.
 SETTING = re.compile(r"(?!-)(?!.*_target_)[^=]+=.*|~[^=-]+", re.DOTALL)
 # Settings for genes, with their defaults, that go with any choice of them.
