@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,9 @@ import pytest
 import scipy.sparse as sp
 from scipy.io import mmwrite
 from tests.support.pipeline import NO_QC, position_counts, run_pipeline, settings_for
-from tests.support.remote import content, put
+from tests.support.remote import TO_ADDRESSES, Dying, content, put
 from tests.support.s3 import FAULTS, Proxy, every, lead_to, s3_server
 from tests.support.stores import write_zarr
-from tests.support.warm import run_python
 
 from scvae_data import ChunkedDataset, cli
 from scvae_data.commands.verify import how_to_mend, verify
@@ -58,33 +56,6 @@ def files(write_raw: Write) -> list[Path]:
 
 def of_cells(place: Path | RemotePath) -> dict[str, bytes]:
     return {name: what for name, what in content(place).items() if not OF_THE_RUN.fullmatch(name)}
-
-
-OF_A_RUN = ("processing.write.chunks.upload", "processing.run.directory.upload", "processing.run.directory.swap")
-OF_AN_APPEND = ("remote.objects.upload", "remote.objects.swap", "processing.run.directory.swap")
-
-
-class Dying:
-    """What is put into a store, by functions that are called so, fails from the ``n``-th on."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, n: int, names: tuple[str, ...] = OF_A_RUN) -> None:
-        self.left = n
-        self._monkeypatch = monkeypatch
-        self._puts = {f"scvae_data.{name}": getattr(objects, name.rpartition(".")[2]) for name in names}
-
-    def __enter__(self) -> None:
-        for name, whole in self._puts.items():
-            self._monkeypatch.setattr(name, partial(self._put, whole))
-
-    def __exit__(self, *_: object) -> None:
-        for name, whole in self._puts.items():
-            self._monkeypatch.setattr(name, whole)
-
-    def _put(self, whole: Callable[..., Any], source: Path, path: RemotePath, *rest: Any) -> Any:
-        self.left -= 1
-        if self.left < 0:
-            raise RemoteError(f"{path}: gone")
-        return whole(source, path, *rest)
 
 
 def test_it_has_the_bytes_of_a_local_one(files: list[Path], store: RemotePath, tmp_path: Path) -> None:
@@ -349,7 +320,7 @@ def test_an_interrupted_append_has_changed_nothing_and_goes_on(
     run_pipeline(files[:1], store)
     before, n_sent = content(store), 0
     with monkeypatch.context() as patch:
-        dying = Dying(patch, 0, OF_AN_APPEND)
+        dying = Dying(patch, 0, TO_ADDRESSES)
         for n_sent in range(100):
             dying.left = n_sent
             with dying, suppress(RemoteError):
@@ -511,22 +482,6 @@ def test_tables_of_cells_and_the_summary_are_mended_together(files: list[Path], 
         fsspec.filesystem("memory").pipe_file((store / name).url, before[name][:-1])
     assert run_pipeline(files, store, resume=True).rebuilt == damaged
     assert of_cells(store) == {name: what for name, what in before.items() if not OF_THE_RUN.fullmatch(name)}
-
-
-@pytest.mark.parametrize(
-    ("arguments", "setting"),
-    [
-        (["compact", "s3://b/x"], "DIR"),
-        (["compact", "x", "s3://b/x"], "TARGET"),
-        (["upgrade", "s3://b/x"], "DIR"),
-    ],
-)
-def test_what_must_be_on_this_machine(arguments: list[str], setting: str, tmp_path: Path) -> None:
-    done = run_python("-m", "scvae_data", *arguments, cwd=tmp_path)
-    assert done.returncode in (1, 2)
-    told = f"error: {setting}=s3://b/x is in a remote store, where it cannot be; give a path on this machine"
-    assert done.stderr.splitlines()[-1] == told
-    assert not list(tmp_path.glob("*:*"))
 
 
 def test_what_is_not_there_is_named(inputs: RemotePath, tmp_path: Path) -> None:
