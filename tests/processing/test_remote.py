@@ -16,12 +16,14 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 from scipy.io import mmwrite
+from tests.support.gcs import google_store
 from tests.support.pipeline import NO_QC, position_counts, run_pipeline, settings_for
 from tests.support.remote import TO_ADDRESSES, Dying, content, put
 from tests.support.s3 import FAULTS, Proxy, every, lead_to, s3_server
 from tests.support.stores import write_zarr
 
 from scvae_data import ChunkedDataset, cli
+from scvae_data.commands.compact import compact_directory
 from scvae_data.commands.verify import how_to_mend, verify
 from scvae_data.errors import ConfigError, RemoteError, ScvaeDataError
 from scvae_data.processing import pipeline
@@ -507,6 +509,23 @@ def test_a_store_that_is_gone_stops_the_run(
     monkeypatch.setattr(objects, "read", gone)
     with pytest.raises(RemoteError, match="no network"):
         run_pipeline([inputs], tmp_path / "out", max_failed_fraction=1.0)
+
+
+@pytest.mark.services
+def test_a_store_of_google(files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    local = grown_here(files, tmp_path / "local")
+    with google_store(monkeypatch) as bucket:
+        raw, store = put(files[0].parent, bucket / "raw"), bucket / "set"
+        run_pipeline([raw / files[0].name], store)
+        run_pipeline([raw], store, append=True)
+        assert of_cells(store) == of_cells(local) and content(store).keys() == content(local).keys()
+        assert not any(verify(store, deep=True, against=[raw]).values())
+        assert counts_of(store).equals(counts_of(local))
+        compact_directory(store)
+        compact_directory(local)
+        assert of_cells(bucket / "set.compact") == of_cells(tmp_path / "local.compact")
 
 
 @pytest.mark.services

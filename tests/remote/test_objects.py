@@ -10,6 +10,7 @@ import fsspec
 import pytest
 from fsspec.config import conf
 from fsspec.implementations.memory import MemoryFileSystem
+from tests.support.gcs import google_store
 from tests.support.s3 import Proxy, lead_to, s3_server
 
 from scvae_data.errors import ConfigError, RemoteError
@@ -165,6 +166,31 @@ def test_an_object_on_s3_is_swapped_in_one_request(tmp_path: Path, monkeypatch: 
         with pytest.raises(Changed):
             objects.swap(tmp_path / "b", place / "x", two)
         assert refusing.injected == ["501", "501"] and objects.read_whole(place / "x", 9) == b"a"
+
+
+@pytest.mark.services
+def test_objects_of_google(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gcsfs import GCSFileSystem
+
+    call, asked = GCSFileSystem._call, list[str]()
+
+    async def watched(fs: GCSFileSystem, method: str, path: str, *rest: object, **how: object) -> object:
+        asked.append(str(how.get("ifGenerationMatch")))
+        return await call(fs, method, path, *rest, **how)
+
+    monkeypatch.setattr(GCSFileSystem, "_call", watched)
+    with google_store(monkeypatch) as bucket:
+        facts = swapped_by_turns(bucket, tmp_path)
+        assert asked.count("0") == 2  # where there was none, the store is to see to it
+        assert facts == objects.facts_of(bucket / "x") == objects.find(bucket)[bucket / "x"]
+        assert objects.holds(bucket / "x", tmp_path / "a") and not objects.holds(bucket / "x", tmp_path / "b")
+        assert facts.version == hashlib.md5(b"a", usedforsecurity=False).hexdigest()
+        objects.check_bucket(bucket / "x")
+        nowhere = RemotePath("gs://nowhere/x")
+        with pytest.raises(RemoteError, match="there is no bucket gs://nowhere"):
+            objects.check_bucket(nowhere)
+        with pytest.raises(RemoteError, match=r"gs://nowhere/x: .*make the bucket"):
+            objects.upload(tmp_path / "a", nowhere)
 
 
 def swapped_by_turns(place: RemotePath, folder: Path) -> ObjectFacts:

@@ -32,23 +32,31 @@ Fault = Callable[[bytes], str | None]
 @contextmanager
 def s3_server() -> Iterator[int]:
     """The port of an empty server with a bucket ``data``; what it holds is gone afterwards."""
+    with server("moto.server", "-H", "127.0.0.1", "-p") as port:
+        request = urllib.request.Request(f"http://127.0.0.1:{port}/data", method="PUT")
+        urllib.request.urlopen(request).close()
+        yield port
+
+
+@contextmanager
+def server(module: str, *arguments: str) -> Iterator[int]:
+    """The port of a server that a module starts, once it answers; arguments end with how the port is given."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    command = [sys.executable, "-m", module, *arguments, str(port)]
     environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
     try:
-        request = urllib.request.Request(f"http://127.0.0.1:{port}/data", method="PUT")
         for _ in range(600):
             with suppress(OSError):
-                urllib.request.urlopen(request).close()
+                socket.create_connection(("127.0.0.1", port)).close()
                 break
             time.sleep(0.1)
         yield port
     finally:
-        server.kill()
-        server.wait()
+        process.kill()
+        process.wait()
 
 
 def lead_to(port: int, patch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ import logging
 import os
 import random
 import time
+from base64 import b64decode
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -54,7 +55,7 @@ PART_BYTES = 1 << 26
 """Bytes of a part of an upload."""
 USUAL_PARTS = tuple(n << 20 for n in (5, 8, 10, 15, 16, 25, 32, 50, 64, 100, 128, 256, 512))
 """Sizes of parts that programs upload with."""
-S3 = ("s3", "s3a")
+S3, GOOGLE = ("s3", "s3a"), ("gs", "gcs")
 EXTRAS = {
     "s3": "pip install 'scvae-data[s3]'",
     "s3a": "pip install 'scvae-data[s3]'",
@@ -193,8 +194,9 @@ def upload(source: Path, path: RemotePath) -> ObjectFacts:
 def swap(source: Path, path: RemotePath, old: ObjectFacts | None) -> ObjectFacts:
     """Put a file in place of an object if that is still what it was; return what the store says of it then.
 
-    S3 decides and puts in one request, so that of two who try one fails. Of
-    other stores the object is looked at just before.
+    S3 decides and puts in one request, so that of two who try one fails, and so
+    does Google's store where there was none. Of others, and of an object there
+    that is replaced, it is looked at just before.
 
     Parameters
     ----------
@@ -235,7 +237,7 @@ def _put_if(fs: Any, name: str, source: Path, path: RemotePath, old: ObjectFacts
                 raise
     if _as_found(path) != old:
         raise FileExistsError(errno.EEXIST, "is another one", name)
-    fs.put_file(str(source), name)
+    fs.put_file(str(source), name, **({"mode": "create"} if old is None and path.scheme in GOOGLE else {}))
 
 
 def _sent(source: Path, path: RemotePath, put: Callable[[Any, str], Any]) -> ObjectFacts:
@@ -319,8 +321,10 @@ def _md5s(file: Path, part_bytes: int) -> list[bytes]:
 def _as_facts(path: RemotePath, info: dict[str, Any]) -> ObjectFacts:
     if info.get("type") == "directory":
         raise FileNotFoundError(f"{path} is a folder")
-    keys = ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "mtime", "created")
+    keys = ("ETag", "etag", "LastModified", "last_modified", "mtime", "created")
     version = next((info[key] for key in keys if info.get(key)), "")
+    if "md5Hash" in info:  # of Google's store, whose entity tags tell nothing of the content
+        version = b64decode(info["md5Hash"]).hex()
     # Listings may give as a number of seconds what is a time where one object is asked for.
     version = version.timestamp() if isinstance(version, datetime) else version
     return ObjectFacts(int(info["size"]), str(version).strip('"'))
