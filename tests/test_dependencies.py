@@ -30,6 +30,7 @@ DISTRIBUTIONS = packages_distributions() | {name: [found] for name, found in NOT
 NOT_IMPORTED = {
     "flask": "serves moto's S3, which starts in a process of its own",
     "flask-cors": "imported by moto's server",
+    "gcp-storage-emulator": "started as a program of its own",
     "gcsfs": "imported by fsspec",
     "ipykernel": "runs the tutorials",
     "myst-nb": "imported by Sphinx",

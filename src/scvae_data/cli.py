@@ -11,11 +11,12 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Literal
 
 from scvae_data.commands.arguments import Parser
 from scvae_data.errors import ScvaeDataError
-from scvae_data.remote.location import as_written, local_path
+from scvae_data.remote.location import as_written
 from scvae_data.system.closed_output import until_closed
 from scvae_data.system.stopping import interruptible
 
@@ -163,6 +164,21 @@ def _of_diff(parser: Parser) -> None:
 def _of_compact(parser: Parser) -> None:
     _of_directory(parser)
     parser.add_argument("target", nargs="?", metavar="TARGET", help="a new folder; DIR.compact by default")
+    _with_scratch(parser)
+
+
+def _of_upgrade(parser: Parser) -> None:
+    _of_directory(parser)
+    _with_scratch(parser)
+
+
+def _with_scratch(parser: Parser) -> None:
+    parser.add_argument(
+        "--scratch",
+        default="data/scratch",
+        metavar="FOLDER",
+        help="where files are made that go to a store (%(default)s)",
+    )
 
 
 def _of_verify(parser: Parser) -> None:
@@ -205,14 +221,14 @@ def _report(options: Options) -> object:
 def _upgrade(options: Options) -> str:
     from scvae_data.commands.upgrade import upgrade_directory
 
-    return upgrade_directory(local_path("DIR", options.directory))
+    return upgrade_directory(as_written(options.directory), Path(options.scratch))
 
 
 def _compact(options: Options) -> str:
     from scvae_data.commands.compact import compact_directory
 
-    target = None if options.target is None else local_path("TARGET", options.target)
-    return compact_directory(local_path("DIR", options.directory), target)
+    target = None if options.target is None else as_written(options.target)
+    return compact_directory(as_written(options.directory), target, Path(options.scratch))
 
 
 def _completion(options: Options) -> str:
@@ -233,7 +249,7 @@ def _diff(arguments: Sequence[str]) -> None:
     from scvae_data.commands.diff import diff
 
     try:
-        same, text = diff(local_path("DIR", options.directory), local_path("OTHER", options.other))
+        same, text = diff(as_written(options.directory), as_written(options.other))
     except ScvaeDataError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -289,7 +305,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "upgrade": _telling(
         "upgrade", "DIR", "bring a directory into the present version of the format, without touching its chunks",
-        _of_directory, _upgrade,
+        _of_upgrade, _upgrade,
     ),
     "compact": _telling(
         "compact", "DIR [TARGET]", "one generation of chunks of a directory that has grown, in a new directory",

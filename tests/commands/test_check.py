@@ -6,11 +6,16 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import fsspec
 import pytest
 from tests.support.datasets import make_dataset
+from tests.support.remote import put
+from tests.support.s3 import lead_to, s3_server
 
 from scvae_data.commands import check
 from scvae_data.commands.check import Result
+from scvae_data.remote.location import RemotePath
+from scvae_data.simulate import simulate_files
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = ["imports", "process", "verify", "index", "SRX filter", "loader", "training step"]
@@ -126,3 +131,22 @@ def test_pytest_finds_no_test_in_the_script(request: pytest.FixtureRequest) -> N
     script = pytest.Module.from_parent(request.session, path=ROOT / "test_chunked_system.py")
     assert script.obj.__doc__.startswith("Does it work here")
     assert list(script.collect()) == []
+
+
+def test_one_in_a_store_is_checked(store: RemotePath, directory: Path, tmp_path: Path) -> None:
+    put(directory, store)
+    assert check.main([str(store)]) == 0
+    fsspec.filesystem("memory").pipe_file((store / "chunk_0001.h5").url, b"?")
+    verified = check.check([store], tmp_path)[1]
+    assert verified.found.startswith(f"{store}/chunk_0001.h5: has 1 bytes instead of ")
+    assert verified.remedy.startswith(f"scvae-data verify {store} prints")
+
+
+@pytest.mark.services
+def test_raw_files_of_a_store_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    simulate_files(tmp_path / "raw", n_files=2, cells_per_file=300, n_genes=2000)
+    with s3_server() as port:
+        lead_to(port, monkeypatch)
+        place = put(tmp_path / "raw", RemotePath("s3://data/raw"))
+        assert verdicts(check.check([place], tmp_path)) == dict.fromkeys(STEPS, "PASS")

@@ -5,9 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.support.datasets import make_dataset, positional_counts
+from tests.support.remote import put
 
 from scvae_data import cli, open_index
 from scvae_data.commands.diff import compare, diff
+from scvae_data.errors import MissingIndexError
+from scvae_data.remote import objects
+from scvae_data.remote.location import RemotePath
 
 
 def lines_of(text: str) -> dict[str, str]:
@@ -68,3 +72,22 @@ def test_exit_status(other: str, status: int, tmp_path: Path, capsys: pytest.Cap
     assert end.value.code == status
     printed = capsys.readouterr()
     assert printed.err.startswith("error: no dataset") if status == 2 else "kept" in printed.out
+
+
+def test_differences_of_cells_here_and_in_a_store(
+    store: RemotePath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = make_dataset(tmp_path / "one", n_obs=90)[0], make_dataset(tmp_path / "other", chunk_size=17)[0]
+    there, elsewhere = put(one, store), put(other, store.parent / "other")
+    same, text = diff(one, other)
+    assert not same
+    asked: list[str] = []
+    read = objects.read
+    monkeypatch.setattr(objects, "read", lambda path, *span: asked.append(path.name) or read(path, *span))
+    for pair in ((there, elsewhere), (one, elsewhere), (there, other)):
+        assert diff(*pair) == (same, text)
+    assert diff(there, one) == (True, f"{'cells':<20}  90 kept, 0 changed, 0 gone, 0 added")
+    assert {*asked} == {"chunk_index.json", "rows.bin"}
+    assert asked.count("rows.bin") == 2  # one of each: copies stay
+    with pytest.raises(MissingIndexError, match=f"no dataset at {store.parent}/none"):
+        diff(one, store.parent / "none")

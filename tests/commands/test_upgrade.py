@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -11,12 +12,14 @@ import pandas as pd
 import pytest
 from tests.support.fault_points import KILLED, Points, in_child
 from tests.support.recordings import VERSION1
+from tests.support.remote import TO_ADDRESSES, Dying, content, put
 
 from scvae_data import ChunkedDataModule, open_index
 from scvae_data.commands.upgrade import upgrade_directory
 from scvae_data.commands.verify import verify
-from scvae_data.errors import ConfigError, DamagedFileError, MissingIndexError
+from scvae_data.errors import ConfigError, DamagedFileError, MissingIndexError, RemoteError
 from scvae_data.processing.run.directory import held_directory
+from scvae_data.remote.location import RemotePath
 
 DIRECTORIES = pytest.mark.parametrize("name", ["gzip", "lz4"])
 
@@ -84,3 +87,22 @@ def test_what_cannot_be_upgraded(copy: Path, tmp_path: Path) -> None:
     with pytest.raises(DamagedFileError, match=r"obs\.parquet: .*checksum"):
         upgrade_directory(copy)
     assert open_index(copy).format_version == 1 and not (copy / "rows.bin").exists()
+
+
+@pytest.mark.parametrize("name", ["gzip"])
+def test_interrupted_in_a_store_it_is_one_of_the_two(
+    copy: Path, store: RemotePath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, n_tries, dying = content(put(copy, store)), 0, Dying(monkeypatch, 0, TO_ADDRESSES)
+    for n_tries in range(10):
+        dying.left = n_tries
+        with dying, suppress(RemoteError):
+            said = upgrade_directory(store)
+            break
+        assert before.items() <= content(store).items() and open_index(store).format_version == 1
+    assert n_tries == 4  # who writes, two files, the index
+    assert said.startswith(f"{store}: format version 1 → 2; ")
+    upgrade_directory(copy)
+    assert content(store) == content(copy)
+    assert not list((tmp_path / "data/scratch").glob("*/[!.]*"))
+    assert upgrade_directory(store).endswith("nothing to do")

@@ -10,10 +10,15 @@ import h5py
 import numpy as np
 import pytest
 from tests.support.pipeline import position_counts, run_pipeline
+from tests.support.remote import put
 from tests.support.warm import run_python
 
 from scvae_data.commands import verify
+from scvae_data.errors import ConfigError
 from scvae_data.processing.settings.inputs import FileInput
+from scvae_data.remote import objects
+from scvae_data.remote.location import RemotePath
+from scvae_data.store.remote_files import disk_cache
 
 ROOT = Path(__file__).parents[2]
 
@@ -238,3 +243,23 @@ def test_a_damaged_report_of_genes_is_one_line(
     assert failed.split(maxsplit=2)[1] == "gene_report.parquet"
     assert said in failed
     assert "no row was compared with an input: damaged files come first" in lines
+
+
+def test_rows_are_compared_with_inputs_wherever_either_lies(raw: list[Path], store: RemotePath, tmp_path: Path) -> None:
+    given, place = raw[0].parent, store.parent / "raw"
+    run_pipeline(raw[:1], tmp_path / "out")
+    run_pipeline(raw[1:], tmp_path / "out", append=True)
+    put(tmp_path / "out", store)
+    put(given, place)
+    for directory, against in ((store, given), (tmp_path / "out", place), (store, place), (store, place / "SRX2.h5ad")):
+        faults, told = verify.examine(directory, against=[against])
+        n_rows = 6 if against == place / "SRX2.h5ad" else 12
+        assert not any(faults.values()) and told.startswith(f"{n_rows} of 12 rows were compared with their input")
+    assert not list(disk_cache().folder.glob("*/SRX*"))  # copies of inputs go once they are read
+    with h5py.File(raw[1], "r+") as file:
+        file["X"][3, 2] += 1
+    objects.upload(raw[1], place / raw[1].name)
+    found = [fault for fault in verify.verify(store, against=[place]).values() if fault]
+    assert len(found) == 1 and found[0].endswith("differs from row 3 of SRX2.h5ad")
+    with pytest.raises(ConfigError, match=f"--against {store.parent}/none: there is none of the 2 inputs of {store}"):
+        verify.verify(store, against=[store.parent / "none"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -16,17 +16,20 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 from scipy.io import mmwrite
+from tests.support.gcs import google_store
 from tests.support.pipeline import NO_QC, position_counts, run_pipeline, settings_for
+from tests.support.remote import TO_ADDRESSES, Dying, content, put
 from tests.support.s3 import FAULTS, Proxy, every, lead_to, s3_server
 from tests.support.stores import write_zarr
-from tests.support.warm import run_python
 
 from scvae_data import ChunkedDataset, cli
+from scvae_data.commands.compact import compact_directory
 from scvae_data.commands.verify import how_to_mend, verify
 from scvae_data.errors import ConfigError, RemoteError, ScvaeDataError
 from scvae_data.processing import pipeline
 from scvae_data.processing.engine.base import SerialEngine
 from scvae_data.processing.finished.report import keep_report
+from scvae_data.processing.run import directory
 from scvae_data.processing.settings.dataset import DatasetInput
 from scvae_data.processing.settings.inputs import FileInput, ManifestInput
 from scvae_data.processing.settings.shard import Shard
@@ -46,17 +49,6 @@ OF_THE_RUN = re.compile(r"(processing_config|chunk_summary)(_\d+)?\.json")
 
 
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RemotePath]:
-    monkeypatch.setattr(objects, "BACK_OFF_SECONDS", 0.0)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
-    yield RemotePath(f"memory://{tmp_path.name}/set")
-    memory = fsspec.filesystem("memory")
-    if memory.exists(f"/{tmp_path.name}"):
-        memory.rm(f"/{tmp_path.name}", recursive=True)
-
-
-@pytest.fixture
 def files(write_raw: Write) -> list[Path]:
     return [
         write_raw(f"SRX{number}.h5ad", position_counts(5 + number, 3, 10 * number), ["A", "B", "C"])
@@ -64,43 +56,8 @@ def files(write_raw: Write) -> list[Path]:
     ]
 
 
-def content(place: Path | RemotePath) -> dict[str, bytes]:
-    if isinstance(place, RemotePath):
-        return {path.name: objects.read_whole(path, 1 << 30) for path in objects.find(place)}
-    return {path.name: path.read_bytes() for path in place.iterdir() if not path.name.startswith(".")}
-
-
 def of_cells(place: Path | RemotePath) -> dict[str, bytes]:
     return {name: what for name, what in content(place).items() if not OF_THE_RUN.fullmatch(name)}
-
-
-class Dying:
-    """Uploads that modules make fail from the ``n``-th on."""
-
-    def __init__(
-        self,
-        monkeypatch: pytest.MonkeyPatch,
-        n: int,
-        modules: tuple[str, ...] = ("processing.write.chunks", "processing.run.directory"),
-    ) -> None:
-        self.left = n
-        self._modules = modules
-        self._monkeypatch = monkeypatch
-        self._put = objects.upload
-
-    def __enter__(self) -> None:
-        def upload(source: Path, path: RemotePath) -> Any:
-            self.left -= 1
-            if self.left < 0:
-                raise RemoteError(f"{path}: gone")
-            return self._put(source, path)
-
-        for module in self._modules:
-            self._monkeypatch.setattr(f"scvae_data.{module}.upload", upload)
-
-    def __exit__(self, *_: object) -> None:
-        for module in self._modules:
-            self._monkeypatch.setattr(f"scvae_data.{module}.upload", self._put)
 
 
 def test_it_has_the_bytes_of_a_local_one(files: list[Path], store: RemotePath, tmp_path: Path) -> None:
@@ -158,12 +115,6 @@ def test_a_dry_run_says_what_would_stop_it(files: list[Path], store: RemotePath)
     assert objects.find(store) == {}
     run_pipeline(files, store)
     assert "already holds a dataset" in dry_run(settings_for(files), SerialEngine(), store).stops
-
-
-def put(folder: Path, store: RemotePath) -> None:
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            objects.upload(path, store / path.relative_to(folder).as_posix())
 
 
 @pytest.fixture
@@ -371,14 +322,14 @@ def test_an_interrupted_append_has_changed_nothing_and_goes_on(
     run_pipeline(files[:1], store)
     before, n_sent = content(store), 0
     with monkeypatch.context() as patch:
-        dying = Dying(patch, 0, ("remote.objects",))
+        dying = Dying(patch, 0, TO_ADDRESSES)
         for n_sent in range(100):
             dying.left = n_sent
             with dying, suppress(RemoteError):
                 summary = run_pipeline(files[1:], store, append=True)
                 break
             assert before.items() <= content(store).items()
-    assert n_sent == len(content(store)) - len(before) + 1  # all that is new, and the index
+    assert n_sent == len(content(store)) - len(before) + 2  # all that is new, the index, and who writes
     assert str(summary).endswith(
         "/set: 7 cells in 2 chunks, made by a run that was interrupted, are added; together 13 cells in 4 chunks"
     )
@@ -386,21 +337,69 @@ def test_an_interrupted_append_has_changed_nothing_and_goes_on(
     assert not any(verify(store, deep=True).values())
 
 
-def test_an_append_to_what_another_machine_changes_is_refused(
-    files: list[Path], store: RemotePath, write_raw: Write, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def third(write_raw: Write) -> Path:
+    return write_raw("SRX3.h5ad", position_counts(4, 3, 30), ["A", "B", "C"])
+
+
+def meanwhile(monkeypatch: pytest.MonkeyPatch, stage: str, elsewhere: Callable[[], object]) -> None:
+    """Another machine, whose scratch folder is another one, does something before a stage is begun here."""
+    begin = getattr(pipeline, stage)
+
+    def late(*arguments: Any) -> Any:
+        with monkeypatch.context() as patch:
+            patch.setattr(pipeline, stage, begin)
+            patch.chdir(Path("raw"))
+            elsewhere()
+        return begin(*arguments)
+
+    monkeypatch.setattr(pipeline, stage, late)
+
+
+@pytest.mark.parametrize("how", ["overwrite", "append"])
+def test_of_two_machines_one_writes(
+    how: str, files: list[Path], third: Path, store: RemotePath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_pipeline(files[:1], store)
-    third = write_raw("SRX3.h5ad", position_counts(4, 3, 30), ["A", "B", "C"])
-    add_part = pipeline.add_part
 
-    def too_late(*arguments: Any) -> Any:
-        with monkeypatch.context() as patch:
-            patch.setattr(pipeline, "add_part", add_part)
-            patch.chdir(third.parent)  # whose scratch folder is another one
-            run_pipeline([third], store, append=True)
-        return add_part(*arguments)
+    def second() -> None:
+        told = rf"^{store} is being written by \S+ in /.*/data/scratch/set-\S+ since .*; .* remove {store}/\.writing$"
+        before = content(store)
+        with pytest.raises(ConfigError, match=told):
+            run_pipeline([third], store, **{how: True})
+        assert content(store) == before
 
-    monkeypatch.setattr(pipeline, "add_part", too_late)
+    meanwhile(monkeypatch, "write", second)
+    run_pipeline(files[1:], store, **{how: True})
+    assert open_index(store).n_obs == (7 if how == "overwrite" else 13)
+    assert not any(verify(store, deep=True).values()) and ".writing" not in content(store)
+
+
+def test_a_claim_that_a_killed_run_left_is_its_own(
+    files: list[Path], store: RemotePath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch, pytest.raises(ScvaeDataError, match="gone"):
+        patch.setattr(directory, "let_go", lambda *_: None)
+        with Dying(patch, 2):
+            run_pipeline(files, store)
+    assert ".writing" in content(store)
+    with monkeypatch.context() as patch, pytest.raises(ConfigError, match="is being written by"):
+        patch.chdir(tmp_path / "raw")
+        run_pipeline(files, store, overwrite=True)
+    run_pipeline(files, store, resume=True)
+    assert ".writing" not in content(store) and not list((tmp_path / "data").glob("**/.writing"))
+
+
+def test_an_append_to_what_another_machine_changes_is_refused(
+    files: list[Path], third: Path, store: RemotePath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_pipeline(files[:1], store)
+
+    def second() -> None:
+        objects.delete(store / ".writing")  # as if the first was gone
+        run_pipeline([third], store, append=True)
+
+    meanwhile(monkeypatch, "add_part", second)
     with pytest.raises(ConfigError, match=f"{store} was changed by another machine while new cells were made"):
         run_pipeline(files[1:], store, append=True)
     assert open_index(store).n_obs == 10 and not any(verify(store, deep=True).values())
@@ -416,11 +415,12 @@ def test_shards_write_into_a_store(files: list[Path], store: RemotePath, tmp_pat
     with pytest.raises(ScvaeDataError, match=r"1 of 2 shards have not scanned their files: 1/2 \(all must see "):
         merge(settings, engine, store)
     run_shard(settings, engine, store, Shard(1, 2))
-    assert objects.find(store) == {}
+    assert [*content(store)] == [".writing"]
     assert decide_for_shards(settings, engine, store).startswith("decided 4 chunks")
     run_shard(settings, engine, store, Shard(1, 2))
-    assert [*content(store)] == ["chunk_0000.h5", "chunk_0002.h5"]
+    assert [*content(store)] == [".writing", "chunk_0000.h5", "chunk_0002.h5"]
     before = objects.find(store)
+    del before[store / ".writing"]
     summary = merge(settings, engine, store)
     assert str(store) in str(summary) and of_cells(store) == of_cells(tmp_path / "local")
     assert objects.find(store).items() >= before.items()  # what a shard has sent is not sent again
@@ -486,23 +486,6 @@ def test_tables_of_cells_and_the_summary_are_mended_together(files: list[Path], 
     assert of_cells(store) == {name: what for name, what in before.items() if not OF_THE_RUN.fullmatch(name)}
 
 
-@pytest.mark.parametrize(
-    ("arguments", "setting"),
-    [
-        (["compact", "s3://b/x"], "DIR"),
-        (["compact", "x", "s3://b/x"], "TARGET"),
-        (["upgrade", "s3://b/x"], "DIR"),
-        (["diff", "x", "s3://b/x"], "OTHER"),
-    ],
-)
-def test_what_must_be_on_this_machine(arguments: list[str], setting: str, tmp_path: Path) -> None:
-    done = run_python("-m", "scvae_data", *arguments, cwd=tmp_path)
-    assert done.returncode in (1, 2)
-    told = f"error: {setting}=s3://b/x is in a remote store, where it cannot be; give a path on this machine"
-    assert done.stderr.splitlines()[-1] == told
-    assert not list(tmp_path.glob("*:*"))
-
-
 def test_what_is_not_there_is_named(inputs: RemotePath, tmp_path: Path) -> None:
     with pytest.raises(ScvaeDataError, match=f"{inputs}/none.h5ad: there is no such object or folder"):
         run_pipeline([inputs / "none.h5ad"], tmp_path / "out")
@@ -526,6 +509,23 @@ def test_a_store_that_is_gone_stops_the_run(
     monkeypatch.setattr(objects, "read", gone)
     with pytest.raises(RemoteError, match="no network"):
         run_pipeline([inputs], tmp_path / "out", max_failed_fraction=1.0)
+
+
+@pytest.mark.services
+def test_a_store_of_google(files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    local = grown_here(files, tmp_path / "local")
+    with google_store(monkeypatch) as bucket:
+        raw, store = put(files[0].parent, bucket / "raw"), bucket / "set"
+        run_pipeline([raw / files[0].name], store)
+        run_pipeline([raw], store, append=True)
+        assert of_cells(store) == of_cells(local) and content(store).keys() == content(local).keys()
+        assert not any(verify(store, deep=True, against=[raw]).values())
+        assert counts_of(store).equals(counts_of(local))
+        compact_directory(store)
+        compact_directory(local)
+        assert of_cells(bucket / "set.compact") == of_cells(tmp_path / "local.compact")
 
 
 @pytest.mark.services
@@ -558,7 +558,7 @@ def test_faults_of_a_network_are_retried_or_refused(
         assert of_cells(target) == of_cells(grown)
         of_chunk = [objects.holds(target / "chunk_0002.h5", grown / f"chunk_000{number}.h5") for number in (2, 3)]
         assert of_chunk == [True, False] and not objects.holds(target / "none", grown / INDEX_FILE)
-        with pytest.raises(RemoteError, match=r"s3://nowhere/set/.writable: .*bucket does not exist; make the bucket"):
+        with pytest.raises(RemoteError, match=r"s3://nowhere/set/.writing: .*bucket does not exist; make the bucket"):
             run_pipeline(files, RemotePath("s3://nowhere/set"))
         for ask in (
             lambda: open_index("s3://nowhere/set"),

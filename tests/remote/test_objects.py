@@ -10,11 +10,13 @@ import fsspec
 import pytest
 from fsspec.config import conf
 from fsspec.implementations.memory import MemoryFileSystem
+from tests.support.gcs import google_store
+from tests.support.s3 import Proxy, lead_to, s3_server
 
 from scvae_data.errors import ConfigError, RemoteError
 from scvae_data.remote import objects
 from scvae_data.remote.location import RemotePath
-from scvae_data.remote.objects import ObjectFacts
+from scvae_data.remote.objects import Changed, ObjectFacts
 
 STORE = RemotePath("memory://store")
 CONTENT = bytes(range(256)) * 4
@@ -137,6 +139,76 @@ def test_an_upload_that_arrives_in_part_is_refused(tmp_path: Path, monkeypatch: 
     )
     with pytest.raises(RemoteError, match="what arrived is not what was sent"):
         objects.upload(tmp_path / "x", STORE / "z.bin")
+
+
+def test_an_object_is_swapped_only_while_it_is_what_it_was(tmp_path: Path) -> None:
+    swapped_by_turns(STORE, tmp_path)
+
+
+@pytest.mark.services
+def test_an_object_on_s3_is_swapped_in_one_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with s3_server() as port:
+        lead_to(port, monkeypatch)
+        place = RemotePath("s3://data/set")
+        one = swapped_by_turns(place, tmp_path)
+        with pytest.raises(RemoteError, match=r"s3://nowhere/x: .*bucket does not exist; make the bucket"):
+            objects.swap(tmp_path / "a", RemotePath("s3://nowhere/x"), None)
+        # The answer to a put gets lost: what it has put is found.
+        lost = ["timeout"]
+        proxy = Proxy(port, lambda request: lost.pop() if lost and request.startswith(b"PUT ") else None)
+        lead_to(proxy.port, monkeypatch)
+        two = objects.swap(tmp_path / "b", place / "x", one)
+        assert not lost and objects.read_whole(place / "x", 9) == b"b"
+        # Some that speak S3 know no conditions.
+        refusing = Proxy(port, lambda request: "501" if b"\r\nIf-" in request else None)
+        lead_to(refusing.port, monkeypatch)
+        objects.swap(tmp_path / "a", place / "x", two)
+        with pytest.raises(Changed):
+            objects.swap(tmp_path / "b", place / "x", two)
+        assert refusing.injected == ["501", "501"] and objects.read_whole(place / "x", 9) == b"a"
+
+
+@pytest.mark.services
+def test_objects_of_google(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gcsfs import GCSFileSystem
+
+    call, asked = GCSFileSystem._call, list[str]()
+
+    async def watched(fs: GCSFileSystem, method: str, path: str, *rest: object, **how: object) -> object:
+        asked.append(str(how.get("ifGenerationMatch")))
+        return await call(fs, method, path, *rest, **how)
+
+    monkeypatch.setattr(GCSFileSystem, "_call", watched)
+    with google_store(monkeypatch) as bucket:
+        facts = swapped_by_turns(bucket, tmp_path)
+        assert asked.count("0") == 2  # where there was none, the store is to see to it
+        assert facts == objects.facts_of(bucket / "x") == objects.find(bucket)[bucket / "x"]
+        assert objects.holds(bucket / "x", tmp_path / "a") and not objects.holds(bucket / "x", tmp_path / "b")
+        assert facts.version == hashlib.md5(b"a", usedforsecurity=False).hexdigest()
+        objects.check_bucket(bucket / "x")
+        nowhere = RemotePath("gs://nowhere/x")
+        with pytest.raises(RemoteError, match="there is no bucket gs://nowhere"):
+            objects.check_bucket(nowhere)
+        with pytest.raises(RemoteError, match=r"gs://nowhere/x: .*make the bucket"):
+            objects.upload(tmp_path / "a", nowhere)
+
+
+def swapped_by_turns(place: RemotePath, folder: Path) -> ObjectFacts:
+    """What is there at last, with content ``a``."""
+    for name in "ab":
+        (folder / name).write_text(name)
+    one = objects.swap(folder / "a", place / "x", None)
+    assert objects.swap(folder / "a", place / "x", None) == one  # as after an answer that got lost
+    with pytest.raises(Changed, match=f"^{place}/x was changed by another machine meanwhile; run the command again$"):
+        objects.swap(folder / "b", place / "x", None)
+    two = objects.swap(folder / "b", place / "x", one)
+    with pytest.raises(Changed):
+        objects.swap(folder / "a", place / "x", one)
+    assert objects.read_whole(place / "x", 9) == b"b"
+    objects.delete(place / "x")
+    with pytest.raises(Changed):
+        objects.swap(folder / "a", place / "x", two)
+    return objects.swap(folder / "a", place / "x", None)
 
 
 def test_entity_tags_tell_content(tmp_path: Path) -> None:

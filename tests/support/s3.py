@@ -21,7 +21,10 @@ from scvae_data.remote import objects
 SECRETS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
 FAULTS = ("reset", "timeout", "503", "short", "flip")
 TIMEOUT_SECONDS = 1
-BUSY = b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+NO_ANSWER = {
+    "501": b"HTTP/1.1 501 Not Implemented\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+    "503": b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+}
 Fault = Callable[[bytes], str | None]
 """Given a request, what goes wrong with it; None for nothing."""
 
@@ -29,23 +32,31 @@ Fault = Callable[[bytes], str | None]
 @contextmanager
 def s3_server() -> Iterator[int]:
     """The port of an empty server with a bucket ``data``; what it holds is gone afterwards."""
+    with server("moto.server", "-H", "127.0.0.1", "-p") as port:
+        request = urllib.request.Request(f"http://127.0.0.1:{port}/data", method="PUT")
+        urllib.request.urlopen(request).close()
+        yield port
+
+
+@contextmanager
+def server(module: str, *arguments: str) -> Iterator[int]:
+    """The port of a server that a module starts, once it answers; arguments end with how the port is given."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    command = [sys.executable, "-m", module, *arguments, str(port)]
     environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
     try:
-        request = urllib.request.Request(f"http://127.0.0.1:{port}/data", method="PUT")
         for _ in range(600):
             with suppress(OSError):
-                urllib.request.urlopen(request).close()
+                socket.create_connection(("127.0.0.1", port)).close()
                 break
             time.sleep(0.1)
         yield port
     finally:
-        server.kill()
-        server.wait()
+        process.kill()
+        process.wait()
 
 
 def lead_to(port: int, patch: pytest.MonkeyPatch) -> None:
@@ -106,8 +117,8 @@ class Proxy:
             if fault == "reset":
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
                 return
-            if fault == "503":
-                client.sendall(BUSY)
+            if fault in NO_ANSWER:
+                client.sendall(NO_ANSWER[fault])
                 return
             with socket.create_connection(self._server) as server:
                 server.sendall(closing(request))

@@ -19,8 +19,9 @@ import numpy as np
 from scvae_data.calling import override
 from scvae_data.errors import DamagedFileError, InputError, MissingIndexError, ScvaeDataError
 from scvae_data.progress import progress
-from scvae_data.remote.location import local_path
+from scvae_data.remote.location import Location, as_written
 from scvae_data.store import SRX_COLUMN, DatasetIndex, open_index, read_json
+from scvae_data.store.files import names_in
 from scvae_data.store.verify import file_fault, listed
 from scvae_data.wording import counted
 
@@ -34,7 +35,7 @@ usage: python test_chunked_system.py [DIR | FILE …]
 
 Checks an installation: process, verify, index, SRX filter, loader, one
 training step. DIR is a dataset directory or a folder of H5AD files, FILE a raw
-file; without them four small experiments are simulated. The exit status is 0
+file, each here or in a store; without them four small experiments are simulated. The exit status is 0
 if everything passes."""
 MOST_BATCHES = 40
 N_ROWS = 20
@@ -67,7 +68,7 @@ def import_all() -> str:
     return f"scvae-data {__version__}, torch {torch.__version__}, lightning {lightning.__version__}"
 
 
-def verify(directory: Path) -> str:
+def verify(directory: Location) -> str:
     """Compare every file with what the index lists."""
     files = listed(open_index(directory))
     for name, facts in progress(files.items(), total=len(files), desc="verify"):
@@ -76,7 +77,7 @@ def verify(directory: Path) -> str:
     return f"{len(files):,} files are what the index lists"
 
 
-def look_up(directory: Path) -> str:
+def look_up(directory: Location) -> str:
     """Find cells by their global row, and their metadata by cell."""
     index = open_index(directory)
     rows = np.unique(np.linspace(0, index.n_obs - 1, N_ROWS).astype(np.int64))
@@ -93,7 +94,7 @@ def look_up(directory: Path) -> str:
     )
 
 
-def filter_by_srx(directory: Path) -> str:
+def filter_by_srx(directory: Location) -> str:
     """Ask for the smallest experiment, and get its cells and no others."""
     index = open_index(directory)
     names = index.obs_columns[SRX_COLUMN].categories or ()
@@ -107,7 +108,7 @@ def filter_by_srx(directory: Path) -> str:
     return f"{accession}: {served.size:,} of {index.n_obs:,} cells"
 
 
-def load(directory: Path) -> str:
+def load(directory: Location) -> str:
     """Serve batches whose totals must be those that processing recorded, each cell once."""
     index = open_index(directory)
     target, kept = index.normalization["target_sum"], index.normalization["size_factor_genes"] == "kept"
@@ -133,7 +134,7 @@ def load(directory: Path) -> str:
     return f"{counted(rows.size, 'cell')} in {counted(len(seen), 'batch')}, {rows.size / seconds:,.0f} cells/s"
 
 
-def train(directory: Path) -> str:
+def train(directory: Location) -> str:
     """Make one optimiser step."""
     import torch
     from lightning import Trainer
@@ -169,7 +170,7 @@ REBUILD = "scvae-data verify {} prints the command that builds the damaged files
 REPORT = "first what verify says; if it passes, report this message"
 INSTALL = "make setup installs the versions that every test ran with"
 FILES = "give H5AD, 10x HDF5 or 10x matrix folders with raw counts; scvae-data process dry_run=true says what they hold"
-STEPS: dict[str, tuple[Callable[[Path], str], str]] = {
+STEPS: dict[str, tuple[Callable[[Location], str], str]] = {
     "verify": (verify, REBUILD),
     "index": (look_up, REBUILD),
     "SRX filter": (filter_by_srx, REPORT),
@@ -178,20 +179,20 @@ STEPS: dict[str, tuple[Callable[[Path], str], str]] = {
 }
 
 
-def check(paths: Sequence[Path], scratch: Path) -> list[Result]:
+def check(paths: Sequence[Location], scratch: Path) -> list[Result]:
     """Run every step on a dataset directory, on raw files, or on simulated ones.
 
     Parameters
     ----------
     paths
-        One dataset directory, raw files or folders of H5AD files, or nothing.
+        One dataset directory, raw files or folders of H5AD files, here or in a store, or nothing.
     scratch
         Where raw files are processed to.
     """
-    directory = paths[0] if len(paths) == 1 and is_dataset(paths[0]) else scratch / "chunks"
+    directory: Location = paths[0] if len(paths) == 1 and is_dataset(paths[0]) else scratch / "chunks"
     results = [attempt("imports", import_all, INSTALL)]
     if directory not in paths:
-        results.append(attempt("process", partial(process_raw, paths, directory, scratch), FILES))
+        results.append(attempt("process", partial(process_raw, paths, scratch / "chunks", scratch), FILES))
     missing = "there is no directory" if results[-1].step == "process" and results[-1].verdict == "FAIL" else ""
     for step, (function, remedy) in STEPS.items():
         if missing:
@@ -203,12 +204,12 @@ def check(paths: Sequence[Path], scratch: Path) -> list[Result]:
     return results
 
 
-def is_dataset(path: Path) -> bool:
+def is_dataset(path: Location) -> bool:
     """Whether a path is meant as a dataset directory, finished or not."""
-    return path.is_dir() and any(path.glob("chunk_*"))
+    return any(name.startswith("chunk_") for name in names_in(path))
 
 
-def has_index(directory: Path) -> bool:
+def has_index(directory: Location) -> bool:
     """Whether a directory has an index that can be read."""
     try:
         open_index(directory)
@@ -217,12 +218,12 @@ def has_index(directory: Path) -> bool:
     return True
 
 
-def process_raw(paths: Sequence[Path], directory: Path, scratch: Path) -> str:
+def process_raw(paths: Sequence[Location], directory: Path, scratch: Path) -> str:
     """Process raw or simulated files into a directory."""
     from scvae_data.compat.chunk_cache import input_overrides, process
 
     for path in paths:
-        if not path.exists():
+        if isinstance(path, Path) and not path.exists():
             raise InputError(path, "missing", "there is no such file or folder; check the path")
     given = input_overrides(paths) if paths else DEMO
     try:
@@ -268,7 +269,7 @@ def main(arguments: Sequence[str]) -> int:
         print(USAGE)
         return 0
     with tempfile.TemporaryDirectory(prefix="scvae-data-check-") as scratch:
-        results = check([local_path("check", argument) for argument in arguments], Path(scratch))
+        results = check([as_written(argument) for argument in arguments], Path(scratch))
     for result in results:
         print(result)
     failed = sum(result.verdict != "PASS" for result in results)

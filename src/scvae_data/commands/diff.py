@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from scvae_data.remote.location import Location
 from scvae_data.store import SRX_COLUMN, DatasetIndex, open_index
 
 __all__ = ["Difference", "compare", "diff"]
@@ -73,7 +73,7 @@ def compare(one: DatasetIndex, other: DatasetIndex, part_cells: int = PART_CELLS
     return Difference(list(experiments), kept, changed, gone, new)
 
 
-def diff(first: Path, second: Path) -> tuple[bool, str]:
+def diff(first: Location, second: Location) -> tuple[bool, str]:
     """Say how a directory differs from another: whether they hold the same, and the lines to print.
 
     Raises

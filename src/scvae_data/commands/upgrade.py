@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scvae_data.processing.run.directory import disk_faults, held_directory
+from scvae_data.processing.run.directory import SCRATCH, claimed, disk_faults, held_directory, made_in
+from scvae_data.remote.location import Location
 from scvae_data.store import open_index
 from scvae_data.store.names import FORMAT_VERSION
 from scvae_data.store.upgrade import upgrade
@@ -12,8 +13,13 @@ from scvae_data.store.upgrade import upgrade
 __all__ = ["upgrade_directory"]
 
 
-def upgrade_directory(directory: Path) -> str:
+def upgrade_directory(directory: Location, scratch: Path = SCRATCH) -> str:
     """Upgrade a directory that no run of ``process.py`` is writing; return what was done.
+
+    Parameters
+    ----------
+    scratch
+        Where files are made that go to a store.
 
     Raises
     ------
@@ -21,8 +27,9 @@ def upgrade_directory(directory: Path) -> str:
         There is no dataset, or what it is made of is damaged.
     """
     open_index(directory)  # before anything is made in a folder that holds no dataset
-    with disk_faults(directory), held_directory(directory):
-        version, index = upgrade(directory)
+    made = made_in(directory, scratch)
+    with held_directory(made), disk_faults(made), claimed(directory, made):
+        version, index = upgrade(directory, made)
     if version == FORMAT_VERSION:
         return f"{directory} has format version {version} already; nothing to do"
     return (

@@ -13,9 +13,9 @@ from typing import Any
 
 from scvae_data.calling import command, override, program
 from scvae_data.commands.arguments import Parser
-from scvae_data.errors import ConfigError, DamagedFileError, ScvaeDataError, StoreError
+from scvae_data.errors import DamagedFileError, ScvaeDataError, StoreError
 from scvae_data.progress import progress
-from scvae_data.remote.location import Location, RemotePath, as_written, local_path, location
+from scvae_data.remote.location import Location, as_written, location
 from scvae_data.store import GENE_LIST_FILE, INDEX_FILE, DatasetIndex, open_index, read_json
 from scvae_data.store.files import expecting, is_there, names_in
 from scvae_data.store.names import generation_file
@@ -40,7 +40,7 @@ Faults = dict[str, str | None]
 DESCRIPTION = "Check every file of a dataset directory; exit status 1 if any is damaged."
 NOT_COMPARED = "no row was compared with an input: damaged files come first"
 CHUNK = re.compile(r"chunk_\d{4,}\.h5")
-LEFT_OVER = re.compile(r"chunk_\d{4,}\.h5|\..+\.tmp|\.work")
+LEFT_OVER = re.compile(r"chunk_\d{4,}\.h5|\..+\.tmp|\.(work|writing)")
 # A record that somebody made may name code to run, or another folder of settings: neither is repeated.
 SETTING = re.compile(r"(?!-)(?!.*_target_)[^=]+=.*|~[^=-]+", re.DOTALL)
 # Settings for genes, with their defaults, that go with any choice of them.
@@ -50,14 +50,14 @@ LEFT_OUT = ("paths.processed_dir=", "overwrite=", "resume=", "append=", "dry_run
 
 
 def verify(
-    directory: Location, *, deep: bool = False, against: Sequence[Path] = (), readers: Sequence[str] = ()
+    directory: Location, *, deep: bool = False, against: Sequence[Location] = (), readers: Sequence[str] = ()
 ) -> Faults:
     """What :func:`examine` finds wrong, by file."""
     return examine(directory, deep=deep, against=against, readers=readers)[0]
 
 
 def examine(
-    directory: Location, *, deep: bool = False, against: Sequence[Path] = (), readers: Sequence[str] = ()
+    directory: Location, *, deep: bool = False, against: Sequence[Location] = (), readers: Sequence[str] = ()
 ) -> tuple[Faults, str]:
     """Check every file of a dataset directory against its index and its own checksum.
 
@@ -66,7 +66,7 @@ def examine(
     deep
         Also decode every row: canonical, within the bounds of the index, with the totals that obs.parquet has.
     against
-        Inputs, or folders of them, whose rows are compared with the directory's, count by count.
+        Inputs, or folders of them, here or in a store, whose rows are compared with the directory's, count by count.
     readers
         Import paths of readers of your own that the inputs need.
 
@@ -85,8 +85,6 @@ def examine(
         index = open_index(directory)
     except DamagedFileError as error:
         return {INDEX_FILE: short(error, directory / INDEX_FILE)}, NOT_COMPARED if against else ""
-    if against and isinstance(index.path, RemotePath):
-        raise ConfigError(f"--against compares a directory of this machine with inputs; copy {index.path} here first")
     files = listed(index)
     found = in_threads(
         [partial(file_fault, directory / name, *facts) for name, facts in files.items()], "verify", "file"
@@ -221,7 +219,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     try:
         directory = as_written(options.directory)
-        against = [local_path("--against", source) for source in options.against]
+        against = [as_written(source) for source in options.against]
         faults, compared = examine(directory, deep=options.deep, against=against, readers=options.reader)
     except ScvaeDataError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -26,7 +26,7 @@ from scvae_data.compat.json_config import pattern_of
 from scvae_data.errors import ConfigError, DamagedFileError, ScvaeDataError
 from scvae_data.processing.settings.inputs import FileInput, accession_from_path, source_names
 from scvae_data.progress import progress
-from scvae_data.remote.location import local_path
+from scvae_data.remote.location import Location, local_path
 from scvae_data.store import FORMAT_VERSION, INDEX_FILE
 from scvae_data.store.files import read_json, sha256_file, write_json
 
@@ -164,9 +164,10 @@ def process(target: Path, overrides: Sequence[str]) -> None:
         log.warning("%s", warning)
 
 
-def input_overrides(paths: Sequence[Path]) -> list[str]:
+def input_overrides(paths: Sequence[Location]) -> list[str]:
     """Return the overrides of ``process.py`` that name raw files and folders of H5AD files."""
-    return ["input=files", override("input.paths", [pattern_of(str(path.absolute())) for path in paths])]
+    given = [pattern_of(str(path.absolute())) if isinstance(path, Path) else str(path) for path in paths]
+    return ["input=files", override("input.paths", given)]
 
 
 @contextmanager

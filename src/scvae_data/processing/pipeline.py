@@ -25,7 +25,7 @@ from scvae_data.processing.genes.wanted import read_gene_files
 from scvae_data.processing.run.context import Context, Record, Standing
 from scvae_data.processing.run.directory import (
     SCRATCH,
-    check_writable,
+    claimed,
     clear,
     disk_faults,
     forget_some_runs,
@@ -94,11 +94,9 @@ def run(
     gene_files = read_gene_files(settings.genes)  # one of them may lie in the directory that is overwritten
     made = made_in(directory, scratch)
     store = directory if isinstance(directory, RemotePath) else None
-    with held_directory(made), disk_faults(made):
+    with held_directory(made), disk_faults(made), claimed(directory, made):
         work = prepare(made, directory, overwrite=overwrite, resume=resume)
         work.shards.remove()  # later shards must not take the genes that this run saves for theirs
-        if store is not None:
-            check_writable(store)
         context = Context(
             settings, engine, made, work, gene_files, record or Record(), store=store, check_disk=check_disk
         )
@@ -140,14 +138,12 @@ def append(
     open_index(directory)  # before anything is made in a folder that holds no dataset
     warn_of_fractions(settings.qc)
     made = made_in(directory, scratch)
-    with held_directory(made), disk_faults(made):
+    with held_directory(made), disk_faults(made), claimed(directory, made):
         index = open_growing(directory)
         work = WorkFolder(made / WORK_FOLDER)
         settings = frozen_settings(settings, index, work.path)
         gene_files = read_gene_files(settings.genes)
         sweep_temporaries(made)
-        if isinstance(directory, RemotePath):
-            check_writable(directory)
         part = work.appended
         part.mkdir(parents=True, exist_ok=True)
         context = Context(

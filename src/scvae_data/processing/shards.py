@@ -32,7 +32,7 @@ from scvae_data.processing.run.context import Context, Record
 from scvae_data.processing.run.directory import (
     SCRATCH,
     check_own,
-    check_writable,
+    claimed,
     disk_faults,
     held_directory,
     held_file,
@@ -86,8 +86,8 @@ def run_shard(settings: Settings, engine: Engine, directory: Location, shard: Sh
         raise ConfigError(f"{directory} already holds a dataset; choose another paths.processed_dir for shard={shard}")
     warn_of_fractions(settings.qc)
     gene_files = read_gene_files(settings.genes)
-    made, store = made_in(directory, scratch), store_of(directory)
-    with held_directory(made, shared=True), disk_faults(made):
+    made, store = made_in(directory, scratch), directory if isinstance(directory, RemotePath) else None
+    with held_directory(made, shared=True), disk_faults(made), claimed(directory, made, done=False):
         work = WorkFolder(made / WORK_FOLDER)
         check_own(directory, work)
         work.make()
@@ -128,7 +128,8 @@ def merge(
     """
     if is_complete(directory):
         return pipeline.run(settings, engine, directory, resume=True, record=record, scratch=scratch)
-    with merging(settings, engine, directory, scratch, record) as context:
+    # What the shards have claimed is let go with the last of them, which is this.
+    with merging(settings, engine, directory, scratch, record) as context, claimed(directory, context.directory):
         seconds: dict[str, float] = {}
         return pipeline.write(context, decide_over_all(context, seconds), seconds)
 
@@ -162,7 +163,7 @@ def merging(
 ) -> Iterator[Context]:
     """Hold a directory in which all shards have scanned."""
     gene_files = read_gene_files(settings.genes)
-    made, store = made_in(directory, scratch), store_of(directory)
+    made, store = made_in(directory, scratch), directory if isinstance(directory, RemotePath) else None
     with held_directory(made), disk_faults(made):
         work = prepare(made, directory, overwrite=False, resume=True)
         check_all_scanned(directory, work)
@@ -237,14 +238,6 @@ def scan_share(context: Context, surveyed: Surveyed, shard: Shard) -> str:
 def n_shards(work: WorkFolder) -> int:
     """Return how many shards there are."""
     return int(read_json(work.shards.begun)["of"])
-
-
-def store_of(directory: Location) -> RemotePath | None:
-    """Return where in a store the output goes, which can be written; None for one of this machine."""
-    if isinstance(directory, RemotePath):
-        check_writable(directory)
-        return directory
-    return None
 
 
 def check_all_scanned(directory: Location, work: WorkFolder) -> None:

@@ -7,11 +7,13 @@ store's own packages each has other rules.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import os
 import random
 import time
+from base64 import b64decode
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,6 +26,7 @@ from scvae_data.errors import ConfigError, RemoteError
 from scvae_data.remote.location import RemotePath
 
 __all__ = [
+    "Changed",
     "ObjectFacts",
     "check_bucket",
     "delete",
@@ -35,6 +38,7 @@ __all__ = [
     "read",
     "read_whole",
     "store_of",
+    "swap",
     "upload",
 ]
 
@@ -51,6 +55,7 @@ PART_BYTES = 1 << 26
 """Bytes of a part of an upload."""
 USUAL_PARTS = tuple(n << 20 for n in (5, 8, 10, 15, 16, 25, 32, 50, 64, 100, 128, 256, 512))
 """Sizes of parts that programs upload with."""
+S3, GOOGLE = ("s3", "s3a"), ("gs", "gcs")
 EXTRAS = {
     "s3": "pip install 'scvae-data[s3]'",
     "s3a": "pip install 'scvae-data[s3]'",
@@ -63,6 +68,7 @@ OF_CREDENTIALS = frozenset(
     {"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "DefaultCredentialsError", "RefreshError"}
 )
 OF_REQUEST = frozenset({"ParamValidationError", "InvalidBucketName"})
+UNMET = ("PreconditionFailed", "412")
 TIMEOUTS = {"connect_timeout": 10, "read_timeout": 30, "retries": {"max_attempts": 1}}
 
 
@@ -80,6 +86,10 @@ class ObjectFacts:
 
     size: int
     version: str
+
+
+class Changed(RemoteError):
+    """An object is not what it was when it was looked at; nothing was put in its place."""
 
 
 def facts_of(path: RemotePath) -> ObjectFacts:
@@ -176,11 +186,65 @@ def upload(source: Path, path: RemotePath) -> ObjectFacts:
     RemoteError
         The store does not take it, or has something else afterwards.
     """
+    # Only s3fs has parts of a size to be chosen; an entity tag is made of theirs.
+    of_parts = {"chunksize": PART_BYTES} if path.scheme in S3 else {}
+    return _sent(source, path, lambda fs, name: fs.put_file(str(source), name, **of_parts))
+
+
+def swap(source: Path, path: RemotePath, old: ObjectFacts | None) -> ObjectFacts:
+    """Put a file in place of an object if that is still what it was; return what the store says of it then.
+
+    S3 decides and puts in one request, so that of two who try one fails, and so
+    does Google's store where there was none. Of others, and of an object there
+    that is replaced, it is looked at just before.
+
+    Parameters
+    ----------
+    old
+        What it was; None: there was none.
+
+    Raises
+    ------
+    Changed
+        It is another one.
+    RemoteError
+        As :func:`upload`.
+    """
+
+    def put(fs: Any, name: str) -> None:
+        try:
+            _put_if(fs, name, source, path, old)
+        except Exception as error:
+            if not _is_unmet(error, old):
+                raise
+            # The answer to an earlier try may have been lost on its way.
+            if _as_found(path) is None or read_whole(path, source.stat().st_size) != source.read_bytes():
+                told = f"{path} was changed by another machine meanwhile; run the command again"
+                raise Changed(told) from error
+
+    return _sent(source, path, put)
+
+
+def _put_if(fs: Any, name: str, source: Path, path: RemotePath, old: ObjectFacts | None) -> None:
+    if path.scheme in S3:
+        condition = {"IfNoneMatch": "*"} if old is None else {"IfMatch": f'"{old.version}"'}
+        whole = max(PART_BYTES, source.stat().st_size)  # in one part: of several, s3fs passes no condition on
+        try:
+            fs.put_file(str(source), name, chunksize=whole, **condition)
+            return
+        except OSError as error:
+            if error.errno != errno.ENOSYS:  # not all that speak S3 know conditions
+                raise
+    if _as_found(path) != old:
+        raise FileExistsError(errno.EEXIST, "is another one", name)
+    fs.put_file(str(source), name, **({"mode": "create"} if old is None and path.scheme in GOOGLE else {}))
+
+
+def _sent(source: Path, path: RemotePath, put: Callable[[Any, str], Any]) -> ObjectFacts:
+    """What the store says of an object after a file was put there."""
 
     def ask(fs: Any, name: str) -> ObjectFacts:
-        # Only s3fs has parts of a size to be chosen; an entity tag is made of theirs.
-        of_parts = {"chunksize": PART_BYTES} if path.scheme in ("s3", "s3a") else {}
-        fs.put_file(str(source), name, **of_parts)
+        put(fs, name)
         facts = _as_facts(path, fs.info(name))
         if facts.size != source.stat().st_size or is_content(source, facts, (PART_BYTES,)) is False:
             raise OSError("what arrived is not what was sent")
@@ -192,13 +256,26 @@ def upload(source: Path, path: RemotePath) -> ObjectFacts:
         raise RemoteError(f"{path}: {error}; make the bucket, or correct the address") from None
 
 
+def _as_found(path: RemotePath) -> ObjectFacts | None:
+    """What a store says of an object; None if there is none."""
+    try:
+        return facts_of(path)
+    except FileNotFoundError:
+        return None
+
+
+def _is_unmet(error: Exception, old: ObjectFacts | None) -> bool:
+    """Whether a store says that an object is not what it should be for another one to take its place."""
+    if isinstance(error, FileNotFoundError):
+        return old is not None
+    answer = getattr(error.__cause__, "response", {})
+    return isinstance(error, FileExistsError) or answer.get("Error", {}).get("Code") in UNMET
+
+
 def holds(path: RemotePath, file: Path) -> bool:
     """Whether an object is there and, as its entity tag proves, has the content of a file."""
-    try:
-        facts = facts_of(path)
-    except FileNotFoundError:
-        return False
-    return facts.size == file.stat().st_size and is_content(file, facts, (PART_BYTES,)) is True
+    facts = _as_found(path)
+    return facts is not None and facts.size == file.stat().st_size and is_content(file, facts, (PART_BYTES,)) is True
 
 
 def delete(path: RemotePath) -> None:
@@ -244,8 +321,10 @@ def _md5s(file: Path, part_bytes: int) -> list[bytes]:
 def _as_facts(path: RemotePath, info: dict[str, Any]) -> ObjectFacts:
     if info.get("type") == "directory":
         raise FileNotFoundError(f"{path} is a folder")
-    keys = ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "mtime", "created")
+    keys = ("ETag", "etag", "LastModified", "last_modified", "mtime", "created")
     version = next((info[key] for key in keys if info.get(key)), "")
+    if "md5Hash" in info:  # of Google's store, whose entity tags tell nothing of the content
+        version = b64decode(info["md5Hash"]).hex()
     # Listings may give as a number of seconds what is a time where one object is asked for.
     version = version.timestamp() if isinstance(version, datetime) else version
     return ObjectFacts(int(info["size"]), str(version).strip('"'))
@@ -278,7 +357,7 @@ def store_of(scheme: str, _process: int) -> Any:
     from fsspec.config import conf
 
     options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
-    if scheme in ("s3", "s3a"):
+    if scheme in S3:
         options["config_kwargs"] = TIMEOUTS | conf.get("s3", {}).get("config_kwargs", {})
         for name in ("aiobotocore", "botocore"):  # where credentials are found they tell of by themselves
             logging.getLogger(name).setLevel(logging.WARNING)

@@ -20,6 +20,7 @@ from scvae_data.errors import StoreError
 from scvae_data.progress import progress
 from scvae_data.remote import objects
 from scvae_data.remote.location import Location, RemotePath, local_path
+from scvae_data.remote.objects import ObjectFacts
 from scvae_data.store.cell_tables_writer import table_names
 from scvae_data.store.chunk_writer import ChunkEntry
 from scvae_data.store.dataset_index import DatasetIndex
@@ -35,7 +36,7 @@ SENT_AT_ONCE = 4
 SAME = ("n_vars", "gene_list_hash", "block_elements", "order", "normalization")
 
 
-def adopt(index: DatasetIndex, other: DatasetIndex, processing_id: str) -> DatasetIndex:
+def adopt(index: DatasetIndex, other: DatasetIndex, processing_id: str, old: ObjectFacts | None = None) -> DatasetIndex:
     """Add the cells of another directory to one that nobody else is writing to; return the new index.
 
     Until the index is swapped, the directory is as it was.
@@ -48,9 +49,13 @@ def adopt(index: DatasetIndex, other: DatasetIndex, processing_id: str) -> Datas
         A directory of one generation on this machine; what must be made for a store is made there.
     processing_id
         Of both together.
+    old
+        What the store says of the index, where the directory is in one.
 
     Raises
     ------
+    Changed
+        The index in the store is another one.
     StoreError
         They differ in what a directory has one of; names it.
     """
@@ -90,6 +95,7 @@ def adopt(index: DatasetIndex, other: DatasetIndex, processing_id: str) -> Datas
             generations=(*index.generations, generation),
             simulated=index.simulated or other.simulated,
         ),
+        old,
     )
 
 

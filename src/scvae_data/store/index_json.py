@@ -15,6 +15,7 @@ from scvae_data.errors import DamagedFileError, FormatVersionError, MissingIndex
 from scvae_data.remote import objects
 from scvae_data.remote.disk_cache import DiskCache
 from scvae_data.remote.location import Location, RemotePath, as_written
+from scvae_data.remote.objects import ObjectFacts
 from scvae_data.store.cell_tables import Generation
 from scvae_data.store.chunk_writer import ChunkEntry
 from scvae_data.store.codec import CODECS, codec_of
@@ -42,21 +43,31 @@ LEAST_GENE_BYTES = 9
 T = TypeVar("T")
 
 
-def write_index(directory: Location, index: DatasetIndex) -> DatasetIndex:
+def write_index(directory: Location, index: DatasetIndex, old: ObjectFacts | None = None) -> DatasetIndex:
     """Write ``chunk_index.json``, the file that makes a directory complete; write it last.
 
     What stands there is replaced in one step: by a rename, in a store by one put.
 
+    Parameters
+    ----------
+    old
+        What stands there in a store; None: nothing. If it is another one, it stays.
+
     Returns
     -------
     The index as :func:`open_index` will return it, content hash included.
+
+    Raises
+    ------
+    Changed
+        There is another one in the store.
     """
     index = replace(index, path=directory, format_version=FORMAT_VERSION, content_hash=content_hash_of(index))
     _check(index)
     if isinstance(directory, RemotePath):
         with TemporaryDirectory() as folder:
             write_json(Path(folder, INDEX_FILE), _to_json(index))
-            objects.upload(Path(folder, INDEX_FILE), directory / INDEX_FILE)
+            objects.swap(Path(folder, INDEX_FILE), directory / INDEX_FILE, old)
         return replace(index, open_source=_opener(index, None))
     write_json(directory / INDEX_FILE, _to_json(index))
     return index

@@ -7,6 +7,7 @@ import re
 __all__ = [
     "CHUNK_FILE",
     "CHUNK_VERSION",
+    "CLAIM",
     "FORMAT_VERSION",
     "INDEX_FILE",
     "SRX_COLUMN",
@@ -23,6 +24,8 @@ RUN_FILE = "run.json"
 INDEX_FILE = "chunk_index.json"
 WORK_FOLDER = ".work"
 """What a directory has until it is finished."""
+CLAIM = ".writing"
+"""What a directory in a store has while a machine writes there: who it is."""
 SRX_COLUMN = "SRX_accession"
 """The obs column that holds each cell's experiment."""
 CHUNK_FILE = re.compile(r"chunk_\d{4,}\.h5")

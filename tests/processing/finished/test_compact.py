@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,13 +11,15 @@ import numpy as np
 import pytest
 from tests.processing.finished.test_append import write_raw
 from tests.support.pipeline import NO_QC, run_pipeline
+from tests.support.remote import TO_ADDRESSES, Dying, content, put
 
 from scvae_data import open_index
-from scvae_data.commands.compact import compact_directory
+from scvae_data.commands.compact import beside, compact_directory
 from scvae_data.commands.verify import how_to_mend, verify
-from scvae_data.errors import ConfigError, DamagedFileError
+from scvae_data.errors import ConfigError, DamagedFileError, RemoteError
 from scvae_data.processing.settings.genes import GeneRules, ListRules
 from scvae_data.processing.settings.normalization import Normalization
+from scvae_data.remote.location import RemotePath
 from scvae_data.store import Chunking, read_json
 
 RECORDS = {
@@ -127,3 +130,63 @@ def test_what_cannot_be_compacted(grown: tuple[list[Path], Path], tmp_path: Path
     assert not (tmp_path / "copy.compact" / "chunk_index.json").exists()
     (copy / "rows_0001.bin").write_bytes((directory / "rows_0001.bin").read_bytes())
     assert "20 cells" in compact_directory(copy)
+
+
+def test_stores_hold_the_same(grown: tuple[list[Path], Path], store: RemotePath, tmp_path: Path) -> None:
+    _, directory = grown
+    compact_directory(directory, tmp_path / "compact")
+    wanted, before = bytes_of(tmp_path / "compact"), content(put(directory, store))
+    there = store.parent / "set.compact"
+    assert compact_directory(store).startswith(f"{there}: 20 cells in 5 chunks of one generation; {store} is as it was")
+    compact_directory(store, tmp_path / "here")
+    compact_directory(directory, store.parent / "other")
+    assert content(there) == content(store.parent / "other") == bytes_of(tmp_path / "here") == wanted
+    assert content(store) == before and not any(verify(there, deep=True).values())
+    assert not list((tmp_path / "data/scratch").glob("*/[!.]*")) and not list(tmp_path.glob("**/.[cw]*ing"))
+    with pytest.raises(ConfigError, match=f"{there} is not empty; name another folder"):
+        compact_directory(store)
+    with pytest.raises(ConfigError, match="memory://bucket is a whole bucket; name the TARGET"):
+        beside(RemotePath("memory://bucket"))
+
+
+def test_interrupted_anywhere_it_goes_on(
+    grown: tuple[list[Path], Path], store: RemotePath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from scvae_data.processing.finished import compact
+
+    _, directory = grown
+    compact_directory(directory, tmp_path / "compact")
+    made, counts_of = list[int](), compact.counts_of
+    monkeypatch.setattr(compact, "counts_of", lambda *cells: made.append(1) or counts_of(*cells))
+    n_tries, dying = 0, Dying(monkeypatch, 0, TO_ADDRESSES)
+    for n_tries in range(100):
+        dying.left = n_tries
+        with dying, suppress(RemoteError):
+            compact_directory(directory, store)
+            break
+        assert "chunk_index.json" not in content(store)
+    assert n_tries > 10 and len(made) <= 2 * 5  # chunks that stand are not made again
+    assert content(store) == bytes_of(tmp_path / "compact")
+
+
+def test_a_try_with_other_cells_is_cleared_and_said(
+    grown: tuple[list[Path], Path], store: RemotePath, tmp_path: Path, caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    raw, directory = grown
+    run_pipeline(raw[:1], tmp_path / "other")
+    run_pipeline(raw[1:], tmp_path / "other", append=True)
+    for target in (store, tmp_path / "new"):
+        with monkeypatch.context() as patch, pytest.raises(RemoteError):
+            patch.setattr("scvae_data.processing.finished.compact.write_records", gone)
+            compact_directory(tmp_path / "other", target)
+        names = content(target).keys()
+        assert "chunk_0004.h5" in names and "chunk_index.json" not in names
+        compact_directory(directory, target)
+        assert f"{target}: removed what a try with other cells left: chunk_0000.h5" in caplog.text
+        assert open_index(target).gene_list_hash == open_index(directory).gene_list_hash
+        assert not any(verify(target, deep=True).values())
+
+
+def gone(*_: object) -> None:
+    raise RemoteError("gone")

@@ -59,7 +59,7 @@ def test_dropped_cells_are_those_of_one_table(size: int, tmp_path: Path, monkeyp
     paths = [tmp_path / f"{number}.parquet" for number in range(3)]
     for part, path in zip(parts, paths, strict=True):
         pq.write_table(pa.Table.from_pandas(part, preserve_index=False), path, row_group_size=2)
-    facts = write_joined(paths, tmp_path / "dropped_cells.parquet", None)
+    facts = write_joined([pq.ParquetFile(path) for path in paths], tmp_path / "dropped_cells.parquet", None)
     found = pd.read_parquet(tmp_path / "dropped_cells.parquet")
     wanted = pd.concat(parts).sort_values("source_file", kind="stable", ignore_index=True)
     pd.testing.assert_frame_equal(found, wanted)

@@ -15,6 +15,7 @@ from scvae_data.processing.run.context import Again, Context, Standing
 from scvae_data.processing.settings.genes import ListRules
 from scvae_data.processing.settings.run import Settings
 from scvae_data.remote.location import Location, RemotePath
+from scvae_data.remote.objects import ObjectFacts, facts_of
 from scvae_data.store import DatasetIndex, open_index
 from scvae_data.store.files import expecting, read_json, read_sealed, write_atomic, write_json
 from scvae_data.store.gene_list import GENE_LIST_FILE
@@ -147,7 +148,7 @@ def add_part(context: Context, index: DatasetIndex) -> DatasetIndex:
         Another machine has changed the directory meanwhile.
     """
     directory, number, part = index.path, len(index.generations), open_index(context.directory)
-    check_unchanged(index)
+    old = unchanged(index)
     rows = sorted([*recorded_inputs(index), *recorded_inputs(part)], key=lambda row: str(row[0]))
     if any(row[-1] is None for row in rows):
         together = hashlib.sha256(f"{index.processing_id}{part.processing_id}".encode()).hexdigest()[:32]
@@ -161,22 +162,26 @@ def add_part(context: Context, index: DatasetIndex) -> DatasetIndex:
             write_json(path, renamed(read_json(context.directory / SUMMARY_FILE), number, chunks))
         give_file(path, directory / name)
     remove_pages(directory)
-    return adopt(index, part, together)
+    return adopt(index, part, together, old)
 
 
-def check_unchanged(index: DatasetIndex) -> None:
-    """Refuse a directory in a store that is no more what it was; one of this machine is held by a lock.
+def unchanged(index: DatasetIndex) -> ObjectFacts | None:
+    """Return what a store says of an index, which is still what it was; one of this machine is held by a lock.
 
     Raises
     ------
     ConfigError
-        With its address.
+        It is another one.
     """
-    if isinstance(index.path, RemotePath) and open_index(index.path).content_hash != index.content_hash:
+    if not isinstance(index.path, RemotePath):
+        return None
+    old = facts_of(index.path / INDEX_FILE)  # before it is read: what is newer than that is not replaced
+    if open_index(index.path).content_hash != index.content_hash:
         raise ConfigError(
             f"{index.path} was changed by another machine while new cells were made; nothing was added, the same "
             "command adds them to what it is now"
         )
+    return old
 
 
 def records_of(part: DatasetIndex, directory: Path) -> Iterator[Path]:

@@ -2,7 +2,8 @@
 
 The cells of each generation lie in the order of their keys already, so they
 are merged like sorted runs: some chunks of each generation are in memory at
-a time, whatever the number of cells.
+a time, whatever the number of cells. A chunk goes to a store as soon as it is
+made; counts of those that stand are not read again.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import h5py
 import numpy as np
@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 
 from scvae_data.errors import ConfigError, DamagedFileError
 from scvae_data.processing.finished.joined import write_records
+from scvae_data.processing.finished.unfinished import Unfinished
+from scvae_data.processing.run.directory import send
 from scvae_data.processing.sort.key import OrderKey
 from scvae_data.progress import progress
 from scvae_data.store import (
@@ -41,6 +43,7 @@ from scvae_data.store import (
     write_index,
 )
 from scvae_data.store.obs_writer import NAME_COLUMN
+from scvae_data.store.remote_files import local_copy
 
 __all__ = ["compact"]
 
@@ -48,8 +51,8 @@ __all__ = ["compact"]
 PART_ENTRIES = 4_000_000
 
 
-def compact(index: DatasetIndex, target: Path) -> DatasetIndex:
-    """Write the cells of a directory into an empty folder, the index last; return the new index.
+def compact(index: DatasetIndex, target: Unfinished) -> DatasetIndex:
+    """Write the cells of a directory where another one is made, the index last; return the new index.
 
     Raises
     ------
@@ -73,34 +76,36 @@ def compact(index: DatasetIndex, target: Path) -> DatasetIndex:
             "normalization": dict(index.normalization),
         }
     }
-    entries: list[ChunkEntry] = []
+    made, entries = target.made, list[ChunkEntry]()
     accessions: Counter[str] = Counter()
     first_row = 0
     n_chunks = -(-index.n_obs // index.chunk_size)
-    with CellTablesWriter(target, columns, index.processing_id) as writer:
+    with CellTablesWriter(made, columns, index.processing_id) as writer:
         for cells in progress(merged(index), total=n_chunks, desc="compact", unit="chunk"):
             obs = obs_of(index, cells, set_codes)
-            entries.append(
-                write_chunk(
-                    target / chunk_file_name(len(entries)),
+            entry = target.standing(len(entries))
+            if entry is None:
+                entry = write_chunk(
+                    made / chunk_file_name(len(entries)),
                     ChunkContent(counts_of(index, cells), obs, var, uns),
                     index.codec,
                     block_elements=index.block_elements,
                     first_row=first_row,
                 )
-            )
+                target.settle(len(entries), entry)
+            entries.append(entry)
             first_row += len(obs)
             writer.append(obs)
             accessions.update(obs[SRX_COLUMN].tolist())
         generation, files = writer.close(sets)
-    files[GENE_LIST_FILE] = write_gene_list(target, index.genes)
+    files[GENE_LIST_FILE] = write_gene_list(made, index.genes)
     n_bytes = sum(entry.bytes for entry in entries) + sum(facts.bytes for facts in files.values())
-    write_records(index, target, entries, n_bytes, accessions)
-    return write_index(
-        target,
+    write_records(index, made, entries, n_bytes, accessions)
+    compacted = write_index(
+        made,
         replace(
             index,
-            path=target,
+            path=made,
             chunks=tuple(entries),
             obs_columns=columns,
             files=files,
@@ -108,6 +113,9 @@ def compact(index: DatasetIndex, target: Path) -> DatasetIndex:
             upgraded_from=None,
         ),
     )
+    if target.store is not None:
+        send(made, target.store)
+    return compacted
 
 
 @dataclass(frozen=True, eq=False)
@@ -278,7 +286,7 @@ def sorted_column(column: ObsColumn) -> ObsColumn:
 
 def read_var(index: DatasetIndex) -> pd.DataFrame:
     """The table of genes, which is the same in every chunk of a generation."""
-    with h5py.File(index.path / index.chunks[0].file) as file:
+    with h5py.File(local_copy(index.path / index.chunks[0].file, index.open_source)) as file:
         var = read_elem(file["var"])
     columns = {name: var[name].to_numpy(None if var[name].dtype == bool else object) for name in var}
     return pd.DataFrame(columns, index=pd.Index(var.index.to_numpy(object)))

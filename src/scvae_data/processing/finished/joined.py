@@ -24,6 +24,7 @@ from scvae_data.processing.write.dropped import DROPPED_FILE, ROW_GROUP, regroup
 from scvae_data.remote.location import is_remote
 from scvae_data.store import ChunkEntry, DatasetIndex
 from scvae_data.store.files import atomic_file, expecting, read_json, sha256_file, write_atomic, write_json
+from scvae_data.store.listed_table import listed_table
 from scvae_data.store.names import generation_file
 from scvae_data.store.verify import CONFIG_FILE, SUMMARY_FILE, TABLES
 
@@ -69,8 +70,10 @@ def write_records(
         together["cells_per_accession"] = dict(sorted(accessions.items()))
         min_counts = configs[0].get("config", {}).get("qc", {}).get("min_counts")
         for key in TABLES:
-            if found := [index.path / summary[key]["file"] for summary in summaries if summary.get(key)]:
-                facts = write_joined(found, target / f"{key}.parquet", min_counts)
+            if entries_of := [summary[key] for summary in summaries if summary.get(key)]:
+                with ExitStack() as opened:
+                    tables = [opened.enter_context(listed_table(index.path, entry)) for entry in entries_of]
+                    facts = write_joined(tables, target / f"{key}.parquet", min_counts)
                 together[key] = {**summaries[0].get(key, {}), **facts}
     write_json(target / SUMMARY_FILE, together)
 
@@ -180,7 +183,7 @@ def by_file(table: Columns) -> dict[str, list[Any]]:
     return {name: [values[row] for row in order] for name, values in table.items()}
 
 
-def write_joined(paths: Sequence[Path], target: Path, min_counts: float | None) -> dict[str, Any]:
+def write_joined(tables: Sequence[pq.ParquetFile], target: Path, min_counts: float | None) -> dict[str, Any]:
     """Write the rows of the tables of all generations as one; return name, size and checksum, and what it counts.
 
     Parameters
@@ -189,8 +192,8 @@ def write_joined(paths: Sequence[Path], target: Path, min_counts: float | None) 
         The limit of the runs, which remedies of flags speak of.
     """
     if target.name == DROPPED_FILE:
-        return write_dropped(paths, target)
-    table = pa.concat_tables([pq.read_table(path) for path in paths], promote_options="default")
+        return write_dropped(tables, target)
+    table = pa.concat_tables([one.read() for one in tables], promote_options="default")
     facts: dict[str, Any] = {}
     if target.name == REPORT_FILE:
         # A gene table that several generations have is one: its counts are added up.
@@ -208,18 +211,16 @@ def write_joined(paths: Sequence[Path], target: Path, min_counts: float | None) 
     return {"file": target.name, "bytes": len(content), "sha256": sha256_file(target)} | facts
 
 
-def write_dropped(paths: Sequence[Path], target: Path) -> dict[str, Any]:
+def write_dropped(tables: Sequence[pq.ParquetFile], target: Path) -> dict[str, Any]:
     """Write the dropped cells of all generations, file by file in order of the names; some row groups are in memory."""
-    with ExitStack() as opened:
-        tables = [opened.enter_context(pq.ParquetFile(path)) for path in paths]
-        schema = pa.unify_schemas([table.schema_arrow.remove_metadata() for table in tables])
-        with atomic_file(target) as file:
-            with pq.ParquetWriter(file, schema, compression="zstd") as writer:
-                for group in regrouped(in_order(tables, schema)):
-                    writer.write_table(group, row_group_size=ROW_GROUP)
-            file.flush()
-            size, digest = file.seek(0, 2), sha256_file(file)
-        n_obs = sum(table.metadata.num_rows for table in tables)
+    schema = pa.unify_schemas([table.schema_arrow.remove_metadata() for table in tables])
+    with atomic_file(target) as file:
+        with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+            for group in regrouped(in_order(tables, schema)):
+                writer.write_table(group, row_group_size=ROW_GROUP)
+        file.flush()
+        size, digest = file.seek(0, 2), sha256_file(file)
+    n_obs = sum(table.metadata.num_rows for table in tables)
     return {"file": target.name, "n_obs": n_obs, "bytes": size, "sha256": digest}
 
 

@@ -1,12 +1,14 @@
 """A dataset directory and the files it was made of in; the first row of each chunk that is not its source's, out.
 
 The rows are read again through the readers, and their genes found by the
-rules of processing. Counts are compared one by one.
+rules of processing. Counts are compared one by one. Of what is in a store,
+copies lie in the folder for those of remote files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -18,15 +20,20 @@ from numpy.typing import NDArray
 
 from scvae_data.errors import ConfigError
 from scvae_data.processing.genes.names import ENSEMBL, unversioned
-from scvae_data.processing.genes.report import REPORT_FILE, read_maps
+from scvae_data.processing.genes.report import read_maps
 from scvae_data.processing.genes.tables import hash_table
 from scvae_data.progress import progress
-from scvae_data.readers.base import GeneTable
+from scvae_data.readers.base import GeneTable, Reader
 from scvae_data.readers.opening import DEFAULT_OPENING, Opening, TableRows
 from scvae_data.readers.recognise import open_reader
+from scvae_data.remote import objects
+from scvae_data.remote.fetched import fetched
+from scvae_data.remote.location import Location, location
 from scvae_data.store import DatasetIndex, read_json
-from scvae_data.store.files import expecting
+from scvae_data.store.files import expecting, is_there
+from scvae_data.store.listed_table import listed_table
 from scvae_data.store.names import generation_file
+from scvae_data.store.remote_files import disk_cache
 from scvae_data.store.verify import CONFIG_FILE, SUMMARY_FILE
 
 __all__ = ["Source", "compare_rows", "coverage", "find_sources"]
@@ -48,13 +55,19 @@ class Source:
         How it is opened.
     """
 
-    path: Path
+    path: Location
     source_file: str
     slot: str
     opening: Opening = DEFAULT_OPENING
 
+    @contextmanager
+    def opened(self, *, keep: bool = False) -> Iterator[Reader]:
+        """Open it; the copy of one in a store stays for who reads it next, if it is to ``keep``."""
+        with fetched(self.path, disk_cache(), keep=keep) as here, open_reader(here, self.opening) as reader:
+            yield reader
 
-def find_sources(index: DatasetIndex, given: Sequence[Path], readers: Sequence[str] = ()) -> list[Source]:
+
+def find_sources(index: DatasetIndex, given: Sequence[Location], readers: Sequence[str] = ()) -> list[Source]:
     """Find the inputs of a directory among files, and below folders, that the user names.
 
     Raises
@@ -63,7 +76,7 @@ def find_sources(index: DatasetIndex, given: Sequence[Path], readers: Sequence[s
         Something given is none of the inputs.
     """
     slots: dict[str, str] = {}
-    recorded: dict[str, Path] = {}
+    recorded: dict[str, Location] = {}
     for number in range(len(index.generations)):
         config, account = (index.path / generation_file(name, number) for name in (CONFIG_FILE, SUMMARY_FILE))
         summary, record = read_json(account), read_json(config)
@@ -72,20 +85,29 @@ def find_sources(index: DatasetIndex, given: Sequence[Path], readers: Sequence[s
             slots |= zip(map(check_below, attrition["source_file"]), attrition["slot"], strict=True)
         with expecting(config):
             inputs = record["inputs"]
-            recorded |= zip(inputs["source_file"], map(Path, inputs["path"]), strict=True)
+            recorded |= zip(inputs["source_file"], map(location, inputs["path"]), strict=True)
     rows = recorded_setting(index, "input", "table_rows")
     opening = Opening(own=tuple(readers), table_rows=rows if rows in get_args(TableRows) else None)
     sources: dict[str, Source] = {}
-    for path in (path.absolute() for path in given):
+    for path in map(location, given):
         found = {name: old for name, old in recorded.items() if old == path or path in old.parents}
-        found |= {name: path / name for name in slots if (path / name).exists()}
-        if not found and path.exists():
-            found = {name: path for name in slots if path.as_posix().endswith(f"/{name}")}
+        found |= {name: path / name for name in those_below(path, slots)}
+        if not found and is_there(path):
+            found = {name: path for name in slots if str(path).endswith(f"/{name}")}
         if not found:
             known = f"{len(slots):,} inputs of {index.path}, e.g. {next(iter(slots), None)}"
             raise ConfigError(f"--against {path}: there is none of the {known}; give them, or their folder")
         sources |= {name: Source(place, name, slots[name], opening) for name, place in found.items() if name in slots}
     return [sources[name] for name in sorted(sources)]
+
+
+def those_below(folder: Location, names: Collection[str]) -> list[str]:
+    """Those of the names that files or folders below a folder have."""
+    if isinstance(folder, Path):
+        return [name for name in names if (folder / name).exists()]
+    found = [path.below(folder).split("/") for path in objects.find(folder)]
+    there = {"/".join(parts[:length]) for parts in found for length in range(1, len(parts) + 1)}
+    return [name for name in names if name in there]
 
 
 def check_below(name: str) -> str:
@@ -102,22 +124,33 @@ def compare_rows(index: DatasetIndex, sources: Sequence[Source]) -> Iterator[tup
     ------
     Chunk and what differs, one for each chunk of each source in which anything does.
     """
-    maps = gene_maps(index, sources)
-    codes = index.codes("source_file")
-    names = index.obs_columns["source_file"].categories or ()
+    maps, rows = gene_maps(index, sources), rows_of(index, {source.source_file for source in sources})
     tolerance = float(recorded_setting(index, "input", "count_tolerance") or 0)
     for source in progress(sources, total=len(sources), desc="against"):
-        if source.source_file in names:
-            rows = np.flatnonzero(codes == names.index(source.source_file)).astype(np.int64)
-            yield from compare_source(index, source, rows, maps[source.source_file], tolerance)
+        if source.source_file in rows:
+            yield from compare_source(index, source, rows[source.source_file], maps[source.source_file], tolerance)
+
+
+def rows_of(index: DatasetIndex, names: Collection[str]) -> dict[str, NDArray[np.int64]]:
+    """Global rows of the cells of some inputs, ascending; int64, for each that the directory has cells of."""
+    known, parts = index.categories("source_file"), [np.zeros((2, 0), np.int64)]
+    wanted = np.array([*(name in names for name in known), False])
+    for chunk_id, first_row in enumerate(index.first_rows[:-1].tolist()):
+        codes = index.codes("source_file", chunk_id)
+        here = np.flatnonzero(wanted[codes])
+        parts.append(np.stack([codes[here], here + first_row]))
+    codes, rows = np.concatenate(parts, axis=1)
+    order = np.argsort(codes, kind="stable")
+    found, first = np.unique(codes[order], return_index=True)
+    return dict(zip([known[code] for code in found.tolist()], np.split(rows[order], first[1:]), strict=False))
 
 
 def coverage(index: DatasetIndex, sources: Sequence[Source]) -> str:
     """Say how many rows of the directory the sources have, and which of its inputs are not among them."""
     names, given = index.obs_columns["source_file"].categories or (), {source.source_file for source in sources}
     others = [name for name in names if name not in given]
-    n_compared = np.isin(index.codes("source_file"), [code for code, name in enumerate(names) if name in given]).sum()
-    text = f"{int(n_compared):,} of {index.n_obs:,} rows were compared with their input"
+    n_compared = sum(len(rows) for rows in rows_of(index, given).values())
+    text = f"{n_compared:,} of {index.n_obs:,} rows were compared with their input"
     if not others:
         return text
     more = f" and {len(others) - MAX_NAMED:,} more" if len(others) > MAX_NAMED else ""
@@ -128,12 +161,12 @@ def compare_source(
     index: DatasetIndex, source: Source, rows: NDArray[np.int64], columns: NDArray[np.int32], tolerance: float
 ) -> Iterator[tuple[int, str]]:
     """Compare the rows of one source, block by block of the source."""
-    source_rows = index.obs(["source_row"], rows)["source_row"].to_numpy()
+    source_rows = source_rows_of(index, rows)
     order = np.argsort(source_rows, kind="stable")
     rows, source_rows = rows[order], source_rows[order]
     wrong: dict[int, str] = {}
     n_read = 0
-    with open_reader(source.path, source.opening) as reader:
+    with source.opened() as reader:
         for block in reader.blocks(source.slot):
             inside = slice(*np.searchsorted(source_rows, [block.first_row, block.first_row + block.n_rows]))
             n_read += inside.stop - inside.start
@@ -150,6 +183,15 @@ def compare_source(
         chunk_id = int(index.locate(rows[-1])[0])
         wrong.setdefault(chunk_id, f"has rows that {source.source_file} does not have")
     yield from sorted(wrong.items())
+
+
+def source_rows_of(index: DatasetIndex, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Row in its input of each of ascending global rows; int64."""
+    borders, found = np.searchsorted(rows, index.first_rows), [np.zeros(0, np.int64)]
+    for chunk_id in np.flatnonzero(np.diff(borders)).tolist():
+        local = rows[borders[chunk_id] : borders[chunk_id + 1]] - index.first_rows[chunk_id]
+        found.append(index.cells.arrays(chunk_id, ["source_row"], local)["source_row"])
+    return np.concatenate(found)
 
 
 def project(counts: Any, columns: NDArray[np.int32], n_vars: int) -> Any:
@@ -179,23 +221,23 @@ def gene_maps(index: DatasetIndex, sources: Sequence[Source]) -> dict[str, NDArr
     tables: dict[str, GeneTable] = {}
     table_of: dict[str, str] = {}
     for source in sources:
-        with open_reader(source.path, source.opening) as reader:
+        with source.opened(keep=True) as reader:
             table = reader.genes(source.slot)
         key = table_of[source.source_file] = hash_table(table)
         tables.setdefault(key, table)
-    reports = [index.path / generation_file(REPORT_FILE, number) for number in range(len(index.generations))]
-    here = [report for report in reports if isinstance(report, Path)]
-    if here and here[0].exists():
+    numbers = range(len(index.generations))
+    summaries = [read_json(index.path / generation_file(SUMMARY_FILE, number)) for number in numbers]
+    if reports := [summary["gene_report"] for summary in summaries if summary.get("gene_report")]:
         place = {str(name): column for column, name in enumerate(index.genes.names)}
         columns: dict[str, NDArray[np.int32]] = {}
-        for report in here:
-            with expecting(report):
+        for entry in reports:
+            with listed_table(index.path, entry) as report:
                 columns |= read_maps(report, place)
         unknown = [name for name, key in table_of.items() if key not in columns]
         if unknown:
             raise ConfigError(
-                f"--against {unknown[0]}: its genes are not those that {REPORT_FILE} lists; give the file that the "
-                "directory was made of"
+                f"--against {unknown[0]}: its genes are not those that {reports[0]['file']} lists; give the "
+                "file that the directory was made of"
             )
     else:
         columns = maps_without_report(index, tables)

@@ -236,9 +236,9 @@ def named(table: GeneTable, rows: NDArray[np.bool_]) -> str:
     return ", ".join(shown[:MOST_NAMES]) + (", …" if len(shown) > MOST_NAMES else "")
 
 
-def read_maps(report: Path, names: Mapping[str, int]) -> dict[str, NDArray[np.int32]]:
+def read_maps(report: pq.ParquetFile, names: Mapping[str, int]) -> dict[str, NDArray[np.int32]]:
     """Return per gene table the column of each row, -1 for those without; ``names`` are the columns' places."""
-    rows = pq.read_table(report, columns=["table", "position", "gene"]).to_pandas()
+    rows = report.read(["table", "position", "gene"]).to_pandas()
     found = {}
     for table, of_table in rows.groupby("table", observed=True, sort=False):
         columns = of_table.sort_values("position")["gene"].map(names).fillna(-1)

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import logging
 import os
 import re
+import secrets
 import shutil
+import socket
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import NamedTemporaryFile, TemporaryDirectory
+from tempfile import TemporaryDirectory
 
-from scvae_data.errors import ConfigError, ScvaeDataError
+from scvae_data.errors import ConfigError, RemoteError, ScvaeDataError
 from scvae_data.processing.work import WorkFolder
 from scvae_data.remote.location import Location, RemotePath
-from scvae_data.remote.objects import delete, upload
+from scvae_data.remote.objects import Changed, delete, read_whole, swap, upload
 from scvae_data.store import INDEX_FILE
 from scvae_data.store.files import is_there, names_in, remove, sweep_temporaries, sync_directory
-from scvae_data.store.names import CHUNK_FILE, WORK_FOLDER
+from scvae_data.store.names import CHUNK_FILE, CLAIM, WORK_FOLDER
 from scvae_data.store.pages import PAGES
 from scvae_data.wording import named
 
@@ -26,7 +30,7 @@ __all__ = [
     "SCRATCH",
     "check_own",
     "check_target",
-    "check_writable",
+    "claimed",
     "clear",
     "disk_faults",
     "dry_run_folder",
@@ -40,6 +44,8 @@ __all__ = [
     "remove_strays",
     "send",
 ]
+
+log = logging.getLogger(__name__)
 
 DRY_RUN = ".dry-run-"
 # Tables of genes are not among them: they are replaced or removed when genes are chosen.
@@ -169,17 +175,62 @@ def remove_strays(directory: Location, chunks: Collection[str]) -> None:
             remove(directory / name)
 
 
-def check_writable(store: RemotePath) -> None:
-    """Refuse a place in a store that nothing can be written to, before there is anything to write.
+@contextmanager
+def claimed(directory: Location, made: Path, *, done: bool = True) -> Iterator[None]:
+    """Hold a place in a store against other machines, by an object in it that says who writes; others are held already.
+
+    One that a killed run left is for whoever goes on in the same folder.
+
+    Parameters
+    ----------
+    made
+        The folder where what is sent there is made, which is held.
+    done
+        Let go at the end. If not, the claim stays for the next process that writes there from this folder.
 
     Raises
     ------
+    ConfigError
+        Another machine writes there.
     RemoteError
-        With what the store says.
+        Nothing can be written there.
     """
-    with NamedTemporaryFile() as probe:
-        upload(Path(probe.name), store / ".writable")
-    delete(store / ".writable")
+    if not isinstance(directory, RemotePath):
+        yield
+        return
+    mine, theirs = made / CLAIM, directory / CLAIM
+    with held_file(mine):
+        if not mine.stat().st_size:
+            since = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+            mine.write_text(f"{socket.gethostname()} in {made.absolute()} since {since} ({secrets.token_hex(4)})")
+        try:
+            swap(mine, theirs, None)
+        except Changed as error:
+            raise ConfigError(
+                f"{directory} is being written by {told_by(theirs)}; wait for it or, if it is gone, remove {theirs}"
+            ) from error
+    try:
+        yield
+    finally:
+        if done:
+            let_go(mine, theirs)
+
+
+def told_by(claim: RemotePath) -> str:
+    """Return who has a claim, as it says."""
+    try:
+        return " ".join(read_whole(claim, 1000).decode(errors="replace").split())
+    except FileNotFoundError:
+        return "another machine"
+
+
+def let_go(mine: Path, theirs: RemotePath) -> None:
+    """Give up a claim."""
+    try:
+        delete(theirs)
+        mine.unlink(missing_ok=True)
+    except RemoteError as error:
+        log.warning("%s stays until the next run from %s: %s", theirs, mine.parent, error)
 
 
 def forget_some_runs(store: RemotePath) -> None:
@@ -201,8 +252,11 @@ def move(source: Path, target: Location) -> None:
 def send(directory: Path, store: RemotePath) -> None:
     """Move all files of a directory to a store, the index last: until it is there, the rest is no dataset."""
     names = [name for name in names_in(directory) if not name.startswith(".")]
-    for name in sorted(names, key=lambda name: name == INDEX_FILE):
-        upload(directory / name, store / name)
+    for name in names:
+        if name != INDEX_FILE:
+            upload(directory / name, store / name)
+    if INDEX_FILE in names:
+        swap(directory / INDEX_FILE, store / INDEX_FILE, None)
     for name in names:
         remove(directory / name)
 

@@ -20,7 +20,7 @@ from scvae_data.processing.sort.kernels import sort_rows
 from scvae_data.processing.sort.obs_schema import ChunkCells
 from scvae_data.processing.sort.sorted_run import SortedRun, open_runs
 from scvae_data.processing.work import WorkFolder
-from scvae_data.remote.location import RemotePath
+from scvae_data.remote.location import Location, RemotePath
 from scvae_data.remote.objects import ObjectFacts, facts_of, upload
 from scvae_data.store import (
     CHUNK_VERSION,
@@ -35,7 +35,7 @@ from scvae_data.store import (
 )
 from scvae_data.store.files import read_json, sha256_file, write_json
 
-__all__ = ["WriteJob", "write_chunks", "write_obs_of", "write_obs_of_chunks", "write_one", "write_tasks"]
+__all__ = ["WriteJob", "as_noted", "write_chunks", "write_obs_of", "write_obs_of_chunks", "write_one", "write_tasks"]
 
 # Entries of a chunk that are in memory at once, 4 bytes each.
 PART_ENTRIES = 9_000_000
@@ -107,14 +107,20 @@ def write_one(job: WriteJob, number: int, cells: ChunkRange) -> dict[str, Any]:
 
 def stands(job: WriteJob, number: int, note: Mapping[str, Any]) -> bool:
     """Whether a chunk that was written is where it belongs, as it was, and its obs is as well."""
-    entry, obs = note["entry"], job.work.chunk_obs(number)
+    obs = job.work.chunk_obs(number)
     if not obs.exists() or note.get("obs") != sha256_file(obs):  # a power cut may have emptied it
         return False
-    if job.store is None:
-        path = job.target / entry["file"]
+    return as_noted(job.store or job.target, note)
+
+
+def as_noted(directory: Location, note: Mapping[str, Any]) -> bool:
+    """Whether a chunk is in a directory as it was when it was noted."""
+    entry = note["entry"]
+    path = directory / entry["file"]
+    if isinstance(path, Path):
         return path.exists() and bool(entry["sha256"] == sha256_file(path))
     try:
-        return facts_of(job.store / entry["file"]) == ObjectFacts(entry["bytes"], note["version"])
+        return facts_of(path) == ObjectFacts(entry["bytes"], note["version"])
     except FileNotFoundError:
         return False
 
