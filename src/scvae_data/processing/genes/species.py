@@ -15,11 +15,13 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from scvae_data.processing.genes.identity import KNOWN_ENTREZ, number_of_database, numbers_of
 from scvae_data.processing.genes.names import (
     LEAST_OF_A_GENOME,
     cleaned,
     ensembl_parts,
     genome_names,
+    number_beside,
     species_of_genome,
     split_pair,
     without_genome,
@@ -41,6 +43,8 @@ SPECIES_OF_PREFIX = {
     "ENSSASG": "",
 }
 """By the letters of Ensembl's ids; those of a virus name no species."""
+NUMBERED = re.compile(r"\|\d|^(?:GeneID|HGNC):\d")
+"""In names that have a number of a database, which is of one species alone."""
 NO_SPECIES = ("ercc", "sars_cov_2")
 """What the reference has beside species."""
 LEAST_KNOWN = 0.5
@@ -77,7 +81,7 @@ def named_species(table: GeneTable, reference: Reference) -> list[str]:
         if "" in told:
             genomes, places = genome_names(names), reference.places
             for row, (name, species) in enumerate(zip(names, told, strict=True)):
-                if not species and (genomes or name in places):
+                if not species and (genomes or name in places or NUMBERED.search(name)):
                     told[row] = species_by_name(name, genomes, reference)
         found = [known or species for known, species in zip(found, told, strict=True)] if any(found) else told
         if "" not in found:
@@ -89,10 +93,28 @@ def species_by_name(name: str, genomes: Sequence[str], reference: Reference) -> 
     """Return the species of an id, or of the genome before a name; empty if neither tells."""
     word = next((word for word in genomes if name.startswith(word)), "")
     bare = name.removeprefix(word)
-    if species := species_of_id(bare) or reference.species_of_id(bare):
+    if species := species_of_id(bare) or reference.species_of_id(bare) or species_of_number(bare, reference):
         return "" if species in NO_SPECIES else species
     # One genome of no known name says nothing; beside another one it is a species of its own.
     return species_of_genome(word) or (word.rstrip("_-") if len(genomes) > 1 else "")
+
+
+def species_of_number(name: str, reference: Reference) -> str:
+    """Return the species of a gene that is called by a number of a database, or by a symbol and such a number."""
+    symbol, number = number_beside(name)
+    gene_id = reference.of_symbol_and_number(symbol, number) if symbol else ""
+    if not gene_id and not name.isdigit():  # a bare number may be that of a row
+        gene_id = reference.of_number(number_of_database(name))
+    return reference.species_of_id(gene_id) if gene_id else ""
+
+
+def species_of_numbers(symbols: Sequence[str], reference: Reference) -> str:
+    """Return the species whose Entrez ids a table has for symbols; empty if it has others."""
+    numbers = numbers_of(symbols)
+    ids = [gene_id for number in numbers if (gene_id := reference.of_number(str(number)))]
+    if not numbers or len(ids) < KNOWN_ENTREZ * len(numbers):
+        return ""
+    return Counter(map(reference.species_of_id, ids)).most_common(1)[0][0]
 
 
 def told_species(table: GeneTable, reference: Reference) -> tuple[str, ...]:
@@ -105,6 +127,8 @@ def told_species(table: GeneTable, reference: Reference) -> tuple[str, ...]:
     if found or table.symbols is None:
         return tuple(sorted(found))
     symbols = bare_symbols(table)
+    if numbered := species_of_numbers(symbols, reference):
+        return (numbered,)
     if mixed := species_of_symbols(symbols, reference):
         return mixed
     human, mouse = (sum(symbol.startswith(marks) for symbol in symbols) for marks in (("MT-", "MT."), ("mt-", "mt.")))
@@ -146,7 +170,8 @@ def bare_symbols(table: GeneTable) -> list[str]:
     """Return the symbols of a table without genomes."""
     symbols = [*map(cleaned, table.names if table.symbols is None else table.symbols)]
     genomes = genome_names(symbols)
-    return [without_genome(symbol, genomes) for symbol in symbols] if genomes else symbols
+    symbols = [without_genome(symbol, genomes) for symbol in symbols] if genomes else symbols
+    return [number_beside(symbol)[0] or symbol if "|" in symbol else symbol for symbol in symbols]
 
 
 def knowing(symbols: Collection[str], reference: Reference) -> tuple[str, ...]:

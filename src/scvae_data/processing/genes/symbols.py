@@ -28,7 +28,7 @@ __all__ = ["APART", "BY_ID", "HOW", "LEFT_OUT", "NO_GENE", "Evidence", "Rows", "
 HOW = {
     "id": "the row has an id",
     "retired id": "its id is retired, and its symbol names one gene today",
-    "entrez": "its name is an Entrez id",
+    "entrez": "its name is an Entrez id, or one of HGNC",
     "mapping": "genes.mapping says so",
     "files": "files that have ids and symbols say so",
     "order": "one of several genes of a symbol, told by the order they come in where files have ids",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
 
@@ -30,6 +30,7 @@ from scvae_data.processing.genes.names import (
 )
 from scvae_data.processing.genes.reference import Reference, loose
 from scvae_data.processing.genes.species import judge, species_of_id
+from scvae_data.processing.genes.spelling import one_spelling
 from scvae_data.processing.genes.symbols import BY_ID, HOW, LEFT_OUT, Evidence, Rows
 from scvae_data.readers.base import GeneTable
 
@@ -158,6 +159,7 @@ def align(
     pairs: Counter[tuple[str, str]] = Counter()
     spelled: dict[str, str] = {}
     maps, how, matches = {}, {}, {}
+    apart: set[str] = set()
     ways = {kind: number for number, kind in enumerate(WAYS)}
     for table in tables:
         rows = evidence.rows(table)
@@ -174,6 +176,14 @@ def align(
         maps[table] = np.fromiter(map(codes.get, genes, repeat(-1)), np.int32, len(genes))
         how[table] = np.fromiter(map(ways.__getitem__, rows.how), np.int8, len(genes))
         matches[table] = match_of(rows, maps[table])
+        apart.update(gene for gene, kind in zip(genes, rows.how, strict=True) if kind == "apart")
+    unknown = [gene if may_be_respelled(gene, ids, evidence.unknown) and gene not in apart else "" for gene in codes]
+    same = one_spelling(unknown, maps, n_files, evidence.species, ids)
+    respell(same, maps, how)
+    for other in same:
+        gene = unknown[other]
+        del codes[gene]
+        ids.pop(gene, None)
     votes: defaultdict[str, dict[str, int]] = defaultdict(dict)
     for (gene, symbol), n in pairs.items():
         votes[gene][symbol] = n
@@ -198,6 +208,22 @@ def align(
         species=evidence.codes,
         classed={"by_reference": sum(map(bool, known.values())), "by_symbol": sum(not text for text in known.values())},
     )
+
+
+def may_be_respelled(gene: str, ids: Container[str], unknown: Container[str]) -> bool:
+    """Whether a gene may be another one, spelled otherwise: nothing knows its name, or its id, if that has any."""
+    return gene in unknown and not is_ensembl(gene) if gene in ids else True
+
+
+def respell(
+    same: Mapping[int, int], maps: Mapping[str, NDArray[np.int32]], how: Mapping[str, NDArray[np.int8]]
+) -> None:
+    """Let rows of genes that are another one, spelled otherwise, be that one."""
+    others = np.fromiter(same, np.int32)
+    for table, genes in maps.items() if same else ():
+        rows = np.flatnonzero(np.isin(genes, others))
+        genes[rows] = [same[gene] for gene in genes[rows].tolist()]
+        how[table][rows] = WAYS.index("spelling")
 
 
 def forget_names(reference: Reference) -> None:

@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 MAX_OBS_COLUMNS = 50
 # Raised where the species of a table may be told otherwise.
-JUDGED = 2
+JUDGED = 3
 
 
 def survey_inputs(
