@@ -21,6 +21,7 @@ from scvae_data.wording import counted
 __all__ = [
     "GENE_EXPRESSION",
     "MEASURED",
+    "NO_CELL",
     "FeatureFilter",
     "dropped_features",
     "empty_cell_table",
@@ -55,6 +56,11 @@ SUMMARY = re.compile(
     re.IGNORECASE,
 )
 """Rows that HTSeq and STAR write after, or before, the genes, and sums over all genes."""
+NO_CELL = (
+    rf"^(?:{SUMMARY.pattern}|((row|gene|cell)[ _.-]?)?(totals?|sums?|means?|averages?|medians?)"
+    r"|un(mapped|assigned|determined)([ _.-]?(reads?|cells?|umis?))?)$"
+)
+"""Names of what stands among cells in a table and is none: sums and means over them, and reads of no cell."""
 MEASURED = re.compile(
     r"n_?(counts?|genes?|umis?|features?)([_ ]?(rna|by_counts))?|(log1p_)?(total|n_genes)_(counts|by_counts)\w*"
     r"|(pct|percent|frac|fraction)[._ ]?(counts_)?(mt|mito|ribo|hb)\w*|total|sum|mean|n_cells(_by_counts)?"

@@ -84,6 +84,11 @@ class SymbolBook:
         return self._listed("aliases")
 
     @cached_property
+    def folded(self) -> set[str]:
+        """Symbols of today in small letters."""
+        return {symbol.casefold() for symbol in self.current}
+
+    @cached_property
     def current_loose(self) -> dict[str, list[str]]:
         """What `loose` leaves of the symbols of today."""
         return ids_by((loose(symbol), gene_id) for symbol, gene_id in self._columns("symbol") if symbol)

@@ -26,7 +26,7 @@ from scvae_data.processing.genes.names import (
     split_pair,
     without_genome,
 )
-from scvae_data.processing.genes.reference import Reference, loose
+from scvae_data.processing.genes.reference import Reference
 from scvae_data.processing.settings.genes import common_name
 from scvae_data.readers.base import GeneTable
 
@@ -53,6 +53,8 @@ LEAST_SHARE = 0.01
 """Share of a table's names from which on they are those of a species."""
 LEAST_OF_SYMBOLS = 0.2
 """Share of a table's symbols that a second species alone must know: of one species few are known to another alone."""
+LEAST_OWN = 5
+"""Symbols that one species has and another one has not, from which on they are no accident."""
 UNTOLD, WANTED, OTHER = range(3)
 """What a row of a table of several species is: of none that is told, of the one that is kept, of another one."""
 
@@ -138,24 +140,34 @@ def told_species(table: GeneTable, reference: Reference) -> tuple[str, ...]:
 
 
 def better_known(species: str, symbols: Collection[str], reference: Reference) -> str:
-    """Return the species that the case of a table's mitochondrial symbols tells, or one that knows many more symbols.
+    """Return the species that a table seems to be of, or one that knows more of its symbols.
 
-    Other species write theirs as human or mouse do, and a program may have written all symbols in small letters.
+    Other species write mitochondrial symbols as human or mouse do, and a program may have written all symbols in
+    small letters. Most symbols of a primate, a rabbit or a pig are human: a few that are its own tell it, as a
+    human table has many more of its own.
     """
     known = reference.symbol_species(symbols)
     best, n_best = reference.best_species(known)
-    if best in (*NO_SPECIES, ""):
+    if best in (*NO_SPECIES, "") or species not in reference.species:
         return species
-    n = known[:, reference.species.index(species)].sum() if species in reference.species else 0
-    least = LEAST_OF_SYMBOLS * len(symbols)
-    if n >= LEAST_KNOWN * len(symbols) and n_best < n + least:
-        return species
+    of_best, of_species = (known[:, reference.species.index(name)] for name in (best, species))
+    n_exact = int(of_species.sum())
+    if n_best >= LEAST_KNOWN * len(symbols) and has_more_of_its_own(of_best, of_species):
+        species = best
+    folded = {symbol.casefold() for symbol in symbols}
     in_any_case = {
-        name: sum(loose(symbol) in reference.book(name).current_loose for symbol in symbols)
-        for name in sorted({species, best, "human", "mouse"})
+        name: np.array([symbol in reference.book(name).folded for symbol in folded])
+        for name in sorted({species, best, "human", "mouse"} & {*reference.species})
     }
-    first = max(in_any_case, key=lambda name: in_any_case[name])
-    return first if in_any_case[first] >= in_any_case[species] + least else species
+    first = max(in_any_case, key=lambda name: (in_any_case[name].sum(), name == species))
+    n_more = int(in_any_case[first].sum()) - int(in_any_case[species].sum())
+    many_more = n_exact < LEAST_KNOWN * len(symbols) and n_more >= LEAST_OF_SYMBOLS * len(symbols)
+    return first if many_more or has_more_of_its_own(in_any_case[first], in_any_case[species]) else species
+
+
+def has_more_of_its_own(known: NDArray[np.bool_], to_another: NDArray[np.bool_]) -> bool:
+    """Whether of the symbols that one of two species alone knows most are of the first, and more than by accident."""
+    return bool((known & ~to_another).sum() >= max(LEAST_OWN, 2 * (to_another & ~known).sum()))
 
 
 def unnamed_species(table: GeneTable, named: Sequence[str], reference: Reference) -> tuple[str, ...]:
@@ -198,10 +210,10 @@ def judge(names: Sequence[str], load: Callable[[str], GeneTable], reference: Ref
     species = {name: told_species(load(name), reference) for name in names}
     of_run = {one for found in species.values() for one in found}
     for name, found in species.items():
-        if not found and len(of_run) == 1:
-            species[name] = tuple(of_run)
-        elif not found:
-            species[name] = knowing({*bare_symbols(load(name))} - {""}, reference)
+        if not found:
+            symbols = {*bare_symbols(load(name))} - {""}
+            likely = tuple(of_run) if len(of_run) == 1 else knowing(symbols, reference)
+            species[name] = tuple(better_known(one, symbols, reference) for one in likely)
     return species
 
 
