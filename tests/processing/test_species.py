@@ -18,6 +18,7 @@ from tests.support.pipeline import NO_QC
 from scvae_data.commands.why import why
 from scvae_data.errors import ConfigError, SelectionError
 from scvae_data.processing.settings.genes import GeneRules, ListRules
+from scvae_data.processing.settings.inputs import ManifestInput
 from scvae_data.processing.settings.qc import QcRules
 from scvae_data.report.qc import qc_report
 from scvae_data.report.qc_facts import qc_facts
@@ -181,3 +182,25 @@ def test_one_species_beside_leave_to_mix_them_is_refused(write_raw: Write, proce
     path = write_raw("SRX1.h5ad", COUNTS, FORMS["ids"])
     with pytest.raises(ConfigError, match=r"qc\.species=None follows genes\.species=human"):
         process([path], genes=GeneRules(species="human"))
+
+
+PRIMATE = ["TP53", "ACTB", "CD3D", "MT-ND1"]
+
+
+@pytest.mark.parametrize("column", ["species", "Organism"])
+def test_a_manifest_that_says_another_species_than_the_genes_is_refused(
+    column: str, write_raw: Write, process: Process, tmp_path: Path
+) -> None:
+    for number in range(3):
+        write_raw(f"SRX{number}.h5ad", 1 + np.arange(8).reshape(2, 4) + number, PRIMATE)
+    manifest = tmp_path / "raw" / "m.csv"
+    lines = ["SRX0.h5ad,Homo sapiens", "SRX1.h5ad,macaca mulatta", "SRX2.h5ad,Macaca_mulatta"]
+    manifest.write_text("\n".join([f"path,{column}", *lines]) + "\n")
+    inputs = ManifestInput(manifest=str(manifest))
+    told = rf"SRX1\.h5ad \(and 1 more file\): {column} says macaque, its genes are called as those of human; correct"
+    with pytest.raises(ConfigError, match=told):
+        process([], input=inputs)
+    summary = process([], input=inputs, genes=GeneRules(min_cells=None, allow_mixed_species=True))
+    assert summary.n_obs == 6
+    manifest.write_text("\n".join([f"path,{column}", "SRX0.h5ad,human", "SRX1.h5ad,patient", "SRX2.h5ad,"]) + "\n")
+    assert process([], tmp_path / "agreed", input=inputs).n_obs == 6

@@ -138,6 +138,13 @@ def test_files_without_genes_are_refused(write_h5ad: Callable[..., Path], table:
         pytest.param(None, ["adt-1", "CD3_ADT", "HTO_1", "Hashtag3"], [1, 0, 0, 0], id="antibodies_of_labs"),
         pytest.param(None, ["CD4", "CD4:SK3|CD4|AHS0032|pAbO", "HTO1"], [1, 0, 0], id="antibodies_of_BD"),
         pytest.param(None, ["CD4", "ADT-CD4", "IgG_TotalC", "anti-human CD4"], [1, 0, 0, 0], id="antibodies_of_seurat"),
+        pytest.param(
+            None, ["CD4", "A0034_CD3", "B0251-hashtag1", "CD3:UCHT1", "B0034.3"], [1, 0, 0, 0, 1], id="barcodes_clones"
+        ),
+        pytest.param(None, ["CD4", "anti-CD3", "CD3_prot", "prot_CD8"], [1, 0, 0, 0], id="antibodies_by_a_word"),
+        pytest.param(None, ["CD4", "Mouse-IgG1", "IgG1_isotype", "isotype-ctrl"], [1, 0, 0, 0], id="isotype_controls"),
+        pytest.param(None, ["LMO1", "CMO301", "SampleTag01_hs", "x|stAbO"], [1, 0, 0, 0], id="tags_of_samples"),
+        pytest.param(None, ["SGK1", "TP53_sgRNA_2", "non-targeting_1", "gRNA_3"], [1, 0, 0, 0], id="guides"),
         pytest.param(None, ["sum-1", "Total", "Grand Total", "total_counts"], [1, 0, 0, 0], id="sums_over_genes"),
         pytest.param(None, ["PC-1", "*", "no_feature", "Unassigned_NoFeatures"], [1, 0, 0, 0], id="reads_of_no_gene"),
         pytest.param(None, ["AGER", "age", "nCount_RNA", "cell_type_id"], [1, 0, 0, 0], id="descriptions_of_cells"),

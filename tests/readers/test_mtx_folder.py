@@ -124,6 +124,48 @@ def test_tables_that_fit_equally_are_named(tmp_path: Path) -> None:
         open_reader(tmp_path)
 
 
+TRIPLE = ("matrix.mtx", "barcodes.tsv", "features.tsv")
+
+
+@pytest.mark.parametrize(
+    ("other", "text"),
+    [
+        ("genes.tsv", table("genes.tsv", GENES[::-1], "", "{}")),
+        ("features.tsv.gz", table("features.tsv", ["TP63", *GENES[1:]], "", "{}")),
+        ("barcodes.tsv.gz", table("barcodes.tsv", CELLS[::-1], "", "{}")),
+        ("matrix.mtx.gz", "%%MatrixMarket matrix coordinate integer general\n4 3 1\n1 1 1\n"),
+    ],
+)
+def test_two_files_of_one_name_that_differ_are_refused(tmp_path: Path, other: str, text: str) -> None:
+    folder = write(tmp_path / "in", *TRIPLE, cells_first=False)
+    put(folder, other, text)
+    with pytest.raises(InputError, match=f"{other.split('.')[0]}.* differ, and which of them is meant"):
+        find_triple(folder)
+
+
+def test_of_two_files_of_one_name_the_one_that_fits_or_says_the_same_is_read(tmp_path: Path, read_dense: Any) -> None:
+    folder = write(tmp_path / "in", *TRIPLE, cells_first=False)
+    put(folder, "genes.tsv", table("genes.tsv", [f"{gene}\tsymbol of {gene}" for gene in GENES], "", "{}"))
+    assert find_triple(folder).features.name == "features.tsv"
+    put(folder, "features.tsv", table("features.tsv", GENES[:2], "", "{}"))
+    assert find_triple(folder).features.name == "genes.tsv"
+    with open_reader(folder) as reader:
+        np.testing.assert_array_equal(read_dense(reader, "matrix"), COUNTS)
+
+
+def test_lines_that_end_in_carriage_returns_alone_are_read_in_tables_and_refused_in_a_matrix(
+    tmp_path: Path, read_dense: Any
+) -> None:
+    folder = write(tmp_path / "in", *TRIPLE, cells_first=False)
+    for name in TRIPLE[1:]:
+        (folder / name).write_bytes((folder / name).read_bytes().replace(b"\n", b"\r"))
+    with open_reader(folder) as reader:
+        np.testing.assert_array_equal(read_dense(reader, "matrix"), COUNTS)
+    (folder / "matrix.mtx").write_bytes((folder / "matrix.mtx").read_bytes().replace(b"\n", b"\r"))
+    with pytest.raises(InputError, match="its lines end in carriage returns alone; write it with ends of today's"):
+        open_reader(folder).__enter__()
+
+
 def test_of_a_plain_and_a_gzip_copy_the_plain_one_is_read(tmp_path: Path) -> None:
     for end in ("", ".gz"):
         write(tmp_path, *(f"{name}{end}" for name in SETS["sample after"]), cells_first=False)

@@ -21,6 +21,7 @@ from scvae_data.wording import counted
 __all__ = [
     "GENE_EXPRESSION",
     "MEASURED",
+    "NO_CELL",
     "FeatureFilter",
     "dropped_features",
     "empty_cell_table",
@@ -55,6 +56,11 @@ SUMMARY = re.compile(
     re.IGNORECASE,
 )
 """Rows that HTSeq and STAR write after, or before, the genes, and sums over all genes."""
+NO_CELL = (
+    rf"^(?:{SUMMARY.pattern}|((row|gene|cell)[ _.-]?)?(totals?|sums?|means?|averages?|medians?)"
+    r"|un(mapped|assigned|determined)([ _.-]?(reads?|cells?|umis?))?)$"
+)
+"""Names of what stands among cells in a table and is none: sums and means over them, and reads of no cell."""
 MEASURED = re.compile(
     r"n_?(counts?|genes?|umis?|features?)([_ ]?(rna|by_counts))?|(log1p_)?(total|n_genes)_(counts|by_counts)\w*"
     r"|(pct|percent|frac|fraction)[._ ]?(counts_)?(mt|mito|ribo|hb)\w*|total|sum|mean|n_cells(_by_counts)?"
@@ -66,11 +72,20 @@ MEASURED = re.compile(
 """Numbers that describe cells, or sum up genes: no gene of any species is called so."""
 DROPPED = re.compile(r"dropped (?P<n>[\d,]+) features? of type (?P<kind>.+)")
 ANTIBODY = re.compile(
-    r".+[_-]Total(Seq)?[_-]?[A-D]?|(hto|cite(seq)?|antibody|ab|totalseq[a-d]?)[_:.-].+|adt[_:.-](?!\d+$).+|(adt|hto)\d+"
-    r"|.+[_:.-](adt|hto|cite|antibody)|hash-?tags?[_. -]?\w+|anti[-_. ](human|mouse|rat)\b.*|.+\|pAbO",
+    r".+[_.:-]Total(Seq)?[_.:-]?[A-D]?|(hto|cite(seq)?|antibody|ab|totalseq[a-d]?|total[a-d])[_:.-].+|adt[_:.-](?!\d+$).+"
+    r"|(adt|hto)\d+|.+[_:.-](adt|hto|cite|antibody)|.{2,}[_:.-]prot(ein)?|prot(ein)?[_:.-].+|hash-?tags?[_. -]?\w+"
+    r"|anti[-_. ](human|mouse|rat|cd\d|hla|ig[adegm]|tcr|epcam|b220|ly-?6).*"
+    r"|.+\|(pAbO|stAbO)|sample_?tag_?\d+.*|cmo3\d\d|[A-D]0\d{3}[-_][A-Za-z].*|cd\d+[a-z]*:[a-z]\w.*"
+    r"|(.+[-_. ])?isotype([-_. ].+)?|(mouse|rat|(armenian[-_. ])?hamster)[-_. ]ig[gm]\d?[abc]?([-_. ].*)?",
     re.IGNORECASE,
 )
 """Names that Cell Ranger, Seurat, BD or a lab gives to antibodies and hashtags; adt-1 is a gene of the worm."""
+GUIDE = re.compile(
+    r"(.+[-_. ])?sgrna([-_. ]?\d+|[-_. ].+)?|.+[-_]grna([-_]?\d+)?|grna[-_]\d+"
+    r"|(.+[-_. ])?non[-_. ]?targeting([-_. ].*)?",
+    re.IGNORECASE,
+)
+"""Names of guides of a screen."""
 
 
 def kind_of_type(text: str) -> Kind:
@@ -215,6 +230,8 @@ def type_by_name(name: str) -> str:
         return "reads of no gene"
     if ANTIBODY.fullmatch(name):
         return "Antibody Capture"
+    if GUIDE.fullmatch(name):
+        return "CRISPR Guide Capture"
     return "description of cells" if MEASURED.fullmatch(name) else ""
 
 

@@ -25,7 +25,7 @@ __all__ = [
 
 ENSEMBL_GENE = re.compile(r"ENS[A-Z]*G\d{11}(\.\d+)?(_PAR_Y)?")
 """Ensembl gene ids of any species, with or without version."""
-OTHER_ID = re.compile(r"FBgn\d{7}|WBGene\d{8}|AT[1-5MC]G\d{5}|Y[A-P][LR]\d{3}[WC](-[A-Z])?", re.IGNORECASE)
+OTHER_ID = re.compile(r"FBgn\d{7}|WBGene\d{8}|AT[1-5MC]G\d{5}|Y[A-P][LR]\d{3}[WC](?:-[A-Z])?", re.IGNORECASE)
 """Ids of FlyBase, WormBase, TAIR and the genome database of yeast."""
 NUMBER = re.compile(r"\d+(\.0+)?")
 ID_COLUMNS = (

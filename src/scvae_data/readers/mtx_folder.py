@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import codecs
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 from scvae_data.errors import InputError
+from scvae_data.readers.feature_table import first_column
 from scvae_data.readers.folders import find_inputs, in_words, is_matrix, left_out, patterns
 from scvae_data.readers.mtx_text import open_text, read_header, reading_text
 from scvae_data.system.hdf5_guard import DEFAULT_LIMITS
@@ -31,6 +34,7 @@ STATE = re.compile(
     re.DOTALL,
 )
 """Matrices of STARsolo's Velocyto, and of kallisto with nascent and mature transcripts."""
+HASHED_BYTES = 2**20
 NO_NAMES = re.compile(
     r"matri(x|ces)|mtx|tsv|txt|csv|gz|barcodes?|features?|genes?"
     r"|(?<![a-z])(all|cells?|metadata|dge|counts?|expression|ids?|rows|cols)"
@@ -82,8 +86,8 @@ def find_triple(path: Path) -> MtxTriple:
     if not path.is_dir():
         match = PART.fullmatch(path.name)
         found = parts.get(match["prefix"], {}) if match else {}
-        return _usual(found | {"matrix": path}) or _matched(path, path, files)
-    usual = [found["matrix"] for _, found in sorted(parts.items()) if "matrix" in found]
+        return _usual(found | {"matrix": [path]}) or _matched(path, path, files)
+    usual = [found["matrix"][0] for _, found in sorted(parts.items()) if "matrix" in found]
     matrices = usual or _matrices(files)
     if not matrices:
         raise InputError(path, "not_single_cell", _what_else(path))
@@ -147,19 +151,59 @@ def _what_else(folder: Path) -> str:
     return f"the folder holds neither matrix.mtx nor H5AD files{beside}; give a 10x folder, or files"
 
 
-def _parts_by_prefix(folder: Path) -> dict[str, dict[str, Path]]:
-    parts: dict[str, dict[str, Path]] = {}
-    for file in sorted(folder.iterdir()):  # of a plain and a gzip copy the plain one sorts first and stays
+def _parts_by_prefix(folder: Path) -> dict[str, dict[str, list[Path]]]:
+    parts: dict[str, dict[str, list[Path]]] = {}
+    for file in sorted(folder.iterdir()):  # of a plain and a gzip copy the plain one sorts first
         match = PART.fullmatch(file.name)
         if match and not file.name.startswith(".") and file.is_file():
             kind = {"m": "matrix", "b": "barcodes"}.get(match["part"][0], "features")
-            parts.setdefault(match["prefix"], {}).setdefault(kind, file)
+            parts.setdefault(match["prefix"], {}).setdefault(kind, []).append(file)
     return parts
 
 
-def _usual(found: dict[str, Path]) -> MtxTriple | None:
+def _usual(found: dict[str, list[Path]]) -> MtxTriple | None:
     """The three files, if all have the usual names."""
-    return MtxTriple(found["matrix"], found["barcodes"], found["features"]) if len(found) == 3 else None
+    if len(found) < 3:
+        return None
+    matrix = _one_of("matrix", found["matrix"], found["matrix"][0])
+    barcodes, features = (_one_of(kind, found[kind], matrix) for kind in ("barcodes", "features"))
+    return MtxTriple(matrix, barcodes, features)
+
+
+def _one_of(kind: str, files: Sequence[Path], matrix: Path) -> Path:
+    """The first of several files of one name and kind, if all say the same, else the one that has the matrix's size.
+
+    Raises
+    ------
+    InputError
+        ``ambiguous`` if that leaves several.
+    """
+    said = [_said(kind, file, file.stat().st_mtime_ns) for file in files] if len(files) > 1 else [""]
+    if len(set(said)) == 1:
+        return files[0]
+    fitting = [file for file in files if kind != "matrix" and _fits(matrix, file)]
+    if len(fitting) == 1:
+        return fitting[0]
+    named = " and ".join(file.name for file in files)
+    raise InputError(
+        matrix.parent,
+        "ambiguous",
+        f"{named} differ, and which of them is meant cannot be told; leave one of them in the folder",
+    )
+
+
+@lru_cache(maxsize=1024)
+def _said(kind: str, file: Path, _changed: int) -> str:
+    """A hash of what a file says, packed or not: a matrix all of it, a table the names in its first column."""
+    digest = hashlib.sha256()
+    if kind == "matrix":
+        with reading_text(file), open_text(file) as text:
+            while data := text.read(HASHED_BYTES):
+                digest.update(data)
+    else:
+        names = first_column(file, read_lines(file, DEFAULT_LIMITS.max_table_bytes))
+        digest.update("\n".join(names).encode())
+    return digest.hexdigest()
 
 
 def _matched(path: Path, matrix: Path, files: Sequence[Path]) -> MtxTriple:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scvae_data.errors import InputError
 from scvae_data.readers.mtx_kernel import parse_entries
 
-__all__ = ["MtxHeader", "open_text", "read_entries", "read_header", "reading_text"]
+__all__ = ["MtxHeader", "check_line_ends", "open_text", "read_entries", "read_header", "reading_text"]
 
 TEXT_BYTES = 4 * 2**20
 """Text parsed at once; some 400,000 entries."""
@@ -55,6 +55,19 @@ def open_text(path: Path) -> BinaryIO:
     return cast(BinaryIO, gzip.open(path, "rb") if is_gzip else path.open("rb"))
 
 
+def check_line_ends(path: Path, line: bytes) -> None:
+    """Refuse a text whose lines end as those of old Macs.
+
+    Raises
+    ------
+    InputError
+        ``unreadable``.
+    """
+    if b"\r" in line.rstrip(b"\r\n"):
+        remedy = "write it with ends of today's, as tr '\\r' '\\n' < FILE does"
+        raise InputError(path, "unreadable", f"its lines end in carriage returns alone; {remedy}")
+
+
 def read_header(file: BinaryIO, path: Path) -> MtxHeader:
     """Read up to and including the size line.
 
@@ -63,7 +76,9 @@ def read_header(file: BinaryIO, path: Path) -> MtxHeader:
     InputError
         ``unreadable`` if it is not a general coordinate matrix of real numbers.
     """
-    banner = file.readline(1024).decode("latin-1").lower().split()
+    first = file.readline(1024)
+    check_line_ends(path, first)
+    banner = first.decode("latin-1").lower().split()
     if not banner or banner[0] != "%%matrixmarket":
         raise InputError(path, "not_single_cell", "not a Matrix Market file; give a 10x folder with matrix.mtx")
     if banner[1:3] != ["matrix", "coordinate"] or banner[3:] not in (

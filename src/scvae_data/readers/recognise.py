@@ -81,6 +81,8 @@ def open_reader(path: Path, opening: Opening = DEFAULT_OPENING) -> Reader:
         head = _gunzip_head(path)
         if head.startswith(HDF5_SIGNATURE):
             raise InputError(path, "unreadable", "a gzip file with HDF5 inside; gunzip it first")
+        if head.startswith(b"\x1f\x8b"):
+            raise InputError(path, "unreadable", "a gzip file with another one inside; gunzip it once")
     if head.startswith(b"PK") and is_zipped_store(path):
         return AnnDataReader(path, "zarr", limits)
     if head.startswith(b"%%MatrixMarket"):

@@ -14,7 +14,7 @@ from scvae_data.errors import InputError
 from scvae_data.readers.feature_table import HEADERS, is_running_number, split_rows
 from scvae_data.readers.features import MEASURED
 from scvae_data.readers.gene_names import ENSEMBL_GENE, are_numbers, may_name_genes
-from scvae_data.readers.mtx_text import open_text, reading_text
+from scvae_data.readers.mtx_text import check_line_ends, open_text, reading_text
 from scvae_data.wording import counted
 
 __all__ = ["TableLayout", "decoded", "has_header", "is_of_cells", "read_layout"]
@@ -137,6 +137,7 @@ def _first_lines(path: Path, max_bytes: int) -> list[str]:
                 raise InputError(path, "unsafe", f"a line is longer than input.max_table_bytes={max_bytes}; not read")
             if not lines and line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
                 raise InputError(path, "unreadable", "a table in UTF-16; save it as UTF-8")
+            check_line_ends(path, line)
             lines.append(decoded(line.removeprefix(codecs.BOM_UTF8) if not lines else line).rstrip("\r\n"))
     return lines
 

@@ -51,6 +51,29 @@ def table(symbols: Sequence[str], ids: Sequence[str] | None = None) -> GeneTable
         (["HLA-A", "HLA-B", "HLA-C", "HLA-DRA"], ("", "HLA-A")),
         (["RP11-34P13.7", "ACTB", "TP53"], ("", "RP11-34P13.7")),
         (["gene_1", "gene_2", "gene_3"], ("", "gene_1")),
+        (["gene-1", "gene-2", "gene-3"], ("", "gene-1")),
+        (["gene-MT-ND1", "gene-ACTB"], ("", "MT-ND1")),
+        (["gene:MT-ND1", "symbol:ACTB"], ("", "MT-ND1")),
+        ([f"gene:{MTND1}.2", "ACTB"], (MTND1, "")),
+        (["chrM:MT-ND1", "chr7:ACTB", "chr17:TP53"], ("", "MT-ND1")),
+        (["chrM_MT-ND1", "chr7_ACTB", "chr17_TP53"], ("", "MT-ND1")),
+        (["chrM:3307-4262:MT-ND1", "chr7:5526409-5563902:ACTB"], ("", "MT-ND1")),
+        (["MT-ND1__chrM", "ACTB__chr7", "TP53__chr17"], ("", "MT-ND1")),
+        (["MT-ND1 (chrM)", "ACTB (chr7)"], ("", "MT-ND1")),
+        (["CHRM3-AS1", "CHRNA1", "CHRD"], ("", "CHRM3-AS1")),
+        (["chr1:9772-10660", "ACTB"], ("", "chr1:9772-10660")),
+        (["si:dkey-199m13.10", "snRNA:U1:21D"], ("", "si:dkey-199m13.10")),
+        ([f"{MTND1}|MT-ND1|protein_coding", "ACTB"], (MTND1, "MT-ND1")),
+        ([f"MT-ND1|{MTND1}|Mt_rRNA", "ACTB"], (MTND1, "MT-ND1")),
+        ([f"{MTND1.lower()}_MT-ND1", "ACTB"], (MTND1, "MT-ND1")),
+        ([f"{MTND1}_2", f"{TP53}_18"], (MTND1, "")),
+        ([f"{MTND1}-2", f"{TP53}-18"], (MTND1, "")),
+        (["FBgn0000042_Act5C", "FBgn0000043_Act42A"], ("FBgn0000042", "Act5C")),
+        (["act-1|WBGene00000063", "act-2|WBGene00000064"], ("WBGene00000063", "act-1")),
+        (["YBR089C-A", "YAL001C"], ("YBR089C-A", "")),
+        (["YBR089C.A", "YAL001C"], ("YBR089C-A", "")),
+        (["MT-ND1|17716", "ACTB|11461"], ("", "MT-ND1")),
+        (["NKX2-1", "ACTB"], ("", "NKX2-1")),
     ],
 )
 def test_a_name_is_read_as_what_it_was(names: list[str], first: tuple[str, str]) -> None:
@@ -106,6 +129,33 @@ def test_ids_of_other_databases_are_ids_whether_the_reference_has_them_or_not(nu
     found = identify(GeneTable(symbols, ids, symbols), load_reference("builtin"))
     assert (found.ids, found.symbols) == (ids.tolist(), ["one", "two", ""])
     assert identify(GeneTable(ids, ids, None), load_reference("builtin")).symbols == ["", "", ""]
+
+
+@pytest.mark.parametrize(
+    ("name", "gene_id", "symbol"),
+    [
+        *[(text, TP53, "") for text in ("GeneID:7157", "gene_id_7157", "entrez:7157", "ENTREZ_7157", "NCBIGene:7157")],
+        *[(text, TP53, "") for text in ("ncbi_gene-7157", "LOC7157", "hgnc:11998", "HGNC:HGNC:11998")],
+        *[(text, TP53, "TP53") for text in ("TP53|7157", "TP53_7157", "TP53-7157", "TP53 (7157)", "TP53|GeneID:7157")],
+        ("LFS1|7157", TP53, "LFS1"),  # an alias
+        ("?|7157", TP53, ""),
+        ("ACTB|7157", "", "ACTB"),  # the two do not agree
+        ("ACTB_7157", "", "ACTB_7157"),
+        ("GeneID:22059", "", "GeneID:22059"),  # of the mouse, which the reference has no numbers of
+        ("HGNC:TP53", "", "TP53"),
+    ],
+)
+def test_numbers_of_databases_are_the_genes_they_stand_for(name: str, gene_id: str, symbol: str) -> None:
+    found = identify(table([*OTHERS, name]), load_reference("builtin"))
+    assert (found.ids[-1], found.symbols[-1]) == (gene_id, symbol)
+    assert not found.no_gene
+
+
+@pytest.mark.parametrize("form", ["{n}", "GeneID:{n}", "HGNC:{h}", "{s}|{n}"])
+def test_numbers_of_databases_tell_the_species(form: str) -> None:
+    genes = (("TP53", 7157, 11998), ("ACTB", 60, 132), ("GAPDH", 2597, 4141), ("CD3D", 915, 1673))
+    names = [form.format(s=symbol, n=number, h=hgnc) for symbol, number, hgnc in genes]
+    assert told_species(table(names), load_reference("builtin")) == ("human",)
 
 
 def test_entrez_ids_are_ids() -> None:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from scvae_data.processing.genes.pair_counts import PairCounts, Texts
 
 TABLES = st.lists(
-    st.tuples(st.lists(st.tuples(*[st.sampled_from(["", "A", "B", "C"])] * 2), max_size=9), st.integers(1, 4)), max_size=5
+    st.tuples(st.lists(st.tuples(*[st.sampled_from(["", "A", "B", "C"])] * 2), max_size=9), st.integers(1, 4)),
+    max_size=5,
 )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
+import pyarrow.compute as pc
 import pytest
 
 from scvae_data.processing.genes.reference import load_reference
@@ -112,3 +113,34 @@ def test_genomes_behind_names_tell_species_and_rows() -> None:
 @pytest.mark.parametrize("text", ["human", "Homo sapiens", "homo_sapiens", " HOMO  SAPIENS "])
 def test_a_species_has_one_name(text: str) -> None:
     assert common_name(text) == "human"
+
+
+def genes_of(species: str) -> list[str]:
+    """Every eighth symbol of a species today."""
+    rows = load_reference("builtin").table.filter(pc.equal(load_reference("builtin").table["species"], species))
+    return sorted({*rows["symbol"].to_pylist()} - {""})[::8]
+
+
+NEAR = ("pan_troglodytes", "gorilla_gorilla", "macaque", "marmoset", "oryctolagus_cuniculus", "pig", "rat")
+
+
+@pytest.mark.parametrize("species", [*NEAR, "human", "mouse", "zebrafish", "drosophila_melanogaster"])
+@pytest.mark.parametrize("beside", [(), ("human",), ("mouse",)])
+def test_symbols_of_its_own_tell_a_species_from_one_that_has_nearly_all(species: str, beside: Sequence[str]) -> None:
+    ids = {"human": table(HUMAN, HUMAN_IDS), "mouse": table(MOUSE, MOUSE_IDS)}
+    tables = {"symbols": table(genes_of(species)), **{name: ids[name] for name in beside}}
+    assert judge(list(tables), tables.__getitem__, load_reference("builtin"))["symbols"] == (species,)
+
+
+@pytest.mark.parametrize("species", ["human", "mouse"])
+@pytest.mark.parametrize("write", [str.upper, str.lower, str.title, str.capitalize])
+def test_case_tells_no_species(species: str, write: Callable[[str], str]) -> None:
+    proteins = [name for name in genes_of(species) if name.isalnum() and not name.startswith(("Gm", "LINC"))]
+    tables = {"symbols": table([*map(write, proteins)]), "mouse": table(MOUSE, MOUSE_IDS)}
+    assert judge(list(tables), tables.__getitem__, load_reference("builtin"))["symbols"] == (species,)
+
+
+def test_symbols_that_two_species_have_are_taken_for_human() -> None:
+    both = sorted({*genes_of("macaque")} & {*genes_of("human")})
+    assert len(both) > 100
+    assert judge(["a"], {"a": table(both)}.__getitem__, load_reference("builtin"))["a"] == ("human",)

@@ -208,3 +208,20 @@ def test_no_reference_knows_nothing() -> None:
     assert not empty.places
     assert not empty.book("human").current
     assert loose("HLA.A") == loose("hla-a")
+
+
+MARKERS = ["CD56", "CD3", "CD45RA", "CD8a_RPA-T8", "HLA-DR", "IgD"]
+
+
+def test_rows_that_are_called_as_antibodies_are_genes_of_their_own() -> None:
+    genes = [*HUMAN, "CD19", "CD20", "CD1C"]  # CD20 is an earlier symbol of MS4A1
+    universe = aligned({"a": table([*genes, *MARKERS])}, reference="builtin")
+    assert found(universe, "a")[len(genes) :] == [(name, "marker") for name in MARKERS]
+    assert "marker" not in {way for _, way in found(universe, "a")[: len(genes)]}
+
+
+def test_a_few_such_names_are_read_as_symbols_are() -> None:
+    universe = aligned({"a": table([*HUMAN, "CD56", "CD45RA"])}, reference="builtin")
+    assert [how for _, how in found(universe, "a")[-2:]] == ["alias", "symbol"]
+    mapped = aligned({"a": table([*HUMAN, *MARKERS])}, {name: ["ENSG00000149294"] for name in MARKERS[:1]}, "builtin")
+    assert found(mapped, "a")[len(HUMAN)] == ("ENSG00000149294", "mapping")

@@ -190,3 +190,17 @@ def test_another_reference_is_part_of_what_a_run_makes(tmp_path: Path, process: 
     assert set(var["gene_id"]) == {""}
     with pytest.raises(ConfigError, match=r"genes\.reference: nowhere\.parquet does not exist"):
         process([path], tmp_path / "x", genes=GeneRules(reference="nowhere.parquet"))
+
+
+def test_antibodies_beside_genes_are_told(
+    tmp_path: Path, process: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    names = [*SYMBOLS, "CD56", "CD45RA", "CD3"]
+    summary = process([write(tmp_path / "SRX1.h5ad", np.arange(1, 12).reshape(1, 11), named(names))], genes=EVERY)
+    told = [message for message in caplog.messages if "antibodies" in message]
+    assert len(told) == 1
+    assert told[0].startswith(
+        "SRX1.h5ad: 3 rows of the gene table (30 UMIs, 45.5 %) are called as antibodies are, and count as genes of "
+        "their own: CD56, CD45RA, CD3; a column feature_types of var, or of features.tsv, drops those that are none; "
+    )
+    assert summary.genes_apart["n_genes"] == 3

@@ -28,6 +28,31 @@ def test_unique_names_stay() -> None:
     assert unique_names(names) is names
 
 
+@pytest.mark.parametrize(
+    "name", ["Total", "sum", "Column_Total", "mean", "unassigned", "Undetermined reads", "__no_feature"]
+)
+def test_a_sum_or_reads_of_no_cell_among_the_cells_are_refused(
+    name: str, process: Callable[..., Any], tmp_path: Path
+) -> None:
+    rows = [f"{cell},{','.join(map(str, row))}" for cell, row in zip("ab", position_counts(2, 3), strict=True)]
+    (tmp_path / "SRX1.csv").write_text("\n".join(["cell,MT-ND1,RPL3,RPS6", *rows, f"{name},3,4,5"]) + "\n")
+    with pytest.raises(
+        ScvaeDataError, match=rf"SRX1\.csv: '{name}' stands among the cells, in place 3, .* take it out"
+    ):
+        process([tmp_path / "SRX1.csv"])
+
+
+@pytest.mark.parametrize("name", ["Total_1", "Summer", "meanie", "AAACTOTAL", "Sample sum 3"])
+def test_cells_that_are_called_nearly_as_sums_are_cells(
+    name: str, write_raw: Callable[..., Path], process: Callable[..., Any]
+) -> None:
+    path = write_raw("SRX1.h5ad", position_counts(2, 3), ["MT-ND1", "TP53", "ACTB"])
+    adata = ad.read_h5ad(path)
+    adata.obs_names = ["a", name]
+    adata.write_h5ad(path)
+    assert process([path]).n_obs == 2
+
+
 def test_cells_of_one_name_are_told(
     write_raw: Callable[..., Path], process: Callable[..., Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,3 +46,20 @@ def test_many_kinds_are_counted(caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.messages[-1] == (
         "… and 28 more kinds of notes; hydra.verbose=scvae_data.processing.survey.notes tells them file by file"
     )
+
+
+def test_matrices_that_share_their_cells_are_told(
+    tmp_path: Path, process: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    for prefix, barcodes in (("a_", "barcodes.tsv"), ("b_", "barcodes.tsv"), ("c_", "c_barcodes.tsv")):
+        (tmp_path / f"{prefix}matrix.mtx").write_text(
+            "%%MatrixMarket matrix coordinate integer general\n2 2 2\n1 1 3\n2 2 4\n"
+        )
+        (tmp_path / barcodes).write_text("AAAC\nAAAG\n")
+    (tmp_path / "features.tsv").write_text("TP53\nACTB\n")
+    process(sorted(tmp_path.glob("*.mtx")))
+    told = [message for message in caplog.messages if "one file" in message]
+    assert told == [
+        f"a_matrix.mtx, b_matrix.mtx have their cells from one file, {tmp_path / 'barcodes.tsv'}: each cell is there "
+        "once for each matrix; give the matrix that is meant, or each its own barcodes"
+    ]

@@ -16,6 +16,7 @@ from scvae_data.processing.genes.names import (
     cleaned,
     ensembl_parts,
     genome_names,
+    number_beside,
     split_pair,
     unversioned,
     without_genome,
@@ -40,6 +41,8 @@ DATE = re.compile(
 )
 """A day and a month in any order, and as R writes them."""
 NUMBER = re.compile(r"(\d+)(?:\.0+)?")
+NUMBER_OF_DATABASE = re.compile(r"(LOC|GeneID:|HGNC:)(\d+)")
+"""NCBI calls a gene without a symbol by its number, as LOC100507436."""
 POWER = re.compile(r"\d+(?:[.,]\d+)?E\+?\d+", re.IGNORECASE)
 """What a spreadsheet makes of 2310009E13Rik, cut off behind the digits."""
 DATE_NUMBERS = range(36_526, 54_789)
@@ -100,7 +103,7 @@ def identify(
         found = [f"{letters}{digits}{mark}" for letters, digits, mark in parts]
         return Identities(found, [read_as.get(symbol, symbol) for symbol in symbols], {})
     keeps_genome = not others and several_genomes(symbols, genomes)
-    read = row_reader(reference.is_id, genomes, 2 * n_ids(ids, genomes, reference) > len(ids), keeps_genome)
+    read = row_reader(reference, genomes, 2 * n_ids(ids, genomes, reference) > len(ids), keeps_genome)
     rows = [*map(read, ids, symbols, names)]
     if not others and all(gene_id for gene_id, _ in rows):
         return Identities([row[0] for row in rows], [row[1] for row in rows], {}, frozenset(), genomes)
@@ -122,9 +125,10 @@ def identify(
 
 @cache
 def row_reader(
-    is_known: Callable[[str], bool], genomes: tuple[str, ...], ids_are_ensembl: bool, keeps_genome: bool
+    reference: Reference, genomes: tuple[str, ...], ids_are_ensembl: bool, keeps_genome: bool
 ) -> Callable[[str, str, str], tuple[str, str]]:
     """Return what reads the id and the symbol out of a row's id, symbol and name; each distinct row is read once."""
+    is_known = reference.is_id
 
     @cache
     def read(gene_id: str, full: str, name: str) -> tuple[str, str]:
@@ -137,12 +141,29 @@ def row_reader(
         else:
             text = symbol or ("" if gene_id else without_genome(name, genomes))
         found, rest = (text, "") if is_known(text) else split_pair(text)
+        if not found and rest:
+            found, rest = with_number(rest, reference)
         gene_id = unversioned(gene_id or found)
         if rest == gene_id:  # of a database that the reference does not have
             rest = ""
         return gene_id, full if keeps_genome and rest == symbol else rest
 
     return read
+
+
+def with_number(text: str, reference: Reference) -> tuple[str, str]:
+    """Return the id and the symbol of a symbol with its Entrez id; that of a symbol alone where the two do not agree.
+
+    No symbol holds a bar: a number behind one is no part of it, whatever it counts.
+    """
+    symbol, number = number_beside(text)
+    if not symbol:
+        return "", text
+    if gene_id := reference.of_symbol_and_number(symbol, number):
+        return gene_id, symbol
+    if "|" not in text:
+        return "", text
+    return (reference.of_number(number), "") if symbol == "?" else ("", symbol)
 
 
 def bare_symbol(text: str, is_known: Callable[[str], bool]) -> str:
@@ -190,16 +211,30 @@ def row_numbers(table: GeneTable, reference: Reference) -> list[int]:
     if not numbers or max(numbers) > MOST_ROWS:
         return []
     consecutive = len(numbers) > 1 and sorted(numbers) == list(range(min(numbers), min(numbers) + len(numbers)))
-    known = sum(bool(reference.of_entrez(str(number))) for number in numbers)
+    known = sum(bool(reference.of_number(str(number))) for number in numbers)
     return numbers if consecutive or known < KNOWN_ENTREZ * len(numbers) else []
 
 
 def entrez_ids(rows: Sequence[tuple[str, str]], reference: Reference) -> dict[int, str]:
-    """Return the id of each row whose symbol is an Entrez id; a single number among names may be one too."""
-    numbers = [(row, symbol) for row, (gene_id, symbol) in enumerate(rows) if not gene_id and symbol[:1].isdigit()]
-    matches = [(row, match) for row, symbol in numbers if (match := NUMBER.fullmatch(symbol))]
-    found = {row: reference.of_entrez(match.group(1)) for row, match in matches}
-    return {row: gene_id for row, gene_id in found.items() if gene_id}
+    """Return the id of each row whose symbol is an Entrez id, or one of HGNC; a number among names may be one too."""
+    numbers = {
+        row: number
+        for row, (gene_id, symbol) in enumerate(rows)
+        if not gene_id and (number := number_of_database(symbol))
+    }
+    return {row: gene_id for row, number in numbers.items() if (gene_id := reference.of_number(number))}
+
+
+def number_of_database(symbol: str) -> str:
+    """Return the number that a name is, or has behind the name of a database; empty if it is no such name.
+
+    >>> number_of_database("7157.0"), number_of_database("LOC7157"), number_of_database("HGNC:11998")
+    ('7157', 'GeneID:7157', 'HGNC:11998')
+    """
+    if symbol[:1].isdigit():
+        return match.group(1) if (match := NUMBER.fullmatch(symbol)) else ""
+    match = NUMBER_OF_DATABASE.fullmatch(symbol)
+    return f"{match.group(1).replace('LOC', 'GeneID:')}{match.group(2)}" if match else ""
 
 
 @cache

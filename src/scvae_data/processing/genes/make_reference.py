@@ -49,7 +49,7 @@ def read_species(path: Path) -> pd.DataFrame:
 
 
 def read_hgnc(path: Path, genes: pd.DataFrame) -> pd.DataFrame:
-    """Return older symbols, aliases and Entrez ids of human genes by their current id.
+    """Return older symbols, aliases, of which HGNC's own id is one, and Entrez ids of human genes by their current id.
 
     HGNC's own id of a gene stays when its symbol changes; the Ensembl id that
     it names joins the two. Where that id is retired, a symbol that names
@@ -68,7 +68,7 @@ def read_hgnc(path: Path, genes: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "previous": previous,
-            "aliases": hgnc["alias_symbol"].map(tidy),
+            "aliases": hgnc["alias_symbol"].str.cat(hgnc["hgnc_id"], sep=JOINED_BY).map(tidy),
             "entrez": hgnc["entrez_id"],
             "primary": True,
         }

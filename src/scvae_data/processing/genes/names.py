@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scvae_data.processing.settings.gene_classes import GENE_CLASSES
+from scvae_data.readers.gene_names import OTHER_ID
 
 __all__ = [
     "ENSEMBL",
@@ -24,6 +25,7 @@ __all__ = [
     "gene_class_flags",
     "genome_names",
     "is_ensembl",
+    "number_beside",
     "species_of_genome",
     "split_pair",
     "unversioned",
@@ -43,8 +45,13 @@ SPECIES_OF_GENOME = (
 )
 QUOTED = re.compile(r"b?(['\"])(.*)\1", re.DOTALL)
 SMALL_ID = re.compile(ENSEMBL_ID, re.IGNORECASE)
-PAIR = re.compile(rf"({ENSEMBL_ID})[_|:;,/()\[\] -]+(.+?)[)\]]?")
-PAIR_REVERSED = re.compile(rf"(.+?)[_|:;,/()\[\] -]+({ENSEMBL_ID})[)\]]?")
+ANY_ID = re.compile(rf"(?<![A-Za-z0-9])(?:{ENSEMBL_ID}|(?:{OTHER_ID.pattern})(?![A-Za-z0-9]))")
+PAIR = re.compile(rf"({ANY_ID.pattern})[_|:;,/()\[\] -]+(.+?)[)\]]?")
+PAIR_REVERSED = re.compile(rf"(.+?)[_|:;,/()\[\] -]+({ANY_ID.pattern})[)\]]?")
+OF_YEAST = re.compile(r"(Y[A-P][LR]\d{3}[WC])[._]([A-Z])")
+"""An id of yeast in which R has made a dot of the dash."""
+BEFORE_NUMBER = re.compile(r"(.+?)[|;:/ _(-]+(?:GeneID:)?(\d+)\)?")
+VERSION = re.compile(r"\d{1,2}")
 GENOME = re.compile(
     r"(?:(?:(?:grc[hm]|hg|mm)\d+|hsa?|mmu?|human|mouse)[.:]+"
     r"|(?:refdata-(?:gex|cellranger)-)?[a-z][a-z0-9.]*(?:-\d{4}-[a-z])?(?:_+|-+))(?:pre_?mrna_+)?(?!mir-|let-)(?=.*[a-z])",
@@ -56,6 +63,28 @@ GENOME_BEHIND = re.compile(r"(?<=.)[_.-]((?:GRC[hmz]|hg|mm|danRer|Rnor_?|rn)\d+)
 """The name of an assembly behind that of a gene."""
 TARGET = re.compile(r"([^|]+)\|([^|]+)\|(?:reference_end|polya[_\d]*)", re.IGNORECASE)
 """A target of BD Rhapsody: symbol, transcript and where it is read."""
+NUMBERED = re.compile(
+    r"(?:(?P<hgnc>hgnc(?:[_ ]?id)?(?::hgnc)?)|gene_?id|entrez(?:_?gene)?(?:_?id)?|ncbi(?:_?gene)?(?:_?id)?)"
+    r"[ :_|.-]+(?P<n>\d+)",
+    re.IGNORECASE,
+)
+"""A number of NCBI's (Entrez) or HGNC's, with the name of the database before it."""
+SPIKE_IN = re.compile(r"(?:.*[^A-Za-z])?ERCC[-_. ]?(\d{5})(?: \(spike-in control\))?", re.IGNORECASE)
+LABEL = re.compile(
+    r"(?:(?:gene|hgnc)(?:[_ ]?(?:symbol|name|id))?|symbol)[:|]+ *(?=.*[a-z])|gene-(?=[a-z][^|]+$)", re.IGNORECASE
+)
+"""What says that a gene's name follows, as in ``gene-TP53`` of NCBI's annotation."""
+PLACE = (
+    r"chr(?:\d{1,2}[LR]?|[XYMWZ]|MT|Un|[IV]+)(?:_[A-Za-z]\w*?(?:_random|_alt|_fix|v\d))?"
+    r"(?::\d[\d,]*-\d[\d,]*)?(?::[+-])?"
+)
+BESIDE = re.compile(
+    rf"^{PLACE}(?:[:;| ]+|_+|-)(?=[^:|]*[A-Za-z])|(?<=.)(?:[:;|_-]+{PLACE}|[ |]*\({PLACE}\))$"
+    r"|(?<=.)\|(?:protein_coding|\w*(?<=[a-z_])RNA|(?:\w+_)?pseudogene|antisense|processed_transcript|ribozyme"
+    r"|(?:IG|TR)_[CDJV]_gene)$"
+)
+"""A chromosome before or behind the name of a gene, or the class of the gene behind it."""
+DRESSED = re.compile(r"[:| (]|chr|^(?:gene|hgnc|entrez|ncbi)|ercc", re.IGNORECASE)
 LEAST_OF_A_GENOME = 0.05
 
 
@@ -94,10 +123,13 @@ def unversioned(gene_id: str) -> str:
 def cleaned(name: str) -> str:
     """Return a name without blanks or quotes around it, and without the mark of a text that was bytes; ids in capitals.
 
-    A genome that stands behind a name comes before it.
+    A genome that stands behind a name comes before it; what says that a name
+    is one, and where its gene lies, goes.
 
     >>> cleaned(" MT-ND1"), cleaned("b'MT-ND1'"), cleaned("ensg00000198888.2"), cleaned("TP53-hg38")
     ('MT-ND1', 'MT-ND1', 'ENSG00000198888.2', 'hg38_TP53')
+    >>> cleaned("TP53__chr17"), cleaned("entrez:7157"), cleaned("ERCC_00002")
+    ('TP53', 'GeneID:7157', 'ERCC-00002')
     """
     text = name
     if not name.isalnum():  # as most are, told quickly
@@ -108,7 +140,33 @@ def cleaned(name: str) -> str:
             text = "|".join(match.groups()) if SMALL_ID.fullmatch(match.group(2)) else match.group(1)
         if match := GENOME_BEHIND.search(text):
             text = f"{match.group(1)}_{text[: match.start()].rstrip('_.-')}"
-    return text.upper() if text[:3].upper() == "ENS" and SMALL_ID.fullmatch(text) else text
+        if DRESSED.search(text):
+            text = undressed(text)
+        if match := OF_YEAST.fullmatch(text):
+            text = "-".join(match.groups())
+    elif name[:4].upper() == "ERCC":
+        text = undressed(name)
+    return SMALL_ID.sub(lambda match: match.group().upper(), text) if text[:3].upper() == "ENS" else text
+
+
+def undressed(text: str) -> str:
+    """Return a name without what says of which kind it is and where its gene lies; numbers and spike-ins in one way."""
+    if match := SPIKE_IN.fullmatch(text):
+        return f"ERCC-{match.group(1)}"
+    if match := NUMBERED.fullmatch(text):
+        return f"{'HGNC' if match['hgnc'] else 'GeneID'}:{match['n']}"
+    return BESIDE.sub("", LABEL.sub("", text, count=1) if LABEL.match(text) else text)
+
+
+@cache
+def number_beside(name: str) -> tuple[str, str]:
+    """Return a symbol and the number behind it, which may be its Entrez id; empty if there is none.
+
+    >>> number_beside("TP53|7157"), number_beside("NKX2-1"), number_beside("TP53")
+    (('TP53', '7157'), ('NKX2', '1'), ('', ''))
+    """
+    match = BEFORE_NUMBER.fullmatch(name) if name[-1:].isdigit() or name[-1:] == ")" else None
+    return (match.group(1), match.group(2)) if match else ("", "")
 
 
 @cache
@@ -117,14 +175,19 @@ def split_pair(name: str) -> tuple[str, str]:
 
     >>> split_pair("ENSG00000198888_MT-ND1"), split_pair("ENSG00000198888.2"), split_pair("TP53")
     (('ENSG00000198888', 'MT-ND1'), ('ENSG00000198888', ''), ('', 'TP53'))
+    >>> split_pair("ENSG00000198888_2"), split_pair("WBGene00000063|act-1")
+    (('ENSG00000198888', ''), ('WBGene00000063', 'act-1'))
     """
-    if "ENS" not in name:
-        return "", name
-    if ENSEMBL.match(name):
+    if name.isalnum() or not ANY_ID.search(name):
+        return (name, "") if ENSEMBL.match(name) else ("", name)
+    if ANY_ID.fullmatch(name):
         return unversioned(name), ""
     if pair := PAIR.fullmatch(name):
         # A row of two genes is neither of them.
-        return ("", name) if ENSEMBL.match(pair.group(2)) else (unversioned(pair.group(1)), pair.group(2))
+        if ENSEMBL.match(pair.group(2)):
+            return "", name
+        symbol = "" if VERSION.fullmatch(pair.group(2)) else pair.group(2)
+        return unversioned(pair.group(1)), symbol
     if pair := PAIR_REVERSED.fullmatch(name):
         return unversioned(pair.group(2)), pair.group(1)
     return "", name

@@ -84,6 +84,11 @@ class SymbolBook:
         return self._listed("aliases")
 
     @cached_property
+    def folded(self) -> set[str]:
+        """Symbols of today in small letters."""
+        return {symbol.casefold() for symbol in self.current}
+
+    @cached_property
     def current_loose(self) -> dict[str, list[str]]:
         """What `loose` leaves of the symbols of today."""
         return ids_by((loose(symbol), gene_id) for symbol, gene_id in self._columns("symbol") if symbol)
@@ -193,6 +198,12 @@ class Reference:
         return dict(zip(known["entrez"].to_pylist(), known["id"].to_pylist(), strict=True))
 
     @cached_property
+    def _of_hgnc(self) -> dict[str, str]:
+        known = self.table.filter(pc.match_substring(self.table["aliases"], "HGNC:"))
+        names = pc.extract_regex(known["aliases"], r"(?P<id>HGNC:\d+)")
+        return dict(zip(pc.struct_field(names, "id").to_pylist(), known["id"].to_pylist(), strict=True))
+
+    @cached_property
     def _primary(self) -> frozenset[str]:
         return frozenset(self.table["id"].filter(self.table["primary"]).to_pylist())
 
@@ -253,9 +264,19 @@ class Reference:
         """Return those of several ids that their symbol stands for first of all."""
         return [gene_id for gene_id in ids if gene_id in self._primary]
 
-    def of_entrez(self, number: str) -> str:
-        """Return the id of an Entrez id, empty if there is none."""
-        return self._of_entrez.get(number, "")
+    def of_number(self, number: str) -> str:
+        """Return the id of an Entrez id, or of ``GeneID:7157`` or ``HGNC:11998``; empty if there is none."""
+        if number.startswith("HGNC:"):
+            return self._of_hgnc.get(number, "")
+        return self._of_entrez.get(number.removeprefix("GeneID:"), "")
+
+    def of_symbol_and_number(self, symbol: str, number: str) -> str:
+        """Return the id of an Entrez id that has a symbol beside it; empty if that is not its symbol, or never was."""
+        if not (gene_id := self.of_number(number)):
+            return ""
+        row = self.places.get(gene_id)
+        names = [] if row is None else [str(self.table[name][row]) for name in ("symbol", "previous", "aliases")]
+        return gene_id if symbol in {one for text in names for one in text.split(JOINED_BY)} else ""
 
     def book(self, species: str) -> SymbolBook:
         """Return what symbols stand for in a species; made once."""

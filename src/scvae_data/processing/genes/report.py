@@ -46,6 +46,7 @@ SCHEMA = pa.schema(
     ]
 )
 MOST_TABLES, MOST_NAMES = 5, 8
+MARKER = "marker"
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ def tell_rows(work: WorkFolder, universe: Universe, counted_tables: Sequence[Tab
     """Warn of rows that are left out, and of genes that may have two columns; tell which rows are added up."""
     ways = np.array(WAYS, object)
     found: dict[Callable[..., str], list[tuple[int, str]]] = {
-        what: [] for what in (warning_left_out, warning_apart, note_summed, note_other_species)
+        what: [] for what in (warning_left_out, warning_apart, warning_markers, note_summed, note_other_species)
     }
     for one in counted_tables:
         how, table = ways[universe.how[one.table]], load_table(work.tables, one.table)
@@ -171,13 +172,25 @@ def warning_left_out(one: TableCounts, table: GeneTable, how: NDArray[np.object_
 
 def warning_apart(one: TableCounts, table: GeneTable, how: NDArray[np.object_], _place: NDArray[np.int32]) -> str:
     """Say which rows may be genes that have another column, and what they count; empty if none is."""
-    out = np.isin(how, APART)
+    out = np.isin(how, APART) & (how != MARKER)
     if not out.any():
         return ""
     return (
         f"{one}: {counted(int(out.sum()), 'gene')} ({umis(one, out)}) may have another column too, because what "
         f"they are called stands for several genes or rows: {named(table, out)}; "
         "genes.mapping=FILE.csv (columns id, symbol) names ids"
+    )
+
+
+def warning_markers(one: TableCounts, table: GeneTable, how: NDArray[np.object_], _place: NDArray[np.int32]) -> str:
+    """Say which rows are called as antibodies are, and what they count; empty if none is."""
+    out = how == MARKER
+    if not out.any():
+        return ""
+    return (
+        f"{one}: {counted(int(out.sum()), 'row')} of the gene table ({umis(one, out)}) are called as antibodies are, "
+        f"and count as genes of their own: {named(table, out)}; a column feature_types of var, or of features.tsv, "
+        "drops those that are none; genes.mapping=FILE.csv (columns id, symbol) says which genes they are"
     )
 
 

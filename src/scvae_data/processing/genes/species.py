@@ -15,16 +15,18 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from scvae_data.processing.genes.identity import KNOWN_ENTREZ, number_of_database, numbers_of
 from scvae_data.processing.genes.names import (
     LEAST_OF_A_GENOME,
     cleaned,
     ensembl_parts,
     genome_names,
+    number_beside,
     species_of_genome,
     split_pair,
     without_genome,
 )
-from scvae_data.processing.genes.reference import Reference, loose
+from scvae_data.processing.genes.reference import Reference
 from scvae_data.processing.settings.genes import common_name
 from scvae_data.readers.base import GeneTable
 
@@ -41,6 +43,8 @@ SPECIES_OF_PREFIX = {
     "ENSSASG": "",
 }
 """By the letters of Ensembl's ids; those of a virus name no species."""
+NUMBERED = re.compile(r"\|\d|^(?:GeneID|HGNC):\d")
+"""In names that have a number of a database, which is of one species alone."""
 NO_SPECIES = ("ercc", "sars_cov_2")
 """What the reference has beside species."""
 LEAST_KNOWN = 0.5
@@ -49,6 +53,8 @@ LEAST_SHARE = 0.01
 """Share of a table's names from which on they are those of a species."""
 LEAST_OF_SYMBOLS = 0.2
 """Share of a table's symbols that a second species alone must know: of one species few are known to another alone."""
+LEAST_OWN = 5
+"""Symbols that one species has and another one has not, from which on they are no accident."""
 UNTOLD, WANTED, OTHER = range(3)
 """What a row of a table of several species is: of none that is told, of the one that is kept, of another one."""
 
@@ -77,7 +83,7 @@ def named_species(table: GeneTable, reference: Reference) -> list[str]:
         if "" in told:
             genomes, places = genome_names(names), reference.places
             for row, (name, species) in enumerate(zip(names, told, strict=True)):
-                if not species and (genomes or name in places):
+                if not species and (genomes or name in places or NUMBERED.search(name)):
                     told[row] = species_by_name(name, genomes, reference)
         found = [known or species for known, species in zip(found, told, strict=True)] if any(found) else told
         if "" not in found:
@@ -89,10 +95,28 @@ def species_by_name(name: str, genomes: Sequence[str], reference: Reference) -> 
     """Return the species of an id, or of the genome before a name; empty if neither tells."""
     word = next((word for word in genomes if name.startswith(word)), "")
     bare = name.removeprefix(word)
-    if species := species_of_id(bare) or reference.species_of_id(bare):
+    if species := species_of_id(bare) or reference.species_of_id(bare) or species_of_number(bare, reference):
         return "" if species in NO_SPECIES else species
     # One genome of no known name says nothing; beside another one it is a species of its own.
     return species_of_genome(word) or (word.rstrip("_-") if len(genomes) > 1 else "")
+
+
+def species_of_number(name: str, reference: Reference) -> str:
+    """Return the species of a gene that is called by a number of a database, or by a symbol and such a number."""
+    symbol, number = number_beside(name)
+    gene_id = reference.of_symbol_and_number(symbol, number) if symbol else ""
+    if not gene_id and not name.isdigit():  # a bare number may be that of a row
+        gene_id = reference.of_number(number_of_database(name))
+    return reference.species_of_id(gene_id) if gene_id else ""
+
+
+def species_of_numbers(symbols: Sequence[str], reference: Reference) -> str:
+    """Return the species whose Entrez ids a table has for symbols; empty if it has others."""
+    numbers = numbers_of(symbols)
+    ids = [gene_id for number in numbers if (gene_id := reference.of_number(str(number)))]
+    if not numbers or len(ids) < KNOWN_ENTREZ * len(numbers):
+        return ""
+    return Counter(map(reference.species_of_id, ids)).most_common(1)[0][0]
 
 
 def told_species(table: GeneTable, reference: Reference) -> tuple[str, ...]:
@@ -105,6 +129,8 @@ def told_species(table: GeneTable, reference: Reference) -> tuple[str, ...]:
     if found or table.symbols is None:
         return tuple(sorted(found))
     symbols = bare_symbols(table)
+    if numbered := species_of_numbers(symbols, reference):
+        return (numbered,)
     if mixed := species_of_symbols(symbols, reference):
         return mixed
     human, mouse = (sum(symbol.startswith(marks) for symbol in symbols) for marks in (("MT-", "MT."), ("mt-", "mt.")))
@@ -114,24 +140,34 @@ def told_species(table: GeneTable, reference: Reference) -> tuple[str, ...]:
 
 
 def better_known(species: str, symbols: Collection[str], reference: Reference) -> str:
-    """Return the species that the case of a table's mitochondrial symbols tells, or one that knows many more symbols.
+    """Return the species that a table seems to be of, or one that knows more of its symbols.
 
-    Other species write theirs as human or mouse do, and a program may have written all symbols in small letters.
+    Other species write mitochondrial symbols as human or mouse do, and a program may have written all symbols in
+    small letters. Most symbols of a primate, a rabbit or a pig are human: a few that are its own tell it, as a
+    human table has many more of its own.
     """
     known = reference.symbol_species(symbols)
     best, n_best = reference.best_species(known)
-    if best in (*NO_SPECIES, ""):
+    if best in (*NO_SPECIES, "") or species not in reference.species:
         return species
-    n = known[:, reference.species.index(species)].sum() if species in reference.species else 0
-    least = LEAST_OF_SYMBOLS * len(symbols)
-    if n >= LEAST_KNOWN * len(symbols) and n_best < n + least:
-        return species
+    of_best, of_species = (known[:, reference.species.index(name)] for name in (best, species))
+    n_exact = int(of_species.sum())
+    if n_best >= LEAST_KNOWN * len(symbols) and has_more_of_its_own(of_best, of_species):
+        species = best
+    folded = {symbol.casefold() for symbol in symbols}
     in_any_case = {
-        name: sum(loose(symbol) in reference.book(name).current_loose for symbol in symbols)
-        for name in sorted({species, best, "human", "mouse"})
+        name: np.array([symbol in reference.book(name).folded for symbol in folded])
+        for name in sorted({species, best, "human", "mouse"} & {*reference.species})
     }
-    first = max(in_any_case, key=lambda name: in_any_case[name])
-    return first if in_any_case[first] >= in_any_case[species] + least else species
+    first = max(in_any_case, key=lambda name: (in_any_case[name].sum(), name == species))
+    n_more = int(in_any_case[first].sum()) - int(in_any_case[species].sum())
+    many_more = n_exact < LEAST_KNOWN * len(symbols) and n_more >= LEAST_OF_SYMBOLS * len(symbols)
+    return first if many_more or has_more_of_its_own(in_any_case[first], in_any_case[species]) else species
+
+
+def has_more_of_its_own(known: NDArray[np.bool_], to_another: NDArray[np.bool_]) -> bool:
+    """Whether of the symbols that one of two species alone knows most are of the first, and more than by accident."""
+    return bool((known & ~to_another).sum() >= max(LEAST_OWN, 2 * (to_another & ~known).sum()))
 
 
 def unnamed_species(table: GeneTable, named: Sequence[str], reference: Reference) -> tuple[str, ...]:
@@ -146,7 +182,8 @@ def bare_symbols(table: GeneTable) -> list[str]:
     """Return the symbols of a table without genomes."""
     symbols = [*map(cleaned, table.names if table.symbols is None else table.symbols)]
     genomes = genome_names(symbols)
-    return [without_genome(symbol, genomes) for symbol in symbols] if genomes else symbols
+    symbols = [without_genome(symbol, genomes) for symbol in symbols] if genomes else symbols
+    return [number_beside(symbol)[0] or symbol if "|" in symbol else symbol for symbol in symbols]
 
 
 def knowing(symbols: Collection[str], reference: Reference) -> tuple[str, ...]:
@@ -173,10 +210,10 @@ def judge(names: Sequence[str], load: Callable[[str], GeneTable], reference: Ref
     species = {name: told_species(load(name), reference) for name in names}
     of_run = {one for found in species.values() for one in found}
     for name, found in species.items():
-        if not found and len(of_run) == 1:
-            species[name] = tuple(of_run)
-        elif not found:
-            species[name] = knowing({*bare_symbols(load(name))} - {""}, reference)
+        if not found:
+            symbols = {*bare_symbols(load(name))} - {""}
+            likely = tuple(of_run) if len(of_run) == 1 else knowing(symbols, reference)
+            species[name] = tuple(better_known(one, symbols, reference) for one in likely)
     return species
 
 

@@ -7,6 +7,7 @@ the reference; docs/genes.md is these rules in words.
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,7 +30,7 @@ __all__ = ["APART", "BY_ID", "HOW", "LEFT_OUT", "NO_GENE", "Evidence", "Rows", "
 HOW = {
     "id": "the row has an id",
     "retired id": "its id is retired, and its symbol names one gene today",
-    "entrez": "its name is an Entrez id",
+    "entrez": "its name is an Entrez id, or one of HGNC",
     "mapping": "genes.mapping says so",
     "files": "files that have ids and symbols say so",
     "order": "one of several genes of a symbol, told by the order they come in where files have ids",
@@ -41,13 +42,18 @@ HOW = {
     "symbol": "nothing knows its symbol: it is a gene of its own",
     "ambiguous": "its symbol stands for several genes: it is a gene of its own",
     "apart": "another row of the table is or may be the same gene: it is a gene of its own",
+    "marker": "called as an antibody is, and several of its table are: a gene of its own",
     "no name": "left out: it has no name",
     "a date": "left out: a spreadsheet made a date of its symbol",
     "other species": "left out: it is a gene of another species than genes.species",
 }
 """How a row found its gene."""
 BY_ID = ("id", "retired id", "entrez")
-APART = ("ambiguous", "apart")
+APART = ("ambiguous", "apart", "marker")
+MARKER = re.compile(r"(?:CD\d+[A-Za-z]*|HLA[-_.]D[RPQ]|HLA-A,B,C|Ig[ADGM]|TCR(?:[abgdVJ]\w*))(?:[-_. (/].*)?")
+"""Names of proteins on the surface of cells that antibodies are called by, some of which are aliases of genes."""
+FEWEST_MARKERS = 3
+"""Rows of a table that are called so and no symbol of a gene, from which on they are no accident."""
 KEPT_TABLES = 128
 """Tables whose names are held once they are read, a megabyte each."""
 NO_GENE = ("no name", "a date")
@@ -316,6 +322,7 @@ class Evidence:
         for symbol, rows in groups.items():
             for row, choice in zip(rows, self._choices(name, symbol, len(rows), book), strict=True):
                 ids[row], how[row] = "".join(choice.ids), choice.how
+        set_markers_apart(bases, ids, how)
         self._keep_apart(ids, how)
         names = [found.symbols[row] if how[row] not in LEFT_OUT else "" for row in range(len(ids))]
         return Rows(ids, bases, told_apart(names, ids), how)
@@ -367,6 +374,18 @@ class Evidence:
             for row in rows:
                 if row != best and how[row] not in BY_ID:
                     ids[row], how[row] = "", "apart"
+
+
+def set_markers_apart(symbols: Sequence[str], ids: list[str], how: list[str]) -> None:
+    """Let rows that are called as antibodies are be genes of their own, where a table has several such.
+
+    ``CD56`` is an alias of NCAM1, and the name of its antibody; no gene is
+    called ``CD45RA``. A file that says of its features which are genes has
+    no such rows.
+    """
+    rows = [row for row, kind in enumerate(how) if kind in ("alias", "symbol") and MARKER.fullmatch(symbols[row])]
+    for row in rows if len(rows) >= FEWEST_MARKERS else ():
+        ids[row], how[row] = "", "marker"
 
 
 def told_apart(names: Sequence[str], ids: Sequence[str]) -> list[str]:

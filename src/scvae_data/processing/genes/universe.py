@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -30,6 +30,7 @@ from scvae_data.processing.genes.names import (
 from scvae_data.processing.genes.pair_counts import NO_TEXT, PairCounts, Texts
 from scvae_data.processing.genes.reference import Reference, loose
 from scvae_data.processing.genes.species import judge, species_of_id
+from scvae_data.processing.genes.spelling import one_spelling
 from scvae_data.processing.genes.symbols import BY_ID, HOW, LEFT_OUT, Evidence, Rows
 from scvae_data.readers.base import GeneTable
 
@@ -157,6 +158,7 @@ def align(
     told = PairCounts(texts)
     spelled: dict[str, str] = {}
     numbers, how, matches = {}, {}, {}
+    apart: set[str] = set()
     ways = {kind: number for number, kind in enumerate(WAYS)}
     for table in tables:
         rows = evidence.rows(table)
@@ -168,16 +170,26 @@ def align(
             spelled.setdefault(genes[row], rows.symbols[row])
             of_symbols[row] = NO_TEXT
         told.add(of_genes, of_symbols, n_files[table])
+        apart.update(genes[row] for row in np.flatnonzero(how[table] == ways["apart"]).tolist())
         numbers[table] = of_genes.astype(np.int32)
         matches[table] = match_of(rows, numbers[table])
-    votes: defaultdict[str, dict[str, int]] = defaultdict(dict)
-    for gene, symbol, n in told:
-        votes[gene][symbol] = n
+    ids.discard("")
     there = np.zeros(len(texts), bool)
     for found in numbers.values():
         there[found] = True
-    ids.discard("")
-    genes = [gene for gene, number in texts.items() if number != NO_TEXT and there[number]]
+    there[NO_TEXT] = False
+    unknown = [
+        gene if is_gene and gene not in apart and may_be_respelled(gene, ids, evidence.unknown) else ""
+        for gene, is_gene in zip(texts, there.tolist(), strict=True)
+    ]
+    same = one_spelling(unknown, numbers, n_files, evidence.species, ids)
+    respell(same, numbers, how)
+    there[list(same)] = False
+    ids.difference_update(unknown[other] for other in same)
+    votes: defaultdict[str, dict[str, int]] = defaultdict(dict)
+    for gene, symbol, n in told:
+        votes[gene][symbol] = n
+    genes = [gene for gene, is_gene in zip(texts, there.tolist(), strict=True) if is_gene]
     known = dict(zip(genes, reference.symbols(gene if gene in ids else "" for gene in genes), strict=True))
     symbols = {gene: elected(votes[gene], known[gene] or spelled.get(gene, gene)) for gene in genes}
     names = {gene: gene for gene in genes} if evidence.has_ids else named_by_symbol(symbols, ids)
@@ -198,6 +210,22 @@ def align(
         species=evidence.codes,
         classed={"by_reference": sum(map(bool, known.values())), "by_symbol": sum(not text for text in known.values())},
     )
+
+
+def may_be_respelled(gene: str, ids: Container[str], unknown: Container[str]) -> bool:
+    """Whether a gene may be another one, spelled otherwise: nothing knows its name, or its id, if that has any."""
+    return gene in unknown and not is_ensembl(gene) if gene in ids else True
+
+
+def respell(
+    same: Mapping[int, int], maps: Mapping[str, NDArray[np.int32]], how: Mapping[str, NDArray[np.int8]]
+) -> None:
+    """Let rows of genes that are another one, spelled otherwise, be that one."""
+    others = np.fromiter(same, np.int32)
+    for table, genes in maps.items() if same else ():
+        rows = np.flatnonzero(np.isin(genes, others))
+        genes[rows] = [same[gene] for gene in genes[rows].tolist()]
+        how[table][rows] = WAYS.index("spelling")
 
 
 def forget_names(reference: Reference) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.feather as feather
 from numpy.typing import NDArray
 
@@ -22,6 +23,7 @@ from scvae_data.processing.settings.inputs import ACCESSION_COLUMNS
 from scvae_data.processing.sort.obs_kinds import kind_of, numbers, to_arrow, without_labels
 from scvae_data.processing.sort.obs_schema import ScannedCells, is_ours, our_columns
 from scvae_data.readers.base import Reader
+from scvae_data.readers.features import NO_CELL
 
 __all__ = [
     "FileCells",
@@ -274,6 +276,7 @@ def cell_names(reader: Reader, file: InputFacts, rank: int) -> tuple[NDArray[np.
     n_renamed = int((unique != written).sum())
     # Arrow holds text in a third of the memory that Python strings take.
     barcodes = pa.array(unique, pa.string())
+    check_cells(file, barcodes)
     if file.accession is not None:
         accessions = np.broadcast_to(np.array(file.accession, object), (reader.n_obs,))
     else:
@@ -285,6 +288,23 @@ def cell_names(reader: Reader, file: InputFacts, rank: int) -> tuple[NDArray[np.
         return np.array([f"{a}{tag}:{b}" for a, b in zip(accessions[rows], of_rows, strict=True)], object)
 
     return accessions, names, n_renamed
+
+
+def check_cells(file: InputFacts, names: pa.Array) -> None:
+    """Refuse a file in which a sum, a mean or reads of no cell stand in the row of a cell.
+
+    Raises
+    ------
+    InputError
+        ``not_single_cell``, with the row and its name.
+    """
+    row = pc.index(pc.match_substring_regex(names, NO_CELL, ignore_case=True), True).as_py()
+    if row >= 0:
+        raise InputError(
+            file.path, "not_single_cell",
+            f"{names[row].as_py()!r} stands among the cells, in place {row + 1:,}, and is called as a sum, a mean or "
+            "reads of no cell are; take it out of the file",
+        )  # fmt: skip
 
 
 def unique_names(names: NDArray[np.object_]) -> NDArray[np.object_]:

@@ -15,7 +15,7 @@ from scvae_data.processing.settings.named_file import named_file
 from scvae_data.remote.location import local_path
 from scvae_data.store import GENE_LIST_FILE
 
-__all__ = ["AnyGeneRules", "GeneRules", "HvgRules", "ListRules", "common_name"]
+__all__ = ["COMMON_NAMES", "AnyGeneRules", "GeneRules", "HvgRules", "ListRules", "common_name"]
 
 FLAVORS = ("seurat", "cell_ranger", "seurat_v3")
 COMMON_NAMES = {

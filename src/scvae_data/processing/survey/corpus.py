@@ -21,6 +21,7 @@ from scvae_data.processing.genes.reference import Reference, load_reference
 from scvae_data.processing.genes.species import is_of, judge, species_of_rows
 from scvae_data.processing.genes.tables import load_table
 from scvae_data.processing.run.context import Again, Standing
+from scvae_data.processing.settings.genes import COMMON_NAMES, common_name
 from scvae_data.processing.settings.inputs import ACCESSION_COLUMNS, Inputs, source_names
 from scvae_data.processing.settings.run import Settings
 from scvae_data.processing.sort.obs_schema import is_ours
@@ -40,7 +41,9 @@ log = logging.getLogger(__name__)
 
 MAX_OBS_COLUMNS = 50
 # Raised where the species of a table may be told otherwise.
-JUDGED = 2
+JUDGED = 3
+SPECIES_COLUMNS = ("species", "organism")
+"""Columns of a manifest that say it, in small letters."""
 
 
 def survey_inputs(
@@ -221,6 +224,7 @@ def check_together(files: Sequence[InputFacts], settings: Settings, added: Seque
     """
     if not settings.genes.allow_mixed_species:
         check_species(files, settings)
+        check_named_species(files, load_reference(settings.genes.reference))
     if not settings.input.merge_same_accession:
         check_accessions(files)
     check_obs_columns(files, settings.input, added)
@@ -270,6 +274,27 @@ def check_species(files: Sequence[InputFacts], settings: Settings) -> None:
         raise ConfigError(
             f"mixed species: {named}{shares_of_first(files, settings)}; genes.species={min(example)} keeps the files, "
             "cells and genes of one, genes.allow_mixed_species=true those of all"
+        )
+
+
+def check_named_species(files: Sequence[InputFacts], reference: Reference) -> None:
+    """Refuse files of another species by a table of inputs than by their genes: symbols tell few species apart."""
+    if not any(file.obs_values for file in files):
+        return
+    known = {*reference.species, *COMMON_NAMES.values()}
+    told: list[tuple[InputFacts, str, str]] = []
+    for file in files:
+        for column, value in file.obs_values.items():
+            name = common_name(str(value)) if column.casefold() in SPECIES_COLUMNS else ""
+            if name in known and file.slot.species and name not in map(common_name, file.slot.species):
+                told.append((file, column, name))
+    if told:
+        file, column, name = told[0]
+        more = f" (and {counted(len(told) - 1, 'more file')})" if len(told) > 1 else ""
+        raise ConfigError(
+            f"{file.source_file}{more}: {column} says {name}, its genes are called as those of "
+            f"{' and '.join(file.slot.species)}; correct the column, give the file with gene ids of its species, or "
+            "take its genes for what they are called with genes.allow_mixed_species=true"
         )
 
 

@@ -6,11 +6,15 @@ import logging
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from scvae_data.processing.facts import InputFacts
-from scvae_data.wording import counted
+from scvae_data.readers.mtx import MtxReader
+from scvae_data.readers.mtx_folder import find_triple
+from scvae_data.remote.location import is_remote
+from scvae_data.wording import counted, named
 
-__all__ = ["MOST_NOTES", "frequent_notes", "tell_by_kind"]
+__all__ = ["MOST_NOTES", "frequent_notes", "tell_by_kind", "tell_shared_cells"]
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +55,26 @@ def tell_by_kind(level: int, told: Sequence[tuple[str, str]]) -> None:
     if not len(told) == len(lines) <= MOST_NOTES:
         for file, text in told:
             log.debug("%s: %s", file, text)
+
+
+def tell_shared_cells(files: Sequence[InputFacts]) -> None:
+    """Warn of matrices that have one file of barcodes: each of its cells is there once for each of them."""
+    alike: defaultdict[tuple[Path, int], list[Path]] = defaultdict(list)
+    for file in files:
+        if file.format == MtxReader.format and not is_remote(file.path) and not Path(file.path).is_dir():
+            alike[Path(file.path).parent, file.n_obs].append(Path(file.path))
+    shared: defaultdict[Path, list[str]] = defaultdict(list)
+    for paths in alike.values():
+        for path in paths if len(paths) > 1 else ():
+            shared[find_triple(path).barcodes].append(path.name)
+    told = [(barcodes, names) for barcodes, names in sorted(shared.items()) if len(names) > 1]
+    for barcodes, names in told[:MOST_NOTES]:
+        log.warning(
+            "%s have their cells from one file, %s: each cell is there once for each matrix; give the matrix that is "
+            "meant, or each its own barcodes", named(names), barcodes,
+        )  # fmt: skip
+    if len(told) > MOST_NOTES:
+        log.warning("… and %s of barcodes of several matrices", counted(len(told) - MOST_NOTES, "more file"))
 
 
 def by_kind(told: Iterable[tuple[str, str]]) -> list[str]:

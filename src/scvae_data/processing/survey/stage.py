@@ -30,7 +30,7 @@ from scvae_data.processing.settings.gene_classes import GENE_CLASSES
 from scvae_data.processing.settings.run import Settings
 from scvae_data.processing.survey.corpus import check_together, files_meant, of_species, survey_inputs
 from scvae_data.processing.survey.kept import digest, keep_arrays, kept_arrays
-from scvae_data.processing.survey.notes import tell_by_kind
+from scvae_data.processing.survey.notes import tell_by_kind, tell_shared_cells
 from scvae_data.processing.survey.obs_table import ObsTable, read_obs_table
 from scvae_data.processing.work import WorkFolder
 from scvae_data.system.quick_import import collector_paused
@@ -41,7 +41,7 @@ __all__ = ["Surveyed", "check_rules", "read_headers", "save_survey", "survey", "
 log = logging.getLogger(__name__)
 
 # Raised where the same tables may be brought into another order, or rows be other genes.
-ALIGNED = 2
+ALIGNED = 4
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,7 @@ def survey(context: Context, save: Callable[[Context, Surveyed], None] | None = 
     check_together(surveyed.files, context.settings, table_columns(surveyed))
     check_rules(surveyed, context.settings, context.work.tables)
     tell_notes(surveyed.files)
+    tell_shared_cells(surveyed.files)
     tell_left_out(surveyed.left_out, context.settings.genes.species)
     (save or save_survey)(context, surveyed)
     if (wanted := context.gene_files.wanted) is None:
