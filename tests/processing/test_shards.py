@@ -16,6 +16,7 @@ from scvae_data.processing.run.directory import held_directory, held_file
 from scvae_data.processing.settings.run import Settings
 from scvae_data.processing.settings.shard import Shard
 from scvae_data.processing.shards import decide_for_shards, merge, run_shard
+from scvae_data.processing.survey import room
 from scvae_data.store import Chunking
 
 Write = Callable[..., Path]
@@ -79,6 +80,18 @@ def test_a_missing_shard_is_named(chosen: Settings, tmp_path: Path) -> None:
     with pytest.raises(ScvaeDataError, match=r"2 of 3 shards have not scanned their files: 2/3, 3/3; run shard=2/3"):
         decide_for_shards(chosen, SerialEngine(), out)
     assert not (out / "chunk_index.json").exists()
+
+
+def test_shards_whose_work_does_not_fit_are_refused_before_they_scan(
+    chosen: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    monkeypatch.setattr(room, "free_bytes", lambda path: 0)
+    with pytest.raises(ConfigError, match=r"/out: the run needs some .* are free; .* go on with check_disk=false"):
+        shard(chosen, out, "1/2")
+    assert not list(out.glob(".work/scan/*"))
+    said = run_shard(chosen, SerialEngine(), out, Shard.parse("1/2"), check_disk=False)
+    assert said.startswith("shard 1/2: scanned 3 of 5 files")
 
 
 def test_a_shard_run_again_scans_only_what_is_missing(

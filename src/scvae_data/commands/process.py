@@ -108,7 +108,8 @@ def run_part(
         raise ConfigError("overwrite=true would throw away what other shards made; remove the directory by hand")
     scratch = Path(cfg.paths.scratch_dir)
     if cfg.shard is not None:
-        return run_shard(settings, engine, directory, Shard.parse(cfg.shard), scratch=scratch)
+        shard = Shard.parse(cfg.shard)
+        return run_shard(settings, engine, directory, shard, scratch=scratch, check_disk=cfg.check_disk)
     if cfg.merge == "decide":
         return decide_for_shards(settings, engine, directory, scratch=scratch)
     with wandb_run(config) as log_summary:

@@ -46,6 +46,7 @@ from scvae_data.processing.scan.stage import scan, scan_tasks
 from scvae_data.processing.settings.run import Settings
 from scvae_data.processing.settings.shard import Shard
 from scvae_data.processing.sort.gather import ChunkRange
+from scvae_data.processing.survey.room import check_room
 from scvae_data.processing.survey.shared import SharedSurvey
 from scvae_data.processing.survey.stage import Surveyed, save_survey, survey
 from scvae_data.processing.work import WorkFolder
@@ -63,7 +64,15 @@ RANGE = ("low", "high", "first_row")
 log = logging.getLogger(__name__)
 
 
-def run_shard(settings: Settings, engine: Engine, directory: Location, shard: Shard, *, scratch: Path = SCRATCH) -> str:
+def run_shard(
+    settings: Settings,
+    engine: Engine,
+    directory: Location,
+    shard: Shard,
+    *,
+    scratch: Path = SCRATCH,
+    check_disk: bool = True,
+) -> str:
     """Scan a shard's share of the files; once the chunks are decided, write its share of them.
 
     Parameters
@@ -72,6 +81,8 @@ def run_shard(settings: Settings, engine: Engine, directory: Location, shard: Sh
         The output, here or in a store.
     scratch
         Where a directory of a store is made: a folder that all shards see.
+    check_disk
+        Refuse a run that will not fit the disk, that is what all shards do together.
 
     Returns
     -------
@@ -92,7 +103,7 @@ def run_shard(settings: Settings, engine: Engine, directory: Location, shard: Sh
         check_own(directory, work)
         work.make()
         work.shards.path.mkdir(exist_ok=True)
-        context = Context(settings, engine, made, work, gene_files, Record(), store=store)
+        context = Context(settings, engine, made, work, gene_files, Record(), store=store, check_disk=check_disk)
         taken = f"shard={shard} of {directory} is being run by another process; wait for it, or give another number"
         engine.must_see(work.path)
         with held_file(work.shards.lock(f"{shard.number:04d}"), refusal=taken):
@@ -180,6 +191,8 @@ def do_share(context: Context, shard: Shard) -> str:
     surveyed = shared_survey(context, shard)
     if context.work.shards.decided.exists():
         return write_share(context, shard)
+    if context.check_disk:
+        check_room(context, surveyed)
     return scan_share(context, surveyed, shard)
 
 

@@ -20,6 +20,7 @@ from scvae_data.processing.settings.genes import GeneRules, ListRules
 from scvae_data.processing.settings.inputs import SimulatedInput
 from scvae_data.processing.settings.qc import QcRules
 from scvae_data.processing.survey import dry_run as module
+from scvae_data.processing.survey import room
 from scvae_data.processing.survey.dry_run import DryRun, dry_run
 from scvae_data.store import Chunking
 
@@ -57,17 +58,33 @@ def test_sums_and_overlaps(files: list[Path], tmp_path: Path) -> None:
         ("SRX2.h5ad", "SRX3.h5ad"): (0, 0),
     }
     assert found.overlaps[-1].shared == 2
-    assert found.bytes == found.nnz * 1.5 + 15 * 60
+    assert found.bytes == found.nnz * 1.4 + 15 * 200
+    assert found.spool_bytes == found.nnz * 2 + 15 * 400
     read = sparse / module.SCAN_RATE["csr"] + 50 / module.SCAN_RATE["dense"]
     later = found.nnz / module.DECIDE_RATE + found.nnz / module.WRITE_RATE["gzip"]
     of_files = 3 * module.FILE_SECONDS + (3 + 3 + 10) * module.ROW_SECONDS
     assert found.seconds == pytest.approx(module.START_SECONDS + of_files + read + later)
-    assert found.memory_bytes == pytest.approx(500e6 + 4 * found.nnz / 15 * 20)
+    assert found.memory_bytes == pytest.approx(850e6 + 4 * found.nnz / 15 * 2)
     text = str(found)
-    for piece in ("those of 1 dense file guessed", "a tenth of the elements", "M counts/s", "1.5 bytes a count"):
+    for piece in ("those of 1 dense file guessed", "a tenth of the elements", "M counts/s", "1.4 bytes a count"):
         assert piece in text
     assert f"nothing was written but what they say, in {tmp_path}/out/.survey\n" in text
     assert [path.name for path in (tmp_path / "out").iterdir()] == [".survey"]
+
+
+def test_rows_lie_in_the_work_folder_once_more_for_each_merge(
+    files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once = predicted(tmp_path / "out", files)
+    monkeypatch.setattr(room, "MAX_RUNS", 2)
+    merged = predicted(tmp_path / "out", files)
+    assert (once.n_merges, merged.n_merges) == (0, 1)
+    assert merged.spool_bytes == 2 * once.spool_bytes and merged.bytes == once.bytes
+    assert merged.seconds == pytest.approx(once.seconds + once.nnz / module.MERGE_RATE)
+    assert "2 a count and 400 a cell, 2 times since runs are merged" in str(merged)
+    assert [room.merges_of(n) for n in (1, 2, 3, 4, 5, 9)] == [0, 0, 1, 1, 2, 3]
+    monkeypatch.setattr(room, "RUN_ENTRIES", 5)  # four runs of 18 counts, three of 12, one of 5
+    assert predicted(tmp_path / "out", files).n_merges == 2
 
 
 def test_what_would_stop_the_run_is_said(write_raw: Write, tmp_path: Path) -> None:

@@ -12,13 +12,11 @@ from scvae_data.processing.engine.task import Task
 from scvae_data.processing.run.context import Context
 from scvae_data.processing.sort.gather import gather
 from scvae_data.processing.sort.packed import pack_rows
-from scvae_data.processing.sort.sorted_run import SortedRunWriter, open_runs
+from scvae_data.processing.sort.sorted_run import MAX_RUNS, SortedRunWriter, open_runs
 from scvae_data.processing.work import WorkFolder
 
-__all__ = ["MAX_RUNS", "merge", "merge_groups", "merge_runs"]
+__all__ = ["merge", "merge_groups", "merge_runs"]
 
-# A chunk reads one slice of each run: more runs mean more, smaller reads and open files.
-MAX_RUNS = 128
 PIECE_BYTES = 8 << 20
 """Of packed rows that are merged at once."""
 SAMPLES = 16

@@ -14,6 +14,7 @@ from scvae_data.processing.settings.control import ControlSubset
 from scvae_data.processing.settings.gene_classes import GENE_CLASSES
 from scvae_data.processing.settings.qc import QcRules
 from scvae_data.processing.sort.key import OrderKey
+from scvae_data.processing.sort.sorted_run import RUN_ENTRIES
 from scvae_data.processing.work import WorkFolder
 from scvae_data.readers.features import FeatureFilter
 from scvae_data.readers.opening import DEFAULT_OPENING, Opening
@@ -76,7 +77,7 @@ class ScanJob:
     origins: tuple[tuple[str, int], ...] = ()
     opening: Opening = DEFAULT_OPENING
     scratch: DiskCache | None = None
-    run_entries: int = 6_000_000
+    run_entries: int = RUN_ENTRIES
     block_entries: int = 1_500_000
 
 

@@ -33,8 +33,12 @@ from scvae_data.processing.sort.packed import unpack_rows
 from scvae_data.processing.work import WorkFolder
 from scvae_data.readers.base import CsrBlock
 
-__all__ = ["SortedRun", "SortedRunWriter", "open_runs"]
+__all__ = ["MAX_RUNS", "RUN_ENTRIES", "SortedRun", "SortedRunWriter", "open_runs"]
 
+RUN_ENTRIES = 6_000_000
+"""Of a file come into one run; then it is written, and the next one begun."""
+MAX_RUNS = 128
+"""A chunk reads one slice of each run: where there are more, they are merged first, so many at once into one."""
 PIECE_BYTES = 1 << 20
 """Of rows that are read at once."""
 TRAILER = struct.Struct("<Q8s")

@@ -27,7 +27,15 @@ from scvae_data.processing.settings.run import Settings
 from scvae_data.processing.survey.corpus import check_together
 from scvae_data.processing.survey.notes import MOST_NOTES, frequent_notes
 from scvae_data.processing.survey.overview import Row, columns_alike, named_otherwise, sources_of_counts, tell_alike
-from scvae_data.processing.survey.room import BYTES_PER_COUNT, OBS_BYTES, free_bytes, room_of, stored_counts
+from scvae_data.processing.survey.room import (
+    BYTES_PER_COUNT,
+    OBS_BYTES,
+    SPOOL_BYTES,
+    SPOOL_CELL_BYTES,
+    free_bytes,
+    room_of,
+    stored_counts,
+)
 from scvae_data.processing.survey.stage import Surveyed, check_rules, read_headers, table_columns
 from scvae_data.processing.work import WorkFolder
 from scvae_data.remote.location import Location, RemotePath
@@ -36,10 +44,11 @@ from scvae_data.wording import counted
 
 __all__ = ["DryRun", "dry_run"]
 
-# Measured on one worker of a busy two-core machine, counts of 2,000 genes a cell: a quiet core does up to twice that.
-SCAN_RATE = {"csr": 7e6, "csc": 2e6, "coo": 1e6, "dense": 7e6}
+# A third below what a worker of a quiet two-core machine did, for cores are rarely quiet; counts of 2,000 genes a cell,
+# files that are compressed.
+SCAN_RATE = {"csr": 17e6, "csc": 5e6, "coo": 4e6, "dense": 35e6}
 """Stored counts a second by layout; for dense all elements."""
-START_SECONDS = 4.0
+START_SECONDS = 2.5
 """Imports, and the first kernels that are loaded."""
 FILE_SECONDS = 0.06
 SURVEY_SECONDS = 0.04
@@ -47,10 +56,14 @@ SURVEY_SECONDS = 0.04
 ROW_SECONDS = 10e-6
 ALIGN_SECONDS = 20e-6
 """For each row of each different gene table: to report what it is, and to find its gene where that is not kept."""
-DECIDE_RATE = 80e6
-WRITE_RATE = {"gzip": 7e6, "lz4": 17e6, "none": 20e6}
-WORKER_BYTES = 500e6
-WRITE_BYTES = 20
+DECIDE_RATE = 150e6
+MERGE_RATE = 6e6
+WRITE_RATE = {"gzip": 35e6, "lz4": 30e6, "none": 15e6}
+FIRST_BYTES = 550e6
+"""Of the process that is started and the one that workers come from."""
+WORKER_BYTES = 300e6
+WRITE_BYTES = {"gzip": 2, "lz4": 2.5, "none": 9}
+"""Of each count of a chunk that is written."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +97,8 @@ class DryRun:
     bytes, spool_bytes, free_bytes
         Predicted size of the chunks if every cell is kept, of the temporary
         files beside them, and room where they would be made.
+    n_merges
+        How often rows are merged before chunks are written.
     goes_away
         Whether the chunks go to a store, so that this machine has room for the temporary files alone.
     """
@@ -111,6 +126,7 @@ class DryRun:
     memory_bytes: float
     kept: str
     overview: Sequence[Row] = ()
+    n_merges: int = 0
     goes_away: bool = False
 
     def __str__(self) -> str:
@@ -168,12 +184,15 @@ class DryRun:
 
     def _assumed(self) -> list[str]:
         scan = ", ".join(f"{layout} {rate / 1e6:.0f}" for layout, rate in SCAN_RATE.items())
+        merged = f", {counted(1 + self.n_merges, 'time')} since runs are merged" if self.n_merges else ""
         lines = [
-            f"{BYTES_PER_COUNT[self.compression]} bytes a count ({self.compression}) and {OBS_BYTES} a cell",
+            f"{BYTES_PER_COUNT[self.compression]} bytes a count ({self.compression}) and {OBS_BYTES} a cell; "
+            f"while it runs {SPOOL_BYTES:.0f} a count and {SPOOL_CELL_BYTES} a cell{merged}",
             f"{scan} M elements/s read and {WRITE_RATE[self.compression] / 1e6:.0f} M counts/s written by each worker",
             f"{START_SECONDS:.0f} s to start, {1e3 * FILE_SECONDS:.0f} ms a file by each worker, "
             f"{1e6 * ROW_SECONDS:.0f} s for a million rows of different gene lists",
-            f"{human_bytes(WORKER_BYTES)} for each worker, and {WRITE_BYTES} bytes a count of the chunk it writes",
+            f"{human_bytes(FIRST_BYTES)} and {human_bytes(WORKER_BYTES)} for each worker, and "
+            f"{WRITE_BYTES[self.compression]} bytes a count of the chunk it writes",
         ]
         if self.n_dense:
             lines.append("counts in a tenth of the elements of a dense file")
@@ -286,7 +305,7 @@ def predict(
         (elements if file in dense else counts)[file.source_file] / SCAN_RATE[file.slot.storage["layout"]]
         for file in files
     ]
-    later = nnz / DECIDE_RATE + nnz / WRITE_RATE[codec]
+    later = nnz / DECIDE_RATE + room.n_merges * nnz / MERGE_RATE + nnz / WRITE_RATE[codec]
     # No file is cut: the longest one is the least that the scan takes. Gene tables are read by one process.
     n_rows = sum(len(maps[table]) for table in tables)
     of_file = FILE_SECONDS + (0 if kept else SURVEY_SECONDS)
@@ -294,6 +313,8 @@ def predict(
     counting = max([sum(scan) / n_workers, *scan], default=0.0) + later / n_workers
     seconds = START_SECONDS + len(files) * of_file / n_workers + of_tables + counting if files else 0.0
     in_chunk = min(chunking.chunk_size, n_obs) * nnz / max(n_obs, 1)
+    n_chunks = -(-n_obs // chunking.chunk_size)
+    written = min(n_workers, n_chunks) * in_chunk * WRITE_BYTES[codec]
     return DryRun(
         n_files=surveyed.n_files,
         n_obs=n_obs,
@@ -307,15 +328,16 @@ def predict(
         failed=surveyed.failed,
         notes=told[1],
         stops=told[0],
-        n_chunks=-(-n_obs // chunking.chunk_size),
+        n_chunks=n_chunks,
         chunk_size=chunking.chunk_size,
         compression=codec,
         n_workers=n_workers,
         bytes=room.chunks,
         spool_bytes=room.spool,
         free_bytes=free_bytes(made),
+        n_merges=room.n_merges,
         seconds=seconds,
-        memory_bytes=n_workers * (WORKER_BYTES + in_chunk * WRITE_BYTES),
+        memory_bytes=FIRST_BYTES + n_workers * WORKER_BYTES + written,
         kept=kept,
         overview=[
             *named_otherwise(files),

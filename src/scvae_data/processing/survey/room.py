@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,14 +11,18 @@ from scvae_data.errors import ConfigError
 from scvae_data.processing.facts import InputFacts
 from scvae_data.processing.run.context import Context
 from scvae_data.processing.run.summary import human_bytes
+from scvae_data.processing.sort.sorted_run import MAX_RUNS, RUN_ENTRIES
 from scvae_data.processing.survey.stage import Surveyed
 from scvae_data.remote.location import is_remote
 
 __all__ = ["Room", "check_room", "free_bytes", "room_of", "stored_counts"]
 
-BYTES_PER_COUNT = {"gzip": 1.5, "lz4": 1.9, "none": 8.0}
-OBS_BYTES = 60
+BYTES_PER_COUNT = {"gzip": 1.4, "lz4": 1.9, "none": 8.1}
+OBS_BYTES = 200
+"""Of a cell, in chunks and beside them."""
 SPOOL_BYTES = 2.0
+SPOOL_CELL_BYTES = 400
+"""Of a count and of a cell in a sorted run."""
 DENSE_SHARE = 0.1
 
 
@@ -31,19 +36,33 @@ class Room:
         Of the directory.
     spool
         Of the files beside it while it runs, copies of remote inputs among them.
+    n_merges
+        How often all rows are merged, each time into files beside those that they come from.
     """
 
     chunks: float
     spool: float
+    n_merges: int
 
 
 def room_of(surveyed: Surveyed, compression: str, scratch_gb: float) -> Room:
     """Add up what inputs take."""
     files, maps = surveyed.files, surveyed.universe.maps
-    nnz = sum(stored_counts(file, file.n_obs * len(maps[file.slot.table])) for file in files)
+    counts = [stored_counts(file, file.n_obs * len(maps[file.slot.table])) for file in files]
+    nnz, n_obs = sum(counts), sum(file.n_obs for file in files)
+    n_merges = merges_of(sum(max(1, -(-n // RUN_ENTRIES)) for n in counts))
     copies = min(sum(file.bytes for file in files if is_remote(file.path)), scratch_gb * 1e9)
     per_count = BYTES_PER_COUNT.get(compression, BYTES_PER_COUNT["gzip"])  # of the user's own: not measured
-    return Room(nnz * per_count + sum(file.n_obs for file in files) * OBS_BYTES, nnz * SPOOL_BYTES + copies)
+    spool = (1 + n_merges) * (nnz * SPOOL_BYTES + n_obs * SPOOL_CELL_BYTES)
+    return Room(nnz * per_count + n_obs * OBS_BYTES, spool + copies, n_merges)
+
+
+def merges_of(n_runs: int) -> int:
+    """Return how often runs are merged until a chunk touches few enough of them."""
+    n_merges = 0
+    while n_runs > MAX_RUNS:
+        n_runs, n_merges = -(-n_runs // MAX_RUNS), n_merges + 1
+    return n_merges
 
 
 def check_room(context: Context, surveyed: Surveyed) -> None:
@@ -61,13 +80,20 @@ def check_room(context: Context, surveyed: Surveyed) -> None:
     free = free_bytes(directory)
     if needed <= free:
         return
-    of_earlier = (*directory.glob("*"), *context.work.scans.rglob("*"))  # an interrupted run, which goes on
-    there = sum(path.stat().st_size for path in of_earlier if path.is_file())
-    if needed > free + there:
+    if needed > free + bytes_of_earlier(context):
         raise ConfigError(
             f"{directory}: the run needs some {human_bytes(needed)} there if every cell is kept, and "
             f"{human_bytes(free)} are free; make room, choose another disk, or go on with check_disk=false"
         )
+
+
+def bytes_of_earlier(context: Context) -> int:
+    """Return what an interrupted run, which goes on, or other shards have made already."""
+    n_bytes = 0
+    for path in (*context.directory.glob("*"), *context.work.path.rglob("*")):
+        with suppress(FileNotFoundError):  # other shards run
+            n_bytes += path.stat().st_size if path.is_file() else 0
+    return n_bytes
 
 
 def stored_counts(file: InputFacts, n_elements: int) -> int:
