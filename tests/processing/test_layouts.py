@@ -135,9 +135,8 @@ def of_counter(matrix: str, barcodes: str, features: str, symbols: str | None = 
         target = (folder / matrix).parent
         target.mkdir(parents=True, exist_ok=True)
         put_matrix(folder / matrix, COUNTS if cells_first else COUNTS.T)
-        header = "bc_wells,sample\n" if barcodes.endswith(".csv") else ""
-        end = ",s1\n" if header else "\n"
-        (target / barcodes).write_text(header + "".join(f"{cell}{end}" for cell in CELLS))
+        header = "bc_wells\n" if barcodes.endswith(".csv") else ""
+        (target / barcodes).write_text(header + "".join(f"{cell}\n" for cell in CELLS))
         if symbols is not None:
             (target / features).write_text("".join(f"{gene}\n" for gene in IDS))
             (target / symbols).write_text("".join(f"{symbol}\n" for symbol in SYMBOLS))

@@ -124,6 +124,32 @@ def test_tables_that_fit_equally_are_named(tmp_path: Path) -> None:
         open_reader(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("text", "columns"),
+    [
+        (
+            "bc_wells,sample,species\nc0,s1,hg38\nc1,s2,hg38\nc2,s1,\n",
+            {"sample": ["s1", "s2", "s1"], "species": ["hg38", "hg38", ""]},
+        ),
+        (",bc_wells,sample\n0,c0,s1\n1,c1,s2\n2,c2,s1\n", {"sample": ["s1", "s2", "s1"]}),
+        ('bc_wells,sample\nc0,"s, 1"\nc1,007\nc2,1.10\n', {"sample": ["s, 1", "007", "1.10"]}),
+        ("bc_wells\nc0\nc1\nc2\n", {}),
+        ("bc_wells,a,a\nc0,1,2\nc1,1,2\nc2,1,2\n", {}),
+    ],
+)
+def test_what_a_table_says_of_its_cells_is_read(tmp_path: Path, text: str, columns: dict[str, list[str]]) -> None:
+    folder = write(tmp_path / "in", "DGE.mtx", "cell_metadata.csv", "all_genes.csv", cells_first=True)
+    (folder / "cell_metadata.csv").write_text(text)
+    with open_reader(folder) as reader:
+        assert reader.barcodes().tolist() == CELLS
+        assert reader.obs_columns == tuple(columns)
+        assert reader.obs().to_dict("list") == columns
+        for name, values in columns.items():
+            assert reader.obs([name])[name].tolist() == values
+        with pytest.raises(InputError, match="no column 'age'"):
+            reader.obs(["age"])
+
+
 TRIPLE = ("matrix.mtx", "barcodes.tsv", "features.tsv")
 
 

@@ -19,7 +19,15 @@ from scvae_data.readers.features import kind_of_type
 from scvae_data.readers.gene_names import ENSEMBL_GENE, genes_from_features, looks_ensembl
 from scvae_data.wording import counted
 
-__all__ = ["HEADERS", "FeatureTable", "first_column", "is_running_number", "make_features", "split_rows"]
+__all__ = [
+    "HEADERS",
+    "FeatureTable",
+    "columns_behind",
+    "first_column",
+    "is_running_number",
+    "make_features",
+    "split_rows",
+]
 
 SEPARATORS = ("\t", ",", ";")
 # Types of two words: where blanks separate columns these belong together.
@@ -165,11 +173,31 @@ class Layout:
 
 def first_column(path: Path, lines: Sequence[str]) -> Strings:
     """Names of cells: the first column, but for a running number; commas separate columns in a .csv alone."""
-    separator = "," if ".csv" in path.suffixes else "\t"
-    rows = [fields_of(line, separator) for line in lines]
-    width = min(map(len, rows), default=1)
-    first = 1 if width > 1 and is_running_number([row[0] for row in rows]) else 0
+    rows = rows_of_cells(path, lines)
+    first = names_at(rows)
     return np.array([row[first] for row in rows], dtype=object)
+
+
+def columns_behind(path: Path, header: str, lines: Sequence[str]) -> dict[str, Strings]:
+    """What a table with a header says of cells behind their names; nothing if its columns have not names each."""
+    rows, (names,) = rows_of_cells(path, lines), rows_of_cells(path, [header])
+    first = names_at(rows)
+    named = [(at, name) for at, name in enumerate(names) if at > first and name]
+    if len(dict.fromkeys(names)) < len(names) or max(map(len, rows), default=0) > len(names):
+        return {}
+    # Fields that are empty at the end of a line are not there.
+    return {name: np.array([row[at] if at < len(row) else "" for row in rows], dtype=object) for at, name in named}
+
+
+def rows_of_cells(path: Path, lines: Sequence[str]) -> list[Row]:
+    """Fields of each line of a table of cells."""
+    separator = "," if ".csv" in path.suffixes else "\t"
+    return [fields_of(line, separator) for line in lines]
+
+
+def names_at(rows: Sequence[Row]) -> int:
+    """Which column of a table of cells names them: the first, but for a running number."""
+    return 1 if min(map(len, rows), default=1) > 1 and is_running_number([row[0] for row in rows]) else 0
 
 
 def split_rows(lines: Sequence[str]) -> list[Row]:

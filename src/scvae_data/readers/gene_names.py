@@ -19,6 +19,7 @@ __all__ = [
     "are_numbers",
     "genes_from_features",
     "genes_from_var",
+    "is_cut",
     "looks_ensembl",
     "may_name_genes",
 ]
@@ -27,6 +28,7 @@ ENSEMBL_GENE = re.compile(r"ENS[A-Z]*G\d{11}(\.\d+)?(_PAR_Y)?")
 """Ensembl gene ids of any species, with or without version."""
 OTHER_ID = re.compile(r"FBgn\d{7}|WBGene\d{8}|AT[1-5MC]G\d{5}|Y[A-P][LR]\d{3}[WC](?:-[A-Z])?", re.IGNORECASE)
 """Ids of FlyBase, WormBase, TAIR and the genome database of yeast."""
+CUT_ID = re.compile(r"ENS[A-Z]*G\d{1,10}")
 NUMBER = re.compile(r"\d+(\.0+)?")
 ID_COLUMNS = (
     "gene_ids", "gene_id", "ensembl_id", "ensembl", "feature_id", "ids", "Accession", "ensembl_ids"
@@ -59,6 +61,15 @@ def are_ids(names: Sequence[str] | Strings) -> bool:
     (True, False)
     """
     return looks_ensembl(names) or most_match(OTHER_ID, [name for name in names if name[-1:].isalnum()], len(names))
+
+
+def is_cut(name: str) -> bool:
+    """Whether a name is what a field of fixed width leaves of an id of Ensembl, which has eleven digits.
+
+    >>> is_cut("ENSG00000198"), is_cut("ENSG00000198888"), is_cut("ENSA")
+    (True, False, False)
+    """
+    return name.startswith("ENS") and CUT_ID.fullmatch(name) is not None
 
 
 def are_numbers(names: Sequence[str] | Strings) -> bool:

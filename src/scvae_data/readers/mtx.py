@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from scvae_data.errors import InputError
 from scvae_data.readers.base import DEFAULT_MAX_ELEMENTS, CsrBlock, GeneTable, Storage, row_spans
-from scvae_data.readers.feature_table import FeatureTable, first_column, make_features
+from scvae_data.readers.feature_table import FeatureTable, columns_behind, first_column, make_features
 from scvae_data.readers.features import FeatureFilter, empty_cell_table, keep_gene_expression
 from scvae_data.readers.mtx_folder import MtxTriple, find_triple, read_lines
 from scvae_data.readers.mtx_text import MtxHeader, open_text, read_entries, read_header, reading_text
@@ -54,7 +54,6 @@ class MtxReader:
 
     format = "10x_mtx"
     slots: tuple[str, ...] = ("matrix",)
-    obs_columns: tuple[str, ...] = ()
 
     def __init__(self, path: Path, limits: Limits = DEFAULT_LIMITS) -> None:
         self.path = path
@@ -74,7 +73,9 @@ class MtxReader:
         features = self._named(triple, make_features(triple.features, feature_lines, n_headers[0]))
         beside = triple.beside
         self._beside = (f"{', '.join(beside)} beside {triple.matrix.name} left out",) if beside else ()
-        self._barcodes: NDArray[np.object_] = first_column(triple.barcodes, barcode_lines[n_headers[1] :])
+        header, cells = barcode_lines[: n_headers[1]], barcode_lines[n_headers[1] :]
+        self._barcodes: NDArray[np.object_] = first_column(triple.barcodes, cells)
+        self._described = columns_behind(triple.barcodes, header[0], cells) if header else {}
         self._filter: FeatureFilter = keep_gene_expression(self.path, features.types, features.ids, features.symbols)
         self._genes = features.genes(self._filter.keep)
         return self
@@ -102,9 +103,17 @@ class MtxReader:
         """Cell barcodes as stored."""
         return self._barcodes
 
+    @property
+    def obs_columns(self) -> tuple[str, ...]:
+        """Names of the columns that stand behind the names of cells, under a header."""
+        return tuple(self._described)
+
     def obs(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
-        """A table without columns: these files describe no cells."""
-        return empty_cell_table(self.path, self.n_obs, columns)
+        """Cell table with a RangeIndex; its fields are text, as they are written."""
+        wanted = self.obs_columns if columns is None else columns
+        if absent := [name for name in wanted if name not in self._described]:
+            return empty_cell_table(self.path, self.n_obs, absent)
+        return pd.DataFrame({name: self._described[name] for name in wanted}, index=pd.RangeIndex(self.n_obs))
 
     def storage(self, slot: str) -> Storage:
         """How the matrix is stored."""

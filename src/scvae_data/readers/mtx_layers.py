@@ -70,7 +70,6 @@ class LayeredMtxReader:
     """
 
     format = "mtx_layers"
-    obs_columns: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     def __init__(self, path: Path, limits: Limits = DEFAULT_LIMITS) -> None:
@@ -128,8 +127,13 @@ class LayeredMtxReader:
         """Cell barcodes as stored."""
         return self._first.reader.barcodes()
 
+    @property
+    def obs_columns(self) -> tuple[str, ...]:
+        """Names of the columns that stand behind the names of cells, the same for all matrices."""
+        return self._first.reader.obs_columns
+
     def obs(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
-        """A table without columns: these files describe no cells."""
+        """Cell table of the matrices."""
         return self._first.reader.obs(columns)
 
     def storage(self, slot: str) -> Storage:

@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import anndata as ad
+import h5py
 import numpy as np
 import pandas as pd
+import pyarrow.compute as pc
 import pytest
 import scipy.sparse as sp
 from tests.support.pipeline import NO_QC
 
 from scvae_data.errors import ConfigError, ScvaeDataError
 from scvae_data.processing.finished.sources import compare_rows, find_sources
+from scvae_data.processing.genes.reference import load_reference
 from scvae_data.processing.settings.genes import GeneRules
 from scvae_data.processing.settings.qc import QcRules
 from scvae_data.store import open_index
@@ -204,3 +207,49 @@ def test_antibodies_beside_genes_are_told(
         "their own: CD56, CD45RA, CD3; a column feature_types of var, or of features.tsv, drops those that are none; "
     )
     assert summary.genes_apart["n_genes"] == 3
+
+
+CUT = [gene_id[:12] for gene_id in IDS]
+
+
+def test_ids_that_are_cut_short_are_none(tmp_path: Path, process: Callable[..., Any]) -> None:
+    path = tmp_path / "SRX1.h5"
+    with h5py.File(path, "w") as file:
+        genes = file.create_group("matrix/features")
+        genes["id"], genes["name"] = np.array(CUT, "S"), np.array(SYMBOLS, "S")
+        genes["feature_type"] = np.array(["Gene Expression"] * 8, "S")
+        rows = sp.csr_matrix(COUNTS)
+        for name in ("data", "indices", "indptr"):
+            file["matrix"][name] = getattr(rows, name).astype(np.int64)
+        file["matrix/shape"], file["matrix/barcodes"] = [8, 2], np.array(["AAAC", "AAAG"], "S")
+    process([path], genes=EVERY)
+    counts = stored(tmp_path / "out")
+    assert sorted(counts) == sorted(SYMBOLS)
+    assert (counts[SYMBOLS].sort_index() == COUNTS).all().all()
+    with pytest.raises(ScvaeDataError, match=r"SRX2\.h5ad: the ids of the genes of X are cut short \(ENSG00000075, "):
+        process([write(tmp_path / "SRX2.h5ad", COUNTS[:, 2:], named(CUT[2:]))], tmp_path / "other")
+
+
+def test_rows_of_one_id_that_are_called_as_other_genes_are_not_added_up(
+    tmp_path: Path, process: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    ids = [IDS[0]] * 3 + IDS[3:]  # two symbols of the first gene, and ACTB, which is another
+    symbols = ["MT-ND1", "MTND1", *SYMBOLS[2:]]
+    process([write(tmp_path / "SRX1.h5ad", COUNTS[1:], named(symbols, gene_ids=ids))], genes=EVERY)
+    assert any("1 gene (30 UMIs" in text and "may have another column too" in text for text in caplog.messages)
+    counts = stored(tmp_path / "out")
+    assert counts[IDS[0]].tolist() == [1 + 2]
+    assert counts["ACTB"].tolist() == [30]
+
+
+def test_ids_beside_the_symbols_of_other_genes_are_refused(tmp_path: Path, process: Callable[..., Any]) -> None:
+    genes = load_reference("builtin").table
+    human = genes.filter(pc.and_(pc.equal(genes["species"], "human"), pc.not_equal(genes["symbol"], ""))).to_pandas()
+    some = human.drop_duplicates("symbol", keep=False).iloc[::100][:24]
+    counts = np.arange(1, 25).reshape(1, 24)
+    right = write(tmp_path / "SRX1.h5ad", counts, named(some["symbol"], gene_ids=some["id"].tolist()))
+    moved = write(tmp_path / "SRX2.h5ad", counts, named(some["symbol"], gene_ids=np.roll(some["id"], 1).tolist()))
+    assert process([right], genes=EVERY).n_vars == 24
+    told = r"SRX2\.h5ad: 100 % of the genes have the id of one gene and the symbol of another, e\.g\. ENSG"
+    with pytest.raises(ConfigError, match=told):
+        process([moved], tmp_path / "other")

@@ -23,6 +23,7 @@ from scvae_data.processing.genes.names import (
 )
 from scvae_data.processing.genes.reference import Reference, SymbolBook
 from scvae_data.readers.base import GeneTable
+from scvae_data.readers.gene_names import is_cut
 
 __all__ = ["OTHER_SPECIES", "Identities", "identify", "originals", "row_numbers"]
 
@@ -143,7 +144,7 @@ def row_reader(
         found, rest = (text, "") if is_known(text) else split_pair(text)
         if not found and rest:
             found, rest = with_number(rest, reference)
-        gene_id = unversioned(gene_id or found)
+        gene_id = "" if is_cut(gene_id) else unversioned(gene_id or found)
         if rest == gene_id:  # of a database that the reference does not have
             rest = ""
         return gene_id, full if keeps_genome and rest == symbol else rest
@@ -190,7 +191,7 @@ def no_name(symbol: str) -> str:
     >>> no_name("nan"), no_name("1-Mar"), no_name("Sep-02"), no_name("MARCH1")
     ('no name', 'a date', 'a date', '')
     """
-    if symbol.casefold() in MISSING:
+    if symbol.casefold() in MISSING or is_cut(symbol):
         return "no name"
     number = NUMBER.fullmatch(symbol)
     if DATE.fullmatch(symbol) or POWER.fullmatch(symbol) or (number and int(number.group(1)) in DATE_NUMBERS):

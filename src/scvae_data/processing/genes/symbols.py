@@ -25,7 +25,7 @@ from scvae_data.processing.genes.species import LEAST_KNOWN, OTHER, row_codes
 from scvae_data.processing.settings.genes import common_name
 from scvae_data.readers.base import GeneTable
 
-__all__ = ["APART", "BY_ID", "HOW", "LEFT_OUT", "NO_GENE", "Evidence", "Rows", "Symbol"]
+__all__ = ["APART", "BY_ID", "HOW", "LEFT_OUT", "NO_GENE", "Evidence", "Rows", "Symbol", "UnlikePairsError"]
 
 HOW = {
     "id": "the row has an id",
@@ -54,12 +54,32 @@ MARKER = re.compile(r"(?:CD\d+[A-Za-z]*|HLA[-_.]D[RPQ]|HLA-A,B,C|Ig[ADGM]|TCR(?:
 """Names of proteins on the surface of cells that antibodies are called by, some of which are aliases of genes."""
 FEWEST_MARKERS = 3
 """Rows of a table that are called so and no symbol of a gene, from which on they are no accident."""
+COMPARED, LEAST_COMPARED, LEAST_UNLIKE = 500, 10, 0.8
+"""Rows of a table whose ids and symbols are compared; how many of them, and which share, must be unlike to be odd."""
 KEPT_TABLES = 128
 """Tables whose names are held once they are read, a megabyte each."""
 NO_GENE = ("no name", "a date")
 LEFT_OUT = (*NO_GENE, OTHER_SPECIES)
 
 Load = Callable[[str], GeneTable]
+
+
+class UnlikePairsError(Exception):
+    """The ids and the symbols of a table are of different genes.
+
+    Parameters
+    ----------
+    table
+        The table.
+    share
+        Of its rows, as far as they were compared.
+    symbol, gene_id
+        Those of the first of them.
+    """
+
+    def __init__(self, table: str, share: float, symbol: str, gene_id: str) -> None:
+        super().__init__(f"{symbol} beside {gene_id}")
+        self.table, self.share, self.symbol, self.gene_id = table, share, symbol, gene_id
 
 
 @dataclass(frozen=True)
@@ -192,6 +212,7 @@ class Evidence:
             return
         self.unknown |= self.reference.places.missing(distinct_ids - self.measured)
         self.measured |= distinct_ids
+        self._check_pairs(name, bases, rows.ids)
         symbols = self._texts.numbers(bases)
         places = self._pairs.add(symbols, self._texts.numbers(rows.ids))
         self._note_orders(bases, rows.ids, places, symbols[places])
@@ -200,6 +221,24 @@ class Evidence:
             for symbol, gene_id in zip(bases, rows.ids, strict=True) if not_known else ():
                 if symbol and gene_id in not_known and is_ensembl(gene_id):
                     unknown[gene_id].add(symbol)
+
+    def _check_pairs(self, name: str, bases: Sequence[str], ids: Sequence[str]) -> None:
+        """Refuse a table of which most symbols are those of other genes than its ids.
+
+        Raises
+        ------
+        UnlikePairsError
+            They are.
+        """
+        rows = zip(bases, ids, strict=True)
+        known = [pair for pair in rows if pair[0] and pair[1] and pair[1] not in self.unknown]
+        some = known[:: len(known) // COMPARED + 1]
+        today = self.reference.symbols(gene_id for _, gene_id in some)
+        unlike = [pair for pair, symbol in zip(some, today, strict=True) if loose(pair[0]) != loose(symbol)]
+        book = self._book(name) if len(unlike) >= max(LEAST_COMPARED, LEAST_UNLIKE * len(some)) else None
+        crossed = [pair for pair in unlike if book and is_of_another(*pair, book)]
+        if len(crossed) >= max(LEAST_COMPARED, len(some) / 2):
+            raise UnlikePairsError(name, len(crossed) / len(some), *crossed[0])
 
     def _note_orders(
         self, bases: Sequence[str], ids: Sequence[str], places: NDArray[np.int64], symbols: NDArray[np.int64]
@@ -312,6 +351,7 @@ class Evidence:
         """Return the genes of a table's rows."""
         found, bases = self.identities(name)
         ids, how = self._by_id(found)
+        self._set_others_apart(name, bases, ids, how)
         if "" not in ids:  # most tables: nothing is to be found
             return Rows(ids, bases, found.symbols, how)
         groups: defaultdict[str, list[int]] = defaultdict(list)
@@ -339,6 +379,15 @@ class Evidence:
         for row, kind in found.no_gene.items():
             how[row] = kind
         return ids, how
+
+    def _set_others_apart(self, name: str, symbols: Sequence[str], ids: list[str], how: list[str]) -> None:
+        """Let a row that shares its id with others be a gene of its own, if its symbol is that of another gene."""
+        if len(set(ids)) + max(ids.count("") - 1, 0) == len(ids) or not (book := self._book(name)):
+            return
+        times = Counter(ids)
+        for row, gene_id in enumerate(ids):
+            if gene_id and times[gene_id] > 1 and is_of_another(symbols[row], gene_id, book):
+                ids[row], how[row] = "", "apart"
 
     def _candidates(self, symbol: str, species: str) -> Symbol:
         """Return what a symbol of a species may stand for."""
@@ -386,6 +435,12 @@ def set_markers_apart(symbols: Sequence[str], ids: list[str], how: list[str]) ->
     rows = [row for row, kind in enumerate(how) if kind in ("alias", "symbol") and MARKER.fullmatch(symbols[row])]
     for row in rows if len(rows) >= FEWEST_MARKERS else ():
         ids[row], how[row] = "", "marker"
+
+
+def is_of_another(symbol: str, gene_id: str, book: SymbolBook) -> bool:
+    """Whether a symbol is that of another gene today, and has never been that of a gene."""
+    others = book.current.get(symbol, ())
+    return bool(others) and gene_id not in (*others, *book.previous.get(symbol, ()), *book.aliases.get(symbol, ()))
 
 
 def told_apart(names: Sequence[str], ids: Sequence[str]) -> list[str]:

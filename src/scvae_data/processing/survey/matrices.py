@@ -16,7 +16,7 @@ from scvae_data.processing.genes.tables import load_table, store_table
 from scvae_data.processing.labels import check_texts
 from scvae_data.processing.survey.counts import looks_integral
 from scvae_data.readers.base import GeneTable, LayeredReader, Reader, Sample
-from scvae_data.readers.gene_names import are_numbers
+from scvae_data.readers.gene_names import are_numbers, is_cut
 from scvae_data.readers.table_sides import are_cells, are_genes, name_a_gene
 from scvae_data.wording import counted
 
@@ -138,8 +138,15 @@ def survey_slot(reader: Reader, name: str, tables: Path, reference: str | None) 
 
 
 def check_names(path: Path, slot: str, genes: GeneTable, reference: str | None) -> None:
-    """Refuse genes that are only numbered: number 3 of one file is another gene than number 3 of the next."""
-    if not are_numbers(genes.names if genes.symbols is None else genes.symbols):
+    """Refuse genes that are only numbered, or cut short: number 3 of one file is another gene than that of the next."""
+    names = genes.names if genes.symbols is None else genes.symbols
+    if (cut := list(filter(is_cut, names))) and 2 * len(cut) > len(names):
+        raise InputError(
+            path, "no_gene_names",
+            f"the ids of the genes of {slot} are cut short ({', '.join(cut[:3])} …), so that several genes have one; "
+            "write them whole, with all eleven digits",
+        )  # fmt: skip
+    if not are_numbers(names):
         return
     if numbers := row_numbers(genes, load_reference(reference)):
         raise InputError(

@@ -15,11 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
+from scvae_data.errors import ConfigError
 from scvae_data.processing.engine.base import Engine
 from scvae_data.processing.engine.workers import release_memory
 from scvae_data.processing.facts import FailedFile, InputFacts
 from scvae_data.processing.genes.choose import Choice, list_choice
 from scvae_data.processing.genes.stored_universe import arrays_of, universe_of
+from scvae_data.processing.genes.symbols import UnlikePairsError
 from scvae_data.processing.genes.tables import load_table
 from scvae_data.processing.genes.universe import Universe, align, forget_names, hash_keys
 from scvae_data.processing.genes.wanted import GeneFiles, resolve
@@ -41,7 +43,7 @@ __all__ = ["Surveyed", "check_rules", "read_headers", "save_survey", "survey", "
 log = logging.getLogger(__name__)
 
 # Raised where the same tables may be brought into another order, or rows be other genes.
-ALIGNED = 4
+ALIGNED = 5
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,15 @@ def universe_of_files(files: Sequence[InputFacts], work: WorkFolder, gene_files:
     key = digest([ALIGNED, sorted(n_files.items()), gene_files.pairs, genes.digest, species, wanted, classes])
     if kept := kept_arrays(path, key):
         return universe_of(kept)
-    universe = align(n_files, partial(load_table, work.tables), gene_files.pairs, genes, species, wanted)
+    try:
+        universe = align(n_files, partial(load_table, work.tables), gene_files.pairs, genes, species, wanted)
+    except UnlikePairsError as error:
+        names = [file.source_file for file in files if error.table in (slot.table for slot in file.slots)]
+        more = f" (and {counted(len(names) - 1, 'more file')})" if len(names) > 1 else ""
+        raise ConfigError(
+            f"{names[0]}{more}: {100 * error.share:.0f} % of the genes have the id of one gene and the symbol of "
+            f"another, e.g. {error.gene_id} is called {error.symbol}; correct the column that is wrong, or leave it out"
+        ) from error
     keep_arrays(path, key, arrays_of(universe))
     return universe
 
