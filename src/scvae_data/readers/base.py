@@ -40,11 +40,11 @@ class Storage(TypedDict):
     nnz: int | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GeneTable:
     """The columns of one matrix, in file order; each array has shape (n_vars,) and holds ``str``.
 
-    A gene without an entry in ``ids`` or ``symbols`` has ``""`` there.
+    A gene without an entry in ``ids`` or ``symbols`` has ``""`` there. A table equals itself alone.
     """
 
     names: NDArray[np.object_]

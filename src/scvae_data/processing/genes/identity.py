@@ -13,9 +13,8 @@ from functools import cache
 
 from scvae_data.processing.genes.names import (
     LEAST_OF_A_GENOME,
+    clean_table,
     cleaned,
-    ensembl_parts,
-    genome_names,
     number_beside,
     split_pair,
     unversioned,
@@ -94,12 +93,12 @@ def identify(
     others
         Rows of another species than the one that is kept.
     """
-    names = [*map(cleaned, table.names)]
-    ids = [""] * len(names) if table.ids is None else [*map(cleaned, table.ids)]
-    symbols = names if table.symbols is None else [*map(cleaned, table.symbols)]
-    genomes = genome_names(symbols) or genome_names(names)
+    clean = clean_table(table)
+    names, symbols = clean.names.names, clean.called.names
+    ids = [""] * len(names) if clean.ids is None else clean.ids.names
+    genomes = clean.called.genomes or clean.names.genomes
     # Genes of two species may have one symbol.
-    if not others and not genomes and (parts := ensembl_parts(ids)):  # most tables, read at once
+    if not others and not genomes and clean.ids and (parts := clean.ids.ensembl_parts):  # most tables, read at once
         read_as = {symbol: bare_symbol(symbol, reference.is_id) for symbol in reference.like_ids(symbols)}
         found = [f"{letters}{digits}{mark}" for letters, digits, mark in parts]
         return Identities(found, [read_as.get(symbol, symbol) for symbol in symbols], {})

@@ -9,17 +9,23 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scvae_data.processing.settings.gene_classes import GENE_CLASSES
+from scvae_data.readers.base import GeneTable
 from scvae_data.readers.gene_names import OTHER_ID
 
 __all__ = [
     "ENSEMBL",
+    "KEPT_TABLES",
     "LEAST_OF_A_GENOME",
+    "CleanColumn",
+    "CleanTable",
+    "clean_table",
     "cleaned",
     "ensembl_parts",
     "gene_class_flags",
@@ -86,6 +92,8 @@ BESIDE = re.compile(
 """A chromosome before or behind the name of a gene, or the class of the gene behind it."""
 DRESSED = re.compile(r"[:| (]|chr|^(?:gene|hgnc|entrez|ncbi)|ercc", re.IGNORECASE)
 LEAST_OF_A_GENOME = 0.05
+KEPT_TABLES = 8
+"""Tables that are held once they are read: small corpora have no more."""
 
 
 def ensembl_parts(names: Sequence[str]) -> list[tuple[str, str, str]] | None:
@@ -191,6 +199,56 @@ def split_pair(name: str) -> tuple[str, str]:
     if pair := PAIR_REVERSED.fullmatch(name):
         return unversioned(pair.group(2)), pair.group(1)
     return "", name
+
+
+class CleanColumn:
+    """The names of a column, cleaned, and what is told by all of them; each is found out when it is asked for.
+
+    Parameters
+    ----------
+    names
+        As a file has them.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.names = [*map(cleaned, names)]
+
+    @cached_property
+    def ensembl_parts(self) -> list[tuple[str, str, str]] | None:
+        """See `ensembl_parts`."""
+        return ensembl_parts(self.names)
+
+    @cached_property
+    def genomes(self) -> tuple[str, ...]:
+        """See `genome_names`; no genome stands before ids."""
+        return () if self.ensembl_parts else genome_names(self.names)
+
+
+@dataclass(frozen=True)
+class CleanTable:
+    """The columns of a gene table, cleaned; None where the table has none."""
+
+    names: CleanColumn
+    ids: CleanColumn | None
+    symbols: CleanColumn | None
+
+    @property
+    def called(self) -> CleanColumn:
+        """The symbols, or else the names."""
+        return self.symbols or self.names
+
+
+@lru_cache(maxsize=KEPT_TABLES)
+def clean_table(table: GeneTable) -> CleanTable:
+    """Clean the columns of a gene table; those that are equal to its names are one with them."""
+    names = CleanColumn(table.names)
+
+    def clean(column: NDArray[np.object_] | None) -> CleanColumn | None:
+        if column is None:
+            return None
+        return names if np.array_equal(column, table.names) else CleanColumn(column)
+
+    return CleanTable(names, clean(table.ids), clean(table.symbols))
 
 
 def genome_names(names: Sequence[str]) -> tuple[str, ...]:

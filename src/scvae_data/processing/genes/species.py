@@ -18,9 +18,7 @@ from numpy.typing import NDArray
 from scvae_data.processing.genes.identity import KNOWN_ENTREZ, number_of_database, numbers_of
 from scvae_data.processing.genes.names import (
     LEAST_OF_A_GENOME,
-    cleaned,
-    ensembl_parts,
-    genome_names,
+    clean_table,
     number_beside,
     species_of_genome,
     split_pair,
@@ -74,14 +72,13 @@ def species_of_prefix(letters: str) -> str:
 def named_species(table: GeneTable, reference: Reference) -> list[str]:
     """Return the species of each row that has an id, or a genome before its name; empty for the others."""
     found = [""] * table.n_vars
-    columns = {id(column): column for column in (table.ids, table.symbols, table.names) if column is not None}
-    for column in columns.values():
-        names = [*map(cleaned, column)]
+    clean = clean_table(table)
+    for column in dict.fromkeys(column for column in (clean.ids, clean.symbols, clean.names) if column is not None):
+        names, parts = column.names, column.ensembl_parts
         # Most tables are of ids, which tell all.
-        parts = ensembl_parts(names)
         told = [*map(species_of_id, names)] if parts is None else [species_of_prefix(start) for start, *_ in parts]
         if "" in told:
-            genomes, places = genome_names(names), reference.places
+            genomes, places = column.genomes, reference.places
             for row, (name, species) in enumerate(zip(names, told, strict=True)):
                 if not species and (genomes or name in places or NUMBERED.search(name)):
                     told[row] = species_by_name(name, genomes, reference)
@@ -172,16 +169,16 @@ def has_more_of_its_own(known: NDArray[np.bool_], to_another: NDArray[np.bool_])
 
 def unnamed_species(table: GeneTable, named: Sequence[str], reference: Reference) -> tuple[str, ...]:
     """Return the species of the symbols that no genome stands before, in a table where one stands before others."""
-    names = [*map(cleaned, table.names if table.symbols is None else table.symbols)]
-    if not genome_names(names):
+    called = clean_table(table).called
+    if not called.genomes:
         return ()
-    return knowing({name for name, species in zip(names, named, strict=True) if name and not species}, reference)
+    unnamed = {name for name, species in zip(called.names, named, strict=True) if name and not species}
+    return knowing(unnamed, reference)
 
 
 def bare_symbols(table: GeneTable) -> list[str]:
     """Return the symbols of a table without genomes."""
-    symbols = [*map(cleaned, table.names if table.symbols is None else table.symbols)]
-    genomes = genome_names(symbols)
+    symbols, genomes = (called := clean_table(table).called).names, called.genomes
     symbols = [without_genome(symbol, genomes) for symbol in symbols] if genomes else symbols
     return [number_beside(symbol)[0] or symbol if "|" in symbol else symbol for symbol in symbols]
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from scvae_data.processing.genes.names import KEPT_TABLES
 from scvae_data.readers.base import GeneTable
 from scvae_data.store.files import write_atomic
 
-__all__ = ["hash_table", "load_table", "names_of_columns", "store_table", "table_file"]
+__all__ = ["hash_table", "held_table", "load_table", "names_of_columns", "store_table", "table_file"]
 
 
 def as_arrow(table: GeneTable) -> Any:
@@ -50,6 +52,12 @@ def table_file(folder: Path, key: str) -> Path:
 def names_of_columns(folder: Path, key: str) -> list[str]:
     """Return which of ``names``, ``ids`` and ``symbols`` a gene table has."""
     return list(pq.read_schema(table_file(folder, key)).names)
+
+
+@lru_cache(maxsize=KEPT_TABLES)
+def held_table(folder: Path, key: str) -> GeneTable:
+    """Read a gene table back, or give one of the last few again."""
+    return load_table(folder, key)
 
 
 def load_table(folder: Path, key: str) -> GeneTable:

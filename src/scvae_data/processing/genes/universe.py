@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from scvae_data.processing.genes.identity import row_reader
 from scvae_data.processing.genes.names import (
+    clean_table,
     cleaned,
     first_word,
     gene_class_flags,
@@ -230,7 +231,17 @@ def respell(
 
 def forget_names(reference: Reference) -> None:
     """Let go of what was remembered of the names in tables, and of the reference."""
-    for remembered in (cleaned, first_word, split_pair, unversioned, is_ensembl, species_of_id, row_reader, loose):
+    for remembered in (
+        clean_table,
+        cleaned,
+        first_word,
+        split_pair,
+        unversioned,
+        is_ensembl,
+        species_of_id,
+        row_reader,
+        loose,
+    ):
         remembered.cache_clear()
     reference.forget()
 

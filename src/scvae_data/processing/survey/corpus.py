@@ -19,7 +19,7 @@ from scvae_data.processing.engine.task import Failure, Task, stop_without_room
 from scvae_data.processing.facts import FailedFile, InputFacts
 from scvae_data.processing.genes.reference import Reference, load_reference
 from scvae_data.processing.genes.species import is_of, judge, species_of_rows
-from scvae_data.processing.genes.tables import load_table
+from scvae_data.processing.genes.tables import held_table
 from scvae_data.processing.run.context import Again, Standing
 from scvae_data.processing.settings.genes import COMMON_NAMES, common_name
 from scvae_data.processing.settings.inputs import ACCESSION_COLUMNS, Inputs, source_names
@@ -202,7 +202,7 @@ def species_of(work: WorkFolder, tables: Sequence[str], reference: Reference) ->
     kept = kept_arrays(work.surveyed("species"), key)
     if kept:
         return {table: tuple(names) for table, names in json.loads(kept["species"].tobytes()).items()}
-    species = judge(tables, partial(load_table, work.tables), reference)
+    species = judge(tables, partial(held_table, work.tables), reference)
     told = np.frombuffer(json.dumps(species).encode(), np.uint8)
     keep_arrays(work.surveyed("species"), key, {"species": told})
     return species
