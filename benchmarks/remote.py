@@ -4,13 +4,15 @@
 
 An S3 server is started on this machine, so that figures are of what this
 package adds to a network, not of one. Local and warm epochs take turns in one
-run; ratios are of their medians.
+run, now one first and now the other; ratios are of their medians. CPU time is
+of the program and its workers, and tells on a busy machine as well.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import socket
 import subprocess
@@ -22,6 +24,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
+
+import psutil
 
 from scvae_data import ChunkedDataModule
 from scvae_data.processing import pipeline
@@ -73,21 +78,23 @@ def make(directory: Path, n_cells: int) -> None:
 
 
 class Fetched:
-    """Counts the bytes that are asked for."""
+    """Counts the bytes that this process, and those that it forks, ask for."""
 
     def __init__(self) -> None:
-        self.n_bytes = 0
+        self.n_bytes = multiprocessing.Value("q", 0)
         self._read = objects.read
         objects.read = self.read
 
     def read(self, path: RemotePath, offset: int, n_bytes: int) -> bytes:
         """Read, and count."""
-        self.n_bytes += n_bytes
+        with self.n_bytes:
+            self.n_bytes.value += n_bytes
         return self._read(path, offset, n_bytes)
 
     def take(self) -> int:
         """Bytes since the last call."""
-        n_bytes, self.n_bytes = self.n_bytes, 0
+        with self.n_bytes:
+            n_bytes, self.n_bytes.value = self.n_bytes.value, 0
         return n_bytes
 
 
@@ -100,12 +107,27 @@ def module(path: Path | RemotePath, folder: Path, disk_gb: float, workers: int) 
     return data
 
 
-def epoch(data: ChunkedDataModule) -> float:
-    """Cells a second of an epoch."""
-    started, n_cells = time.perf_counter(), 0
+class Pace(NamedTuple):
+    """Of an epoch: cells a second, and microseconds of CPU time a cell."""
+
+    speed: float
+    cpu: float
+
+
+def epoch(data: ChunkedDataModule) -> Pace:
+    """Take all batches of an epoch."""
+    cpu, started, n_cells = cpu_seconds(), time.perf_counter(), 0
     for batch in data.train_dataloader():
         n_cells += len(batch["index"])
-    return n_cells / (time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    return Pace(n_cells / seconds, 1e6 * (cpu_seconds() - cpu) / n_cells)
+
+
+def cpu_seconds() -> float:
+    """CPU time of this process and those that it has started, so far."""
+    here = psutil.Process()
+    times = [process.cpu_times() for process in (here, *here.children(recursive=True))]
+    return sum(time.user + time.system for time in times)
 
 
 def main() -> None:
@@ -127,14 +149,19 @@ def main() -> None:
         remote = module(REMOTE, folder / "all", 10 * n_bytes / 1e9, options.workers)
         epoch(local)
         fetched.take()
-        figures = {"cells": options.cells, "bytes": n_bytes, "cold": epoch(remote), "cold_bytes": fetched.take()}
-        pairs = [(epoch(local), epoch(remote)) for _ in range(options.epochs)]
-        figures |= {"local": median(one for one, _ in pairs), "warm": median(one for _, one in pairs)}
+        figures = {"cells": options.cells, "bytes": n_bytes, "cold": epoch(remote).speed, "cold_bytes": fetched.take()}
+        paces: dict[str, list[Pace]] = {"local": [], "warm": []}
+        for number in range(options.epochs):
+            turns = [("local", local), ("warm", remote)]
+            for name, data in turns[:: 1 if number % 2 else -1]:
+                paces[name].append(epoch(data))
+        for name, found in paces.items():
+            figures |= {name: median(pace.speed for pace in found), f"{name}_cpu": median(pace.cpu for pace in found)}
         figures["warm_bytes"] = fetched.take()
         half = module(REMOTE, folder / "half", n_bytes / 2e9, options.workers)
         epoch(half)
         fetched.take()
-        figures["half"] = median(epoch(half) for _ in range(options.epochs))
+        figures["half"] = median(epoch(half).speed for _ in range(options.epochs))
         figures["half_bytes"] = fetched.take() / options.epochs
     rows = [
         ("local", figures["local"], 0.0),
@@ -146,6 +173,7 @@ def main() -> None:
     print(f"{'':<14} {'cells/s':>10} {'of local':>9} {'MB fetched':>11}")
     for name, speed, n_fetched in rows:
         print(f"{name:<14} {speed:>10,.0f} {speed / figures['local']:>9.2f} {n_fetched / 1e6:>11.1f}")
+    print(f"µs of CPU time a cell: local {figures['local_cpu']:.2f}, warm {figures['warm_cpu']:.2f}")
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1) + "\n")
 

@@ -556,6 +556,13 @@ def test_faults_of_a_network_are_retried_or_refused(
         proxy.close()
         lead_to(port, monkeypatch)
         assert of_cells(target) == of_cells(grown)
+        compact_directory(grown)
+        proxy = Proxy(port, every(3))
+        lead_to(proxy.port, monkeypatch)
+        compact_directory(target)
+        proxy.close()
+        lead_to(port, monkeypatch)
+        assert of_cells(RemotePath("s3://data/grown.compact")) == of_cells(tmp_path / "grown.compact")
         of_chunk = [objects.holds(target / "chunk_0002.h5", grown / f"chunk_000{number}.h5") for number in (2, 3)]
         assert of_chunk == [True, False] and not objects.holds(target / "none", grown / INDEX_FILE)
         with pytest.raises(RemoteError, match=r"s3://nowhere/set/.writing: .*bucket does not exist; make the bucket"):
