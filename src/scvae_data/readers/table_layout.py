@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scvae_data.errors import InputError
-from scvae_data.readers.feature_table import HEADERS, is_running_number, split_rows
+from scvae_data.readers.feature_table import HEADERS, split_rows
 from scvae_data.readers.features import MEASURED
 from scvae_data.readers.gene_names import ENSEMBL_GENE, are_numbers, may_name_genes
 from scvae_data.readers.mtx_text import check_line_ends, open_text, reading_text
+from scvae_data.readers.table_lines import is_running_number
 from scvae_data.wording import counted
 
 __all__ = ["BARCODE", "TableLayout", "decoded", "has_header", "is_of_cells", "read_layout", "tells_a_place"]
