@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from scvae_data.errors import InputError
-from scvae_data.readers.feature_table import first_column, make_features
+from scvae_data.readers.feature_table import make_features
 from scvae_data.readers.recognise import open_reader
+from scvae_data.readers.table_lines import first_column
 
 IDS = [f"ENSG{number:011d}" for number in range(5)]
 SYMBOLS = ["MT-ND1", "TP53", "HLA-A", "RP11-34P13.7", "Y_RNA"]

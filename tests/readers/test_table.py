@@ -241,6 +241,29 @@ def test_sums_and_descriptions_are_no_genes(tmp_path: Path, read_dense: Any) -> 
     assert reader.obs_columns == ("cell_type_id", "Total")
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["EntrezGeneID", "entrez_gene_id", "NCBI Gene ID", "txLen", "gene.length", "mean_expr", "Average counts", "CHR"],
+)
+def test_numbers_that_describe_genes_are_no_cell(tmp_path: Path, read_dense: Any, name: str) -> None:
+    (tmp_path / "genes.csv").write_text(f",{name},c1,c2\nRPL3,6122,1,2\nRPL4,6124,3,4\n")
+    dense, reader = read(tmp_path / "genes.csv", read_dense)
+    assert dense.tolist() == [[1, 3], [2, 4]]
+    assert (reader.barcodes().tolist(), reader.notes) == (["c1", "c2"], (f"no counts, left out: {name}",))
+
+
+def test_a_column_beside_those_of_barcodes_is_no_cell(tmp_path: Path, read_dense: Any) -> None:
+    cells = [f"AAACCTGAGA{base * 4}-1" for base in "ACGTN"]
+    lines = [f"{gene},{at},1,2,3,4,5" for at, gene in enumerate(("RPL3", "RPL4"))]
+    (tmp_path / "genes.csv").write_text("\n".join([f"gene,rank,{','.join(cells)}", *lines]) + "\n")
+    dense, reader = read(tmp_path / "genes.csv", read_dense)
+    assert dense.tolist() == [[count, count] for count in range(1, 6)]
+    assert (reader.barcodes().tolist(), reader.notes) == (cells, ("no counts, left out: rank",))
+    # Of samples with names none is told to be something else.
+    (tmp_path / "genes.csv").write_text("gene,rank,s1,s2\nRPL3,1,2,3\nRPL4,4,5,6\n")
+    assert read(tmp_path / "genes.csv", read_dense)[1].barcodes().tolist() == ["rank", "s1", "s2"]
+
+
 def test_negative_and_fractional_values_are_left_to_the_check_of_counts(tmp_path: Path, read_dense: Any) -> None:
     (tmp_path / "counts.csv").write_text(TEXT.replace("1,2", "-1,0.5"))
     dense, _ = read(tmp_path / "counts.csv", read_dense)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -17,17 +16,10 @@ from scvae_data.errors import InputError
 from scvae_data.readers.base import GeneTable
 from scvae_data.readers.features import kind_of_type
 from scvae_data.readers.gene_names import ENSEMBL_GENE, genes_from_features, looks_ensembl
+from scvae_data.readers.table_lines import Row, Strings, fields_of, is_running_number
 from scvae_data.wording import counted
 
-__all__ = [
-    "HEADERS",
-    "FeatureTable",
-    "columns_behind",
-    "first_column",
-    "is_running_number",
-    "make_features",
-    "split_rows",
-]
+__all__ = ["HEADERS", "FeatureTable", "make_features", "split_rows"]
 
 SEPARATORS = ("\t", ",", ";")
 # Types of two words: where blanks separate columns these belong together.
@@ -55,9 +47,6 @@ HEADERS = {
     },
     "type": {"type", "feature_type", "feature_types", "featuretype"},
 }
-
-Strings = NDArray[np.object_]
-Row = list[str]
 
 
 @dataclass(frozen=True)
@@ -171,35 +160,6 @@ class Layout:
         return fields
 
 
-def first_column(path: Path, lines: Sequence[str]) -> Strings:
-    """Names of cells: the first column, but for a running number; commas separate columns in a .csv alone."""
-    rows = rows_of_cells(path, lines)
-    first = names_at(rows)
-    return np.array([row[first] for row in rows], dtype=object)
-
-
-def columns_behind(path: Path, header: str, lines: Sequence[str]) -> dict[str, Strings]:
-    """What a table with a header says of cells behind their names; nothing if its columns have not names each."""
-    rows, (names,) = rows_of_cells(path, lines), rows_of_cells(path, [header])
-    first = names_at(rows)
-    named = [(at, name) for at, name in enumerate(names) if at > first and name]
-    if len(dict.fromkeys(names)) < len(names) or max(map(len, rows), default=0) > len(names):
-        return {}
-    # Fields that are empty at the end of a line are not there.
-    return {name: np.array([row[at] if at < len(row) else "" for row in rows], dtype=object) for at, name in named}
-
-
-def rows_of_cells(path: Path, lines: Sequence[str]) -> list[Row]:
-    """Fields of each line of a table of cells."""
-    separator = "," if ".csv" in path.suffixes else "\t"
-    return [fields_of(line, separator) for line in lines]
-
-
-def names_at(rows: Sequence[Row]) -> int:
-    """Which column of a table of cells names them: the first, but for a running number."""
-    return 1 if min(map(len, rows), default=1) > 1 and is_running_number([row[0] for row in rows]) else 0
-
-
 def split_rows(lines: Sequence[str]) -> list[Row]:
     """Fields of each line; what separates them is what most lines have."""
     for separator in SEPARATORS:
@@ -210,31 +170,9 @@ def split_rows(lines: Sequence[str]) -> list[Row]:
     return [fields_of(line, "") for line in lines]
 
 
-def fields_of(line: str, separator: str) -> Row:
-    """Fields of a line, without quotes, blanks around them and empty ones at the end."""
-    if not separator:
-        fields = [line]
-    elif '"' in line:
-        fields = next(csv.reader([line], delimiter=separator, skipinitialspace=True))
-    else:
-        fields = line.split(separator)
-    fields = [field.strip().strip("\"'").strip() for field in fields]
-    while len(fields) > 1 and not fields[-1]:
-        fields.pop()
-    return fields
-
-
 def joined(line: str) -> str:
     """The line with types of several words held together."""
     return PHRASE.sub(lambda match: match.group().replace(" ", "\\0"), line)
-
-
-def is_running_number(values: Sequence[str]) -> bool:
-    """Whether values are only 0, 1, 2, … or 1, 2, 3, …, as table writers put first."""
-    if not values or values[0] not in ("0", "1"):
-        return False
-    first = int(values[0])
-    return list(values) == [str(number) for number in range(first, first + len(values))]
 
 
 def is_measured(text: str) -> bool:

@@ -64,6 +64,9 @@ NO_CELL = (
 MEASURED = re.compile(
     r"n_?(counts?|genes?|umis?|features?)([_ ]?(rna|by_counts))?|(log1p_)?(total|n_genes)_(counts|by_counts)\w*"
     r"|(pct|percent|frac|fraction)[._ ]?(counts_)?(mt|mito|ribo|hb)\w*|total|sum|mean|n_cells(_by_counts)?"
+    r"|(mean|median|avg|average|max|min|sum|total)[_. ]?(expr(ession)?|counts?|umis?|reads?|tpm|fpkm)"
+    r"|gender|age[_. ]?(years?|months?|weeks?|days?)?|plate|stage|cell[_. ]?(type|cycle|state)|barcodes?|pseudotime"
+    r"|dpt_pseudotime|velocity_\w+|n[._ ]?(gene|umi|count|feature)s?|(s|g2m)[._]score|phase"
     r"|(rna_snn_)?res[._]?\d[\d.]*|(seurat_)?clusters?|louvain|leiden|batch|sample|donor|patient|age|doublet_scores?"
     r"|.+[_.](ids?|ident(ity)?|index|code|label|score|type|status|pct|percent|fraction|ratio|group|batch|clusters?|counts?"
     r"|umis|number|time|days?|weeks?|years?)",

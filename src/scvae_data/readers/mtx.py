@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from scvae_data.errors import InputError
 from scvae_data.readers.base import DEFAULT_MAX_ELEMENTS, CsrBlock, GeneTable, Storage, row_spans
-from scvae_data.readers.feature_table import FeatureTable, columns_behind, first_column, make_features
+from scvae_data.readers.feature_table import FeatureTable, make_features
 from scvae_data.readers.features import FeatureFilter, empty_cell_table, keep_gene_expression
 from scvae_data.readers.mtx_folder import MtxTriple, find_triple, read_lines
 from scvae_data.readers.mtx_text import MtxHeader, open_text, read_entries, read_header, reading_text
 from scvae_data.readers.table_layout import has_header
+from scvae_data.readers.table_lines import columns_behind, first_column
 from scvae_data.readers.transpose import CompactRows, Entries, compress_rows
 from scvae_data.system.hdf5_guard import DEFAULT_LIMITS, Limits
 

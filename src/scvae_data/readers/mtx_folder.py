@@ -11,9 +11,9 @@ from functools import lru_cache
 from pathlib import Path
 
 from scvae_data.errors import InputError
-from scvae_data.readers.feature_table import first_column
 from scvae_data.readers.folders import find_inputs, in_words, is_matrix, left_out, patterns
 from scvae_data.readers.mtx_text import open_text, read_header, reading_text
+from scvae_data.readers.table_lines import first_column
 from scvae_data.system.hdf5_guard import DEFAULT_LIMITS
 from scvae_data.wording import counted
 

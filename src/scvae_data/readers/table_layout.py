@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scvae_data.errors import InputError
-from scvae_data.readers.feature_table import HEADERS, is_running_number, split_rows
+from scvae_data.readers.feature_table import HEADERS, split_rows
 from scvae_data.readers.features import MEASURED
 from scvae_data.readers.gene_names import ENSEMBL_GENE, are_numbers, may_name_genes
 from scvae_data.readers.mtx_text import check_line_ends, open_text, reading_text
+from scvae_data.readers.table_lines import is_running_number
 from scvae_data.wording import counted
 
-__all__ = ["TableLayout", "decoded", "has_header", "is_of_cells", "read_layout"]
+__all__ = ["BARCODE", "TableLayout", "decoded", "has_header", "is_of_cells", "read_layout", "tells_a_place"]
 
 SEPARATORS = ("\t", ",", ";", " ")
 SAMPLED_LINES = 50
@@ -28,13 +29,17 @@ ROLES = {"bc_wells", "index", *(name for names in HEADERS.values() for name in n
 """More names of columns that are ids, symbols, types or names of cells."""
 NAMELESS = {"", "x", "0", "1", "v1", "v2"}
 """What R and pandas write above a column that has no name."""
+BARCODE = re.compile(r"(?<![A-Za-z])[ACGTN]{8,}(?![A-Za-z])")
+FEWEST_BARCODES, MOST_OTHERS = 5, 0.2
+"""So many columns called by barcodes, and so few called otherwise, tell that these are no cells."""
 NAME_OF_ROW = re.compile(r"ENS[A-Z]*G\d{11}|(?<![A-Za-z])[ACGTN]{8,}(?![A-Za-z])")
 """An id or a barcode."""
 PLACES = {
     *("chr", "chrom", "chromosome", "seqname", "seqnames", "start", "end", "stop", "strand", "length", "width"),
-    *("gene_length", "exon_length", "effective_length", "gc_content", "entrezid", "entrez_id", "entrez"),
+    *("genelength", "exonlength", "effectivelength", "txlength", "txlen", "transcriptlength", "gccontent", "pctgc"),
+    *("entrez", "entrezid", "entrezgene", "entrezgeneid", "ncbigeneid", "ncbiid", "hgncid", "mgiid"),
 }
-"""Columns of numbers that tell where a gene lies, as featureCounts and annotations have them."""
+"""Columns of numbers that say of a gene where it lies, how long it is or its number; in small letters alone."""
 PLOTTED = re.compile(r"(tsne|umap|pca?)[_ -]\d+", re.IGNORECASE)
 """Columns of numbers that say where a cell lies in a picture."""
 
@@ -88,6 +93,9 @@ def read_layout(path: Path, max_bytes: int) -> TableLayout:
     # Behind a separator at the end of lines is no column.
     texts = [first, *(i for i in range(first + 1, width) if described[i] and (header[i] or any(columns[i])))]
     counts = [i for i in range(first + 1, width) if not described[i]]
+    if others := {counts[at] for at in _beside_barcodes([header[i] for i in counts])}:
+        texts, counts = sorted({*texts, *others} - {first}), [i for i in counts if i not in others]
+        texts.insert(0, first)
     _check_wide(path, header, columns, counts)
     if not counts:
         raise InputError(path, "not_single_cell", _why_no_counts(header, columns))
@@ -191,7 +199,23 @@ def holds_no_counts(name: str, values: Sequence[str]) -> bool:
     """Whether a column is text, or numbers that describe genes or cells by its name."""
     given = [value for value in values if value.lower() not in MISSING]
     is_text = not given or 2 * sum(map(is_number, given)) < len(given)
-    return is_text or name.lower() in PLACES or any(kind.fullmatch(name) for kind in (MEASURED, PLOTTED))
+    return is_text or tells_a_place(name) or any(kind.fullmatch(name) for kind in (MEASURED, PLOTTED))
+
+
+def tells_a_place(name: str) -> bool:
+    """Whether a column is called as one of places, lengths or numbers of genes.
+
+    >>> [tells_a_place(name) for name in ("Chr", "Entrez.Gene.ID", "gene_length", "lengthy")]
+    [True, True, True, False]
+    """
+    return re.sub(r"[^a-z]", "", name.lower()) in PLACES and not re.search(r"\d", name)
+
+
+def _beside_barcodes(names: Sequence[str]) -> set[int]:
+    """Which of many columns are called otherwise than the others, all of which are called by barcodes."""
+    others = {at for at, name in enumerate(names) if not BARCODE.search(name)}
+    n_barcodes = len(names) - len(others)
+    return others if n_barcodes >= FEWEST_BARCODES and len(others) <= MOST_OTHERS * n_barcodes else set()
 
 
 def _row_names(path: Path, header: Sequence[str], columns: Sequence[Sequence[str]]) -> int:

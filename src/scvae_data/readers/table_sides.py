@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from scvae_data.readers.gene_names import may_name_genes
 from scvae_data.readers.opening import TableRows
-from scvae_data.readers.table_layout import PLACES, is_of_cells
+from scvae_data.readers.table_layout import BARCODE, is_of_cells, tells_a_place
 
 __all__ = ["are_cells", "are_genes", "name_a_gene", "rows_of"]
 
@@ -21,7 +21,6 @@ GENE = re.compile(
 FEWEST_GENES = 50
 FEWEST_NAMED = 10
 """Names of genes among those of cells that are no accident."""
-BARCODE = re.compile(r"(?<![A-Za-z])[ACGTN]{8,}(?![A-Za-z])")
 
 
 def rows_of(names: Sequence[str], columns: Sequence[str], texts: Sequence[str]) -> TableRows | None:
@@ -44,7 +43,7 @@ def rows_of(names: Sequence[str], columns: Sequence[str], texts: Sequence[str]) 
     if max(genes) > 10 * min(genes):
         votes.add("genes" if genes[0] > genes[1] else "cells")
     first, *others = texts or [""]
-    if any(name.lower() in PLACES for name in others):
+    if any(map(tells_a_place, others)):
         votes.add("genes")
     # Descriptions of cells have their names too: what is called by none of genes' names must be many.
     if max(barcodes) > 0.5 > min(barcodes):

@@ -74,6 +74,10 @@ def table(symbols: Sequence[str], ids: Sequence[str] | None = None) -> GeneTable
         (["YBR089C.A", "YAL001C"], ("YBR089C-A", "")),
         (["MT-ND1|17716", "ACTB|11461"], ("", "MT-ND1")),
         (["NKX2-1", "ACTB"], ("", "NKX2-1")),
+        (["MT\u2013ND1", "HLA\u2010A"], ("", "MT-ND1")),
+        (["MT-ND1\u200b", "`ACTB`"], ("", "MT-ND1")),
+        (["`MT-ND1`", "ACTB"], ("", "MT-ND1")),
+        ([f"ENST00000361390.2|{MTND1}.2|-|-|MT-ND1-201|MT-ND1|956|protein_coding|", "ACTB"], (MTND1, "MT-ND1")),
     ],
 )
 def test_a_name_is_read_as_what_it_was(names: list[str], first: tuple[str, str]) -> None:
@@ -87,7 +91,7 @@ def test_a_name_is_read_as_what_it_was(names: list[str], first: tuple[str, str])
     [
         "1-Mar", "01-Mar", "Mar-01", "2-Sep", "Sept-02", "1-Mar-21", "X1.Mar", "1.Mar", "2021-03-01", "01/03/2021",
         "2021-03-01 00:00:00", "1-Dec", "1-DEC", "1-Mrz", "44256", "2.31E+13", "", " ", "nan", "NaN", "NA", "None",
-        "<NA>", "#REF!", "#NAME?",
+        "<NA>", "#REF!", "#NAME?", "#DIV/0!", "9/1", "1-mars", "1-déc",
     ],
 )  # fmt: skip
 def test_what_names_no_gene_is_left_out(name: str) -> None:

@@ -205,6 +205,16 @@ def test_a_directory_can_be_overwritten_with_its_own_genes(
     assert open_index(tmp_path / "out").gene_sets.masks([0]).tolist() == [[True, False]]
 
 
+def test_of_a_directory_a_gene_that_nothing_knows_may_be_spelled_otherwise(tmp_path: Path) -> None:
+    names = ["my_gene", "tdTomato", "abc"]
+    write_gene_list(tmp_path, GeneList.of(names))
+    wanted = read_wanted(ListRules(path=str(tmp_path)))
+    found = resolve(wanted, universe([TP53, "ABC", "Abc", "MY.GENE", "TdTomato"]))
+    # Two genes of the inputs are spelled as the third may be: it is none of them for certain.
+    assert found.positions.tolist() == [3, 4, -1]
+    assert found.names.tolist() == names
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
 @pytest.mark.parametrize("mark", [",", ";", "\t"], ids=["comma", "semicolon", "tab"])
 def test_a_mapping_that_a_spreadsheet_wrote(tmp_path: Path, encoding: str, mark: str) -> None:

@@ -27,16 +27,16 @@ from scvae_data.readers.gene_names import is_cut
 __all__ = ["OTHER_SPECIES", "Identities", "identify", "originals", "row_numbers"]
 
 OTHER_SPECIES = "other species"
-MISSING = {"", "nan", "na", "n/a", "none", "null", "<na>", "#n/a", "#ref!", "#name?", "#value!", "#num!"}
+MISSING = {"", "nan", "na", "n/a", "none", "null", "<na>", "#n/a", "#ref!", "#name?", "#value!", "#num!", "#div/0!"}
 """What programs write where there is no name, in lower case."""
 MONTH = (
     "jan|feb|mar|mär|mrz|apr|may|mai|jun|jul|aug|sep|sept|oct|okt|nov|dec|dez|january|february|march|märz|april|june|"
-    "juni|july|juli|august|september|october|oktober|november|december|dezember"
+    "juni|july|juli|august|september|october|oktober|november|december|dezember|mars|avr|déc|dic|ott"
 )
 DATE = re.compile(
     rf"(?:x?\d{{1,2}}[-/. ]+(?:{MONTH})\.?(?:[-/. ]+\d{{1,4}})?|(?:{MONTH})\.?[-/. ]+\d{{1,2}}(?:[-/., ]+\d{{1,4}})?"
     r"|x?\d{4}[-/.]\d{1,2}[-/.]\d{1,2}(?:[ t]\d{1,2}:\d{2}(?::\d{2}(?:\.0+)?)?)?"
-    r"|x?\d{1,2}([-/.])\d{1,2}\1(?:\d{4}|\d{2}))",
+    r"|x?\d{1,2}/\d{1,2}|x?\d{1,2}([-/.])\d{1,2}\1(?:\d{4}|\d{2}))",
     re.IGNORECASE,
 )
 """A day and a month in any order, and as R writes them."""

@@ -49,7 +49,11 @@ SPECIES_OF_GENOME = (
     (re.compile(r"mmul|rhemac|macaque", re.IGNORECASE), "macaque"),
     (re.compile(r"sscrofa|susscr|pig", re.IGNORECASE), "pig"),
 )
-QUOTED = re.compile(r"b?(['\"])(.*)\1", re.DOTALL)
+QUOTED = re.compile(r"b?(['\"`])(.*)\1", re.DOTALL)
+TYPESET = str.maketrans(
+    dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-") | dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff")
+)
+"""What word processors make of dashes, and marks that nobody sees."""
 SMALL_ID = re.compile(ENSEMBL_ID, re.IGNORECASE)
 ANY_ID = re.compile(rf"(?<![A-Za-z0-9])(?:{ENSEMBL_ID}|(?:{OTHER_ID.pattern})(?![A-Za-z0-9]))")
 PAIR = re.compile(rf"({ANY_ID.pattern})[_|:;,/()\[\] -]+(.+?)[)\]]?")
@@ -67,6 +71,8 @@ GENOME = re.compile(
 REFERENCE = re.compile(r"refdata-(gex|cellranger)-")
 GENOME_BEHIND = re.compile(r"(?<=.)[_.-]((?:GRC[hmz]|hg|mm|danRer|Rnor_?|rn)\d+)$", re.IGNORECASE)
 """The name of an assembly behind that of a gene."""
+TRANSCRIPT = re.compile(rf"ENS[A-Z]*T\d{{11}}[^|]*\|({ENSEMBL_ID})\|[^|]*\|[^|]*\|[^|]*\|([^|]+)\|.*", re.DOTALL)
+"""A transcript as GENCODE names it: transcript, gene, two ids of Havana, the symbols of both, length and class."""
 TARGET = re.compile(r"([^|]+)\|([^|]+)\|(?:reference_end|polya[_\d]*)", re.IGNORECASE)
 """A target of BD Rhapsody: symbol, transcript and where it is read."""
 NUMBERED = re.compile(
@@ -141,9 +147,11 @@ def cleaned(name: str) -> str:
     """
     text = name
     if not name.isalnum():  # as most are, told quickly
-        text = name.strip().strip("\ufeff").strip()
+        text = (name if name.isascii() else name.translate(TYPESET)).strip()
         if match := QUOTED.fullmatch(text):
             text = match.group(2).strip()
+        if match := TRANSCRIPT.fullmatch(text):
+            text = "|".join(match.groups())
         if match := TARGET.fullmatch(text):
             text = "|".join(match.groups()) if SMALL_ID.fullmatch(match.group(2)) else match.group(1)
         if match := GENOME_BEHIND.search(text):

@@ -51,6 +51,8 @@ LEAST_SHARE = 0.01
 """Share of a table's names from which on they are those of a species."""
 LEAST_OF_SYMBOLS = 0.2
 """Share of a table's symbols that a second species alone must know: of one species few are known to another alone."""
+FEWEST_SYMBOLS = 20
+"""Fewer say nothing against the species of the run."""
 LEAST_OWN = 5
 """Symbols that one species has and another one has not, from which on they are no accident."""
 UNTOLD, WANTED, OTHER = range(3)
@@ -210,7 +212,9 @@ def judge(names: Sequence[str], load: Callable[[str], GeneTable], reference: Ref
         if not found:
             symbols = {*bare_symbols(load(name))} - {""}
             likely = tuple(of_run) if len(of_run) == 1 else knowing(symbols, reference)
-            species[name] = tuple(better_known(one, symbols, reference) for one in likely)
+            if len(symbols) >= FEWEST_SYMBOLS:
+                likely = tuple(better_known(one, symbols, reference) for one in likely)
+            species[name] = likely
     return species
 
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scvae_data.errors import ConfigError
 from scvae_data.processing.genes.columns import Columns
 from scvae_data.processing.genes.names import ENSEMBL, unversioned
-from scvae_data.processing.genes.reference import Reference, load_reference
+from scvae_data.processing.genes.reference import Reference, load_reference, loose
 from scvae_data.processing.genes.universe import Universe
 from scvae_data.processing.settings.genes import AnyGeneRules, ListRules
 from scvae_data.processing.settings.named_file import named_file
@@ -214,6 +214,9 @@ def resolve(wanted: WantedGenes, universe: Universe) -> Columns:
     of_symbol: defaultdict[str, list[int]] = defaultdict(list)
     for number, symbol in enumerate(universe.symbols):
         of_symbol[symbol].append(number)
+    spelled: defaultdict[str, list[int]] = defaultdict(list)
+    for number in np.flatnonzero(universe.ids == "") if wanted.verbatim else ():
+        spelled[loose(universe.keys[number])].append(int(number))
     positions = np.full(len(wanted.names), -1, np.int64)
     columns_of: defaultdict[str, list[int]] = defaultdict(list)
     unclear: list[int] = []
@@ -228,6 +231,8 @@ def resolve(wanted: WantedGenes, universe: Universe) -> Columns:
             if len(candidates) > 1:
                 genes = ", ".join(universe.keys[candidates[:3]])
                 raise ConfigError(f"{wanted.source}: {symbol or name} stands for several genes ({genes}); give the id")
+            elif not candidates and len(others := spelled.get(loose(name), [])) == 1:
+                candidates = others
             found = candidates[0] if candidates else -1
         columns_of[universe.keys[found] if found >= 0 else gene_id].append(column)
         positions[column] = found

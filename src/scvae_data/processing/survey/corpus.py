@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 MAX_OBS_COLUMNS = 50
 # Raised where the species of a table may be told otherwise.
-JUDGED = 3
+JUDGED = 4
 SPECIES_COLUMNS = ("species", "organism")
 """Columns of a manifest that say it, in small letters."""
 
