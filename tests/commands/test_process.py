@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 from tests.support.datasets import make_dataset
 
-from scvae_data.commands.process import keep_settings, refuse_beside_append, settings_of, with_report
+from scvae_data.commands.process import (
+    MOVED,
+    keep_settings,
+    recorded_config,
+    refuse_beside_append,
+    settings_of,
+    with_report,
+)
+from scvae_data.commands.upgrade import upgrade_directory
 from scvae_data.config import conf_dir, resolved
 from scvae_data.errors import ConfigError
 from scvae_data.processing.run.summary import Summary
 from scvae_data.remote.location import location
+
+VERSION1 = Path(__file__).parents[1] / "data" / "version1"
 
 
 def config(*overrides: str) -> DictConfig:
@@ -41,6 +53,21 @@ def test_settings_are_those_of_the_directory(recorded: dict[str, Any], given: tu
     settings = settings_of(cfg)
     assert (settings.seed, settings.qc.min_genes, settings.chunking.chunk_size) == (5, 7, 123)
     assert settings.qc.nmads is not None and settings.genes.min_cells == 9  # type: ignore[union-attr]
+
+
+def test_a_directory_of_an_earlier_version_keeps_its_settings_once_it_is_upgraded(tmp_path: Path) -> None:
+    directory = shutil.copytree(VERSION1 / "gzip", tmp_path / "version1")
+    with pytest.raises(ConfigError, match=f"format version 1; scvae-data upgrade {directory}"):
+        recorded_config(directory)
+    upgrade_directory(directory)
+    cfg = config()
+    keep_settings(cfg, recorded_config(directory), [], directory)
+    settings = settings_of(cfg)
+    assert (settings.qc.min_genes, settings.qc.min_counts, settings.chunking.chunk_size) == (20, 40, 40)
+
+
+def test_all_classes_that_were_moved_are_there() -> None:
+    assert [get_class(name).__name__ for name in MOVED.values()] == [name.rpartition(".")[2] for name in MOVED]
 
 
 @pytest.mark.parametrize(

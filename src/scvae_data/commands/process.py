@@ -35,6 +35,15 @@ FROZEN = (
     "control",
 )  # fmt: skip
 """Keys of the config that stay what they are when a directory grows."""
+MOVED = {
+    "scvae_data.processing.control.ControlSubset": "scvae_data.processing.settings.control.ControlSubset",
+    "scvae_data.processing.gene_list.ListRules": "scvae_data.processing.settings.genes.ListRules",
+    "scvae_data.processing.genes.GeneRules": "scvae_data.processing.settings.genes.GeneRules",
+    "scvae_data.processing.hvg.HvgRules": "scvae_data.processing.settings.genes.HvgRules",
+    "scvae_data.processing.normalize.Normalization": "scvae_data.processing.settings.normalization.Normalization",
+    "scvae_data.processing.qc.QcRules": "scvae_data.processing.settings.qc.QcRules",
+}
+"""What directories of format version 1 call the classes of their settings."""
 
 
 def process(cfg: DictConfig) -> None:
@@ -138,16 +147,24 @@ def recorded_config(directory: Location) -> dict[str, Any]:
     Raises
     ------
     ScvaeDataError
-        There is no finished directory, or its record is damaged.
+        There is no finished directory that can grow, or its record is damaged.
     """
-    from scvae_data.store import open_index, read_json
+    from scvae_data.processing.finished.append import open_growing
+    from scvae_data.store import read_json
     from scvae_data.store.files import expecting
     from scvae_data.store.verify import CONFIG_FILE
 
-    open_index(directory)
+    open_growing(directory)
     record = read_json(directory / CONFIG_FILE)
     with expecting(directory / CONFIG_FILE):
-        return dict(record["config"])
+        return {key: by_present_name(value) for key, value in record["config"].items()}
+
+
+def by_present_name(section: Any) -> Any:
+    """Return a section of a config with its class under the name that it has now."""
+    if not isinstance(section, dict) or section.get("_target_") not in MOVED:
+        return section
+    return {**section, "_target_": MOVED[section["_target_"]]}
 
 
 def keep_settings(cfg: DictConfig, recorded: dict[str, Any], given: Collection[str], directory: Location) -> None:
