@@ -41,9 +41,9 @@ def compact_directory(directory: Location, target: Location | None = None, scrat
     try:
         unfinished.made.mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:
-        raise ConfigError(f"{target} is a file; name a folder, or a new one") from error
+        raise ConfigError(f"{unfinished.made} is a file; name a folder, or a new one") from error
     except OSError as error:
-        raise ConfigError(f"{target} cannot be written: {error.strerror}; name another folder") from error
+        raise ConfigError(f"{unfinished.made} cannot be written: {error.strerror}; name another folder") from error
     with held_directory(unfinished.made), disk_faults(unfinished.made), claimed(target, unfinished.made):
         unfinished.begin()
         made = compact(index, unfinished)

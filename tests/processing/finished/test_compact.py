@@ -17,6 +17,7 @@ from scvae_data import open_index
 from scvae_data.commands.compact import beside, compact_directory
 from scvae_data.commands.verify import how_to_mend, verify
 from scvae_data.errors import ConfigError, DamagedFileError, RemoteError
+from scvae_data.processing.finished.unfinished import Unfinished
 from scvae_data.processing.settings.genes import GeneRules, ListRules
 from scvae_data.processing.settings.normalization import Normalization
 from scvae_data.remote.location import RemotePath
@@ -145,6 +146,9 @@ def test_stores_hold_the_same(grown: tuple[list[Path], Path], store: RemotePath,
     assert not list((tmp_path / "data/scratch").glob("*/[!.]*")) and not list(tmp_path.glob("**/.[cw]*ing"))
     with pytest.raises(ConfigError, match=f"{there} is not empty; name another folder"):
         compact_directory(store)
+    with pytest.raises(ConfigError, match="here is not empty"):  # finished by another one since it was looked at
+        Unfinished(open_index(directory), tmp_path / "here", tmp_path / "here").begin()
+    assert bytes_of(tmp_path / "here") == wanted
     with pytest.raises(ConfigError, match="memory://bucket is a whole bucket; name the TARGET"):
         beside(RemotePath("memory://bucket"))
 

@@ -74,7 +74,16 @@ class Unfinished:
                 raise ConfigError(f"{place} is not empty; name another folder")
 
     def begin(self) -> None:
-        """Make ready for the first chunk: what was made of the same cells stays, what was made of others goes."""
+        """Make ready for the first chunk: what was made of the same cells stays, what was made of others goes.
+
+        Only where nobody else is writing.
+
+        Raises
+        ------
+        ConfigError
+            As :meth:`check`, by what has come there since.
+        """
+        self.check()
         cells = self.made / MARK / OF
         for place in self.places:
             if self._is_of_these_cells(place):
