@@ -25,14 +25,7 @@ from scvae_data.loading.loader import BatchLoader, check_not_grown, check_order,
 from scvae_data.loading.memory import DEFAULT_CHUNKS, MemoryNeed, need_of
 from scvae_data.loading.plan.epoch import Plan
 from scvae_data.loading.plan.mixing import Mixing, mix, tell_of_mixing
-from scvae_data.loading.plan.sampler import (
-    MakeSampler,
-    Sampler,
-    TrainingCells,
-    as_make_sampler,
-    make_sampler,
-    name_of,
-)
+from scvae_data.loading.plan.sampler import MakeSampler, Sampler, TrainingCells, as_make_sampler, make_sampler, name_of
 from scvae_data.loading.plan.sampling import DEFAULT_SAMPLING, parse_sampling, weighted
 from scvae_data.loading.select.accessions import digest_of, listed_accessions
 from scvae_data.loading.select.covariates import check_covariates, covariate_facts
@@ -49,12 +42,7 @@ from scvae_data.loading.select.parts import (
 from scvae_data.loading.select.rows import RowGroup, as_names, sampled
 from scvae_data.loading.select.sizes import decoded_bytes
 from scvae_data.loading.select.split import parse_split
-from scvae_data.loading.settings import (
-    OnBadChunk,
-    StartMethod,
-    XFormat,
-    check_settings,
-)
+from scvae_data.loading.settings import OnBadChunk, StartMethod, XFormat, check_settings
 from scvae_data.loading.stream import StreamSpec, batches_together
 from scvae_data.remote.location import Location, as_written
 from scvae_data.store import SRX_COLUMN, CellIndex, open_dataset

@@ -15,17 +15,9 @@ from torch import Tensor
 from scvae_data.errors import ConfigError
 
 __all__ = [
-    "category_names",
-    "check_choice",
-    "check_number",
-    "datamodule_of",
-    "facts_of",
-    "gene_masks",
-    "not_finite",
-    "packed_masks",
-    "same_genes",
-    "unpacked_masks",
-]
+    "category_names", "check_choice", "check_number", "datamodule_of", "facts_of", "gene_masks", "not_finite",
+    "packed_masks", "same_genes", "unpacked_masks",
+]  # fmt: skip
 
 Facts = dict[str, Any]
 

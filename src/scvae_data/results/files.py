@@ -221,8 +221,7 @@ def with_values(table: pa.Table, values: NDArray[np.float32], columns: list[str]
         raise StoreError(f"obs has a column {taken[0]!r} already; write .h5ad, or leave it out")
     arrays = [pa.array(np.ascontiguousarray(values[:, place])) for place in range(len(columns))]
     return pa.table(
-        [*(table[name].combine_chunks() for name in table.column_names), *arrays],
-        names=[*table.column_names, *columns],
+        [*(table[name].combine_chunks() for name in table.column_names), *arrays], names=[*table.column_names, *columns]
     )
 
 

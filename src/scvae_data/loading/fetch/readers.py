@@ -75,10 +75,7 @@ class ScatteredReader:
     """
 
     def __init__(
-        self,
-        rows: ScatteredRows,
-        readers: ReaderPool,
-        leave_out: Callable[[DamagedFileError], None] = raise_it,
+        self, rows: ScatteredRows, readers: ReaderPool, leave_out: Callable[[DamagedFileError], None] = raise_it
     ) -> None:
         self._rows = rows
         self._readers = readers
@@ -137,12 +134,7 @@ class ScatteredReader:
         return done
 
     def _read_chunk(
-        self,
-        reader: ChunkReader,
-        rows: NDArray[np.int32],
-        place: slice,
-        indices: NDArray[Any],
-        data: NDArray[Any],
+        self, reader: ChunkReader, rows: NDArray[np.int32], place: slice, indices: NDArray[Any], data: NDArray[Any]
     ) -> None:
         before = reader.bytes_read_here
         # Another chunk of the row group may have counts that need a wider type.

@@ -12,16 +12,7 @@ from numpy.typing import NDArray
 
 from scvae_data.errors import ConfigError
 
-__all__ = [
-    "ChunkRows",
-    "RowGroup",
-    "as_names",
-    "chunk_rows",
-    "sampled",
-    "to_row_groups",
-    "to_spans",
-    "wanted_codes",
-]
+__all__ = ["ChunkRows", "RowGroup", "as_names", "chunk_rows", "sampled", "to_row_groups", "to_spans", "wanted_codes"]
 
 
 class RowGroup(Protocol):
