@@ -46,21 +46,14 @@ METRICS = {limit.name: limit.metadata["metric"] for limit in fields(QcRules) if 
 
 @dataclass(frozen=True)
 class Meant:
-    """The experiments or files that are asked about.
-
-    Parameters
-    ----------
-    column
-        The obs column of them.
-    values
-        Those that are meant.
-    name
-        As they are called in words.
-    """
+    """The experiments or files that are asked about."""
 
     column: str
+    """The obs column of them."""
     values: tuple[str, ...]
+    """Those that are meant."""
     name: str
+    """As they are called in words."""
 
     def rows(self, index: DatasetIndex, chunk_id: int) -> NDArray[np.int64]:
         """Return their rows of a chunk."""

@@ -52,42 +52,28 @@ ELBO = {
 
 @dataclass(frozen=True)
 class Embedded:
-    """Cells that were embedded.
-
-    Parameters
-    ----------
-    run_dir
-        Where the files are.
-    config
-        Resolved.
-    ckpt
-        The checkpoint.
-    hparams
-        Settings of its model.
-    trained_on
-        Facts of the dataset that it was trained on.
-    index
-        Of the cells.
-    found
-        What is in ``embed.json``.
-    made
-        Files by name.
-    overrides
-        What the command line set; None where there was none.
-    labels
-        Of the cells; None where there are none.
-    """
+    """Cells that were embedded."""
 
     run_dir: Path
+    """Where the files are."""
     config: Mapping[str, Any]
+    """Resolved."""
     ckpt: Path
+    """The checkpoint."""
     hparams: Mapping[str, Any]
+    """Settings of its model."""
     trained_on: Mapping[str, Any]
+    """Facts of the dataset that it was trained on."""
     index: CellIndex
+    """Of the cells."""
     found: Mapping[str, Any]
+    """What is in ``embed.json``."""
     made: Mapping[str, Path] = field(default_factory=dict)
+    """Files by name."""
     overrides: Sequence[str] | None = None
+    """What the command line set; None where there was none."""
     labels: Labels | None = None
+    """Of the cells; None where there are none."""
 
 
 def embed_report(run: Embedded) -> str:

@@ -45,23 +45,18 @@ TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR
 
 @dataclass(frozen=True)
 class Ranks:
-    """Where this process stands among those that train together.
-
-    Parameters
-    ----------
-    size, rank
-        How many there are, over all machines, and which one this is.
-    local_size, local_rank
-        The same on this machine.
-    address, port
-        Where the first of them is met.
-    """
+    """Where this process stands among those that train together."""
 
     size: int = 1
+    """How many there are, over all machines."""
     rank: int = 0
+    """Which one this is."""
     local_size: int = 1
+    """How many there are on this machine."""
     local_rank: int = 0
+    """Which of these this is."""
     address: str = "127.0.0.1"
+    """Where the first of them is met."""
     port: int = 0
 
     @property

@@ -115,39 +115,25 @@ class Labels(NamedTuple):
 
 @dataclass(frozen=True)
 class Finished:
-    """A finished run.
-
-    Parameters
-    ----------
-    run_dir
-        Its directory.
-    config
-        Resolved.
-    facts
-        Of the dataset.
-    metrics
-        Of the best checkpoint, with speed and cache.
-    made
-        Files by name.
-    held_out
-        What the parts that are held out share with training.
-    not_scored
-        Why scores are not among the metrics, by their names.
-    overrides
-        What the command line set; None where there was none.
-    labels
-        Of the cells; None where there are none.
-    """
+    """A finished run."""
 
     run_dir: Path
     config: Mapping[str, Any]
+    """Resolved."""
     facts: Mapping[str, Any]
+    """Of the dataset."""
     metrics: Mapping[str, Any]
+    """Of the best checkpoint, with speed and cache."""
     made: Mapping[str, Path] = field(default_factory=dict)
+    """Files by name."""
     held_out: HeldOut = field(default_factory=HeldOut)
+    """What the parts that are held out share with training."""
     not_scored: Mapping[str, str] = field(default_factory=dict)
+    """Why scores are not among the metrics, by their names."""
     overrides: Sequence[str] | None = None
+    """What the command line set; None where there was none."""
     labels: Labels | None = None
+    """Of the cells; None where there are none."""
 
 
 def report(run: Finished) -> str:

@@ -77,24 +77,15 @@ class JobFile:
 
 @dataclass(frozen=True)
 class Left:
-    """What is left of a sweep.
-
-    Parameters
-    ----------
-    sweep_dir
-        Its directory.
-    n_jobs
-        All its jobs.
-    n_left
-        Those that are not completed.
-    failing
-        Numbers of those that would fail again, because what they are set to is refused.
-    """
+    """What is left of a sweep."""
 
     sweep_dir: Path
     n_jobs: int
+    """All its jobs."""
     n_left: int
+    """Those that are not completed."""
     failing: Sequence[int] = ()
+    """Numbers of those that would fail again, because what they are set to is refused."""
 
     @property
     def count(self) -> str:
