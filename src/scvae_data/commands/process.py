@@ -153,16 +153,7 @@ def recorded_config(directory: Location) -> dict[str, Any]:
 
 
 def keep_settings(cfg: DictConfig, recorded: dict[str, Any], given: Collection[str], directory: Location) -> None:
-    """Put the settings of a directory that grows in place of those that are not given; refuse given ones that differ.
-
-    Parameters
-    ----------
-    cfg
-        Changed in place.
-    recorded
-        What the directory was made with.
-    given
-        Keys that the command line sets.
+    """Put recorded settings into ``cfg`` in place of those that are not given; refuse given ones that differ.
 
     Raises
     ------

@@ -83,19 +83,7 @@ class CallBoard:
 
 
 class WorkerStream(IterableDataset[Message]):
-    """What one worker process runs; each iteration answers one call.
-
-    Parameters
-    ----------
-    spec
-        Gives the worker's share of what is to be served.
-    worker, n_workers
-        Which of how many.
-    place
-        The worker's slots.
-    board
-        Says what is asked for.
-    """
+    """What one worker process runs; each iteration answers one call."""
 
     def __init__(
         self, spec: Callable[[], StreamSpec], worker: int, n_workers: int, place: SlotPlace, board: CallBoard
@@ -132,15 +120,6 @@ class WorkerStream(IterableDataset[Message]):
 
 class Workers:
     """Worker processes that make the batches of one loader.
-
-    Parameters
-    ----------
-    spec
-        What to serve.
-    n_workers
-        Their number.
-    start_method
-        How they are started; None for torch's default.
 
     Raises
     ------

@@ -23,12 +23,7 @@ NAMED = 3
 def experiment_picture(table: pd.DataFrame, png: Path) -> None:
     """Draw a point for each experiment; flagged ones are crosses, and the legend names the worst of them.
 
-    Parameters
-    ----------
-    table
-        Of :func:`~scvae_data.training.experiment_scores.score_table`, with something expected.
-    png
-        The picture; replaced when the new one is whole.
+    The table is one of :func:`~scvae_data.training.experiment_scores.score_table`, with something expected.
     """
     from matplotlib.ticker import NullFormatter, StrMethodFormatter
 

@@ -218,12 +218,7 @@ def next_lines(latents: Path) -> list[str]:
 def compared(model: str, labels: Labels | None) -> dict[str, str]:
     """The command that compares the cells of two labels, under what it is for; nothing where there are none.
 
-    Parameters
-    ----------
-    model
-        The model, and the directory of the cells if it is another, as the command takes them.
-    labels
-        Of the cells.
+    ``model`` is, as the command takes them, the model, and the directory of the cells if it is another.
     """
     if labels is None or len(labels.names) < 2 or not labels.column.isidentifier():
         return {}

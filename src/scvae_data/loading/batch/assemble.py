@@ -94,13 +94,7 @@ class Made(NamedTuple):
 
 
 class Assembler:
-    """Makes batches, several of few rows at a time; safe for threads.
-
-    Parameters
-    ----------
-    form
-        What batches look like.
-    """
+    """Makes batches of one form, several of few rows at a time; safe for threads."""
 
     def __init__(self, form: Form) -> None:
         self.form = form

@@ -63,14 +63,7 @@ class NothingAhead:
 class FilesAhead:
     """Copies the files of an epoch ahead of the consumer.
 
-    Parameters
-    ----------
-    index
-        The directory, or several.
-    needed
-        Remote chunks of each window of the epoch, in order of their use.
-    later
-        The same of the next epoch.
+    ``needed`` are the remote chunks of each window of the epoch, in order of their use, ``later`` those of the next.
     """
 
     def __init__(

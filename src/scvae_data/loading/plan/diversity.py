@@ -57,14 +57,7 @@ def measure_diversity(
 ) -> Diversity:
     """Compare batches of the first epoch with as many draws of its cells in random order.
 
-    Parameters
-    ----------
-    plan, row_groups
-        What is served, and in which order.
-    codes
-        Label of every cell of the directory, (n_obs,).
-    counts
-        Of :func:`label_counts`.
+    ``codes`` are the labels of all cells of the directory, (n_obs,), ``counts`` those of :func:`label_counts`.
     """
     epoch = plan.epoch(0)
     overall = counts / counts.sum()

@@ -58,13 +58,7 @@ def covariate_facts(
 
 
 class Sums:
-    """Number, mean and sum of squares around it of some cells after others (Chan, Golub and LeVeque 1983).
-
-    Parameters
-    ----------
-    name
-        Of the column, for messages.
-    """
+    """Number, mean and sum of squares around it of some cells after others (Chan, Golub and LeVeque 1983)."""
 
     def __init__(self, name: str) -> None:
         self.name = name

@@ -21,12 +21,7 @@ MOST_CELLS = 4_000_000
 class CellValues:
     """Reads obs columns of the cells of row groups; safe for threads and across fork, pickled without what it keeps.
 
-    Parameters
-    ----------
-    index
-        The directory.
-    columns
-        Names of columns that hold no text, unless it is categorical.
+    A column holds no text, unless it is categorical.
     """
 
     def __init__(self, index: CellIndex, columns: Iterable[str]) -> None:
@@ -112,15 +107,7 @@ class RowFacts:
 
 
 class FactsReader:
-    """Reads the facts of the cells of row groups; safe for threads.
-
-    Parameters
-    ----------
-    index
-        The directory.
-    obs_keys
-        obs columns that batches carry.
-    """
+    """Reads the facts of the cells of row groups; safe for threads."""
 
     def __init__(self, index: CellIndex, obs_keys: Sequence[str]) -> None:
         self._columns = {name: index.obs_columns[name] for name in obs_keys}
