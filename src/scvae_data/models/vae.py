@@ -38,7 +38,8 @@ from scvae_data.results.expression import Decoding, expression
 from scvae_data.results.model import categories_of, moments_of
 from scvae_data.results.predictive import predictive_check
 from scvae_data.results.saved import read_model, write_model
-from scvae_data.results.weights import check_size, reason
+from scvae_data.results.weights import check_size
+from scvae_data.wording import first_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -494,7 +495,7 @@ class VAE(LightningModule):
             model.take_over({CHECKPOINT_KEY: {"gene_sets": saved.gene_sets}, "scvae_data": saved.record})
         except (AttributeError, KeyError, TypeError, RuntimeError, ValueError) as error:
             raise ConfigError(
-                f"{folder}: its weights and settings do not fit ({reason(error)}); give another"
+                f"{folder}: its weights and settings do not fit ({first_line(error)}); give another"
             ) from None
         return model.eval()
 

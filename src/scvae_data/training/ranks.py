@@ -31,6 +31,7 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from scvae_data.calling import program
 from scvae_data.errors import ConfigError, ScvaeDataError
 from scvae_data.system.stopping import Stopped
+from scvae_data.wording import first_line
 
 __all__ = ["ALONE", "Ranks", "found_ranks", "strategy_of", "together"]
 
@@ -273,11 +274,6 @@ def end(others: Sequence[subprocess.Popen[bytes]]) -> None:
         except subprocess.TimeoutExpired:
             other.kill()
             other.wait()
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line that an error says."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 class Cluster(ClusterEnvironment):

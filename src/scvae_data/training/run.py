@@ -38,6 +38,7 @@ from scvae_data.training.ranks import Ranks, strategy_of, together
 from scvae_data.training.report import REPORT, Finished, next_lines, only_a_page, report
 from scvae_data.training.resume import check_same_dataset, continued, last_checkpoint
 from scvae_data.training.throughput import Throughput
+from scvae_data.wording import first_line
 
 __all__ = ["train", "train_along"]
 
@@ -173,8 +174,7 @@ class _Run:
         try:
             trainer: Trainer = build(**named, **strategy_of(self.ranks, self.config["trainer"]))
         except (AssertionError, MisconfigurationException, TypeError, ValueError) as error:
-            text = str(error).strip() or type(error).__name__
-            raise ConfigError(f"trainer: Lightning refuses it: {text.splitlines()[0]}") from error
+            raise ConfigError(f"trainer: Lightning refuses it: {first_line(error)}") from error
         # Lightning's handlers have ranks wait for one another for ever; ours is `request`.
         trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
         for logger in loggers:

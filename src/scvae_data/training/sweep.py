@@ -32,7 +32,7 @@ from scvae_data.training.report import REPORT, only_a_page
 from scvae_data.training.saturation import PLOT as SATURATION_PLOT
 from scvae_data.training.saturation import told_of, write_saturation
 from scvae_data.training.sweep_jobs import JobFile, Left, arguments_of, begin_sweep, jobs_of, left_of, number_of_jobs
-from scvae_data.wording import shown
+from scvae_data.wording import first_line, shown
 
 __all__ = [
     "TABLE", "SweepTable", "check_direction", "end_sweep", "interruption_told", "read_table", "table_text",
@@ -95,7 +95,7 @@ class SweepTable(Callback):
             _end_job(run_dir, "completed")
             return
         error = job_return._return_value
-        _end_job(run_dir, "failed", _first_line(error), fails_again=isinstance(error, OF_SETTINGS))
+        _end_job(run_dir, "failed", _fault(error), fails_again=isinstance(error, OF_SETTINGS))
         # Hydra keeps what it is given here, and tells each error in its own words as well.
         job_return.__class__ = Failed
 
@@ -337,12 +337,10 @@ def _result(path: Path) -> dict[str, Any]:
     return found
 
 
-def _first_line(error: object) -> str:
-    """The first line that says something, with the kind of error where it alone would not."""
-    line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    return (
-        line if line and not isinstance(error, (KeyError, StopIteration)) else f"{type(error).__name__} {line}".strip()
-    )
+def _fault(error: BaseException) -> str:
+    """The first line of an error, with its kind where the line alone says too little."""
+    said, kind = first_line(error), type(error).__name__
+    return f"{kind} {said}" if isinstance(error, (KeyError, StopIteration)) and said != kind else said
 
 
 def _text(value: Any) -> str:

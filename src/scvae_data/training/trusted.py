@@ -13,7 +13,8 @@ from hydra.utils import get_object
 from scvae_data.errors import ConfigError
 from scvae_data.models.vae import CHECKPOINT_KEY, CHECKPOINT_VERSION, VAE
 from scvae_data.results.model import categories_of, moments_of
-from scvae_data.results.weights import check_size, read_plain, reason
+from scvae_data.results.weights import check_size, read_plain
+from scvae_data.wording import first_line
 
 __all__ = ["ALLOWED", "check_targets", "load_vae", "read_checkpoint"]
 
@@ -67,7 +68,7 @@ def load_vae(path: Path, what: str = "ckpt") -> tuple[VAE, dict[str, Any]]:
         model.take_over(contents)
     except (AttributeError, KeyError, TypeError, RuntimeError, ValueError) as error:
         raise ConfigError(
-            f"{what}={path}: its weights and settings do not fit ({reason(error)}); give another"
+            f"{what}={path}: its weights and settings do not fit ({first_line(error)}); give another"
         ) from None
     return model.eval(), facts
 
