@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import logging
 import os
@@ -28,6 +26,7 @@ from scvae_data.errors import ConfigError, JobFailed, SelectionError
 from scvae_data.store.files import write_atomic
 from scvae_data.system.slurm import requeue, was_requeued
 from scvae_data.system.stopping import Stopped
+from scvae_data.training.metrics import write_rows
 from scvae_data.training.report import REPORT, only_a_page
 from scvae_data.training.saturation import PLOT as SATURATION_PLOT
 from scvae_data.training.saturation import told_of, write_saturation
@@ -35,8 +34,7 @@ from scvae_data.training.sweep_jobs import JobFile, Left, arguments_of, begin_sw
 from scvae_data.wording import first_line, shown
 
 __all__ = [
-    "TABLE", "SweepTable", "check_direction", "end_sweep", "interruption_told", "read_table", "table_text",
-    "write_table",
+    "TABLE", "SweepTable", "check_direction", "end_sweep", "interruption_told", "table_text", "write_table",
 ]  # fmt: skip
 
 log = logging.getLogger(__name__)
@@ -236,11 +234,7 @@ def write_table(sweep_dir: Path) -> list[dict[str, str]]:
     rows: list[dict[str, str]] = []
     while (found := _rows(sweep_dir)) != rows:
         rows = found
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
-        write_atomic(sweep_dir / TABLE, text.getvalue().encode())
+        write_rows(sweep_dir / TABLE, COLUMNS, rows)
         sweep_plot(rows, sweep_dir / PLOT)
         write_saturation(sweep_dir, rows)
     return rows
@@ -257,17 +251,12 @@ def _rows(sweep_dir: Path) -> list[dict[str, str]]:
 
 def _row(run_dir: Path, job: Mapping[str, Any]) -> dict[str, str]:
     """One job in words and numbers; what it did not measure is empty."""
-    result = _result(run_dir / "result.json")
+    path = run_dir / "result.json"
+    result = json.loads(path.read_text()) if path.is_file() else {}
     row = {name: result.get(OF_RESULT.get(name, name), "") for name in COLUMNS}
     row |= {name: job[name] for name in ("job", "status", "error")}
     row |= {"overrides": " ".join(job["overrides"]), "run_dir": run_dir.name}
     return {name: _text(row[name]) for name in COLUMNS}
-
-
-def read_table(path: Path) -> list[dict[str, str]]:
-    """Rows of a table, by number of the job."""
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def table_text(rows: Sequence[Mapping[str, str]]) -> str:
@@ -328,13 +317,6 @@ def _number(text: str) -> float | str | None:
         return float(text) if text else None
     except ValueError:
         return text
-
-
-def _result(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    found: dict[str, Any] = json.loads(path.read_text())
-    return found
 
 
 def _fault(error: BaseException) -> str:
