@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ from torch import Tensor
 from scvae_data.errors import ConfigError
 
 __all__ = [
-    "category_names", "check_choice", "check_number", "datamodule_of", "facts_of", "gene_masks", "not_finite",
+    "category_names", "datamodule_of", "facts_of", "gene_masks", "not_finite",
     "packed_masks", "same_genes", "unpacked_masks",
 ]  # fmt: skip
 
@@ -37,24 +36,6 @@ def not_finite(model: LightningModule, batch: dict[str, Any], per_cell: Tensor, 
         f"global rows {shown} of {', '.join(names) or 'unknown experiments'}; lower model.lr "
         f"(now {model.hparams['lr']}) or look at these cells"
     )
-
-
-def check_choice(name: str, value: object, allowed: tuple[str, ...]) -> None:
-    """Refuse a setting that is not one of ``allowed``."""
-    if value not in allowed:
-        raise ConfigError(f"{name}={value} is not one of {', '.join(allowed)}")
-
-
-def check_number(name: str, value: object, *, low: float, high: float = math.inf, whole: bool = False) -> None:
-    """Refuse what is not a number in ``[low, high]``."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ConfigError(f"{name}={value} is not a number")
-    if whole and not isinstance(value, int):
-        raise ConfigError(f"{name}={value} must be a whole number")
-    if not low <= value <= high:
-        raise ConfigError(
-            f"{name}={value} must be at least {low}" + (f" and at most {high}" if high < math.inf else "")
-        )
 
 
 def datamodule_of(model: LightningModule) -> Any:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pickle
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from scvae_data.errors import ConfigError
 from scvae_data.wording import first_line
 
-__all__ = ["check_archive", "check_size", "read_plain"]
+__all__ = ["check_archive", "check_size", "fitting", "read_plain"]
 
 
 def read_plain(path: Path, what: str) -> Any:
@@ -36,6 +37,21 @@ def read_plain(path: Path, what: str) -> Any:
         ) from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise ConfigError(f"{what}={path} is not a whole checkpoint ({first_line(error)}); give another") from None
+
+
+@contextmanager
+def fitting(where: str) -> Iterator[None]:
+    """Say of what does not fit in a file, which may hold anything, that it does not.
+
+    Raises
+    ------
+    ConfigError
+        With the reason.
+    """
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, RuntimeError, ValueError) as error:
+        raise ConfigError(f"{where}: its weights and settings do not fit ({first_line(error)}); give another") from None
 
 
 def check_archive(path: Path) -> None:
