@@ -16,7 +16,7 @@ from scvae_data.store import SRX_COLUMN
 from scvae_data.store.files import names_in, read_json
 from scvae_data.wording import counted, named
 
-__all__ = ["HeldOut", "Shared", "copies_across", "held_out", "told_columns", "without_value"]
+__all__ = ["PARTS", "HeldOut", "Shared", "copies_across", "held_out", "told_columns", "without_value"]
 
 SUMMARIES = "chunk_summary*.json"
 FILE_COLUMN = "source_file"

@@ -18,8 +18,8 @@ from scvae_data.progress import waiting
 from scvae_data.results.cells import device_batches
 from scvae_data.store import SRX_COLUMN
 from scvae_data.training.experiment_elbo import ExperimentElbo, measure, score_cells, scored_part
+from scvae_data.training.pages import Labels
 from scvae_data.training.ranks import ALONE, Ranks
-from scvae_data.training.report import Labels
 
 __all__ = ["Outputs", "latent_batches"]
 

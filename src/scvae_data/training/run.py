@@ -34,8 +34,9 @@ from scvae_data.training.callbacks import RowPerEpoch, RunRecord, StopAtSignal
 from scvae_data.training.leakage import held_out, without_value
 from scvae_data.training.loggers import MetricsCsv
 from scvae_data.training.outputs import Outputs
+from scvae_data.training.pages import REPORT, next_lines, only_a_page
 from scvae_data.training.ranks import Ranks, strategy_of, together
-from scvae_data.training.report import REPORT, Finished, next_lines, only_a_page, report
+from scvae_data.training.report import Finished, report
 from scvae_data.training.resume import check_same_dataset, continued, last_checkpoint
 from scvae_data.training.throughput import Throughput
 from scvae_data.wording import first_line

@@ -27,7 +27,7 @@ from scvae_data.store.files import write_atomic
 from scvae_data.system.slurm import requeue, was_requeued
 from scvae_data.system.stopping import Stopped
 from scvae_data.training.metrics import write_rows
-from scvae_data.training.report import REPORT, only_a_page
+from scvae_data.training.pages import REPORT, only_a_page
 from scvae_data.training.saturation import PLOT as SATURATION_PLOT
 from scvae_data.training.saturation import told_of, write_saturation
 from scvae_data.training.sweep_jobs import JobFile, Left, arguments_of, begin_sweep, jobs_of, left_of, number_of_jobs

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from scvae_data.calling import command, override
 from scvae_data.report.page import Column, Picture, Table, page
-from scvae_data.training.report import REPORT
+from scvae_data.training.pages import REPORT
 from scvae_data.training.sweep_jobs import Left, settings_in
 from scvae_data.training.sweep_plot import best_row, differing_settings, is_about_loading
 from scvae_data.wording import counted
