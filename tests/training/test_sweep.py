@@ -147,10 +147,10 @@ def test_jobs_that_end_at_the_same_time_all_stand_in_the_table(tmp_path: Path) -
     ends = """
 import os, sys, time
 from pathlib import Path
-from scvae_data.training import sweep
+from scvae_data.training import metrics, sweep
 from scvae_data.training.sweep_jobs import JobFile
 
-def slowly(*arguments, write=sweep.write_atomic):
+def slowly(*arguments, write=metrics.write_atomic):
     time.sleep(1.5)
     write(*arguments)
 
@@ -162,7 +162,7 @@ for first in range(3):
             job = JobFile(run_dir)
             job.begin([f"seed={number}"])
             if number == 6:  # it looks before jobs 7 and 8 end, and writes after them
-                sweep.write_atomic = slowly
+                metrics.write_atomic = slowly
             elif number > 6:
                 time.sleep(0.7)
             job.end("completed")
