@@ -109,9 +109,37 @@ def together(config: dict[str, Any]) -> Iterator[tuple[Ranks, dict[str, Any]]]:
     """
     ranks = found_ranks()
     wanted, n_nodes = device_count(config["trainer"]), int(config["trainer"].get("num_nodes") or 1)
-    if ranks is None and wanted * n_nodes == 1:
+    check_counts(ranks, wanted, n_nodes)
+    if ranks is None and wanted == 1:
         yield ALONE, config
         return
+    others: list[subprocess.Popen[bytes]] = []
+    store = None
+    if ranks is None:
+        # Whoever listens chooses the port: none is free for sure before.
+        store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        ranks, *rest = (Ranks(wanted, rank, wanted, rank, port=store.port) for rank in range(wanted))
+        others = [start(other) for other in rest]
+    try:
+        with suppressed_chatter(ranks), watched(others):
+            yield ranks, join(ranks, store, config)
+    except RuntimeError as error:
+        if (fault := fault_behind(error, ranks, others)) is not None:
+            raise fault from error
+        raise
+    except BaseException:
+        for other in others:
+            other.terminate()
+        raise
+    finally:
+        end(others)
+        if distributed.is_initialized():
+            with suppress(RuntimeError):
+                distributed.destroy_process_group()
+
+
+def check_counts(ranks: Ranks | None, wanted: int, n_nodes: int) -> None:
+    """Refuse processes that do not fit the devices of a machine, and the machines, that are wanted."""
     if ranks is None and n_nodes > 1:
         raise ConfigError(
             f"trainer.num_nodes={n_nodes}: nothing here starts processes on other machines; srun or torchrun does, "
@@ -124,34 +152,6 @@ def together(config: dict[str, Any]) -> Iterator[tuple[Ranks, dict[str, Any]]]:
             f"trainer.num_nodes={n_nodes} ask for {wanted * n_nodes}; "
             f"set trainer.devices={ranks.local_size} trainer.num_nodes={nodes}"
         )
-    others: list[subprocess.Popen[bytes]] = []
-    store = None
-    if ranks is None:
-        # Whoever listens chooses the port: none is free for sure before.
-        store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-        ranks = Ranks(wanted, 0, wanted, 0, "127.0.0.1", store.port)
-        others = [start(Ranks(wanted, rank, wanted, rank, "127.0.0.1", store.port)) for rank in range(1, wanted)]
-    try:
-        with suppressed_chatter(ranks), watched(others):
-            yield ranks, join(ranks, store, config)
-    except RuntimeError as error:
-        # Whoever waits for a rank that has ended finds a closed connection.
-        if (status := ended_first(others)) is not None:
-            raise fault_of(*status) from error
-        if "Connection" in str(error) or "peer" in str(error):
-            raise ScvaeDataError(
-                f"rank {ranks.rank}: another rank has ended ({first_line(error)}); its own words say why"
-            ) from error
-        raise
-    except BaseException:
-        for other in others:
-            other.terminate()
-        raise
-    finally:
-        end(others)
-        if distributed.is_initialized():
-            with suppress(RuntimeError):
-                distributed.destroy_process_group()
 
 
 def device_count(trainer: Mapping[str, Any]) -> int:
@@ -263,6 +263,15 @@ def fault_of(rank: int, status: int) -> BaseException:
         return Stopped(signum)
     how = f"killed by signal {-status}" if status < 0 else f"exit status {status}"
     return ScvaeDataError(f"rank {rank} has ended ({how}); resume_from=RUN_DIR continues from the last checkpoint")
+
+
+def fault_behind(error: RuntimeError, ranks: Ranks, others: Sequence[subprocess.Popen[bytes]]) -> BaseException | None:
+    """What the end of another rank, behind a connection that was found closed, means for this one; None if none is."""
+    if (ended := ended_first(others)) is not None:
+        return fault_of(*ended)
+    if "Connection" in str(error) or "peer" in str(error):
+        return ScvaeDataError(f"rank {ranks.rank}: another rank has ended ({first_line(error)}); its own words say why")
+    return None
 
 
 def end(others: Sequence[subprocess.Popen[bytes]]) -> None:
