@@ -304,11 +304,8 @@ class ChunkedDataModule(LightningDataModule):
             return
         index = open_dataset(self.data_path, self.disk_cache, self.generations)
         index.tell()
-        check_normalized(index, self.normalized)
+        self._check_served(index)
         columns = None if self.genes is None else find_genes(index, self.genes)
-        batch = () if self.batch_key is None else (self.batch_key,)
-        check_covariates(index, (*batch, *self.categorical_covariates), self.continuous_covariates)
-        check_served(index, self.obs_keys)
         row_groups = select_parts(index, *self._accessions(), self.split, self.filter, self.train_fraction)
         drawn = None
         if self.sampling is not None:
@@ -337,6 +334,13 @@ class ChunkedDataModule(LightningDataModule):
             raise
         if self._mixing is not None:
             tell_of_mixing(self._mixing, index.order["kind"], self.chunk_cache_size)
+
+    def _check_served(self, index: CellIndex) -> None:
+        """Refuse what a directory cannot serve."""
+        check_normalized(index, self.normalized)
+        batch = () if self.batch_key is None else (self.batch_key,)
+        check_covariates(index, (*batch, *self.categorical_covariates), self.continuous_covariates)
+        check_served(index, self.obs_keys)
 
     def covariate_facts(self) -> dict[str, Any]:
         """Categories, or mean and standard deviation, of the covariates over the training cells, as plain values.
