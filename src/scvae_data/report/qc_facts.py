@@ -61,13 +61,7 @@ class QcFacts:
 
 
 def qc_facts(index: DatasetIndex) -> QcFacts:
-    """Read what a report needs, chunk by chunk: memory is for the experiments, not for the cells.
-
-    Raises
-    ------
-    StoreError
-        For files that are missing or damaged.
-    """
+    """Read what a report needs, chunk by chunk: memory is for the experiments, not for the cells."""
     numbers = range(len(index.generations))
     summaries = [read_json(index.path / generation_file(SUMMARY_FILE, number)) for number in numbers]
     configs = [read_json(index.path / generation_file(CONFIG_FILE, number)) for number in numbers]

@@ -103,13 +103,7 @@ class Failed(JobReturn):
 
     @property  # type: ignore[misc]  # nothing sets it any more
     def return_value(self) -> Any:
-        """Nothing.
-
-        Raises
-        ------
-        JobFailed
-            Always.
-        """
+        """Nothing: raises JobFailed."""
         raise JobFailed("the job failed") from self._return_value
 
 
@@ -130,13 +124,7 @@ def interruption_told() -> Iterator[None]:
 
 
 def check_direction() -> None:
-    """Refuse a search that would look for the worst model.
-
-    Raises
-    ------
-    ConfigError
-        With the setting.
-    """
+    """Raise ConfigError for a search that would look for the worst model."""
     hydra = HydraConfig.get()
     direction = hydra.sweeper.get("direction") if hydra.mode == RunMode.MULTIRUN else None
     if direction is not None and getattr(direction, "name", direction) != "maximize":
