@@ -174,10 +174,7 @@ class Slot:
 class Ring:
     """The slots of all workers, in the process that receives what lies there; memory is taken as needed, and kept.
 
-    Raises
-    ------
-    ScvaeDataError
-        There is no memory to share.
+    Raises ScvaeDataError if there is no memory to share.
     """
 
     def __init__(self, n_workers: int, n_slots: int, slot_bytes: int) -> None:
