@@ -236,6 +236,10 @@ class ChunkedDataModule(LightningDataModule):
         self.disk_cache = disk_cache(cache_dir, cache_disk_gb)
         self.train_fraction = train_fraction
         self.matched_epochs = matched_epochs
+        self._start_closed()
+
+    def _start_closed(self) -> None:
+        # What setup finds, and what loaders leave.
         self._columns: GeneColumns | None = None
         self._index: CellIndex | None = None
         self._row_groups: RowGroups = {}

@@ -66,19 +66,7 @@ def qc_report(index: DatasetIndex, facts: QcFacts, remedies: Mapping[str, str]) 
     """
     losses = lost_cells(facts.summaries)
     n_in, n_kept = _n_in(facts.summaries), sum(summary["n_obs"] for summary in facts.summaries)
-    metrics = [name for name, binned in facts.metrics.items() if binned.n_cells]
-    charts = {
-        "attrition": steps(
-            _waterfall(n_in, n_kept, losses), f"{n_in:,} cells in, {n_kept:,} kept, and what each rule took"
-        ),
-        KNEE: line("rank of the cell", "counts", "counts of the cells of one experiment, by rank"),
-        **{f"metric-{name}": _metric(facts, name) for name in metrics},
-    }
     n_everywhere = int((facts.measured == n_kept).sum())
-    if n_everywhere < facts.measured.size:
-        charts["measured"] = _measured(facts, n_kept)
-    if len(facts.experiments) > 1:
-        charts["experiments"] = points(_points(facts.experiments), "counts", "genes", "medians of each experiment")
     of_experiments = _of_experiments(facts, remedies)
     n_experiments = of_experiments["n_experiments"]
     dropped, why = columns_of(facts.summaries, "dropped_genes"), why_dropped(facts.summaries, facts.configs)
@@ -88,7 +76,7 @@ def qc_report(index: DatasetIndex, facts: QcFacts, remedies: Mapping[str, str]) 
     share = 100 * n_kept / max(n_in, 1)
     return page(
         "qc.html",
-        charts,
+        _charts(facts, n_in, n_kept, losses),
         tables,
         title=f"Quality of {index.path.name}",
         lead=f"{counted(n_in, 'cell')} of {counted(n_experiments, 'experiment')} in, {n_kept:,} kept ({share:.1f} %), "
@@ -97,7 +85,7 @@ def qc_report(index: DatasetIndex, facts: QcFacts, remedies: Mapping[str, str]) 
         losses=losses,
         n_in=n_in,
         n_kept=n_kept,
-        metrics={name: TITLES[name][0] for name in metrics},
+        metrics={name: TITLES[name][0] for name in _counted_metrics(facts)},
         unmeasured=_unmeasured(facts),
         n_dropped=len(dropped.get("gene", ())),
         why_dropped=Counter(why).most_common(),
@@ -108,6 +96,25 @@ def qc_report(index: DatasetIndex, facts: QcFacts, remedies: Mapping[str, str]) 
         **_of_files(facts.summaries),
         **_how_made(index, facts),
     )
+
+
+def _counted_metrics(facts: QcFacts) -> list[str]:
+    return [name for name, binned in facts.metrics.items() if binned.n_cells]
+
+
+def _charts(facts: QcFacts, n_in: int, n_kept: int, losses: Mapping[str, int]) -> dict[str, Any]:
+    charts = {
+        "attrition": steps(
+            _waterfall(n_in, n_kept, losses), f"{n_in:,} cells in, {n_kept:,} kept, and what each rule took"
+        ),
+        KNEE: line("rank of the cell", "counts", "counts of the cells of one experiment, by rank"),
+        **{f"metric-{name}": _metric(facts, name) for name in _counted_metrics(facts)},
+    }
+    if (facts.measured != n_kept).any():
+        charts["measured"] = _measured(facts, n_kept)
+    if len(facts.experiments) > 1:
+        charts["experiments"] = points(_points(facts.experiments), "counts", "genes", "medians of each experiment")
+    return charts
 
 
 def _of_experiments(facts: QcFacts, remedies: Mapping[str, str]) -> dict[str, Any]:
