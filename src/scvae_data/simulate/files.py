@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +16,6 @@ from scvae_data.progress import progress
 from scvae_data.simulate.counts import count_blocks
 from scvae_data.simulate.experiment import Experiment, plan_experiment
 from scvae_data.simulate.organism import make_organism
-from scvae_data.store.files import atomic_file
 
 __all__ = ["simulate_files"]
 
@@ -77,7 +79,7 @@ def simulate_files(
     paths = [folder / f"SRX{FIRST_ACCESSION + number}.h5ad" for number in range(n_files)]
     for number, path in enumerate(progress(paths, total=n_files, desc="simulate")):
         experiment = plan_experiment(organism, number, cells_per_file, median_counts)
-        with atomic_file(path) as target, h5py.File(target, "w") as file:
+        with _replacing(path) as temporary, h5py.File(temporary, "w") as file:
             _write(file, experiment, compression)
     return paths
 
@@ -107,3 +109,16 @@ def _write(file: Any, experiment: Experiment, compression: str | None) -> None:
         nnz += len(counts)
     index_dtype = np.int32 if nnz < 2**31 else np.int64
     group.create_dataset("indptr", data=np.concatenate(borders).astype(index_dtype))
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A temporary name beside ``path`` that takes its place when the block ends without an error."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
