@@ -159,16 +159,9 @@ LIKELIHOODS = {"nb": NB, "zinb": ZINB, "gaussian": Gaussian}
 
 
 def log_rates(counts: Tensor, scale: Tensor, measured: Tensor | None) -> Tensor:
-    """Logs of the means of counts: a softmax over the measured genes times each cell's total.
+    """Logs of the means of counts (n, n_vars): a softmax over the measured genes times each cell's total.
 
-    Parameters
-    ----------
-    counts
-        (n, n_vars). The total is theirs, not that over the whole directory: the softmax shares out exactly these.
-    scale
-        Logits of the shares, (n, n_vars).
-    measured
-        (n, n_vars) bool; None: all.
+    The total is that of these counts, not of all genes of the directory: the softmax shares out exactly these.
     """
     logits = scale if measured is None else scale.masked_fill(~measured, UNMEASURED_LOGIT)
     log_library = counts.sum(dim=1, keepdim=True).clamp(min=1.0).log()

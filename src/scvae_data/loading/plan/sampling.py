@@ -74,17 +74,8 @@ class Sampling:
     def rates(self, sizes: NDArray[np.int64], names: Sequence[str]) -> NDArray[np.float64]:
         """Expected draws in an epoch of one cell of every value, (n_values + 1,), the last for cells without one.
 
-        Parameters
-        ----------
-        sizes
-            Selected cells of every value, and of none; (n_values + 1,).
-        names
-            The values.
-
-        Raises
-        ------
-        SelectionError
-            If weights are missing or too many, nothing is left to draw, or ``n_obs`` asks for more than there is.
+        ``sizes`` are the selected cells of each of the values ``names``, and of none. Raises SelectionError if weights
+        are missing or too many, nothing is left to draw, or ``n_obs`` asks for more than there is.
         """
         shares = self._shares(sizes, names)
         sizes = np.where(shares > 0, sizes, 0)
