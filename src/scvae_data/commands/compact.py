@@ -21,8 +21,15 @@ UNFINISHED = ".compacting"
 def compact_directory(directory: Path, target: Path | None = None) -> str:
     """Write the compact directory; return what was done. The one that is read stays as it is.
 
-    ``target`` is where to; None for ``DIR.compact``. What an interrupted try left there is written anew. Raises
-    ScvaeDataError if there is no dataset, it cannot be merged, or the target holds something else.
+    Parameters
+    ----------
+    target
+        Where to; None for ``DIR.compact``. What an interrupted try left there is written anew.
+
+    Raises
+    ------
+    ScvaeDataError
+        There is no dataset, it cannot be merged, or the target holds something else.
     """
     index = open_index(directory)
     target = directory.with_name(f"{directory.resolve().name}.compact") if target is None else target

@@ -66,7 +66,10 @@ def compare(one: DatasetIndex, other: DatasetIndex, part_cells: int = PART_CELLS
 def diff(first: Path, second: Path) -> tuple[bool, str]:
     """Say how a directory differs from another: whether they hold the same, and the lines to print.
 
-    Raises ScvaeDataError if one of them cannot be read.
+    Raises
+    ------
+    ScvaeDataError
+        One of them cannot be read.
     """
     one, other = open_index(first), open_index(second)
     found = compare(one, other)

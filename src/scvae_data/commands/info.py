@@ -25,7 +25,10 @@ OF_FILES = (SRX_COLUMN, "source_file")
 def info(directory: Location) -> str:
     """Say what a directory holds, whatever its size: names are the first few of each kind, with how many more.
 
-    Raises ScvaeDataError if there is no dataset, or a file of it is damaged.
+    Raises
+    ------
+    ScvaeDataError
+        There is no dataset, or a file of it is damaged.
     """
     index = open_index(directory)
     return describe(index, of_experiments(index))

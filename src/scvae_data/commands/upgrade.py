@@ -15,7 +15,10 @@ __all__ = ["upgrade_directory"]
 def upgrade_directory(directory: Path) -> str:
     """Upgrade a directory that no run of ``process.py`` is writing; return what was done.
 
-    Raises ScvaeDataError if there is no dataset, or what it is made of is damaged.
+    Raises
+    ------
+    ScvaeDataError
+        There is no dataset, or what it is made of is damaged.
     """
     open_index(directory)  # before anything is made in a folder that holds no dataset
     with disk_faults(directory), held_directory(directory):

@@ -61,13 +61,25 @@ def examine(
 ) -> tuple[Faults, str]:
     """Check every file of a dataset directory against its index and its own checksum.
 
-    ``deep`` also decodes every row: canonical, within the bounds of the index, with the totals that obs.parquet has.
-    ``against`` are inputs, or folders of them, whose rows are compared with the directory's, count by count;
-    ``readers`` are import paths of readers of your own that the inputs need.
+    Parameters
+    ----------
+    deep
+        Also decode every row: canonical, within the bounds of the index, with the totals that obs.parquet has.
+    against
+        Inputs, or folders of them, whose rows are compared with the directory's, count by count.
+    readers
+        Import paths of readers of your own that the inputs need.
 
-    Returns the faults, and a line on what was compared with inputs, empty if nothing was to be. Raises
-    MissingIndexError or FormatVersionError if there is no dataset that this version reads, ConfigError if ``against``
-    names what is none of the inputs.
+    Returns
+    -------
+    The faults, and a line on what was compared with inputs, empty if nothing was to be.
+
+    Raises
+    ------
+    MissingIndexError, FormatVersionError
+        There is no dataset that this version reads.
+    ConfigError
+        ``against`` names what is none of the inputs.
     """
     try:
         index = open_index(directory)

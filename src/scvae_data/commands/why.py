@@ -65,9 +65,19 @@ class Meant:
 def why(directory: Location, experiment: str, barcode: str) -> str:
     """Say what became of a cell; a line for each cell of that name, where files share an accession.
 
-    ``directory`` is a finished one. ``experiment`` is named as obs calls it, or by its file, with or without folders
-    and ending; ``barcode`` is the cell's name in its file, or its whole name in the directory. Raises SelectionError,
-    naming what is like it, if there is no such cell.
+    Parameters
+    ----------
+    directory
+        A finished dataset directory.
+    experiment
+        The experiment as obs calls it, or the name of its file, with or without folders and ending.
+    barcode
+        The cell's name in its file, or its whole name in the directory.
+
+    Raises
+    ------
+    SelectionError
+        There is no such cell; names what is like it.
     """
     index = open_index(directory)
     accessions = index.obs_columns[SRX_COLUMN].categories or ()

@@ -58,8 +58,12 @@ def raw_files(path: Path) -> list[Path]:
 def chunked(path: Path, cache_dir: Path, settings: Sequence[str] = ()) -> Path:
     """Return the dataset directory of raw files below ``cache_dir``, after making it where it is not there.
 
-    Raises ScvaeDataError, with the message of ``process.py``, if the files cannot be processed; ConfigError if nothing
-    can be written to ``cache_dir``.
+    Raises
+    ------
+    ScvaeDataError
+        The files cannot be processed; the message is that of ``process.py``.
+    ConfigError
+        Nothing can be written to ``cache_dir``.
     """
     cache_dir = cache_dir.expanduser().absolute()
     try:
@@ -130,8 +134,13 @@ def is_settled(facts: Sequence[int]) -> bool:
 def process(target: Path, overrides: Sequence[str]) -> None:
     """Run ``process.py`` into a directory, or go on with what is there.
 
-    In a process of its own: its workers would import the user's script again, and what it does to this process's memory
-    would last as long as training. Raises ScvaeDataError in the words of what stopped it.
+    In a process of its own: its workers would import the user's script again,
+    and what it does to this process's memory would last as long as training.
+
+    Raises
+    ------
+    ScvaeDataError
+        What stopped it, in its words.
     """
     command = [sys.executable, "-c", PROCESS, "process", *overrides, "resume=true"]
     command += [override("paths.processed_dir", str(target)), override("hydra.run.dir", f"{target}.log")]

@@ -87,7 +87,10 @@ def strip_comments(text: str) -> str:
 def read_config(path: Path) -> dict[str, Any]:
     """Read a JSON object that may carry ``//`` comments.
 
-    Raises ConfigError, naming the line, if the file cannot be read, is no JSON object, or has a key twice.
+    Raises
+    ------
+    ConfigError
+        The file cannot be read, is no JSON object, or has a key twice; names the line.
     """
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -111,9 +114,14 @@ def read_config(path: Path) -> dict[str, Any]:
 def overrides_of(path: Path) -> list[str]:
     """Return the overrides of ``process.py`` that mean the same as an older configuration file.
 
-    A finished output directory is left alone and an unfinished one continued (``resume=true``), unless the file says
-    ``"overwrite": true``. Raises ConfigError for a key that is not known, with the closest that is; for keys that
-    contradict each other, and for a missing input.
+    A finished output directory is left alone and an unfinished one continued
+    (``resume=true``), unless the file says ``"overwrite": true``.
+
+    Raises
+    ------
+    ConfigError
+        For a key that is not known, with the closest that is; for keys that
+        contradict each other, and for a missing input.
     """
     given: dict[str, tuple[str, Any]] = {}
     for key, setting, value in known_keys(path, read_config(path)):

@@ -28,9 +28,17 @@ __all__ = ["BatchLoader", "check_not_grown", "check_order", "shift_progress"]
 class BatchLoader:
     """Iterable of batches for one part of the cells; each iteration is one epoch.
 
-    The order depends on the sampler alone. Position and counters are those of the batches handed out, whatever is
-    decoded or assembled ahead by ``num_workers`` processes, 0 for threads of this process only, which are started as
-    ``start_method`` says; None for torch's default.
+    The order depends on the sampler alone. Position and counters are those of
+    the batches handed out, whatever is decoded or assembled ahead.
+
+    Parameters
+    ----------
+    spec
+        What to serve.
+    num_workers
+        Worker processes; 0 for threads of this process only.
+    start_method
+        How workers are started; None for torch's default.
     """
 
     def __init__(self, spec: StreamSpec, num_workers: int = 0, start_method: StartMethod | None = None) -> None:
@@ -95,9 +103,13 @@ class BatchLoader:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue at a position: the next iteration yields exactly the batches that were left.
 
-        If the number of ranks is another than that of the saved position, what all ranks had left of the epoch is
-        shared anew: no cell is lost or repeated. Raises SelectionError if the position belongs to other cells or other
-        batches, or what is left cannot be shared by all ranks.
+        If the number of ranks is another than that of the saved position, what
+        all ranks had left of the epoch is shared anew: no cell is lost or repeated.
+
+        Raises
+        ------
+        SelectionError
+            If the position belongs to other cells or other batches, or what is left cannot be shared by all ranks.
         """
         sampler = self._whole
         for name, mine in (("n_rows", sampler.n_rows), ("batch_size", sampler.batch_size)):

@@ -174,7 +174,10 @@ class Slot:
 class Ring:
     """The slots of all workers, in the process that receives what lies there; memory is taken as needed, and kept.
 
-    Raises ScvaeDataError if there is no memory to share.
+    Raises
+    ------
+    ScvaeDataError
+        There is no memory to share.
     """
 
     def __init__(self, n_workers: int, n_slots: int, slot_bytes: int) -> None:

@@ -21,10 +21,20 @@ SHIFT = 4
 
 
 def nb_log_prob(x: Tensor, log_mean: Tensor, log_theta: Tensor) -> Tensor:
-    """Log-probabilities, at least float32, of the negative binomial with variance ``mean + mean² / theta``.
+    """Negative binomial with variance ``mean + mean² / theta``.
 
-    ``x``, (n, n_vars), are counts as floats. The logs of the mean, (n, n_vars), and of the inverse dispersion
-    ``theta``, (n_vars,) or (n, n_vars), are given.
+    Parameters
+    ----------
+    x
+        Counts, (n, n_vars), float.
+    log_mean
+        Log of the mean, (n, n_vars).
+    log_theta
+        Log of the inverse dispersion, (n_vars,) or (n, n_vars).
+
+    Returns
+    -------
+    Log-probabilities, (n, n_vars), at least float32.
     """
     x, log_mean, log_theta = widened(x), widened(log_mean), widened(log_theta)
     logit = log_mean - log_theta
@@ -34,7 +44,19 @@ def nb_log_prob(x: Tensor, log_mean: Tensor, log_theta: Tensor) -> Tensor:
 
 
 def zinb_log_prob(x: Tensor, log_mean: Tensor, log_theta: Tensor, zero_logit: Tensor) -> Tensor:
-    """As :func:`nb_log_prob`, mixed with extra zeros of probability ``sigmoid(zero_logit)``, (n, n_vars)."""
+    """Negative binomial mixed with extra zeros of probability ``sigmoid(zero_logit)``.
+
+    Parameters
+    ----------
+    x, log_mean, log_theta
+        As for :func:`nb_log_prob`.
+    zero_logit
+        Logit of the share of extra zeros, (n, n_vars).
+
+    Returns
+    -------
+    Log-probabilities, (n, n_vars), at least float32.
+    """
     zero_logit = widened(zero_logit)
     log_not_extra = logsigmoid(-zero_logit)
     count = log_not_extra + nb_log_prob(x, log_mean, log_theta)
@@ -42,9 +64,18 @@ def zinb_log_prob(x: Tensor, log_mean: Tensor, log_theta: Tensor, zero_logit: Te
 
 
 def gaussian_log_prob(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
-    """Log-densities of the normal distribution, (n, n_vars), at least float32.
+    """Normal density.
 
-    ``x`` and ``mean`` are (n, n_vars), the log of the standard deviation (n_vars,) or (n, n_vars).
+    Parameters
+    ----------
+    x, mean
+        (n, n_vars).
+    log_scale
+        Log of the standard deviation, (n_vars,) or (n, n_vars).
+
+    Returns
+    -------
+    Log-densities, (n, n_vars), at least float32.
     """
     x, mean, log_scale = widened(x), widened(mean), widened(log_scale)
     z = (x - mean) * torch.exp(-log_scale)
@@ -54,11 +85,17 @@ def gaussian_log_prob(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
 def log_rising_factorial(theta: Tensor, x: Tensor) -> Tensor:
     """``lgamma(theta + x) - lgamma(theta)`` without the cancellation that ruins it for large ``theta``.
 
-    The recurrence ``Γ(z + 1) = z Γ(z)`` moves both arguments up by ``SHIFT``, where the difference of two Stirling
-    series has a closed form in ``log1p(x / z)``. At theta = 10⁶ and x = 1 the plain difference is off by up to 1 in
-    float32, this one by 10⁻⁶.
+    The recurrence ``Γ(z + 1) = z Γ(z)`` moves both arguments up by ``SHIFT``,
+    where the difference of two Stirling series has a closed form in
+    ``log1p(x / z)``. At theta = 10⁶ and x = 1 the plain difference is off by
+    up to 1 in float32, this one by 10⁻⁶.
 
-    ``theta`` is positive, of any shape that broadcasts with ``x``, which is not negative.
+    Parameters
+    ----------
+    theta
+        Positive, any shape that broadcasts with ``x``.
+    x
+        Non-negative.
     """
     z = theta + SHIFT
     w = z + x

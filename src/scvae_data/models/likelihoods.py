@@ -171,8 +171,13 @@ def log_rates(counts: Tensor, scale: Tensor, measured: Tensor | None) -> Tensor:
 def likelihood_named(name: str) -> Likelihood:
     """The likelihood behind a key of ``LIKELIHOODS``, or behind the import path of a class or object.
 
-    Its module must be imported already. A name may come from a checkpoint, which is data: it must not choose what code
-    is run. Raises ConfigError if there is none.
+    Its module must be imported already. A name may come from a checkpoint,
+    which is data: it must not choose what code is run.
+
+    Raises
+    ------
+    ConfigError
+        If there is none.
     """
     module, _, own = str(name).rpartition(".")
     if module and module not in sys.modules:

@@ -226,7 +226,10 @@ class VAE(Trained, LightningModule):
     def take_over(self, checkpoint: dict[str, Any]) -> None:
         """Take from a checkpoint what is neither a setting nor a weight: gene sets, and what the run recorded.
 
-        Raises ValueError if the gene sets are not of this model's genes.
+        Raises
+        ------
+        ValueError
+            If the gene sets are not of this model's genes.
         """
         assert self.facts is not None
         # None where all genes were measured; older checkpoints do not say.
@@ -242,8 +245,16 @@ class VAE(Trained, LightningModule):
     def elbo_terms(self, batch: Batch, *, noise_seed: int | None = None) -> dict[str, Tensor]:
         """Reconstruction, KL divergence and latent mean of each cell, with one sample of the latent.
 
-        ``recon`` and ``kl`` are in nats, (n,) float32, and ``latent`` is (n, n_latent) float32. With a ``noise_seed``
-        the sample is drawn from a stream of its own, else from torch's global one.
+        Parameters
+        ----------
+        batch
+            As delivered by the DataModule.
+        noise_seed
+            Draw the sample from a stream of its own; None: from torch's global one.
+
+        Returns
+        -------
+        ``recon`` and ``kl`` in nats, (n,) float32, and ``latent``, (n, n_latent) float32.
         """
         target = self._target(batch)
         covariates = self._covariates(batch)

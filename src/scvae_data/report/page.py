@@ -82,10 +82,22 @@ class Picture:
 
 
 def page(template: str, charts: Mapping[str, Any], tables: Mapping[str, Table], **facts: Any) -> str:
-    """Fill the template of this file name in this folder: HTML that opens from a file, without network.
+    """Fill a template of this folder.
 
-    ``charts`` are Vega-Lite specifications by the name that the template has in ``data-chart``, ``tables`` those by the
-    name in ``data-table``; ``facts`` are everything else that it names.
+    Parameters
+    ----------
+    template
+        Its file name.
+    charts
+        Vega-Lite specifications by the name that the template has in ``data-chart``.
+    tables
+        Tables by the name that it has in ``data-table``.
+    facts
+        Everything else that it names.
+
+    Returns
+    -------
+    HTML that opens from a file, without network.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 

@@ -53,14 +53,23 @@ def match_genes(wanted: Sequence[str], genes: GeneList) -> GeneMatch:
 class AlignedData:
     """A DataModule that serves counts, seen through the eyes of a model that was trained on another directory.
 
-    Genes are put in the model's order; those the directory lacks count as zero and as not ``measured``:
-    bool (n, n_vars) in each batch, None where every cell has all genes. Categories of the model's ``batch_key`` and
-    covariates keep their codes; others are "unknown". Numbers that the directory lacks are missing in every cell.
-    Normalised values are computed anew, over the genes and with the target of the model's own dataset.
+    Genes are put in the model's order; those the directory lacks count as
+    zero and as not ``measured``: bool (n, n_vars) in each batch, None where
+    every cell has all genes. Categories of the model's ``batch_key`` and covariates keep their
+    codes; others are "unknown". Numbers that the directory lacks are missing
+    in every cell. Normalised values are computed anew, over the genes and with
+    the target of the model's own dataset.
 
-    ``data`` is set up, with ``normalized=False``; ``facts`` are those of the dataset that the model was trained on,
-    from its checkpoint; ``expectation`` is what ELBO its training says that a cell has by its depth, None if that is
-    not known.
+    Parameters
+    ----------
+    data
+        Set up, with ``normalized=False``.
+    model
+        With ``facts``.
+    facts
+        Of the dataset the model was trained on, from its checkpoint.
+    expectation
+        What ELBO the model's training says that a cell has by its depth; None if that is not known.
     """
 
     def __init__(self, data: Any, model: Model, facts: Mapping[str, Any], expectation: Any = None) -> None:

@@ -57,9 +57,14 @@ def elbos(model: Model, data: AlignedData, n_samples: int, seed: int) -> Iterato
 def served(model: Model, data: Data, where: str | None = None, *, tell: bool = True) -> AlignedData:
     """The cells of a directory for which a filter is true, with the genes and categories of a model.
 
-    What the directory lacks of them is said in the log, unless ``tell`` is false. Raises ConfigError if the model was
-    not built yet, or ``where`` is given beside a data module with a filter of its own; ScvaeDataError if the directory
-    cannot be read, has none of the model's genes, or no such cell.
+    What the directory lacks of them is said in the log, unless ``tell`` is false.
+
+    Raises
+    ------
+    ConfigError
+        If the model was not built yet, or ``where`` is given beside a data module with a filter of its own.
+    ScvaeDataError
+        If the directory cannot be read, has none of the model's genes, or no such cell.
     """
     if model.facts is None:
         raise ConfigError("the model was not built yet; train it, or load one with VAE.load(folder)")

@@ -56,10 +56,16 @@ def expression(
 ) -> Iterator[Block]:
     """Normalised expression of chosen genes in each selected cell, as ``get_normalized_expression`` of scvi-tools.
 
-    It is the share of each gene in a cell's counts that the decoder expects, times ``library_size``. Shares are over
-    all genes of the model, also where a cell was measured for some of them only, so that all cells compare.
+    It is the share of each gene in a cell's counts that the decoder expects,
+    times ``library_size``. Shares are over all genes of the model, also where
+    a cell was measured for some of them only, so that all cells compare.
 
-    Raises ConfigError if the likelihood has no shares of counts, SelectionError if a gene or a batch is unknown.
+    Raises
+    ------
+    ConfigError
+        If the likelihood has no shares of counts.
+    SelectionError
+        If a gene or a batch is unknown.
     """
     columns = torch.from_numpy(columns_of(model, genes)).to(model.device)
     codes = batch_codes(model, how.transform_batch)
@@ -117,8 +123,12 @@ def columns_of(model: Model, genes: Sequence[str] | Sequence[int] | None) -> NDA
 def batch_codes(model: Model, names: str | Sequence[str] | None, setting: str = "transform_batch") -> list[int | None]:
     """Codes of the batches to decode for, which a setting names; ``[None]``: each cell's own.
 
-    Raises ConfigError if the model corrects for no batch, SelectionError for one that is unknown, or that training has
-    not seen.
+    Raises
+    ------
+    ConfigError
+        If the model corrects for no batch.
+    SelectionError
+        If a batch is unknown, or none that training has seen.
     """
     if names is None:
         return [None]

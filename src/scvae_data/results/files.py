@@ -61,8 +61,12 @@ class Content:
 def write_cells(path: Path, cells: Cells, obs: Obs, content: Content) -> int:
     """Write values and obs of cells in the form that the suffix of ``path`` names; returns the number of cells.
 
-    Raises ConfigError if there is no such form, StoreError if rows are not ascending, or obs has another number of
-    them.
+    Raises
+    ------
+    ConfigError
+        If there is no such form.
+    StoreError
+        If rows are not ascending, or obs has another number of them.
     """
     suffix = check_suffix(path)
     if suffix == ".parquet":

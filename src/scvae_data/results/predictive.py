@@ -23,12 +23,19 @@ NAMES = ("mean", "variance", "zeros")
 def predictive_check(model: Model, data: AlignedData, n_samples: int, seed: int) -> pd.DataFrame:
     """Mean, variance and share of zeros of each gene, observed and simulated.
 
-    Simulated counts are drawn from each cell's posterior predictive distribution, given its total. Cells that were not
-    measured for a gene do not count for it. Memory does not grow with the cells.
+    Simulated counts are drawn from each cell's posterior predictive
+    distribution, given its total. Cells that were not measured for a gene do not
+    count for it. Memory does not grow with the cells.
 
-    There is a row for each gene of the model: ``gene_symbol``, ``n_cells``, and ``observed_`` and ``simulated_``
-    ``mean``, ``variance`` and ``zeros``; NaN where no cell was measured for it. Raises ConfigError if the likelihood
-    cannot be drawn from.
+    Returns
+    -------
+    A row for each gene of the model: ``gene_symbol``, ``n_cells``, and
+    ``observed_`` and ``simulated_`` ``mean``, ``variance`` and ``zeros``; NaN where no cell was measured for it.
+
+    Raises
+    ------
+    ConfigError
+        If the likelihood cannot be drawn from.
     """
     import pandas as pd  # here: training needs none of it
 

@@ -54,7 +54,13 @@ class Saved:
 def write_model(
     folder: Path, model: Model, weights: Mapping[str, Tensor], gene_sets: Tensor | None, license: str | None
 ) -> None:
-    """Write the folder, ``model.json`` last; raise ConfigError if the model was not built, or other files are there."""
+    """Write the folder, ``model.json`` last.
+
+    Raises
+    ------
+    ConfigError
+        If the model was not built, or the folder holds something else.
+    """
     if model.facts is None:
         raise ConfigError("the model was not built yet, so there is nothing to save; train it first")
     if folder.exists() and not folder.is_dir():
@@ -91,7 +97,10 @@ def write_model(
 def read_model(folder: Path) -> Saved:
     """Read the folder.
 
-    Raises ConfigError if it holds no model, one of a newer version, or files that are not those that were written.
+    Raises
+    ------
+    ConfigError
+        If it holds no model, one of a newer version, or files that are not those that were written.
     """
     if not (folder / MODEL_FILE).is_file():
         raise ConfigError(f"{folder} holds no {MODEL_FILE}; give a folder that VAE.save or scvae-data card has written")

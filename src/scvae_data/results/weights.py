@@ -20,7 +20,10 @@ __all__ = ["check_archive", "check_size", "fitting", "read_plain"]
 def read_plain(path: Path, what: str) -> Any:
     """Contents of a file of ``torch.save``: tensors and plain types, never code.
 
-    Raises ConfigError if it is absent, damaged, or holds anything else.
+    Raises
+    ------
+    ConfigError
+        If it is absent, damaged, or holds anything else.
     """
     if not path.is_file():
         raise ConfigError(f"{what}={path}: no such file; give a checkpoint, e.g. RUN_DIR/checkpoints/best.ckpt")

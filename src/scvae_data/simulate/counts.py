@@ -62,11 +62,20 @@ def _spans(draws_n: NDArray[np.int64], max_draws: int) -> Iterator[slice]:
 
 
 def alias_tables(profiles: NDArray[np.float64]) -> NDArray[np.uint32]:
-    """Turn profiles, (n_profiles, n_genes) non-negative weights, into tables from which one draw takes constant time.
+    """Turn profiles into tables from which one draw takes constant time.
 
-    The upper half of an entry is the probability to keep its gene, in units of 2**-16; the lower half the gene taken
-    otherwise. Small entries matter: a file has a hundred tables, and a draw is as fast as its entry is near. Each row
-    of profiles has a positive sum.
+    Parameters
+    ----------
+    profiles
+        Non-negative weights, shape (n_profiles, n_genes), each row with a positive sum.
+
+    Returns
+    -------
+    NDArray[np.uint32]
+        The same shape. The upper half of an entry is the probability to keep
+        its gene, in units of 2**-16; the lower half the gene taken otherwise.
+        Small entries matter: a file has a hundred tables, and a draw is as
+        fast as its entry is near.
     """
     tables = np.empty(profiles.shape, dtype=np.uint32)
     for profile, table in zip(profiles, tables, strict=True):
@@ -114,8 +123,16 @@ def sample_rows(
 ) -> CountBlock:
     """Draw the UMIs of some cells; their rows have ascending columns.
 
-    Each cell has rows of the ``tables``, and how many UMIs to draw from each; a gene that loses most of its UMIs, or
-    −1; and a seed, so that it does not depend on which others are drawn.
+    Parameters
+    ----------
+    tables
+        From :func:`alias_tables`.
+    profiles_nk, draws_nk
+        Per cell: rows of ``tables`` and how many UMIs to draw from each.
+    knocked_down_n
+        Gene that loses most of its UMIs, or −1.
+    seeds_n
+        One per cell, so that a cell does not depend on which others are drawn.
     """
     n_draws = draws_nk.sum()
     indices, data = np.empty(n_draws, dtype=np.int32), np.empty(n_draws, dtype=np.int32)

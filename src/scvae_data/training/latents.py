@@ -31,12 +31,31 @@ def write_latents(
     obs: Callable[[NDArray[np.int64]], Iterable[pa.Table]],
     uns: Mapping[str, Any],
 ) -> int:
-    """Write latents and obs of cells as an AnnData file without X, and return the number of cells.
+    """Write latents and obs of cells as an AnnData file without X.
 
-    ``latents`` are batches of (global rows, (n, ``n_latent``)), rows ascending throughout, which is the order of the
-    file. ``obs`` gives for rows the tables that describe them, one after the other; their column ``obs_name`` becomes
-    the index. ``uns`` has strings and numbers to keep under ``uns["scvae_data"]``. The file at ``path`` is replaced
-    only when the new one is whole. Raises StoreError if rows are not ascending, or obs has another number of them.
+    Parameters
+    ----------
+    path
+        The file; replaced only when the new one is whole.
+    latents
+        Batches of (global rows, latents (n, n_latent)), rows ascending
+        throughout: the order of the file.
+    n_latent
+        Latent dimensions.
+    obs
+        Given rows, the tables whose rows, one after the other, describe
+        them; the column ``obs_name`` becomes the index.
+    uns
+        Strings and numbers to keep with the file, under ``uns["scvae_data"]``.
+
+    Returns
+    -------
+    Number of cells.
+
+    Raises
+    ------
+    StoreError
+        If rows are not ascending, or obs has another number of them.
     """
     columns = [f"latent_{number}" for number in range(n_latent)]
     return write_h5ad(path, latents, obs, Content("obsm", KEY, columns, uns=uns))

@@ -103,11 +103,17 @@ def told_columns(data: Any, split: Mapping[str, Any] | None) -> list[str]:
 def copies_across(account: Mapping[str, Any], cells: Sequence[NDArray[np.int64]], files: Sequence[str]) -> float:
     """Expected number of cells that equal a cell of another part.
 
-    Exact where files are held out whole; where cells are held out at random it is what chance says, because a cell's
-    part does not depend on its counts.
+    Exact where files are held out whole; where cells are held out at random it
+    is what chance says, because a cell's part does not depend on its counts.
 
-    ``account`` is ``duplicates`` of ``chunk_summary.json``; ``cells`` has for each part its cells by file,
-    (n_files + 1,), in the order of ``files``, their names.
+    Parameters
+    ----------
+    account
+        ``duplicates`` of ``chunk_summary.json``.
+    cells
+        Of each part, cells by file, (n_files + 1,).
+    files
+        Names of files, in the order of the counts.
     """
     place = {name: number for number, name in enumerate(files)}
     counts = np.array(cells, np.float64)

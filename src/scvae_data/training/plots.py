@@ -137,10 +137,26 @@ def _add_steps(axis: Axes, n_steps: float) -> None:
 def latent_picture(
     latents: Path, png: Path, *, colours: Sequence[str], method: Method, max_cells: int, seed: int
 ) -> list[str]:
-    """Draw at most ``max_cells`` random cells of ``latents.h5ad``, one panel per obs column; return the columns drawn.
+    """Draw the cells of ``latents.h5ad`` in two dimensions, one panel per obs column.
 
-    ``colours`` are the columns, of which those the file lacks are left out. The method ``"pca"`` takes a fraction of a
-    second; the seed is that of the choice, and of ``"umap"``.
+    Parameters
+    ----------
+    latents
+        A file of :func:`~scvae_data.training.latents.write_latents`.
+    png
+        The picture.
+    colours
+        obs columns to colour by; those the file lacks are left out.
+    method
+        ``"pca"``, which takes a fraction of a second, or ``"umap"``.
+    max_cells
+        Cells drawn; a random choice of so many if there are more.
+    seed
+        Of the choice and of UMAP.
+
+    Returns
+    -------
+    The columns drawn.
     """
     z, obs = sample_cells(latents, colours, max_cells, seed)
     xy, labels = _embed(z, method, seed)

@@ -100,8 +100,12 @@ def found_ranks() -> Ranks | None:
 def together(config: dict[str, Any]) -> Iterator[tuple[Ranks, dict[str, Any]]]:
     """Join the other ranks, or start them; yield this process's place and the configuration of the first.
 
-    Raises ConfigError if the processes that there are do not fit ``trainer.devices`` and ``trainer.num_nodes``, and
-    ScvaeDataError if another rank has ended.
+    Raises
+    ------
+    ConfigError
+        The processes that there are do not fit ``trainer.devices`` and ``trainer.num_nodes``.
+    ScvaeDataError
+        Another rank has ended.
     """
     ranks = found_ranks()
     wanted, n_nodes = device_count(config["trainer"]), int(config["trainer"].get("num_nodes") or 1)

@@ -23,9 +23,13 @@ __all__ = ["check_same_dataset", "continued", "last_checkpoint"]
 def continued(cfg: DictConfig, overrides: Iterable[str]) -> DictConfig:
     """The configuration of the run in ``cfg.resume_from``, with the keys that the command line sets on top.
 
-    The defaults of today do not count: the run goes on as it was started, unless a key is given explicitly
-    (``trainer.max_epochs=200``). Raises ConfigError if the directory is not that of a run, or its configuration names
-    something that is not to be run.
+    The defaults of today do not count: the run goes on as it was started,
+    unless a key is given explicitly (``trainer.max_epochs=200``).
+
+    Raises
+    ------
+    ConfigError
+        If the directory is not that of a run, or its configuration names something that is not to be run.
     """
     run_dir = local_path("resume_from", cfg.resume_from).expanduser().absolute()
     saved_path = run_dir / "config.yaml"

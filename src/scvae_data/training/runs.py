@@ -19,9 +19,12 @@ BEST, RESULT = Path("checkpoints") / "best.ckpt", "result.json"
 
 
 def checkpoint_of(path: Path, what: str) -> Path:
-    """The best checkpoint of a run directory, which the log says; a file as it is.
+    """The best checkpoint of a run directory, which the log says; a file as it is. ``what`` is the setting's name.
 
-    Raises ConfigError, with the name ``what`` of the setting, if it is a folder without one.
+    Raises
+    ------
+    ConfigError
+        If it is a folder without one.
     """
     if not path.is_dir():
         return path

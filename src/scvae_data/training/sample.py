@@ -20,9 +20,13 @@ BLOCK = 65_536  # rows read at once
 def sample_cells(
     latents: Path, columns: Sequence[str], max_cells: int, seed: int
 ) -> tuple[NDArray[np.float32], pd.DataFrame]:
-    """Latents (n, n_latent) and some obs columns of at most ``max_cells`` random cells, in the order of the file.
+    """Latents and some obs columns of at most ``max_cells`` cells, a random choice, in the order of the file.
 
-    Columns that the file lacks are left out, as are categories that none of these cells has.
+    Columns that the file lacks are left out.
+
+    Returns
+    -------
+    (n, n_latent) float32, and the columns of these cells, without categories that none of them has.
     """
     from anndata.io import read_elem
 

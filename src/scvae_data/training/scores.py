@@ -22,12 +22,22 @@ def latent_scores(
 ) -> dict[str, float]:
     """Average silhouette widths of cell types and of batches, scaled as scIB does (Luecken et al., 2022).
 
-    Distances between all pairs of cells are computed: give some thousand latents, (n, n_latent). Cell types and
-    batches, (n,), are None, or missing for some cells, where unknown.
+    Distances between all pairs of cells are computed: give some thousand cells.
 
-    ``cell_type_separation``, 0 to 1: silhouette of cell types; 0.5 where they are not apart. ``batch_mixing``, 0 to 1:
-    one minus the absolute silhouette of batches, averaged within each cell type, then over types (over all cells where
-    types are unknown). Higher is better. A score that has fewer than two categories to tell apart is left out.
+    Parameters
+    ----------
+    latents
+        (n, n_latent).
+    cell_types, batches
+        Of the cells, (n,); None, or missing for some cells, where unknown.
+
+    Returns
+    -------
+    ``cell_type_separation``, 0 to 1: silhouette of cell types; 0.5 where they
+    are not apart. ``batch_mixing``, 0 to 1: one minus the absolute silhouette
+    of batches, averaged within each cell type, then over types (over all cells
+    where types are unknown). Higher is better. A score that has fewer than two
+    categories to tell apart is left out.
     """
     import pandas as pd  # here: a start of training needs none of it
 

@@ -160,9 +160,13 @@ def settings_in(row: Mapping[str, str]) -> dict[str, str]:
 def continued_arguments(arguments: Sequence[str]) -> list[str]:
     """Return the arguments that go on with the sweep which ``resume_sweep=DIR`` names; without one, ``arguments``.
 
-    They are those that the sweep was started with. Relative paths among them count from where that was, so the current
-    directory becomes that one. Raises ConfigError if the directory is not that of a sweep, or something is set that
-    would change its jobs.
+    They are those that the sweep was started with. Relative paths among them
+    count from where that was, so the current directory becomes that one.
+
+    Raises
+    ------
+    ConfigError
+        The directory is not that of a sweep, or something is set that would change its jobs.
     """
     given = [argument.partition("=")[2] for argument in arguments if argument.startswith("resume_sweep=")]
     if not given or given[-1] in ("", "null"):

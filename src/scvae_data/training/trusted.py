@@ -26,8 +26,11 @@ IMPORTED = {"sampler", "compression", "likelihood"}
 def read_checkpoint(path: Path, what: str = "ckpt") -> dict[str, Any]:
     """Contents of a checkpoint of a :class:`~scvae_data.VAE`: tensors and plain types, never code.
 
-    Raises ConfigError, with the setting ``what``, if it is absent, not a checkpoint, holds more than plain types, or is
-    of another model or a newer version.
+    Raises
+    ------
+    ConfigError
+        If it is absent, not a checkpoint, holds more than plain types, or is of another model or a newer version; the
+        message has the setting ``what``.
     """
     found = read_plain(path, what)
     own = found.get(CHECKPOINT_KEY) if isinstance(found, dict) else None
@@ -46,7 +49,10 @@ def read_checkpoint(path: Path, what: str = "ckpt") -> dict[str, Any]:
 def load_vae(path: Path, what: str = "ckpt") -> tuple[VAE, dict[str, Any]]:
     """The model of a checkpoint, on the CPU, and what the run recorded of its dataset.
 
-    Raises ConfigError as :func:`read_checkpoint`; also if settings and weights do not fit each other.
+    Raises
+    ------
+    ConfigError
+        As :func:`read_checkpoint`; also if settings and weights do not fit each other.
     """
     contents = read_checkpoint(path, what)
     with fitting(f"{what}={path}"):
@@ -81,8 +87,12 @@ def check_facts(settings: dict[str, Any], facts: Any) -> None:
 def check_targets(config: Any, source: str, skip: Collection[str] = ()) -> None:
     """Refuse a configuration that would build or import anything but this package's, Lightning's and torch.optim's.
 
-    What lies below a dotted key in ``skip`` was named by the user, on the command line. The ConfigError names the key,
-    the target, and the ``source``, where the configuration was found.
+    What lies below a dotted key in ``skip`` was named by the user, on the command line.
+
+    Raises
+    ------
+    ConfigError
+        Naming the key, the target and the ``source``, where the configuration was found.
     """
     for key, target in _targets(config, ""):
         chosen = any(f"{key}.".startswith(f"{own}.") for own in skip)

@@ -114,9 +114,16 @@ class Assembler:
     ) -> Made:
         """Make batches of the windows they name, in one go.
 
-        ``windows`` has functions that wait for the windows, by number. ``take`` gives the memory of what is large; None
-        for memory that is used again when nobody has it any more. A batch of which damage leaves fewer than ``least``
-        cells is left out whole.
+        Parameters
+        ----------
+        plans
+            What each is made of.
+        windows
+            Functions that wait for the windows, by number.
+        take
+            Gives the memory of what is large; None for memory that is used again when nobody has it any more.
+        least
+            A batch of which damage leaves fewer cells is left out whole.
         """
         ready = {number: wait() for number, wait in windows.items()}
         taken: list[tuple[int, NDArray[np.int64]]] = []

@@ -37,11 +37,18 @@ def fill_dense(
     x: NDArray[np.float32],
     library_size: NDArray[np.float32],
 ) -> None:
-    """Fill dense rows, those of several windows one below the other, of what ``pieces`` take from each.
+    """Fill dense rows, those of several windows one below the other.
 
-    ``genes`` has the output column of every gene, n_columns for none, (n_vars,); it is empty for all genes.
-    ``size_factor`` is that of the wanted rows, (n_rows,), for log1p-normalised values; None for counts. ``x``,
-    (n_rows, n_columns), and ``library_size``, (n_rows,), over all genes, are overwritten.
+    Parameters
+    ----------
+    pieces
+        What to take from each window; n_rows in all.
+    genes
+        Output column of every gene, n_columns for none, (n_vars,); empty for all genes.
+    size_factor
+        Of the wanted rows, (n_rows,), for log1p-normalised values; None for counts.
+    x, library_size
+        Overwritten; shapes (n_rows, n_columns) and (n_rows,). ``library_size`` is over all genes.
     """
     for span, slots, low, part in _spans(pieces):
         factors = NO_FACTORS if size_factor is None else size_factor[span]

@@ -102,9 +102,14 @@ def widened(values: torch.Tensor) -> torch.Tensor:
 def make_dense(batch: dict[str, Any], normalized: bool, keep: bool = False) -> dict[str, Any]:
     """A copy of a batch with ``x`` and ``counts`` as dense tensors where they lie; dense ones stay as they are.
 
-    The batch is as a loader yields it, perhaps moved to a device. If ``normalized``, ``x`` is meant to be
-    log1p(count / size_factor), where compact rows hold counts until now. ``keep`` leaves sparse rows of float32
-    values as they are where they lie in the memory of the host.
+    Parameters
+    ----------
+    batch
+        As a loader yields it, perhaps moved to a device.
+    normalized
+        ``x`` is meant to be log1p(count / size_factor); compact rows hold counts until now.
+    keep
+        Leave sparse rows of float32 values as they are where they lie in the memory of the host.
     """
     made = dict(batch)
     for key in ("x", "counts"):

@@ -126,11 +126,24 @@ class PendingRowGroup:
 class RowGroupSource:
     """Starts to read row groups, and counts the bytes read from disk; safe for threads.
 
-    A reader, which ``open_reader`` makes of a chunk's id, lives as long as its row group is being decoded, so that
-    neither open files nor row tables add up over many chunks. Memory for a row group has ``room`` for so many elements
-    at least: if that is those of the largest, any row group can have the memory of any other. One thread decodes about
-    ``part_nnz`` elements at a time. ``damage`` says what is done with a row group that cannot be read; ``facts`` reads
-    what batches carry beside counts, None for nothing.
+    A reader lives as long as its row group is being decoded, so that neither open
+    files nor row tables add up over many chunks.
+
+    Parameters
+    ----------
+    row_groups
+        The row groups, known by their position.
+    open_reader
+        Makes a reader of a chunk, by chunk id.
+    room
+        Elements that memory for a row group has room for at least: if that is those
+        of the largest, any row group can have the memory of any other.
+    damage
+        What is done with a row group that cannot be read.
+    part_nnz
+        Elements that one thread decodes at a time, about.
+    facts
+        Reads what batches carry beside counts; None for nothing.
     """
 
     def __init__(
@@ -209,10 +222,21 @@ def run_now(read: Callable[..., None], *args: Any) -> Future[None]:
 
 
 class WindowFetcher:
-    """Serves the windows of one epoch in order, decoding one window ahead in ``n_threads`` threads.
+    """Serves the windows of one epoch in order, decoding one window ahead.
 
-    Only the owner's thread may call :meth:`advance`; what :meth:`handle` returns may be resolved in any thread. Row
-    groups come from ``source`` and stay in ``cache``; ``reuse`` is told every request, to predict hits.
+    Only the owner's thread may call :meth:`advance`; what :meth:`handle`
+    returns may be resolved in any thread.
+
+    Parameters
+    ----------
+    epoch
+        The windows.
+    source, cache
+        Where row groups come from and where they stay.
+    reuse
+        Is told every request, to predict hits.
+    n_threads
+        Threads that read and decode.
     """
 
     def __init__(

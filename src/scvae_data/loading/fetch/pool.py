@@ -16,11 +16,16 @@ __all__ = ["BufferPool"]
 class BufferPool:
     """Arrays whose memory is used again once nobody refers to them; safe for threads.
 
-    Fresh memory costs a page fault per 4 KiB, about as much as filling it. A buffer is given out only while the pool
-    holds the last reference to it: arrays and tensors made of it, views of them included, keep it away.
+    Fresh memory costs a page fault per 4 KiB, about as much as filling it. A
+    buffer is given out only while the pool holds the last reference to it:
+    arrays and tensors made of it, views of them included, keep it away.
 
-    ``max_idle`` buffers are kept while nobody uses them, what is in use not counted; the pool remembers
-    ``max_buffers``.
+    Parameters
+    ----------
+    max_idle
+        Buffers that are kept while nobody uses them; what is in use is not bounded here.
+    max_buffers
+        Buffers that the pool remembers, in use or not.
     """
 
     def __init__(self, max_idle: int = 4, max_buffers: int = 64) -> None:

@@ -24,8 +24,14 @@ __all__ = ["Reader", "ReaderPool", "ScatteredReader", "chunks_of", "reader_of"]
 class ReaderPool:
     """Readers of chunks that many row groups have rows of, so that the tables of a chunk are read once while it stays.
 
-    Chunks are kept up to ``max_rows`` rows in all, each of which takes 8 bytes, and up to ``max_open`` chunks; None for
-    a quarter of the files that this process may open, 256 at most.
+    Parameters
+    ----------
+    index
+        The directory.
+    max_rows
+        Chunks are kept up to so many rows in all, each of which takes 8 bytes.
+    max_open
+        Chunks that are kept open; None for a quarter of the files that this process may open, 256 at most.
     """
 
     def __init__(self, index: CellIndex, max_rows: int = 8_000_000, max_open: int | None = None) -> None:

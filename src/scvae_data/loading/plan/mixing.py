@@ -97,12 +97,25 @@ def mix(
     range_rows: int | None = None,
     drawn: tuple[str, NDArray[np.float64]] | None = None,
 ) -> Mixing:
-    """Choose row groups and window for the selected rows of each chunk.
+    """Choose row groups and window.
 
-    Batches should mix the values of ``columns``, categorical ones of obs. ``window`` is the row groups to mix; None:
-    one in hash order, else two, but at least 64 MB, as the window in use and the next are both in memory.
-    ``range_rows`` is the rows of a range; None to choose. ``drawn`` says, for weighted draws, how often cells of each
-    value of a categorical obs column are drawn.
+    Parameters
+    ----------
+    index
+        The directory.
+    row_groups
+        Selected rows of each chunk.
+    columns
+        Categorical obs columns whose values batches should mix.
+    batch_size, seed
+        Of the plan.
+    window
+        Row groups to mix. None: one in hash order, else two, but at least 64 MB. The
+        window in use and the next are both in memory.
+    range_rows
+        Rows of a range; None to choose.
+    drawn
+        For weighted draws, a categorical obs column and how often cells of each value are drawn.
     """
     hashed = index.order["kind"] == "hash"
     if window is None:
@@ -174,8 +187,14 @@ def diversity_table(
 ) -> tuple[Mixing, pd.DataFrame]:
     """How all cells of a directory are mixed, and how diverse that makes batches, by obs column.
 
-    ``batch_size`` and ``max_chunks_in_memory`` are as of :class:`~scvae_data.ChunkedDataModule`, ``columns`` are
-    categorical ones; None for all with more than one value.
+    Parameters
+    ----------
+    index
+        The directory.
+    batch_size, max_chunks_in_memory
+        As of :class:`~scvae_data.ChunkedDataModule`.
+    columns
+        Categorical obs columns; None for all with more than one value.
     """
     import pandas as pd  # here: a start of training needs none of it
 

@@ -74,8 +74,17 @@ class Sampling:
     def rates(self, sizes: NDArray[np.int64], names: Sequence[str]) -> NDArray[np.float64]:
         """Expected draws in an epoch of one cell of every value, (n_values + 1,), the last for cells without one.
 
-        ``sizes`` are the selected cells of each of the values ``names``, and of none. Raises SelectionError if weights
-        are missing or too many, nothing is left to draw, or ``n_obs`` asks for more than there is.
+        Parameters
+        ----------
+        sizes
+            Selected cells of every value, and of none; (n_values + 1,).
+        names
+            The values.
+
+        Raises
+        ------
+        SelectionError
+            If weights are missing or too many, nothing is left to draw, or ``n_obs`` asks for more than there is.
         """
         shares = self._shares(sizes, names)
         sizes = np.where(shares > 0, sizes, 0)
@@ -188,9 +197,15 @@ def weighted(
 ) -> tuple[RowGroups, NDArray[np.float64]]:
     """Leave out training cells that are never drawn.
 
-    Returns the row groups, and the expected draws in an epoch of a cell by its value of the sampling's column; see
-    :meth:`Sampling.rates`. Raises SelectionError if the sampling does not fit the cells, or an epoch has less than a
-    batch.
+    Returns
+    -------
+    The row groups, and the expected draws in an epoch of a cell by its value of
+    the sampling's column; see :meth:`Sampling.rates`.
+
+    Raises
+    ------
+    SelectionError
+        If the sampling does not fit the cells, or an epoch has less than a batch.
     """
     column, train = sampling.column, row_groups["train"]
     sizes = group_counts(index, column, train)

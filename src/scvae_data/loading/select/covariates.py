@@ -31,9 +31,16 @@ def covariate_facts(
 ) -> dict[str, Any]:
     """What is known of covariates over the cells of row groups, as plain values.
 
-    ``categorical`` and ``continuous``, by column: ``categories`` of the one, ``mean`` and ``sd`` (that of the cells
-    themselves) of the other, and ``n_missing``, the cells that have no value. Raises SelectionError for numbers that
-    are infinite, or the same in all cells.
+    Returns
+    -------
+    ``categorical`` and ``continuous``, by column: ``categories`` of the one,
+    ``mean`` and ``sd`` (that of the cells themselves) of the other, and
+    ``n_missing``, the cells that have no value.
+
+    Raises
+    ------
+    SelectionError
+        For numbers that are infinite, or the same in all cells.
     """
     known = {name: index.categories(name) for name in categorical}
     missing, sums = dict.fromkeys(categorical, 0), {name: Sums(name) for name in continuous}

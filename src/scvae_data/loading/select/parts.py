@@ -152,9 +152,11 @@ def parts_of(index: CellIndex, row_groups: RowGroups, rows: NDArray[np.int64]) -
 def leakage(index: CellIndex, row_groups: RowGroups, columns: Sequence[str] | None = None) -> pd.DataFrame:
     """How far validation and test share the groups of training, for categorical obs columns, all of them if None.
 
-    One row per column and part: ``column``, ``part``, ``groups`` in the part, ``groups_in_train`` of them, and
-    ``cells_in_train``, the share of the part's cells whose group training has too. Cells without a value count to no
-    group.
+    Returns
+    -------
+    One row per column and part: ``column``, ``part``, ``groups`` in the part,
+    ``groups_in_train`` of them, and ``cells_in_train``, the share of the
+    part's cells whose group training has too. Cells without a value count to no group.
     """
     import pandas as pd  # here: a start of training needs none of it
 
