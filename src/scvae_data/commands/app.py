@@ -180,7 +180,10 @@ def _job(task: Task, program: Program, failures: list[ScvaeDataError]) -> Task:
 def _silent_unless_first() -> Iterator[None]:
     """Let Hydra leave nothing where another process, that was started together with this one, leaves it.
 
-    Raises ConfigError for a sweep: each of the processes would run it.
+    Raises
+    ------
+    ConfigError
+        For a sweep: each of the processes would run it.
     """
     if os.environ.get("WORLD_SIZE", os.environ.get("SLURM_STEP_NUM_TASKS", "1")) == "1":
         yield

@@ -45,7 +45,13 @@ class Difference:
 
 
 def compare(one: DatasetIndex, other: DatasetIndex, part_cells: int = PART_CELLS) -> Difference:
-    """Compare the cells of two directories."""
+    """Compare the cells of two directories.
+
+    Raises
+    ------
+    DamagedFileError
+        A table of cells is not what was written.
+    """
     experiments, files = (_names(one, other, column) for column in (SRX_COLUMN, "source_file"))
     n_parts = -(-max(one.n_obs, other.n_obs) // part_cells)
     tallies = np.zeros((4, len(experiments) + 1), np.int64)

@@ -42,7 +42,10 @@ The page is made from the comments in `conf/` by `make configuration`.
 def explain(name: Program, topics: Sequence[str]) -> str:
     """Return what a program is called with, or what groups, options and keys of it mean.
 
-    Raises ConfigError for what the program does not have.
+    Raises
+    ------
+    ConfigError
+        Something is asked about that the program does not have.
     """
     if not topics:
         return "\n".join(_of_program(name))

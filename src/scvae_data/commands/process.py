@@ -139,7 +139,13 @@ def refuse_beside_append(cfg: DictConfig) -> None:
 
 
 def recorded_config(directory: Location) -> dict[str, Any]:
-    """Return the config that a directory was made with; raise ScvaeDataError if it is not finished, or damaged."""
+    """Return the config that a directory was made with.
+
+    Raises
+    ------
+    ScvaeDataError
+        There is no finished directory, or its record is damaged.
+    """
     from scvae_data.store import open_index, read_json
     from scvae_data.store.files import expecting
     from scvae_data.store.verify import CONFIG_FILE
@@ -151,9 +157,12 @@ def recorded_config(directory: Location) -> dict[str, Any]:
 
 
 def keep_settings(cfg: DictConfig, recorded: dict[str, Any], given: Collection[str], directory: Location) -> None:
-    """Put recorded settings into ``cfg`` in place of those that are not given.
+    """Put recorded settings into ``cfg`` in place of those that are not given; refuse given ones that differ.
 
-    Raises ConfigError for given ones that differ.
+    Raises
+    ------
+    ConfigError
+        Naming the settings that differ.
     """
     from scvae_data.processing.finished.check import different_settings
 

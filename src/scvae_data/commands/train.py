@@ -148,7 +148,13 @@ def summary(run_dir: Path, metrics: Mapping[str, Any]) -> str:
 
 
 def check_against_index(chunk_size: int, data_path: str | list[str]) -> None:
-    """Raise ConfigError for a chunk size that is not the dataset's: training cannot change it."""
+    """Refuse a chunk size that is not the dataset's: training cannot change it.
+
+    Raises
+    ------
+    ConfigError
+        With both numbers.
+    """
     from scvae_data.store import open_dataset
 
     for index in open_dataset(data_path).members:

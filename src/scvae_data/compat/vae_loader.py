@@ -40,7 +40,13 @@ def default(name: str) -> Any:
 
 
 def check_names(owner: str, given: Iterable[str], known: Iterable[str]) -> None:
-    """Raise TypeError for an argument that does not exist, with the closest name that does."""
+    """Refuse an argument that does not exist.
+
+    Raises
+    ------
+    TypeError
+        With the closest name that does.
+    """
     names = [name for name in known if name != "self"]
     if unknown := [name for name in given if name not in names]:
         close = get_close_matches(unknown[0], names, n=1, cutoff=0.0)[0]
@@ -242,7 +248,13 @@ def in_memory(
 
 
 def dataset_directory(path: Path, cache_dir: Path, process_overrides: Sequence[str]) -> Path:
-    """Return a dataset directory as it is, and that of raw files; raise InputError for a raw file that is not there."""
+    """Return a dataset directory as it is, and that of raw files.
+
+    Raises
+    ------
+    InputError
+        The name of a raw file that is not there.
+    """
     if path.suffix in SUFFIXES and not path.exists():
         raise InputError(path, "missing", "there is no such file; check the path")
     return chunked(path, cache_dir, process_overrides) if is_raw(path) else path

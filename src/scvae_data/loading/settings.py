@@ -26,7 +26,13 @@ CHOICES: Mapping[str, tuple[str | None, ...]] = {
 
 
 def check_settings(given: Mapping[str, Any]) -> None:
-    """Raise ConfigError for an argument of a ``ChunkedDataModule`` that cannot be, whatever the directory."""
+    """Check the arguments of a :class:`~scvae_data.ChunkedDataModule`, by name, that nothing but themselves decides.
+
+    Raises
+    ------
+    ConfigError
+        Naming the setting, its value and what is possible.
+    """
     for name, least in {**NUMBERS, **NUMBERS_OR_NONE}.items():
         value = given[name]
         if value is None and name in NUMBERS_OR_NONE:

@@ -45,7 +45,10 @@ class SharedMemory:
     def reserve(self, offset: int, n_bytes: int) -> None:
         """Have memory behind some addresses: a process that wrote where there is none would be killed.
 
-        Raises OSError if there is no room.
+        Raises
+        ------
+        OSError
+            There is no room.
         """
         if n_bytes and hasattr(os, "posix_fallocate"):
             os.posix_fallocate(self._fd, offset, n_bytes)

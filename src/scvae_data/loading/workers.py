@@ -55,7 +55,13 @@ class Message(NamedTuple):
 
 
 class CallBoard:
-    """The present call, where all workers see it; raises ScvaeDataError if there is no memory to share."""
+    """The present call, where all workers see it.
+
+    Raises
+    ------
+    ScvaeDataError
+        There is no memory to share.
+    """
 
     def __init__(self) -> None:
         try:
@@ -113,7 +119,13 @@ class WorkerStream(IterableDataset[Message]):
 
 
 class Workers:
-    """Worker processes that make the batches of a loader; raises ScvaeDataError if there is no memory to share."""
+    """Worker processes that make the batches of one loader.
+
+    Raises
+    ------
+    ScvaeDataError
+        There is no memory to share.
+    """
 
     def __init__(self, spec: StreamSpec, n_workers: int, start_method: StartMethod | None) -> None:
         self.spec = spec

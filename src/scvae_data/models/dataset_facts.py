@@ -111,7 +111,13 @@ def packed_masks(masks: Tensor | None) -> Tensor | None:
 
 
 def unpacked_masks(packed: Tensor | None, n_vars: int) -> Tensor | None:
-    """The inverse of :func:`packed_masks`; raise ValueError if ``packed`` is none of ``n_vars`` genes."""
+    """The inverse of :func:`packed_masks`.
+
+    Raises
+    ------
+    ValueError
+        If ``packed`` is none of ``n_vars`` genes.
+    """
     if packed is None:
         return None
     if packed.dtype != torch.uint8 or packed.dim() != 2 or packed.shape[1] != (n_vars + 7) // 8:

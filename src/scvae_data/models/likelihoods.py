@@ -159,9 +159,16 @@ LIKELIHOODS = {"nb": NB, "zinb": ZINB, "gaussian": Gaussian}
 
 
 def log_rates(counts: Tensor, scale: Tensor, measured: Tensor | None) -> Tensor:
-    """Logs of the means of counts (n, n_vars): a softmax over the measured genes times each cell's total.
+    """Logs of the means of counts: a softmax over the measured genes times each cell's total.
 
-    The total is that of these counts, not of all genes of the directory: the softmax shares out exactly these.
+    Parameters
+    ----------
+    counts
+        (n, n_vars). The total is theirs, not that over the whole directory: the softmax shares out exactly these.
+    scale
+        Logits of the shares, (n, n_vars).
+    measured
+        (n, n_vars) bool; None: all.
     """
     logits = scale if measured is None else scale.masked_fill(~measured, UNMEASURED_LOGIT)
     log_library = counts.sum(dim=1, keepdim=True).clamp(min=1.0).log()
@@ -199,7 +206,10 @@ def likelihood_named(name: str) -> Likelihood:
 def import_likelihood(name: object) -> None:
     """Import the module of a likelihood that the user's own configuration names by import path.
 
-    Raises ConfigError if it cannot be found.
+    Raises
+    ------
+    ConfigError
+        If it cannot be found.
     """
     if isinstance(name, str) and "." in name:
         imported(name, "model.likelihood")

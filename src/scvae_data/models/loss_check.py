@@ -45,7 +45,13 @@ class LossCheck:
         self._noted = Noted(finite, arrived, cells, per_cell.detach(), self._model.global_step)
 
     def check(self) -> None:
-        """Wait for what was noted last; raise ScvaeDataError if it is not finite."""
+        """Wait for what was noted last.
+
+        Raises
+        ------
+        ScvaeDataError
+            It is not finite.
+        """
         noted, self._noted = self._noted, None
         if noted is None:
             return

@@ -18,7 +18,13 @@ AT_LEAST_ZERO = ("kl_warmup_epochs", "lr", "eps", "weight_decay")
 
 
 def check_settings(given: Mapping[str, Any]) -> None:
-    """Raise ConfigError for an argument of a :class:`~scvae_data.VAE` that cannot be, whatever the data."""
+    """Check the arguments of a :class:`~scvae_data.VAE`, by name, that nothing but themselves decides.
+
+    Raises
+    ------
+    ConfigError
+        Naming the setting, its value and what is possible.
+    """
     for name, allowed in CHOICES.items():
         if given[name] not in allowed:
             raise ConfigError(f"{name}={given[name]} is not one of {', '.join(allowed)}")

@@ -61,7 +61,13 @@ class QcFacts:
 
 
 def qc_facts(index: DatasetIndex) -> QcFacts:
-    """Read what a report needs, chunk by chunk: memory is for the experiments, not for the cells."""
+    """Read what a report needs, chunk by chunk: memory is for the experiments, not for the cells.
+
+    Raises
+    ------
+    StoreError
+        For files that are missing or damaged.
+    """
     numbers = range(len(index.generations))
     summaries = [read_json(index.path / generation_file(SUMMARY_FILE, number)) for number in numbers]
     configs = [read_json(index.path / generation_file(CONFIG_FILE, number)) for number in numbers]

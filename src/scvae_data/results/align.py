@@ -39,7 +39,13 @@ class GeneMatch:
 
 
 def match_genes(wanted: Sequence[str], genes: GeneList) -> GeneMatch:
-    """Find the genes of a model in a directory, see :func:`find_names`; raise SelectionError if it has none of them."""
+    """Find each gene of a model in a directory; see :func:`~scvae_data.store.gene_match.find_names`.
+
+    Raises
+    ------
+    SelectionError
+        If no gene is found.
+    """
     columns = find_names(wanted, genes)
     missing = tuple(wanted[position] for position in np.flatnonzero(columns < 0).tolist())
     if len(missing) == len(wanted):

@@ -114,7 +114,13 @@ def genes_of(model: Model) -> GeneList:
 
 
 def columns_of(model: Model, genes: Sequence[str] | Sequence[int] | None) -> NDArray[np.int64]:
-    """Columns of genes given by name, id, symbol or number, all for None; raise SelectionError for unknown ones."""
+    """Columns of genes given by name, id, symbol or number; None: all.
+
+    Raises
+    ------
+    SelectionError
+        If one is unknown; it names similar ones.
+    """
     lists = genes_of(model)
     given = as_genes(genes)
     return np.arange(lists.n_vars) if given is None else gene_columns(lists, given, "the model")

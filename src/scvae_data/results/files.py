@@ -103,7 +103,13 @@ def write_genes(path: Path, table: pd.DataFrame) -> None:
 
 
 def check_suffix(path: Path) -> str:
-    """The suffix of a file that is to be written; raise ConfigError if it names no form."""
+    """The suffix of a file that is to be written.
+
+    Raises
+    ------
+    ConfigError
+        If it names no form.
+    """
     if path.suffix not in SUFFIXES:
         raise ConfigError(f"{path}: the suffix says in which form to write; give one of {', '.join(SUFFIXES)}")
     return path.suffix
@@ -151,7 +157,10 @@ def pieces(
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
     """Blocks together, at least ``n_rows`` rows at a time; with a ``matrix``, values go there and are held no longer.
 
-    Raises StoreError if rows are not ascending.
+    Raises
+    ------
+    StoreError
+        If rows are not ascending.
     """
     held: list[tuple[NDArray[np.int64], NDArray[np.float32]]] = []
     last = -1
@@ -176,7 +185,13 @@ def pieces(
 def described(
     rows: NDArray[np.int64], values: NDArray[np.float32], obs: Obs
 ) -> Iterator[tuple[pa.Table, NDArray[np.float32]]]:
-    """Tables of obs of some rows, each with their values; raise StoreError if obs has another number of rows."""
+    """Tables of obs of some rows, each with the values of its rows.
+
+    Raises
+    ------
+    StoreError
+        If obs has another number of rows.
+    """
     start = 0
     for table in obs(rows):
         yield table, values[start : start + len(table)]
@@ -188,7 +203,13 @@ def described(
 
 
 def with_values(table: pa.Table, values: NDArray[np.float32], columns: list[str]) -> pa.Table:
-    """A table of obs with the values as further columns; raise StoreError if obs has a column of that name."""
+    """A table of obs with the values as further columns.
+
+    Raises
+    ------
+    StoreError
+        If obs has a column of that name.
+    """
     if taken := [name for name in columns if name in table.column_names]:
         raise StoreError(f"obs has a column {taken[0]!r} already; write .h5ad, or leave it out")
     arrays = [pa.array(np.ascontiguousarray(values[:, place])) for place in range(len(columns))]

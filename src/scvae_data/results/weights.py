@@ -41,7 +41,13 @@ def read_plain(path: Path, what: str) -> Any:
 
 @contextmanager
 def fitting(where: str) -> Iterator[None]:
-    """Raise ConfigError, in one line, where the contents of a file, which may be any, do not fit each other."""
+    """Say of what does not fit in a file, which may hold anything, that it does not.
+
+    Raises
+    ------
+    ConfigError
+        With the reason.
+    """
     try:
         yield
     except (AttributeError, KeyError, TypeError, RuntimeError, ValueError) as error:
@@ -61,7 +67,12 @@ def check_size(
 ) -> None:
     """Raise before memory is taken for a model whose weights are not in the file of ``n_bytes``.
 
-    A tensor of a few bytes may have any shape. The model is one that ``make`` makes of ``settings``.
+    A tensor of a few bytes may have any shape.
+
+    Parameters
+    ----------
+    make
+        Makes the model of ``settings``.
     """
     if settings.get("n_layers", 0) > len(weights):
         raise ValueError(f"{settings['n_layers']} layers and {len(weights)} arrays of weights")

@@ -50,7 +50,10 @@ class Genes:
 def make_genes(n_genes: int) -> Genes:
     """Name ``n_genes`` genes; the same number always gives the same genes.
 
-    Raises ConfigError if they are too few for every kind of gene, or too many.
+    Raises
+    ------
+    ConfigError
+        If there are too few for every kind of gene, or too many.
     """
     if not MIN_GENES <= n_genes <= MAX_GENES:
         raise ConfigError(f"n_genes must lie in {MIN_GENES:,}…{MAX_GENES:,}, got {n_genes:,}; change it")

@@ -68,8 +68,14 @@ def wandb_logger(
 class MetricsCsv(Logger):
     """Metrics as tables: ``metrics.csv`` has a row an epoch, ``steps.csv`` a row a step; epochs count from 0.
 
-    Files that exist are continued, so that a resumed run keeps its history. Rows of steps are written ``flush_rows`` at
-    a time, into ``save_dir``, or the current directory.
+    Files that exist are continued, so that a resumed run keeps its history.
+
+    Parameters
+    ----------
+    save_dir
+        Folder of the files; the current directory if None.
+    flush_rows
+        Rows of steps kept in memory between writes.
     """
 
     def __init__(self, save_dir: str | None = None, flush_rows: int = 50) -> None:

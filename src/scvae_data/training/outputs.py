@@ -119,7 +119,13 @@ class Outputs:
         return png
 
     def check(self, columns: Collection[str]) -> None:
-        """Raise ConfigError for what are no obs columns, before training takes its time."""
+        """Refuse what are no obs columns, before training takes its time.
+
+        Raises
+        ------
+        ConfigError
+            With the names and the columns there are.
+        """
         named = {"colours": self.colours or (), "cell_type_key": [self.cell_type_key] if self.cell_type_key else ()}
         for setting, names in named.items():
             if unknown := [name for name in names if name not in columns]:
@@ -128,7 +134,12 @@ class Outputs:
                 )
 
     def scores(self, latents: Path, model: Any, data: Any, *, seed: int) -> tuple[dict[str, float], dict[str, str]]:
-        """How well the latents keep cell types apart and batches together, by 5,000 cells; and why scores lack."""
+        """How well the latents keep cell types apart and batches together, over at most 5,000 cells.
+
+        Returns
+        -------
+        As :func:`~scvae_data.training.scores.latent_scores`, and why others could not be computed, by name.
+        """
         from scvae_data.training.sample import sample_cells
         from scvae_data.training.scores import absent_scores, latent_scores
 
@@ -176,7 +187,13 @@ def _curves(run_dir: Path) -> dict[str, Path]:
 
 
 def _write(run_dir: Path, model: Any, data: Any, latents: Iterator[Latents], facts: Mapping[str, Any]) -> Path:
-    """Write ``latents.h5ad``, and return it; raise StoreError if there are none for some of the cells."""
+    """Write ``latents.h5ad``; return it.
+
+    Raises
+    ------
+    StoreError
+        If there are no latents for some of the cells.
+    """
     from scvae_data.training.latents import write_latents
 
     path = run_dir / "latents.h5ad"

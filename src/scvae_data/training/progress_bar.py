@@ -17,10 +17,15 @@ log = logging.getLogger(__name__)
 
 
 class TrainingProgressBar(TQDMProgressBar):
-    """Losses per cell, cells/s and "waiting on data: 3 %" beside the bar, redrawn after ``refresh_rate`` steps.
+    """Losses per cell, cells/s and "waiting on data: 3 %" beside the bar.
 
     Where stderr is not a terminal (log files, batch jobs), one line per epoch
     is logged instead.
+
+    Parameters
+    ----------
+    refresh_rate
+        Steps between redraws.
     """
 
     def __init__(self, refresh_rate: int = 5) -> None:

@@ -191,7 +191,13 @@ def join(ranks: Ranks, store: Any, config: dict[str, Any]) -> dict[str, Any]:
 
 
 def wait_for_all(store: Any, ranks: Ranks) -> None:
-    """Wait until all ranks are there, where a signal may end it; raise ScvaeDataError if they do not come."""
+    """Wait until all ranks are there, where a signal may end it.
+
+    Raises
+    ------
+    ScvaeDataError
+        They do not come.
+    """
     until = time.monotonic() + JOIN_SECONDS
     store.add("joined", 1)
     while (n := store.add("joined", 0)) < ranks.size:

@@ -65,7 +65,13 @@ def followers(cfg: DictConfig, keys: Collection[str]) -> Iterator[str]:
 
 
 def last_checkpoint(run_dir: Path) -> Path:
-    """The newest checkpoint of a run, known to hold plain values only; raise ConfigError if there is none."""
+    """The newest checkpoint of a run, known to hold tensors and plain values only.
+
+    Raises
+    ------
+    ConfigError
+        If it has none yet, or one that is not to be opened.
+    """
     path = run_dir / "checkpoints" / "last.ckpt"
     if not path.is_file():
         raise ConfigError(f"resume_from={run_dir} has no checkpoints/last.ckpt yet; start the run anew")
@@ -74,7 +80,13 @@ def last_checkpoint(run_dir: Path) -> Path:
 
 
 def check_same_dataset(run_dir: Path, facts: dict[str, Any]) -> dict[str, Any]:
-    """What the run recorded at its start; raise SelectionError if these facts are of another dataset than its own."""
+    """What the run recorded at its start.
+
+    Raises
+    ------
+    SelectionError
+        If it was trained on another dataset than the one with these facts.
+    """
     record: dict[str, Any] = json.loads((run_dir / RUN_FILE).read_text())
     theirs, ours = record["facts"]["content_hash"], facts["content_hash"]
     if theirs != ours:

@@ -103,7 +103,13 @@ class Failed(JobReturn):
 
     @property  # type: ignore[misc]  # nothing sets it any more
     def return_value(self) -> Any:
-        """Nothing: raises JobFailed."""
+        """Nothing.
+
+        Raises
+        ------
+        JobFailed
+            Always.
+        """
         raise JobFailed("the job failed") from self._return_value
 
 
@@ -124,7 +130,13 @@ def interruption_told() -> Iterator[None]:
 
 
 def check_direction() -> None:
-    """Raise ConfigError for a search that would look for the worst model."""
+    """Refuse a search that would look for the worst model.
+
+    Raises
+    ------
+    ConfigError
+        With the setting.
+    """
     hydra = HydraConfig.get()
     direction = hydra.sweeper.get("direction") if hydra.mode == RunMode.MULTIRUN else None
     if direction is not None and getattr(direction, "name", direction) != "maximize":

@@ -24,7 +24,13 @@ log = logging.getLogger(__name__)
 
 
 def check_sizes(index: CellIndex, chunk_ids: Iterable[int]) -> None:
-    """Raise DamagedFileError if chunks are missing or of another size, before hours of training; reads nothing."""
+    """Refuse a directory that lacks chunks, or holds some of another size, before hours of training; reads nothing.
+
+    Raises
+    ------
+    DamagedFileError
+        Naming the first of them.
+    """
     listings: dict[RemotePath, dict[str, int]] = {}
     for chunk_id in chunk_ids:
         path, _ = index.place(chunk_id)
@@ -50,10 +56,15 @@ def check_listed_size(path: RemotePath, n_bytes: int, size: int | None) -> None:
 def check_totals(
     index: CellIndex, rows: NDArray[np.int64], totals: NDArray[np.float32], size_factor: NDArray[np.float64]
 ) -> None:
-    """Raise DamagedFileError if the sums of counts of decoded cells are not those that obs.parquet has.
+    """Compare the sums of counts of decoded cells with what obs.parquet says of them.
 
     Checksums prove that a chunk is what was written, this that it is the chunk
     of these cells: an index may name another one that is as sound.
+
+    Raises
+    ------
+    DamagedFileError
+        Naming the first cell that has another sum.
     """
     expected = size_factor * index.normalization["target_sum"]
     wrong = totals > expected * (1 + TOLERANCE)

@@ -56,7 +56,10 @@ class Window:
     def present(self, slots: NDArray[np.int64]) -> NDArray[np.int64]:
         """Those of ``slots`` whose row group, and row in it, could be read.
 
-        Raises ConfigError if there is no such row: only a sampler of the user's own asks for one.
+        Raises
+        ------
+        ConfigError
+            If there is no such row: only a sampler of the user's own asks for one.
         """
         n_rows = int(self._first_slots[-1])
         if slots.size and not (slots.min() >= 0 and slots.max() < n_rows):

@@ -191,7 +191,10 @@ class Plan:
     def after(self, served: Served) -> tuple[Plan, int]:
         """The order of which other numbers of ranks have served a part, and our first batch of what is left.
 
-        Raises SelectionError if that is too little for all ranks.
+        Raises
+        ------
+        SelectionError
+            If what is left is too little for all ranks.
         """
         plan = replace(self, served=served)
         return plan, plan.epoch(served.epoch).first_batch

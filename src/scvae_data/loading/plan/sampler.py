@@ -170,7 +170,13 @@ class ListedEpoch:
 
 
 def as_make_sampler(given: str | MakeSampler | None) -> MakeSampler | None:
-    """What makes samplers, imported if it is given by its import path; raise ConfigError if it cannot be called."""
+    """What makes samplers, imported if it is given by its import path.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such thing, or it cannot be called.
+    """
     found = imported(given, "sampler") if isinstance(given, str) else given
     if found is not None and not callable(found):
         raise ConfigError(f"sampler={given!r} must be a class or function that makes a Sampler, or its import path")
@@ -186,7 +192,13 @@ def name_of(make: MakeSampler) -> str:
 
 
 def make_sampler(make: MakeSampler, cells: TrainingCells) -> Sampler:
-    """The sampler of a rank; raise ConfigError if what is made is none, or not for this number of ranks."""
+    """The sampler of a rank.
+
+    Raises
+    ------
+    ConfigError
+        If what is made is no sampler, or not one for this number of ranks.
+    """
     made = make(cells)
     needed = ("n_rows", "n_batches", "batch_size", "window", "world_size", "epoch")
     if missing := [name for name in needed if not hasattr(made, name)]:

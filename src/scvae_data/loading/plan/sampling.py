@@ -225,7 +225,10 @@ def weighted(
 def parse_sampling(given: Mapping[str, Any] | None) -> Sampling | None:
     """Make weighted sampling of a mapping; None, or no ``column`` in it, for every cell once.
 
-    Raises ConfigError if a key or value is not one of :class:`Sampling`'s.
+    Raises
+    ------
+    ConfigError
+        If a key or value is not one of :class:`Sampling`'s.
     """
     if given is None:
         return None

@@ -18,13 +18,23 @@ FLAGGED = "flagged"
 
 
 def listed_accessions(key: str, names: Sequence[str] | None) -> tuple[str, ...] | None:
-    """Replace each ``@FILE`` among names, those of a setting, by the accessions in the file; None stays None.
+    """Replace each ``@FILE`` among names by the accessions in the file; None stays None.
 
     A parquet file has the column ``srx_accession``; where it has the column
     ``flagged`` too, only the rows that are flagged count. Any other file has
     an accession per line; empty lines and what follows ``#`` do not count.
 
-    Raises ConfigError if a file cannot be read or is of neither kind.
+    Parameters
+    ----------
+    key
+        The setting, for messages.
+    names
+        Accessions, and files behind ``@``.
+
+    Raises
+    ------
+    ConfigError
+        If a file cannot be read or is of neither kind.
     """
     if names is None:
         return None

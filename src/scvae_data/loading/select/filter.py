@@ -18,7 +18,13 @@ __all__ = ["filter_mask"]
 
 
 def filter_mask(index: CellIndex, chunk_id: int, given: Filter) -> NDArray[np.bool_]:
-    """Cells of a chunk that a filter keeps, (n_obs,), see :func:`mask`; a missing value equals nothing."""
+    """Cells of a chunk that a filter keeps, (n_obs,); a missing value equals nothing.
+
+    Raises
+    ------
+    SelectionError
+        If a column or a category does not exist, or a comparison makes no sense for the column.
+    """
     return mask(ObsColumns(index, chunk_id), given)
 
 

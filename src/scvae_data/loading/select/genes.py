@@ -41,7 +41,13 @@ def as_genes(genes: Sequence[str] | Sequence[int] | None) -> tuple[str | int, ..
 
 
 def find_genes(index: CellIndex, genes: Sequence[str | int]) -> GeneColumns:
-    """Find genes of a directory by name, id, or column number; see :func:`gene_columns`."""
+    """Find genes of a directory by name, id, or column number.
+
+    Raises
+    ------
+    SelectionError
+        If a gene is not there, or two of those given are the same one.
+    """
     chosen = gene_columns(index.genes, genes, index.where)
     place = np.full(index.n_vars, chosen.size, np.int32)
     place[chosen] = np.arange(chosen.size)
@@ -51,7 +57,10 @@ def find_genes(index: CellIndex, genes: Sequence[str | int]) -> GeneColumns:
 def gene_columns(lists: GeneList, genes: Sequence[str | int], where: str) -> NDArray[np.int64]:
     """Columns of genes given by name, id, symbol, or column number; ``where`` the list is, for errors.
 
-    Raises SelectionError if a gene is not there, or two of those given are the same one.
+    Raises
+    ------
+    SelectionError
+        If a gene is not there, or two of those given are the same one.
     """
     n_vars = lists.n_vars
     columns: dict[object, int] = {}

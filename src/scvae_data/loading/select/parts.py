@@ -40,7 +40,11 @@ def select_parts(
 
     ``train_fraction`` of the cells for training are trained on: those with the
     lowest hashes, so that a smaller fraction is part of any larger one.
-    Raises SelectionError if an accession is not in the directory, or no cell is left.
+
+    Raises
+    ------
+    SelectionError
+        If an accession is not in the directory, or no cell is left.
     """
     predict = tuple(_chosen(index, include, exclude, given))
     if not predict:

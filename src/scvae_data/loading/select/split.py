@@ -183,12 +183,17 @@ Split = HashSplit | GroupSplit | ColumnSplit
 
 
 def parse_split(split: Mapping[str, object] | None) -> Split:
-    """Make a split of a mapping; raise ConfigError if it is none of these.
+    """Make a split of a mapping.
 
     ``{val: 0.1, test: 0.1}`` by cells, ``{val: 0.1, by: donor}`` by groups,
     ``{column: study, val: [A], test: [B, C]}`` by values, ``{column: study,
     val: 0.1, test: [B, C]}`` with a share of the cells of other studies; None
     trains on every cell.
+
+    Raises
+    ------
+    ConfigError
+        If it is none of these.
     """
     if isinstance(split, Mapping):
         split = {key: value for key, value in split.items() if value is not None or key not in ("by", "column")}

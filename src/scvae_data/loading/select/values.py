@@ -35,7 +35,10 @@ class CellValues:
     def of(self, group: RowGroup) -> dict[str, NDArray[Any]]:
         """Category codes, or numbers in their type, of the cells of a row group, by column; (n_rows,).
 
-        Raises DamagedFileError if they cannot be read.
+        Raises
+        ------
+        DamagedFileError
+            If they cannot be read.
         """
         pieces = list(group.pieces())
         if len(pieces) == 1:
@@ -111,7 +114,13 @@ class FactsReader:
         self._cells = CellValues(index, dict.fromkeys(("size_factor", "gene_set", *obs_keys)))
 
     def of(self, group: RowGroup) -> RowFacts:
-        """Facts of the cells of a row group; raise DamagedFileError if they cannot be read."""
+        """Facts of the cells of a row group.
+
+        Raises
+        ------
+        DamagedFileError
+            If they cannot be read.
+        """
         values = self._cells.of(group)
         obs: dict[str, Any] = {
             name: values[name].astype(np.float32 if column.categories is None else np.int32)
