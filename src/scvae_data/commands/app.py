@@ -55,6 +55,13 @@ def run_app(task: Task, config_name: Program) -> None:
     An error raised on purpose ends the program with one line on stderr and
     exit status 1; ``SCVAE_DATA_DEBUG=1`` or ``HYDRA_FULL_ERROR=1`` shows the
     traceback as well. Anything else is a bug and keeps its traceback.
+
+    Parameters
+    ----------
+    task
+        What to run; its module's name becomes the name of the job.
+    config_name
+        ``"process"`` or ``"train"``.
     """
     asked = next((at for at, argument in enumerate(sys.argv) if argument in ("--help", "-h")), None)
     sys.argv[1:] = [quoted(argument) for argument in sys.argv[1:]]

@@ -9,7 +9,15 @@ __all__ = ["Parser"]
 
 
 class Parser(argparse.ArgumentParser):
-    """Arguments of ``scvae-data COMMAND``; a mistake ends the program with one line and exit status 2."""
+    """Arguments of ``scvae-data COMMAND``; a mistake ends the program with one line and exit status 2.
+
+    Parameters
+    ----------
+    command
+        Its name.
+    description
+        What it does, for ``--help``.
+    """
 
     def __init__(self, command: str, description: str, **more: Any) -> None:
         super().__init__(f"scvae-data {command}", description=description, allow_abbrev=False, **more)

@@ -179,9 +179,14 @@ STEPS: dict[str, tuple[Callable[[Path], str], str]] = {
 
 
 def check(paths: Sequence[Path], scratch: Path) -> list[Result]:
-    """Run every step on a dataset directory, on raw files and folders of them, or, without any, on simulated ones.
+    """Run every step on a dataset directory, on raw files, or on simulated ones.
 
-    Raw files are processed into ``scratch``.
+    Parameters
+    ----------
+    paths
+        One dataset directory, raw files or folders of H5AD files, or nothing.
+    scratch
+        Where raw files are processed to.
     """
     directory = paths[0] if len(paths) == 1 and is_dataset(paths[0]) else scratch / "chunks"
     results = [attempt("imports", import_all, INSTALL)]

@@ -16,7 +16,15 @@ __all__ = ["one_line"]
 
 
 def one_line(error: BaseException, name: Program) -> str:
-    """Say what is wrong with the command line: the setting, its value, and what is allowed."""
+    """Say what is wrong with the command line: the setting, its value, and what is allowed.
+
+    Parameters
+    ----------
+    error
+        What Hydra, OmegaConf or the reader of YAML raised.
+    name
+        The program that was called.
+    """
     if isinstance(error, OverrideParseException):
         key, _, value = str(error.override).partition("=")
         example = override(key, value) if value and value[0] not in "[{" else 'input.paths="data/[1].h5ad"'

@@ -88,9 +88,14 @@ ZSH = "autoload -Uz compinit bashcompinit && compinit && bashcompinit\n"  # its 
 
 
 def script(shell: str, commands: Mapping[str, Callable[[Parser], None] | None]) -> str:
-    """Return the script for a shell: ``"bash"``, or ``"zsh"``, which runs bash's after two functions of its own.
+    """Return the script for a shell.
 
-    ``commands`` say what adds the arguments of each to a parser; None for those that Hydra reads.
+    Parameters
+    ----------
+    shell
+        ``"bash"``, or ``"zsh"``, which runs bash's after two functions of its own.
+    commands
+        Name → what adds its arguments to a parser; None for those that Hydra reads.
     """
     cases = []
     for name, add in commands.items():
@@ -115,7 +120,12 @@ def words(parser: Parser) -> list[str]:
 def candidates(program: Program, line: Sequence[str], word: str) -> list[str]:
     """Return what a word can go on as: groups and keys of a program, level by level, or values behind ``=``.
 
-    The words before it, ``line``, choose options of groups.
+    Parameters
+    ----------
+    line
+        The words before it, which choose options of groups.
+    word
+        What is there of it.
     """
     bare = word.lstrip("+~")
     name, behind, _ = bare.partition("=")

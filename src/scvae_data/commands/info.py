@@ -35,7 +35,13 @@ def info(directory: Location) -> str:
 
 
 def describe(index: DatasetIndex, experiments: Mapping[str, Mapping[str, int]]) -> str:
-    """Say what a dataset holds; of experiments what is known: name of a column → value → number of them."""
+    """Say what a dataset holds.
+
+    Parameters
+    ----------
+    experiments
+        What is known of the experiments: name of a column → value → number of experiments.
+    """
     stored = sum(chunk.bytes for chunk in index.chunks)
     beside = sum(facts.bytes for facts in index.files.values())
     method = index.normalization["method"]

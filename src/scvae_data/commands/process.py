@@ -157,7 +157,16 @@ def recorded_config(directory: Location) -> dict[str, Any]:
 
 
 def keep_settings(cfg: DictConfig, recorded: dict[str, Any], given: Collection[str], directory: Location) -> None:
-    """Put recorded settings into ``cfg`` in place of those that are not given; refuse given ones that differ.
+    """Put the settings of a directory that grows in place of those that are not given; refuse given ones that differ.
+
+    Parameters
+    ----------
+    cfg
+        Changed in place.
+    recorded
+        What the directory was made with.
+    given
+        Keys that the command line sets.
 
     Raises
     ------

@@ -56,7 +56,16 @@ def raw_files(path: Path) -> list[Path]:
 
 
 def chunked(path: Path, cache_dir: Path, settings: Sequence[str] = ()) -> Path:
-    """Return the dataset directory of raw files below ``cache_dir``, after making it where it is not there.
+    """Return the dataset directory of raw files, after making it where it is not there.
+
+    Parameters
+    ----------
+    path
+        A raw file, or a folder of H5AD files.
+    cache_dir
+        Holds one dataset directory for each content.
+    settings
+        Overrides of ``process.py``, e.g. ``["qc=none", "chunk_size=10000"]``.
 
     Raises
     ------

@@ -109,7 +109,19 @@ def need_of(
     start_method: StartMethod | None = None,
     n_ranks: int = 1,
 ) -> MemoryNeed:
-    """What loading takes, for any number of chunks, to train by ``spec`` and to validate on ``val``."""
+    """What loading takes, for any number of chunks.
+
+    Parameters
+    ----------
+    spec
+        Of training.
+    val
+        Validation cells.
+    n_workers, start_method
+        Worker processes of each loader, and how they are started.
+    n_ranks
+        Ranks on this machine.
+    """
     resident, index = resident_bytes(), spec.form.index
     return MemoryNeed(
         resident=resident,

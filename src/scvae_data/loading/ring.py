@@ -119,7 +119,15 @@ class Slots:
 
 
 class Slot:
-    """Room for one object's arrays; none at all without a number."""
+    """Room for one object's arrays.
+
+    Parameters
+    ----------
+    slots
+        Whose it is.
+    number
+        Which it is; None for no room at all.
+    """
 
     def __init__(self, slots: Slots, number: int | None) -> None:
         self._slots = slots
@@ -172,7 +180,14 @@ class Slot:
 
 
 class Ring:
-    """The slots of all workers, in the process that receives what lies there; memory is taken as needed, and kept.
+    """The slots of all workers, in the process that receives what lies there.
+
+    Parameters
+    ----------
+    n_workers, n_slots
+        Workers, and slots of each.
+    slot_bytes
+        Room in a slot; memory is taken as it is needed, and kept.
 
     Raises
     ------

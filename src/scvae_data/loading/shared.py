@@ -24,7 +24,10 @@ ALIGNMENT = 64
 class SharedMemory:
     """Memory that is there as long as any process has it; needs no name, and no room in /dev/shm.
 
-    Its bytes are addresses: memory is behind them after :meth:`reserve`.
+    Parameters
+    ----------
+    n_bytes
+        Addresses; memory is behind them after :meth:`reserve`.
     """
 
     def __init__(self, n_bytes: int) -> None:
@@ -98,7 +101,13 @@ def aligned(n_bytes: int) -> int:
 
 
 class Enclosed:
-    """An object whose arrays lie in shared memory: sent to many processes, they are there once."""
+    """An object whose arrays lie in shared memory: sent to many processes, they are there once.
+
+    Parameters
+    ----------
+    item
+        Anything that can be pickled.
+    """
 
     def __init__(self, item: Any) -> None:
         arrays: list[memoryview] = []

@@ -83,7 +83,19 @@ class CallBoard:
 
 
 class WorkerStream(IterableDataset[Message]):
-    """What one worker process runs; each iteration answers one call."""
+    """What one worker process runs; each iteration answers one call.
+
+    Parameters
+    ----------
+    spec
+        Gives the worker's share of what is to be served.
+    worker, n_workers
+        Which of how many.
+    place
+        The worker's slots.
+    board
+        Says what is asked for.
+    """
 
     def __init__(
         self, spec: Callable[[], StreamSpec], worker: int, n_workers: int, place: SlotPlace, board: CallBoard
@@ -120,6 +132,15 @@ class WorkerStream(IterableDataset[Message]):
 
 class Workers:
     """Worker processes that make the batches of one loader.
+
+    Parameters
+    ----------
+    spec
+        What to serve.
+    n_workers
+        Their number.
+    start_method
+        How they are started; None for torch's default.
 
     Raises
     ------

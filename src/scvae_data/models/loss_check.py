@@ -28,7 +28,13 @@ class Noted(NamedTuple):
 
 
 class LossCheck:
-    """Remembers the last loss of a model until it is known to be finite."""
+    """Remembers the last loss until it is known to be finite.
+
+    Parameters
+    ----------
+    model
+        Whose loss it is.
+    """
 
     def __init__(self, model: LightningModule) -> None:
         self._model = model

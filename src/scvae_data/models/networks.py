@@ -48,11 +48,20 @@ class Covariates(NamedTuple):
 
 
 class Covariate(nn.Module):
-    """What covariates add to the input of a layer's nonlinearity, beside a linear map of the same size.
+    """What covariates add to the input of a layer's nonlinearity.
 
     Concatenating one-hot codes to the input of a linear map is the same as
     adding columns of its weights, so the columns are looked up and no one-hot
     matrix is built.
+
+    Parameters
+    ----------
+    shape
+        Number of covariates, of codes and length of their vectors.
+    n_in
+        Inputs of the linear map beside it, for the scale of the first values.
+    n_out
+        Outputs of the linear map beside it.
     """
 
     def __init__(self, shape: MlpShape, n_in: int, n_out: int) -> None:
@@ -155,7 +164,19 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Latents to one or more rows of gene-wise parameters, each head by a linear map of its own."""
+    """Latents to one or more rows of gene-wise parameters.
+
+    Parameters
+    ----------
+    n_vars
+        Genes.
+    n_latent
+        Latent dimensions.
+    shape
+        Hidden layers and covariates.
+    heads
+        Names of the parameters; each gets a linear map of its own.
+    """
 
     def __init__(self, n_vars: int, n_latent: int, shape: MlpShape, heads: tuple[str, ...]) -> None:
         super().__init__()

@@ -30,8 +30,12 @@ Spec = dict[str, Any]
 def steps(rows: Sequence[Mapping[str, Any]], about: str) -> Spec:
     """Draw what is left after each step as a waterfall.
 
-    Rows have ``step``, ``start``, ``end`` and ``kind``: ``in``, ``lost`` or ``kept``. ``about`` says, as in all charts,
-    what the picture shows, for readers who do not see it.
+    Parameters
+    ----------
+    rows
+        ``step``, ``start``, ``end`` and ``kind``: ``in``, ``lost`` or ``kept``.
+    about
+        What the picture shows, for readers who do not see it.
     """
     y = {"field": "step", "type": "nominal", "sort": None, "title": None, "axis": {"labelLimit": 260}}
     length = {
@@ -66,9 +70,16 @@ def histogram(
     logarithmic: bool = False,
     limits: Mapping[str, float] | None = None,
 ) -> Spec:
-    """Draw kept and other cells over bins, with the limits, by the names of their rules, that they were held against.
+    """Draw kept and other cells over bins, with the limits that they were held against.
 
-    Bins are columns ``low``, ``high``, ``kept`` and ``not kept``; empty ones may be left out.
+    Parameters
+    ----------
+    bins
+        Columns ``low``, ``high``, ``kept`` and ``not kept``; empty bins may be left out.
+    title
+        Of the axis.
+    limits
+        Name of a rule → its limit.
     """
     rows = []
     for low, high, kept, other in zip(bins["low"], bins["high"], bins["kept"], bins["not kept"], strict=True):

@@ -60,9 +60,20 @@ ABOUT = {
 
 
 def qc_report(index: DatasetIndex, facts: QcFacts, remedies: Mapping[str, str]) -> str:
-    """Tell what became of every cell, experiment and gene that went into a directory: a page that needs nothing else.
+    """Tell what became of every cell, experiment and gene that went into a directory.
 
-    ``remedies`` say what to do about each flag of an experiment.
+    Parameters
+    ----------
+    index
+        Of the directory.
+    facts
+        Of the directory, by `qc_facts`.
+    remedies
+        What to do about each flag of an experiment.
+
+    Returns
+    -------
+    One HTML page that needs nothing else.
     """
     losses = lost_cells(facts.summaries)
     n_in, n_kept = _n_in(facts.summaries), sum(summary["n_obs"] for summary in facts.summaries)

@@ -41,6 +41,13 @@ class GeneMatch:
 def match_genes(wanted: Sequence[str], genes: GeneList) -> GeneMatch:
     """Find each gene of a model in a directory; see :func:`~scvae_data.store.gene_match.find_names`.
 
+    Parameters
+    ----------
+    wanted
+        Names of the model's genes.
+    genes
+        Of the directory.
+
     Raises
     ------
     SelectionError

@@ -42,7 +42,17 @@ for rows, latents in model.latents("DIR"):  # a directory that process.py has wr
 
 
 def card(model: Model, license: str | None = None, folder: str = "FOLDER") -> str:
-    """Describe a model that is built in Markdown; the example loads it from ``folder``."""
+    """Describe a model in Markdown.
+
+    Parameters
+    ----------
+    model
+        Built; what its run recorded is in ``record``.
+    license
+        Under which it is given away, e.g. ``cc-by-4.0``.
+    folder
+        Where it is loaded from, for the example.
+    """
     settings = {name: value for name, value in model.hparams.items() if name != "facts"}
     recorded = model.record.get("facts") or {}
     title = f"VAE ({settings['likelihood']}) of {genes_of(model).n_vars:,} genes"

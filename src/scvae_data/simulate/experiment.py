@@ -54,7 +54,16 @@ class Experiment:
 def plan_experiment(organism: Organism, number: int, n_cells: int, median_counts: float) -> Experiment:
     """Decide what file ``number`` measures and what its cells are: types, quality, donors, perturbations, depth.
 
-    It depends on the seed of the organism and on ``number``; a typical cell has ``median_counts`` UMIs.
+    Parameters
+    ----------
+    organism
+        Where the cells are from; the file depends on its seed and on ``number``.
+    number
+        Which file, from 0.
+    n_cells
+        Cells in the file.
+    median_counts
+        UMIs of a typical cell.
     """
     genes = _measured_genes(organism, number)
     rng = np.random.default_rng([organism.seed, number, 1])

@@ -48,7 +48,14 @@ class Organism:
 def make_organism(n_genes: int, seed: int, shared_genes: float) -> Organism:
     """Draw everything that depends on the seed alone.
 
-    ``shared_genes`` is the share of the genes without a role that every file measures, as it does all those with one.
+    Parameters
+    ----------
+    n_genes
+        Genes of the organism.
+    seed
+        The same seed gives the same organism.
+    shared_genes
+        Share of the genes without a role that every file measures, as it does all those with one.
     """
     genes = make_genes(n_genes)
     is_ordinary = genes.role == ""

@@ -98,10 +98,17 @@ class RowPerEpoch(Callback):
 
 
 class StopAtSignal(Callback):
-    """End training between two steps, with ``checkpoints/last.ckpt``, where a signal has asked any rank to.
+    """End training between two steps, with a checkpoint, where a signal has asked any rank to.
 
     What one rank was asked for the others learn while they compute the next
     step, so that all end after the same one.
+
+    Parameters
+    ----------
+    request
+        What signals have asked this process for.
+    run_dir
+        Gets ``checkpoints/last.ckpt``.
     """
 
     def __init__(self, request: StopRequest, run_dir: Path) -> None:
@@ -167,7 +174,15 @@ class StopAtSignal(Callback):
 
 
 class RunRecord(Callback):
-    """Put the resolved configuration and the facts of the dataset, plain types, into every checkpoint."""
+    """Put the resolved configuration and the facts of the dataset into every checkpoint.
+
+    Parameters
+    ----------
+    config
+        Plain types.
+    facts
+        Plain types.
+    """
 
     def __init__(self, config: dict[str, Any], facts: dict[str, Any]) -> None:
         self.config = config

@@ -34,7 +34,15 @@ COLUMNS = (SRX_COLUMN, "total_counts", "n_genes_by_counts", "pct_counts_mt")
 
 
 class ExperimentElbo:
-    """Sums over the cells of each experiment, and of each block, of a part of the cells of a directory."""
+    """Sums over the cells of each experiment, and of each block.
+
+    Parameters
+    ----------
+    index
+        The directory of the cells.
+    part
+        Which of them are scored.
+    """
 
     def __init__(self, index: CellIndex, part: ScoredPart) -> None:
         self.index = index

@@ -23,7 +23,12 @@ NAMED = 3
 def experiment_picture(table: pd.DataFrame, png: Path) -> None:
     """Draw a point for each experiment; flagged ones are crosses, and the legend names the worst of them.
 
-    The table is one of :func:`~scvae_data.training.experiment_scores.score_table`, with something expected.
+    Parameters
+    ----------
+    table
+        Of :func:`~scvae_data.training.experiment_scores.score_table`, with something expected.
+    png
+        The picture; replaced when the new one is whole.
     """
     from matplotlib.ticker import NullFormatter, StrMethodFormatter
 

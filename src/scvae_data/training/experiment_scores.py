@@ -95,7 +95,10 @@ class Scored:
 def expectation_of(moments: NDArray[np.float64]) -> Expectation | None:
     """Regress the ELBO of cells on their depth, robustly over experiments; None where there are too few.
 
-    ``moments`` are those of an :class:`~scvae_data.training.experiment_elbo.ExperimentElbo`, (n_experiments, 5, 5).
+    Parameters
+    ----------
+    moments
+        Of :class:`~scvae_data.training.experiment_elbo.ExperimentElbo`, (n_experiments, 5, 5).
     """
     chosen = moments[moments[:, 0, 0] >= LEAST_CELLS]
     if len(chosen) < LEAST_EXPERIMENTS:
@@ -123,8 +126,14 @@ def expectation_of(moments: NDArray[np.float64]) -> Expectation | None:
 def score_table(scores: ExperimentElbo, expected: Expectation | None, flags: pd.Series[Any] | None) -> pd.DataFrame:
     """One row per experiment that has scored cells: how its ELBO is for its depth, and what is odd; the worst first.
 
-    Scores are over all ranks. Where nothing is known to compare with, ``expected``, ``residual`` and ``z`` are missing.
-    Flags are lists by accession, as ``experiments.parquet`` has them; None where there is no such file.
+    Parameters
+    ----------
+    scores
+        Over all ranks.
+    expected
+        None where nothing is known to compare with: ``expected``, ``residual`` and ``z`` are missing then.
+    flags
+        Lists of flags of the directory's ``experiments.parquet``, by accession; None where there is none.
     """
     import pandas as pd  # here: training starts without it
 

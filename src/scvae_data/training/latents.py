@@ -64,7 +64,12 @@ def write_latents(
 def with_split(tables: Iterable[pa.Table], parts: NDArray[np.int8]) -> Iterator[pa.Table]:
     """Add to the obs of cells which side of the split each is on; missing for those on none.
 
-    ``parts`` are positions in :data:`~scvae_data.loading.select.split.PARTS`, -1 for none.
+    Parameters
+    ----------
+    tables
+        Whose rows, one after the other, are the cells.
+    parts
+        Positions in :data:`~scvae_data.loading.select.split.PARTS`, -1 for none.
     """
     first = 0
     for table in tables:

@@ -55,7 +55,15 @@ class HeldOut:
 
 
 def held_out(data: Any, split: Mapping[str, Any] | None) -> HeldOut:
-    """Say of each part that is held out how far it shares experiments, donors and studies with training."""
+    """Say of each part that is held out how far it shares experiments, donors and studies with training.
+
+    Parameters
+    ----------
+    data
+        After ``setup``.
+    split
+        As the configuration has it.
+    """
     parts = [part for part in PARTS if data.n_cells(part)]
     if not parts:
         return HeldOut()
@@ -71,7 +79,15 @@ def held_out(data: Any, split: Mapping[str, Any] | None) -> HeldOut:
 
 
 def without_value(data: Any, split: Mapping[str, Any] | None) -> str:
-    """Say how many cells lack a value of the column that the split is by, and where they go; nothing if none does."""
+    """Say how many cells have no value of the column that the split is by, and where they go; nothing if all have one.
+
+    Parameters
+    ----------
+    data
+        After ``setup``.
+    split
+        As the configuration has it.
+    """
     column = _column_of(split)
     if column is None or not (n_without := int(data.group_counts(column, "predict")[-1])):
         return ""

@@ -24,7 +24,10 @@ Row = Mapping[str, float]
 def read_metrics(metrics: Path) -> pd.DataFrame:
     """Return what a run has measured, of epochs and of steps, in order of the steps; a column per metric.
 
-    ``steps.csv`` is looked for beside ``metrics.csv``, which in older runs has both.
+    Parameters
+    ----------
+    metrics
+        ``metrics.csv`` of the run; ``steps.csv`` is looked for beside it. Of older runs ``metrics.csv`` has both.
     """
     import pandas as pd  # here: training starts without it
 
@@ -59,10 +62,17 @@ def take_for_steps(folder: Path) -> None:
 
 
 class MetricsTable:
-    """A CSV file that grows by rows, ``key`` from each to the next, and by columns where a metric is new.
+    """A CSV file that grows by rows and, where a metric is new, by columns.
 
     A file that is there is continued: what it has from the first new row on belongs to a part of the run that is done
     anew, and goes.
+
+    Parameters
+    ----------
+    path
+        The file.
+    key
+        Column that grows from row to row.
     """
 
     def __init__(self, path: Path, key: str) -> None:

@@ -100,6 +100,11 @@ def found_ranks() -> Ranks | None:
 def together(config: dict[str, Any]) -> Iterator[tuple[Ranks, dict[str, Any]]]:
     """Join the other ranks, or start them; yield this process's place and the configuration of the first.
 
+    Parameters
+    ----------
+    config
+        Of a run, resolved.
+
     Raises
     ------
     ConfigError

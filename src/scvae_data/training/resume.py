@@ -21,10 +21,17 @@ __all__ = ["check_same_dataset", "continued", "last_checkpoint"]
 
 
 def continued(cfg: DictConfig, overrides: Iterable[str]) -> DictConfig:
-    """The configuration of the run in ``cfg.resume_from``, with the keys that the command line sets on top.
+    """The configuration of the run in ``cfg.resume_from``, with what the command line sets on top.
 
     The defaults of today do not count: the run goes on as it was started,
     unless a key is given explicitly (``trainer.max_epochs=200``).
+
+    Parameters
+    ----------
+    cfg
+        As composed for the new command.
+    overrides
+        Keys that its command line sets.
 
     Raises
     ------

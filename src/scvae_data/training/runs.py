@@ -19,7 +19,14 @@ BEST, RESULT = Path("checkpoints") / "best.ckpt", "result.json"
 
 
 def checkpoint_of(path: Path, what: str) -> Path:
-    """The best checkpoint of a run directory, which the log says; a file as it is. ``what`` is the setting's name.
+    """The best checkpoint of a run directory, which the log says; a file as it is.
+
+    Parameters
+    ----------
+    path
+        Of either.
+    what
+        The setting that names it, for messages.
 
     Raises
     ------

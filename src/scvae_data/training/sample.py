@@ -20,9 +20,18 @@ BLOCK = 65_536  # rows read at once
 def sample_cells(
     latents: Path, columns: Sequence[str], max_cells: int, seed: int
 ) -> tuple[NDArray[np.float32], pd.DataFrame]:
-    """Latents and some obs columns of at most ``max_cells`` cells, a random choice, in the order of the file.
+    """Latents and some obs columns of at most ``max_cells`` cells, in the order of the file.
 
-    Columns that the file lacks are left out.
+    Parameters
+    ----------
+    latents
+        A file of :func:`~scvae_data.training.latents.write_latents`.
+    columns
+        obs columns; those the file lacks are left out.
+    max_cells
+        Cells to choose at random if there are more.
+    seed
+        Of the choice.
 
     Returns
     -------

@@ -50,7 +50,15 @@ class Share:
 
 
 def write_saturation(sweep_dir: Path, rows: Sequence[Mapping[str, str]]) -> None:
-    """Write ``saturation.json`` and ``saturation.png`` of the completed jobs, where these have shares of the cells."""
+    """Write ``saturation.json`` and ``saturation.png`` of the completed jobs, where these have shares of the cells.
+
+    Parameters
+    ----------
+    sweep_dir
+        With a directory for each job.
+    rows
+        Of the sweep's table.
+    """
     done = [row for row in rows if row["status"] == "completed"]
     runs = [sweep_dir / row["run_dir"] for row in done]
     fractions = [float(settings_in(row).get(FRACTION, 1.0)) for row in done]
@@ -77,8 +85,17 @@ def told_of(sweep_dir: Path) -> list[str]:
 def compared(shares: Sequence[Share], weights: NDArray[np.float64], seed: int = 0) -> dict[str, Any]:
     """Held-out ELBO of each share, and what it lacks to that of the largest, with a bootstrap interval.
 
-    Units of held-out cells, ``weights`` in each, are drawn with replacement, the same for all shares, and the runs of
-    each share likewise. Shares are ordered from the smallest to the largest.
+    Units of held-out cells are drawn with replacement, the same for all shares,
+    and the runs of each share likewise.
+
+    Parameters
+    ----------
+    shares
+        From the smallest to the largest.
+    weights
+        Held-out cells of each unit.
+    seed
+        Of the bootstrap.
     """
     rng, gaps = np.random.default_rng(seed), []
     for _ in range(0, REPLICATES, TOGETHER):

@@ -44,7 +44,13 @@ MAY_CHANGE = ("hydra/launcher", "hydra.launcher.", "hydra.sweeper.n_trials", "hy
 
 
 class JobFile:
-    """How one job stands, in ``job.json`` of its directory, whose name is the job's number."""
+    """How one job stands, in ``job.json`` of its directory.
+
+    Parameters
+    ----------
+    run_dir
+        Directory of the job; its name is the job's number.
+    """
 
     held: IO[bytes] | None = None
     """Lock of the job that this process runs."""
@@ -127,9 +133,18 @@ def jobs_of(sweep_dir: Path) -> list[dict[str, Any]]:
 
 
 def begin_sweep(sweep_dir: Path, sweeper: str, n_jobs: int | None, goes_on: bool) -> None:
-    """Leave in ``sweep.json`` what it takes to go on with a sweep: what makes the jobs, and how many if that is known.
+    """Leave in ``sweep.json`` what it takes to go on with a sweep.
 
-    One that ``goes_on`` is there already, and keeps the jobs that it has.
+    Parameters
+    ----------
+    sweep_dir
+        Gets a directory per job.
+    sweeper
+        Import path of what makes the jobs.
+    n_jobs
+        How many there will be; None if that is not known.
+    goes_on
+        Whether the sweep is there already, and keeps the jobs that it has.
     """
     path = sweep_dir / SWEEP_FILE
     sweep_dir.mkdir(parents=True, exist_ok=True)

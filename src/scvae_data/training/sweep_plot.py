@@ -54,6 +54,11 @@ def sweep_figure(rows: Sequence[Row]) -> Figure:
     """Draw the jobs: their objective first, or what loading costs where only that is swept.
 
     The best job has a star; one that was not completed is a red cross below the axis.
+
+    Parameters
+    ----------
+    rows
+        Of a sweep table, one per job.
     """
     name, values = swept_values(rows)
     x, numeric = _places(values)

@@ -39,8 +39,20 @@ def sweep_report(
 ) -> str:
     """Tell which job did best, what each of them came to, and how to go on.
 
-    ``arguments`` are what the sweep was started with, ``pictures`` what each picture of the directory shows, by its
-    file name, and ``told`` is a sentence on what more cells bring.
+    Parameters
+    ----------
+    sweep_dir
+        Has a directory for each job.
+    rows
+        Of the sweep's table.
+    arguments
+        What the sweep was started with.
+    pictures
+        What each picture of the directory shows, by its file name.
+    left
+        What is not completed.
+    told
+        A sentence on what more cells bring.
     """
     n_completed = sum(row["status"] == "completed" for row in rows)
     shown = {name: text for name, text in pictures.items() if (sweep_dir / name).is_file()}

@@ -26,11 +26,17 @@ IMPORTED = {"sampler", "compression", "likelihood"}
 def read_checkpoint(path: Path, what: str = "ckpt") -> dict[str, Any]:
     """Contents of a checkpoint of a :class:`~scvae_data.VAE`: tensors and plain types, never code.
 
+    Parameters
+    ----------
+    path
+        The file.
+    what
+        The setting that names it, for messages.
+
     Raises
     ------
     ConfigError
-        If it is absent, not a checkpoint, holds more than plain types, or is of another model or a newer version; the
-        message has the setting ``what``.
+        If it is absent, not a checkpoint, holds more than plain types, or is of another model or a newer version.
     """
     found = read_plain(path, what)
     own = found.get(CHECKPOINT_KEY) if isinstance(found, dict) else None
@@ -87,12 +93,19 @@ def check_facts(settings: dict[str, Any], facts: Any) -> None:
 def check_targets(config: Any, source: str, skip: Collection[str] = ()) -> None:
     """Refuse a configuration that would build or import anything but this package's, Lightning's and torch.optim's.
 
-    What lies below a dotted key in ``skip`` was named by the user, on the command line.
+    Parameters
+    ----------
+    config
+        Plain types, resolved.
+    source
+        Where it was found, for the message.
+    skip
+        Dotted keys that the command line sets; what lies below them was named by the user.
 
     Raises
     ------
     ConfigError
-        Naming the key, the target and the ``source``, where the configuration was found.
+        Naming the key and the target.
     """
     for key, target in _targets(config, ""):
         chosen = any(f"{key}.".startswith(f"{own}.") for own in skip)

@@ -94,7 +94,13 @@ class Made(NamedTuple):
 
 
 class Assembler:
-    """Makes batches of one form, several of few rows at a time; safe for threads."""
+    """Makes batches, several of few rows at a time; safe for threads.
+
+    Parameters
+    ----------
+    form
+        What batches look like.
+    """
 
     def __init__(self, form: Form) -> None:
         self.form = form

@@ -63,7 +63,14 @@ class NothingAhead:
 class FilesAhead:
     """Copies the files of an epoch ahead of the consumer.
 
-    ``needed`` are the remote chunks of each window of the epoch, in order of their use, ``later`` those of the next.
+    Parameters
+    ----------
+    index
+        The directory, or several.
+    needed
+        Remote chunks of each window of the epoch, in order of their use.
+    later
+        The same of the next epoch.
     """
 
     def __init__(

@@ -63,7 +63,15 @@ class Entry(Generic[Value]):
 
 
 class RowGroupCache(Generic[Value]):
-    """Least recently used row groups, bounded in number and, unless that is None, in bytes; safe for threads."""
+    """Least recently used row groups, bounded in number and in bytes; safe for threads.
+
+    Parameters
+    ----------
+    max_groups
+        Row groups to keep.
+    max_bytes
+        Bytes to keep; None for no bound.
+    """
 
     def __init__(self, max_groups: int, max_bytes: int | None = None) -> None:
         if max_groups < 1:

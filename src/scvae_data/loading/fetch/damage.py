@@ -80,7 +80,13 @@ def check_totals(
 
 
 class DamagePolicy:
-    """Decides over damaged chunks, and tells of each of them once; safe for threads."""
+    """Decides over damaged chunks, and tells of each of them once; safe for threads.
+
+    Parameters
+    ----------
+    on_bad_chunk
+        ``"raise"`` or ``"skip"``.
+    """
 
     def __init__(self, on_bad_chunk: OnBadChunk = "raise") -> None:
         self.on_bad_chunk = on_bad_chunk

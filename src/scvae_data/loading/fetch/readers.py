@@ -63,7 +63,14 @@ def raise_it(error: DamagedFileError) -> None:
 class ScatteredReader:
     """Reads the rows of a :class:`ScatteredRows` as a ``ChunkReader`` reads those of its chunk; safe for threads.
 
-    ``leave_out`` is told of a chunk that cannot be read: it returns if rows of it are to be left out, or raises.
+    Parameters
+    ----------
+    rows
+        The rows.
+    readers
+        Readers of their chunks.
+    leave_out
+        Told of a chunk that cannot be read: returns if rows of it are to be left out, or raises.
     """
 
     def __init__(

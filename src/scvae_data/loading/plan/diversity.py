@@ -57,7 +57,14 @@ def measure_diversity(
 ) -> Diversity:
     """Compare batches of the first epoch with as many draws of its cells in random order.
 
-    ``codes`` are the labels of all cells of the directory, (n_obs,), ``counts`` those of :func:`label_counts`.
+    Parameters
+    ----------
+    plan, row_groups
+        What is served, and in which order.
+    codes
+        Label of every cell of the directory, (n_obs,).
+    counts
+        Of :func:`label_counts`.
     """
     epoch = plan.epoch(0)
     overall = counts / counts.sum()

@@ -148,9 +148,13 @@ def scatter(selected: Selected, range_rows: int, seed: int) -> tuple[ScatteredRo
 def blend(selected: Selected, stretches: Sequence[range]) -> tuple[ScatteredRows, ...]:
     """Deal every stretch of chunks evenly to as many row groups as there are chunks; each row is in one.
 
-    For stretches, positions among the selected chunks that cover them in order, of
-    which each is in random order by itself: a row group has the same share of each,
-    in one range that is of one chunk or two.
+    For stretches of which each is in random order by itself: a row group has
+    the same share of each, in one range that is of one chunk or two.
+
+    Parameters
+    ----------
+    stretches
+        Positions among the selected chunks, which they cover in order.
     """
     n_groups = selected.chunk_ids.size
     cuts = [

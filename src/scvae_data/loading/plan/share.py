@@ -19,7 +19,15 @@ def worker_of_window(epoch: Epoch, n_workers: int) -> dict[int, int]:
 
 
 class WorkerShare:
-    """The :class:`~scvae_data.loading.plan.sampler.Epoch` of one worker: each segment of its windows as a batch."""
+    """The :class:`~scvae_data.loading.plan.sampler.Epoch` of one worker: each segment of its windows as a batch.
+
+    Parameters
+    ----------
+    epoch
+        What all workers share.
+    worker, n_workers
+        Which of how many.
+    """
 
     def __init__(self, epoch: Epoch, worker: int, n_workers: int) -> None:
         self.windows: Sequence[Sequence[int]] = epoch.windows

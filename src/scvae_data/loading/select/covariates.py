@@ -58,7 +58,13 @@ def covariate_facts(
 
 
 class Sums:
-    """Number, mean and sum of squares around it of some cells after others (Chan, Golub and LeVeque 1983)."""
+    """Number, mean and sum of squares around it of some cells after others (Chan, Golub and LeVeque 1983).
+
+    Parameters
+    ----------
+    name
+        Of the column, for messages.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name

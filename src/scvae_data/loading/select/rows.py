@@ -157,7 +157,14 @@ def wanted_codes(
 ) -> NDArray[np.bool_] | None:
     """Which codes are kept, shape (n_categories + 1,), the last for no category; None where all are.
 
-    ``exclude`` counts also for what ``include`` keeps; None for either is no limit.
+    Parameters
+    ----------
+    n_categories
+        Number of categories.
+    include
+        Codes to keep; None for all.
+    exclude
+        Codes to drop, also from what ``include`` keeps; None for none.
     """
     if include is None and exclude is None:
         return None
@@ -170,7 +177,15 @@ def wanted_codes(
 
 
 def to_row_groups(mask: NDArray[np.bool_] | None, first_rows: NDArray[np.int64]) -> tuple[ChunkRows, ...]:
-    """One row group per chunk that has selected rows: cells of a mask (n_obs,), all without one."""
+    """One row group per chunk that has selected rows.
+
+    Parameters
+    ----------
+    mask
+        Selected cells, shape (n_obs,); None for all.
+    first_rows
+        Global row of every chunk's first cell, and n_obs; shape (n_chunks + 1,).
+    """
     row_groups = []
     for chunk_id, (first, end) in enumerate(pairwise(first_rows.tolist())):
         if mask is not None:

@@ -120,7 +120,12 @@ class GroupSplit:
     def parts_of(self, sizes: NDArray[np.int64], names: Sequence[str]) -> NDArray[np.int8]:
         """Part of the cells of every group, and last of those of none, as its position in :data:`PARTS`.
 
-        ``sizes`` are selected cells, likewise; (n_groups + 1,).
+        Parameters
+        ----------
+        sizes
+            Selected cells of every group, and last of none; (n_groups + 1,).
+        names
+            The groups.
         """
         groups = sorted(np.flatnonzero(sizes[:-1]).tolist(), key=lambda group: _name_hash(names[group]))
         part_of = np.zeros(len(names) + 1, np.int8)

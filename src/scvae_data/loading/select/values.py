@@ -21,7 +21,12 @@ MOST_CELLS = 4_000_000
 class CellValues:
     """Reads obs columns of the cells of row groups; safe for threads and across fork, pickled without what it keeps.
 
-    A column holds no text, unless it is categorical.
+    Parameters
+    ----------
+    index
+        The directory.
+    columns
+        Names of columns that hold no text, unless it is categorical.
     """
 
     def __init__(self, index: CellIndex, columns: Iterable[str]) -> None:
@@ -107,7 +112,15 @@ class RowFacts:
 
 
 class FactsReader:
-    """Reads the facts of the cells of row groups; safe for threads."""
+    """Reads the facts of the cells of row groups; safe for threads.
+
+    Parameters
+    ----------
+    index
+        The directory.
+    obs_keys
+        obs columns that batches carry.
+    """
 
     def __init__(self, index: CellIndex, obs_keys: Sequence[str]) -> None:
         self._columns = {name: index.obs_columns[name] for name in obs_keys}
