@@ -35,24 +35,16 @@ means over batches, and over as many random choices of cells (random_…)
 
 @dataclass(frozen=True)
 class Command:
-    """What is called by a name: how, what for, and what runs it.
-
-    Parameters
-    ----------
-    usage
-        What follows its name.
-    summary
-        What it does, in a line.
-    add
-        Says what it is called with; None where Hydra reads that.
-    main
-        Runs it with the words after its name.
-    """
+    """What is called by a name: how, what for, and what runs it."""
 
     usage: str
+    """What follows its name."""
     summary: str
+    """What it does, in a line."""
     add: Callable[[Parser], None] | None
+    """Says what it is called with; None where Hydra reads that."""
     main: Callable[[Sequence[str]], object]
+    """Runs it with the words after its name."""
 
 
 def main() -> None:

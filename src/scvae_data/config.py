@@ -23,6 +23,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from scvae_data.errors import ConfigError, ScvaeDataError
 from scvae_data.remote.location import local_path, location
+from scvae_data.wording import did_you_mean
 
 __all__ = [
     "ProcessConfig",
@@ -216,7 +217,7 @@ def _unknown_key(call: str, what: str, where: str) -> str:
         return ""  # something within the target is called wrongly
     prefix = f"{where}." if where else ""
     close = [f"{prefix}{name}" for name in get_close_matches(key[1], names, n=1)]
-    hint = f"did you mean {close[0]}?" if close else f"{target[1]} has {', '.join(names) or 'none'}"
+    hint = did_you_mean(close, f"{target[1]} has {', '.join(names) or 'none'}")
     return f"{prefix}{key[1]} is not a setting; {hint}"
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scvae_data.errors import ConfigError, SelectionError
-from scvae_data.wording import named, similar
+from scvae_data.wording import did_you_mean, named, similar
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -155,8 +155,7 @@ class _Evaluator:
             return found
         wanted, place = [str(value) for value in values], self._columns.place(column)
         if missing := [value for value in wanted if value not in place]:
-            close = similar(missing[0], categories)
-            hint = f"did you mean {', '.join(close)}?" if close else f"it has {named(categories)}"
+            hint = did_you_mean(similar(missing[0], categories), f"it has {named(categories)}")
             raise SelectionError(f"{self._columns.setting}: {column} has no value {missing[0]!r}; {hint}")
         chosen = np.zeros(len(categories) + 1, np.bool_)
         chosen[[place[value] for value in wanted]] = True
@@ -195,8 +194,7 @@ class _Evaluator:
     def _categories(self, column: str) -> Sequence[str] | None:
         columns = self._columns
         if column not in columns.names:
-            close = similar(column, columns.names)
-            hint = f"did you mean {', '.join(close)}?" if close else f"it has {named(columns.names)}"
+            hint = did_you_mean(similar(column, columns.names), f"it has {named(columns.names)}")
             raise SelectionError(f"{columns.setting}: no {columns.kind} {column!r} in {columns.where}; {hint}")
         return columns.categories(column)
 

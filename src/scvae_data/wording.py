@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
-__all__ = ["counted", "named", "shown", "similar"]
+__all__ = ["counted", "did_you_mean", "first_line", "named", "shown", "similar"]
 
 
 def counted(n: int, noun: str) -> str:
@@ -24,6 +24,17 @@ def counted(n: int, noun: str) -> str:
     if noun.endswith("y") and noun[-2:-1] not in "aeiou":
         return f"{n:,} {noun[:-1]}ies"
     return f"{n:,} {noun}{'es' if noun.endswith('ch') else 's'}"
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error that says anything, else its kind."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def did_you_mean(close: Iterable[str], otherwise: str) -> str:
+    """Return the question whether one of some names was meant, or what to say where none is close."""
+    names = ", ".join(close)
+    return f"did you mean {names}?" if names else otherwise
 
 
 def named(names: Sequence[object], most: int = 5) -> str:

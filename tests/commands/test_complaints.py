@@ -44,10 +44,7 @@ def complaint(program: Program, *overrides: str) -> str:
             "hydra/launcher=absent",
             "hydra/launcher=absent: no such option here; for launchers and search pip install 'scvae-",
         ),
-        (
-            "seed",
-            "'seed' is not of the form key=value; values with brackets, commas, braces, quotes or '='",
-        ),
+        ("seed", "'seed' is not of the form key=value; values with brackets, commas, braces, quotes or '='"),
         ("input.paths=data/[1].h5ad", "'input.paths=data/[1].h5ad' is not of the form key=value;"),
     ],
 )
@@ -64,10 +61,7 @@ def test_one_line(override: str, expected: str) -> None:
         ("qc.min_genes=3", "qc.min_genes is of scvae-data process, not of scvae-data train; leave it out here"),
         ("data.n_latent=3", "data.n_latent is not a setting; did you mean model.n_latent?"),
         ("trainer.num_nodes=2", "trainer.num_nodes belongs to trainer=ddp; add trainer=ddp"),
-        (
-            "experiment=quik",
-            "experiment=quik: no such option; available: baseline_nb, cache_sweep, gaussian_hvg",
-        ),
+        ("experiment=quik", "experiment=quik: no such option; available: baseline_nb, cache_sweep, gaussian_hvg"),
     ],
 )
 def test_one_line_of_training(override: str, expected: str) -> None:

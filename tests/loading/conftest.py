@@ -12,6 +12,8 @@ import pandas as pd
 import pytest
 from tests.support.datasets import make_dataset
 
+from scvae_data import ChunkedDataModule
+
 
 class Directory(NamedTuple):
     path: Path
@@ -22,6 +24,19 @@ class Directory(NamedTuple):
 def flat(lists: Iterable[Iterable[Any]]) -> list[Any]:
     """One list of all items."""
     return list(chain.from_iterable(lists))
+
+
+def module_of(directory: Any, **settings: Any) -> ChunkedDataModule:
+    """A data module of counts, set up, of a :class:`Directory` or of what else a data module takes."""
+    path = directory.path if isinstance(directory, Directory) else directory
+    module = ChunkedDataModule(path, **{"batch_size": 16, "normalized": False, **settings})
+    module.setup()
+    return module
+
+
+def rows_of(loader: Iterable[dict[str, Any]]) -> list[list[int]]:
+    """Global rows of each batch."""
+    return [batch["index"].tolist() for batch in loader]
 
 
 def make(path: Path, **settings: object) -> Directory:

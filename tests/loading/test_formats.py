@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tests.loading import conftest
 from tests.loading.conftest import Directory
 
 from scvae_data import ChunkedDataModule
@@ -18,10 +20,7 @@ FORMATS = ["dense", "csr", "compact"]
 pytestmark = pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta")
 
 
-def module_of(directory: Directory, **settings: Any) -> ChunkedDataModule:
-    module = ChunkedDataModule(directory.path, **{"batch_size": 32, "seed": 3, "split": None, **settings})
-    module.setup()
-    return module
+module_of = partial(conftest.module_of, batch_size=32, seed=3, split=None, normalized=True)
 
 
 def epoch(module: ChunkedDataModule) -> dict[str, torch.Tensor]:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from tests.loading.conftest import flat
+from tests.loading import conftest
+from tests.loading.conftest import flat, rows_of
 from tests.support.datasets import make_dataset
 
-from scvae_data import ChunkedDataModule
 from scvae_data.errors import SelectionError, StoreError
 from scvae_data.loading.plan.scatter import Selected, blend
 from scvae_data.loading.select.rows import to_row_groups
@@ -39,14 +40,7 @@ def grown(old: Path, tmp_path_factory: pytest.TempPathFactory) -> DatasetIndex:
     return open_index(path)
 
 
-def module_of(path: Path, **settings: object) -> ChunkedDataModule:
-    module = ChunkedDataModule(path, **{"batch_size": 30, "normalized": False, **settings})  # type: ignore[arg-type]
-    module.setup()
-    return module
-
-
-def rows_of(loader: object) -> list[list[int]]:
-    return [batch["index"].tolist() for batch in loader]  # type: ignore[attr-defined]
+module_of = partial(conftest.module_of, batch_size=30)
 
 
 def test_every_cell_once_with_its_values(grown: DatasetIndex) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from tests.loading.conftest import flat
+from tests.loading import conftest
+from tests.loading.conftest import flat, rows_of
 from tests.support.datasets import make_dataset, positional_counts
 from tests.support.grid import EVERYTHING, Setting, faults, serve_all
 
@@ -46,10 +48,7 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [folder / "a", folder / "b"]
 
 
-def module_of(paths: Any, **settings: Any) -> ChunkedDataModule:
-    module = ChunkedDataModule(paths, **{"batch_size": 28, "normalized": False, **settings})
-    module.setup()
-    return module
+module_of = partial(conftest.module_of, batch_size=28)
 
 
 def dense(path: Path) -> pd.DataFrame:
@@ -108,7 +107,7 @@ def test_columns_are_joined_by_name(paths: list[Path]) -> None:
 
 def test_a_cell_stays_on_its_side_of_a_split(paths: list[Path]) -> None:
     def validation(given: Any) -> set[int]:
-        return set(flat(batch["index"].tolist() for batch in module_of(given).val_dataloader()))
+        return set(flat(rows_of(module_of(given).val_dataloader())))
 
     first, second = (validation(path) for path in paths)
     assert validation(paths) == first | {600 + row for row in second}
@@ -148,7 +147,7 @@ def test_ranks_share_the_cells(paths: list[Path], monkeypatch: pytest.MonkeyPatc
     served: list[list[int]] = []
     for rank in range(2):
         monkeypatch.setattr(ChunkedDataModule, "_ranks", lambda _, rank=rank: (2, rank))
-        served.append(flat(batch["index"].tolist() for batch in module_of(paths, split=None).train_dataloader()))
+        served.append(flat(rows_of(module_of(paths, split=None).train_dataloader())))
     assert sorted(flat(served)) == list(range(840))
 
 
@@ -166,7 +165,7 @@ def test_a_run_goes_on_with_the_directories_it_had(paths: list[Path]) -> None:
     whole, state = epoch(None)
     module = module_of(paths)
     module.load_state_dict(state)
-    assert [batch["index"].tolist() for batch in module.train_dataloader()] == whole[5:]
+    assert rows_of(module.train_dataloader()) == whole[5:]
     facts = module.facts()
     assert facts["data_path"] == [str(path) for path in paths] and facts["missing_genes"] == [5, 8]
     assert facts["content_hashes"] == [open_index(path).content_hash for path in paths]

@@ -9,20 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.loading.conftest import Directory, flat
+from tests.loading.conftest import Directory, flat, module_of, rows_of
 
-from scvae_data import ChunkedDataModule, DamagedFileError, SelectionError
+from scvae_data import DamagedFileError
 from scvae_data.loading.loader import BatchLoader
 
 
 def loader_of(directory: Directory, **settings: Any) -> BatchLoader:
-    module = ChunkedDataModule(directory.path, **{"batch_size": 16, "split": None, "normalized": False, **settings})
-    module.setup()
-    return module.train_dataloader()
-
-
-def rows_of(batches: Iterator[dict[str, Any]] | BatchLoader) -> list[list[int]]:
-    return [batch["index"].tolist() for batch in batches]
+    return module_of(directory, **{"split": None, **settings}).train_dataloader()
 
 
 @pytest.fixture
@@ -157,27 +151,6 @@ def test_a_worker_that_aborts_at_its_end_does_not_fail_the_run(
     assert not any(worker.is_alive() for worker in iterator._workers)
 
 
-def test_a_position_of_other_cells_is_refused(hashed: Directory) -> None:
-    state = loader_of(hashed).state_dict()
-    with pytest.raises(SelectionError, match="saved position has batch_size=16, this run has 8"):
-        loader_of(hashed, batch_size=8).load_state_dict(state)
-
-
-@pytest.mark.usefixtures("no_threads_left")
-def test_batches_may_be_changed_in_place_and_kept(hashed: Directory) -> None:
-    loader = loader_of(hashed, batch_size=10)
-    kept = []
-    for _ in range(2):
-        for number, batch in enumerate(loader):
-            if number % 3 == 0:
-                kept.append((batch["index"].clone(), batch["x"]))
-            else:
-                batch["x"] += 1
-                batch["x"][:] = -1
-    for rows, x in kept:
-        np.testing.assert_array_equal(x.numpy(), hashed.counts[rows.numpy()])
-
-
 @pytest.mark.usefixtures("no_threads_left")
 def test_leaving_in_the_middle_stops_the_threads(hashed: Directory) -> None:
     def fail_in_the_middle() -> None:
@@ -207,8 +180,8 @@ def test_threads_are_gone_when_the_last_batch_arrives(hashed: Directory) -> None
 def test_damage_is_reported_with_its_own_message(hashed: Directory, tmp_path: Path, num_workers: int) -> None:
     shutil.copytree(hashed.path, tmp_path / "copy")
     victim = tmp_path / "copy" / "chunk_0005.h5"
-    module = ChunkedDataModule(tmp_path / "copy", batch_size=16, split=None, num_workers=num_workers)
-    module.setup()  # finds files of another size; this one is cut while it is in use
+    # A file of another size is found at setup; this one is cut while it is in use.
+    module = module_of(tmp_path / "copy", split=None, num_workers=num_workers)
     victim.write_bytes(victim.read_bytes()[:-100])
     loader = module.train_dataloader()
     with pytest.raises(DamagedFileError, match=r"chunk_0005\.h5: has \d+ bytes, the index says \d+.*resume=true"):

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.loading.conftest import Directory
+from tests.loading.conftest import Directory, module_of
 from tests.support.datasets import make_dataset
 
-from scvae_data import ChunkedDataModule, ConfigError
+from scvae_data import ConfigError
 from scvae_data.loading import workers
 from scvae_data.loading.batch.sparse import SparseRows
 from scvae_data.loading.loader import BatchLoader
@@ -20,10 +20,7 @@ from scvae_data.loading.plan.sampler import ListedEpoch, Segment
 
 
 def loader_of(directory: Directory, **settings: Any) -> BatchLoader:
-    given = {"batch_size": 16, "split": None, "normalized": False, "num_workers": 2, **settings}
-    module = ChunkedDataModule(directory.path, **given)
-    module.setup()
-    return module.train_dataloader()
+    return module_of(directory, **{"split": None, "num_workers": 2, **settings}).train_dataloader()
 
 
 def plain(value: Any) -> Any:
@@ -47,7 +44,7 @@ def test_batches_are_those_of_threads(hashed: Directory, x_format: str, batch_si
     loader.close()
 
 
-@pytest.mark.parametrize("n", [1, 2])
+@pytest.mark.parametrize("n", [0, 1, 2])
 def test_batches_may_be_kept_and_changed(hashed: Directory, n: int) -> None:
     loader = loader_of(hashed, batch_size=10, num_workers=n)
     kept = []
@@ -112,8 +109,7 @@ def test_what_a_worker_is_sent_does_not_grow_with_the_cells(tmp_path: Path) -> N
     sizes = []
     for n_obs in (40, 400):
         path, _, _ = make_dataset(tmp_path / str(n_obs), n_obs=n_obs, chunk_size=n_obs // 4)
-        module = ChunkedDataModule(path, batch_size=4)
-        module.setup()
+        module = module_of(path, batch_size=4)
         enclosed = workers.Enclosed(module.train_dataloader().spec.for_worker(2))
         sizes.append(len(enclosed._pickled) + enclosed._memory.n_bytes)
     assert sizes[1] < sizes[0] + 100

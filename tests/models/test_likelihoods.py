@@ -44,8 +44,7 @@ def test_unmeasured_genes_neither_cost_nor_take_a_share(likelihood: Likelihood) 
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"),
-    [*LIKELIHOODS.items(), (f"{NB.__module__}.NB", NB), (f"{__name__}.Poisson", Poisson)],
+    ("name", "kind"), [*LIKELIHOODS.items(), (f"{NB.__module__}.NB", NB), (f"{__name__}.Poisson", Poisson)]
 )
 def test_a_name_stands_for_a_likelihood(name: str, kind: type[Likelihood]) -> None:
     assert type(likelihood_named(name)) is kind

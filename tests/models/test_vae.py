@@ -35,6 +35,21 @@ def elbo(model: VAE, data: FakeData, tmp_path: Path) -> float:
     return float(trainer(tmp_path).validate(model, datamodule=data, verbose=False)[0]["val/elbo"])
 
 
+def saved(model: VAE, data: FakeData, folder: Path, **options: Any) -> Path:
+    """The checkpoint of a model after its training."""
+    fit = trainer(folder, **options)
+    fit.fit(model, datamodule=data)
+    fit.save_checkpoint(folder / "model.ckpt")
+    return folder / "model.ckpt"
+
+
+def partly_measured(n_sets: int = 1) -> FakeData:
+    """Cells of whose genes the first set lacks the last four."""
+    gene_sets = np.ones((n_sets, 12), dtype=bool)
+    gene_sets[0, 8:] = False
+    return FakeData(gene_sets=gene_sets)
+
+
 @pytest.mark.parametrize("likelihood", ["nb", "zinb", "gaussian", "tests.support.poisson.Poisson"])
 def test_training_raises_the_elbo(tmp_path: Path, likelihood: str) -> None:
     torch.manual_seed(0)
@@ -142,11 +157,8 @@ def test_unserved_batch_key_is_named(tmp_path: Path) -> None:
 
 def test_checkpoint_loads_without_data(tmp_path: Path) -> None:
     data = FakeData()
-    fit = trainer(tmp_path)
     model = small(batch_key="SRX_accession", dispersion="gene-batch", encode_batch=True, batch_dim=3)
-    fit.fit(model, datamodule=data)
-    path = tmp_path / "model.ckpt"
-    fit.save_checkpoint(path)
+    path = saved(model, data, tmp_path)
     loaded = VAE.load_from_checkpoint(path)
     batch = data.batch(torch.arange(8))
     torch.testing.assert_close(loaded.eval()(batch), model.eval()(batch))
@@ -157,10 +169,8 @@ def test_checkpoint_loads_without_data(tmp_path: Path) -> None:
 
 
 def test_checkpoint_that_knows_of_no_covariates_loads(tmp_path: Path) -> None:
-    data, fit, model = FakeData(), trainer(tmp_path, max_epochs=1), small(batch_key="SRX_accession")
-    fit.fit(model, datamodule=data)
-    path = tmp_path / "model.ckpt"
-    fit.save_checkpoint(path)
+    data, model = FakeData(), small(batch_key="SRX_accession")
+    path = saved(model, data, tmp_path, max_epochs=1)
     contents = torch.load(path, weights_only=True)
     for settings, name in (("", "categorical_covariates"), ("", "continuous_covariates"), ("facts", "covariates")):
         (contents["hyper_parameters"][settings] if settings else contents["hyper_parameters"]).pop(name)
@@ -172,11 +182,8 @@ def test_checkpoint_that_knows_of_no_covariates_loads(tmp_path: Path) -> None:
 
 
 def test_checkpoint_of_a_likelihood_of_ones_own(tmp_path: Path) -> None:
-    data, fit = FakeData(), trainer(tmp_path)
-    model = small(likelihood="tests.support.poisson.Poisson")
-    fit.fit(model, datamodule=data)
-    path = tmp_path / "model.ckpt"
-    fit.save_checkpoint(path)
+    data, model = FakeData(), small(likelihood="tests.support.poisson.Poisson")
+    path = saved(model, data, tmp_path)
     assert torch.load(path, weights_only=True)["hyper_parameters"]["likelihood"] == "tests.support.poisson.Poisson"
     loaded = VAE.load_from_checkpoint(path)
     assert type(loaded.likelihood) is Poisson
@@ -185,10 +192,7 @@ def test_checkpoint_of_a_likelihood_of_ones_own(tmp_path: Path) -> None:
 
 
 def test_checkpoint_of_another_gene_list_is_refused(tmp_path: Path) -> None:
-    fit = trainer(tmp_path)
-    fit.fit(small(), datamodule=FakeData())
-    path = tmp_path / "model.ckpt"
-    fit.save_checkpoint(path)
+    path = saved(small(), FakeData(), tmp_path)
     other = FakeData()
     other.index.gene_list_hash = "h" * 64
     with pytest.raises(SelectionError, match=r"list gggggggggggg.*hhhhhhhhhhhh"):
@@ -332,10 +336,8 @@ def test_continuous_covariates_alone(tmp_path: Path) -> None:
 
 
 def test_checkpoint_with_covariates_loads_without_data(tmp_path: Path) -> None:
-    data, fit, model = covariate_data(), trainer(tmp_path), covariate_model(batch_dim=3, dispersion="gene-batch")
-    fit.fit(model, datamodule=data)
-    path = tmp_path / "model.ckpt"
-    fit.save_checkpoint(path)
+    data, model = covariate_data(), covariate_model(batch_dim=3, dispersion="gene-batch")
+    path = saved(model, data, tmp_path)
     loaded = VAE.load_from_checkpoint(path).eval()
     batch = data.batch(torch.arange(8))
     terms = (one.eval().elbo_terms(batch, noise_seed=0)["recon"] for one in (loaded, model))
@@ -346,10 +348,7 @@ def test_checkpoint_with_covariates_loads_without_data(tmp_path: Path) -> None:
 
 
 def test_training_goes_on_with_the_moments_that_it_began_with(tmp_path: Path) -> None:
-    fit = trainer(tmp_path, max_epochs=1)
-    fit.fit(covariate_model(), datamodule=covariate_data())
-    path = tmp_path / "model.ckpt"
-    fit.save_checkpoint(path)
+    path = saved(covariate_model(), covariate_data(), tmp_path, max_epochs=1)
     other = FakeData(categorical={"donor": DONORS}, continuous={"mito": [3 * value for value in MITO]})
     resumed = covariate_model()
     trainer(tmp_path).fit(resumed, datamodule=other, ckpt_path=path)
@@ -369,10 +368,7 @@ def test_a_covariate_named_twice_or_not_served_is_refused(tmp_path: Path) -> Non
 
 
 def test_unmeasured_genes_neither_cost_nor_take_a_share(tmp_path: Path) -> None:
-    gene_sets = np.ones((1, 12), dtype=bool)
-    gene_sets[0, 8:] = False
-    data = FakeData(gene_sets=gene_sets)
-    model = small(norm="layer")
+    data, model = partly_measured(), small(norm="layer")
     trainer(tmp_path, max_epochs=1).fit(model, datamodule=data)
     model.eval()
     batch = data.batch(torch.arange(4))
@@ -386,13 +382,8 @@ def test_unmeasured_genes_neither_cost_nor_take_a_share(tmp_path: Path) -> None:
 
 def test_a_checkpoint_knows_which_genes_were_measured(tmp_path: Path) -> None:
     """Loaded without data, it scores the batches of its directory as the trainer does."""
-    gene_sets = np.ones((2, 12), dtype=bool)
-    gene_sets[0, 8:] = False
-    data = FakeData(gene_sets=gene_sets)
-    model, fit = small(norm="layer"), trainer(tmp_path, max_epochs=1)
-    fit.fit(model, datamodule=data)
-    path = tmp_path / "model.ckpt"
-    fit.save_checkpoint(path)
+    data, model = partly_measured(n_sets=2), small(norm="layer")
+    path = saved(model, data, tmp_path, max_epochs=1)
     batch = data.batch(torch.arange(4))
     expected = model.eval().elbo_terms(batch, noise_seed=0)["recon"]
     loaded = VAE.load_from_checkpoint(path).eval()
@@ -406,13 +397,7 @@ def test_a_checkpoint_knows_which_genes_were_measured(tmp_path: Path) -> None:
 
 def test_gene_sets_are_those_of_the_data_at_hand(tmp_path: Path) -> None:
     """Codes of one directory mean other sets than those of the directory that was trained on."""
-    gene_sets = np.ones((1, 12), dtype=bool)
-    gene_sets[0, 8:] = False
-    fit = trainer(tmp_path, max_epochs=1)
-    fit.fit(small(norm="layer"), datamodule=FakeData(gene_sets=gene_sets))
-    path = tmp_path / "model.ckpt"
-    fit.save_checkpoint(path)
-    loaded = VAE.load_from_checkpoint(path)
+    loaded = VAE.load_from_checkpoint(saved(small(norm="layer"), partly_measured(), tmp_path, max_epochs=1))
     assert loaded.measured is not None
     trainer(tmp_path).validate(loaded, datamodule=FakeData(), verbose=False)
     assert loaded.measured is None
@@ -450,10 +435,10 @@ def test_moments_of_any_memory_order_are_laid_out_as_their_weights() -> None:
     optimizer = model.configure_optimizers()
     sum(weights.square().sum() for weights in model.parameters()).backward()
     optimizer.step()
-    saved = optimizer.state_dict()
-    for moments in saved["state"].values():
+    state = optimizer.state_dict()
+    for moments in state["state"].values():
         moments.update({name: values.contiguous() for name, values in moments.items()})
-    optimizer.load_state_dict(saved)
+    optimizer.load_state_dict(state)
     for weights, moments in optimizer.state.items():
         assert moments["exp_avg"].stride() == weights.stride()
         torch.testing.assert_close(moments["exp_avg"], 0.1 * weights.grad, rtol=1e-4, atol=1e-7)

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from scvae_data import ConfigError, StoreError, open_index
-from scvae_data.results import files
+from scvae_data.results import files, frames
 from scvae_data.results.files import Content, pieces, write_cells, write_genes
 
 ROWS = [0, 3, 19, 20, 41, 59]  # of three chunks
@@ -44,6 +44,7 @@ def test_anndata_has_values_where_they_belong(
     place: str, suffix: str, directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(files, "BLOCK", 4)
+    monkeypatch.setattr(frames, "BLOCK", 4)
     index, path = open_index(directory), tmp_path / f"found{suffix}"
     assert write_cells(path, blocks(), index.cells.obs_tables, content(place)) == len(ROWS)
     adata = read(path)

@@ -11,7 +11,7 @@ from tests.support.pages import code_of, data_of, faults_of, rows_of
 
 from scvae_data.store import open_index
 from scvae_data.training.embed_report import Embedded, embed_report
-from scvae_data.training.report import Labels
+from scvae_data.training.pages import Labels
 
 FOUND = {
     "n_cells": 60, "n_genes_of_model": 40, "n_missing_genes": 2, "missing_genes_share": 0.05, "n_genes_not_used": 1,

@@ -15,7 +15,8 @@ from tests.support.pages import code_of, faults_of, rows_of, table_of
 
 from scvae_data.filter import check_filter
 from scvae_data.training.leakage import HeldOut, Shared
-from scvae_data.training.report import Finished, Labels, _columns, in_words, report
+from scvae_data.training.pages import Labels, _columns
+from scvae_data.training.report import Finished, in_words, report
 
 FACTS: dict[str, Any] = {
     "data_path": "/data/<chunks>", "content_hash": "c" * 64, "gene_list_hash": "g" * 64, "simulated": False,

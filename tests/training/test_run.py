@@ -27,8 +27,8 @@ from tests.training.conftest import EVERY, GAUSSIAN, N_STEPS, STEPWISE, ZINB, Co
 from scvae_data import VAE, open_index
 from scvae_data.errors import ConfigError, ScvaeDataError, SelectionError
 from scvae_data.training.embed import embed
+from scvae_data.training.pages import next_lines
 from scvae_data.training.plots import latent_picture
-from scvae_data.training.report import next_lines
 from scvae_data.training.resume import continued
 from scvae_data.training.run import train
 

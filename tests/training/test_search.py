@@ -15,7 +15,7 @@ import yaml
 from tests.support.wandb_records import read_runs
 from tests.training.conftest import bare_environment, run_train
 
-from scvae_data.training.sweep import read_table
+from scvae_data.training.metrics import read_rows
 
 ROOT = Path(__file__).parents[2]
 SMALL = (
@@ -51,7 +51,7 @@ def test_a_search_that_was_killed_loses_no_trial_and_marks_the_best(dataset: Pat
     assert [(trial.params, trial.value) for trial in after[:4]] == [(trial.params, trial.value) for trial in before[:4]]
     assert after[4].params == before[4].params
     assert len({str(trial.params) for trial in after}) == 12
-    rows = read_table(sweep_dir / "sweep_table.csv")
+    rows = read_rows(sweep_dir / "sweep_table.csv")
     assert [row["job"] for row in rows] == [str(number) for number in range(12)]
     best = max(after, key=lambda trial: trial.value)
     assert [row["job"] for row in rows if row["best"]] == [str(best.number)]

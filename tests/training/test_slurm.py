@@ -16,7 +16,7 @@ import torch
 from tests.support.slurm import NEEDED, Command, running
 from tests.training.conftest import bare_environment
 
-from scvae_data.training.sweep import read_table
+from scvae_data.training.metrics import read_rows
 from scvae_data.training.sweep_jobs import jobs_of
 
 ROOT = Path(__file__).parents[2]
@@ -116,6 +116,6 @@ def test_a_sweep_as_an_array_goes_on_where_a_job_was_cancelled(slurm: Command, t
     )
     assert done.returncode == 0, done.stderr
     assert "1 of 4 jobs are to be done" in done.stderr
-    rows = read_table(sweep / "sweep_table.csv")
+    rows = read_rows(sweep / "sweep_table.csv")
     assert [(row["job"], row["status"]) for row in rows] == [(str(number), "completed") for number in range(4)]
     assert sum(bool(row["best"]) for row in rows) == 1

@@ -20,7 +20,8 @@ from tests.training.conftest import run_train
 from scvae_data.calling import command
 from scvae_data.errors import ConfigError, SelectionError
 from scvae_data.store.files import read_json
-from scvae_data.training.sweep import SweepTable, read_table, table_text, write_table
+from scvae_data.training.metrics import read_rows
+from scvae_data.training.sweep import SweepTable, table_text, write_table
 from scvae_data.training.sweep_jobs import JobFile, Left, begin_sweep, continued_arguments, jobs_of, left_of
 from scvae_data.training.sweep_plot import best_row, is_about_loading, sweep_figure, sweep_plot, swept_values
 from scvae_data.training.sweep_report import sweep_report
@@ -61,9 +62,9 @@ def ended(sweep_dir: Path, number: int, override: str, error: Exception | None =
 
 def test_a_row_per_job_as_it_ends(tmp_path: Path) -> None:
     ended(tmp_path, 0, "data.chunk_cache_size=1")
-    assert [row["status"] for row in read_table(tmp_path / "sweep_table.csv")] == ["completed"]
+    assert [row["status"] for row in read_rows(tmp_path / "sweep_table.csv")] == ["completed"]
     ended(tmp_path, 1, "data.chunk_cache_size=16", holds_all_chunks=True)
-    rows = read_table(tmp_path / "sweep_table.csv")
+    rows = read_rows(tmp_path / "sweep_table.csv")
     assert [row["overrides"] for row in rows] == ["data.chunk_cache_size=1", "data.chunk_cache_size=16"]
     assert [row["holds_all_chunks"] for row in rows] == ["False", "True"]
     assert rows[0]["hit_rate"] == rows[0]["predicted_hit_rate"] == "0.208333"
@@ -78,7 +79,7 @@ def test_a_row_per_job_as_it_ends(tmp_path: Path) -> None:
 def test_failed_job_has_a_row_with_its_error(tmp_path: Path) -> None:
     error = SelectionError("batch_size=4096 exceeds the 1,200 cells selected;\nlower batch_size")
     ended(tmp_path, 0, "data.batch_size=4096", error)
-    (row,) = read_table(tmp_path / "sweep_table.csv")
+    (row,) = read_rows(tmp_path / "sweep_table.csv")
     assert row["status"] == "failed"
     assert row["error"] == "batch_size=4096 exceeds the 1,200 cells selected;"
     assert row["cells_per_s"] == ""
@@ -146,10 +147,10 @@ def test_jobs_that_end_at_the_same_time_all_stand_in_the_table(tmp_path: Path) -
     ends = """
 import os, sys, time
 from pathlib import Path
-from scvae_data.training import sweep
+from scvae_data.training import metrics, sweep
 from scvae_data.training.sweep_jobs import JobFile
 
-def slowly(*arguments, write=sweep.write_atomic):
+def slowly(*arguments, write=metrics.write_atomic):
     time.sleep(1.5)
     write(*arguments)
 
@@ -161,7 +162,7 @@ for first in range(3):
             job = JobFile(run_dir)
             job.begin([f"seed={number}"])
             if number == 6:  # it looks before jobs 7 and 8 end, and writes after them
-                sweep.write_atomic = slowly
+                metrics.write_atomic = slowly
             elif number > 6:
                 time.sleep(0.7)
             job.end("completed")
@@ -171,7 +172,7 @@ assert [os.wait()[1] for _ in range(3)] == [0, 0, 0]
 """
     done = run_python("-c", ends, tmp_path, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    rows = read_table(tmp_path / "sweep_table.csv")
+    rows = read_rows(tmp_path / "sweep_table.csv")
     assert [(row["job"], row["status"]) for row in rows] == [(str(number), "completed") for number in range(9)]
 
 
@@ -222,7 +223,7 @@ def test_a_sweep_that_cannot_go_on_is_refused(
 def test_the_objective_comes_first_and_the_best_is_marked(tmp_path: Path) -> None:
     for number, elbo in enumerate((-900.0, -800.0, -850.0)):
         ended(tmp_path, number, f"model.n_latent={number + 2}", **{"val/elbo": elbo})
-    rows = read_table(tmp_path / "sweep_table.csv")
+    rows = read_rows(tmp_path / "sweep_table.csv")
     assert [row["best"] for row in rows] == ["", "best", ""]
     head, *lines = table_text(rows).splitlines()
     assert head.index("val elbo") < head.index("cells per s")
@@ -232,7 +233,7 @@ def test_the_objective_comes_first_and_the_best_is_marked(tmp_path: Path) -> Non
 def test_the_cache_comes_first_where_only_loading_is_swept(tmp_path: Path) -> None:
     for number in range(2):
         ended(tmp_path, number, f"data.chunk_cache_size={number + 2}")
-    rows = read_table(tmp_path / "sweep_table.csv")
+    rows = read_rows(tmp_path / "sweep_table.csv")
     assert [row["best"] for row in rows] == ["", ""]  # all have the same objective
     head = table_text(rows).splitlines()[0]
     assert head.index("hit rate") < head.index("val elbo")
@@ -342,7 +343,7 @@ def swept(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Swept:
 
 def test_a_sweep_goes_on_after_a_failing_job_and_fails(swept: Swept) -> None:
     assert swept.done.returncode == 1
-    table = read_table(swept.path / "sweep_table.csv")
+    table = read_rows(swept.path / "sweep_table.csv")
     assert [row["status"] for row in table] == ["completed", "failed", "completed"]
     assert table[1]["error"] == "chunk_cache_size=0 must be a whole number of at least 1"
     assert all(float(row["cells_per_s"]) > 0 for row in (table[0], table[2]))
@@ -452,7 +453,7 @@ def test_a_sweep_that_was_cut_off_goes_on_and_ends_as_if_it_had_not_been(
     assert "job 1 (2 of 3): " in done.stderr
     assert "the run continues from" in done.stderr
     assert (sweep_dir / "0" / "job.json").stat().st_mtime_ns == first
-    mine, theirs = (read_table(path / "sweep_table.csv") for path in (sweep_dir, uncut))
+    mine, theirs = (read_rows(path / "sweep_table.csv") for path in (sweep_dir, uncut))
     for name in ("job", "status", "overrides", "best", "val_elbo"):
         assert [row[name].replace(str(tmp_path), "") for row in mine] == [row[name] for row in theirs]
     for number in range(3):
@@ -473,7 +474,7 @@ def test_jobs_in_processes_of_their_own_share_a_table(launcher: str, dataset: Pa
     ]
     done = run_train(tmp_path, *options, f"hydra/launcher={launcher}", "hydra.sweep.dir=sweep")
     assert done.returncode == 1, done.stderr
-    rows = read_table(tmp_path / "sweep" / "sweep_table.csv")
+    rows = read_rows(tmp_path / "sweep" / "sweep_table.csv")
     assert [(row["job"], row["status"], row["best"]) for row in rows] == [
         ("0", "completed", "best"),
         ("1", "failed", ""),

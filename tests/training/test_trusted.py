@@ -239,8 +239,7 @@ def test_every_target_of_the_configurations_can_be_resumed(train_config: Compose
 
 
 @pytest.mark.parametrize(
-    ("name", "what"),
-    [("nope", "does not exist"), ("note.txt", "is a file"), (".", "has no config.yaml")],
+    ("name", "what"), [("nope", "does not exist"), ("note.txt", "is a file"), (".", "has no config.yaml")]
 )
 def test_what_is_no_run_is_told_as_what_it_is(name: str, what: str, tmp_path: Path) -> None:
     (tmp_path / "note.txt").touch()

@@ -75,10 +75,7 @@ def run_app(task: Task, config_name: Program) -> None:
             with until_closed():
                 print(explain(config_name, [*takewhile(lambda word: not word.startswith("-"), sys.argv[asked + 1 :])]))
             return
-        for argument in sys.argv[1:]:
-            key, _, value = argument.partition("=")
-            if key in FOLDERS_OF_HYDRA:  # which makes them before any of our code runs
-                local_path(key, value.strip("'\""))
+        _check_folders()
         ending = stoppable(signal.SIGTERM, signal.SIGUSR1)
         with until_closed(), ending, _environment(FULL_ERROR, "1"), _silent_unless_first():
             main()
@@ -90,10 +87,7 @@ def run_app(task: Task, config_name: Program) -> None:
         sys.exit(1 if isinstance(error, JobFailed) else f"error: {_in_a_line(error, config_name)}")
     except Stopped as stop:
         if is_first_rank():
-            # By SIGUSR1 batch systems say that time is nearly over.
-            in_time = stop.signum is signal.SIGUSR1 and job_name([])
-            remedy = requeue() if in_time else stop.remedy or how_to_go_on(config_name)
-            print(f"stopped by {stop.signum.name}; {remedy}", file=sys.stderr)
+            print(f"stopped by {stop.signum.name}; {_remedy(stop, config_name)}", file=sys.stderr)
         raise
     except KeyboardInterrupt:
         if debug:
@@ -140,6 +134,20 @@ def task_overrides() -> dict[str, str]:
 def is_first_rank() -> bool:
     """Whether this process speaks for those that were started together, if any were."""
     return os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
+
+
+def _check_folders() -> None:
+    """Refuse folders of Hydra's in a remote store: it makes them before any of our code runs."""
+    for argument in sys.argv[1:]:
+        key, _, value = argument.partition("=")
+        if key in FOLDERS_OF_HYDRA:
+            local_path(key, value.strip("'\""))
+
+
+def _remedy(stop: Stopped, name: Program) -> str:
+    # By SIGUSR1 batch systems say that time is nearly over.
+    in_time = stop.signum is signal.SIGUSR1 and job_name([])
+    return requeue() if in_time else stop.remedy or how_to_go_on(name)
 
 
 def _in_a_line(error: Exception, program: Program) -> str:

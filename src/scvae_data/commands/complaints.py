@@ -10,6 +10,7 @@ from yaml import MarkedYAMLError
 
 from scvae_data.calling import Program, override, program
 from scvae_data.commands.settings import belongs_to, closest, groups_of
+from scvae_data.wording import first_line
 
 __all__ = ["one_line"]
 
@@ -37,21 +38,21 @@ def one_line(error: BaseException, name: Program) -> str:
         return f"{mark.name}, line {mark.line + 1}: no YAML: {error.problem}; correct the file"
     text = str(error)
     if text.startswith("Ambiguous value for argument"):
-        return f"{_first_line(error)}: add -m to sweep over the values, or write key=[a,b] for a list"
+        return f"{first_line(error)}: add -m to sweep over the values, or write key=[a,b] for a list"
     if isinstance(error, ConfigCompositionException):
         if match := re.match(r"In 'experiment/(\w+)': Could not override '.+?'\.", text):
-            return _of_other(f"experiment={match[1]}", name) or _first_line(error)
+            return _of_other(f"experiment={match[1]}", name) or first_line(error)
         if match := re.match(r"Could not override '(.+?)'\.", text):
             return _unknown_key(match[1], name)
         if match := re.match(r"Error merging override (.+)", text):
-            return f"{match[1]}: {_first_line(error.__cause__ or error)}"
-    return _first_line(error)
+            return f"{match[1]}: {first_line(error.__cause__ or error)}"
+    return first_line(error)
 
 
 def _missing_option(error: MissingConfigException) -> str:
     group, _, option = (error.missing_cfg_file or "").rpartition("/")
     if not group:
-        return _first_line(error)
+        return first_line(error)
     if group.startswith("hydra/"):
         more = "pip install 'scvae-data[sweeps]'"
         return f"{group}={option}: no such option here; for launchers and search {more}"
@@ -77,7 +78,3 @@ def _of_other(what: str, name: Program) -> str:
     """Say that something is of another program; empty if it is of none."""
     others = [program(other) for other in belongs_to(what) if other != name]
     return f"{what} is of {others[0]}, not of {program(name)}; leave it out here" if others else ""
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

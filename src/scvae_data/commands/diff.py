@@ -25,22 +25,18 @@ MOST_NAMED = 5
 
 @dataclass(frozen=True, eq=False)
 class Difference:
-    """What became of the cells of one directory in another.
-
-    Parameters
-    ----------
-    experiments
-        Those of both, sorted.
-    kept, changed, gone, added
-        Cells of each experiment: the same in both; with another sum of counts or
-        another experiment; in the first only; in the second only. int64, (n_experiments,).
-    """
+    """What became of the cells of one directory in another: numbers of cells of each experiment, (n_experiments,)."""
 
     experiments: Sequence[str]
+    """Those of both, sorted."""
     kept: NDArray[np.int64]
+    """The same in both."""
     changed: NDArray[np.int64]
+    """With another sum of counts, or of another experiment."""
     gone: NDArray[np.int64]
+    """In the first only."""
     added: NDArray[np.int64]
+    """In the second only."""
 
     @property
     def nothing(self) -> bool:

@@ -48,13 +48,7 @@ MOVED = {
 
 def process(cfg: DictConfig) -> None:
     """Run the pipeline that ``cfg`` describes and print what it did, or would do."""
-    if not isinstance(cfg.paths.processed_dir, str):
-        raise ConfigError(
-            f"paths.processed_dir={cfg.paths.processed_dir} must be one path; {program('process')} input=dataset "
-            "'input.paths=[A,B]' makes one directory of several"
-        )
-    directory = location(cfg.paths.processed_dir)
-    of_shards = cfg.shard is not None or cfg.merge is not False
+    directory = one_directory(cfg)
     if cfg.append:
         refuse_beside_append(cfg)
         keep_settings(cfg, recorded_config(directory), task_overrides(), directory)
@@ -72,7 +66,7 @@ def process(cfg: DictConfig) -> None:
         predict(settings, engine, directory, **how)
         return
 
-    if of_shards:
+    if cfg.shard is not None or cfg.merge is not False:
         print(run_part(cfg, settings, engine, directory, config))
         return
 
@@ -89,6 +83,16 @@ def process(cfg: DictConfig) -> None:
             summary = pipeline.run(settings, engine, directory, **kept, **how)
         log_summary(summary)
     print(with_report(cfg, summary))
+
+
+def one_directory(cfg: DictConfig) -> Location:
+    """The directory that is to be made; raise ConfigError if several are named."""
+    if not isinstance(cfg.paths.processed_dir, str):
+        raise ConfigError(
+            f"paths.processed_dir={cfg.paths.processed_dir} must be one path; {program('process')} input=dataset "
+            "'input.paths=[A,B]' makes one directory of several"
+        )
+    return location(cfg.paths.processed_dir)
 
 
 def with_report(cfg: DictConfig, summary: Summary) -> Summary:

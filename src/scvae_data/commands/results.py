@@ -205,16 +205,10 @@ def _add_express(parser: Parser) -> None:
     _add_elbo(parser)
     parser.add_argument("--genes", nargs="+", metavar="GENE", help="names, ids or symbols; all genes if left out")
     parser.add_argument(
-        "--transform-batch",
-        nargs="+",
-        metavar="BATCH",
-        help="decode as if cells were of it; several are averaged",
+        "--transform-batch", nargs="+", metavar="BATCH", help="decode as if cells were of it; several are averaged"
     )
     parser.add_argument(
-        "--library-size",
-        default="1",
-        metavar="SIZE",
-        help='counts a cell sums to, or "latent" for its own (default 1)',
+        "--library-size", default="1", metavar="SIZE", help='counts a cell sums to, or "latent" for its own (default 1)'
     )
 
 

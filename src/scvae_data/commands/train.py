@@ -131,7 +131,8 @@ def elbo_in_words(report: Mapping[str, Any]) -> str:
 def summary(run_dir: Path, metrics: Mapping[str, Any]) -> str:
     """Lay out as aligned lines how well and how fast a run went and where its files are."""
     from scvae_data.training.experiment_scores import SCORES_FILE
-    from scvae_data.training.report import REPORT, in_words
+    from scvae_data.training.pages import REPORT
+    from scvae_data.training.report import in_words
 
     rows = {"run": shown(run_dir)}
     if "val/elbo" in metrics:

@@ -201,11 +201,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("directory", metavar="DIR", help="a directory that process.py has written")
     parser.add_argument("--deep", action="store_true", help="decode every row, and compare totals with obs.parquet")
     parser.add_argument(
-        "--against",
-        nargs="+",
-        default=(),
-        metavar="SOURCE",
-        help="compare every row with these inputs",
+        "--against", nargs="+", default=(), metavar="SOURCE", help="compare every row with these inputs"
     )
     parser.add_argument(
         "--reader", nargs="+", default=(), metavar="NAME", help="import paths of readers of your own, for --against"

@@ -24,7 +24,7 @@ from scvae_data.store.files import expecting
 from scvae_data.store.listed_table import listed_table
 from scvae_data.store.names import generation_file
 from scvae_data.store.verify import SUMMARY_FILE
-from scvae_data.wording import named
+from scvae_data.wording import did_you_mean, named
 
 __all__ = ["why"]
 
@@ -46,21 +46,14 @@ METRICS = {limit.name: limit.metadata["metric"] for limit in fields(QcRules) if 
 
 @dataclass(frozen=True)
 class Meant:
-    """The experiments or files that are asked about.
-
-    Parameters
-    ----------
-    column
-        The obs column of them.
-    values
-        Those that are meant.
-    name
-        As they are called in words.
-    """
+    """The experiments or files that are asked about."""
 
     column: str
+    """The obs column of them."""
     values: tuple[str, ...]
+    """Those that are meant."""
     name: str
+    """As they are called in words."""
 
     def rows(self, index: DatasetIndex, chunk_id: int) -> NDArray[np.int64]:
         """Return their rows of a chunk."""
@@ -96,8 +89,7 @@ def why(directory: Location, experiment: str, barcode: str) -> str:
     if found:
         return "\n".join(f"{what}; row {row} of {file}" for file, row, what in sorted(found))
     if known:
-        close = close_names(name, known)
-        hint = f"did you mean {', '.join(close)}?" if close else f"it has {len(known):,}, e.g. {min(known)}"
+        hint = did_you_mean(close_names(name, known), f"it has {len(known):,}, e.g. {min(known)}")
         raise SelectionError(f"{meant.name} has no cell {name}, kept or dropped; {hint}")
     raise SelectionError(unknown_experiment(index, directory, experiment))
 
@@ -225,9 +217,5 @@ def unknown_experiment(index: DatasetIndex, directory: Location, experiment: str
     files = {parts_of(without_ending(file))[-1]: file for file in reversed(input_files(index))}
     plain = without_ending((parts_of(experiment) or [experiment])[-1])
     like = [*get_close_matches(plain, names, n=2), *(files[name] for name in get_close_matches(plain, files, n=2))]
-    hint = (
-        f"did you mean {', '.join(dict.fromkeys(like))}?"
-        if like
-        else f"it has {len(names):,} experiments, e.g. {names[0]}"
-    )
+    hint = did_you_mean(dict.fromkeys(like), f"it has {len(names):,} experiments, e.g. {next(iter(names), 'none')}")
     return f"experiment {experiment} not in {directory}, nor is there a file of that name; {hint}"

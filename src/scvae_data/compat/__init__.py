@@ -20,13 +20,7 @@ if TYPE_CHECKING:
         load_and_preprocess_data,
     )
 
-__all__ = [
-    "ChunkedDataLoader",
-    "DatasetConfig",
-    "VAEDataModule",
-    "create_vae_dataloaders",
-    "load_and_preprocess_data",
-]
+__all__ = ["ChunkedDataLoader", "DatasetConfig", "VAEDataModule", "create_vae_dataloaders", "load_and_preprocess_data"]
 
 
 def __getattr__(name: str) -> Any:

@@ -25,14 +25,7 @@ from scvae_data.loading.loader import BatchLoader, check_not_grown, check_order,
 from scvae_data.loading.memory import DEFAULT_CHUNKS, MemoryNeed, need_of
 from scvae_data.loading.plan.epoch import Plan
 from scvae_data.loading.plan.mixing import Mixing, mix, tell_of_mixing
-from scvae_data.loading.plan.sampler import (
-    MakeSampler,
-    Sampler,
-    TrainingCells,
-    as_make_sampler,
-    make_sampler,
-    name_of,
-)
+from scvae_data.loading.plan.sampler import MakeSampler, Sampler, TrainingCells, as_make_sampler, make_sampler, name_of
 from scvae_data.loading.plan.sampling import DEFAULT_SAMPLING, parse_sampling, weighted
 from scvae_data.loading.select.accessions import digest_of, listed_accessions
 from scvae_data.loading.select.covariates import check_covariates, covariate_facts
@@ -49,12 +42,7 @@ from scvae_data.loading.select.parts import (
 from scvae_data.loading.select.rows import RowGroup, as_names, sampled
 from scvae_data.loading.select.sizes import decoded_bytes
 from scvae_data.loading.select.split import parse_split
-from scvae_data.loading.settings import (
-    OnBadChunk,
-    StartMethod,
-    XFormat,
-    check_settings,
-)
+from scvae_data.loading.settings import OnBadChunk, StartMethod, XFormat, check_settings
 from scvae_data.loading.stream import StreamSpec, batches_together
 from scvae_data.remote.location import Location, as_written
 from scvae_data.store import SRX_COLUMN, CellIndex, open_dataset
@@ -248,6 +236,10 @@ class ChunkedDataModule(LightningDataModule):
         self.disk_cache = disk_cache(cache_dir, cache_disk_gb)
         self.train_fraction = train_fraction
         self.matched_epochs = matched_epochs
+        self._start_closed()
+
+    def _start_closed(self) -> None:
+        # What setup finds, and what loaders leave.
         self._columns: GeneColumns | None = None
         self._index: CellIndex | None = None
         self._row_groups: RowGroups = {}
@@ -316,11 +308,8 @@ class ChunkedDataModule(LightningDataModule):
             return
         index = open_dataset(self.data_path, self.disk_cache, self.generations)
         index.tell()
-        check_normalized(index, self.normalized)
+        self._check_served(index)
         columns = None if self.genes is None else find_genes(index, self.genes)
-        batch = () if self.batch_key is None else (self.batch_key,)
-        check_covariates(index, (*batch, *self.categorical_covariates), self.continuous_covariates)
-        check_served(index, self.obs_keys)
         row_groups = select_parts(index, *self._accessions(), self.split, self.filter, self.train_fraction)
         drawn = None
         if self.sampling is not None:
@@ -349,6 +338,13 @@ class ChunkedDataModule(LightningDataModule):
             raise
         if self._mixing is not None:
             tell_of_mixing(self._mixing, index.order["kind"], self.chunk_cache_size)
+
+    def _check_served(self, index: CellIndex) -> None:
+        """Refuse what a directory cannot serve."""
+        check_normalized(index, self.normalized)
+        batch = () if self.batch_key is None else (self.batch_key,)
+        check_covariates(index, (*batch, *self.categorical_covariates), self.continuous_covariates)
+        check_served(index, self.obs_keys)
 
     def covariate_facts(self) -> dict[str, Any]:
         """Categories, or mean and standard deviation, of the covariates over the training cells, as plain values.

@@ -19,7 +19,7 @@ from scvae_data.loading.batch.fill import fill_rows
 from scvae_data.loading.fetch.cache import CacheCounters, RowGroupCache
 from scvae_data.loading.fetch.damage import check_totals
 from scvae_data.loading.fetch.window import DecodedRowGroup
-from scvae_data.loading.select.rows import ChunkRows, as_names
+from scvae_data.loading.select.rows import ChunkRows, as_names, to_spans
 from scvae_data.loading.select.values import FactsReader
 from scvae_data.remote.location import Location
 from scvae_data.store import SRX_COLUMN, CellIndex, CompactCsr, open_index
@@ -71,8 +71,7 @@ class ChunkedDataset:
         self._cache: RowGroupCache[DecodedRowGroup] = RowGroupCache(*self._bounds)
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = {name: value for name, value in self.__dict__.items() if name != "_cache"}
-        return kept
+        return {name: value for name, value in self.__dict__.items() if name != "_cache"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -215,10 +214,8 @@ class ChunkedDataset:
         parts = [sp.csr_matrix((0, self.index.n_vars), dtype=np.float32)]
         for chunk_id in np.unique(chunk_ids).tolist():
             mine = local[chunk_ids == chunk_id]
-            breaks = np.flatnonzero(np.diff(mine) > 1) + 1
-            spans = [(int(run[0]), int(run[-1]) + 1) for run in np.split(mine, breaks)]
             with self.index.reader(chunk_id) as reader:
-                counts = reader.read_spans(spans)
+                counts = reader.read_spans(to_spans(mine))
             parts.append(self._checked(counts, chunk_id, mine).to_scipy(np.float32))
         stacked = sp.vstack(parts, format="csr")
         return stacked if np.array_equal(ascending, rows) else stacked[place]

@@ -29,14 +29,7 @@ from scvae_data.loading.select.sizes import decoded_elements
 from scvae_data.loading.select.values import FactsReader
 from scvae_data.loading.settings import OnBadChunk
 
-__all__ = [
-    "BatchStream",
-    "StreamCounters",
-    "StreamSpec",
-    "batches_in_memory",
-    "batches_together",
-    "tasks_in_memory",
-]
+__all__ = ["BatchStream", "StreamCounters", "StreamSpec", "batches_in_memory", "batches_together", "tasks_in_memory"]
 
 T = TypeVar("T")
 Make = Callable[[Sequence[BatchPlan], Mapping[int, Callable[[], Window]]], T]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,17 +14,9 @@ from torch import Tensor
 from scvae_data.errors import ConfigError
 
 __all__ = [
-    "category_names",
-    "check_choice",
-    "check_number",
-    "datamodule_of",
-    "facts_of",
-    "gene_masks",
-    "not_finite",
-    "packed_masks",
-    "same_genes",
-    "unpacked_masks",
-]
+    "category_names", "datamodule_of", "facts_of", "gene_masks", "not_finite",
+    "packed_masks", "same_genes", "unpacked_masks",
+]  # fmt: skip
 
 Facts = dict[str, Any]
 
@@ -45,24 +36,6 @@ def not_finite(model: LightningModule, batch: dict[str, Any], per_cell: Tensor, 
         f"global rows {shown} of {', '.join(names) or 'unknown experiments'}; lower model.lr "
         f"(now {model.hparams['lr']}) or look at these cells"
     )
-
-
-def check_choice(name: str, value: object, allowed: tuple[str, ...]) -> None:
-    """Refuse a setting that is not one of ``allowed``."""
-    if value not in allowed:
-        raise ConfigError(f"{name}={value} is not one of {', '.join(allowed)}")
-
-
-def check_number(name: str, value: object, *, low: float, high: float = math.inf, whole: bool = False) -> None:
-    """Refuse what is not a number in ``[low, high]``."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ConfigError(f"{name}={value} is not a number")
-    if whole and not isinstance(value, int):
-        raise ConfigError(f"{name}={value} must be a whole number")
-    if not low <= value <= high:
-        raise ConfigError(
-            f"{name}={value} must be at least {low}" + (f" and at most {high}" if high < math.inf else "")
-        )
 
 
 def datamodule_of(model: LightningModule) -> Any:
@@ -86,29 +59,36 @@ def facts_of(
     genes = data.index.genes
     place = {str(name): column for column, name in enumerate(genes.names)}
     columns = [place[name] for name in names]
-    for kind, wanted in (("categorical_covariates", categorical), ("continuous_covariates", continuous)):
-        if absent := [name for name in wanted if name not in getattr(data, kind, ())]:
-            raise ConfigError(f"{kind}: {', '.join(absent)} of the model is not served; add it to data.{kind}")
-    covariates: Facts = {"categorical": {}, "continuous": {}}
-    if categorical or continuous:
-        served = data.covariate_facts()
-        for kind, wanted, instead in (("categorical", categorical, "unknown"), ("continuous", continuous, "the mean")):
-            covariates[kind] = {name: served[kind][name] for name in wanted}
-            for name, known in covariates[kind].items():
-                if known["n_missing"]:
-                    log.warning("%s training cells have no %s: they get %s", f"{known['n_missing']:,}", name, instead)
     return {
         "n_vars": int(data.n_vars),
         "var_names": names,
         "gene_ids": [genes.ids[column] for column in columns],
         "gene_symbols": [genes.symbols[column] for column in columns],
         "categories": [str(name) for name in data.categories[batch_key]] if batch_key is not None else [],
-        "covariates": covariates,
+        "covariates": _covariates(data, categorical, continuous),
         "gene_list_hash": str(data.index.gene_list_hash),
         "content_hash": str(data.index.content_hash),
         "n_vars_directory": int(data.index.n_vars),
         "normalization": dict(data.index.normalization),
     }
+
+
+def _covariates(data: Any, categorical: Sequence[str], continuous: Sequence[str]) -> Facts:
+    """What a checkpoint must know of covariates, by their kind and name."""
+    kinds = {"categorical": (categorical, "unknown"), "continuous": (continuous, "the mean")}
+    for kind, (wanted, _) in kinds.items():
+        setting = f"{kind}_covariates"
+        if absent := [name for name in wanted if name not in getattr(data, setting, ())]:
+            raise ConfigError(f"{setting}: {', '.join(absent)} of the model is not served; add it to data.{setting}")
+    if not categorical and not continuous:
+        return {kind: {} for kind in kinds}
+    served = data.covariate_facts()
+    found = {kind: {name: served[kind][name] for name in wanted} for kind, (wanted, _) in kinds.items()}
+    for kind, (_, instead) in kinds.items():
+        for name, known in found[kind].items():
+            if known["n_missing"]:
+                log.warning("%s training cells have no %s: they get %s", f"{known['n_missing']:,}", name, instead)
+    return found
 
 
 def same_genes(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:

@@ -129,34 +129,28 @@ def _(indptr: Tensor, indices: Tensor, data: Tensor, upstream: Tensor, n_vars: i
 
 
 @_nb.register_fake
-def _(
-    indptr: Tensor, indices: Tensor, data: Tensor, logits: Tensor, log_theta: Tensor, measured: Tensor | None,
-    zero_logit: Tensor | None,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+def _(indptr: Tensor, indices: Tensor, data: Tensor, logits: Tensor, *_: Tensor | None) -> tuple[Tensor, Tensor]:
     return logits.new_empty(logits.shape[0]), logits.new_empty(logits.shape[0], 2)
 
 
 @_nb_gradients.register_fake
 def _(
     indptr: Tensor, indices: Tensor, data: Tensor, logits: Tensor, log_theta: Tensor, measured: Tensor | None,
-    zero_logit: Tensor | None, upstream: Tensor, softmax: Tensor,
+    zero_logit: Tensor | None, *_: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     of_zeros = logits.new_empty(0, logits.shape[1]) if zero_logit is None else logits.new_empty(logits.shape)
     return logits.new_empty(logits.shape), log_theta.new_empty(log_theta.shape), of_zeros
 
 
 @_gaussian.register_fake
-def _(
-    indptr: Tensor, indices: Tensor, data: Tensor, mean: Tensor, log_scale: Tensor, measured: Tensor | None
-) -> Tensor:
+def _(indptr: Tensor, indices: Tensor, data: Tensor, mean: Tensor, *_: Tensor | None) -> Tensor:
     return mean.new_empty(mean.shape[0])
 
 
 @_gaussian_gradients.register_fake
 def _(
-    indptr: Tensor, indices: Tensor, data: Tensor, mean: Tensor, log_scale: Tensor, measured: Tensor | None,
-    upstream: Tensor,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+    indptr: Tensor, indices: Tensor, data: Tensor, mean: Tensor, log_scale: Tensor, *_: Tensor | None
+) -> tuple[Tensor, Tensor]:
     return mean.new_empty(mean.shape), log_scale.new_empty(log_scale.shape)
 
 

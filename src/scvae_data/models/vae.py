@@ -7,9 +7,9 @@ gene. Sizes, optimiser and defaults are SCVI's as well.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -20,8 +20,6 @@ from torch import Tensor, nn
 from scvae_data.errors import ConfigError, SelectionError
 from scvae_data.loading.batch.sparse import SparseRows
 from scvae_data.models.dataset_facts import (
-    check_choice,
-    check_number,
     datamodule_of,
     facts_of,
     gene_masks,
@@ -32,16 +30,11 @@ from scvae_data.models.dataset_facts import (
 from scvae_data.models.likelihoods import likelihood_named
 from scvae_data.models.loss_check import LossCheck
 from scvae_data.models.networks import Covariates, Decoder, Encoder, MlpShape
-from scvae_data.results.cells import Block, Data, elbos, latents, served
-from scvae_data.results.change import ChangeTest, differential_expression
-from scvae_data.results.expression import Decoding, expression
+from scvae_data.models.settings import check_settings
+from scvae_data.models.trained import Trained
 from scvae_data.results.model import categories_of, moments_of
-from scvae_data.results.predictive import predictive_check
 from scvae_data.results.saved import read_model, write_model
-from scvae_data.results.weights import check_size, reason
-
-if TYPE_CHECKING:
-    import pandas as pd
+from scvae_data.results.weights import check_size, fitting
 
 __all__ = ["CHECKPOINT_KEY", "CHECKPOINT_VERSION", "VAE"]
 
@@ -50,13 +43,11 @@ CHECKPOINT_VERSION = 1  # of what hparams and weights mean
 
 Batch = dict[str, Any]
 
-NORMS = ("batch", "layer", "none")
-DISPERSIONS = ("gene", "gene-batch")
 TERMS = ("loss", "elbo", "recon", "kl")
 ACTIVE_VARIANCE = 0.01  # a latent dimension is active if its mean varies more than this over cells (Burda et al. 2016)
 
 
-class VAE(LightningModule):
+class VAE(Trained, LightningModule):
     """Variational autoencoder of single-cell expression.
 
     The networks are built when a trainer starts, from what its DataModule
@@ -141,30 +132,11 @@ class VAE(LightningModule):
         categorical_covariates, continuous_covariates = _names(categorical_covariates), _names(continuous_covariates)
         self.likelihood = likelihood_named(likelihood)
         self.normalized = self.likelihood.normalized
-        check_choice("norm", norm, NORMS)
-        check_choice("dispersion", dispersion, DISPERSIONS)
-        whole = {"n_latent": n_latent, "n_hidden": n_hidden, "n_layers": n_layers}
-        for name, count in whole.items():
-            check_number(name, count, low=1, whole=True)
-        check_number("batch_dim", batch_dim, low=0, whole=True)
-        for name, share in {"dropout": dropout, "unknown_dropout": unknown_dropout}.items():
-            check_number(name, share, low=0, high=1)
-        positive = {"kl_warmup_epochs": kl_warmup_epochs, "lr": lr, "eps": eps, "weight_decay": weight_decay}
-        for name, number in positive.items():
-            check_number(name, number, low=0)
-        if dispersion == "gene-batch" and batch_key is None:
-            raise ConfigError("dispersion=gene-batch needs a batch_key; set model.batch_key or dispersion=gene")
+        check_settings(locals())
         if normalized is not None and normalized != self.normalized:
             raise ConfigError(
                 f"likelihood={likelihood} cannot use normalized={normalized}; "
                 f"set model.normalized={str(not normalized).lower()} or choose another model"
-            )
-        columns = [*([] if batch_key is None else [batch_key]), *categorical_covariates, *continuous_covariates]
-        if twice := sorted({name for name in columns if columns.count(name) > 1}):
-            raise ConfigError(
-                f"{', '.join(twice)} is named twice among batch_key={batch_key}, "
-                f"categorical_covariates={categorical_covariates} and continuous_covariates={continuous_covariates}; "
-                "name each column once"
             )
         self.save_hyperparameters(logger=False)
         self.facts = facts
@@ -268,7 +240,7 @@ class VAE(LightningModule):
 
     def forward(self, batch: Batch) -> Tensor:
         """Mean of the latent of each cell, (n, n_latent) float32."""
-        return self._encode(self._target(batch), self._covariates(batch))[0]
+        return self.posterior(batch)[0]
 
     def elbo_terms(self, batch: Batch, *, noise_seed: int | None = None) -> dict[str, Tensor]:
         """Reconstruction, KL divergence and latent mean of each cell, with one sample of the latent.
@@ -360,107 +332,7 @@ class VAE(LightningModule):
             kept = seen[codes]
         return torch.where(kept, codes, unknown)
 
-    # ---- results --------------------------------------------------------------------------------------------------
-
-    def latents(self, data: Data, where: str | None = None) -> Iterator[Block]:
-        """Mean of the latent of each cell, batch by batch: global rows (n,) and latents (n, n_latent).
-
-        Parameters
-        ----------
-        data
-            A directory, or a data module of one. Genes and categories are matched to the model's.
-        where
-            A filter of obs, such as ``cell_type == "B cell"``; None: all cells.
-        """
-        return latents(self, served(self, data, where))
-
-    def expression(
-        self,
-        data: Data,
-        genes: Sequence[str] | Sequence[int] | None = None,
-        *,
-        transform_batch: str | Sequence[str] | None = None,
-        n_samples: int = 1,
-        library_size: float | Literal["latent"] = 1.0,
-        where: str | None = None,
-        seed: int = 0,
-    ) -> Iterator[Block]:
-        """Normalised (decoded) expression of each cell, batch by batch: global rows (n,) and values (n, n_genes).
-
-        Defined as by scvi-tools' ``get_normalized_expression``; see ``scvae_data.results.expression``.
-
-        Parameters
-        ----------
-        data, where
-            As of :meth:`latents`.
-        genes
-            Names, ids, symbols or numbers of genes of the model, in the order of the columns; None: all.
-        transform_batch
-            Decode as if all cells were of this batch, or as the mean over several; None: each cell's own.
-        n_samples
-            Draws from each cell's posterior that are averaged.
-        library_size
-            Counts that all genes of a cell sum to; ``"latent"``: the cell's own.
-        seed
-            Of the draws.
-        """
-        how = Decoding(transform_batch, n_samples, library_size, seed)
-        return expression(self, served(self, data, where), genes, how)
-
-    def elbo(self, data: Data, where: str | None = None, *, n_samples: int = 1, seed: int = 0) -> Iterator[Block]:
-        """ELBO, reconstruction and KL divergence of each cell in nats, batch by batch: rows (n,) and values (n, 3).
-
-        Parameters
-        ----------
-        data, where
-            As of :meth:`latents`.
-        n_samples
-            Draws from each cell's posterior that are averaged.
-        seed
-            Of the draws.
-        """
-        return elbos(self, served(self, data, where), n_samples, seed)
-
-    def predictive_check(
-        self, data: Data, where: str | None = None, *, n_samples: int = 1, seed: int = 0
-    ) -> pd.DataFrame:
-        """Mean, variance and share of zeros of each gene: observed, and simulated from the posterior of each cell.
-
-        Parameters
-        ----------
-        data, where
-            As of :meth:`latents`.
-        n_samples
-            Simulations of each cell.
-        seed
-            Of the simulations.
-        """
-        return predictive_check(self, served(self, data, where), n_samples, seed)
-
-    def differential_expression(
-        self,
-        data: Data,
-        group1: str,
-        group2: str | None = None,
-        *,
-        where: str | None = None,
-        test: ChangeTest | None = None,
-    ) -> pd.DataFrame:
-        """How the expression of each gene changes between two groups of cells, most certain changes first.
-
-        See ``scvae_data.results.change.differential_expression``, which names the columns.
-
-        Parameters
-        ----------
-        data, where
-            As of :meth:`latents`.
-        group1, group2
-            Filters of obs; the second None for the cells that the first leaves out
-            and that have a value in each column that it names.
-        test
-            Settings of the test; None: the defaults.
-        """
-        return differential_expression(self, data, (group1, group2), test or ChangeTest(), where)
+    # ---- a trained model --------------------------------------------------------------------------------------------
 
     def save(self, folder: str | Path, license: str | None = None) -> None:
         """Write the model into one small folder: weights, genes, categories, settings and a model card.
@@ -486,16 +358,20 @@ class VAE(LightningModule):
             If it holds no whole model of this version.
         """
         saved = read_model(Path(folder))
-        try:
-            check_size(cls, saved.settings, saved.weights, saved.n_bytes)
-            model = cls(**saved.settings)
-            model.configure_model()
-            model.load_state_dict(saved.weights)
-            model.take_over({CHECKPOINT_KEY: {"gene_sets": saved.gene_sets}, "scvae_data": saved.record})
-        except (AttributeError, KeyError, TypeError, RuntimeError, ValueError) as error:
-            raise ConfigError(
-                f"{folder}: its weights and settings do not fit ({reason(error)}); give another"
-            ) from None
+        beside = {CHECKPOINT_KEY: {"gene_sets": saved.gene_sets}, "scvae_data": saved.record}
+        with fitting(str(folder)):
+            return cls.restored(saved.settings, saved.weights, saved.n_bytes, beside)
+
+    @classmethod
+    def restored(
+        cls, settings: dict[str, Any], weights: dict[str, Tensor], n_bytes: int, checkpoint: dict[str, Any]
+    ) -> VAE:
+        """Make a model of the settings and weights in a file of ``n_bytes``, and of what a checkpoint has beside."""
+        check_size(cls, settings, weights, n_bytes)
+        model = cls(**settings)
+        model.configure_model()
+        model.load_state_dict(weights)
+        model.take_over(checkpoint)
         return model.eval()
 
     def posterior(self, batch: Batch) -> tuple[Tensor, Tensor]:

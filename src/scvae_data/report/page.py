@@ -23,68 +23,43 @@ __all__ = ["Column", "Picture", "Table", "page"]
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table.
-
-    Parameters
-    ----------
-    title
-        What stands above it.
-    values
-        One for each row: numbers, texts, lists of texts; None where unknown.
-    digits
-        Decimal places of numbers; None for texts.
-    about
-        What it means, shown where the mouse rests on the title.
-    links
-        For each row, what it leads to; None for a column without links.
-    """
+    """A column of a table."""
 
     title: str
+    """What stands above it."""
     values: Sequence[Any]
+    """One for each row: numbers, texts, lists of texts; None where unknown."""
     digits: int | None = None
+    """Decimal places of numbers; None for texts."""
     about: str = ""
+    """What it means, shown where the mouse rests on the title."""
     links: Sequence[str | None] | None = None
+    """For each row, what it leads to; None for a column without links."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table that a reader can sort, search and page through.
-
-    Parameters
-    ----------
-    columns
-        All of one length.
-    order
-        Number of the column that it is sorted by first, largest value first; None: as given.
-    details
-        For each row, data sets of the chart that is drawn where the row is chosen, as columns; None for no such chart.
-    detail_chart
-        Name of that chart.
-    """
+    """A table that a reader can sort, search and page through."""
 
     columns: Sequence[Column]
+    """All of one length."""
     order: int | None = None
+    """Number of the column that it is sorted by first, largest value first; None: as given."""
     details: Sequence[Any] | None = None
+    """For each row, data sets of the chart that is drawn where it is chosen, as columns; None for no such chart."""
     detail_chart: str | None = None
+    """Name of that chart."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture within a page.
-
-    Parameters
-    ----------
-    png
-        The file.
-    alt
-        What it shows, for readers who do not see it.
-    caption
-        What stands below it.
-    """
+    """A picture within a page."""
 
     png: Path
     alt: str
+    """What it shows, for readers who do not see it."""
     caption: str
+    """What stands below it."""
 
     @functools.cached_property
     def _content(self) -> bytes:

@@ -25,6 +25,7 @@ MOST_ROWS = 200
 MOST_FAILED = 20
 MOST_POINTS = 2000
 KNEE = "knee"
+LATE = "copies and cells without counts in kept genes"
 SECTIONS = {
     "cells": "Cells",
     "experiments": "Experiments",
@@ -76,33 +77,17 @@ def qc_report(index: DatasetIndex, facts: QcFacts, remedies: Mapping[str, str]) 
     """
     losses = lost_cells(facts.summaries)
     n_in, n_kept = _n_in(facts.summaries), sum(summary["n_obs"] for summary in facts.summaries)
-    metrics = [name for name, binned in facts.metrics.items() if binned.n_cells]
-    charts = {
-        "attrition": steps(
-            _waterfall(n_in, n_kept, losses), f"{n_in:,} cells in, {n_kept:,} kept, and what each rule took"
-        ),
-        KNEE: line("rank of the cell", "counts", "counts of the cells of one experiment, by rank"),
-        **{f"metric-{name}": _metric(facts, name) for name in metrics},
-    }
     n_everywhere = int((facts.measured == n_kept).sum())
-    if n_everywhere < facts.measured.size:
-        charts["measured"] = _measured(facts, n_kept)
-    flagged = facts.experiments[facts.experiments["flags"].map(len) > 0] if len(facts.experiments) else None
-    if len(facts.experiments) > 1:
-        charts["experiments"] = points(_points(facts.experiments), "counts", "genes", "medians of each experiment")
-    config = facts.configs[-1]
-    n_rows = len(facts.experiments)
-    n_experiments = facts.experiments["srx_accession"].nunique() if n_rows else 0
+    of_experiments = _of_experiments(facts, remedies)
+    n_experiments = of_experiments["n_experiments"]
+    dropped, why = columns_of(facts.summaries, "dropped_genes"), why_dropped(facts.summaries, facts.configs)
     tables = {"experiments": _experiments(facts)} if n_experiments else {}
-    dropped = columns_of(facts.summaries, "dropped_genes")
-    why = why_dropped(facts.summaries, facts.configs)
     if dropped.get("gene"):
         tables["dropped"] = _dropped_genes({**dropped, "why": why})
     share = 100 * n_kept / max(n_in, 1)
-    failed = _failed(facts.summaries)
     return page(
         "qc.html",
-        charts,
+        _charts(facts, n_in, n_kept, losses),
         tables,
         title=f"Quality of {index.path.name}",
         lead=f"{counted(n_in, 'cell')} of {counted(n_experiments, 'experiment')} in, {n_kept:,} kept ({share:.1f} %), "
@@ -111,33 +96,76 @@ def qc_report(index: DatasetIndex, facts: QcFacts, remedies: Mapping[str, str]) 
         losses=losses,
         n_in=n_in,
         n_kept=n_kept,
-        simulated=bool(index.simulated),
-        failed=failed,
-        n_failed=counted(len(failed), "file"),
-        most_failed=MOST_FAILED,
-        other_species=_other_species(facts.summaries),
-        unapplied=_unapplied(facts.summaries),
-        flags=_flags(facts.experiments, remedies),
-        n_flagged=0 if flagged is None else flagged["srx_accession"].nunique(),
-        n_curves=min(len(facts.by_experiment), MOST_CURVES),
-        n_experiments=n_experiments,
-        n_rows=n_rows,
-        n_points=min(n_rows, MOST_POINTS),
-        metrics={name: TITLES[name][0] for name in metrics},
+        metrics={name: TITLES[name][0] for name in _counted_metrics(facts)},
         unmeasured=_unmeasured(facts),
         n_dropped=len(dropped.get("gene", ())),
         why_dropped=Counter(why).most_common(),
         most_rows=MOST_ROWS,
         n_vars=index.n_vars,
         n_everywhere=n_everywhere,
-        copies=_copies(facts.summaries),
-        n_copies=sum((summary.get("duplicates") or {}).get("n_copies", 0) for summary in facts.summaries),
-        command=_command(config),
-        versions=config.get("versions", {}),
-        seconds=facts.summaries[-1].get("seconds", {}),
-        config=json.dumps(config.get("config", {}), indent=1),
-        content_hash=index.content_hash,
+        **of_experiments,
+        **_of_files(facts.summaries),
+        **_how_made(index, facts),
     )
+
+
+def _counted_metrics(facts: QcFacts) -> list[str]:
+    return [name for name, binned in facts.metrics.items() if binned.n_cells]
+
+
+def _charts(facts: QcFacts, n_in: int, n_kept: int, losses: Mapping[str, int]) -> dict[str, Any]:
+    charts = {
+        "attrition": steps(
+            _waterfall(n_in, n_kept, losses), f"{n_in:,} cells in, {n_kept:,} kept, and what each rule took"
+        ),
+        KNEE: line("rank of the cell", "counts", "counts of the cells of one experiment, by rank"),
+        **{f"metric-{name}": _metric(facts, name) for name in _counted_metrics(facts)},
+    }
+    if (facts.measured != n_kept).any():
+        charts["measured"] = _measured(facts, n_kept)
+    if len(facts.experiments) > 1:
+        charts["experiments"] = points(_points(facts.experiments), "counts", "genes", "medians of each experiment")
+    return charts
+
+
+def _of_experiments(facts: QcFacts, remedies: Mapping[str, str]) -> dict[str, Any]:
+    """What the page says of experiments beside their table."""
+    table, n_rows = facts.experiments, len(facts.experiments)
+    return {
+        "flags": _flags(table, remedies),
+        "n_flagged": table["srx_accession"][table["flags"].map(len) > 0].nunique() if n_rows else 0,
+        "n_curves": min(len(facts.by_experiment), MOST_CURVES),
+        "n_experiments": table["srx_accession"].nunique() if n_rows else 0,
+        "n_rows": n_rows,
+        "n_points": min(n_rows, MOST_POINTS),
+    }
+
+
+def _of_files(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the page says of files: those that failed or were left out, and those that have cells of others."""
+    failed = _failed(summaries)
+    return {
+        "failed": failed,
+        "n_failed": counted(len(failed), "file"),
+        "most_failed": MOST_FAILED,
+        "other_species": _other_species(summaries),
+        "unapplied": _unapplied(summaries),
+        "copies": _copies(summaries),
+        "n_copies": sum((summary.get("duplicates") or {}).get("n_copies", 0) for summary in summaries),
+    }
+
+
+def _how_made(index: DatasetIndex, facts: QcFacts) -> dict[str, Any]:
+    config = facts.configs[-1]
+    given = config.get("command")
+    return {
+        "simulated": bool(index.simulated),
+        "command": command("process", *given["overrides"]) if given else None,
+        "versions": config.get("versions", {}),
+        "seconds": facts.summaries[-1].get("seconds", {}),
+        "config": json.dumps(config.get("config", {}), indent=1),
+        "content_hash": index.content_hash,
+    }
 
 
 def lost_cells(summaries: Sequence[Mapping[str, Any]]) -> dict[str, int]:
@@ -148,9 +176,7 @@ def lost_cells(summaries: Sequence[Mapping[str, Any]]) -> dict[str, int]:
             lost[rule] = lost.get(rule, 0) + sum(numbers)
         late = sum(summary["attrition"]["n_obs_in"]) - sum(map(sum, summary["attrition"]["lost"].values()))
         if late := late - summary["n_obs"]:  # judged when the genes, or all files, were known
-            lost["copies and cells without counts in kept genes"] = (
-                lost.get("copies and cells without counts in kept genes", 0) + late
-            )
+            lost[LATE] = lost.get(LATE, 0) + late
     return {rule: n for rule, n in lost.items() if n}
 
 
@@ -302,9 +328,7 @@ def _reordered(column: Column, table: pd.DataFrame) -> Column:
 def _curve(facts: QcFacts, row: Any, min_counts: float | None) -> dict[str, Any] | None:
     """Counts by rank of an experiment: from the most to the fewest, a point for each bin that has cells."""
     numbers = facts.by_experiment.get(row["srx_accession"])
-    if numbers is None or not numbers.any():
-        return None
-    if numbers.sum() < 2:
+    if numbers is None or numbers.sum() < 2:
         return None
     used = np.flatnonzero(numbers)[::-1]
     ranks = np.cumsum(numbers[used])
@@ -373,11 +397,6 @@ def _copies(summaries: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, int]
         return []
     rows = list(zip(pairs["first_file"], pairs["file"], pairs["n_copies"], strict=True))
     return sorted(rows, key=lambda row: -row[2])[:MOST_ROWS]
-
-
-def _command(config: Mapping[str, Any]) -> str | None:
-    given = config.get("command")
-    return None if not given else command("process", *given["overrides"])
 
 
 def _texts(values: pd.Series) -> list[str | None]:

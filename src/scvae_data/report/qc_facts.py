@@ -31,13 +31,7 @@ SET_COLUMN = "gene_set"
 
 @dataclass
 class Binned:
-    """Numbers of cells in the bins of a metric.
-
-    Parameters
-    ----------
-    kept, dropped
-        int64, one for each bin of `BINS`.
-    """
+    """Numbers of cells in each bin of a metric; see `BINS`."""
 
     kept: NDArray[np.int64]
     dropped: NDArray[np.int64]
@@ -50,28 +44,20 @@ class Binned:
 
 @dataclass
 class QcFacts:
-    """What a report tells.
-
-    Parameters
-    ----------
-    summaries, configs
-        ``chunk_summary.json`` and ``processing_config.json`` of each generation.
-    experiments
-        ``experiments.parquet`` of all generations; empty where there is none.
-    metrics
-        All cells, by metric; those that a directory does not have are left out.
-    by_experiment
-        Accession → cells in the bins of ``total_counts``, int64, kept and dropped together.
-    measured
-        Cells in which each gene was measured; int64, (n_vars,).
-    """
+    """What a report tells."""
 
     summaries: list[dict[str, Any]]
+    """``chunk_summary.json`` of each generation."""
     configs: list[dict[str, Any]]
+    """``processing_config.json`` of each generation."""
     experiments: pd.DataFrame
+    """``experiments.parquet`` of all generations; empty where there is none."""
     metrics: dict[str, Binned] = field(default_factory=dict)
+    """All cells, by metric; those that a directory does not have are left out."""
     by_experiment: dict[str, NDArray[np.int64]] = field(default_factory=dict)
+    """Accession → cells in the bins of ``total_counts``, int64, kept and dropped together."""
     measured: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    """Cells in which each gene was measured; int64, (n_vars,)."""
 
 
 def qc_facts(index: DatasetIndex) -> QcFacts:

@@ -17,7 +17,7 @@ from scvae_data.results.align import AlignedData
 from scvae_data.results.cells import Block, batches, block, check_samples, drawing
 from scvae_data.results.model import Model
 from scvae_data.store import GeneList
-from scvae_data.wording import named, similar
+from scvae_data.wording import did_you_mean, named, similar
 
 __all__ = ["LATENT", "Decoding", "as_if_in", "batch_codes", "columns_of", "expression", "genes_of"]
 
@@ -145,8 +145,7 @@ def batch_codes(model: Model, names: str | Sequence[str] | None, setting: str = 
     found: list[int | None] = []
     for name in [names] if isinstance(names, str) else names:
         if name not in categories:
-            close = similar(name, categories)
-            hint = f"did you mean {', '.join(close)}?" if close else f"it has {named(categories)}"
+            hint = did_you_mean(similar(name, categories), f"it has {named(categories)}")
             raise SelectionError(f"{setting}={name}: {key} of the model has no such value; {hint}")
         code = categories.index(name)
         if not model.seen_of(key)[code]:

@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,12 +20,12 @@ import h5py
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from scvae_data.calling import program
 from scvae_data.errors import ConfigError, StoreError
+from scvae_data.results.frames import BLOCK, Frame, array, extend
 from scvae_data.store.files import atomic_file
 
 if TYPE_CHECKING:
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = ["SUFFIXES", "Content", "check_suffix", "write_cells", "write_genes", "write_h5ad"]
 
-OBS_NAME = "obs_name"
-BLOCK = 65_536  # rows per HDF5 chunk, per pass over codes, and most rows whose obs is read at once
 PIECE_BYTES = 64_000_000  # values of a row group of a Parquet file
 SUFFIXES = (".h5ad", ".zarr", ".parquet")
 
@@ -126,7 +125,7 @@ def write_h5ad(path: Path, cells: Cells, obs: Obs, content: Content) -> int:
         group, name = (file, "X") if content.place == "X" else (obsm, content.name)
         matrix = None
         if content.place != "obs":
-            matrix = _array(group, name, np.float32, shape=(0, len(content.columns)))
+            matrix = array(group, name, np.float32, shape=(0, len(content.columns)))
         for rows, values in pieces(cells, BLOCK, matrix):
             for table, part in described(rows, values, obs):
                 frame.append(with_values(table, part, content.columns) if matrix is None else table)
@@ -137,25 +136,19 @@ def write_h5ad(path: Path, cells: Cells, obs: Obs, content: Content) -> int:
 
 def write_parquet(path: Path, cells: Cells, obs: Obs, content: Content) -> int:
     """Write a Parquet file with the columns of obs and of the values; otherwise as :func:`write_cells`."""
-    n_obs = 0
     n_rows = int(np.clip(PIECE_BYTES // (4 * max(1, len(content.columns))), 1, BLOCK))
-    with atomic_file(path) as target:
-        writer: pq.ParquetWriter | None = None
-        try:
-            for rows, values in pieces(cells, n_rows):
-                for table, part in described(rows, values, obs):
-                    whole = with_values(table, part, content.columns)
-                    if writer is None:
-                        kept = {"scvae_data": json.dumps(dict(content.uns))}
-                        schema = whole.schema.with_metadata(kept)
-                        writer = pq.ParquetWriter(target, schema)
-                    writer.write_table(whole.cast(writer.schema))
-                    n_obs += len(whole)
-        finally:
-            if writer is not None:
-                writer.close()
-        if writer is None:
-            raise StoreError(f"{path}: there is no cell to write")
+    tables = (
+        with_values(table, part, content.columns)
+        for rows, values in pieces(cells, n_rows)
+        for table, part in described(rows, values, obs)
+    )
+    if (first := next(tables, None)) is None:
+        raise StoreError(f"{path}: there is no cell to write")
+    n_obs, schema = 0, first.schema.with_metadata({"scvae_data": json.dumps(dict(content.uns))})
+    with atomic_file(path) as target, pq.ParquetWriter(target, schema) as writer:
+        for table in chain([first], tables):
+            writer.write_table(table.cast(schema))
+            n_obs += len(table)
     return n_obs
 
 
@@ -179,7 +172,7 @@ def pieces(
             raise StoreError(f"cells must come in row order, but row {rows[at]} follows row {before}")
         last = int(rows[-1]) if rows.size else last
         if matrix is not None:
-            _extend(matrix, values)
+            extend(matrix, values)
         # A slice would hold the values.
         held.append((rows, values if matrix is None else np.empty((len(values), 0), np.float32)))
         if sum(len(part) for part, _ in held) >= n_rows:
@@ -221,8 +214,7 @@ def with_values(table: pa.Table, values: NDArray[np.float32], columns: list[str]
         raise StoreError(f"obs has a column {taken[0]!r} already; write .h5ad, or leave it out")
     arrays = [pa.array(np.ascontiguousarray(values[:, place])) for place in range(len(columns))]
     return pa.table(
-        [*(table[name].combine_chunks() for name in table.column_names), *arrays],
-        names=[*table.column_names, *columns],
+        [*(table[name].combine_chunks() for name in table.column_names), *arrays], names=[*table.column_names, *columns]
     )
 
 
@@ -265,144 +257,6 @@ def whole_folder(path: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-
-
-class Frame:
-    """A data frame of the file that grows by tables."""
-
-    def __init__(self, group: h5py.Group) -> None:
-        self._group = group
-        self._columns: dict[str, Column] = {}
-        self._n_rows = 0
-
-    def append(self, table: pa.Table) -> None:
-        """Add the rows of a table; all have the columns of the first."""
-        if not self._columns:
-            self._columns = {
-                name: Column(self._group, name, table.schema.field(name).type) for name in table.column_names
-            }
-        for name, column in self._columns.items():
-            column.append(table[name].combine_chunks())
-        self._n_rows += len(table)
-
-    def close(self) -> int:
-        """Bring the columns into their final layout; returns the number of rows."""
-        for column in self._columns.values():
-            column.close()
-        names = [column.name for name, column in self._columns.items() if name != OBS_NAME]
-        self._group.attrs.update({"encoding-type": "dataframe", "encoding-version": "0.2.0", "_index": OBS_NAME})
-        self._group.attrs.create("column-order", names, dtype=h5py.string_dtype(), shape=(len(names),))
-        return self._n_rows
-
-
-class Column:
-    """A column of the file that grows by Arrow arrays: numbers, truth values, strings or categories.
-
-    Whole numbers, truth values and strings with missing entries take
-    anndata's nullable layouts; whether there are any is known at the end only,
-    so the mask is written along and dropped if empty.
-    """
-
-    def __init__(self, group: h5py.Group, name: str, kind: pa.DataType) -> None:
-        self.group = group
-        self.name = name.replace("/", "_")  # "/" would make an HDF5 group
-        self.categories: dict[str, int] | None = {} if pa.types.is_dictionary(kind) else None
-        self.is_float = pa.types.is_floating(kind)
-        self.is_string = pa.types.is_string(kind) or pa.types.is_large_string(kind)
-        self.is_bool = pa.types.is_boolean(kind)
-        if self.categories is not None:
-            dtype: Any = np.int32
-        elif self.is_string or not (self.is_float or self.is_bool or pa.types.is_integer(kind)):
-            self.is_string, dtype = True, h5py.string_dtype()
-        else:
-            dtype = kind.to_pandas_dtype()
-        self.values = _array(group, self.name, dtype)
-        self.mask = _array(group, f"{self.name} mask", bool)
-        self.any_missing = False
-
-    def append(self, values: pa.Array) -> None:
-        """Add the entries of ``values``."""
-        missing = values.is_null().to_numpy(zero_copy_only=False)
-        if self.categories is not None:
-            _extend(self.values, self._codes(values))
-            return
-        if self.is_float:
-            _extend(self.values, values.to_numpy(zero_copy_only=False))
-            return
-        if self.is_string:
-            filled = pc.fill_null(values.cast(pa.string()), "").to_numpy(zero_copy_only=False)
-        else:
-            filled = pc.fill_null(values, False if self.is_bool else 0).to_numpy(zero_copy_only=False)
-        _extend(self.values, filled)
-        _extend(self.mask, missing)
-        self.any_missing = self.any_missing or bool(missing.any())
-
-    def close(self) -> None:
-        """Bring the column into its final layout."""
-        mask_name = f"{self.name} mask"
-        if self.categories is not None:
-            del self.group[mask_name]
-            self._close_categories()
-        elif self.any_missing:
-            self.group.move(self.name, f"{self.name} values")
-            nullable = self.group.create_group(self.name)
-            kind = (
-                "nullable-string-array"
-                if self.is_string
-                else "nullable-boolean"
-                if self.is_bool
-                else "nullable-integer"
-            )
-            nullable.attrs.update({"encoding-type": kind, "encoding-version": "0.1.0"})
-            self.group.move(f"{self.name} values", f"{self.name}/values")
-            self.group.move(mask_name, f"{self.name}/mask")
-        else:
-            del self.group[mask_name]
-
-    def _codes(self, values: pa.DictionaryArray) -> NDArray[np.int32]:
-        """Codes of ``values`` among the categories met so far; -1 where missing. Unused ones are not met."""
-        assert self.categories is not None
-        known = self.categories
-        names = values.dictionary.to_pylist()
-        local = pc.fill_null(values.indices.cast(pa.int64()), len(names)).to_numpy()
-        codes = np.full(len(names) + 1, -1, dtype=np.int32)
-        for used in np.unique(local[local < len(names)]).tolist():
-            codes[used] = known.setdefault(str(names[used]), len(known))
-        found: NDArray[np.int32] = codes[local]
-        return found
-
-    def _close_categories(self) -> None:
-        """Sort the categories, as anndata does, and renumber the codes block by block."""
-        assert self.categories is not None
-        names = sorted(self.categories)
-        renumbered = np.full(len(names) + 1, -1, dtype=np.int32)  # the last entry serves code -1
-        renumbered[[self.categories[name] for name in names]] = np.arange(len(names), dtype=np.int32)
-        used = "codes of " + self.name
-        self.group.move(self.name, used)
-        group = self.group.create_group(self.name)
-        group.attrs.update({"encoding-type": "categorical", "encoding-version": "0.2.0", "ordered": False})
-        _extend(_array(group, "categories", h5py.string_dtype()), np.array(names, dtype=object))
-        for start in range(0, len(self.values), BLOCK):
-            self.values[start : start + BLOCK] = renumbered[self.values[start : start + BLOCK]]
-        self.group.move(used, f"{self.name}/codes")
-
-
-def _array(group: h5py.Group, name: str, dtype: Any, shape: tuple[int, ...] = (0,)) -> h5py.Dataset:
-    """An empty data set that can grow, marked as anndata marks arrays."""
-    chunks = (BLOCK if len(shape) == 1 else max(1, BLOCK // shape[1]), *shape[1:])
-    dataset = group.create_dataset(
-        name, shape=shape, maxshape=(None, *shape[1:]), dtype=dtype, chunks=chunks, compression="gzip",
-        compression_opts=1, shuffle=True, track_times=False,
-    )  # fmt: skip
-    is_string = h5py.check_string_dtype(dataset.dtype) is not None
-    dataset.attrs.update({"encoding-type": "string-array" if is_string else "array", "encoding-version": "0.2.0"})
-    return dataset
-
-
-def _extend(dataset: h5py.Dataset, values: NDArray[Any]) -> None:
-    start = len(dataset)
-    dataset.resize(start + len(values), axis=0)
-    dataset[start:] = values
 
 
 def _together(

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import pickle
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from scvae_data.errors import ConfigError
+from scvae_data.wording import first_line
 
-__all__ = ["check_archive", "check_size", "read_plain", "reason"]
+__all__ = ["check_archive", "check_size", "fitting", "read_plain"]
 
 
 def read_plain(path: Path, what: str) -> Any:
@@ -34,7 +36,22 @@ def read_plain(path: Path, what: str) -> Any:
             "it is not opened"
         ) from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise ConfigError(f"{what}={path} is not a whole checkpoint ({reason(error)}); give another") from None
+        raise ConfigError(f"{what}={path} is not a whole checkpoint ({first_line(error)}); give another") from None
+
+
+@contextmanager
+def fitting(where: str) -> Iterator[None]:
+    """Say of what does not fit in a file, which may hold anything, that it does not.
+
+    Raises
+    ------
+    ConfigError
+        With the reason.
+    """
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, RuntimeError, ValueError) as error:
+        raise ConfigError(f"{where}: its weights and settings do not fit ({first_line(error)}); give another") from None
 
 
 def check_archive(path: Path) -> None:
@@ -67,8 +84,3 @@ def check_size(
     for name, values in model.state_dict().items():
         if values.shape != weights[name].shape:
             raise ValueError(f"{name} has shape {tuple(weights[name].shape)} instead of {tuple(values.shape)}")
-
-
-def reason(error: BaseException) -> str:
-    """The first line of an error that says anything."""
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -25,7 +25,7 @@ from scvae_data.tracking import log_dataset, tracked
 from scvae_data.training.embed_report import Embedded, embed_report
 from scvae_data.training.experiment_scores import SCORES_FILE, Scored, read_scores
 from scvae_data.training.outputs import Outputs
-from scvae_data.training.report import REPORT, next_lines, only_a_page
+from scvae_data.training.pages import REPORT, next_lines, only_a_page
 from scvae_data.training.runs import checkpoint_of
 from scvae_data.training.trusted import load_vae
 

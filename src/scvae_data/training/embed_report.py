@@ -10,21 +10,8 @@ from typing import Any
 
 from scvae_data.calling import command, override
 from scvae_data.store import CellIndex
-from scvae_data.training.report import (
-    EXPERIMENTS,
-    SCORED,
-    TERMS,
-    Labels,
-    Meaning,
-    compared,
-    experiments_table,
-    latent_words,
-    next_lines,
-    picture_of,
-    settings_of,
-    versions,
-)
-from scvae_data.training.scores import SCORES
+from scvae_data.training import pages
+from scvae_data.training.pages import Labels, Meaning
 from scvae_data.wording import counted, named
 
 __all__ = ["Embedded", "embed_report"]
@@ -38,8 +25,8 @@ SECTIONS = {
     "made": "How it was made",
 }
 ELBO = {
-    "elbo": TERMS["elbo"]._replace(title="ELBO of these cells"),
-    "elbo_of_unseen": TERMS["elbo_unseen"]._replace(
+    "elbo": pages.TERMS["elbo"]._replace(title="ELBO of these cells"),
+    "elbo_of_unseen": pages.TERMS["elbo_unseen"]._replace(
         title="ELBO of new experiments", text="the same, over cells of experiments that training has not seen"
     ),
     "elbo_expected": Meaning(
@@ -52,84 +39,57 @@ ELBO = {
 
 @dataclass(frozen=True)
 class Embedded:
-    """Cells that were embedded.
-
-    Parameters
-    ----------
-    run_dir
-        Where the files are.
-    config
-        Resolved.
-    ckpt
-        The checkpoint.
-    hparams
-        Settings of its model.
-    trained_on
-        Facts of the dataset that it was trained on.
-    index
-        Of the cells.
-    found
-        What is in ``embed.json``.
-    made
-        Files by name.
-    overrides
-        What the command line set; None where there was none.
-    labels
-        Of the cells; None where there are none.
-    """
+    """Cells that were embedded."""
 
     run_dir: Path
+    """Where the files are."""
     config: Mapping[str, Any]
+    """Resolved."""
     ckpt: Path
+    """The checkpoint."""
     hparams: Mapping[str, Any]
+    """Settings of its model."""
     trained_on: Mapping[str, Any]
+    """Facts of the dataset that it was trained on."""
     index: CellIndex
+    """Of the cells."""
     found: Mapping[str, Any]
+    """What is in ``embed.json``."""
     made: Mapping[str, Path] = field(default_factory=dict)
+    """Files by name."""
     overrides: Sequence[str] | None = None
+    """What the command line set; None where there was none."""
     labels: Labels | None = None
+    """Of the cells; None where there are none."""
 
 
 def embed_report(run: Embedded) -> str:
     """Tell which cells were embedded by which model, what it does not know of them, and how well it explains them."""
     from scvae_data.report.page import page
-    from scvae_data.training.experiment_scores import read_scores, scores_told
 
     found = run.found
-    scored = read_scores(run.made[EXPERIMENTS]) if EXPERIMENTS in run.made else None
+    tables, told, flagged = pages.experiments_told(run.made)
     elbo = f"; ELBO {found['elbo']:,.1f} nats per cell" if "elbo" in found else ""
     return page(
         "embed.html",
         {},
-        {} if scored is None else {"experiments": experiments_table(scored.table)},
+        tables,
         title=f"Embedding {run.run_dir.name}",
         lead=f"{counted(found['n_cells'], 'cell')} by the model of {run.ckpt}{elbo}",
         sections=SECTIONS,
         simulated=bool(run.index.simulated),
-        scores=_scores(found),
+        scores=pages.scored_rows(
+            [(meaning, f"{found[name]:,.1f} nats per cell") for name, meaning in ELBO.items() if name in found], found
+        ),
         known=_known(found),
         is_strange=bool(found["n_missing_genes"] or found["absent_columns"]),
         is_new=bool(found["n_unknown_cells"]),
-        latents=picture_of(run.made, "latents", latent_words(found["n_cells"], run.config)),
-        not_scored={name.replace("_", " ").capitalize(): why for name, why in found["not_scored"].items()},
-        told="" if scored is None else scores_told(scored),
-        experiments=picture_of(run.made, "experiments"),
-        next=_next(run, flagged=scored is not None and bool(scored.table["flagged"].any())),
-        command=None if run.overrides is None else command("train", *run.overrides),
+        told=told,
+        next=_next(run, flagged=flagged),
         used=_used(run),
-        versions=versions(),
         files={name: path.name for name, path in run.made.items()} | {"every number": "embed.json"},
-        config=settings_of(run.config),
+        **pages.common_facts(run.made, run.config, found["n_cells"], found["not_scored"], run.overrides),
     )
-
-
-def _scores(found: Mapping[str, Any]) -> list[dict[str, str]]:
-    rows = [(meaning, f"{found[name]:,.1f} nats per cell") for name, meaning in ELBO.items() if name in found]
-    rows += [(SCORED[name], f"{found[name]:.3f}") for name in SCORES if name in found]
-    return [
-        {"title": meaning.title, "value": value, "better": meaning.better, "meaning": meaning.text}
-        for meaning, value in rows
-    ]
 
 
 def _known(found: Mapping[str, Any]) -> dict[str, str]:
@@ -169,17 +129,12 @@ def _used(run: Embedded) -> dict[str, str]:
 def _next(run: Embedded, *, flagged: bool) -> dict[str, str]:
     """What people do with cells that are embedded, and the commands for it."""
     model, data = shlex.quote(str(run.ckpt)), " ".join(shlex.quote(str(path)) for path in run.index.paths)
-    found: dict[str, str] = {}
-    if "latents" in run.made:
-        found["Clusters and UMAP of the latents, in scanpy"] = "\n".join(next_lines(run.made["latents"].absolute()))
-    found |= compared(f"{model} --data {data}", run.labels)
+    found = pages.with_latents(run.made)
+    found |= pages.compared(f"{model} --data {data}", run.labels)
     found["Decoded expression"] = f"scvae-data express {model} --data {data} --out expression.h5ad"
     both = [run.trained_on["data_path"], *map(str, run.index.paths)]
     if isinstance(both[0], str) and len(set(both)) > 1:
         found["A new model, of these cells and those of training"] = command(
             "train", override("paths.processed_dir", both)
         )
-    if flagged:
-        scores = override("data.exclude_srx_accessions", f"@{run.made[EXPERIMENTS].absolute()}")
-        found["Without the experiments that are flagged"] = command("train", *(run.overrides or ()), scores)
-    return found
+    return found | (pages.without_flagged(run.made, run.overrides or ()) if flagged else {})

@@ -30,16 +30,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
-    "SCORES_FILE",
-    "Expectation",
-    "Scored",
-    "expectation_of",
-    "qc_flags",
-    "read_scores",
-    "score_table",
-    "scores_told",
-    "write_scores",
-]
+    "SCORES_FILE", "Expectation", "Scored", "expectation_of", "qc_flags", "read_scores", "score_table",
+    "scores_told", "write_scores",
+]  # fmt: skip
 
 SCORES_FILE = "experiment_scores.parquet"
 METADATA = b"scvae_data"
@@ -62,11 +55,7 @@ COMPARED = {
     "high_complexity": ("genes_for_depth", 1, 0.01),
 }
 """Reason, the column that gives it, the side that is odd, and the least spread that counts."""
-PARTS = {
-    "test": "test cells",
-    "val": "validation cells",
-    "predict": "all cells selected: none are held out",
-}
+PARTS = {"test": "test cells", "val": "validation cells", "predict": "all cells selected: none are held out"}
 
 
 @dataclass(frozen=True)

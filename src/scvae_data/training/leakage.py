@@ -16,7 +16,7 @@ from scvae_data.store import SRX_COLUMN
 from scvae_data.store.files import names_in, read_json
 from scvae_data.wording import counted, named
 
-__all__ = ["HeldOut", "Shared", "copies_across", "held_out", "told_columns", "without_value"]
+__all__ = ["PARTS", "HeldOut", "Shared", "copies_across", "held_out", "told_columns", "without_value"]
 
 SUMMARIES = "chunk_summary*.json"
 FILE_COLUMN = "source_file"
@@ -44,21 +44,14 @@ class Shared(NamedTuple):
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What the parts that are held out share with training; nothing where there are none.
-
-    Parameters
-    ----------
-    shared
-        Of each column and part.
-    copies
-        A sentence on cells that are equal to one of another part.
-    without
-        One on cells without a value of the column that the split is by.
-    """
+    """What the parts that are held out share with training; nothing where there are none."""
 
     shared: Sequence[Shared] = ()
+    """Of each column and part."""
     copies: str = ""
+    """A sentence on cells that are equal to one of another part."""
     without: str = ""
+    """One on cells without a value of the column that the split is by."""
 
 
 def held_out(data: Any, split: Mapping[str, Any] | None) -> HeldOut:

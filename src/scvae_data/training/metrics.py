@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from scvae_data.store.files import write_atomic
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["METRICS_FILE", "STEPS_FILE", "MetricsTable", "read_metrics", "take_for_steps"]
+__all__ = ["METRICS_FILE", "STEPS_FILE", "MetricsTable", "read_metrics", "read_rows", "take_for_steps", "write_rows"]
 
 METRICS_FILE = "metrics.csv"
 STEPS_FILE = "steps.csv"
@@ -33,6 +33,23 @@ def read_metrics(metrics: Path) -> pd.DataFrame:
 
     paths = [path for path in (metrics, metrics.with_name(STEPS_FILE)) if path.is_file()]
     return pd.concat([pd.read_csv(path) for path in paths], ignore_index=True).sort_values("step", kind="stable")
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a CSV file; none where there is no file."""
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> None:
+    """Write a CSV file; the old one stays until the new one is whole."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns)
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomic(path, text.getvalue().encode())
 
 
 def take_for_steps(folder: Path) -> None:
@@ -71,7 +88,7 @@ class MetricsTable:
             self._columns = self._continue_before(rows[0])
         new = list(dict.fromkeys(name for row in rows for name in row if name not in self._columns))
         if new:
-            self._rewrite([*self._columns, *new], self._read())
+            self._rewrite([*self._columns, *new], read_rows(self.path))
         with self.path.open("a", newline="") as file:
             csv.DictWriter(file, self._columns).writerows(rows)
 
@@ -88,16 +105,6 @@ class MetricsTable:
         self._rewrite(columns, kept)
         return columns
 
-    def _read(self) -> list[dict[str, str]]:
-        if not self.path.is_file():
-            return []
-        with self.path.open(newline="") as file:
-            return list(csv.DictReader(file))
-
     def _rewrite(self, columns: list[str], rows: Sequence[Mapping[str, str]]) -> None:
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, columns)
-        writer.writeheader()
-        writer.writerows(rows)
-        write_atomic(self.path, text.getvalue().encode())
+        write_rows(self.path, columns, rows)
         self._columns = columns

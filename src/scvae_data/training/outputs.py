@@ -17,14 +17,9 @@ from scvae_data.errors import ConfigError, StoreError
 from scvae_data.progress import waiting
 from scvae_data.results.cells import device_batches
 from scvae_data.store import SRX_COLUMN
-from scvae_data.training.experiment_elbo import (
-    ExperimentElbo,
-    measure,
-    score_cells,
-    scored_part,
-)
+from scvae_data.training.experiment_elbo import ExperimentElbo, measure, score_cells, scored_part
+from scvae_data.training.pages import Labels
 from scvae_data.training.ranks import ALONE, Ranks
-from scvae_data.training.report import Labels
 
 __all__ = ["Outputs", "latent_batches"]
 
@@ -83,7 +78,7 @@ class Outputs:
         Called by all ``ranks``: each predicts its share of the cells, the first writes.
         """
         # Here: training starts without pandas and what draws.
-        from scvae_data.training.latents import predict_share
+        from scvae_data.training.latents import joined_shares, predict_share
 
         model = model.to(device).eval()
         scores = self._to_score(model, data)
@@ -97,7 +92,12 @@ class Outputs:
             if self.latents:
                 predict_share(run_dir, latents, ranks)
             return {}
-        made = self._pictures(run_dir, model, data, latents, seed=seed, facts=facts, ranks=ranks)
+        made = _curves(run_dir)
+        if self.latents:
+            cells = joined_shares(run_dir, latents, ranks)
+            made["latents"] = _write(run_dir, model, data, cells, facts)
+            if self.picture != "none":
+                made["latent picture"] = self._draw(made["latents"], model, data, seed)
         return made if scores is None else made | write_experiments(run_dir, data, scores, self.picture != "none")
 
     def _to_score(self, model: Any, data: Any) -> ExperimentElbo | None:
@@ -106,49 +106,17 @@ class Outputs:
             return None
         return ExperimentElbo(data.index, scored_part(data))
 
-    def _pictures(
-        self,
-        run_dir: Path,
-        model: Any,
-        data: Any,
-        latents: Iterator[Latents],
-        *,
-        seed: int,
-        facts: Mapping[str, Any],
-        ranks: Ranks,
-    ) -> dict[str, Path]:
-        """Training curves, latents and their picture, as far as they are wanted."""
-        from scvae_data.training.latents import joined_shares, write_latents
-        from scvae_data.training.plots import latent_picture, training_curves
+    def _draw(self, latents: Path, model: Any, data: Any, seed: int) -> Path:
+        """Draw the picture of the latents; return its file."""
+        from scvae_data.training.plots import latent_picture
 
-        made: dict[str, Path] = {}
-        metrics, curves = run_dir / "metrics.csv", run_dir / "training_curves.png"
-        if metrics.is_file() and training_curves(metrics, curves):
-            made["training curves"] = curves
-        if not self.latents:
-            return made
-        made["latents"] = run_dir / "latents.h5ad"
-        uns = {"content_hash": str(data.index.content_hash), "run_dir": run_dir.name, **facts}
-        joined = joined_shares(run_dir, latents, ranks)
-        n_latent = model.hparams["n_latent"]
-        n_obs = write_latents(made["latents"], joined, n_latent, functools.partial(obs_of, data), uns)
-        if n_obs != data.n_obs:
-            made["latents"].unlink()
-            raise StoreError(f"{made['latents']}: {n_obs:,} latents of {data.n_obs:,} cells; mode=embed makes them all")
-        if self.picture != "none":
-            slow = ", which takes half a minute for 10,000 cells" if self.picture == "umap" else ""
-            made["latent picture"] = run_dir / "latents.png"
-            colours = self.colours if self.colours is not None else self._default_colours(model, data)
-            with waiting(f"drawing the latents by {self.picture.upper()}{slow}"):
-                latent_picture(
-                    made["latents"],
-                    made["latent picture"],
-                    colours=colours,
-                    method=self.picture,
-                    max_cells=self.max_picture_cells,
-                    seed=seed,
-                )
-        return made
+        slow = ", which takes half a minute for 10,000 cells" if self.picture == "umap" else ""
+        png = latents.with_suffix(".png")
+        colours = self.colours if self.colours is not None else self._default_colours(model, data)
+        how: dict[str, Any] = {"method": self.picture, "max_cells": self.max_picture_cells, "seed": seed}
+        with waiting(f"drawing the latents by {self.picture.upper()}{slow}"):
+            latent_picture(latents, png, colours=colours, **how)
+        return png
 
     def check(self, columns: Collection[str]) -> None:
         """Refuse what are no obs columns, before training takes its time.
@@ -208,6 +176,33 @@ class Outputs:
 def _batch_column(model: Any) -> str:
     """What the model corrects for, else the experiment."""
     return str(model.hparams.get("batch_key") or SRX_COLUMN)
+
+
+def _curves(run_dir: Path) -> dict[str, Path]:
+    """Draw the training curves of a run that has measured any; return their file by name."""
+    from scvae_data.training.plots import training_curves
+
+    metrics, curves = run_dir / "metrics.csv", run_dir / "training_curves.png"
+    return {"training curves": curves} if metrics.is_file() and training_curves(metrics, curves) else {}
+
+
+def _write(run_dir: Path, model: Any, data: Any, latents: Iterator[Latents], facts: Mapping[str, Any]) -> Path:
+    """Write ``latents.h5ad``; return it.
+
+    Raises
+    ------
+    StoreError
+        If there are no latents for some of the cells.
+    """
+    from scvae_data.training.latents import write_latents
+
+    path = run_dir / "latents.h5ad"
+    uns = {"content_hash": str(data.index.content_hash), "run_dir": run_dir.name, **facts}
+    n_obs = write_latents(path, latents, model.hparams["n_latent"], functools.partial(obs_of, data), uns)
+    if n_obs != data.n_obs:
+        path.unlink()
+        raise StoreError(f"{path}: {n_obs:,} latents of {data.n_obs:,} cells; mode=embed makes them all")
+    return path
 
 
 def obs_of(data: Any, rows: NDArray[np.int64]) -> Iterable[pa.Table]:

@@ -205,19 +205,13 @@ def _umap(z: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class _Group:
-    """Cells of one colour.
-
-    Parameters
-    ----------
-    label
-        What the legend calls them.
-    cells
-        Which they are, bool.
-    """
+    """Cells of one colour."""
 
     label: str
+    """What the legend calls them."""
     colour: str
     cells: NDArray[np.bool_]
+    """Which they are, bool."""
 
 
 def _groups(values: pd.Series[Any]) -> list[_Group]:

@@ -31,6 +31,7 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from scvae_data.calling import program
 from scvae_data.errors import ConfigError, ScvaeDataError
 from scvae_data.system.stopping import Stopped
+from scvae_data.wording import first_line
 
 __all__ = ["ALONE", "Ranks", "found_ranks", "strategy_of", "together"]
 
@@ -45,23 +46,18 @@ TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR
 
 @dataclass(frozen=True)
 class Ranks:
-    """Where this process stands among those that train together.
-
-    Parameters
-    ----------
-    size, rank
-        How many there are, over all machines, and which one this is.
-    local_size, local_rank
-        The same on this machine.
-    address, port
-        Where the first of them is met.
-    """
+    """Where this process stands among those that train together."""
 
     size: int = 1
+    """How many there are, over all machines."""
     rank: int = 0
+    """Which one this is."""
     local_size: int = 1
+    """How many there are on this machine."""
     local_rank: int = 0
+    """Which of these this is."""
     address: str = "127.0.0.1"
+    """Where the first of them is met."""
     port: int = 0
 
     @property
@@ -118,9 +114,37 @@ def together(config: dict[str, Any]) -> Iterator[tuple[Ranks, dict[str, Any]]]:
     """
     ranks = found_ranks()
     wanted, n_nodes = device_count(config["trainer"]), int(config["trainer"].get("num_nodes") or 1)
-    if ranks is None and wanted * n_nodes == 1:
+    check_counts(ranks, wanted, n_nodes)
+    if ranks is None and wanted == 1:
         yield ALONE, config
         return
+    others: list[subprocess.Popen[bytes]] = []
+    store = None
+    if ranks is None:
+        # Whoever listens chooses the port: none is free for sure before.
+        store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        ranks, *rest = (Ranks(wanted, rank, wanted, rank, port=store.port) for rank in range(wanted))
+        others = [start(other) for other in rest]
+    try:
+        with suppressed_chatter(ranks), watched(others):
+            yield ranks, join(ranks, store, config)
+    except RuntimeError as error:
+        if (fault := fault_behind(error, ranks, others)) is not None:
+            raise fault from error
+        raise
+    except BaseException:
+        for other in others:
+            other.terminate()
+        raise
+    finally:
+        end(others)
+        if distributed.is_initialized():
+            with suppress(RuntimeError):
+                distributed.destroy_process_group()
+
+
+def check_counts(ranks: Ranks | None, wanted: int, n_nodes: int) -> None:
+    """Refuse processes that do not fit the devices of a machine, and the machines, that are wanted."""
     if ranks is None and n_nodes > 1:
         raise ConfigError(
             f"trainer.num_nodes={n_nodes}: nothing here starts processes on other machines; srun or torchrun does, "
@@ -133,34 +157,6 @@ def together(config: dict[str, Any]) -> Iterator[tuple[Ranks, dict[str, Any]]]:
             f"trainer.num_nodes={n_nodes} ask for {wanted * n_nodes}; "
             f"set trainer.devices={ranks.local_size} trainer.num_nodes={nodes}"
         )
-    others: list[subprocess.Popen[bytes]] = []
-    store = None
-    if ranks is None:
-        # Whoever listens chooses the port: none is free for sure before.
-        store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-        ranks = Ranks(wanted, 0, wanted, 0, "127.0.0.1", store.port)
-        others = [start(Ranks(wanted, rank, wanted, rank, "127.0.0.1", store.port)) for rank in range(1, wanted)]
-    try:
-        with suppressed_chatter(ranks), watched(others):
-            yield ranks, join(ranks, store, config)
-    except RuntimeError as error:
-        # Whoever waits for a rank that has ended finds a closed connection.
-        if (status := ended_first(others)) is not None:
-            raise fault_of(*status) from error
-        if "Connection" in str(error) or "peer" in str(error):
-            raise ScvaeDataError(
-                f"rank {ranks.rank}: another rank has ended ({first_line(error)}); its own words say why"
-            ) from error
-        raise
-    except BaseException:
-        for other in others:
-            other.terminate()
-        raise
-    finally:
-        end(others)
-        if distributed.is_initialized():
-            with suppress(RuntimeError):
-                distributed.destroy_process_group()
 
 
 def device_count(trainer: Mapping[str, Any]) -> int:
@@ -274,6 +270,15 @@ def fault_of(rank: int, status: int) -> BaseException:
     return ScvaeDataError(f"rank {rank} has ended ({how}); resume_from=RUN_DIR continues from the last checkpoint")
 
 
+def fault_behind(error: RuntimeError, ranks: Ranks, others: Sequence[subprocess.Popen[bytes]]) -> BaseException | None:
+    """What the end of another rank, behind a connection that was found closed, means for this one; None if none is."""
+    if (ended := ended_first(others)) is not None:
+        return fault_of(*ended)
+    if "Connection" in str(error) or "peer" in str(error):
+        return ScvaeDataError(f"rank {ranks.rank}: another rank has ended ({first_line(error)}); its own words say why")
+    return None
+
+
 def end(others: Sequence[subprocess.Popen[bytes]]) -> None:
     """Wait for the other ranks, and end those that stay."""
     until = time.monotonic() + GRACE_SECONDS
@@ -283,11 +288,6 @@ def end(others: Sequence[subprocess.Popen[bytes]]) -> None:
         except subprocess.TimeoutExpired:
             other.kill()
             other.wait()
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line that an error says."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 class Cluster(ClusterEnvironment):

@@ -34,10 +34,12 @@ from scvae_data.training.callbacks import RowPerEpoch, RunRecord, StopAtSignal
 from scvae_data.training.leakage import held_out, without_value
 from scvae_data.training.loggers import MetricsCsv
 from scvae_data.training.outputs import Outputs
+from scvae_data.training.pages import REPORT, next_lines, only_a_page
 from scvae_data.training.ranks import Ranks, strategy_of, together
-from scvae_data.training.report import REPORT, Finished, next_lines, only_a_page, report
+from scvae_data.training.report import Finished, report
 from scvae_data.training.resume import check_same_dataset, continued, last_checkpoint
 from scvae_data.training.throughput import Throughput
+from scvae_data.wording import first_line
 
 __all__ = ["train", "train_along"]
 
@@ -121,21 +123,20 @@ class _Run:
         self._record(facts, wandb_id)
         trainer = self._trainer(facts, wandb_id)
         if self.ranks.size > 1:
-            n, n_batches, batch_size = self.ranks.size, facts["batches_per_epoch"], self.data.batch_size
-            log.info(
-                "%d ranks: %d cells a batch and rank, %d a step; %d steps an epoch; the learning rate is as given (%g)",
-                n, batch_size, n * batch_size, n_batches, self.config["model"]["lr"],
-            )  # fmt: skip
+            self._tell_ranks(facts)
         compile_ahead("train")
-        trainer.fit(
-            self.model, datamodule=self.data, ckpt_path=last_checkpoint(self.run_dir) if self.resuming else None
-        )
+        goes_on_from = last_checkpoint(self.run_dir) if self.resuming else None
+        trainer.fit(self.model, datamodule=self.data, ckpt_path=goes_on_from)
         cache = _cache_summary(self.throughput.counters, facts)
         metrics = self._evaluate(trainer) | self.throughput.summary() | cache | _skipped(self.data)
         self._write("result.json", json.dumps(metrics, indent=1) + "\n")
         made = self._outputs(trainer)
-        if not self.ranks.is_first:
-            return metrics
+        return self._finish(trainer, facts, metrics, made) if self.ranks.is_first else metrics
+
+    def _finish(
+        self, trainer: Trainer, facts: dict[str, Any], metrics: dict[str, Any], made: Mapping[str, Path]
+    ) -> dict[str, Any]:
+        """Score what was made and tell of it; returns the metrics with the scores."""
         not_scored: dict[str, str] = {}
         if "latents" in made:
             scores, not_scored = self._scores(trainer, made["latents"])
@@ -147,6 +148,13 @@ class _Run:
         for line in next_lines(made["latents"]) if "latents" in made else ():
             log.info("  %s", line)
         return metrics
+
+    def _tell_ranks(self, facts: Mapping[str, Any]) -> None:
+        n, batch_size = self.ranks.size, self.data.batch_size
+        log.info(
+            "%d ranks: %d cells a batch and rank, %d a step; %d steps an epoch; the learning rate is as given (%g)",
+            n, batch_size, n * batch_size, facts["batches_per_epoch"], self.config["model"]["lr"],
+        )  # fmt: skip
 
     def _record(self, facts: dict[str, Any], wandb_id: str) -> None:
         self._write("config.yaml", OmegaConf.to_yaml(OmegaConf.create(self.config)))
@@ -173,8 +181,7 @@ class _Run:
         try:
             trainer: Trainer = build(**named, **strategy_of(self.ranks, self.config["trainer"]))
         except (AssertionError, MisconfigurationException, TypeError, ValueError) as error:
-            text = str(error).strip() or type(error).__name__
-            raise ConfigError(f"trainer: Lightning refuses it: {text.splitlines()[0]}") from error
+            raise ConfigError(f"trainer: Lightning refuses it: {first_line(error)}") from error
         # Lightning's handlers have ranks wait for one another for ever; ours is `request`.
         trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
         for logger in loggers:

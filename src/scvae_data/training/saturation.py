@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from scvae_data.report.colours import BLUE, GREEN, ORANGE
 from scvae_data.store.files import read_json, write_atomic, write_json
+from scvae_data.store.names import RUN_FILE
 from scvae_data.training.scores import SCORES
+from scvae_data.training.sweep_jobs import settings_in
 from scvae_data.wording import counted
 
 if TYPE_CHECKING:
@@ -59,7 +61,7 @@ def write_saturation(sweep_dir: Path, rows: Sequence[Mapping[str, str]]) -> None
     """
     done = [row for row in rows if row["status"] == "completed"]
     runs = [sweep_dir / row["run_dir"] for row in done]
-    fractions = [_fraction(row["overrides"]) for row in done]
+    fractions = [float(settings_in(row).get(FRACTION, 1.0)) for row in done]
     if len(set(fractions)) < 2 or not all((run / "experiment_scores.parquet").is_file() for run in runs):
         return
     shares, weights, facts = _shares(runs, fractions)
@@ -149,11 +151,6 @@ def _gap(share: Mapping[str, Any]) -> str:
     return f"{share['gap']:,.2f} nats per cell (95 % interval {share['gap_low']:,.2f} to {share['gap_high']:,.2f})"
 
 
-def _fraction(overrides: str) -> float:
-    settings = dict(part.partition("=")[::2] for part in overrides.split(" "))
-    return float(settings.get(FRACTION, 1.0))
-
-
 def _shares(
     runs: Sequence[Path], fractions: Sequence[float]
 ) -> tuple[list[Share], NDArray[np.float64], dict[str, Any]]:
@@ -164,11 +161,8 @@ def _shares(
     tables = [one.table.set_index("srx_accession").sort_index() for one in found]
     blocks = [one.blocks for one in found]
     if any(not np.array_equal(one[:, 0], blocks[0][:, 0]) for one in blocks):
-        return (
-            [],
-            np.zeros(0),
-            {"sentence": "The jobs have held out different cells: what more cells bring is not known"},
-        )
+        sentence = "The jobs have held out different cells: what more cells bring is not known"
+        return [], np.zeros(0), {"sentence": sentence}
     n_cells = tables[0]["n_cells"].to_numpy(np.float64)
     if np.count_nonzero(n_cells >= LEAST_CELLS) >= LEAST_EXPERIMENTS:
         units, weights = "experiments", n_cells
@@ -179,7 +173,7 @@ def _shares(
         sums = [one[some, 1] for one in blocks]
     shares: dict[float, Share] = {}
     for run, fraction, of_units in sorted(zip(runs, fractions, sums, strict=True), key=lambda one: one[1]):
-        n_train = int(json.loads((run / "run.json").read_text())["facts"]["n_train"])
+        n_train = int(json.loads((run / RUN_FILE).read_text())["facts"]["n_train"])
         share = shares.setdefault(fraction, Share(fraction, n_train, [], {name: [] for name in SCORES}))
         share.sums.append(of_units)
         result = json.loads((run / "result.json").read_text())
@@ -212,13 +206,8 @@ def _draw(facts: Mapping[str, Any], png: Path) -> None:
         axes[1].legend(frameon=False)
     for axis in axes:
         _label(axis, shares)
-    figure.suptitle(_in_short(facts["sentence"]), fontsize=9)
+    figure.suptitle(facts["sentence"].rpartition(" (")[0], fontsize=9)  # the file tells how the interval was found
     write_atomic(png, png_bytes(figure))
-
-
-def _in_short(sentence: str) -> str:
-    """Without how the interval was found, which the file tells."""
-    return sentence.rpartition(" (")[0]
 
 
 def _label(axis: Axes, shares: Sequence[Mapping[str, Any]]) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import logging
 import os
@@ -28,15 +26,15 @@ from scvae_data.errors import ConfigError, JobFailed, SelectionError
 from scvae_data.store.files import write_atomic
 from scvae_data.system.slurm import requeue, was_requeued
 from scvae_data.system.stopping import Stopped
-from scvae_data.training.report import REPORT, only_a_page
+from scvae_data.training.metrics import write_rows
+from scvae_data.training.pages import REPORT, only_a_page
 from scvae_data.training.saturation import PLOT as SATURATION_PLOT
 from scvae_data.training.saturation import told_of, write_saturation
 from scvae_data.training.sweep_jobs import JobFile, Left, arguments_of, begin_sweep, jobs_of, left_of, number_of_jobs
-from scvae_data.wording import shown
+from scvae_data.wording import first_line, shown
 
 __all__ = [
-    "TABLE", "SweepTable", "check_direction", "end_sweep", "interruption_told", "read_table", "table_text",
-    "write_table",
+    "TABLE", "SweepTable", "check_direction", "end_sweep", "interruption_told", "table_text", "write_table",
 ]  # fmt: skip
 
 log = logging.getLogger(__name__)
@@ -95,7 +93,7 @@ class SweepTable(Callback):
             _end_job(run_dir, "completed")
             return
         error = job_return._return_value
-        _end_job(run_dir, "failed", _first_line(error), fails_again=isinstance(error, OF_SETTINGS))
+        _end_job(run_dir, "failed", _fault(error), fails_again=isinstance(error, OF_SETTINGS))
         # Hydra keeps what it is given here, and tells each error in its own words as well.
         job_return.__class__ = Failed
 
@@ -236,11 +234,7 @@ def write_table(sweep_dir: Path) -> list[dict[str, str]]:
     rows: list[dict[str, str]] = []
     while (found := _rows(sweep_dir)) != rows:
         rows = found
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
-        write_atomic(sweep_dir / TABLE, text.getvalue().encode())
+        write_rows(sweep_dir / TABLE, COLUMNS, rows)
         sweep_plot(rows, sweep_dir / PLOT)
         write_saturation(sweep_dir, rows)
     return rows
@@ -257,17 +251,12 @@ def _rows(sweep_dir: Path) -> list[dict[str, str]]:
 
 def _row(run_dir: Path, job: Mapping[str, Any]) -> dict[str, str]:
     """One job in words and numbers; what it did not measure is empty."""
-    result = _result(run_dir / "result.json")
+    path = run_dir / "result.json"
+    result = json.loads(path.read_text()) if path.is_file() else {}
     row = {name: result.get(OF_RESULT.get(name, name), "") for name in COLUMNS}
     row |= {name: job[name] for name in ("job", "status", "error")}
     row |= {"overrides": " ".join(job["overrides"]), "run_dir": run_dir.name}
     return {name: _text(row[name]) for name in COLUMNS}
-
-
-def read_table(path: Path) -> list[dict[str, str]]:
-    """Rows of a table, by number of the job."""
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def table_text(rows: Sequence[Mapping[str, str]]) -> str:
@@ -330,19 +319,10 @@ def _number(text: str) -> float | str | None:
         return text
 
 
-def _result(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    found: dict[str, Any] = json.loads(path.read_text())
-    return found
-
-
-def _first_line(error: object) -> str:
-    """The first line that says something, with the kind of error where it alone would not."""
-    line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    return (
-        line if line and not isinstance(error, (KeyError, StopIteration)) else f"{type(error).__name__} {line}".strip()
-    )
+def _fault(error: BaseException) -> str:
+    """The first line of an error, with its kind where the line alone says too little."""
+    said, kind = first_line(error), type(error).__name__
+    return f"{kind} {said}" if isinstance(error, (KeyError, StopIteration)) and said != kind else said
 
 
 def _text(value: Any) -> str:

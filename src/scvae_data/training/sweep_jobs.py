@@ -27,6 +27,7 @@ from scvae_data.wording import named
 
 __all__ = [
     "JobFile", "Left", "arguments_of", "begin_sweep", "continued_arguments", "jobs_of", "left_of", "number_of_jobs",
+    "settings_in",
 ]  # fmt: skip
 
 SWEEP_FILE = "sweep.json"
@@ -77,24 +78,15 @@ class JobFile:
 
 @dataclass(frozen=True)
 class Left:
-    """What is left of a sweep.
-
-    Parameters
-    ----------
-    sweep_dir
-        Its directory.
-    n_jobs
-        All its jobs.
-    n_left
-        Those that are not completed.
-    failing
-        Numbers of those that would fail again, because what they are set to is refused.
-    """
+    """What is left of a sweep."""
 
     sweep_dir: Path
     n_jobs: int
+    """All its jobs."""
     n_left: int
+    """Those that are not completed."""
     failing: Sequence[int] = ()
+    """Numbers of those that would fail again, because what they are set to is refused."""
 
     @property
     def count(self) -> str:
@@ -173,6 +165,11 @@ def number_of_jobs(sweep_dir: Path) -> int | None:
     """Return how many jobs a sweep has; None if that is not known."""
     n_jobs: int | None = _sweep(sweep_dir)["n_jobs"]
     return n_jobs
+
+
+def settings_in(row: Mapping[str, str]) -> dict[str, str]:
+    """Return the settings of a job, by their keys, as its row of the sweep's table has them."""
+    return dict(part.partition("=")[::2] for part in row["overrides"].split(" "))
 
 
 def continued_arguments(arguments: Sequence[str]) -> list[str]:

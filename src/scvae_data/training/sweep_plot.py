@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from scvae_data.report.colours import BLUE, ORANGE, VERMILION
 from scvae_data.store.files import write_atomic
 from scvae_data.training.plots import new_figure, png_bytes
+from scvae_data.training.sweep_jobs import settings_in
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -130,7 +131,7 @@ def swept_values(rows: Sequence[Row]) -> tuple[str, list[str]]:
     >>> swept_values([{"job": "0", "overrides": "lr=1 seed=3"}, {"job": "1", "overrides": "lr=2 seed=3"}])
     ('lr', ['1', '2'])
     """
-    settings = [_settings(row) for row in rows]
+    settings = [settings_in(row) for row in rows]
     differing = differing_settings(rows)
     if not differing:
         return "job", [row["job"] for row in rows]
@@ -141,13 +142,9 @@ def swept_values(rows: Sequence[Row]) -> tuple[str, list[str]]:
 
 def differing_settings(rows: Sequence[Row]) -> list[str]:
     """Return the settings that not all jobs have with the same value."""
-    settings = [_settings(row) for row in rows]
+    settings = [settings_in(row) for row in rows]
     names = dict.fromkeys(name for one in settings for name in one)
     return [name for name in names if len({one.get(name) for one in settings}) > 1]
-
-
-def _settings(row: Row) -> dict[str, str]:
-    return dict(part.partition("=")[::2] for part in row["overrides"].split(" "))
 
 
 def _mark_failures(axis: Axes, x: Sequence[float]) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from scvae_data.calling import command, override
 from scvae_data.report.page import Column, Picture, Table, page
-from scvae_data.training.report import REPORT
-from scvae_data.training.sweep_jobs import Left
+from scvae_data.training.pages import REPORT
+from scvae_data.training.sweep_jobs import Left, settings_in
 from scvae_data.training.sweep_plot import best_row, differing_settings, is_about_loading
 from scvae_data.wording import counted
 
@@ -77,7 +77,7 @@ def sweep_report(
 
 def _jobs(sweep_dir: Path, rows: Sequence[Row]) -> Table:
     names = differing_settings(rows)
-    settings = [dict(part.partition("=")[::2] for part in row["overrides"].split(" ")) for row in rows]
+    settings = [settings_in(row) for row in rows]
     pages = [f"{row['run_dir']}/{REPORT}" for row in rows]
     links = [address if (sweep_dir / address).is_file() else None for address in pages]
     measured = [
@@ -107,8 +107,8 @@ def _best(rows: Sequence[Row]) -> str:
     best = best_row(rows)
     if best is None:
         return ""
-    row = rows[best]
-    settings = [part for part in row["overrides"].split(" ") if part.partition("=")[0] in differing_settings(rows)]
+    row, differing = rows[best], differing_settings(rows)
+    settings = [part for part in row["overrides"].split(" ") if part.partition("=")[0] in differing]
     return f"Job {row['job']} is the best: {', '.join(settings)}, validation ELBO {float(row['val_elbo']):,.1f}."
 
 

@@ -13,7 +13,7 @@ from hydra.utils import get_object
 from scvae_data.errors import ConfigError
 from scvae_data.models.vae import CHECKPOINT_KEY, CHECKPOINT_VERSION, VAE
 from scvae_data.results.model import categories_of, moments_of
-from scvae_data.results.weights import check_size, read_plain, reason
+from scvae_data.results.weights import fitting, read_plain
 
 __all__ = ["ALLOWED", "check_targets", "load_vae", "read_checkpoint"]
 
@@ -61,21 +61,13 @@ def load_vae(path: Path, what: str = "ckpt") -> tuple[VAE, dict[str, Any]]:
         As :func:`read_checkpoint`; also if settings and weights do not fit each other.
     """
     contents = read_checkpoint(path, what)
-    try:
-        settings, weights = contents[VAE.CHECKPOINT_HYPER_PARAMS_KEY], contents["state_dict"]
-        check_size(VAE, settings, weights, path.stat().st_size)
+    with fitting(f"{what}={path}"):
+        check_gene_sets(contents, path.stat().st_size)
+        settings = contents[VAE.CHECKPOINT_HYPER_PARAMS_KEY]
+        model = VAE.restored(settings, contents["state_dict"], path.stat().st_size, contents)
         facts = contents["scvae_data"]["facts"]
         check_facts(settings, facts)
-        model = VAE(**settings)
-        model.configure_model()
-        model.load_state_dict(weights)
-        check_gene_sets(contents, path.stat().st_size)
-        model.take_over(contents)
-    except (AttributeError, KeyError, TypeError, RuntimeError, ValueError) as error:
-        raise ConfigError(
-            f"{what}={path}: its weights and settings do not fit ({reason(error)}); give another"
-        ) from None
-    return model.eval(), facts
+    return model, facts
 
 
 def check_gene_sets(contents: dict[str, Any], n_bytes: int) -> None:

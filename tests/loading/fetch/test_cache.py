@@ -80,14 +80,6 @@ def test_bytes_of_a_row_group_given_back_before_it_was_decoded() -> None:
     assert (cache.counters().blocks, cache.counters().nbytes) == (1, 10)
 
 
-def test_clear_forgets_row_groups_and_keeps_counts() -> None:
-    cache = RowGroupCache[Value](2)
-    use(cache, 1, 2)
-    cache.clear()
-    counters = cache.counters()
-    assert (counters.blocks, counters.nbytes, counters.misses) == (0, 0, 2)
-
-
 def test_many_threads_start_a_row_group_once() -> None:
     cache = RowGroupCache[Value](4)
     started: list[int] = []

@@ -5,20 +5,23 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tests.loading.conftest import module_of
 from tests.support.datasets import make_dataset
 
 from scvae_data import ChunkedDataModule, open_index
 from scvae_data.errors import ConfigError, DamagedFileError
 from scvae_data.loading.fetch.damage import DamagePolicy
+from scvae_data.loading.loader import BatchLoader
+from scvae_data.store.index_json import write_index
 
 BAD = "chunk_0001.h5"
-SETTINGS: dict[str, Any] = {"batch_size": 8, "normalized": False, "split": None, "seed": 3}
 
 
 @pytest.fixture
@@ -62,10 +65,7 @@ def swap(directory: Path) -> None:
 DAMAGES = [flip, flip_table, cut, delete, swap]
 
 
-def set_up(directory: Path, **settings: Any) -> ChunkedDataModule:
-    data = ChunkedDataModule(directory, **(SETTINGS | settings))
-    data.setup()
-    return data
+set_up = partial(module_of, batch_size=8, split=None, seed=3)
 
 
 @pytest.mark.parametrize(("damage", "num_workers"), [*((damage, 0) for damage in DAMAGES), (flip, 2), (delete, 2)])
@@ -155,10 +155,6 @@ def test_prediction_never_skips(directory: Path) -> None:
 
 
 def test_ranks_out_of_step_are_an_error(directory: Path) -> None:
-    from dataclasses import replace
-
-    from scvae_data.loading.loader import BatchLoader
-
     delete(directory)
     spec = set_up(directory, on_bad_chunk="skip", max_chunks_in_memory=1, batch_size=2).train_dataloader().spec
     loader = BatchLoader(replace(spec, sampler=replace(spec.sampler, world_size=2, rank=1)))
@@ -188,10 +184,6 @@ def test_a_directory_that_is_made_anew_meanwhile(directory: Path, tmp_path: Path
 
 def test_an_entry_that_points_at_another_valid_chunk(directory: Path) -> None:
     """As sound as the right one, with an index that agrees: only the cells tell."""
-    from dataclasses import replace
-
-    from scvae_data.store.index_json import write_index
-
     index = open_index(directory)
     taken = replace(index.chunks[2], file=BAD, first_row=index.chunks[1].first_row)
     chunks = (index.chunks[0], taken, *index.chunks[2:])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,9 @@ def test_windows_arrive_whatever_the_number_of_threads(hashed: Directory) -> Non
     source = source_of(open_index(hashed.path))
     epoch = plan_of(source, window=2).epoch(1)
     for n_threads in (1, 2, 5):
-        with WindowFetcher(epoch, source, RowGroupCache[PendingRowGroup](2), ReuseModel(2), n_threads) as fetcher:
+        with closing(
+            WindowFetcher(epoch, source, RowGroupCache[PendingRowGroup](2), ReuseModel(2), n_threads)
+        ) as fetcher:
             for number, row_groups in enumerate(epoch.windows):
                 fetcher.advance(number, number)
                 window = fetcher.handle(number)()
@@ -65,7 +68,7 @@ def test_measured_hits_equal_the_prediction(hashed: Directory, capacity: int, wi
     cache, reuse = RowGroupCache[PendingRowGroup](room), ReuseModel(room)
     for number in range(3):
         epoch = plan.epoch(number)
-        with WindowFetcher(epoch, source, cache, reuse, 2) as fetcher:
+        with closing(WindowFetcher(epoch, source, cache, reuse, 2)) as fetcher:
             for batch in epoch.batches():
                 windows = [segment.window for segment in batch.segments]
                 fetcher.advance(windows[0], windows[-1])
@@ -80,7 +83,7 @@ def test_looks_one_window_ahead_and_no_further(hashed: Directory) -> None:
     source = source_of(open_index(hashed.path))
     epoch = plan_of(source).epoch(0)
     cache = RowGroupCache[PendingRowGroup](10)
-    with WindowFetcher(epoch, source, cache, ReuseModel(10), 2) as fetcher:
+    with closing(WindowFetcher(epoch, source, cache, ReuseModel(10), 2)) as fetcher:
         fetcher.advance(0, 0)
         assert cache.counters().misses == 2
         fetcher.advance(0, 0)
@@ -108,7 +111,7 @@ def test_a_damaged_file_is_named_where_the_window_is_used(hashed: Directory, tmp
     source = source_of(open_index(tmp_path / "copy"))
     epoch = Plan((30,) * 10, batch_size=30, shuffle=False).epoch(0)
     cache = RowGroupCache[PendingRowGroup](10)
-    with WindowFetcher(epoch, source, cache, ReuseModel(10), 2) as fetcher:
+    with closing(WindowFetcher(epoch, source, cache, ReuseModel(10), 2)) as fetcher:
         fetcher.advance(2, 2)
         fetcher.handle(2)()
         fetcher.advance(3, 3)
@@ -153,7 +156,7 @@ def test_a_row_group_another_iterator_gave_up_is_read_after_all(hashed: Director
     blocker = threading.Event()
     first._pool.submit(blocker.wait, 5)
     first.advance(0, 0)
-    with WindowFetcher(epoch, source, cache, ReuseModel(10), 1) as second:
+    with closing(WindowFetcher(epoch, source, cache, ReuseModel(10), 1)) as second:
         second.advance(0, 0)
         threading.Timer(0.05, blocker.set).start()
         first.close()

@@ -6,23 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.loading.conftest import Directory, flat
+from tests.loading.conftest import Directory, flat, module_of, rows_of
 
-from scvae_data import ChunkedDataModule
 from scvae_data.loading.plan.diversity import label_counts, measure_diversity
 from scvae_data.loading.plan.mixing import diversity_table, mix
 from scvae_data.loading.select.rows import to_row_groups
 from scvae_data.store import open_index
-
-
-def module_of(directory: Directory, **settings: Any) -> ChunkedDataModule:
-    module = ChunkedDataModule(directory.path, **{"batch_size": 16, "normalized": False, **settings})
-    module.setup()
-    return module
-
-
-def rows_of(loader: Any) -> list[list[int]]:
-    return [batch["index"].tolist() for batch in loader]
 
 
 class FakeIndex:

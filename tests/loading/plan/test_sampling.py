@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.loading.conftest import Directory, flat
+from tests.loading import conftest
+from tests.loading.conftest import Directory, flat, rows_of
 
-from scvae_data import ChunkedDataModule, ConfigError, SelectionError
+from scvae_data import ConfigError, SelectionError
 from scvae_data.loading.plan.epoch import Plan
 from scvae_data.loading.plan.sampling import Draws, Sampling, parse_sampling
 from scvae_data.loading.select.rows import RowGroup, to_row_groups
@@ -131,14 +133,7 @@ def test_ranks_share_the_draws_of_an_epoch(plan: Plan, epoch: int, data: st.Data
 # --- in the data module -----------------------------------------------------------------------------------------------
 
 
-def module_of(directory: Directory, **settings: Any) -> ChunkedDataModule:
-    module = ChunkedDataModule(directory.path, **{"batch_size": 16, "normalized": False, "split": None, **settings})
-    module.setup()
-    return module
-
-
-def rows_of(loader: Any) -> list[list[int]]:
-    return [batch["index"].tolist() for batch in loader]
+module_of = partial(conftest.module_of, split=None)
 
 
 @pytest.mark.parametrize("directory", ["hashed", "by_source"])

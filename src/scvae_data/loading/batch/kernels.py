@@ -84,6 +84,27 @@ def _scatter_normalized(
             line[np.uint64(columns[j])] = _value(counts[j], factor)
 
 
+@numba.njit(nogil=True, inline="always")  # type: ignore[untyped-decorator]
+def _make_line(columns: Any, counts: Any, factor: float, normalized: bool, table: Any, line: Any) -> None:
+    # Given, as it is the same for all rows: asked of the factors in here, it costs a tenth of the time.
+    if normalized:
+        _scatter_normalized(columns, counts, factor, table, line)
+    else:
+        _scatter(columns, counts, line)
+
+
+@numba.njit(nogil=True)  # type: ignore[untyped-decorator]
+def _copy_normalized(
+    counts: NDArray[Any], factor: float, table: NDArray[np.float32], target: NDArray[np.float32]
+) -> None:
+    last = _fill_table(table, factor)
+    for j in range(counts.size):
+        target[j] = table[min(np.uint64(counts[j]), last)]
+    for j in range(counts.size):
+        if np.uint64(counts[j]) > last:
+            target[j] = _value(counts[j], factor)
+
+
 @ahead_of("train", "i8[::1], u2[::1], u2[::1], i8, i8[::1], i4[::1], f8[::1], b1, f4[:, ::1], f4[::1]")
 @compiled
 def gather_dense(
@@ -119,14 +140,9 @@ def gather_dense(
         if genes.size:
             for j in range(columns.size):
                 chosen[j] = genes[np.uint64(columns[j])]
-            if normalized:
-                _scatter_normalized(chosen[: columns.size], counts, size_factor[i], table, line)
-            else:
-                _scatter(chosen[: columns.size], counts, line)
-        elif normalized:
-            _scatter_normalized(columns, counts, size_factor[i], table, line)
+            _make_line(chosen[: columns.size], counts, size_factor[i] if normalized else 0.0, normalized, table, line)
         else:
-            _scatter(columns, counts, line)
+            _make_line(columns, counts, size_factor[i] if normalized else 0.0, normalized, table, line)
         line[n_columns] = 0
         move_row(line[:n_columns], flat, i * n_columns, streamed)
     if streamed:
@@ -186,11 +202,11 @@ def gather_rows(
             continue
         source, counts = indices[indptr[row] : indptr[row + 1]], data[indptr[row] : indptr[row + 1]]
         library_size[i] = _total(counts)
-        factor = size_factor[i] if normalized else 0.0
-        last = _fill_table(table, factor) if normalized else np.uint64(0)
-        at = starts[i]
+        at, factor = starts[i], size_factor[i] if normalized else 0.0
         if genes.size:
             end = starts[i + 1]
+            if normalized:
+                _fill_table(table, factor)
             for j in range(source.size if at < end else 0):
                 # Written in any case, and written over unless it is wanted.
                 column, count = genes[source[j]], np.int64(counts[j])
@@ -206,11 +222,7 @@ def gather_rows(
         # One array at a time: these loops become vector instructions.
         _copy(source, columns[at : at + source.size])
         if normalized:
-            for j in range(source.size):
-                values[at + j] = table[min(np.uint64(counts[j]), last)]
-            for j in range(source.size):
-                if np.uint64(counts[j]) > last:
-                    values[at + j] = _value(counts[j], factor)
+            _copy_normalized(counts, factor, table, values[at : at + source.size])
         else:
             _copy(counts, values[at : at + source.size])
 
@@ -231,10 +243,7 @@ def scatter_rows(
     for i in range(indptr.size - 1):
         mine, counts = columns[indptr[i] : indptr[i + 1]], values[indptr[i] : indptr[i + 1]]
         line = room[misplaced(flat, i * n_columns) :]
-        if normalized:
-            _scatter_normalized(mine, counts, size_factor[i], table, line)
-        else:
-            _scatter(mine, counts, line)
+        _make_line(mine, counts, size_factor[i] if normalized else 0.0, normalized, table, line)
         move_row(line[:n_columns], flat, i * n_columns, streamed)
     if streamed:
         settle()

@@ -74,10 +74,7 @@ class FilesAhead:
     """
 
     def __init__(
-        self,
-        index: CellIndex,
-        needed: Sequence[tuple[int, Sequence[int]]],
-        later: Sequence[Sequence[int]],
+        self, index: CellIndex, needed: Sequence[tuple[int, Sequence[int]]], later: Sequence[Sequence[int]]
     ) -> None:
         self._index = index
         self._windows = [window for window, _ in needed]

@@ -111,15 +111,9 @@ class RowGroupCache(Generic[Value]):
         with self._lock:
             entry = self._entries.get(key)
             if entry is None or entry.value is not value:
-                return  # cleared meanwhile, or failed and asked for anew
+                return  # failed and asked for anew
             entry.pins -= 1
             self._shrink()
-
-    def clear(self) -> None:
-        """Forget every row group; the counters stay."""
-        with self._lock:
-            self._entries.clear()
-            self._nbytes = 0
 
     def counters(self) -> CacheCounters:
         """A consistent copy of the counters."""

@@ -14,7 +14,6 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from itertools import pairwise
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -223,7 +222,7 @@ def run_now(read: Callable[..., None], *args: Any) -> Future[None]:
 
 
 class WindowFetcher:
-    """Serves the windows of one epoch in order, decoding one window ahead; a context manager.
+    """Serves the windows of one epoch in order, decoding one window ahead.
 
     Only the owner's thread may call :meth:`advance`; what :meth:`handle`
     returns may be resolved in any thread.
@@ -257,14 +256,6 @@ class WindowFetcher:
         self._held: dict[int, list[tuple[int, PendingRowGroup]]] = {}
         self._closed = False
         self._pool = ThreadPoolExecutor(n_threads, thread_name_prefix="scvae-decode")
-
-    def __enter__(self) -> WindowFetcher:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def advance(self, first: int, last: int) -> None:
         """Give back the windows before ``first``; begin to decode ``first`` to ``last``, or one more if that is one."""

@@ -6,7 +6,6 @@ import resource
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -75,10 +74,7 @@ class ScatteredReader:
     """
 
     def __init__(
-        self,
-        rows: ScatteredRows,
-        readers: ReaderPool,
-        leave_out: Callable[[DamagedFileError], None] = raise_it,
+        self, rows: ScatteredRows, readers: ReaderPool, leave_out: Callable[[DamagedFileError], None] = raise_it
     ) -> None:
         self._rows = rows
         self._readers = readers
@@ -137,12 +133,7 @@ class ScatteredReader:
         return done
 
     def _read_chunk(
-        self,
-        reader: ChunkReader,
-        rows: NDArray[np.int32],
-        place: slice,
-        indices: NDArray[Any],
-        data: NDArray[Any],
+        self, reader: ChunkReader, rows: NDArray[np.int32], place: slice, indices: NDArray[Any], data: NDArray[Any]
     ) -> None:
         before = reader.bytes_read_here
         # Another chunk of the row group may have counts that need a wider type.
@@ -160,11 +151,8 @@ class ScatteredReader:
 
     def _by_chunk(self, low: int, high: int) -> Iterator[tuple[ChunkReader, NDArray[np.int32], slice]]:
         """The row group's rows number ``low`` to ``high``: each chunk's reader, its rows, and where they go."""
-        piece, rows = self._rows.locate(np.arange(low, high))
-        borders = [0, *(np.flatnonzero(np.diff(piece)) + 1).tolist(), rows.size]
-        for begin, end in pairwise(borders if rows.size else [0]):
-            reader = self._readers.reader(int(self._rows.selected.chunk_ids[piece[begin]]))
-            yield reader, rows[begin:end], slice(low + begin, low + end)
+        for chunk_id, rows, place in self._rows.runs(low, high):
+            yield self._readers.reader(chunk_id), rows, place
 
     def _count(self, n_bytes: int) -> None:
         with self._lock:

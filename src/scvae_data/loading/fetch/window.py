@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scvae_data.errors import ConfigError
-from scvae_data.loading.select.rows import RowGroup
+from scvae_data.loading.select.rows import RowGroup, by_group
 from scvae_data.loading.select.values import RowFacts
 from scvae_data.store.csr import CompactCsr
 
@@ -28,6 +28,11 @@ class DecodedRowGroup:
     failed: bool = field(default=False, init=False)
 
     @property
+    def is_whole(self) -> bool:
+        """Whether all of its rows could be read."""
+        return self.missing is None or not self.missing.any()
+
+    @property
     def nbytes(self) -> int:
         """Bytes in memory."""
         counts = sum(part.indptr.nbytes + part.indices.nbytes + part.data.nbytes for part in self.parts)
@@ -39,17 +44,12 @@ class Window:
 
     def __init__(self, row_groups: Sequence[tuple[RowGroup, DecodedRowGroup | None]]) -> None:
         self._row_groups = [rows for rows, _ in row_groups]
+        self._decoded = [group for _, group in row_groups]
         self._first_slots = np.cumsum([0, *(rows.n_rows for rows in self._row_groups)])
+        self._whole = all(group is not None and group.is_whole for group in self._decoded)
         self.parts: list[tuple[int, CompactCsr]] = []
-        self._facts = [None if group is None else group.facts for _, group in row_groups]
-        self._missing = [None if group is None else group.missing for _, group in row_groups]
-        self._whole = all(group is not None and not _any(group.missing) for _, group in row_groups)
-        self._absent = np.array([group is None for _, group in row_groups])
-        for first, (_, group) in zip(self._first_slots.tolist(), row_groups, strict=False):
-            if group is None:
-                continue
-            low = first
-            for part in group.parts:
+        for low, group in zip(self._first_slots.tolist(), self._decoded, strict=False):
+            for part in () if group is None else group.parts:
                 self.parts.append((low, part))
                 low += part.n_obs
 
@@ -66,12 +66,13 @@ class Window:
             raise ConfigError(f"the sampler asks for rows {slots.min()} to {slots.max()} of a window of {n_rows}")
         if self._whole:
             return slots
-        group_of = np.searchsorted(self._first_slots, slots, side="right") - 1
-        kept: NDArray[np.bool_] = ~self._absent[group_of]
-        for position, missing in enumerate(self._missing):
-            if missing is not None:
-                mine = group_of == position
-                kept[mine] &= ~missing[slots[mine] - self._first_slots[position]]
+        kept = np.ones(slots.size, np.bool_)
+        for position, mine in by_group(self._first_slots, slots):
+            group = self._decoded[position]
+            if group is None:
+                kept[mine] = False
+            elif group.missing is not None:
+                kept[mine] = ~group.missing[slots[mine] - self._first_slots[position]]
         return slots.compress(kept)
 
     def global_rows(self, slots: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -79,26 +80,17 @@ class Window:
         if len(self._row_groups) == 1:
             return self._row_groups[0].global_rows(slots)
         rows = np.empty(slots.shape, np.int64)
-        group_of = np.searchsorted(self._first_slots, slots, side="right") - 1
-        for position in np.unique(group_of).tolist():
-            mine = group_of == position
+        for position, mine in by_group(self._first_slots, slots):
             rows[mine] = self._row_groups[position].global_rows(slots[mine] - self._first_slots[position])
         return rows
 
     def facts(self, slots: NDArray[np.int64]) -> RowFacts:
         """Facts of ``slots``, all of which are present, in their order."""
-        group_of = np.searchsorted(self._first_slots, slots, side="right") - 1
-        positions = np.unique(group_of).tolist()
         parts, places = [], []
-        for position in positions:
-            mine = np.flatnonzero(group_of == position)
-            facts = self._facts[position]
-            assert facts is not None
-            parts.append(facts.take(slots[mine] - self._first_slots[position]))
+        for position, mine in by_group(self._first_slots, slots):
+            group = self._decoded[position]
+            assert group is not None and group.facts is not None
+            parts.append(group.facts.take(slots[mine] - self._first_slots[position]))
             places.append(mine)
         joined = RowFacts.joined(parts)
         return joined if len(parts) == 1 else joined.take(np.argsort(np.concatenate(places)))
-
-
-def _any(missing: NDArray[np.bool_] | None) -> bool:
-    return missing is not None and bool(missing.any())

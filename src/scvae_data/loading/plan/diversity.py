@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scvae_data.loading.plan.epoch import Plan
-from scvae_data.loading.select.rows import RowGroup
+from scvae_data.loading.select.rows import RowGroup, by_group
 
 __all__ = ["ENOUGH", "Diversity", "label_counts", "measure_diversity"]
 
@@ -88,10 +88,8 @@ def _labels(
 ) -> NDArray[np.int32]:
     """Labels of the rows ``slots`` of a window."""
     first = np.cumsum([0, *(row_groups[group].n_rows for group in window)])
-    place = np.searchsorted(first, slots, side="right") - 1
     rows = np.empty(slots.size, np.int64)
-    for k in np.unique(place).tolist():
-        mine = place == k
+    for k, mine in by_group(first, slots):
         rows[mine] = row_groups[window[k]].global_rows(slots[mine] - first[k])
     return codes[rows]
 

@@ -111,40 +111,28 @@ class Plan:
 
     Every row is visited once per epoch, or pass, over all ranks. All ranks have the same
     number of batches; over ``2 * world_size`` epochs each rank sees every row.
-
-    Parameters
-    ----------
-    group_rows
-        Rows of every row group.
-    batch_size
-        Cells per batch and rank. Batches of an epoch differ by at most one
-        cell, so that none is left with a single cell.
-    seed
-        Together with the epoch it decides the order.
-    window
-        Row groups whose rows are mixed.
-    shuffle
-        False: rows in their stored order, in every epoch alike.
-    world_size, rank
-        Which share of every epoch is ours.
-    draws
-        How often each row is drawn in an epoch; None for once.
-    served
-        An epoch of which other numbers of ranks have served a part.
-    passes
-        How often an epoch visits each row group, without draws.
     """
 
     group_rows: tuple[int, ...]
+    """Rows of every row group."""
     batch_size: int
+    """Cells per batch and rank; batches of an epoch differ by at most one, so that none is left with a single cell."""
     seed: int = 0
+    """Together with the epoch it decides the order."""
     window: int = 1
+    """Row groups whose rows are mixed."""
     shuffle: bool = True
+    """False: rows in their stored order, in every epoch alike."""
     world_size: int = 1
+    """Ranks that share every epoch."""
     rank: int = 0
+    """Which share is ours."""
     draws: Draws | None = None
+    """How often each row is drawn in an epoch; None for once."""
     served: Served | None = None
+    """An epoch of which other numbers of ranks have served a part."""
     passes: int = 1
+    """How often an epoch visits each row group, without draws."""
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:

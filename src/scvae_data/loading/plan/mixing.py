@@ -118,33 +118,36 @@ def mix(
         For weighted draws, a categorical obs column and how often cells of each value are drawn.
     """
     hashed = index.order["kind"] == "hash"
-    stretches = _stretches(index, row_groups)
     if window is None:
         least = LEAST_WINDOW_BYTES * len(row_groups) / max(1, decoded_bytes(index, row_groups))
         window = 1 if hashed else min(len(row_groups), max(2, int(np.ceil(least))))
-    best: Mixing | None = None
-    counts: dict[str, NDArray[np.int64]] = {}
-    codes: dict[str, NDArray[np.int32]] = {}
     values = None if drawn is None else CellValues(index, drawn[:1])
-    blended = hashed and range_rows is None and len(stretches) > 1
-    candidates: Iterable[tuple[tuple[RowGroup, ...], int | None, float]] = (
-        [(blend(Selected.of(row_groups), stretches), None, 1.0)]
-        if blended
-        else _candidates(index, row_groups, seed, range_rows)
-    )
-    for made, n_rows, decoded_per_used in candidates:
+
+    def mixing_of(made: tuple[RowGroup, ...], n_rows: int | None, decoded_per_used: float) -> Mixing:
         draws = None if drawn is None or values is None else Draws(made, values, *drawn, seed)
         plan = Plan(tuple(group.n_rows for group in made), batch_size, seed, window, draws=draws)
-        mixing = Mixing(made, plan, n_rows, decoded_per_used)
-        if hashed:
-            return mixing
-        codes = codes or {column: index.codes(column) for column in columns}
+        return Mixing(made, plan, n_rows, decoded_per_used)
+
+    stretches = _stretches(index, row_groups)
+    if hashed and range_rows is None and len(stretches) > 1:
+        return mixing_of(blend(Selected.of(row_groups), stretches), None, 1.0)
+    candidates = (mixing_of(*one) for one in _candidates(index, row_groups, seed, range_rows))
+    return next(candidates) if hashed else _best(index, candidates, columns)
+
+
+def _best(index: CellIndex, candidates: Iterable[Mixing], columns: Sequence[str]) -> Mixing:
+    """The first that mixes the values of obs columns well enough, else the one that mixes them best."""
+    best: Mixing | None = None
+    counts: dict[str, NDArray[np.int64]] = {}
+    codes = {column: index.codes(column) for column in columns}
+    for mixing in candidates:
+        plan, made = mixing.plan, mixing.row_groups
         counts = counts or {column: label_counts(plan, made, codes[column]) for column in columns}
         found = {column: measure_diversity(plan, made, codes[column], counts[column]) for column in columns}
-        mixing = replace(mixing, diversity=found)
-        if best is None or mixing.share > best.share:
-            best = mixing
-        if mixing.share >= ENOUGH + MARGIN:
+        measured = replace(mixing, diversity=found)
+        if best is None or measured.share > best.share:
+            best = measured
+        if measured.share >= ENOUGH + MARGIN:
             break
     assert best is not None
     return best

@@ -22,19 +22,9 @@ from scvae_data.store import CellIndex
 from scvae_data.system.import_path import imported
 
 __all__ = [
-    "BatchPlan",
-    "Epoch",
-    "ListedEpoch",
-    "MakeSampler",
-    "Resharing",
-    "Sampler",
-    "Segment",
-    "Served",
-    "TrainingCells",
-    "as_make_sampler",
-    "make_sampler",
-    "name_of",
-]
+    "BatchPlan", "Epoch", "ListedEpoch", "MakeSampler", "Resharing", "Sampler", "Segment", "Served",
+    "TrainingCells", "as_make_sampler", "make_sampler", "name_of",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)

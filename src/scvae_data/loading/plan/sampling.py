@@ -139,27 +139,18 @@ def _capped(rates: NDArray[np.float64], sizes: NDArray[np.int64], n_obs: int) ->
 
 @dataclass(frozen=True, eq=False)
 class Draws:
-    """How often each row of each row group is drawn, epoch by epoch.
-
-    Parameters
-    ----------
-    row_groups
-        What is decoded at once.
-    values
-        Reads ``column`` of the cells of row groups.
-    column
-        What the rates go by.
-    rates
-        Expected draws of a cell by value, all above 0 for rows of ``row_groups``; see :meth:`Sampling.rates`.
-    seed
-        Decides what is drawn, together with the epoch.
-    """
+    """How often each row of each row group is drawn, epoch by epoch."""
 
     row_groups: Sequence[RowGroup]
+    """What is decoded at once."""
     values: CellValues
+    """Reads ``column`` of the cells of row groups."""
     column: str
+    """What the rates go by."""
     rates: NDArray[np.float64]
+    """Expected draws of a cell by value, all above 0 for rows of ``row_groups``; see :meth:`Sampling.rates`."""
     seed: int
+    """Decides what is drawn, together with the epoch."""
 
     @cached_property
     def units(self) -> NDArray[np.int64]:

@@ -113,10 +113,15 @@ class ScatteredRows:
 
     def pieces(self) -> Iterator[tuple[int, NDArray[np.int32] | slice]]:
         """Chunks of the directory with the rows of each that make up its rows, in order."""
-        piece, rows = self.locate(np.arange(self.n_rows))
+        for chunk_id, rows, _ in self.runs(0, self.n_rows):
+            yield chunk_id, rows
+
+    def runs(self, low: int, high: int) -> Iterator[tuple[int, NDArray[np.int32], slice]]:
+        """Its rows number ``low`` to ``high`` by chunk: the chunk, the rows there, and which of its own they are."""
+        piece, rows = self.locate(np.arange(low, high))
         borders = [0, *(np.flatnonzero(np.diff(piece)) + 1).tolist(), rows.size]
-        for begin, end in pairwise(borders):
-            yield int(self.selected.chunk_ids[piece[begin]]), rows[begin:end]
+        for begin, end in pairwise(borders if rows.size else ()):
+            yield int(self.selected.chunk_ids[piece[begin]]), rows[begin:end], slice(low + begin, low + end)
 
     def spans(self, low: int, high: int) -> list[tuple[int, int]]:
         """Its rows number ``low`` to ``high``, as its reader numbers them."""

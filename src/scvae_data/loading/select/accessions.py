@@ -8,6 +8,7 @@ from pathlib import Path
 
 from scvae_data.errors import ConfigError
 from scvae_data.remote.location import local_path
+from scvae_data.wording import first_line
 
 __all__ = ["FILE_MARK", "digest_of", "listed_accessions"]
 
@@ -74,7 +75,7 @@ def _of_table(setting: str, path: Path) -> Iterator[str]:
                 )
             table = file.read([column, *([FLAGGED] if FLAGGED in names else [])])
     except (pa.ArrowException, OSError) as error:
-        raise ConfigError(f"{setting}: it cannot be read as parquet ({_first_line(error)}); make it again") from error
+        raise ConfigError(f"{setting}: it cannot be read as parquet ({first_line(error)}); make it again") from error
     if FLAGGED in table.column_names:
         if not pa.types.is_boolean(table.schema.field(FLAGGED).type):
             raise ConfigError(f"{setting}: its column {FLAGGED} is not of true and false; write it as booleans")
@@ -92,7 +93,3 @@ def _of_lines(setting: str, path: Path) -> Iterator[str]:
         if len(words) > 1:
             raise ConfigError(f"{setting}: line {number} has {len(words)} words; give one accession per line")
         yield from words
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from scvae_data.errors import ConfigError, SelectionError
 from scvae_data.store import CellIndex, GeneList
-from scvae_data.wording import named, similar
+from scvae_data.wording import did_you_mean, named, similar
 
 __all__ = ["GeneColumns", "as_genes", "find_genes", "gene_columns"]
 
@@ -71,8 +71,7 @@ def gene_columns(lists: GeneList, genes: Sequence[str | int], where: str) -> NDA
     else:
         columns = {column: column for column in range(n_vars)}
     if unknown := [gene for gene in genes if gene not in columns]:
-        close = similar(str(unknown[0]), map(str, columns))
-        hint = f"did you mean {', '.join(close)}?" if close else f"it has {n_vars} genes"
+        hint = did_you_mean(similar(str(unknown[0]), map(str, columns)), f"it has {n_vars} genes")
         raise SelectionError(f"genes {named(unknown)} not in {where}; {hint}")
     chosen = np.array([columns[gene] for gene in genes], np.int64)
     if np.unique(chosen).size < chosen.size:

@@ -20,15 +20,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
-    "LoaderPart",
-    "RowGroups",
-    "check_parts",
-    "group_counts",
-    "leakage",
-    "parts_of",
-    "select_parts",
-    "split_groups",
-]
+    "LoaderPart", "RowGroups", "check_parts", "group_counts", "leakage", "parts_of", "select_parts", "split_groups",
+]  # fmt: skip
 
 LoaderPart = Literal["train", "val", "test", "predict"]
 RowGroups = Mapping[LoaderPart, tuple[ChunkRows, ...]]

@@ -13,15 +13,9 @@ from numpy.typing import NDArray
 from scvae_data.errors import ConfigError
 
 __all__ = [
-    "ChunkRows",
-    "RowGroup",
-    "as_names",
-    "chunk_rows",
-    "sampled",
-    "to_row_groups",
-    "to_spans",
+    "ChunkRows", "RowGroup", "as_names", "by_group", "chunk_rows", "sampled", "to_row_groups", "to_spans",
     "wanted_codes",
-]
+]  # fmt: skip
 
 
 class RowGroup(Protocol):
@@ -133,6 +127,13 @@ def to_spans(rows: NDArray[np.int32]) -> list[tuple[int, int]]:
     starts = rows[np.concatenate([[0], breaks])]
     stops = rows[np.concatenate([breaks - 1, [rows.size - 1]])] + 1
     return list(zip(starts.tolist(), stops.tolist(), strict=True))
+
+
+def by_group(first_slots: NDArray[np.int64], slots: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.intp]]]:
+    """Position of each row group that slots are of, given the first slot of each, and where these slots stand."""
+    group_of = np.searchsorted(first_slots, slots, side="right") - 1
+    for position in np.unique(group_of).tolist():
+        yield position, np.flatnonzero(group_of == position)
 
 
 def as_names(key: str, value: str | Sequence[str] | None) -> tuple[str, ...] | None:

@@ -34,18 +34,12 @@ PARTS: tuple[Part, ...] = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class HashSplit:
-    """Fractions of cells for validation and test; the rest is for training.
-
-    Parameters
-    ----------
-    val
-        Fraction of cells with the lowest hashes.
-    test
-        Fraction of cells with the next lowest hashes.
-    """
+    """Fractions of cells for validation and test; the rest is for training."""
 
     val: float = 0.1
+    """Fraction of cells with the lowest hashes."""
     test: float = 0.0
+    """Fraction of cells with the next lowest hashes."""
 
     def __post_init__(self) -> None:
         for name, fraction in (("val", self.val), ("test", self.test)):
@@ -102,18 +96,14 @@ class GroupSplit:
     Groups are taken in the order of a hash of their names, first for
     validation, then for test, each time until the part has its share of cells
     and at least one group. Cells without a group are for training.
-
-    Parameters
-    ----------
-    by
-        Categorical obs column.
-    val, test
-        Shares of the cells.
     """
 
     by: str
+    """Categorical obs column."""
     val: float = 0.1
+    """Share of the cells."""
     test: float = 0.0
+    """Likewise."""
 
     def __post_init__(self) -> None:
         HashSplit(self.val, self.test)
@@ -155,22 +145,16 @@ class GroupSplit:
 
 @dataclass(frozen=True)
 class ColumnSplit:
-    """Cells for validation and test by their values of an obs column; the rest, also without a value, is for training.
-
-    Parameters
-    ----------
-    column
-        Categorical obs column.
-    val, test
-        Values.
-    rest
-        Shares of the cells of other values, for parts that have no values.
-    """
+    """Cells for validation and test by their values of an obs column; the rest, or without one, are for training."""
 
     column: str
+    """Categorical obs column."""
     val: tuple[str, ...] = ()
+    """Values."""
     test: tuple[str, ...] = ()
+    """Likewise."""
     rest: HashSplit = HashSplit(0.0, 0.0)
+    """Shares of the cells of other values, for parts that have no values."""
 
     def __post_init__(self) -> None:
         both = sorted(set(self.val) & set(self.test))

@@ -15,18 +15,9 @@ from numpy.typing import NDArray
 from scvae_data.models.kernels.elementary import VECTORS, exp, like
 
 __all__ = [
-    "BLOCK",
-    "SUMMING",
-    "add_at",
-    "add_scaled",
-    "dispersions",
-    "exponentials",
-    "longest",
-    "measured_logits",
-    "of_row",
-    "taken",
-    "total",
-]
+    "BLOCK", "SUMMING", "add_at", "add_scaled", "dispersions", "exponentials", "longest", "measured_logits",
+    "of_row", "taken", "total",
+]  # fmt: skip
 
 BLOCK = 512
 UNMEASURED = -1e30
