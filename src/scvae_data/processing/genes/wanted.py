@@ -215,8 +215,8 @@ def resolve(wanted: WantedGenes, universe: Universe) -> Columns:
     for number, symbol in enumerate(universe.symbols):
         of_symbol[symbol].append(number)
     spelled: defaultdict[str, list[int]] = defaultdict(list)
-    for number in np.flatnonzero(universe.ids == "") if wanted.verbatim else ():
-        spelled[loose(universe.keys[number])].append(int(number))
+    for number in np.flatnonzero(universe.ids == "").tolist() if wanted.verbatim else ():
+        spelled[loose(universe.keys[number])].append(number)
     positions = np.full(len(wanted.names), -1, np.int64)
     columns_of: defaultdict[str, list[int]] = defaultdict(list)
     unclear: list[int] = []
