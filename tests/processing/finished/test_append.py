@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,17 @@ def test_one_after_the_other(copy: Path, raw: list[Path]) -> None:
         run_pipeline(raw[:2], copy, resume=True)
     assert index_file.exists()
     assert how_to_mend(copy, [INDEX_FILE]).startswith("the directory has grown: take them from a copy")
+
+
+def test_files_that_it_has_are_left_out_beside_those_of_another_folder(
+    copy: Path, raw: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    run_pipeline([*raw[:2], write_raw(tmp_path / "new", 5)], copy, append=True)
+    assert "2 of 3 inputs are in" in caplog.text
+    names = open_index(copy).obs(["source_file"])["source_file"].cat.categories
+    assert [name.rpartition("/")[2] for name in names] == ["SRX1.h5ad", "SRX2.h5ad", "SRX5.h5ad"]
+    assert names[2].endswith("new/SRX5.h5ad")  # as it is called beside the others
 
 
 def test_other_genes_are_counted_as_not_measured(copy: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -146,7 +146,9 @@ def new_files(files: Sequence[InputFacts], standing: Standing) -> list[InputFact
                 f"{file.path}: {standing.path} has an input {file.source_file} of other content; give the new file "
                 "another name, or process all inputs anew"
             )
-    new = [file for file in files if file.source_file not in standing.inputs]
+    # A file is called by its path below the folder that all given ones share, which is another one with other files.
+    held = {(PurePosixPath(name).name, fingerprint) for name, fingerprint in standing.inputs.items()}
+    new = [file for file in files if (PurePosixPath(file.source_file).name, file.fingerprint) not in held]
     if not new and files:
         these = "the input" if len(files) == 1 else f"all {len(files):,} inputs"
         raise ConfigError(f"{standing.path} has {these} already; there is nothing to append")
