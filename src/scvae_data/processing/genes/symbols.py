@@ -231,7 +231,7 @@ class Evidence:
         UnlikePairsError
             They are.
         """
-        some = [pair for pair in pairs if pair[1] in self.reference.places][:: len(pairs) // COMPARED + 1]
+        some = [pair for pair in pairs[:: len(pairs) // COMPARED + 1] if pair[1] in self.reference.places]
         today = self.reference.symbols(gene_id for _, gene_id in some)
         unlike = [pair for pair, symbol in zip(some, today, strict=True) if loose(pair[0]) != loose(symbol)]
         book = self._book(name) if len(unlike) >= max(LEAST_COMPARED, LEAST_UNLIKE * len(some)) else None
