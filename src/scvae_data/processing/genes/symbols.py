@@ -230,9 +230,9 @@ class Evidence:
         UnlikePairsError
             They are.
         """
-        rows = zip(bases, ids, strict=True)
-        known = [pair for pair in rows if pair[0] and pair[1] and pair[1] not in self.unknown]
-        some = known[:: len(known) // COMPARED + 1]
+        step = len(ids) // COMPARED + 1
+        rows = zip(bases[::step], ids[::step], strict=True)
+        some = [pair for pair in rows if pair[0] and pair[1] and pair[1] not in self.unknown]
         today = self.reference.symbols(gene_id for _, gene_id in some)
         unlike = [pair for pair, symbol in zip(some, today, strict=True) if loose(pair[0]) != loose(symbol)]
         book = self._book(name) if len(unlike) >= max(LEAST_COMPARED, LEAST_UNLIKE * len(some)) else None
