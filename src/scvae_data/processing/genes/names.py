@@ -145,8 +145,10 @@ def cleaned(name: str) -> str:
     >>> cleaned("TP53__chr17"), cleaned("entrez:7157"), cleaned("ERCC_00002")
     ('TP53', 'GeneID:7157', 'ERCC-00002')
     """
+    if name.startswith("ENS") and ENSEMBL.fullmatch(name):  # most names are such ids, or letters and digits
+        return name
     text = name
-    if not name.isalnum():  # as most are, told quickly
+    if not name.isalnum():
         text = (name if name.isascii() else name.translate(TYPESET)).strip()
         if match := QUOTED.fullmatch(text):
             text = match.group(2).strip()
