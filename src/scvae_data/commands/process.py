@@ -72,7 +72,7 @@ def process(cfg: DictConfig) -> None:
         gc.freeze()  # what was imported stays: no collection need look at it
     how: dict[str, Any] = {"overwrite": cfg.overwrite, "resume": cfg.resume, "scratch": Path(cfg.paths.scratch_dir)}
     if cfg.dry_run:
-        predict(settings, engine, directory, **how)
+        predict(settings, engine, directory, **how, check_disk=cfg.check_disk)
         return
 
     if of_shards:
