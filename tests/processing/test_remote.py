@@ -227,6 +227,9 @@ def test_a_run_that_does_not_fit_is_refused_before_it_reads(
     monkeypatch.setattr(room, "free_bytes", lambda path: needed.spool_bytes + 1)
     with pytest.raises(ConfigError, match=r"/out: the run needs some .* are free; .* go on with check_disk=false"):
         run_pipeline(files, tmp_path / "out")
+    told = dry_run(settings_for(files), SerialEngine(), tmp_path / "out")
+    assert "check_disk=false" in told.stops
+    assert not dry_run(settings_for(files), SerialEngine(), tmp_path / "out", resume=True, check_disk=False).stops
     assert run_pipeline(files, tmp_path / "out", resume=True, check_disk=False).n_obs == 13
     run_pipeline(files, store)  # whose chunks do not stay here
     found = dry_run(settings_for(files), SerialEngine(), store, overwrite=True)

@@ -63,7 +63,7 @@ def process(cfg: DictConfig) -> None:
         gc.freeze()  # what was imported stays: no collection need look at it
     how: dict[str, Any] = {"overwrite": cfg.overwrite, "resume": cfg.resume, "scratch": Path(cfg.paths.scratch_dir)}
     if cfg.dry_run:
-        predict(settings, engine, directory, **how)
+        predict(settings, engine, directory, **how, check_disk=cfg.check_disk)
         return
 
     if cfg.shard is not None or cfg.merge is not False:

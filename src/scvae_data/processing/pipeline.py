@@ -207,7 +207,7 @@ def make_plan(context: Context, seconds: dict[str, float]) -> WritePlan:
     with timed(seconds, "survey"):  # with the making of what is simulated
         surveyed = survey(context)
         if context.check_disk:
-            check_room(context, surveyed)
+            check_room(context.directory, surveyed, context.settings, goes_away=context.store is not None)
     with timed(seconds, "scan"):
         scanned = scan(context, surveyed)
     return decide_plan(context, surveyed, scanned, seconds)

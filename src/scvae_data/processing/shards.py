@@ -192,7 +192,7 @@ def do_share(context: Context, shard: Shard) -> str:
     if context.work.shards.decided.exists():
         return write_share(context, shard)
     if context.check_disk:
-        check_room(context, surveyed)
+        check_room(context.directory, surveyed, context.settings, goes_away=context.store is not None)
     return scan_share(context, surveyed, shard)
 
 

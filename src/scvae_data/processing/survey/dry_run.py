@@ -32,6 +32,7 @@ from scvae_data.processing.survey.room import (
     OBS_BYTES,
     SPOOL_BYTES,
     SPOOL_CELL_BYTES,
+    check_room,
     free_bytes,
     room_of,
     stored_counts,
@@ -212,6 +213,7 @@ def dry_run(
     overwrite: bool = False,
     resume: bool = False,
     scratch: Path = SCRATCH,
+    check_disk: bool = True,
 ) -> DryRun:
     """Read all headers and predict; the arguments are those of :func:`~scvae_data.processing.pipeline.run`.
 
@@ -240,6 +242,8 @@ def dry_run(
                 surveyed.obs_table.rows_of(surveyed.files)
             if gene_files.wanted:
                 resolve(gene_files.wanted, surveyed.universe)
+            if check_disk:
+                check_room(made, surveyed, settings, goes_away=isinstance(directory, RemotePath))
 
         stops = refusal(checks)
         notes = [*unapplied_texts(surveyed, settings, tables), *frequent_notes(surveyed.files)]

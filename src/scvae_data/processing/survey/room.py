@@ -9,11 +9,12 @@ from pathlib import Path
 
 from scvae_data.errors import ConfigError
 from scvae_data.processing.facts import InputFacts
-from scvae_data.processing.run.context import Context
 from scvae_data.processing.run.summary import human_bytes
+from scvae_data.processing.settings.run import Settings
 from scvae_data.processing.sort.sorted_run import MAX_RUNS, RUN_ENTRIES
 from scvae_data.processing.survey.stage import Surveyed
 from scvae_data.remote.location import is_remote
+from scvae_data.store.names import WORK_FOLDER
 
 __all__ = ["Room", "check_room", "free_bytes", "room_of", "stored_counts"]
 
@@ -65,32 +66,34 @@ def merges_of(n_runs: int) -> int:
     return n_merges
 
 
-def check_room(context: Context, surveyed: Surveyed) -> None:
+def check_room(directory: Path, surveyed: Surveyed, settings: Settings, *, goes_away: bool) -> None:
     """Refuse a run that will not fit the disk, before it reads for hours.
+
+    Parameters
+    ----------
+    directory
+        Where the run makes its files.
+    goes_away
+        Whether chunks go to a store, one by one.
 
     Raises
     ------
     ConfigError
         With what is needed, what is free, and how to go on all the same.
     """
-    settings, directory = context.settings, context.directory
     room = room_of(surveyed, settings.chunking.compression, settings.input.scratch_gb)
-    # Into a store the chunks go one by one.
-    needed = room.spool + (room.chunks if context.store is None else 0)
-    free = free_bytes(directory)
-    if needed <= free:
-        return
-    if needed > free + bytes_of_earlier(context):
+    needed, free = room.spool + (0 if goes_away else room.chunks), free_bytes(directory)
+    if needed > free and needed > free + bytes_of_earlier(directory):
         raise ConfigError(
             f"{directory}: the run needs some {human_bytes(needed)} there if every cell is kept, and "
             f"{human_bytes(free)} are free; make room, choose another disk, or go on with check_disk=false"
         )
 
 
-def bytes_of_earlier(context: Context) -> int:
+def bytes_of_earlier(directory: Path) -> int:
     """Return what an interrupted run, which goes on, or other shards have made already."""
     n_bytes = 0
-    for path in (*context.directory.glob("*"), *context.work.path.rglob("*")):
+    for path in (*directory.glob("*"), *(directory / WORK_FOLDER).rglob("*")):
         with suppress(FileNotFoundError):  # other shards run
             n_bytes += path.stat().st_size if path.is_file() else 0
     return n_bytes
