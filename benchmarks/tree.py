@@ -33,8 +33,10 @@ def measure(command: Sequence[str], env: dict[str, str] | None = None, *, pss: b
     """Run a command to its end; raises RuntimeError with its output where it fails. ``pss`` costs some time.
 
     Modules that Python has compiled are kept: packages that are installed come compiled, and ours shall be no worse.
+    What commands before it left for the disk to write is written first.
     """
     kept = {key: value for key, value in (env or os.environ).items() if key != "PYTHONDONTWRITEBYTECODE"}
+    os.sync()
     started = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=kept) as process:
         peak = peak_pss = 0
