@@ -102,7 +102,7 @@ def test_damaged_files_are_made_again_with_the_same_bytes(upgraded: bool, tmp_pa
         pytest.skip(f"other versions (recorded) make other bytes: {others}")
     copy = shutil.copytree(VERSION1 / "lz4", tmp_path / "lz4")
     if upgraded:
-        upgrade(copy)
+        upgrade(copy, copy)
     whole = {path.name: path.read_bytes() for path in copy.iterdir()}
     for name in ("chunk_0001.h5", "obs.parquet", *(("rows.bin", "gene_sets.bin") if upgraded else ())):
         (copy / name).unlink()
