@@ -34,6 +34,17 @@ def test_symbols_get_the_id_of_files_that_have_both() -> None:
     assert universe.maps["symbols"].tolist() == [0, 1, 2]
 
 
+def test_a_genome_before_symbols_goes_though_many_spike_ins_have_none() -> None:
+    spikes = [f"ERCC-{n:05d}" for n in range(2, 12)]
+    known = {TP53: "TP53", ACTB: "ACTB", MTND1: "MT-ND1"}
+    tables = {
+        "ids": table([*known], None),
+        "genome": table(None, [*(f"GRCh38_{symbol}" for symbol in known.values()), *spikes]),
+    }
+    universe = align(dict.fromkeys(tables, 1), tables.__getitem__, {}, load_reference("builtin"))
+    assert universe.keys[universe.maps["genome"]].tolist() == [*known, *spikes]
+
+
 def test_ambiguous_symbols_stay_symbols_unless_the_mapping_decides() -> None:
     tables = {"a": table([TP53, ACTB], ["X", "X"]), "b": table(None, ["X"])}
     keys = align({"a": 1, "b": 1}, tables.__getitem__, {}).keys.tolist()

@@ -133,6 +133,19 @@ def test_of_a_directory_the_column_that_is_called_so_has_the_gene(
     assert "not measured in them: OLD, X" in caplog.text
 
 
+def test_of_a_directory_a_symbol_does_not_take_a_gene_from_its_id_nor_from_its_like(tmp_path: Path) -> None:
+    """Two rows of one symbol are columns of their own: which of them a gene with an id is, nobody knows."""
+    write_gene_list(tmp_path, GeneList.of(["TP53", "TP53-1", TP53], [None, None, TP53], ["TP53"] * 3))
+    assert resolve(read_wanted(ListRules(path=str(tmp_path))), universe([TP53], ["TP53"])).positions.tolist() == [
+        -1, -1, 0,
+    ]  # fmt: skip
+    write_gene_list(tmp_path, GeneList.of(["TP53", "TP53-1", "ACTB"], None, ["TP53", "TP53", "ACTB"]))
+    columns = resolve(read_wanted(ListRules(path=str(tmp_path))), universe([TP53, ACTB], ["TP53", "ACTB"]))
+    assert columns.positions.tolist() == [-1, -1, 1]
+    columns = resolve(read_wanted(ListRules(path=str(tmp_path))), universe(["TP53"]))
+    assert columns.positions.tolist() == [0, -1, -1]
+
+
 # --- whole runs -------------------------------------------------------------------------------------------------------
 
 

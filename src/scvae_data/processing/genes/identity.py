@@ -102,7 +102,7 @@ def identify(
         read_as = {symbol: bare_symbol(symbol, reference.is_id) for symbol in reference.like_ids(symbols)}
         found = [f"{letters}{digits}{mark}" for letters, digits, mark in parts]
         return Identities(found, [read_as.get(symbol, symbol) for symbol in symbols], {})
-    keeps_genome = not others and several_genomes(symbols, genomes)
+    keeps_genome = not others and several_genomes(symbols, genomes, of_one_species=book is not None)
     read = row_reader(reference, genomes, 2 * n_ids(ids, genomes, reference) > len(ids), keeps_genome)
     rows = [*map(read, ids, symbols, names)]
     if not others and all(gene_id for gene_id, _ in rows):
@@ -177,10 +177,14 @@ def n_ids(ids: Sequence[str], genomes: Sequence[str], reference: Reference) -> i
     return sum(map(reference.is_id, bare))
 
 
-def several_genomes(symbols: Sequence[str], genomes: tuple[str, ...]) -> bool:
-    """Whether the symbols of a table are of several genomes, one of which may have no name before its symbols."""
-    n_bare = sum(not symbol.startswith(genomes) for symbol in symbols) if genomes else 0
-    return len(genomes) > 1 or (bool(genomes) and n_bare >= LEAST_OF_A_GENOME * len(symbols))
+def several_genomes(symbols: Sequence[str], genomes: tuple[str, ...], of_one_species: bool) -> bool:
+    """Whether the symbols of a table are of several genomes, one of which may have no name before its symbols.
+
+    Those without one in a table of one species are spike-ins, tags and transgenes.
+    """
+    if len(genomes) != 1 or of_one_species:
+        return len(genomes) > 1
+    return sum(not symbol.startswith(genomes) for symbol in symbols) >= LEAST_OF_A_GENOME * len(symbols)
 
 
 @cache

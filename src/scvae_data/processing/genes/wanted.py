@@ -259,7 +259,8 @@ def shared_columns(
 ) -> list[int]:
     """Refuse a list with two names of one gene; of that of a directory, which stays, return columns to do without.
 
-    The column that is called as the inputs call the gene has it.
+    The column that has the gene's id has it, else the one that has its name,
+    else the only one that is called as the inputs call the gene.
     """
     without: list[int] = []
     for gene, columns in columns_of.items():
@@ -269,8 +270,13 @@ def shared_columns(
             first, second = (wanted.names[column] for column in columns[:2])
             raise ConfigError(f"{wanted.source}: {first} and {second} are the same gene {gene}; leave one out")
         found = int(positions[columns[0]])
-        called = {gene, universe.symbols[found]} if found >= 0 else set()
-        kept = next((column for column in columns if {wanted.names[column], wanted.symbols[column]} & called), None)
+        gene_id, called = (universe.ids[found], {gene, universe.symbols[found]}) if found >= 0 else ("", set())
+        likely = (
+            [column for column in columns if gene_id and unversioned(wanted.ids[column]) == gene_id],
+            [column for column in columns if wanted.names[column] == gene],
+            [column for column in columns if {wanted.names[column], wanted.symbols[column]} & called],
+        )
+        kept = next((some[0] for some in likely if len(some) == 1), None)
         without += [column for column in columns if column != kept]
     return without
 
