@@ -125,7 +125,7 @@ def decide(context: Context, surveyed: Surveyed, compared: Compared) -> Decided:
     account = account_for_genes(context.work, universe, sums, scans, gene_map >= 0)
     statistics = write_statistics(context.directory, choice.statistics)
     tables = count_tables(context.work, scans)
-    tell_rows(context.work, universe, tables)
+    tell_rows(context.work, universe, tables, context.gene_files.reference)
     np.save(context.work.genes("kept"), gene_map >= 0)
     text = text_columns(schema)
     over_all = settings.normalization.size_factor_genes == "all"

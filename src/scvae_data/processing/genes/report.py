@@ -10,6 +10,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from numpy.typing import NDArray
 
 from scvae_data.processing.facts import FileScan
 from scvae_data.processing.genes.identity import OTHER_SPECIES
-from scvae_data.processing.genes.symbols import APART, NO_GENE
+from scvae_data.processing.genes.reference import Reference
+from scvae_data.processing.genes.symbols import APART, CROSSED, NO_GENE
 from scvae_data.processing.genes.tables import load_table
 from scvae_data.processing.genes.universe import WAYS, Universe
 from scvae_data.processing.work import WorkFolder
@@ -45,7 +47,7 @@ SCHEMA = pa.schema(
         ("counts", pa.int64()),
     ]
 )
-MOST_TABLES, MOST_NAMES = 5, 8
+MOST_TABLES, MOST_NAMES, MOST_PAIRS = 5, 8, 2
 MARKER = "marker"
 
 
@@ -136,12 +138,14 @@ def table_report(
     return pa.table(values, SCHEMA)
 
 
-def tell_rows(work: WorkFolder, universe: Universe, counted_tables: Sequence[TableCounts]) -> None:
-    """Warn of rows that are left out, and of genes that may have two columns; tell which rows are added up."""
+def tell_rows(
+    work: WorkFolder, universe: Universe, counted_tables: Sequence[TableCounts], reference: Reference
+) -> None:
+    """Warn of rows that are left out or crossed, and of genes that may have two columns; tell which are added up."""
     ways = np.array(WAYS, object)
-    found: dict[Callable[..., str], list[tuple[int, str]]] = {
-        what: [] for what in (warning_left_out, warning_apart, warning_markers, note_summed, note_other_species)
-    }
+    crossed = partial(warning_crossed, universe=universe, reference=reference)
+    kinds = (warning_left_out, crossed, warning_apart, warning_markers, note_summed, note_other_species)
+    found: dict[Callable[..., str], list[tuple[int, str]]] = {what: [] for what in kinds}
     for one in counted_tables:
         how, table = ways[universe.how[one.table]], load_table(work.tables, one.table)
         for what, lines in found.items():
@@ -167,6 +171,32 @@ def warning_left_out(one: TableCounts, table: GeneTable, how: NDArray[np.object_
     return (
         f"{one}: {counted(int(out.sum()), 'row')} of the gene table {'is' if out.sum() == 1 else 'are'} left out "
         f"({umis(one, out)}), whose names are {what}: {named(table, out)}; write the file with ids or the right symbols"
+    )
+
+
+def warning_crossed(
+    one: TableCounts,
+    table: GeneTable,
+    how: NDArray[np.object_],
+    place: NDArray[np.int32],
+    *,
+    universe: Universe,
+    reference: Reference,
+) -> str:
+    """Say which rows have the id of one gene and the symbol of another, and what they count; empty if none has."""
+    out = how == CROSSED
+    if not out.any():
+        return ""
+    symbols = (table.names if table.symbols is None else table.symbols)[out][:MOST_PAIRS].tolist()
+    ids = universe.ids[place[out]][:MOST_PAIRS].tolist()
+    pairs = [
+        f"{gene_id} is called {symbol}, in genes.reference {today or 'nothing'}"
+        for gene_id, symbol, today in zip(ids, symbols, reference.symbols(ids), strict=True)
+    ]
+    return (
+        f"{one}: {counted(int(out.sum()), 'row')} of {len(out):,} of the gene table ({umis(one, out)}) have the id of "
+        f"one gene and the symbol of another, and count as that of the id: {'; '.join(pairs)}; "
+        "correct the column that is wrong, or leave it out"
     )
 
 

@@ -25,12 +25,13 @@ from scvae_data.processing.genes.species import LEAST_KNOWN, OTHER, row_codes
 from scvae_data.processing.settings.genes import common_name
 from scvae_data.readers.base import GeneTable
 
-__all__ = ["APART", "BY_ID", "HOW", "LEFT_OUT", "NO_GENE", "Evidence", "Rows", "Symbol", "UnlikePairsError"]
+__all__ = ["APART", "BY_ID", "CROSSED", "HOW", "LEFT_OUT", "NO_GENE", "Evidence", "Rows", "Symbol", "UnlikePairsError"]
 
 HOW = {
     "id": "the row has an id",
     "retired id": "its id is retired, and its symbol names one gene today",
     "entrez": "its name is an Entrez id, or one of HGNC",
+    "crossed": "the row has an id, and the symbol of another gene, as many of its table have",
     "mapping": "genes.mapping says so",
     "files": "files that have ids and symbols say so",
     "order": "one of several genes of a symbol, told by the order they come in where files have ids",
@@ -48,14 +49,20 @@ HOW = {
     "other species": "left out: it is a gene of another species than genes.species",
 }
 """How a row found its gene."""
-BY_ID = ("id", "retired id", "entrez")
+CROSSED = "crossed"
+BY_ID = ("id", "retired id", "entrez", CROSSED)
 APART = ("ambiguous", "apart", "marker")
 MARKER = re.compile(r"(?:CD\d+[A-Za-z]*|HLA[-_.]D[RPQ]|HLA-A,B,C|Ig[ADGM]|TCR(?:[abgdVJ]\w*))(?:[-_. (/].*)?")
 """Names of proteins on the surface of cells that antibodies are called by, some of which are aliases of genes."""
 FEWEST_MARKERS = 3
 """Rows of a table that are called so and no symbol of a gene, from which on they are no accident."""
-COMPARED, LEAST_COMPARED, LEAST_UNLIKE = 500, 10, 0.8
-"""Rows of a table whose ids and symbols are compared; how many of them, and which share, must be unlike to be odd."""
+COMPARED, LEAST_COMPARED = 500, 10
+"""Rows of a table whose ids and symbols are compared; how many of them, if they are half, are refused."""
+FEWEST_CROSSED, LEAST_CROSSED = 5, 0.02
+"""Compared rows with the symbol of another gene from which on all rows are; which share of these is told.
+
+Annotations of other years have up to half a percent of them.
+"""
 KEPT_TABLES = 128
 """Tables whose names are held once they are read, a megabyte each."""
 NO_GENE = ("no name", "a date")
@@ -144,6 +151,7 @@ class Evidence:
     unknown: set[str] = field(default_factory=set)
     retired: dict[str, str] = field(default_factory=dict)
     order_of: dict[str, set[tuple[str, ...]]] = field(default_factory=dict)
+    crossed: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.identities = lru_cache(maxsize=KEPT_TABLES)(self._identities)
@@ -223,22 +231,32 @@ class Evidence:
                     unknown[gene_id].add(symbol)
 
     def _check_pairs(self, name: str, bases: Sequence[str], ids: Sequence[str]) -> None:
-        """Refuse a table of which most symbols are those of other genes than its ids.
+        """Note a table of which many symbols are those of other genes than its ids; refuse one of which most are.
 
         Raises
         ------
         UnlikePairsError
-            They are.
+            Most are.
         """
         step = len(ids) // COMPARED + 1
-        rows = zip(bases[::step], ids[::step], strict=True)
-        some = [pair for pair in rows if pair[0] and pair[1] and pair[1] not in self.unknown]
-        today = self.reference.symbols(gene_id for _, gene_id in some)
-        unlike = [pair for pair, symbol in zip(some, today, strict=True) if loose(pair[0]) != loose(symbol)]
-        book = self._book(name) if len(unlike) >= max(LEAST_COMPARED, LEAST_UNLIKE * len(some)) else None
-        crossed = [pair for pair in unlike if book and is_of_another(*pair, book)]
-        if len(crossed) >= max(LEAST_COMPARED, len(some) / 2):
-            raise UnlikePairsError(name, len(crossed) / len(some), *crossed[0])
+        some, of_some = bases[::step], ids[::step]
+        found, n_compared = self._crossed(name, some, of_some)
+        if len(found) < FEWEST_CROSSED:
+            return
+        if len(found) >= max(LEAST_COMPARED, n_compared / 2):
+            raise UnlikePairsError(name, len(found) / n_compared, some[found[0]], of_some[found[0]])
+        found, n_compared = self._crossed(name, bases, ids)
+        if len(found) >= LEAST_CROSSED * n_compared:
+            self.crossed.add(name)
+
+    def _crossed(self, name: str, bases: Sequence[str], ids: Sequence[str]) -> tuple[list[int], int]:
+        """Return which rows of a table have the id of one gene and the symbol of another, and how many have both."""
+        pairs = enumerate(zip(bases, ids, strict=True))
+        both = [row for row, (symbol, gene_id) in pairs if symbol and gene_id and gene_id not in self.unknown]
+        today = self.reference.symbols(ids[row] for row in both)
+        unlike = [row for row, symbol in zip(both, today, strict=True) if loose(bases[row]) != loose(symbol)]
+        book = self._book(name) if len(unlike) >= FEWEST_CROSSED else None
+        return [row for row in unlike if book and is_of_another(bases[row], ids[row], book)], len(both)
 
     def _note_orders(
         self, bases: Sequence[str], ids: Sequence[str], places: NDArray[np.int64], symbols: NDArray[np.int64]
@@ -351,6 +369,8 @@ class Evidence:
         """Return the genes of a table's rows."""
         found, bases = self.identities(name)
         ids, how = self._by_id(found)
+        for row in self._crossed(name, bases, found.ids)[0] if name in self.crossed else ():
+            how[row] = CROSSED
         self._set_others_apart(name, bases, ids, how)
         if "" not in ids:  # most tables: nothing is to be found
             return Rows(ids, bases, found.symbols, how)

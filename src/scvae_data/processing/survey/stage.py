@@ -43,7 +43,7 @@ __all__ = ["Surveyed", "check_rules", "read_headers", "save_survey", "survey", "
 log = logging.getLogger(__name__)
 
 # Raised where the same tables may be brought into another order, or rows be other genes.
-ALIGNED = 6
+ALIGNED = 7
 
 
 @dataclass(frozen=True)
