@@ -59,6 +59,10 @@ class Columns(Protocol):
     def names(self) -> Sequence[str]:
         """Names of the columns."""
 
+    @property
+    def n_rows(self) -> int:
+        """Number of the rows."""
+
     def categories(self, name: str) -> Sequence[str] | None:
         """Return the distinct values of a column of categories, else None."""
 
@@ -90,15 +94,20 @@ def check_filter(given: Filter | None, setting: str = "filter") -> Filter | None
     return {str(column): as_list(values) for column, values in given.items()}
 
 
-def mask(columns: Columns, given: Filter) -> NDArray[np.bool_]:
+def mask(columns: Columns, given: Filter, *, judged: bool = False) -> NDArray[np.bool_]:
     """Rows that a filter keeps, one value a row; a missing value equals nothing.
+
+    Parameters
+    ----------
+    judged
+        The table is a part of one that has all columns and values of the filter: those that it lacks are of no row.
 
     Raises
     ------
     SelectionError
         If a column or a category does not exist, or a comparison makes no sense for the column.
     """
-    evaluator = _Evaluator(columns)
+    evaluator = _Evaluator(columns, judged)
     if isinstance(given, str):
         return evaluator.mask(_parse(given, columns.setting))
     masks = [evaluator.members(column, as_list(values)) for column, values in given.items()]
@@ -133,8 +142,8 @@ def _parse(text: str, setting: str) -> ast.expr:
 class _Evaluator:
     """Masks of the parts of an expression, each over all rows."""
 
-    def __init__(self, columns: Columns) -> None:
-        self._columns = columns
+    def __init__(self, columns: Columns, judged: bool) -> None:
+        self._columns, self._judged = columns, judged
 
     def mask(self, node: ast.expr) -> NDArray[np.bool_]:
         if isinstance(node, ast.BoolOp):
@@ -148,17 +157,18 @@ class _Evaluator:
         raise self._unknown(node)
 
     def members(self, column: str, values: list[Any]) -> NDArray[np.bool_]:
-        """Rows whose value is one of ``values``; all must exist if the column is categorical."""
+        """Rows whose value is one of ``values``; all must exist if the column is categorical, unless it is a part."""
         categories = self._categories(column)
         if categories is None:
             found: NDArray[np.bool_] = self._numbers(column, values).isin(values).to_numpy(dtype=bool)
             return found
         wanted, place = [str(value) for value in values], self._columns.place(column)
-        if missing := [value for value in wanted if value not in place]:
+        missing = [value for value in wanted if value not in place]
+        if missing and not self._judged:
             hint = did_you_mean(similar(missing[0], categories), f"it has {named(categories)}")
             raise SelectionError(f"{self._columns.setting}: {column} has no value {missing[0]!r}; {hint}")
         chosen = np.zeros(len(categories) + 1, np.bool_)
-        chosen[[place[value] for value in wanted]] = True
+        chosen[[place[value] for value in wanted if value in place]] = True
         kept: NDArray[np.bool_] = chosen[self._columns.codes(column)]
         return kept
 
@@ -168,6 +178,8 @@ class _Evaluator:
         if not isinstance(left, ast.Name):
             raise self._unknown(left)
         column, value = left.id, self._constant(right)
+        if self._judged and column not in self._columns.names:
+            return np.zeros(self._columns.n_rows, np.bool_)
         known = self._known(column)
         if isinstance(how, ast.In | ast.NotIn | ast.Eq | ast.NotEq):
             found = self.members(column, as_list(value))

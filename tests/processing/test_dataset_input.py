@@ -16,6 +16,7 @@ from tests.support.pipeline import NO_QC, position_counts, run_pipeline, setting
 
 from scvae_data import ChunkedDataModule, open_index
 from scvae_data.errors import ConfigError, ScvaeDataError
+from scvae_data.loading.select.filter import filter_mask
 from scvae_data.processing.engine.base import SerialEngine
 from scvae_data.processing.settings.control import ControlSubset
 from scvae_data.processing.settings.dataset import DatasetInput
@@ -23,7 +24,8 @@ from scvae_data.processing.settings.genes import GeneRules, ListRules
 from scvae_data.processing.settings.qc import QcRules
 from scvae_data.processing.settings.shard import Shard
 from scvae_data.processing.shards import merge, run_shard
-from scvae_data.store import Chunking
+from scvae_data.processing.survey.dry_run import dry_run
+from scvae_data.store import Chunking, open_dataset
 
 Write = Callable[..., Path]
 
@@ -135,8 +137,49 @@ def test_a_subset_by_obs(raw: list[Path], tmp_path: Path) -> None:
     assert summary.lost["not_where"] == 5
     with pytest.raises(ConfigError, match=r"no cell of 11 is left \(11 not_where\); input.where is true of none"):
         remade([tmp_path / "a"], tmp_path / "none", where="age > 90")
-    with pytest.raises(ScvaeDataError, match=r"input.where: donor has no value 'w'"):
-        remade([tmp_path / "a"], tmp_path / "none", where="donor == 'w'", overwrite=True)
+
+
+@pytest.fixture
+def apart(raw: list[Path], tmp_path: Path) -> list[Path]:
+    """A directory of each experiment: values of donor are of one of them, and age is a column of the first."""
+    folders = [tmp_path / "0", tmp_path / "1"]
+    for path, folder in zip(raw, folders, strict=True):
+        run_pipeline([path], folder, chunking=Chunking(chunk_size=10))
+    return folders
+
+
+def test_a_filter_by_what_one_of_several_directories_has(apart: list[Path], tmp_path: Path) -> None:
+    both = open_dataset([str(folder) for folder in apart])
+    cases = {"donor in ['x', 'v']": 4, "not donor == 'v'": 9, "age >= 4 or donor != 'x' and age != 3": 3}
+    for number, (where, n_kept) in enumerate(cases.items()):
+        summary = remade(apart, tmp_path / f"both{number}", where=where)
+        assert summary.n_obs == n_kept == 11 - summary.lost["not_where"]
+        assert sum(filter_mask(both, chunk, where).sum() for chunk in range(len(both.chunks))) == n_kept
+
+
+def test_a_filter_that_no_directory_can_answer_is_named_once_and_blocks_nothing(
+    apart: list[Path], tmp_path: Path
+) -> None:
+    cases = {
+        "donor == 'w'": r"input.where: donor has no value 'w'; it has x, y, z, u, v",
+        "donnor == 'v'": r"input.where: no obs column 'donnor' in \S+0 and \S+1; did you mean donor\?",
+        "age == 'v'": r"input.where: age holds numbers and is compared with 'v'",
+        "donor > 'v'": r"input.where: donor is categorical; compare it with ==, != or in",
+    }
+    for where, message in cases.items():
+        with pytest.raises(ScvaeDataError, match=f"^{message}$") as dry:
+            dry_run(settings_for([], input=made_of(*apart, where=where)), SerialEngine(), tmp_path / "both")
+        with pytest.raises(ScvaeDataError) as run:
+            remade(apart, tmp_path / "both", where=where)
+        assert str(run.value) == str(dry.value)
+    assert remade(apart, tmp_path / "both", where="donor == 'v'").n_obs == 2
+
+
+def test_a_filter_by_a_column_that_is_text_here_and_numbers_there(write_raw: Write, tmp_path: Path) -> None:
+    for name, ages in {"SRX1": ["old", "new"], "SRX2": [1, 2]}.items():
+        run_pipeline([write_raw(f"{name}.h5ad", position_counts(2, 3), list("ABC"), {"age": ages})], tmp_path / name)
+    with pytest.raises(ScvaeDataError, match=r"input.where: age is categorical in .*SRX1, int64 in .*SRX2"):
+        remade([tmp_path / "SRX1", tmp_path / "SRX2"], tmp_path / "both", where="age > 1")
 
 
 def test_a_cell_stays_on_its_side_of_a_split(raw: list[Path], tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ from scvae_data.processing.run.losses import warn_of_fractions
 from scvae_data.processing.run.summary import Summary
 from scvae_data.processing.scan.stage import Scanned, scan
 from scvae_data.processing.settings.run import Settings
-from scvae_data.processing.survey.corpus import files_meant, of_species, survey_inputs
+from scvae_data.processing.survey.corpus import NothingNewError, files_meant, of_species, survey_inputs
 from scvae_data.processing.survey.room import check_room
 from scvae_data.processing.survey.stage import Surveyed, survey
 from scvae_data.processing.work import WorkFolder
@@ -121,7 +121,8 @@ def append(
 
     The new cells become a directory of their own within the work folder, and
     are then added to the directory in one step, when its index is replaced.
-    What was interrupted goes on where it was.
+    What was interrupted goes on where it was. Where the directory has all files
+    already, it is left alone.
 
     Parameters
     ----------
@@ -164,6 +165,9 @@ def append(
             context = replace(context, standing=standing_of(index))
             summary = make_again(context) if is_complete(part) else make(context)
             grown = add_part(context, index)
+        except NothingNewError as nothing:
+            work.remove()
+            return replace(summary_of(directory), n_files=nothing.n_files)
         finally:
             engine.close()
         work.remove()

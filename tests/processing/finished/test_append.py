@@ -23,6 +23,7 @@ from scvae_data.errors import ConfigError, ScvaeDataError
 from scvae_data.processing.settings.normalization import Normalization
 from scvae_data.processing.sort.obs_schema import ObsSchema, fitted_schema
 from scvae_data.store import INDEX_FILE, Chunking, ObsColumn
+from scvae_data.wording import shown
 
 GENES = [f"g{column}" for column in range(12)]
 
@@ -102,8 +103,6 @@ def test_one_after_the_other(copy: Path, raw: list[Path]) -> None:
         "obs_0002.parquet",
     ]
     assert index.n_obs == 28 and not any(verify(copy, deep=True).values())
-    with pytest.raises(ConfigError, match="has all 4 inputs already; there is nothing to append"):
-        run_pipeline(raw, copy, append=True)
     assert "nothing to do" in str(run_pipeline(raw, copy, resume=True))
     index_file = copy / INDEX_FILE
     index_file.write_bytes(index_file.read_bytes().replace(b"chunk_0001", b"chunk_0009"))
@@ -111,6 +110,19 @@ def test_one_after_the_other(copy: Path, raw: list[Path]) -> None:
         run_pipeline(raw[:2], copy, resume=True)
     assert index_file.exists()
     assert how_to_mend(copy, [INDEX_FILE]).startswith("the directory has grown: take them from a copy")
+
+
+def test_nothing_new_is_no_error_and_leaves_nothing(copy: Path, raw: list[Path], tmp_path: Path) -> None:
+    before = bytes_of(copy)
+    assert str(run_pipeline(raw[:2], copy, append=True)) == (
+        f"{shown(copy)} has all 2 inputs already, nothing to add: 14 cells in 4 chunks"
+    )
+    assert str(run_pipeline(raw[:1], copy, append=True)).startswith(f"{shown(copy)} has the input already")
+    assert bytes_of(copy) == before and not (copy / ".work").exists()
+    cut = tmp_path / "SRX9.h5ad"
+    cut.write_bytes(raw[2].read_bytes()[:1000])
+    with pytest.raises(ScvaeDataError, match=r"SRX9\.h5ad"):  # one that cannot be read may be new
+        run_pipeline([*raw[:2], cut], copy, append=True)
 
 
 def test_files_that_it_has_are_left_out_beside_those_of_another_folder(

@@ -36,7 +36,7 @@ class ObsColumns:
     def __init__(self, index: CellIndex, chunk_id: int) -> None:
         self._index, self._chunk_id = index, chunk_id
         self.where = index.where
-        self.names = list(index.obs_columns)
+        self.names, self.n_rows = list(index.obs_columns), index.chunks[chunk_id].n_obs
 
     def categories(self, name: str) -> Sequence[str] | None:
         """Categories of a column, None for one of numbers or other texts."""

@@ -22,6 +22,8 @@ class Summary:
 
     Parameters
     ----------
+    n_files
+        Inputs that were read; of a directory that was left alone, those to add that it had already.
     lost
         Cells not kept, per rule.
     worst
@@ -94,6 +96,9 @@ class Summary:
                 f"{shown(self.processed_dir)}: {made}, made by a run that was interrupted, are added; together "
                 f"{self._together()}"
             )
+        if self.left_alone and self.n_files:
+            these = "the input" if self.n_files == 1 else f"all {self.n_files:,} inputs"
+            return f"{shown(self.processed_dir)} has {these} already, nothing to add: {self._together()}"
         if self.left_alone:
             done = f"{', '.join(self.rebuilt)} built again" if self.rebuilt else "nothing to do"
             facts = ((self.n_obs, "cell"), (self.n_vars, "gene"), (self.n_chunks, "chunk"))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +14,7 @@ from scvae_data.filter import mask
 from scvae_data.processing.facts import InputFacts
 from scvae_data.processing.scan.cells import FileCells, InputObs, by_final_name, control_mask, one_column
 from scvae_data.processing.scan.job import ScanJob
+from scvae_data.processing.settings.dataset import CellColumns
 from scvae_data.processing.sort.obs_schema import ORIGIN_ROW, is_ours
 from scvae_data.readers.base import Reader
 from scvae_data.remote.location import as_written
@@ -55,7 +54,7 @@ def stored_cells(job: ScanJob, file: InputFacts, reader: Reader) -> FileCells:
     obs = InputObs.of(columns, job, reader.n_obs, file.path)
     control = control_mask(job, file, reader, pd.DataFrame())
     if job.where is not None:
-        control = mask(ChunkColumns(index, frame), job.where)
+        control = mask(CellColumns(index.obs_columns, frame, index.where), job.where, judged=True)
     return FileCells(
         obs=obs,
         accessions=accessions,
@@ -92,32 +91,3 @@ def origins_of(job: ScanJob, file: InputFacts, frame: pd.DataFrame, index: Datas
     place = pd.Index(index.obs_columns["source_file"].categories or (), dtype=object)
     numbers = place.get_indexer(pd.Index(frame["source_file"].astype(str), dtype=object))
     return np.column_stack([first + numbers, frame["source_row"].to_numpy(np.int64)])
-
-
-class ChunkColumns:
-    """The obs of a chunk, with the categories of its directory."""
-
-    setting, kind = "input.where", "obs column"
-
-    def __init__(self, index: DatasetIndex, frame: pd.DataFrame) -> None:
-        self._columns, self._frame = index.obs_columns, frame
-        self.where = str(index.path)
-        self.names: Sequence[str] = list(index.obs_columns)
-
-    def categories(self, name: str) -> Sequence[str] | None:
-        """Categories of a column, None for one of numbers or other texts."""
-        return self._columns[name].categories
-
-    def place(self, name: str) -> Mapping[str, int]:
-        """Position of each category of a column."""
-        return self._columns[name].place
-
-    def codes(self, name: str) -> NDArray[Any]:
-        """Code of the category of each cell."""
-        categories = self.categories(name) or ()
-        codes = pd.Categorical(self._frame[name].astype(object), categories=list(categories)).codes.astype(np.int64)
-        return np.where(codes < 0, len(categories), codes)
-
-    def read(self, name: str) -> pd.Series[Any]:
-        """A column of all cells."""
-        return self._frame[name]

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
-from scvae_data.errors import ConfigError, StoreError
-from scvae_data.filter import check_filter
+from scvae_data.errors import ConfigError, SelectionError, StoreError
+from scvae_data.filter import check_filter, columns_in, mask
 from scvae_data.processing.settings.inputs import InputFile, Inputs, Origin
 from scvae_data.remote.location import location
-from scvae_data.store import SRX_COLUMN, DatasetIndex, open_index
+from scvae_data.store import SRX_COLUMN, DatasetIndex, ObsColumn, open_index
+from scvae_data.store.joined_tables import DIRECTORY_COLUMN, join_columns
 from scvae_data.wording import counted
 
-__all__ = ["DatasetInput"]
+__all__ = ["CellColumns", "DatasetInput"]
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,8 @@ class DatasetInput(Inputs):
         except StoreError as error:
             raise ConfigError(f"input.paths: {error}") from error
         check_experiments(found)
+        if self.where is not None:
+            check_where(found, self.where)
         return found
 
     @property
@@ -103,6 +108,58 @@ def check_experiments(indices: Sequence[DatasetIndex]) -> None:
                 f"{both[0]}; make one of them without, by input=dataset with input.where"
             )
         owner |= dict.fromkeys(names, index)
+
+
+def check_where(indices: Sequence[DatasetIndex], where: str) -> None:
+    """Refuse a filter of cells that names a column or a value that no directory has.
+
+    Raises
+    ------
+    SelectionError
+        It does, or compares a column that is of different kinds in several directories.
+    """
+    every = [index.where for index in indices]
+    columns, unlike = join_columns([index.obs_columns for index in indices], every)
+    del columns[DIRECTORY_COLUMN]  # no column of a chunk
+    if apart := [name for name in columns_in(where) if name in unlike]:
+        kinds = (f"{one.obs_columns[apart[0]].dtype} in {one.where}" for one in indices if apart[0] in one.obs_columns)
+        raise SelectionError(f"input.where: {apart[0]} is {', '.join(kinds)}; choose cells of each directory by itself")
+    # What a comparison makes sense for is known without a row.
+    frame = pd.DataFrame({name: pd.Series(dtype=plain_type(column)) for name, column in columns.items()})
+    mask(CellColumns(columns, frame, " and ".join(every)), where)
+
+
+def plain_type(column: ObsColumn) -> str:
+    """Return the type that a column of cells has in pandas."""
+    return "object" if column.dtype in ("categorical", "string") else column.dtype
+
+
+class CellColumns:
+    """Cells of a dataset directory, with its categories."""
+
+    setting, kind = "input.where", "obs column"
+
+    def __init__(self, columns: Mapping[str, ObsColumn], frame: pd.DataFrame, where: str) -> None:
+        self._columns, self._frame, self.where = columns, frame, where
+        self.names, self.n_rows = list(columns), len(frame)
+
+    def categories(self, name: str) -> Sequence[str] | None:
+        """Categories of a column, None for one of numbers or other texts."""
+        return self._columns[name].categories
+
+    def place(self, name: str) -> Mapping[str, int]:
+        """Position of each category of a column."""
+        return self._columns[name].place
+
+    def codes(self, name: str) -> NDArray[Any]:
+        """Code of the category of each cell."""
+        categories = self.categories(name) or ()
+        codes = pd.Categorical(self._frame[name].astype(object), categories=list(categories)).codes.astype(np.int64)
+        return np.where(codes < 0, len(categories), codes)
+
+    def read(self, name: str) -> pd.Series[Any]:
+        """A column of all cells."""
+        return self._frame[name]
 
 
 def origins_of(index: DatasetIndex) -> list[Origin]:

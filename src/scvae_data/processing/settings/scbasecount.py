@@ -245,7 +245,7 @@ class RowColumns:
 
     def __init__(self, frame: pd.DataFrame, where: str) -> None:
         self._frame, self.where = frame, where
-        self.names = list(frame.columns)
+        self.names, self.n_rows = list(frame.columns), len(frame)
 
     def categories(self, name: str) -> Sequence[str] | None:
         """Distinct texts of a column, None for one of numbers."""

@@ -35,7 +35,7 @@ from scvae_data.remote.location import is_remote
 from scvae_data.store import SRX_COLUMN
 from scvae_data.wording import counted
 
-__all__ = ["check_together", "files_meant", "of_species", "survey_inputs"]
+__all__ = ["NothingNewError", "check_together", "files_meant", "of_species", "survey_inputs"]
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +44,20 @@ MAX_OBS_COLUMNS = 50
 JUDGED = 4
 SPECIES_COLUMNS = ("species", "organism")
 """Columns of a manifest that say it, in small letters."""
+
+
+class NothingNewError(ConfigError):
+    """A directory that grows has all the inputs that are given.
+
+    Parameters
+    ----------
+    n_files
+        Number of these.
+    """
+
+    def __init__(self, n_files: int) -> None:
+        super().__init__("there is nothing to append")
+        self.n_files = n_files
 
 
 def survey_inputs(
@@ -133,12 +147,12 @@ def files_again(files: Sequence[InputFacts], again: Again) -> list[InputFacts]:
 
 
 def new_files(files: Sequence[InputFacts], standing: Standing) -> list[InputFacts]:
-    """Return those of the files that a directory does not have, and say how many it has.
+    """Return those of the files that a directory does not have, and say how many it has, unless it is all.
 
     Raises
     ------
     ConfigError
-        An input of its name has other content, or an experiment is in it already; or it has all of them.
+        An input of its name has other content, or an experiment is in it already.
     """
     for file in files:
         if standing.inputs.get(file.source_file, file.fingerprint) != file.fingerprint:
@@ -149,10 +163,7 @@ def new_files(files: Sequence[InputFacts], standing: Standing) -> list[InputFact
     # A file is called by its path below the folder that all given ones share, which is another one with other files.
     held = {(PurePosixPath(name).name, fingerprint) for name, fingerprint in standing.inputs.items()}
     new = [file for file in files if (PurePosixPath(file.source_file).name, file.fingerprint) not in held]
-    if not new and files:
-        these = "the input" if len(files) == 1 else f"all {len(files):,} inputs"
-        raise ConfigError(f"{standing.path} has {these} already; there is nothing to append")
-    if len(new) < len(files):
+    if 0 < len(new) < len(files):
         log.info(
             "%s of %s are in %s already", f"{len(files) - len(new):,}", counted(len(files), "input"), standing.path
         )

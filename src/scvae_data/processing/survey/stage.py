@@ -30,7 +30,7 @@ from scvae_data.processing.run.losses import tell_failures
 from scvae_data.processing.run.rules import tell_unapplied, unapplied_rules
 from scvae_data.processing.settings.gene_classes import GENE_CLASSES
 from scvae_data.processing.settings.run import Settings
-from scvae_data.processing.survey.corpus import check_together, files_meant, of_species, survey_inputs
+from scvae_data.processing.survey.corpus import NothingNewError, check_together, files_meant, of_species, survey_inputs
 from scvae_data.processing.survey.kept import digest, keep_arrays, kept_arrays
 from scvae_data.processing.survey.notes import tell_by_kind, tell_shared_cells
 from scvae_data.processing.survey.obs_table import ObsTable, read_obs_table
@@ -121,12 +121,16 @@ def read_headers(
 
     Raises
     ------
+    NothingNewError
+        The directory that grows has all of them.
     ConfigError
         The settings name no file.
     """
     obs_table = read_obs_table(settings.input)
-    files, failed = survey_inputs(settings.input, engine, work, settings.genes.reference)
-    files = files_meant(files, standing, again)
+    given, failed = survey_inputs(settings.input, engine, work, settings.genes.reference)
+    files = files_meant(given, standing, again)
+    if standing is not None and not (files or failed or again):
+        raise NothingNewError(len(given))
     with collector_paused():
         files, left_out = of_species(files, work, gene_files.reference, settings.genes.species)
         universe = universe_of_files(files, work, gene_files, settings.genes.species or "")
