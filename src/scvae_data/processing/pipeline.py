@@ -25,10 +25,11 @@ from scvae_data.processing.genes.wanted import read_gene_files
 from scvae_data.processing.run.context import Context, Record, Standing
 from scvae_data.processing.run.directory import (
     SCRATCH,
+    begin_in,
     claimed,
     clear,
     disk_faults,
-    forget_some_runs,
+    end_in,
     held_directory,
     is_complete,
     made_in,
@@ -188,10 +189,10 @@ def make(context: Context) -> Summary:
 
 def write(context: Context, plan: WritePlan, seconds: dict[str, float]) -> Summary:
     """Run the stages from the first chunk on; ``seconds`` has the wall times of those before, and gets theirs."""
-    if is_complete(context.target):
-        clear(context.target)
     if context.store is not None:
-        forget_some_runs(context.store)
+        begin_in(context.store, context.directory)
+    elif is_complete(context.directory):
+        clear(context.directory)
     with syncing() as sync:
         with timed(seconds, "write"):
             written = write_cells(context, plan, sync)
@@ -306,6 +307,7 @@ def settle(context: Context) -> None:
     """Send a directory where it belongs, and leave nothing else of the run."""
     if context.store is not None:
         send(context.directory, context.store)
+        end_in(context.store)
     context.work.remove()
 
 
