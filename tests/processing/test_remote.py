@@ -25,7 +25,7 @@ from tests.support.stores import write_zarr
 from scvae_data import ChunkedDataset, cli
 from scvae_data.commands.compact import compact_directory
 from scvae_data.commands.verify import how_to_mend, verify
-from scvae_data.errors import ConfigError, RemoteError, ScvaeDataError
+from scvae_data.errors import ConfigError, MissingIndexError, RemoteError, ScvaeDataError
 from scvae_data.processing import pipeline
 from scvae_data.processing.engine.base import SerialEngine
 from scvae_data.processing.finished.report import keep_report
@@ -75,7 +75,7 @@ def test_an_interrupted_run_is_no_dataset_and_goes_on(
     files: list[Path], store: RemotePath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_pipeline(files, tmp_path / "local")
-    for n in range(5):
+    for n in range(6):
         with Dying(monkeypatch, n), pytest.raises(ScvaeDataError, match="gone"):
             run_pipeline(files, store, resume=True)
         assert INDEX_FILE not in content(store)
@@ -394,6 +394,37 @@ def test_a_claim_that_a_killed_run_left_is_its_own(
     assert ".writing" not in content(store) and not list((tmp_path / "data").glob("**/.writing"))
 
 
+@pytest.mark.parametrize("how", ["resume", "overwrite"])
+def test_what_one_machine_began_another_one_takes_over(
+    how: str, files: list[Path], store: RemotePath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_pipeline(files[:1], tmp_path / "local")
+    with Dying(monkeypatch, 4), pytest.raises(ScvaeDataError, match="gone"):
+        run_pipeline(files, store, chunking=Chunking(chunk_size=2))
+    objects.upload(files[0], store / "dropped_cells.parquet")  # as if the tables were being sent
+    objects.upload(files[0], store / "notes.txt")
+    monkeypatch.chdir(tmp_path / "raw")
+    with pytest.raises(MissingIndexError, match=f"^{store} is unfinished, .* resume=true$"):
+        open_index(store)
+    with pytest.raises(ConfigError, match="holds an unfinished run; resume=true continues it, overwrite=true starts"):
+        run_pipeline(files[:1], store)
+    run_pipeline(files[:1], store, **{how: True})
+    assert content(store).pop("notes.txt") == files[0].read_bytes()
+    assert content(store).keys() - {"notes.txt"} == content(tmp_path / "local").keys()
+    assert not any(verify(store, deep=True).values())
+
+
+def test_what_is_of_no_run_is_left_alone(files: list[Path], store: RemotePath) -> None:
+    objects.upload(files[0], store / "chunk_0000.h5")
+    told = r"has neither chunk_index\.json nor \.unfinished, so chunk_0000\.h5 may be of others"
+    for how in ({}, {"resume": True}, {"overwrite": True}):
+        with pytest.raises(ConfigError, match=told):
+            run_pipeline(files, store, **how)
+    assert content(store) == {"chunk_0000.h5": files[0].read_bytes()}
+    objects.delete(store / "chunk_0000.h5")
+    assert run_pipeline(files, store).n_obs == 13
+
+
 def test_an_append_to_what_another_machine_changes_is_refused(
     files: list[Path], third: Path, store: RemotePath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -422,9 +453,9 @@ def test_shards_write_into_a_store(files: list[Path], store: RemotePath, tmp_pat
     assert [*content(store)] == [".writing"]
     assert decide_for_shards(settings, engine, store).startswith("decided 4 chunks")
     run_shard(settings, engine, store, Shard(1, 2))
-    assert [*content(store)] == [".writing", "chunk_0000.h5", "chunk_0002.h5"]
+    assert [*content(store)] == [".unfinished", ".writing", "chunk_0000.h5", "chunk_0002.h5"]
     before = objects.find(store)
-    del before[store / ".writing"]
+    del before[store / ".unfinished"], before[store / ".writing"]
     summary = merge(settings, engine, store)
     assert str(store) in str(summary) and of_cells(store) == of_cells(tmp_path / "local")
     assert objects.find(store).items() >= before.items()  # what a shard has sent is not sent again

@@ -25,10 +25,11 @@ from scvae_data.processing.genes.wanted import read_gene_files
 from scvae_data.processing.run.context import Context, Record, Standing
 from scvae_data.processing.run.directory import (
     SCRATCH,
+    begin_in,
     claimed,
     clear,
     disk_faults,
-    forget_some_runs,
+    end_in,
     held_directory,
     is_complete,
     made_in,
@@ -47,7 +48,7 @@ from scvae_data.processing.write.publish import publish, write_cells
 from scvae_data.processing.write.tables import write_tables
 from scvae_data.remote.location import Location, RemotePath
 from scvae_data.store import INDEX_FILE, DatasetIndex, open_index, sweep_temporaries
-from scvae_data.store.files import remove, syncing
+from scvae_data.store.files import remove, syncing, write_atomic
 from scvae_data.store.names import WORK_FOLDER
 from scvae_data.store.verify import by_generation
 from scvae_data.system.jit import compile_ahead
@@ -77,7 +78,7 @@ def run(
     directory
         The directory, here or in a remote store.
     overwrite, resume
-        Replace a dataset, or continue an unfinished run.
+        Replace a dataset, or continue an unfinished run, also one that was to replace a dataset.
     record
         How the run was asked for, kept beside the chunks.
     scratch
@@ -102,9 +103,20 @@ def run(
         )
         engine.must_see(work.path)
         try:
-            return finish(context) if is_complete(directory) and not overwrite else make(context)
+            return make(context) if replaces(context, overwrite=overwrite) else finish(context)
         finally:
             engine.close()
+
+
+def replaces(context: Context, *, overwrite: bool) -> bool:
+    """Whether a directory is to be made, in place of what is there; noted, for a run that goes on with that.
+
+    An interrupted ``overwrite`` is gone on with where the settings are its own.
+    """
+    note, meant = context.work.replacing, context.settings.processing_id(context.gene_files.settings, "")
+    if overwrite:
+        write_atomic(note, meant.encode())
+    return not is_complete(context.target) or (note.exists() and note.read_text() == meant)
 
 
 def append(
@@ -192,10 +204,11 @@ def make(context: Context) -> Summary:
 
 def write(context: Context, plan: WritePlan, seconds: dict[str, float]) -> Summary:
     """Run the stages from the first chunk on; ``seconds`` has the wall times of those before, and gets theirs."""
-    if is_complete(context.target):
-        clear(context.target)
     if context.store is not None:
-        forget_some_runs(context.store)
+        begin_in(context.store, context.directory)
+    elif is_complete(context.directory):
+        clear(context.directory)
+    context.work.replacing.unlink(missing_ok=True)  # there is nothing left to be replaced
     with syncing() as sync:
         with timed(seconds, "write"):
             written = write_cells(context, plan, sync)
@@ -310,6 +323,7 @@ def settle(context: Context) -> None:
     """Send a directory where it belongs, and leave nothing else of the run."""
     if context.store is not None:
         send(context.directory, context.store)
+        end_in(context.store)
     context.work.remove()
 
 

@@ -31,6 +31,7 @@ from scvae_data.processing.genes.wanted import read_gene_files
 from scvae_data.processing.run.context import Context, Record
 from scvae_data.processing.run.directory import (
     SCRATCH,
+    begin_in,
     check_own,
     claimed,
     disk_faults,
@@ -293,6 +294,8 @@ def write_share(context: Context, shard: Shard) -> str:
         ranges = [ChunkRange(*values) for values in zip(*columns, strict=True)]
         digest = str(decided["digest"])
     share = shard.share(len(ranges))
+    if context.store is not None:
+        begin_in(context.store, context.directory)
     with syncing() as sync:
         for _ in write_chunks(context, digest, ranges, share, sync):
             pass

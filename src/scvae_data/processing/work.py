@@ -130,6 +130,11 @@ class WorkFolder:
         return self.scans.is_dir() and any(self.scans.iterdir())
 
     @property
+    def replacing(self) -> Path:
+        """With which settings a dataset is to be replaced that is there until its successor can be written."""
+        return self.path / "replacing.txt"
+
+    @property
     def scans(self) -> Path:
         """Folder of what scans leave, a folder for each file."""
         return self.path / "scan"

@@ -20,9 +20,17 @@ from scvae_data.store.cell_tables import Generation
 from scvae_data.store.chunk_writer import ChunkEntry
 from scvae_data.store.codec import CODECS, codec_of
 from scvae_data.store.dataset_index import DatasetIndex, content_hash_of, listed
-from scvae_data.store.files import FileFacts, check_plain_name, parse_json, read_sealed, verify_checksum, write_json
+from scvae_data.store.files import (
+    FileFacts,
+    check_plain_name,
+    is_there,
+    parse_json,
+    read_sealed,
+    verify_checksum,
+    write_json,
+)
 from scvae_data.store.gene_list import GENE_LIST_FILE
-from scvae_data.store.names import FORMAT_VERSION, INDEX_FILE, RUN_FILE, SRX_COLUMN, WORK_FOLDER
+from scvae_data.store.names import FORMAT_VERSION, INDEX_FILE, RUN_FILE, SRX_COLUMN, UNFINISHED, WORK_FOLDER
 from scvae_data.store.obs_writer import OBS_FILE, ObsColumn
 from scvae_data.store.remote_files import CachedFiles, disk_cache
 from scvae_data.store.row_table import CODE_TYPES, n_bytes_of, stored_types, tail_bytes_of
@@ -153,15 +161,15 @@ def _missing(directory: Location) -> str:
     if isinstance(directory, Path) and (directory / RUN_FILE).is_file():
         return f"{directory} is the directory of a training run; give the dataset directory that it was trained on"
     make = command("process", "input=files", "input.paths=…", override("paths.processed_dir", directory))
-    if isinstance(directory, RemotePath) or not directory.is_dir():
-        if isinstance(directory, Path) and directory.is_file():
-            return f"{directory} is a file; give the directory that {program('process')} made of such"
-        return f"no dataset at {directory}; make one with: {make}"
-    if (directory / WORK_FOLDER).is_dir():
+    if isinstance(directory, Path) and directory.is_file():
+        return f"{directory} is a file; give the directory that {program('process')} made of such"
+    if is_there(directory / (UNFINISHED if isinstance(directory, RemotePath) else WORK_FOLDER)):
         return (
             f"{directory} is unfinished, it has no {INDEX_FILE} yet; "
             f"give the command that began it again, with resume=true: {make} resume=true"
         )
+    if isinstance(directory, RemotePath) or not directory.is_dir():
+        return f"no dataset at {directory}; make one with: {make}"
     if next(directory.glob("chunk_*.h5"), None) is not None:
         make = command("process", "input=files", "input.paths=…", "paths.processed_dir=…")
         return (

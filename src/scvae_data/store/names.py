@@ -11,6 +11,7 @@ __all__ = [
     "FORMAT_VERSION",
     "INDEX_FILE",
     "SRX_COLUMN",
+    "UNFINISHED",
     "WORK_FOLDER",
     "chunk_file_name",
     "generation_file",
@@ -24,6 +25,8 @@ RUN_FILE = "run.json"
 INDEX_FILE = "chunk_index.json"
 WORK_FOLDER = ".work"
 """What a directory has until it is finished."""
+UNFINISHED = ".unfinished"
+"""What a directory in a store has from its first chunk on until it is finished: who began it."""
 CLAIM = ".writing"
 """What a directory in a store has while a machine writes there: who it is."""
 SRX_COLUMN = "SRX_accession"

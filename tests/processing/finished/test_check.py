@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import pytest
 from tests.support.pipeline import NO_QC, position_counts
 
 from scvae_data.errors import ConfigError, ScvaeDataError
+from scvae_data.processing import pipeline
 from scvae_data.processing.engine.local import LocalEngine
 from scvae_data.processing.finished.check import different_settings
 from scvae_data.processing.settings.inputs import FileInput
-from scvae_data.store import Chunking
+from scvae_data.store import Chunking, open_index
 
 Write = Callable[..., Path]
 Process = Callable[..., Any]
@@ -23,6 +25,10 @@ Process = Callable[..., Any]
 @pytest.fixture
 def two_files(write_raw: Write) -> list[Path]:
     return [write_raw(f"SRX{n}.h5ad", position_counts(6, 3, 10 * n), list("ABC")) for n in (1, 2)]
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def state(directory: Path) -> dict[str, tuple[int, int]]:
@@ -56,6 +62,24 @@ def test_other_settings_are_named(
     with pytest.raises(ConfigError, match=message) as caught:
         process(two_files, resume=True, config={"seed": 0, "engine": {"n_workers": 2}} | config, **settings)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("stage", ["scan", "write", "publish", "settle"])
+def test_an_interrupted_overwrite_goes_on_at_any_moment(
+    stage: str, two_files: list[Path], process: Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = replace(NO_QC, min_counts=300)
+    process(two_files)
+    process(two_files, tmp_path / "other", qc=wanted)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(pipeline, stage, interrupted)
+        process(two_files, qc=wanted, overwrite=True)
+    if stage == "scan":  # the old one is still there, and left alone by what it was made with
+        with pytest.raises(ConfigError, match="holds a finished dataset made with"):
+            process(two_files, qc=replace(NO_QC, min_counts=400), resume=True)
+    process(two_files, qc=wanted, resume=True)
+    assert open_index(tmp_path / "out").content_hash == open_index(tmp_path / "other").content_hash
+    assert not (tmp_path / "out/.work").exists()
 
 
 def test_other_inputs_are_named(two_files: list[Path], process: Process, write_raw: Write) -> None:

@@ -22,19 +22,20 @@ from scvae_data.remote.location import Location, RemotePath
 from scvae_data.remote.objects import Changed, delete, read_whole, swap, upload
 from scvae_data.store import INDEX_FILE
 from scvae_data.store.files import is_there, names_in, remove, sweep_temporaries, sync_directory
-from scvae_data.store.names import CHUNK_FILE, CLAIM, WORK_FOLDER
+from scvae_data.store.names import CHUNK_FILE, CLAIM, UNFINISHED, WORK_FOLDER
 from scvae_data.store.pages import PAGES
 from scvae_data.wording import named
 
 __all__ = [
     "SCRATCH",
+    "begin_in",
     "check_own",
     "check_target",
     "claimed",
     "clear",
     "disk_faults",
     "dry_run_folder",
-    "forget_some_runs",
+    "end_in",
     "held_directory",
     "held_file",
     "is_complete",
@@ -105,14 +106,17 @@ def check_own(directory: Location, work: WorkFolder) -> None:
     Raises
     ------
     ConfigError
-        There is neither an index nor a work folder, but files of the names that those of a dataset have.
+        There is neither an index nor what an unfinished run has, but files of the names that those of a dataset have.
     """
     if work.path.is_dir() or is_complete(directory):
+        return
+    mark = UNFINISHED if isinstance(directory, RemotePath) else WORK_FOLDER
+    if is_there(directory / mark):  # of a run on another machine, whose work folder is there
         return
     ours = (*PAGES, *OF_SOME_RUNS)
     if found := [name for name in names_in(directory) if DATASET.fullmatch(name) or name in ours]:
         raise ConfigError(
-            f"{directory} has neither {INDEX_FILE} nor {WORK_FOLDER}, so {named(found, MOST_NAMED)} may be of others, "
+            f"{directory} has neither {INDEX_FILE} nor {mark}, so {named(found, MOST_NAMED)} may be of others, "
             "and a dataset would replace what is called so; choose another paths.processed_dir, or move or remove it"
         )
 
@@ -233,10 +237,23 @@ def let_go(mine: Path, theirs: RemotePath) -> None:
         log.warning("%s stays until the next run from %s: %s", theirs, mine.parent, error)
 
 
-def forget_some_runs(store: RemotePath) -> None:
-    """Remove from a store what an earlier run left that this one may have none of."""
-    for name in OF_SOME_RUNS:
-        delete(store / name)
+def begin_in(store: RemotePath, made: Path) -> None:
+    """Make a place in a store, which is claimed, ready for chunks; a dataset in it goes, chunks of no dataset stay.
+
+    From then on another machine can tell that what is called like files of a
+    dataset is of a run, and take its place.
+    """
+    upload(made / CLAIM, store / UNFINISHED)
+    if is_complete(store):
+        clear(store)
+    for name in names_in(store):  # an earlier run may have sent what this one has none of
+        if name in OF_SOME_RUNS or (DATASET.fullmatch(name) and not CHUNK_FILE.fullmatch(name)):
+            delete(store / name)
+
+
+def end_in(store: RemotePath) -> None:
+    """Let a place in a store be finished."""
+    delete(store / UNFINISHED)
 
 
 def move(source: Path, target: Location) -> None:
