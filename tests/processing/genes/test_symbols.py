@@ -56,6 +56,21 @@ def test_without_one_order_each_row_is_a_gene_of_its_own() -> None:
     assert len(set(alone.maps["symbols"].tolist())) == 4
 
 
+@pytest.mark.parametrize("moved", [0, 4, 5, 10])
+def test_symbols_of_other_genes_than_those_of_the_ids_are_no_evidence(moved: int) -> None:
+    book = load_reference("builtin").book("human")
+    symbols = [symbol for symbol, ids in book.current.items() if len(ids) == 1][::1000][:40]
+    ids = [book.current[symbol][0] for symbol in symbols]
+    both = table(symbols, [*np.roll(ids[:moved], 1), *ids[moved:]])
+    universe = aligned({"both": both, "symbols": table(symbols)}, reference="builtin")
+    told = moved >= 5
+    assert [way for _, way in found(universe, "both")] == ["crossed"] * moved * told + ["id"] * (40 - moved * told)
+    meant = ids if told else both.ids.tolist()
+    assert found(universe, "symbols")[moved:] == [(gene_id, "files") for gene_id in ids[moved:]]
+    assert [gene for gene, _ in found(universe, "symbols")] == meant
+    assert dict(zip(universe.keys, universe.symbols, strict=True)) == dict(zip(meant, symbols, strict=True))
+
+
 CLONES = [f"AC{n:06d}.1" for n in range(60)]
 CLONE_IDS = [f"ENSG8000000{n:04d}" for n in range(60)]
 

@@ -194,8 +194,8 @@ def warning_crossed(
         for gene_id, symbol, today in zip(ids, symbols, reference.symbols(ids), strict=True)
     ]
     return (
-        f"{one}: {counted(int(out.sum()), 'row')} of {len(out):,} of the gene table ({umis(one, out)}) have the id of "
-        f"one gene and the symbol of another, and count as that of the id: {'; '.join(pairs)}; "
+        f"{one}: at least {counted(int(out.sum()), 'row')} of {len(out):,} of the gene table ({umis(one, out)}) have "
+        f"the id of one gene and the symbol of another, and count as that of the id: {'; '.join(pairs)}; "
         "correct the column that is wrong, or leave it out"
     )
 

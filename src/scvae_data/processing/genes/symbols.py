@@ -184,11 +184,11 @@ class Evidence:
 
     @cached_property
     def _annotations(self) -> Annotations:
-        """The tables that have ids and symbols; for those that lack ids."""
+        """The tables that have ids, and symbols of the same genes; for those that lack ids."""
         found = Annotations()
         for name in self.names:
             rows, bases = self.identities(name)
-            if any(rows.ids):
+            if any(rows.ids) and name not in self.crossed:
                 found.add(name, [pair for pair in zip(bases, rows.ids, strict=True) if all(pair)])
         return found
 
@@ -220,7 +220,11 @@ class Evidence:
             return
         self.unknown |= self.reference.places.missing(distinct_ids - self.measured)
         self.measured |= distinct_ids
-        self._check_pairs(name, bases, rows.ids)
+        if crossed := self._check_pairs(name, bases, rows.ids):
+            self.crossed.add(name)
+            bases = [*bases]
+            for row in crossed:  # say nothing of what the symbol stands for
+                bases[row] = ""
         symbols = self._texts.numbers(bases)
         places = self._pairs.add(symbols, self._texts.numbers(rows.ids))
         self._note_orders(bases, rows.ids, places, symbols[places])
@@ -230,8 +234,8 @@ class Evidence:
                 if symbol and gene_id in not_known and is_ensembl(gene_id):
                     unknown[gene_id].add(symbol)
 
-    def _check_pairs(self, name: str, bases: Sequence[str], ids: Sequence[str]) -> None:
-        """Note a table of which many symbols are those of other genes than its ids; refuse one of which most are.
+    def _check_pairs(self, name: str, bases: Sequence[str], ids: Sequence[str]) -> list[int]:
+        """Return the rows of a table whose symbols are those of other genes than their ids, where it has many.
 
         Raises
         ------
@@ -242,12 +246,11 @@ class Evidence:
         some, of_some = bases[::step], ids[::step]
         found, n_compared = self._crossed(name, some, of_some)
         if len(found) < FEWEST_CROSSED:
-            return
+            return []
         if len(found) >= max(LEAST_COMPARED, n_compared / 2):
             raise UnlikePairsError(name, len(found) / n_compared, some[found[0]], of_some[found[0]])
         found, n_compared = self._crossed(name, bases, ids)
-        if len(found) >= LEAST_CROSSED * n_compared:
-            self.crossed.add(name)
+        return found if len(found) >= LEAST_CROSSED * n_compared else []
 
     def _crossed(self, name: str, bases: Sequence[str], ids: Sequence[str]) -> tuple[list[int], int]:
         """Return which rows of a table have the id of one gene and the symbol of another, and how many have both."""

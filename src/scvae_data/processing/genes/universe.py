@@ -32,7 +32,7 @@ from scvae_data.processing.genes.pair_counts import NO_TEXT, PairCounts, Texts
 from scvae_data.processing.genes.reference import Reference, loose
 from scvae_data.processing.genes.species import judge, species_of_id
 from scvae_data.processing.genes.spelling import one_spelling
-from scvae_data.processing.genes.symbols import BY_ID, HOW, LEFT_OUT, Evidence, Rows
+from scvae_data.processing.genes.symbols import BY_ID, CROSSED, HOW, LEFT_OUT, Evidence, Rows
 from scvae_data.readers.base import GeneTable
 
 __all__ = [
@@ -170,6 +170,7 @@ def align(
         for row in np.flatnonzero(how[table] == ways["spelling"]).tolist():
             spelled.setdefault(genes[row], rows.symbols[row])
             of_symbols[row] = NO_TEXT
+        of_symbols[how[table] == ways[CROSSED]] = NO_TEXT
         told.add(of_genes, of_symbols, n_files[table])
         apart.update(genes[row] for row in np.flatnonzero(how[table] == ways["apart"]).tolist())
         numbers[table] = of_genes.astype(np.int32)
