@@ -217,6 +217,8 @@ def test_new_cells_that_the_directory_has(keep: str, tmp_path: Path, caplog: pyt
     index = open_index(tmp_path / "out")
     assert index.n_obs == (14 if keep == "all" else 13)
     assert "1 new cell equals a cell of the directory (e.g. of SRX2.h5ad and SRX1.h5ad)" in caplog.text
+    remedy = "give files that lack them, or process all inputs anew with keep_duplicates=first"
+    assert (remedy in caplog.text) == (keep == "all")
     assert not any(verify(tmp_path / "out", deep=True, against=[old, new]).values())
     if keep != "all":
         assert "it has the same counts as SRX1.h5ad row 4" in why(tmp_path / "out", "SRX2", "c2")
