@@ -22,6 +22,7 @@ from scvae_data.commands.why import why
 from scvae_data.errors import ConfigError, ScvaeDataError
 from scvae_data.processing.settings.normalization import Normalization
 from scvae_data.processing.sort.obs_schema import ObsSchema, fitted_schema
+from scvae_data.processing.work import WorkFolder
 from scvae_data.store import INDEX_FILE, Chunking, ObsColumn
 from scvae_data.wording import shown
 
@@ -123,6 +124,22 @@ def test_nothing_new_is_no_error_and_leaves_nothing(copy: Path, raw: list[Path],
     cut.write_bytes(raw[2].read_bytes()[:1000])
     with pytest.raises(ScvaeDataError, match=r"SRX9\.h5ad"):  # one that cannot be read may be new
         run_pipeline([*raw[:2], cut], copy, append=True)
+
+
+def test_what_an_append_left_that_was_killed_once_all_was_added_goes_with_the_next(
+    copy: Path, raw: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(work: WorkFolder) -> None:
+        if work.path.parent == copy:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(WorkFolder, "remove", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_pipeline(raw[:3], copy, append=True)
+    assert (copy / ".work").exists() and open_index(copy).n_obs == 21
+    assert "has all 3 inputs already, nothing to add: 21 cells" in str(run_pipeline(raw[:3], copy, append=True))
+    assert not (copy / ".work").exists() and not any(verify(copy, deep=True).values())
 
 
 def test_files_that_it_has_are_left_out_beside_those_of_another_folder(
