@@ -85,6 +85,15 @@ def test_what_is_missing_is_listed(release: Path, tmp_path: Path, caplog: pytest
     assert not listed.exists()
 
 
+def test_experiments_are_chosen_over_all_organisms(release: Path, tmp_path: Path) -> None:
+    make_release(release, 1, organism="Mus_musculus")
+    both = {"organism": ["Homo_sapiens", "Mus_musculus"]}
+    assert names(chosen(release, tmp_path, where="tissue == 'tissue 2'", **both)) == ["SRX10002", "SRX10005"]
+    assert names(chosen(release, tmp_path, where="obs_count < 200", **both)) == ["SRX10000", "SRX10001", "SRX10000"]
+    with pytest.raises(ConfigError, match=r"input.where: tissue has no value 'blood'; it has"):
+        names(chosen(release, tmp_path, where="tissue == 'blood'", **both))
+
+
 def test_every_way_to_name_a_release(releases: Path, tmp_path: Path) -> None:
     base = releases / "2025-02-25"
     for path in (base, base / "metadata", base / "metadata" / "GeneFull_Ex50pAS", base / "metadata" / HUMAN):

@@ -39,6 +39,8 @@ TABLE = re.compile(
     r"(?P<word>counts?|dge|umis?|express(ion|ed)|expr|matrix|readcounts?)(?![a-z]).*?(?P<ending>\.(csv|tsv|txt)(\.gz)?)$",
     re.IGNORECASE,
 )
+OF_EXPERIMENT = re.compile(r"(?P<word>[SEDN]RX|GSM)\d+(?P<ending>\.(csv|tsv|txt)(\.gz)?)", re.IGNORECASE)
+"""A table that is called by an accession and nothing else."""
 NO_COUNTS = re.compile(r"barcode|feature|gene_?s?\.|meta|annot|summary|cells?\.", re.IGNORECASE)
 """Tables of text that stand beside counts."""
 
@@ -132,6 +134,8 @@ def kind_of(name: str) -> str | None:
 
     >>> [kind_of(name) for name in ("a.H5AD", "a.zarr.zip", "a.HDF5", "a_matrix.mtx.gz", "a.dge.txt.gz", "meta.csv")]
     ['H5AD file', '.zarr.zip file', '.HDF5 file', '.mtx file', '*dge*.txt.gz table', None]
+    >>> [kind_of(name) for name in ("SRX1.csv", "SRX1_meta.csv", "GSM1.txt.gz")]
+    ['*SRX*.csv table', None, '*GSM*.txt.gz table']
     """
     if name.lower().endswith(".h5ad"):
         return "H5AD file"
@@ -139,7 +143,7 @@ def kind_of(name: str) -> str | None:
         return ".mtx file"
     if ending := next((ending for ending in ENDINGS if name.lower().endswith(ending)), None):
         return f"{name[-len(ending) :]} file"  # as it is written: a glob is made of it
-    match = TABLE.search(name)
+    match = TABLE.search(name) or OF_EXPERIMENT.fullmatch(name)
     return f"*{match['word']}*{match['ending']} table" if match and not NO_COUNTS.search(name) else None
 
 

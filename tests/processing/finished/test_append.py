@@ -22,6 +22,7 @@ from scvae_data.commands.why import why
 from scvae_data.errors import ConfigError, ScvaeDataError
 from scvae_data.processing.settings.normalization import Normalization
 from scvae_data.processing.sort.obs_schema import ObsSchema, fitted_schema
+from scvae_data.processing.work import WorkFolder
 from scvae_data.store import INDEX_FILE, Chunking, ObsColumn
 from scvae_data.wording import shown
 
@@ -125,6 +126,22 @@ def test_nothing_new_is_no_error_and_leaves_nothing(copy: Path, raw: list[Path],
         run_pipeline([*raw[:2], cut], copy, append=True)
 
 
+def test_what_an_append_left_that_was_killed_once_all_was_added_goes_with_the_next(
+    copy: Path, raw: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(work: WorkFolder) -> None:
+        if work.path.parent == copy:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(WorkFolder, "remove", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_pipeline(raw[:3], copy, append=True)
+    assert (copy / ".work").exists() and open_index(copy).n_obs == 21
+    assert "has all 3 inputs already, nothing to add: 21 cells" in str(run_pipeline(raw[:3], copy, append=True))
+    assert not (copy / ".work").exists() and not any(verify(copy, deep=True).values())
+
+
 def test_files_that_it_has_are_left_out_beside_those_of_another_folder(
     copy: Path, raw: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -217,6 +234,8 @@ def test_new_cells_that_the_directory_has(keep: str, tmp_path: Path, caplog: pyt
     index = open_index(tmp_path / "out")
     assert index.n_obs == (14 if keep == "all" else 13)
     assert "1 new cell equals a cell of the directory (e.g. of SRX2.h5ad and SRX1.h5ad)" in caplog.text
+    remedy = "give files that lack them, or process all inputs anew with keep_duplicates=first"
+    assert (remedy in caplog.text) == (keep == "all")
     assert not any(verify(tmp_path / "out", deep=True, against=[old, new]).values())
     if keep != "all":
         assert "it has the same counts as SRX1.h5ad row 4" in why(tmp_path / "out", "SRX2", "c2")

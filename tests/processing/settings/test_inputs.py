@@ -177,6 +177,18 @@ def test_linked_folders_are_followed_once(tmp_path: Path, caplog: pytest.LogCapt
     assert caplog.messages == [f"input.paths={folder}: left out: 1 broken link (itself)"]
 
 
+def test_tables_that_a_folder_leaves_out_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("SRX1.h5ad", "SRX2.csv", "s/SRX3.csv", "GSM4.txt.gz", "SRX2_meta.tsv", "e_umis.tsv", "samples.csv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x")
+    assert [file.path.name for file in FileInput(paths=str(tmp_path)).files()] == ["SRX1.h5ad"]
+    (line,) = caplog.messages
+    assert "1 *GSM*.txt.gz table and 2 *SRX*.csv tables and 1 *umis*.tsv table; to take them too" in line
+    globs = eval(line.rpartition("input.paths=")[2].strip("'"))
+    taken = [file.path.name for file in FileInput(paths=globs).files()]
+    assert sorted(taken) == ["GSM4.txt.gz", "SRX1.h5ad", "SRX2.csv", "SRX3.csv", "e_umis.tsv"]
+
+
 def test_hidden_files_are_left_out_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     names = ("a.h5ad", "._a.h5ad", "s/.b.h5ad", ".trash/c.h5ad", "__MACOSX/._d.h5ad", "._x", "e.txt")
     for name in names:

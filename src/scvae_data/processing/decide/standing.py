@@ -32,6 +32,10 @@ __all__ = ["compare_standing"]
 log = logging.getLogger(__name__)
 
 METRICS = ("total_counts", "n_genes_by_counts", "pct_counts_mt")
+KEPT = (
+    "; added all the same, as the directory was made with keep_duplicates=all; to be without such cells, give files "
+    "that lack them, or process all inputs anew with keep_duplicates=first"
+)
 MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -62,7 +66,7 @@ def compare_standing(context: Context, surveyed: Surveyed, scanned: Scanned, com
     log.warning(
         "%s %s a cell of the directory (e.g. of %s and %s)%s", counted(len(found), "new cell"),
         "equals" if len(found) == 1 else "equal", other, first,
-        "; keep_duplicates=first leaves such cells out" if keep == "all" else ": left out",
+        KEPT if keep == "all" else ": left out",
     )  # fmt: skip
     if keep == "all":
         return replace(compared, account=account)

@@ -173,15 +173,16 @@ class ScBaseCountInput(Inputs):
         studies = self._studies()
         files: list[InputFile] = []
         missing: list[str] = []
+        tables = {f"{folder}/{SAMPLES}": self._rows(f"{folder}/{SAMPLES}") for folder in self.folders.values()}
+        wanted = tables if self.where is None else self._wanted(tables, self.where)
         for organism, folder in self.folders.items():
-            rows = self._rows(f"{folder}/{SAMPLES}")
+            rows, kept = tables[f"{folder}/{SAMPLES}"], wanted[f"{folder}/{SAMPLES}"]
             counts = of_counts(folder)
             there = names_in(counts)
             listed_here = {f"{name}.h5ad" for name, _ in rows}
             if others := sorted(name for name in there if name.endswith(".h5ad") and name not in listed_here):
                 n_others = counted(len(others), "file")
                 log.info("%s: %s that %s has no row for, e.g. %s", counts, n_others, SAMPLES, others[0])
-            kept = rows if self.where is None else self._kept(f"{folder}/{SAMPLES}", rows)
             log.info("%s: %d of %s of %s are wanted", folder, len(kept), counted(len(rows), "experiment"), organism)
             for accession, row in kept:
                 path = f"{counts}/{accession}.h5ad"
@@ -205,15 +206,18 @@ class ScBaseCountInput(Inputs):
             raise ConfigError(f"{table} lists no experiment")
         return rows
 
-    def _kept(self, table: str, rows: Rows) -> Rows:
-        """Return the rows that are wanted."""
+    def _wanted(self, tables: Mapping[str, Rows], where: str) -> dict[str, Rows]:
+        """Return the rows of each table that are wanted, judged by all together."""
+        named = " and ".join(tables)
+        every = pd.DataFrame([row for rows in tables.values() for _, row in rows])
         try:
-            keep = mask(RowColumns(pd.DataFrame([row for _, row in rows]), table), str(self.where))
+            keep = mask(RowColumns(every, named), where)
         except SelectionError as error:
             raise ConfigError(str(error)) from error
         if not keep.any():
-            raise ConfigError(f"input.where={self.where}: no row of {table} is kept")
-        return [row for row, wanted in zip(rows, keep, strict=True) if wanted]
+            raise ConfigError(f"input.where={where}: no row of {named} is kept")
+        flags = iter(keep)
+        return {table: [row for row in rows if next(flags)] for table, rows in tables.items()}
 
     def _studies(self) -> dict[str, dict[str, ObsValue]]:
         """Read the table of studies: its columns by accession."""
