@@ -179,7 +179,7 @@ def append(
         finally:
             engine.close()
         work.remove()
-    return replace(summary, processed_dir=directory, grown=(grown.n_obs, len(grown.chunks)))
+    return summary.of_added(directory, grown)
 
 
 def make_again(context: Context) -> Summary:
