@@ -154,7 +154,7 @@ def append(
         index = open_growing(directory)
         work = WorkFolder(made / WORK_FOLDER)
         settings = frozen_settings(settings, index, work.path)
-        gene_files = read_gene_files(settings.genes)
+        gene_files = read_gene_files(settings.genes).of_directory(directory)
         sweep_temporaries(made)
         part = work.appended
         part.mkdir(parents=True, exist_ok=True)
