@@ -274,6 +274,14 @@ def grown_here(files: list[Path], place: Path) -> Path:
     return place
 
 
+def test_genes_that_new_cells_lack_are_those_of_the_directory(
+    files: list[Path], store: RemotePath, write_raw: Write, caplog: pytest.LogCaptureFixture
+) -> None:
+    run_pipeline(files[:1], store)
+    run_pipeline([write_raw("SRX3.h5ad", position_counts(4, 2, 30), ["A", "B"])], store, append=True)
+    assert f"1 of the 3 genes of {store}/gene_list.json are in no file" in caplog.text
+
+
 def test_one_in_a_store_grows(files: list[Path], store: RemotePath, tmp_path: Path) -> None:
     run_pipeline(files[:1], store)
     before, opened = content(store), open_index(store)

@@ -77,7 +77,10 @@ def test_a_missing_shard_is_named(chosen: Settings, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no shard has begun; run scvae-data process with shard=1/N"):
         merge(chosen, SerialEngine(), out)
     shard(chosen, out, "1/3")
-    with pytest.raises(ScvaeDataError, match=r"2 of 3 shards have not scanned their files: 2/3, 3/3; run shard=2/3"):
+    with pytest.raises(ScvaeDataError, match=r"2 of 3 shards have not scanned their files: 2/3, 3/3; run these, then"):
+        decide_for_shards(chosen, SerialEngine(), out)
+    shard(chosen, out, "3/3")
+    with pytest.raises(ScvaeDataError, match=r"1 of 3 shards have not scanned their files: 2/3; run shard=2/3, then"):
         decide_for_shards(chosen, SerialEngine(), out)
     assert not (out / "chunk_index.json").exists()
 

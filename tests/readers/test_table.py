@@ -123,7 +123,8 @@ def test_antibodies_and_what_counters_write_below_the_genes_are_dropped(
     dense, reader = read(tmp_path / "counts.csv", read_dense)
     np.testing.assert_array_equal(dense, counts[:, :8])
     assert reader.notes == (
-        "dropped 1 feature of type Antibody Capture", "dropped 2 features of type reads of no gene",
+        "dropped 1 feature of type Antibody Capture, by name (CD3_TotalSeqB)",
+        "dropped 2 features of type reads of no gene, by name (__no_feature, __alignment_not_unique)",
     )  # fmt: skip
 
 

@@ -135,6 +135,16 @@ def test_each_dropped_gene_has_the_first_rule_that_it_fails(rules: dict[str, obj
     assert grown == [*first, *["it was not among the genes when the directory grew"] * 3]
 
 
+def test_a_gene_that_two_generations_dropped_counts_once(directory: Path, facts: QcFacts) -> None:
+    dropped = {"gene": ["G1", "G2"], "symbol": ["a", "b"], "n_cells": [1, 2], "total_counts": [3, 5]}
+    twice = [summary | {"dropped_genes": dropped} for summary in facts.summaries]
+    page = qc_report(open_index(directory), replace(facts, summaries=twice), REMEDIES)
+    assert "; 2 were dropped.</p>" in page
+    table = table_of(page, "dropped")
+    found = zip(table["gene"], table["cells"], table["counts"], table["why"], strict=True)
+    assert sorted(found) == [("G1", 2, 6, "not told"), ("G2", 4, 10, "not told")]
+
+
 def test_a_file_that_failed_is_named_once_and_as_text(page: str, raw: Path) -> None:
     assert "1 file could not be used" in page
     assert page.count("&lt;b&gt;SRX9.h5ad</dt>") == 1

@@ -57,7 +57,7 @@ from scvae_data.remote.location import Location, RemotePath
 from scvae_data.store.files import expecting, read_json, syncing, write_json
 from scvae_data.store.names import WORK_FOLDER
 from scvae_data.system.jit import compile_ahead
-from scvae_data.wording import counted
+from scvae_data.wording import counted, named
 
 __all__ = ["decide_for_shards", "merge", "run_shard"]
 
@@ -269,10 +269,11 @@ def check_all_scanned(directory: Location, work: WorkFolder) -> None:
         )
     of = n_shards(work)
     if missing := [number for number in range(1, of + 1) if not work.shards.scanned(number).exists()]:
-        named = ", ".join(f"{number}/{of}" for number in missing[:10]) + (", …" if len(missing) > 10 else "")
+        texts = [str(Shard(number, of)) for number in missing]
+        these = f"shard={texts[0]}" if len(texts) == 1 else "these"
         raise ScvaeDataError(
-            f"{directory}: {len(missing)} of {of} shards have not scanned their files: {named}{folder}; run "
-            f"shard={missing[0]}/{of} again, then merge"
+            f"{directory}: {len(texts)} of {of} shards have not scanned their files: {named(texts, 10)}{folder}; run "
+            f"{these}, then merge"
         )
 
 

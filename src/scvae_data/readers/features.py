@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scvae_data.errors import InputError
 from scvae_data.readers.base import CsrBlock, GeneTable
 from scvae_data.readers.gene_names import ENSEMBL_GENE, looks_ensembl
-from scvae_data.wording import counted
+from scvae_data.wording import counted, named
 
 __all__ = [
     "GENE_EXPRESSION",
@@ -73,7 +73,8 @@ MEASURED = re.compile(
     re.IGNORECASE,
 )
 """Numbers that describe cells, or sum up genes: no gene of any species is called so."""
-DROPPED = re.compile(r"dropped (?P<n>[\d,]+) features? of type (?P<kind>.+)")
+MOST_NAMED = 3
+DROPPED = re.compile(r"dropped (?P<n>[\d,]+) features? of type (?P<kind>.+?)(, by name \(.+\))?")
 ANTIBODY = re.compile(
     r".+[_.:-]Total(Seq)?[_.:-]?[A-D]?|(hto|cite(seq)?|antibody|ab|totalseq[a-d]?|total[a-d])[_:.-].+|adt[_:.-](?!\d+$).+"
     r"|(adt|hto)\d+|.+[_:.-](adt|hto|cite|antibody)|.{2,}[_:.-]prot(ein)?|prot(ein)?[_:.-].+|hash-?tags?[_. -]?\w+"
@@ -193,22 +194,34 @@ def keep_gene_expression(
     if untyped.any():
         only_ensembl = looks_ensembl(names[keep]) if genes else types is not None and bool((types != "").any())
         keep |= untyped & np.array([not only_ensembl or bool(ENSEMBL_GENE.fullmatch(name)) for name in names])
+    by_name = (given != "") & (True if types is None else types == "")
     counts = Counter(str(kind) for kind in given[~keep])
     if len(names) and not keep.any():
         found = ", ".join(f"{kind or 'no type'} ({n:,})" for kind, n in sorted(counts.items()))
         raise InputError(path, "no_counts", f"no feature of type {GENE_EXPRESSION}, found {found}; leave the file out")
-    notes = tuple(f"dropped {counted(n, 'feature')} of type {kind or '(none)'}" for kind, n in sorted(counts.items()))
-    return FeatureFilter(keep, notes)
+    notes = []
+    for kind in sorted(counts):
+        dropped = ~keep & (given == kind)
+        if n := int((dropped & ~by_name).sum()):
+            notes.append(f"dropped {counted(n, 'feature')} of type {kind or '(none)'}")
+        if found := names[dropped & by_name].tolist():
+            notes.append(
+                f"dropped {counted(len(found), 'feature')} of type {kind}, by name ({named(found, MOST_NAMED)})"
+            )
+    return FeatureFilter(keep, tuple(notes))
 
 
 def dropped_features(notes: Iterable[str]) -> dict[str, int]:
     """How many features of each type were dropped, as the notes of a filter say.
 
-    >>> dropped_features(["dropped 1,017 features of type Antibody Capture", "X is left out"])
-    {'Antibody Capture': 1017}
+    >>> notes = ["dropped 1,017 features of type Peaks", "dropped 1 feature of type Peaks, by name (1:2-3)"]
+    >>> dropped_features([*notes, "X is left out"])
+    {'Peaks': 1018}
     """
-    found = map(DROPPED.fullmatch, notes)
-    return {match["kind"]: int(match["n"].replace(",", "")) for match in found if match}
+    dropped = Counter[str]()
+    for match in filter(None, map(DROPPED.fullmatch, notes)):
+        dropped[match["kind"]] += int(match["n"].replace(",", ""))
+    return dict(dropped)
 
 
 def gene_types(types: set[str]) -> set[str]:

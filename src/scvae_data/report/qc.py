@@ -14,7 +14,7 @@ import pandas as pd
 from scvae_data.calling import command
 from scvae_data.report.charts import bars_between, histogram, line, points, steps
 from scvae_data.report.page import Column, Table, page
-from scvae_data.report.qc_facts import BINS, QcFacts, columns_of
+from scvae_data.report.qc_facts import BINS, QcFacts, columns_of, genes_once
 from scvae_data.store import DatasetIndex
 from scvae_data.wording import counted
 
@@ -80,10 +80,11 @@ def qc_report(index: DatasetIndex, facts: QcFacts, remedies: Mapping[str, str]) 
     n_everywhere = int((facts.measured == n_kept).sum())
     of_experiments = _of_experiments(facts, remedies)
     n_experiments = of_experiments["n_experiments"]
-    dropped, why = columns_of(facts.summaries, "dropped_genes"), why_dropped(facts.summaries, facts.configs)
+    why = why_dropped(facts.summaries, facts.configs)
+    dropped = genes_once(columns_of(facts.summaries, "dropped_genes") | {"why": why})
     tables = {"experiments": _experiments(facts)} if n_experiments else {}
     if dropped.get("gene"):
-        tables["dropped"] = _dropped_genes({**dropped, "why": why})
+        tables["dropped"] = _dropped_genes(dropped)
     share = 100 * n_kept / max(n_in, 1)
     return page(
         "qc.html",
@@ -99,7 +100,7 @@ def qc_report(index: DatasetIndex, facts: QcFacts, remedies: Mapping[str, str]) 
         metrics={name: TITLES[name][0] for name in _counted_metrics(facts)},
         unmeasured=_unmeasured(facts),
         n_dropped=len(dropped.get("gene", ())),
-        why_dropped=Counter(why).most_common(),
+        why_dropped=Counter(dropped["why"]).most_common(),
         most_rows=MOST_ROWS,
         n_vars=index.n_vars,
         n_everywhere=n_everywhere,

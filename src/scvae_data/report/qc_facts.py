@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pandas.api.types import is_numeric_dtype
 
 from scvae_data.progress import progress
 from scvae_data.store import SRX_COLUMN, DatasetIndex, read_json
@@ -16,7 +17,7 @@ from scvae_data.store.listed_table import listed_table
 from scvae_data.store.names import generation_file
 from scvae_data.store.verify import CONFIG_FILE, SUMMARY_FILE
 
-__all__ = ["BINS", "Binned", "QcFacts", "columns_of", "qc_facts"]
+__all__ = ["BINS", "Binned", "QcFacts", "columns_of", "genes_once", "qc_facts"]
 
 PER_DECADE = 20
 BINS: Mapping[str, NDArray[np.float64]] = {
@@ -156,3 +157,17 @@ def columns_of(parts: Sequence[Mapping[str, Any]], key: str) -> dict[str, list[A
             if isinstance(values, list):
                 joined.setdefault(name, []).extend(values)
     return joined
+
+
+def genes_once(columns: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+    """Columns of genes that several generations may name, with each gene once, in order: the sums of its numbers.
+
+    >>> genes_once({"gene": ["B", "A", "B"], "n_cells": [1, 2, 3], "why": ["x", "y", "z"]})
+    {'gene': ['A', 'B'], 'n_cells': [2, 4], 'why': ['y', 'x']}
+    """
+    table = pd.DataFrame(columns)
+    if table.empty:
+        return {str(name): [] for name in table}
+    rules = {name: "sum" if is_numeric_dtype(table[name]) else "first" for name in table if name != "gene"}
+    joined = table.groupby("gene", as_index=False).agg(rules)
+    return {str(name): joined[name].tolist() for name in joined}

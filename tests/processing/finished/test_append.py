@@ -81,6 +81,8 @@ def test_old_files_stay_and_all_cells_are_there(copy: Path, raw: list[Path], tmp
     old_obs = old.obs()
     summary = run_pipeline(raw, copy, append=True)
     assert "14 cells in" not in str(summary) and "28 cells in 8 chunks" in str(summary)
+    assert summary.experiments["file"] == "experiments_0001.parquet"
+    assert pd.read_parquet(copy / summary.experiments["file"])["srx_accession"].tolist() == ["SRX3", "SRX4"]
     after, index = bytes_of(copy), open_index(copy)
     assert [name for name, content in before.items() if after[name] != content] == ["chunk_index.json"]
     assert [generation.n_chunks for generation in index.generations] == [4, 4]

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -22,6 +21,7 @@ from scvae_data.processing.genes.report import REPORT_FILE
 from scvae_data.processing.write.account import size_statistics, summed_labels
 from scvae_data.processing.write.dropped import DROPPED_FILE, ROW_GROUP, regrouped
 from scvae_data.remote.location import is_remote
+from scvae_data.report.qc_facts import genes_once
 from scvae_data.store import ChunkEntry, DatasetIndex
 from scvae_data.store.files import atomic_file, expecting, read_json, sha256_file, write_atomic, write_json
 from scvae_data.store.listed_table import listed_table
@@ -92,7 +92,7 @@ def joined_summary(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         together["species"] = {**accounts[0], "files_left_out": left_out}
     if written := summed_labels(summary.get("written_missing") or {} for summary in summaries):
         together["written_missing"] = written
-    together["dropped_genes"] = joined_genes([summary["dropped_genes"] for summary in summaries])
+    together["dropped_genes"] = genes_once(joined_columns([summary["dropped_genes"] for summary in summaries]))
     # Of a symbol that stood for two genes, that of the first files; the report of genes has what each table's did.
     synonyms = [dict(summary.get("gene_synonyms", {})) for summary in reversed(summaries)]
     together["gene_synonyms"] = {symbol: gene for found in synonyms for symbol, gene in found.items()}
@@ -151,15 +151,6 @@ def joined_copies(accounts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         n_copies = sum(account.pop("n_copies") for account in later)
         joined["of_directory"] = {"n_copies": n_copies, **joined_columns(later)}
     return joined
-
-
-def joined_genes(accounts: Sequence[Columns]) -> dict[str, list[Any]]:
-    """Genes that the directory does not have, in order, with their cells and counts over all generations."""
-    table = pd.DataFrame(joined_columns(accounts))
-    numbers = [name for name in table if name not in ("gene", "symbol")]
-    rules = {"symbol": "first", **dict.fromkeys(numbers, "sum")}
-    joined = table.groupby("gene", as_index=False).agg(rules)
-    return {str(name): joined[name].tolist() for name in joined}
 
 
 def joined_columns(tables: Sequence[Columns], missing: Any = None) -> dict[str, list[Any]]:

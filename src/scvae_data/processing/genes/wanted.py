@@ -13,7 +13,7 @@ import json
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from scvae_data.processing.genes.universe import Universe
 from scvae_data.processing.settings.genes import AnyGeneRules, ListRules
 from scvae_data.processing.settings.named_file import named_file
 from scvae_data.processing.settings.text_table import read_text_table
-from scvae_data.remote.location import local_path
+from scvae_data.remote.location import Location, local_path
 from scvae_data.store import GENE_LIST_FILE, GeneList, read_gene_list
 
 __all__ = ["GeneFiles", "WantedGenes", "read_gene_files", "read_mapping", "read_wanted", "resolve"]
@@ -59,6 +59,14 @@ class GeneFiles:
     pairs: dict[str, tuple[str, ...]]
     settings: dict[str, Any]
     reference: Reference
+
+    def of_directory(self, directory: Location) -> GeneFiles:
+        """Return the same with the list called by the directory that it is of, of which the file may be a copy."""
+        return (
+            self
+            if self.wanted is None
+            else replace(self, wanted=replace(self.wanted, source=str(directory / GENE_LIST_FILE)))
+        )
 
 
 def read_gene_files(rules: AnyGeneRules) -> GeneFiles:

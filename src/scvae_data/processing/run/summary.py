@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from scvae_data.calling import command, override
 from scvae_data.processing.facts import FailedFile
 from scvae_data.processing.run.losses import lost_text
 from scvae_data.remote.location import Location
-from scvae_data.store import INDEX_FILE
+from scvae_data.store import INDEX_FILE, DatasetIndex
+from scvae_data.store.names import generation_file
 from scvae_data.wording import counted, shown
 
 __all__ = ["Summary", "human_bytes"]
@@ -87,6 +88,20 @@ class Summary:
     left_out: Sequence[str] = ()
     grown: tuple[int, int] | None = None
     report: Location | None = None
+
+    def of_added(self, directory: Location, grown: DatasetIndex) -> Summary:
+        """Return the summary of cells that were added to a directory, whose files have the names that they have there.
+
+        Parameters
+        ----------
+        grown
+            The index of the directory, with them.
+        """
+        experiments = dict(self.experiments)
+        if experiments:
+            experiments["file"] = generation_file(experiments["file"], len(grown.generations) - 1)
+        together = (grown.n_obs, len(grown.chunks))
+        return replace(self, processed_dir=directory, experiments=experiments, grown=together)
 
     def __str__(self) -> str:
         """Lay the summary out as aligned lines."""
