@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from scvae_data.system.stopping import Stopped, exit_code_of, interruptible, stoppable
+from scvae_data.system.stopping import Stopped, exit_code_of, going_on, interruptible, stoppable
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
@@ -46,3 +46,7 @@ def test_an_interruption_that_nobody_speaks_of_is_a_word(capsys: pytest.CaptureF
     with pytest.raises(SystemExit) as caught, interruptible():
         raise KeyboardInterrupt
     assert (caught.value.code, capsys.readouterr().err) == (130, "interrupted\n")
+    with pytest.raises(SystemExit) as caught, interruptible(), going_on():
+        raise KeyboardInterrupt
+    told = "interrupted; the same command goes on with what is done\n"
+    assert (caught.value.code, capsys.readouterr().err) == (130, told)

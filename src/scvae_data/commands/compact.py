@@ -13,6 +13,7 @@ from scvae_data.remote.location import Location
 from scvae_data.store import open_index
 from scvae_data.store.files import is_there
 from scvae_data.store.pages import QC_REPORT_FILE
+from scvae_data.system.stopping import going_on
 
 __all__ = ["compact_directory"]
 
@@ -44,7 +45,8 @@ def compact_directory(directory: Location, target: Location | None = None, scrat
         raise ConfigError(f"{unfinished.made} is a file; name a folder, or a new one") from error
     except OSError as error:
         raise ConfigError(f"{unfinished.made} cannot be written: {error.strerror}; name another folder") from error
-    with held_directory(unfinished.made), disk_faults(unfinished.made), claimed(target, unfinished.made):
+    made_here = unfinished.made
+    with going_on(), held_directory(made_here), disk_faults(made_here, "the same command"), claimed(target, made_here):
         unfinished.begin()
         made = compact(index, unfinished)
         unfinished.finish()

@@ -9,6 +9,7 @@ from scvae_data.remote.location import Location
 from scvae_data.store import open_index
 from scvae_data.store.names import FORMAT_VERSION
 from scvae_data.store.upgrade import upgrade
+from scvae_data.system.stopping import going_on
 
 __all__ = ["upgrade_directory"]
 
@@ -28,7 +29,7 @@ def upgrade_directory(directory: Location, scratch: Path = SCRATCH) -> str:
     """
     open_index(directory)  # before anything is made in a folder that holds no dataset
     made = made_in(directory, scratch)
-    with held_directory(made), disk_faults(made), claimed(directory, made):
+    with going_on(), held_directory(made), disk_faults(made, "the same command"), claimed(directory, made):
         version, index = upgrade(directory, made)
     if version == FORMAT_VERSION:
         return f"{directory} has format version {version} already; nothing to do"

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["StopRequest", "Stopped", "exit_code_of", "interruptible", "stoppable"]
+__all__ = ["StopRequest", "Stopped", "exit_code_of", "going_on", "interruptible", "stoppable"]
 
 
 class Stopped(SystemExit):
@@ -72,12 +72,21 @@ def stoppable(*signums: signal.Signals) -> Iterator[StopRequest]:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Let Ctrl-C end the program with a word and the status that shells give to SIGINT, where nobody says more."""
+    """Let Ctrl-C end the program with a word, what else is known, and the status that shells give to SIGINT."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        print("; ".join(["interrupted", *map(str, interrupt.args)]), file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+
+
+@contextmanager
+def going_on() -> Iterator[None]:
+    """Let who interrupts know that what the program has done is kept."""
     try:
         yield
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(128 + signal.SIGINT)
+        raise KeyboardInterrupt("the same command goes on with what is done") from None
 
 
 def exit_code_of(error: BaseException | None) -> int:

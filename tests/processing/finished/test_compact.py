@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from contextlib import suppress
 from dataclasses import replace
@@ -16,7 +17,7 @@ from tests.support.remote import TO_ADDRESSES, Dying, content, put
 from scvae_data import open_index
 from scvae_data.commands.compact import beside, compact_directory
 from scvae_data.commands.verify import how_to_mend, verify
-from scvae_data.errors import ConfigError, DamagedFileError, RemoteError
+from scvae_data.errors import ConfigError, DamagedFileError, RemoteError, ScvaeDataError
 from scvae_data.processing.finished.unfinished import Unfinished
 from scvae_data.processing.settings.genes import GeneRules, ListRules
 from scvae_data.processing.settings.normalization import Normalization
@@ -171,6 +172,29 @@ def test_interrupted_anywhere_it_goes_on(
         assert "chunk_index.json" not in content(store)
     assert n_tries > 10 and len(made) <= 2 * 5  # chunks that stand are not made again
     assert content(store) == bytes_of(tmp_path / "compact")
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (KeyboardInterrupt(), "^the same command goes on"),
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            "once the disk has room and works, the same command continues$",
+        ),
+    ],
+    ids=["interrupted", "full"],
+)
+def test_who_is_stopped_is_told_how_it_goes_on(
+    fault: BaseException, message: str, grown: tuple[list[Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise fault
+
+    with monkeypatch.context() as patch, pytest.raises((KeyboardInterrupt, ScvaeDataError), match=message):
+        patch.setattr("scvae_data.processing.finished.compact.write_records", stop)
+        compact_directory(grown[1], tmp_path / "new")
+    assert "20 cells" in compact_directory(grown[1], tmp_path / "new")
 
 
 def test_a_try_with_other_cells_is_cleared_and_said(

@@ -279,8 +279,13 @@ def send(directory: Path, store: RemotePath) -> None:
 
 
 @contextmanager
-def disk_faults(directory: Path) -> Iterator[None]:
+def disk_faults(directory: Path, continues: str = "resume=true") -> Iterator[None]:
     """Turn what the system says of a full or failing disk into an error of one line.
+
+    Parameters
+    ----------
+    continues
+        What goes on where it stopped.
 
     Raises
     ------
@@ -292,7 +297,7 @@ def disk_faults(directory: Path) -> Iterator[None]:
     except OSError as error:
         raise ScvaeDataError(
             f"{error.filename or directory}: {error.strerror or error}; "
-            "nothing is lost: once the disk has room and works, resume=true continues"
+            f"nothing is lost: once the disk has room and works, {continues} continues"
         ) from error
 
 
