@@ -48,7 +48,7 @@ from scvae_data.processing.write.publish import publish, write_cells
 from scvae_data.processing.write.tables import write_tables
 from scvae_data.remote.location import Location, RemotePath
 from scvae_data.store import INDEX_FILE, DatasetIndex, open_index, sweep_temporaries
-from scvae_data.store.files import remove, syncing, write_atomic
+from scvae_data.store.files import syncing, write_atomic
 from scvae_data.store.names import WORK_FOLDER
 from scvae_data.store.verify import by_generation
 from scvae_data.system.jit import compile_ahead
@@ -247,7 +247,6 @@ def finish(context: Context) -> Summary:
     files = inputs_meant(context)
     index = check_finished(directory, files, context.processing_id(files), context.record.config)
     if index is None:
-        remove(directory / INDEX_FILE)
         return make(context)
     damaged = find_damage(index, partial(context.collect, "verify", unit="file"))
     if damaged:

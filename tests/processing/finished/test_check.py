@@ -82,6 +82,21 @@ def test_an_interrupted_overwrite_goes_on_at_any_moment(
     assert not (tmp_path / "out/.work").exists()
 
 
+def test_a_damaged_index_stays_until_another_one_can_be_written(
+    two_files: list[Path], process: Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process(two_files)
+    index = tmp_path / "out/chunk_index.json"
+    damaged = index.read_bytes()[:-1]
+    index.write_bytes(damaged)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(pipeline, "scan", interrupted)
+        process(two_files, resume=True)
+    assert index.read_bytes() == damaged
+    process(two_files, resume=True)
+    assert open_index(tmp_path / "out").n_obs == 12
+
+
 def test_other_inputs_are_named(two_files: list[Path], process: Process, write_raw: Write) -> None:
     process(two_files)
     third = write_raw("SRX3.h5ad", position_counts(4, 3), list("ABC"))
