@@ -21,7 +21,7 @@ from scvae_data.readers.gene_names import OTHER_ID
 
 __all__ = [
     "ENSEMBL",
-    "KEPT_TABLES",
+    "HELD_TABLES",
     "LEAST_OF_A_GENOME",
     "CleanColumn",
     "CleanTable",
@@ -98,7 +98,7 @@ BESIDE = re.compile(
 """A chromosome before or behind the name of a gene, or the class of the gene behind it."""
 DRESSED = re.compile(r"[:| (]|chr|^(?:gene|hgnc|entrez|ncbi)|ercc", re.IGNORECASE)
 LEAST_OF_A_GENOME = 0.05
-KEPT_TABLES = 8
+HELD_TABLES = 8
 """Tables that are held once they are read: small corpora have no more."""
 
 
@@ -248,7 +248,7 @@ class CleanTable:
         return self.symbols or self.names
 
 
-@lru_cache(maxsize=KEPT_TABLES)
+@lru_cache(maxsize=HELD_TABLES)
 def clean_table(table: GeneTable) -> CleanTable:
     """Clean the columns of a gene table; those that are equal to its names are one with them."""
     names = CleanColumn(table.names)

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from scvae_data.processing.genes.names import KEPT_TABLES
+from scvae_data.processing.genes.names import HELD_TABLES
 from scvae_data.readers.base import GeneTable
 from scvae_data.store.files import write_atomic
 
@@ -54,7 +54,7 @@ def names_of_columns(folder: Path, key: str) -> list[str]:
     return list(pq.read_schema(table_file(folder, key)).names)
 
 
-@lru_cache(maxsize=KEPT_TABLES)
+@lru_cache(maxsize=HELD_TABLES)
 def held_table(folder: Path, key: str) -> GeneTable:
     """Read a gene table back, or give one of the last few again."""
     return load_table(folder, key)

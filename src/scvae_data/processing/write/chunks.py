@@ -193,12 +193,10 @@ def write_chunks(
 
     Parameters
     ----------
-    digest
-        Hash of the decision.
-    ranges
-        The cells of all chunks.
+    digest, ranges
+        As of `write_tasks`.
     numbers
-        Those that are written.
+        The chunks that are written.
     sync
         Makes the file of each survive a power cut; workers go on meanwhile.
     """
