@@ -191,10 +191,17 @@ class AnnDataReader:
         """Which columns of ``slot`` are genes; ``var`` and ``raw/var`` share one table of types by the names."""
         frame = self._var_of(slot)
         if frame not in self._filters:
-            table = self._features_of(slot)
-            ids = table.names if table.ids is None else np.where(table.ids == "", table.names, table.ids)
-            self._filters[frame] = keep_gene_expression(self.path, self._types_of(frame), ids, table.symbols)
+            types = self._types_of(frame)
+            # Where each has a type the names, which take long to read, decide nothing.
+            names, symbols = self._names_of(slot) if types is None or (types == "").any() else (types, None)
+            self._filters[frame] = keep_gene_expression(self.path, types, names, symbols)
         return self._filters[frame]
+
+    def _names_of(self, slot: str) -> tuple[Strings, Strings | None]:
+        """Id, or else name, of each feature, and its symbol."""
+        table = self._features_of(slot)
+        ids = table.names if table.ids is None else np.where(table.ids == "", table.names, table.ids)
+        return ids, table.symbols
 
     def _types_of(self, frame: StoredFrame) -> Strings | None:
         with reading(self.path):
@@ -218,7 +225,7 @@ def stored_types(frame: StoredFrame) -> Strings | None:
         if not match and (may_name_genes(name) or not frame.is_text(name)):
             continue
         values = frame.strings(name)
-        values[np.isin(values.astype(str), MISSING)] = ""
+        values[pd.Index(values, dtype=object).isin(MISSING)] = ""
         # Only by its values: a column of these names, or of another one, may hold anything.
         if not match and not tell_kinds_apart(values):
             continue

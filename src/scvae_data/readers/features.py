@@ -176,7 +176,7 @@ def keep_gene_expression(
     types
         Type of each feature, ``""`` where it has none; None if the file has no types.
     names
-        Id of each feature, shape (n_features,).
+        Id of each feature, shape (n_features,); of those that have a type, whatever.
     symbols
         What else it is called: an antibody may be ``CD3`` and ``CD3_TotalSeqB``.
 
@@ -190,7 +190,7 @@ def keep_gene_expression(
         other = "" if symbols is None else symbols[position]
         given[position] = type_by_name(names[position]) or ("" if is_id(names[position]) else type_by_name(other))
     genes, untyped = gene_types(set(given) - {""}), given == ""
-    keep = np.isin(given.astype(str), sorted(genes))
+    keep = np.fromiter((kind in genes for kind in given), bool, len(given))
     if untyped.any():
         only_ensembl = looks_ensembl(names[keep]) if genes else types is not None and bool((types != "").any())
         keep |= untyped & np.array([not only_ensembl or bool(ENSEMBL_GENE.fullmatch(name)) for name in names])
