@@ -40,16 +40,16 @@ class FileFolder:
     @property
     def column_totals(self) -> Path:
         """Counts of each column of the file over all its cells, whether they are kept or not."""
-        return self.path / "columns.npz"
+        return self.path / "columns.feather"
 
     @property
     def empty(self) -> Path:
         """Counts of each gene in barcodes that hold no cell; absent if there are none."""
-        return self.path / "empty.npz"
+        return self.path / "empty.feather"
 
     def gene_sums(self, *, without_copies: bool) -> Path:
         """Cells and counts of each gene, over all kept cells or without copies."""
-        return self.path / ("genes-without-copies.npz" if without_copies else "genes.npz")
+        return self.path / ("genes-without-copies.feather" if without_copies else "genes.feather")
 
     def sorted_run(self, number: int) -> Path:
         """A sorted run of kept cells, without suffix."""

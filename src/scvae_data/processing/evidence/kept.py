@@ -11,6 +11,7 @@ import pandas as pd
 from scvae_data.processing.evidence.alike import Sketch, hash_texts
 from scvae_data.processing.evidence.ambient import ambient_share
 from scvae_data.processing.facts import FileScan
+from scvae_data.processing.genes.stored_sums import load_sums
 from scvae_data.processing.genes.sums import sums_of
 from scvae_data.processing.scan.chemistry import sequences
 from scvae_data.processing.sort.sorted_run import SortedRun
@@ -109,5 +110,4 @@ def ambient_of(work: WorkFolder, scan: FileScan) -> float | None:
     path = work.scan(scan.number).empty
     if not path.exists():
         return None
-    with np.load(path) as empty, np.load(sums_of(work, scan)) as cells:
-        return ambient_share(cells["totals"], empty["counts"])
+    return ambient_share(load_sums(sums_of(work, scan))["totals"], load_sums(path)["counts"])

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from scvae_data.processing.genes.stored_sums import save_sums
 from scvae_data.processing.scan.cells import FileCells
 from scvae_data.processing.scan.chemistry import MOST_LOOKED_AT, chemistry_of
 from scvae_data.processing.scan.knee import AMBIENT_COUNTS, find_knee
@@ -77,7 +78,7 @@ class Experiments:
     def save_empty(self, path: Path) -> None:
         """Store the counts of each gene in what holds no cell, if there is any."""
         if self._empty is not None and self._empty.any():
-            np.savez_compressed(path, counts=self._empty)
+            save_sums(path, counts=self._empty)
 
     def facts(self, lost: Mapping[str, NDArray[np.int64]], doublets: Doublets | None) -> list[dict[str, Any]]:
         """Return what is known of each experiment, in order of the accessions.

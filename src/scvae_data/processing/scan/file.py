@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from scvae_data.errors import InputError
 from scvae_data.processing.engine.workers import release_memory
 from scvae_data.processing.facts import FileScan, InputFacts, SlotFacts
+from scvae_data.processing.genes.stored_sums import save_sums
 from scvae_data.processing.scan.cells import read_cells
 from scvae_data.processing.scan.experiments import Experiments
 from scvae_data.processing.scan.job import MappedGenes, ScanJob, table_genes
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
 __all__ = ["SlotScan", "scan_file"]
 
 # Raised where what a scan leaves changes: results of another version are made again.
-SPOOL_VERSION = 9
+SPOOL_VERSION = 10
 
 
 def scan_file(job: ScanJob, file: InputFacts, number: int, rank: int, meanings: Sequence[str]) -> FileScan:
@@ -183,7 +184,7 @@ class SlotScan:
         folder = self.job.work.scan(self.number)
         if experiments:
             experiments.save_empty(folder.empty)
-        np.savez_compressed(folder.column_totals, counts=totals)
+        save_sums(folder.column_totals, counts=totals)
         return FileScan(
             number=self.number,
             source_file=self.file.source_file,

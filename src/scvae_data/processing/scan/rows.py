@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from scvae_data.processing.genes.stored_sums import save_sums
 from scvae_data.processing.scan.buffer import RowBuffer
 from scvae_data.processing.scan.cell_hash import LEAST_GENES
 from scvae_data.processing.scan.cells import FileCells, spooled_obs
@@ -67,7 +68,7 @@ class SortedRuns:
         self._flush()
         np.save(self._folder.hashes, np.concatenate(self._hashes) if self._hashes else np.empty((0, 3), np.uint64))
         sums = self._folder.gene_sums(without_copies=False)
-        np.savez_compressed(sums, cells=self._buffer.sums[:, 0], totals=self._buffer.sums[:, 1])
+        save_sums(sums, cells=self._buffer.sums[:, 0], totals=self._buffer.sums[:, 1])
 
     def _flush(self) -> None:
         """Sort what is buffered by order key and write it as a run."""
