@@ -17,6 +17,9 @@ from scvae_data.processing.settings.qc import Bounds, Judgement, QcRules
 
 __all__ = ["OutlierBounds", "QcFilter", "bounds_of_rows", "find_bounds"]
 
+PIECE_ROWS = 10_000
+"""Dropped cells that are written at once."""
+
 
 class QcFilter:
     """Keeps or drops the cells of one file, by the first rule that they break.
@@ -33,6 +36,8 @@ class QcFilter:
         self._lost = np.zeros((len(cells.experiments), len(self.rules)), np.int64)
         self.bounds: Sequence[OutlierBounds] = []
         self.dropped = DroppedWriter(dropped)
+        self._pending: list[tuple[NDArray[Any], ...]] = []
+        self._pending_metrics: list[pd.DataFrame] = []
 
     @property
     def lost(self) -> dict[str, int]:
@@ -70,15 +75,28 @@ class QcFilter:
             return
         at = first_row + out
         np.add.at(self._lost, (self.cells.codes[at], verdict[out] - 1), 1)
-        rules = np.array(self.rules, object)[verdict[out] - 1]
+        self._pending.append((at, verdict[out], judged.value[out], judged.threshold[out]))
+        self._pending_metrics.append(metrics.iloc[out])
+        if sum(map(len, self._pending_metrics)) >= PIECE_ROWS:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Write the dropped cells that are listed."""
+        if not self._pending:
+            return
+        at, verdict, value, threshold = map(np.concatenate, zip(*self._pending, strict=True))
+        rules = np.array(self.rules, object)[verdict - 1]
         table = dropped_table(
-            at, self.cells.names(at), self.cells.accessions[at].tolist(), rules.tolist(), metrics.iloc[out],
-            value=judged.value[out], threshold=judged.threshold[out],
+            at, self.cells.names(at), self.cells.accessions[at].tolist(), rules.tolist(),
+            pd.concat(self._pending_metrics), value=value, threshold=threshold,
         )  # fmt: skip
         self.dropped.append(table)
+        self._pending.clear()
+        self._pending_metrics.clear()
 
     def close(self) -> None:
         """Finish the table of dropped cells."""
+        self._flush()
         self.dropped.close()
 
 
