@@ -19,8 +19,6 @@ from scvae_data.system.jit import ahead_of, compiled
 
 __all__ = ["NotCounts", "RowSums", "add_columns", "cell_metrics", "checked", "qc_metrics", "row_sums", "species_share"]
 
-# Counts up to this value are ranked by a table instead of a sort.
-TABLE_SIZE = 1024
 NOISE = 0.001
 """A value that is nearer to a whole number may be a count with the noise of float arithmetic."""
 N_CODES = 3
@@ -166,83 +164,32 @@ def qc_metrics(sums: RowSums, measured: Sequence[bool], percent_top: Sequence[in
 
 
 @compiled
-def _sift(heap: NDArray[np.int64], n: np.int64, at: int | np.int64) -> None:
-    """Let the value at a place sink until none below it, within the first ``n`` of the heap, is larger.
-
-    The largest few of many values need no sort, and ``np.sort`` takes a second to compile.
-    """
-    value = heap[at]
-    while 2 * at + 1 < n:
-        child = 2 * at + 1
-        if child + 1 < n and heap[child + 1] > heap[child]:
-            child += 1
-        if heap[child] <= value:
-            break
-        heap[at] = heap[child]
-        at = child
-    heap[at] = value
-
-
-@compiled
-def _sum_tops(
-    table: NDArray[np.int64],
-    highest: np.int64,
-    large: NDArray[np.int64],
-    n_large: np.int64,
-    tops: NDArray[np.int64],
-    sums: NDArray[np.int64],
-) -> None:
-    """Fill the sums of the ``tops`` largest values of a row, which ``table`` counts and ``large`` begins with.
-
-    Both are used up: the table comes back as zeros.
-    """
-    for parent in range(n_large // 2 - 1, -1, -1):
-        _sift(large, n_large, parent)
-    root = np.int64(0)  # a literal 0 would be a type of its own, for which the heap is compiled once more
-    sum_top = np.int64(0)
-    taken = np.int64(0)
-    level = 0
-    while n_large and level < tops.size:
-        sum_top += large[root]
-        taken += 1
-        n_large -= 1
-        large[root] = large[n_large]
-        _sift(large, n_large, root)
-        while level < tops.size and taken == tops[level]:
-            sums[level] = sum_top
-            level += 1
-    for count in range(highest, 0, -1):
-        left = table[count]
-        while left and level < tops.size:
-            missing = tops[level] - taken
-            step = left if left < missing else missing
-            taken += step
-            left -= step
-            sum_top += step * count
-            if taken == tops[level]:
-                sums[level] = sum_top
-                level += 1
-        table[count] = 0
-    while level < tops.size:
-        sums[level] = sum_top
-        level += 1
-
-
-@compiled
-def _tabulate(counts: NDArray[np.uint32], lanes: NDArray[np.int64], large: NDArray[np.int64]) -> np.int64:
-    """Count how often small counts occur, in four tables to be added; list the others, return how many these are.
-
-    Most counts are 1: in one table, each would wait for the one before it.
-    """
-    n_large = np.int64(0)
+def _n_above(counts: NDArray[np.uint32], limit: np.uint32) -> np.uint32:
+    """Return how many counts are above a limit."""
+    n = np.uint32(0)
     for k in range(counts.size):
-        count = np.uintp(counts[k])
-        if count < np.uintp(TABLE_SIZE):
-            lanes[np.uintp(k & 3), count] += 1
+        n = np.uint32(n + np.uint32(counts[k] > limit))  # in 32 bits: twice as many fit into a vector as of 64
+    return n
+
+
+@compiled
+def _sum_top(counts: NDArray[np.uint32], n_top: np.int64, limit: np.uint32) -> tuple[np.int64, np.uint32]:
+    """Return the sum of the ``n_top`` largest counts, and the least that has fewer than ``n_top`` above it.
+
+    It is looked for by halving, from 0 to ``limit``: to pass over all counts a
+    dozen times takes less than to sort them.
+    """
+    least, most = np.uint32(0), limit
+    while least < most:
+        middle = np.uint32(least + (most - least) // np.uint32(2))
+        if _n_above(counts, middle) >= n_top:
+            least = np.uint32(middle + np.uint32(1))
         else:
-            large[n_large] = count
-            n_large += 1
-    return n_large
+            most = middle
+    total = np.uint64(0)
+    for k in range(counts.size):
+        total += np.uint64(counts[k]) if counts[k] > least else np.uint64(0)
+    return np.int64(total) + (n_top - np.int64(_n_above(counts, least))) * np.int64(least), least
 
 
 @ahead_of("process", *(f"i4[::1], {counts}[::1], i8[::1]" for counts in ("f4", "u4")))
@@ -273,39 +220,30 @@ def row_sums(
     top: NDArray[np.int64],
 ) -> None:
     """Fill the exact sums of every row; ``tops`` is ascending, explicit zeros do not count."""
-    table, lanes = np.zeros(TABLE_SIZE, np.int64), np.zeros((4, TABLE_SIZE), np.int64)
     longest = np.int64(0)
     for row in range(indptr.size - 1):
-        length = indptr[row + 1] - indptr[row]
-        longest = length if length > longest else longest
-    large, counts = np.empty(longest, np.int64), np.empty(longest, np.uint32)
+        longest = max(longest, indptr[row + 1] - indptr[row])
+    scratch, classed = np.empty(longest, np.uint32), np.empty(longest + 1, np.uint32)
     for row in range(indptr.size - 1):
         entries = slice(indptr[row], indptr[row + 1])
         columns, values = indices[entries], data[entries]
+        counts = scratch[: values.size]
         # Loops that do one thing to all counts become vector instructions.
         for k in range(values.size):
             counts[k] = np.uint32(values[k])
-        row_total, row_genes, highest = np.uint64(0), 0, np.uint32(0)
+        row_total, highest = np.uint64(0), np.uint32(0)
         for k in range(values.size):
             row_total += np.uint64(counts[k])
             highest = max(highest, counts[k])
-        for k in range(values.size):
-            row_genes += counts[k] != 0
-        total[row], n_genes[row] = row_total, row_genes
-        for k in range(values.size):
+        total[row], n_genes[row] = row_total, _n_above(counts, np.uint32(0))
+        n_classed = np.uintp(0)
+        for k in range(values.size):  # without a jump, which would be guessed wrong at each gene of a class
+            classed[n_classed] = k
+            n_classed += np.uintp(flags[np.uintp(columns[k])] != 0)
+        for k in classed[:n_classed]:
             flag = np.int64(flags[np.uintp(columns[k])])
-            bit = 0
-            while flag:
-                if flag & 1:
-                    by_class[row, bit] += np.int64(counts[k])
-                flag >>= 1
-                bit += 1
-        if tops.size:
-            n_large = _tabulate(counts[: values.size], lanes, large)
-            n_levels = min(np.int64(highest), np.int64(TABLE_SIZE - 1))
-            for count in range(n_levels + 1):
-                table[count] = lanes[0, count] + lanes[1, count] + lanes[2, count] + lanes[3, count]
-            for lane in range(4):
-                for count in range(n_levels + 1):
-                    lanes[lane, count] = 0
-            _sum_tops(table, n_levels, large, n_large, tops, top[row])
+            for bit in range(by_class.shape[1]):
+                by_class[row, bit] += np.int64(counts[k]) * (flag >> bit & 1)
+        limit = highest
+        for level in range(tops.size):
+            top[row, level], limit = _sum_top(counts, tops[level], limit)
