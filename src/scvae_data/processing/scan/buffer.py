@@ -35,10 +35,9 @@ class RowBuffer:
         """Cells with each gene, and its counts."""
         self.n_entries = 0
         self._key_hashes, self._source = key_hashes, source
-        self._values, self._counts = np.zeros(n_genes, np.uint32), np.zeros(n_genes, np.int64)
         self._bits = np.zeros(-(-n_genes // 64), np.uint64)
-        self._indices = np.empty(n_genes, index_dtype(n_genes))
-        self._data = np.empty(n_genes, np.uint32)
+        self._ranks = np.empty(len(self._bits), np.uint32)
+        self._fit(n_genes)
         self._packed = np.empty(0, np.uint8)
         self._n_bytes = 0
         self._starts = [np.zeros(1, np.int64)]
@@ -49,13 +48,14 @@ class RowBuffer:
         """Append the kept rows of a block; return the number of genes of each, and its hash, (n, 2)."""
         longest = int(np.diff(block.indptr).max(initial=0))
         if len(self._indices) < longest:  # a row may name a column more than once
-            self._indices, self._data = np.empty(longest, self._indices.dtype), np.empty(longest, np.uint32)
+            self._fit(longest)
         self._make_room(self._n_bytes + MOST_BYTES * len(block.indices))
         n_rows = int(keep.sum())
         ends, lengths, hashes = np.empty(n_rows, np.int64), np.empty(n_rows, np.int64), np.empty((n_rows, 2), np.uint64)
         n_bytes = keep_rows(
-            block.indptr, block.indices, block.data, keep, gene_map, self._key_hashes, self._values, self._counts,
-            self._bits, self._indices, self._data, self.sums, self._packed[self._n_bytes :], ends, lengths, hashes,
+            block.indptr, block.indices, block.data, keep, gene_map, self._key_hashes, self._bits, self._ranks,
+            self._unordered, self._row_sums, self._indices, self._data, self.sums, self._packed[self._n_bytes :],
+            ends, lengths, hashes,
         )  # fmt: skip
         if n_bytes < 0:
             message = "the summed count of one gene in one cell exceeds 4,294,967,295"
@@ -64,6 +64,12 @@ class RowBuffer:
         self._starts.append(self._n_bytes + ends)
         self._n_bytes += n_bytes
         return lengths, hashes
+
+    def _fit(self, n_entries: int) -> None:
+        """Let the scratch hold a row of so many entries."""
+        kind = index_dtype(len(self._key_hashes))
+        self._unordered, self._indices = np.empty(n_entries, kind), np.empty(n_entries, kind)
+        self._row_sums, self._data = np.empty(n_entries, np.int64), np.empty(n_entries, np.uint32)
 
     def _make_room(self, n_bytes: int) -> None:
         """Let the packed rows take so many bytes; those that are never written to take no memory."""
@@ -85,8 +91,8 @@ class RowBuffer:
 @ahead_of(
     "process",
     *(
-        f"i8[::1], i4[::1], {counts}[::1], b1[::1], i4[::1], u8[:, ::1], u4[::1], i8[::1], u8[::1], u2[::1], u4[::1], "
-        "i8[:, ::1], u1[::1], i8[::1], i8[::1], u8[:, ::1]"
+        f"i8[::1], i4[::1], {counts}[::1], b1[::1], i4[::1], u8[:, ::1], u8[::1], u4[::1], u2[::1], i8[::1], u2[::1], "
+        "u4[::1], i8[:, ::1], u1[::1], i8[::1], i8[::1], u8[:, ::1]"
         for counts in ("f4", "u4")
     ),
 )
@@ -98,9 +104,10 @@ def keep_rows(
     keep: NDArray[np.bool_],
     gene_map: NDArray[np.int32],
     key_hashes: NDArray[np.uint64],
-    values: NDArray[np.uint32],
-    counts: NDArray[np.int64],
     bits: NDArray[np.uint64],
+    ranks: NDArray[np.uint32],
+    unordered: NDArray[Any],
+    row_sums: NDArray[np.int64],
     row_indices: NDArray[Any],
     row_data: NDArray[np.uint32],
     sums: NDArray[np.int64],
@@ -116,7 +123,7 @@ def keep_rows(
 
     Parameters
     ----------
-    values, counts, bits, row_indices, row_data
+    bits, ranks, unordered, row_sums, row_indices, row_data
         Scratch, see `remap_row`.
     sums
         Gets one more cell, and the counts, of each gene.
@@ -128,7 +135,9 @@ def keep_rows(
         if not keep[row]:
             continue
         entries = slice(indptr[row], indptr[row + 1])
-        n = remap_row(indices[entries], data[entries], gene_map, values, counts, bits, row_indices, row_data)
+        n = remap_row(
+            indices[entries], data[entries], gene_map, bits, ranks, unordered, row_sums, row_indices, row_data
+        )
         if n < 0:
             return -1
         genes, of_genes = row_indices[:n], row_data[:n]
