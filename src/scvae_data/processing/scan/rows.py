@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from scvae_data.processing.genes.stored_sums import save_sums
@@ -88,14 +87,15 @@ class SortedRuns:
         hashes = order.hashes(accessions, rows if origins is None else origins[rows, 1], names)
         keys = order.keys(hashes, self.number, rows, self.cells.groups(order.group_column, rows))
         sorting = np.lexsort((hashes[:, 1], keys))
-        cells = ScannedCells(metrics, accessions, hashes[:, 1])
-        obs = spooled_obs(cells, names, numbers.astype(np.int32), self.cells.obs.take(rows))
+        row_keys = np.column_stack([keys, hashes[:, 1]])[sorting]
+        cells = ScannedCells(metrics.iloc[sorting], accessions[sorting], row_keys[:, 1])
+        own = self.cells.obs.take(rows[sorting])
+        obs = spooled_obs(cells, names[sorting], numbers[sorting].astype(np.int32), own)
         path = self._folder.sorted_run(len(self.paths))
         writer = SortedRunWriter(path, obs.schema, self.job.n_genes)
         starts, packed = self._buffer.packed()
         for first in range(0, len(sorting), PIECE_ROWS):
-            part = sorting[first : first + PIECE_ROWS]
-            row_keys = np.column_stack([keys[part], hashes[part, 1]])
-            writer.append(row_keys, *take_rows(starts, packed, part), obs.take(pa.array(part)))
+            part = slice(first, first + PIECE_ROWS)
+            writer.append(row_keys[part], *take_rows(starts, packed, sorting[part]), obs[part])
         writer.close()
         self.paths.append(path.relative_to(self.job.work.path).as_posix())
