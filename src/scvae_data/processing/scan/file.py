@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 __all__ = ["SlotScan", "scan_file"]
 
 # Raised where what a scan leaves changes: results of another version are made again.
-SPOOL_VERSION = 9
+SPOOL_VERSION = 10
 
 
 def scan_file(job: ScanJob, file: InputFacts, number: int, rank: int, meanings: Sequence[str]) -> FileScan:

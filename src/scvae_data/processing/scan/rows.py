@@ -68,6 +68,7 @@ class SortedRuns:
         np.save(self._folder.hashes, np.concatenate(self._hashes) if self._hashes else np.empty((0, 3), np.uint64))
         sums = self._folder.gene_sums(without_copies=False)
         np.savez_compressed(sums, cells=self._buffer.sums[:, 0], totals=self._buffer.sums[:, 1])
+        np.save(self._folder.rare, self._buffer.rare_rows())
 
     def _flush(self) -> None:
         """Sort what is buffered by order key and write it as a run."""
@@ -91,10 +92,10 @@ class SortedRuns:
         obs = spooled_obs(cells, names, numbers.astype(np.int32), self.cells.obs.take(rows))
         path = self._folder.sorted_run(len(self.paths))
         writer = SortedRunWriter(path, obs.schema, self.job.n_genes)
-        starts, packed = self._buffer.packed()
+        (starts, packed), sums = self._buffer.packed(), self._buffer.row_sums()
         for first in range(0, len(sorting), PIECE_ROWS):
             part = sorting[first : first + PIECE_ROWS]
             row_keys = np.column_stack([keys[part], hashes[part, 1]])
-            writer.append(row_keys, *take_rows(starts, packed, part), obs.take(pa.array(part)))
+            writer.append(row_keys, *take_rows(starts, packed, part), obs.take(pa.array(part)), sums=sums[part])
         writer.close()
         self.paths.append(path.relative_to(self.job.work.path).as_posix())
