@@ -45,7 +45,7 @@ class FileFolder:
     @property
     def column_totals(self) -> Path:
         """Counts of each column of the file over all its cells, whether they are kept or not."""
-        return self.path / "columns.npz"
+        return self.path / "columns.arrow"
 
     @property
     def empty(self) -> Path:
@@ -54,7 +54,7 @@ class FileFolder:
 
     def gene_sums(self, *, without_copies: bool) -> Path:
         """Cells and counts of each gene, over all kept cells or without copies."""
-        return self.path / ("genes-without-copies.npz" if without_copies else "genes.npz")
+        return self.path / ("genes-without-copies.arrow" if without_copies else "genes.arrow")
 
     def sorted_run(self, number: int) -> Path:
         """A sorted run of kept cells, without suffix."""

@@ -25,6 +25,7 @@ from scvae_data.processing.scan import buffer as buffers
 from scvae_data.processing.scan.buffer import RowBuffer
 from scvae_data.processing.settings.genes import GeneRules, HvgRules
 from scvae_data.processing.sort import totals
+from scvae_data.processing.sort.gene_sums import save_sums
 from scvae_data.processing.sort.packed import pack_rows, take_rows, total_rows
 from scvae_data.processing.sort.sorted_run import SortedRun, SortedRunWriter
 from scvae_data.processing.sort.totals import total_run
@@ -106,7 +107,7 @@ def spool(work: WorkFolder, dense: np.ndarray, order: list[int], copies: np.ndar
     matrix = sp.csr_matrix(dense)
     block = CsrBlock(0, matrix.indptr.astype(np.int64), matrix.indices, matrix.data, n_genes)
     buffer.append(block, np.ones(n_rows, bool), np.arange(n_genes, dtype=np.int32))
-    np.savez(folder.gene_sums(without_copies=False), cells=buffer.sums[:, 0])
+    save_sums(folder.gene_sums(without_copies=False), cells=buffer.sums[:, 0])
     np.save(folder.rare, buffer.rare_rows())
     np.save(folder.copies, np.column_stack([copies, copies]))
     rows = np.array(order)

@@ -24,6 +24,7 @@ from scvae_data.processing.facts import FileScan
 from scvae_data.processing.run.context import Context
 from scvae_data.processing.scan.cell_hash import LEAST_GENES
 from scvae_data.processing.scan.stage import Scanned
+from scvae_data.processing.sort.gene_sums import load_sums, save_sums
 from scvae_data.processing.sort.sorted_run import SortedRun
 from scvae_data.processing.sort.totals import copies_in
 from scvae_data.processing.work import WorkFolder
@@ -228,8 +229,7 @@ def without_copies(work: WorkFolder, scan: FileScan, doomed: NDArray[np.int64]) 
     left = replace(
         scan, n_copies=len(doomed), n_kept=scan.n_kept - len(doomed), lost=scan.lost | {DUPLICATE_RULE: len(doomed)}
     )
-    with np.load(folder.gene_sums(without_copies=False)) as arrays:
-        cells, totals = arrays["cells"], arrays["totals"]
+    cells, totals = load_sums(folder.gene_sums(without_copies=False), "cells", "totals")
     for spooled in left.sorted_runs:
         with SortedRun(work.path / spooled.path) as run:
             gone = copies_in(work, spooled, run.obs())
@@ -238,5 +238,5 @@ def without_copies(work: WorkFolder, scan: FileScan, doomed: NDArray[np.int64]) 
                 entries = np.repeat(gone[block.first_row : block.first_row + block.n_rows], np.diff(block.indptr))
                 cells -= np.bincount(block.indices[entries], minlength=len(cells))
                 np.subtract.at(totals, block.indices[entries], block.data[entries].astype(np.int64))
-    np.savez_compressed(folder.gene_sums(without_copies=True), cells=cells, totals=totals)
+    save_sums(folder.gene_sums(without_copies=True), cells=cells, totals=totals)
     return left

@@ -14,6 +14,7 @@ from scvae_data.processing.evidence.ambient import ambient_share
 from scvae_data.processing.facts import FileScan
 from scvae_data.processing.genes.sums import sums_of
 from scvae_data.processing.scan.chemistry import sequences
+from scvae_data.processing.sort.gene_sums import load_sums
 from scvae_data.processing.sort.sorted_run import SortedRun
 from scvae_data.processing.sort.totals import copies_in
 from scvae_data.processing.work import WorkFolder
@@ -111,5 +112,6 @@ def ambient_of(work: WorkFolder, scan: FileScan) -> float | None:
     path = work.scan(scan.number).empty
     if not path.exists():
         return None
-    with np.load(path) as empty, np.load(sums_of(work, scan)) as cells:
-        return ambient_share(cells["totals"], empty["counts"])
+    (totals,) = load_sums(sums_of(work, scan), "totals")
+    with np.load(path) as empty:
+        return ambient_share(totals, empty["counts"])

@@ -17,6 +17,7 @@ from scvae_data.processing.facts import FileScan
 from scvae_data.processing.genes.columns import Columns
 from scvae_data.processing.genes.universe import Universe
 from scvae_data.processing.settings.genes import GeneRules
+from scvae_data.processing.sort.gene_sums import load_sums
 from scvae_data.processing.work import WorkFolder
 
 __all__ = ["GeneAccount", "GeneSums", "account_for_genes", "gene_sets", "select_genes", "sum_genes"]
@@ -53,9 +54,9 @@ def sum_genes(work: WorkFolder, universe: Universe, scans: Sequence[FileScan]) -
         genes = np.unique(universe.maps[table])
         sums.n_files[genes[genes >= 0]] += count
     for scan in scans:
-        with np.load(sums_of(work, scan)) as arrays:
-            sums.n_cells[:] += arrays["cells"]
-            sums.totals[:] += arrays["totals"]
+        cells, totals = load_sums(sums_of(work, scan), "cells", "totals")
+        sums.n_cells[:] += cells
+        sums.totals[:] += totals
     return sums
 
 
@@ -174,8 +175,7 @@ def account_of_files(
         report["source_file"].append(scan.source_file)
         for name in ("n_features", "by_id", "by_symbol", "unmatched", "summed"):
             report[name].append(getattr(match, name))
-        with np.load(sums_of(work, scan)) as arrays:
-            totals = arrays["totals"]
+        (totals,) = load_sums(sums_of(work, scan), "totals")
         umis = int(totals.sum())
         for name, genes in (("unmatched", without_id), ("dropped", ~kept), ("shared", shared)):
             report[f"umi_{name}"].append(round(int(totals[genes].sum()) / umis, 6) if umis else None)

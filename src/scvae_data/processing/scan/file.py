@@ -35,6 +35,7 @@ from scvae_data.processing.scan.rows import SortedRuns
 from scvae_data.processing.scan.stored import stored_cells
 from scvae_data.processing.settings.gene_classes import GENE_CLASSES
 from scvae_data.processing.settings.qc import SCORE, SPECIES_METRIC
+from scvae_data.processing.sort.gene_sums import save_sums
 from scvae_data.processing.sort.obs_schema import our_columns
 from scvae_data.processing.survey.file import fingerprint
 from scvae_data.readers.base import CsrBlock, LayeredReader, Reader
@@ -183,7 +184,7 @@ class SlotScan:
         folder = self.job.work.scan(self.number)
         if experiments:
             experiments.save_empty(folder.empty)
-        np.savez_compressed(folder.column_totals, counts=totals)
+        save_sums(folder.column_totals, counts=totals)
         return FileScan(
             number=self.number,
             source_file=self.file.source_file,

@@ -14,6 +14,7 @@ from scvae_data.processing.scan.buffer import RowBuffer
 from scvae_data.processing.scan.cell_hash import LEAST_GENES
 from scvae_data.processing.scan.cells import FileCells, spooled_obs
 from scvae_data.processing.scan.job import ScanJob
+from scvae_data.processing.sort.gene_sums import save_sums
 from scvae_data.processing.sort.obs_schema import ScannedCells
 from scvae_data.processing.sort.packed import take_rows
 from scvae_data.processing.sort.sorted_run import SortedRunWriter
@@ -67,7 +68,7 @@ class SortedRuns:
         self._flush()
         np.save(self._folder.hashes, np.concatenate(self._hashes) if self._hashes else np.empty((0, 3), np.uint64))
         sums = self._folder.gene_sums(without_copies=False)
-        np.savez_compressed(sums, cells=self._buffer.sums[:, 0], totals=self._buffer.sums[:, 1])
+        save_sums(sums, cells=self._buffer.sums[:, 0], totals=self._buffer.sums[:, 1])
         np.save(self._folder.rare, self._buffer.rare_rows())
 
     def _flush(self) -> None:

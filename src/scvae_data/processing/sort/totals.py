@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from scvae_data.processing.engine.task import Task
 from scvae_data.processing.facts import SpooledRun
+from scvae_data.processing.sort.gene_sums import load_sums
 from scvae_data.processing.sort.obs_schema import distinct_values
 from scvae_data.processing.sort.packed import total_rows
 from scvae_data.processing.sort.sorted_run import RARE_CELLS, SUMS, SortedRun
@@ -121,8 +122,7 @@ def total_run(
 def has_others(work: WorkFolder, spooled: SpooledRun, obs: pa.Table, kept: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return which rows of a sorted run have a gene that is not kept; all of them where such a gene is not rare."""
     folder = work.scan(spooled.file)
-    with np.load(folder.gene_sums(without_copies=False)) as sums:
-        cells = sums["cells"]
+    (cells,) = load_sums(folder.gene_sums(without_copies=False), "cells")
     if (cells[~kept] > RARE_CELLS).any():
         return np.ones(len(obs), bool)
     rare = (cells > 0) & (cells <= RARE_CELLS)
