@@ -6,7 +6,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -36,7 +36,7 @@ def watched(watcher: Watcher) -> Iterator[None]:
         _watchers.remove(watcher)
 
 
-def progress(items: Iterable[T], *, total: int | None, desc: str, unit: str = "file") -> Iterator[T]:
+def progress(items: Iterable[T], *, total: int | None, desc: str, unit: str = "file") -> Generator[T, None, None]:
     """Yield ``items`` while showing how far along they are.
 
     A bar is drawn where stderr is a terminal; elsewhere (log files, batch

@@ -375,8 +375,9 @@ def test_a_dataset_is_never_overwritten_unasked(two_files: list[Path], process: 
     assert read_all(tmp_path / "out").n_obs == 6
 
 
+@pytest.mark.parametrize("emptied", ["chunk_obs", "chunk_note"])
 def test_resume_redoes_only_what_is_missing(
-    two_files: list[Path], process: Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    emptied: str, two_files: list[Path], process: Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process(two_files, tmp_path / "clean")
     monkeypatch.setattr("scvae_data.processing.pipeline.publish", interrupt)
@@ -387,7 +388,7 @@ def test_resume_redoes_only_what_is_missing(
     monkeypatch.undo()
     out = tmp_path / "out"
     (out / "chunk_0001.h5").unlink()
-    WorkFolder(out / ".work").chunk_obs(2).write_bytes(b"")  # as a power cut may leave it
+    getattr(WorkFolder(out / ".work"), emptied)(2).write_bytes(b"")  # as a power cut may leave it
     before = [(out / f"chunk_000{number}.h5").stat().st_mtime_ns for number in (0, 2)]
     monkeypatch.setattr("scvae_data.processing.scan.file.SlotScan", None)
     process(two_files, resume=True)

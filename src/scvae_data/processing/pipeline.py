@@ -45,7 +45,6 @@ from scvae_data.processing.survey.room import check_room
 from scvae_data.processing.survey.stage import Surveyed, survey
 from scvae_data.processing.work import WorkFolder
 from scvae_data.processing.write.publish import publish, write_cells
-from scvae_data.processing.write.tables import write_tables
 from scvae_data.remote.location import Location, RemotePath
 from scvae_data.store import INDEX_FILE, DatasetIndex, open_index, sweep_temporaries
 from scvae_data.store.files import syncing, write_atomic
@@ -209,12 +208,10 @@ def write(context: Context, plan: WritePlan, seconds: dict[str, float]) -> Summa
     elif is_complete(context.directory):
         clear(context.directory)
     context.work.replacing.unlink(missing_ok=True)  # there is nothing left to be replaced
-    with syncing() as sync:
-        with timed(seconds, "write"):
-            written = write_cells(context, plan, sync)
-        tables = write_tables(context, plan)
+    with syncing() as sync, timed(seconds, "write"):
+        written = write_cells(context, plan, sync)
     context.engine.close()
-    summary = publish(context, plan, written, tables, seconds)
+    summary = publish(context, plan, written, seconds)
     settle(context)
     return summary
 

@@ -33,6 +33,11 @@ class FileFolder:
         return self.path / "hashes.npy"
 
     @property
+    def rare(self) -> Path:
+        """The kept cells that have a gene which few others of the file have."""
+        return self.path / "rare.npy"
+
+    @property
     def copies(self) -> Path:
         """The kept cells that equal another one and shall be dropped."""
         return self.path / "copies.npy"

@@ -162,10 +162,10 @@ def encode_json(content: Mapping[str, Any]) -> bytes:
     return body + f',\n "checksum": "sha256:{hashlib.sha256(body).hexdigest()}"\n}}\n'.encode()
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> FileFacts:
-    """Write a JSON object atomically, with its checksum as the last key."""
+def write_json(path: Path, content: Mapping[str, Any], *, synced: bool = True) -> FileFacts:
+    """Write a JSON object atomically, with its checksum as the last key; ``synced`` as of :func:`atomic_file`."""
     encoded = encode_json(content)
-    write_atomic(path, encoded)
+    write_atomic(path, encoded, synced=synced)
     return FileFacts(len(encoded), hashlib.sha256(encoded).hexdigest())
 
 

@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,7 @@ class GeneList:
         """Number of genes."""
         return self.names.size
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """SHA-256 of names, ids and symbols in order: equal for two directories whose columns mean the same genes."""
         columns = [self.names.tolist(), self.ids.tolist(), self.symbols.tolist()]

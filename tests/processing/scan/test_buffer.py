@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -13,6 +15,7 @@ from scvae_data.errors import InputError
 from scvae_data.processing.scan.buffer import RowBuffer
 from scvae_data.processing.scan.cell_hash import hash_rows
 from scvae_data.processing.sort.packed import unpack_rows
+from scvae_data.processing.sort.sorted_run import RARE_CELLS
 from scvae_data.readers.base import CsrBlock
 
 N_GENES = 150  # more than two words of the bitmap
@@ -35,7 +38,7 @@ def block_of(dense: np.ndarray) -> CsrBlock:
 @settings(deadline=None, max_examples=60)
 def test_rows_are_kept_in_the_order_of_their_genes(blocks: list[np.ndarray], data: st.DataObject) -> None:
     buffer = RowBuffer(KEYS, "file.h5ad")
-    expected, hashes, lengths = [np.zeros((0, N_GENES), np.int64)], [], []
+    expected, hashes, lengths, numbers = [np.zeros((0, N_GENES), np.int64)], [], [], np.zeros(0, np.int64)
     for dense in blocks:
         gene_map = data.draw(hnp.arrays(np.int32, dense.shape[1], elements=st.integers(0, N_GENES - 1)))
         if data.draw(st.booleans(), label="columns are in the order of their genes"):
@@ -48,7 +51,9 @@ def test_rows_are_kept_in_the_order_of_their_genes(blocks: list[np.ndarray], dat
             with pytest.raises(InputError, match=r"exceeds 4,294,967,295"):
                 buffer.append(block_of(dense), keep, gene_map)
             return
-        found = buffer.append(block_of(dense), keep, gene_map)
+        first = 100 * len(lengths)
+        found = buffer.append(replace(block_of(dense), first_row=first), keep, gene_map)
+        numbers = np.append(numbers, first + np.flatnonzero(keep))
         lengths.append(found[0])
         hashes.append(found[1])
         expected.append(rows)
@@ -59,6 +64,9 @@ def test_rows_are_kept_in_the_order_of_their_genes(blocks: list[np.ndarray], dat
     assert result.has_sorted_indices
     np.testing.assert_array_equal(buffer.sums, np.column_stack([(dense > 0).sum(0), dense.sum(0)]))
     np.testing.assert_array_equal(np.concatenate(lengths), np.diff(indptr))
+    np.testing.assert_array_equal(buffer.row_sums(), np.column_stack([dense.sum(1), np.diff(indptr), dense.max(1)]))
+    few = ((dense > 0).sum(0) > 0) & ((dense > 0).sum(0) <= RARE_CELLS)
+    assert buffer.rare_rows().tolist() == [row for gene in np.flatnonzero(few) for row in numbers[dense[:, gene] > 0]]
     assert buffer.n_entries == (dense > 0).sum()
     wanted = np.empty((len(dense), 2), np.uint64)
     hash_rows(indptr, genes, counts, KEYS, wanted)

@@ -175,7 +175,7 @@ def test_stopped_and_resumed_or_damaged_and_built_again(
     process(raw, tmp_path / "clean", **settings("drop"))
     expected = {path.name: path.read_bytes() for path in (tmp_path / "clean").glob("[!.]*") if path.suffix != ".json"}
     with monkeypatch.context() as stopped:
-        stopped.setattr(pipeline, "write_tables", lambda *_: 1 / 0)
+        stopped.setattr(pipeline, "publish", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             process(raw, **settings("drop"))
     with monkeypatch.context() as scored_before:

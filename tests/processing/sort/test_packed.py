@@ -73,13 +73,13 @@ def test_rows_are_taken_in_any_order(rows: list[dict[int, int]], data: st.DataOb
 @settings(deadline=None, max_examples=40)
 def test_totals_over_kept_genes(rows: list[dict[int, int]], data: st.DataObject) -> None:
     matrix = matrix_of(rows)
-    kept, alive = (data.draw(hnp.arrays(np.bool_, n)) for n in (N_GENES, len(rows)))
-    totals, lengths = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.int32)
-    largest = total_rows(*packed_of(matrix), alive, kept, totals, lengths)
-    living = matrix.toarray().astype(np.int64)[:, kept] * alive[:, None]
-    np.testing.assert_array_equal(totals, living.sum(1))
-    np.testing.assert_array_equal(lengths, (living > 0).sum(1))
-    assert largest == living.max(initial=0)
+    kept, wanted = (data.draw(hnp.arrays(np.bool_, n)) for n in (N_GENES, len(rows)))
+    totals, lengths, largest = (np.full(len(rows), 7, kind) for kind in (np.int64, np.int32, np.uint32))
+    total_rows(*packed_of(matrix), wanted, kept, totals, lengths, largest)
+    dense = matrix.toarray().astype(np.int64)[:, kept]
+    np.testing.assert_array_equal(totals, np.where(wanted, dense.sum(1), 7))
+    np.testing.assert_array_equal(lengths, np.where(wanted, (dense > 0).sum(1), 7))
+    np.testing.assert_array_equal(largest, np.where(wanted, dense.max(1, initial=0), 7))
 
 
 @pytest.mark.parametrize(("gene", "n_bytes"), [(127, 1), (128, 2), (16_383, 2), (16_384, 3), (2_000_000, 3)])

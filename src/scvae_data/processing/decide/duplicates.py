@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from scvae_data.errors import ConfigError
 from scvae_data.processing.engine.task import Task
 from scvae_data.processing.facts import FileScan
-from scvae_data.processing.genes.stored_sums import load_sums, save_sums
 from scvae_data.processing.run.context import Context
 from scvae_data.processing.scan.cell_hash import LEAST_GENES
 from scvae_data.processing.scan.stage import Scanned
+from scvae_data.processing.sort.gene_sums import load_sums, save_sums
 from scvae_data.processing.sort.sorted_run import SortedRun
 from scvae_data.processing.sort.totals import copies_in
 from scvae_data.processing.work import WorkFolder
@@ -229,8 +229,7 @@ def without_copies(work: WorkFolder, scan: FileScan, doomed: NDArray[np.int64]) 
     left = replace(
         scan, n_copies=len(doomed), n_kept=scan.n_kept - len(doomed), lost=scan.lost | {DUPLICATE_RULE: len(doomed)}
     )
-    sums = load_sums(folder.gene_sums(without_copies=False))
-    cells, totals = sums["cells"].copy(), sums["totals"].copy()
+    cells, totals = load_sums(folder.gene_sums(without_copies=False), "cells", "totals")
     for spooled in left.sorted_runs:
         with SortedRun(work.path / spooled.path) as run:
             gone = copies_in(work, spooled, run.obs())

@@ -69,7 +69,7 @@ def merge_runs(work: WorkFolder, digest: str, group: Sequence[str], target: str)
             writer = writer or SortedRunWriter(path, rows.obs.schema, decision.n_universe)
             (x,) = rows.parts(int(rows.indptr[-1]))
             packed = pack_rows(x.indptr, x.indices, x.data.astype(np.uint32, copy=False))
-            writer.append(rows.keys, *packed, rows.obs, (rows.totals, np.diff(x.indptr)))
+            writer.append(rows.keys, *packed, rows.obs, totals=(rows.totals, np.diff(x.indptr)))
     if writer is None:
         raise ValueError(f"{target}: no row to merge")
     writer.close()

@@ -73,20 +73,23 @@ class LocalEngine:
         """Run tasks until all are done or a worker dies; then ``lost`` has the rest, those in flight first."""
         queue = iter(positions)
         running: dict[Future[Any], int] = {}
+        done: set[Future[Any]] = set()
         position: int | None = None
         # One pool serves all stages: a new process may take a second to import what it needs.
         pool = self._shared = self._shared or self._pool(self.n_workers)
         try:
             while True:
-                while len(running) < 2 * self.n_workers and (position := next(queue, None)) is not None:
+                # Before outcomes are given to whoever may be busy with them while workers wait.
+                while len(running) - len(done) < 2 * self.n_workers and (position := next(queue, None)) is not None:
                     running[pool.submit(weighed, tasks[position])] = position
-                if not running:
-                    return
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                for future in done:
                     position = running[future]
                     outcome = self._weigh(future)
                     del running[future]
                     yield position, outcome
+                if not running:
+                    return
+                done = wait(running, return_when=FIRST_COMPLETED).done
         except BrokenProcessPool:
             self.close()
             in_flight = {*running.values()} | ({position} if position is not None else set())

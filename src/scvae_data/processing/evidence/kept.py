@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from scvae_data.processing.evidence.alike import Sketch, hash_texts
 from scvae_data.processing.evidence.ambient import ambient_share
 from scvae_data.processing.facts import FileScan
-from scvae_data.processing.genes.stored_sums import load_sums
 from scvae_data.processing.genes.sums import sums_of
 from scvae_data.processing.scan.chemistry import sequences
+from scvae_data.processing.sort.gene_sums import load_sums
 from scvae_data.processing.sort.sorted_run import SortedRun
 from scvae_data.processing.sort.totals import copies_in
 from scvae_data.processing.work import WorkFolder
@@ -21,7 +22,7 @@ from scvae_data.store import SRX_COLUMN
 
 __all__ = ["KeptFacts", "kept_facts"]
 
-COLUMNS = ["source_row", "total_counts", "n_genes_by_counts", "pct_counts_mt"]
+COLUMNS = [SRX_COLUMN, "obs_name", "source_row", "total_counts", "n_genes_by_counts", "pct_counts_mt"]
 
 
 @dataclass(frozen=True)
@@ -52,15 +53,15 @@ def kept_facts(work: WorkFolder, scan: FileScan) -> list[KeptFacts]:
     cells = read_cells(work, scan)
     hashes = np.load(work.scan(scan.number).hashes)
     cells["hash_row"] = pd.Index(hashes[:, 2].astype(np.int64)).get_indexer(cells["source_row"].astype(np.int64))
-    groups = cells.groupby("accession", sort=False, observed=True).indices
+    groups = cells.groupby(SRX_COLUMN, sort=False, observed=True).indices
     found = []
     for experiment in scan.experiments:
-        own = cells.iloc[groups.get(experiment["accession"], [])].sort_values("source_row")
+        own = cells.iloc[groups.get(experiment["accession"], [])]
         facts = facts_of(own)
         if experiment["raw_droplets"] and len(scan.experiments) == 1:
             facts["ambient_share"] = ambient_of(work, scan)
         deep = own[own["hash_row"] >= 0]
-        texts = sequences(own["barcode"].tolist())
+        texts = sequences([name.split(":", 1)[1] for name in own["obs_name"]])
         named = texts != ""
         counts = own["total_counts"].to_numpy()
         found.append(
@@ -79,13 +80,14 @@ def read_cells(work: WorkFolder, scan: FileScan) -> pd.DataFrame:
     for spooled in scan.sorted_runs:
         with SortedRun(work.path / spooled.path) as run:
             obs = run.obs()
-            part = obs.select(COLUMNS).to_pandas()
-            part["accession"] = obs.column(SRX_COLUMN).dictionary_encode().to_pandas()
-            part["barcode"] = [name.split(":", 1)[1] for name in obs.column("obs_name").to_pylist()]
-            part["in_columns"], part["copy"] = np.array(run.totals()[0]), copies_in(work, spooled, obs)
-            parts.append(part)
-    empty = pd.DataFrame({name: [] for name in [*COLUMNS, "accession", "barcode", "in_columns", "copy"]})
-    return pd.concat([part.astype({"accession": object}) for part in parts]) if parts else empty
+            part = obs.select(COLUMNS).append_column("in_columns", pa.array(run.totals()[0]))
+            parts.append(part.append_column("copy", pa.array(copies_in(work, spooled, obs))))
+    cells: pd.DataFrame
+    if parts:
+        cells = pa.concat_tables(parts).to_pandas()
+    else:
+        cells = pd.DataFrame({name: [] for name in [*COLUMNS, "in_columns", "copy"]})
+    return cells
 
 
 def facts_of(cells: pd.DataFrame) -> dict[str, Any]:
@@ -110,4 +112,5 @@ def ambient_of(work: WorkFolder, scan: FileScan) -> float | None:
     path = work.scan(scan.number).empty
     if not path.exists():
         return None
-    return ambient_share(load_sums(sums_of(work, scan))["totals"], load_sums(path)["counts"])
+    (totals,), (in_empty,) = load_sums(sums_of(work, scan), "totals"), load_sums(path, "counts")
+    return ambient_share(totals, in_empty)

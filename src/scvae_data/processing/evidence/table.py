@@ -20,10 +20,11 @@ from scvae_data.processing.evidence.kept import KeptFacts, kept_facts
 from scvae_data.processing.facts import FileScan
 from scvae_data.processing.run.context import Context
 from scvae_data.processing.scan.chemistry import TENX
+from scvae_data.processing.work import WorkFolder
 from scvae_data.readers.features import dropped_features
 from scvae_data.store.files import write_atomic
 
-__all__ = ["EXPERIMENTS_FILE", "write_experiments"]
+__all__ = ["EXPERIMENTS_FILE", "experiment_tasks", "write_experiments"]
 
 EXPERIMENTS_FILE = "experiments.parquet"
 MOST_NAMED = 3
@@ -46,13 +47,26 @@ JUDGED_BY = ("counts_spread",)
 """What flags look at beside the columns."""
 
 
-def write_experiments(context: Context, plan: WritePlan) -> dict[str, Any]:
-    """Write ``experiments.parquet``; return its name, size, checksum, and how many experiments are flagged."""
-    files = plan.surveyed.files
-    scans = [scan for scan in plan.compared.scans if scan.experiments]  # chunks know nothing of theirs
-    others = {scan.number: dropped_features(files[scan.number].notes) for scan in scans}
-    tasks = [Task(kept_facts, (context.work, scan)) for scan in scans]
-    kept: list[list[KeptFacts]] = context.collect("experiments", tasks, unit="file")
+def scans_of_experiments(plan: WritePlan) -> list[FileScan]:
+    """Return the scans of files that tell of experiments: chunks know nothing of theirs."""
+    return [scan for scan in plan.compared.scans if scan.experiments]
+
+
+def experiment_tasks(work: WorkFolder, plan: WritePlan) -> list[Task]:
+    """Return the look at the kept cells of each file as a task."""
+    return [Task(kept_facts, (work, scan)) for scan in scans_of_experiments(plan)]
+
+
+def write_experiments(context: Context, plan: WritePlan, kept: Sequence[Sequence[KeptFacts]]) -> dict[str, Any]:
+    """Write ``experiments.parquet``; return its name, size, checksum, and how many experiments are flagged.
+
+    Parameters
+    ----------
+    kept
+        What the tasks of `experiment_tasks` found.
+    """
+    scans = scans_of_experiments(plan)
+    others = {scan.number: dropped_features(plan.surveyed.files[scan.number].notes) for scan in scans}
     rows = [row for scan, of_file in zip(scans, kept, strict=True) for row in rows_of(plan, scan, of_file, others)]
     add_duplicates(rows, [facts for of_file in kept for facts in of_file], plan.compared.account["pairs"])
     rules = [rule for scan in plan.compared.scans for rule in scan.lost]

@@ -25,7 +25,7 @@ from scvae_data.processing.run.records import provenance
 from scvae_data.processing.write.account import storage_statistics, summarise
 from scvae_data.processing.write.chunks import write_chunks, write_obs_of_chunks
 from scvae_data.processing.write.publish import chunk_obs, write_cell_tables, write_obs_table
-from scvae_data.processing.write.tables import TABLES, write_tables
+from scvae_data.processing.write.tables import TABLES, table_tasks, write_tables
 from scvae_data.store import (
     GENE_LIST_FILE,
     SRX_COLUMN,
@@ -174,7 +174,7 @@ def statistics_of(
     context: Context, index: DatasetIndex, plan: WritePlan, seconds: Mapping[str, float]
 ) -> dict[str, Any]:
     """Write the tables of cells, experiments and genes; return the summary of a generation."""
-    tables = write_tables(context, plan)
+    tables = write_tables(context, plan, context.collect("tables", table_tasks(context, plan), unit="piece"))
     entries = [with_stored_bytes(index, place) for place in range(len(index.chunks))]
     names = index.obs_columns[SRX_COLUMN].categories or ()
     n_cells = np.bincount(index.codes(SRX_COLUMN), minlength=len(names)).tolist()

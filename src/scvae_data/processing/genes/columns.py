@@ -70,9 +70,9 @@ class Columns:
 
 def var_table(columns: Columns, universe: Universe) -> pd.DataFrame:
     """Return the var of every chunk: id, symbol and gene classes by column."""
-    flags = gene_class_flags(columns.symbols, columns.names)
-    found = columns.positions >= 0
+    flags, found = np.empty(columns.n_vars, np.uint32), columns.positions >= 0
     flags[found] = universe.flags[columns.positions[found]]
+    flags[~found] = gene_class_flags(columns.symbols[~found], columns.names[~found])
     var: dict[str, Any] = {"gene_id": columns.ids, "gene_symbol": columns.symbols}
     for bit, gene_class in enumerate(GENE_CLASSES):
         var[gene_class.name] = (flags & (1 << bit)) > 0

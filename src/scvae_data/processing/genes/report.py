@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from scvae_data.processing.facts import FileScan
 from scvae_data.processing.genes.identity import OTHER_SPECIES
 from scvae_data.processing.genes.reference import Reference
-from scvae_data.processing.genes.stored_sums import load_sums
 from scvae_data.processing.genes.symbols import APART, CROSSED, NO_GENE
 from scvae_data.processing.genes.tables import load_table
 from scvae_data.processing.genes.universe import WAYS, Universe
+from scvae_data.processing.sort.gene_sums import load_sums
 from scvae_data.processing.work import WorkFolder
 from scvae_data.readers.base import GeneTable
 from scvae_data.store.files import atomic_file, sha256_file
@@ -83,7 +83,7 @@ def count_tables(work: WorkFolder, scans: Sequence[FileScan]) -> list[TableCount
         files.setdefault(scan.table, []).append(scan)
     found = []
     for table, of_table in sorted(files.items()):
-        counts = sum(load_sums(work.scan(scan.number).column_totals)["counts"] for scan in of_table)
+        counts = sum(load_sums(work.scan(scan.number).column_totals, "counts")[0] for scan in of_table)
         found.append(TableCounts(table, of_table[0].source_file, len(of_table), np.asarray(counts)))
     return found
 

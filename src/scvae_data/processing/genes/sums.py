@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from scvae_data.errors import ConfigError
 from scvae_data.processing.facts import FileScan
 from scvae_data.processing.genes.columns import Columns
-from scvae_data.processing.genes.stored_sums import load_sums
 from scvae_data.processing.genes.universe import Universe
 from scvae_data.processing.settings.genes import GeneRules
+from scvae_data.processing.sort.gene_sums import load_sums
 from scvae_data.processing.work import WorkFolder
 
 __all__ = ["GeneAccount", "GeneSums", "account_for_genes", "gene_sets", "select_genes", "sum_genes"]
@@ -54,9 +54,9 @@ def sum_genes(work: WorkFolder, universe: Universe, scans: Sequence[FileScan]) -
         genes = np.unique(universe.maps[table])
         sums.n_files[genes[genes >= 0]] += count
     for scan in scans:
-        of_file = load_sums(sums_of(work, scan))
-        sums.n_cells[:] += of_file["cells"]
-        sums.totals[:] += of_file["totals"]
+        cells, totals = load_sums(sums_of(work, scan), "cells", "totals")
+        sums.n_cells[:] += cells
+        sums.totals[:] += totals
     return sums
 
 
@@ -175,7 +175,7 @@ def account_of_files(
         report["source_file"].append(scan.source_file)
         for name in ("n_features", "by_id", "by_symbol", "unmatched", "summed"):
             report[name].append(getattr(match, name))
-        totals = load_sums(sums_of(work, scan))["totals"]
+        (totals,) = load_sums(sums_of(work, scan), "totals")
         umis = int(totals.sum())
         for name, genes in (("unmatched", without_id), ("dropped", ~kept), ("shared", shared)):
             report[f"umi_{name}"].append(round(int(totals[genes].sum()) / umis, 6) if umis else None)

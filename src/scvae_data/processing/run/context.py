@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -131,8 +132,13 @@ class Context:
         """
         return list(self.in_order(desc, tasks, unit))
 
-    def in_order(self, desc: str, tasks: Sequence[Task], unit: str) -> Iterator[Any]:
+    def in_order(self, desc: str, tasks: Sequence[Task], unit: str, then: Sequence[Task] = ()) -> Iterator[Any]:
         """Run tasks that must all succeed; yield their results in order, each as soon as those before it are there.
+
+        Parameters
+        ----------
+        then
+            More of them, for workers that have nothing else to do: they come last, and progress does not count them.
 
         Raises
         ------
@@ -141,16 +147,20 @@ class Context:
         """
         waiting: dict[int, Any] = {}
         n_given = 0
-        for number, outcome in progress(self.engine.run(tasks), total=len(tasks), desc=desc, unit=unit):
-            if isinstance(outcome, Failure):
-                log.debug("%s", outcome.details)
-                raise outcome.error or ScvaeDataError(
-                    f"{desc} failed: {outcome.message}; nothing is lost, resume=true continues"
-                )
-            waiting[number] = outcome
-            while n_given in waiting:
-                yield waiting.pop(n_given)
-                n_given += 1
+        with closing(progress(range(len(tasks)), total=len(tasks), desc=desc, unit=unit)) as shown:
+            next(shown, None)
+            for number, outcome in self.engine.run([*tasks, *then]):
+                if isinstance(outcome, Failure):
+                    log.debug("%s", outcome.details)
+                    raise outcome.error or ScvaeDataError(
+                        f"{desc} failed: {outcome.message}; nothing is lost, resume=true continues"
+                    )
+                if number < len(tasks):
+                    next(shown, None)
+                waiting[number] = outcome
+                while n_given in waiting:
+                    yield waiting.pop(n_given)
+                    n_given += 1
 
     def processing_id(self, files: Sequence[InputFacts]) -> str:
         """Hash what the chunks depend on, see `Settings.processing_id`."""

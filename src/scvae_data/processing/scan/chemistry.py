@@ -6,7 +6,6 @@ import re
 from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 __all__ = ["MOST_LOOKED_AT", "TENX", "chemistry_of", "sequences"]
@@ -24,7 +23,7 @@ PATTERNS = {
     "inDrop (8 to 12 + 8 nt)": re.compile(ALONE.format(r"[ACGTN]{8,12}-[ACGTN]{8}")),
     "Parse (three wells)": re.compile(r"(?<!\d)\d\d_\d\d_\d\d(?!\d)(__s\d+)?"),
 }
-SEQUENCE = r"(?<![A-Za-z])([ACGTN]{12,})(?![A-Za-z])"
+SEQUENCE = re.compile(r"(?<![A-Za-z])([ACGTN]{12,})(?![A-Za-z])")
 MOST_LOOKED_AT = 1000
 """Names of so many cells are enough."""
 MOST_CELLS = 0.9
@@ -44,5 +43,5 @@ def chemistry_of(names: Sequence[str]) -> str | None:
 
 def sequences(barcodes: Sequence[str]) -> NDArray[np.object_]:
     """Return the first sequence of 12 letters or more in each name, ``""`` where there is none."""
-    found = pd.Series(barcodes, dtype=object).str.extract(SEQUENCE, expand=False)
-    return found.fillna("").to_numpy(object)
+    found = map(SEQUENCE.search, barcodes)
+    return np.array([match.group(1) if match else "" for match in found], object)

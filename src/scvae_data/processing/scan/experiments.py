@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from scvae_data.processing.genes.stored_sums import save_sums
 from scvae_data.processing.scan.cells import FileCells
 from scvae_data.processing.scan.chemistry import MOST_LOOKED_AT, chemistry_of
 from scvae_data.processing.scan.knee import AMBIENT_COUNTS, find_knee
+from scvae_data.processing.sort.gene_sums import save_sums
 from scvae_data.readers.base import CsrBlock
 
 if TYPE_CHECKING:

@@ -26,7 +26,6 @@ from numpy.typing import NDArray
 from scvae_data.errors import InputError
 from scvae_data.processing.engine.workers import release_memory
 from scvae_data.processing.facts import FileScan, InputFacts, SlotFacts
-from scvae_data.processing.genes.stored_sums import save_sums
 from scvae_data.processing.scan.cells import read_cells
 from scvae_data.processing.scan.experiments import Experiments
 from scvae_data.processing.scan.job import MappedGenes, ScanJob, table_genes
@@ -36,6 +35,7 @@ from scvae_data.processing.scan.rows import SortedRuns
 from scvae_data.processing.scan.stored import stored_cells
 from scvae_data.processing.settings.gene_classes import GENE_CLASSES
 from scvae_data.processing.settings.qc import SCORE, SPECIES_METRIC
+from scvae_data.processing.sort.gene_sums import save_sums
 from scvae_data.processing.sort.obs_schema import our_columns
 from scvae_data.processing.survey.file import fingerprint
 from scvae_data.readers.base import CsrBlock, LayeredReader, Reader

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from scvae_data.processing.genes.stored_sums import save_sums
 from scvae_data.processing.scan.buffer import RowBuffer
 from scvae_data.processing.scan.cell_hash import LEAST_GENES
 from scvae_data.processing.scan.cells import FileCells, spooled_obs
 from scvae_data.processing.scan.job import ScanJob
+from scvae_data.processing.sort.gene_sums import save_sums
 from scvae_data.processing.sort.obs_schema import ScannedCells
 from scvae_data.processing.sort.packed import take_rows
 from scvae_data.processing.sort.sorted_run import SortedRunWriter
@@ -68,6 +68,7 @@ class SortedRuns:
         np.save(self._folder.hashes, np.concatenate(self._hashes) if self._hashes else np.empty((0, 3), np.uint64))
         sums = self._folder.gene_sums(without_copies=False)
         save_sums(sums, cells=self._buffer.sums[:, 0], totals=self._buffer.sums[:, 1])
+        np.save(self._folder.rare, self._buffer.rare_rows())
 
     def _flush(self) -> None:
         """Sort what is buffered by order key and write it as a run."""
@@ -93,9 +94,10 @@ class SortedRuns:
         obs = spooled_obs(cells, names[sorting], numbers[sorting].astype(np.int32), own)
         path = self._folder.sorted_run(len(self.paths))
         writer = SortedRunWriter(path, obs.schema, self.job.n_genes)
-        starts, packed = self._buffer.packed()
+        (starts, packed), sums = self._buffer.packed(), self._buffer.row_sums()
         for first in range(0, len(sorting), PIECE_ROWS):
             part = slice(first, first + PIECE_ROWS)
-            writer.append(row_keys[part], *take_rows(starts, packed, sorting[part]), obs[part])
+            rows_of = sorting[part]
+            writer.append(row_keys[part], *take_rows(starts, packed, rows_of), obs[part], sums=sums[rows_of])
         writer.close()
         self.paths.append(path.relative_to(self.job.work.path).as_posix())

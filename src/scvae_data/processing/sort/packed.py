@@ -180,33 +180,32 @@ def place_rows(
                 position += ONE
 
 
-@ahead_of("process", "i8[::1], u1[::1], b1[::1], b1[::1], i8[::1], i4[::1]")
+@ahead_of("process", "i8[::1], u1[::1], b1[::1], b1[::1], i8[::1], i4[::1], u4[::1]")
 @compiled
 def total_rows(
     starts: NDArray[np.int64],
     packed: NDArray[np.uint8],
-    alive: NDArray[np.bool_],
+    wanted: NDArray[np.bool_],
     kept: NDArray[np.bool_],
     totals: NDArray[np.int64],
     lengths: NDArray[np.int32],
-) -> int:
-    """Fill each living row's total and number of entries over the kept genes; return the largest count of them."""
-    largest = np.uintp(0)
+    largest: NDArray[np.uint32],
+) -> None:
+    """Fill the total, number of entries and largest count over the kept genes of each row that is wanted."""
     for row in range(starts.size - 1):
-        if not alive[row]:
+        if not wanted[row]:
             continue
         source = packed[starts[row] : starts[row + 1]]
-        at, gene, total, length = np.uintp(0), np.uintp(0), np.uintp(0), 0
+        at, gene, total, length, most = np.uintp(0), np.uintp(0), np.uintp(0), 0, np.uintp(0)
         while at < np.uintp(source.size):
             gap, count, at = _entry(source, at)
             gene += gap
             if kept[gene]:
                 total += count
                 length += 1
-                largest = max(largest, count)
+                most = max(most, count)
             gene += ONE
-        totals[row], lengths[row] = total, length
-    return int(largest)
+        totals[row], lengths[row], largest[row] = total, length, most
 
 
 @ahead_of("process", "i8[::1], u1[::1], i8[::1], i8[::1], u1[::1]")

@@ -33,19 +33,23 @@ from scvae_data.processing.sort.packed import unpack_rows
 from scvae_data.processing.work import WorkFolder
 from scvae_data.readers.base import CsrBlock
 
-__all__ = ["MAX_RUNS", "RUN_ENTRIES", "SortedRun", "SortedRunWriter", "open_runs"]
+__all__ = ["MAX_RUNS", "RARE_CELLS", "RUN_ENTRIES", "SUMS", "SortedRun", "SortedRunWriter", "open_runs"]
 
 RUN_ENTRIES = 6_000_000
 """Of a file come into one run; then it is written, and the next one begun."""
 MAX_RUNS = 128
 """A chunk reads one slice of each run: where there are more, they are merged first, so many at once into one."""
+RARE_CELLS = 9
+"""A gene that at most so many of a file's kept cells have is rare there: which cells these are is kept."""
 PIECE_BYTES = 1 << 20
 """Of rows that are read at once."""
 TRAILER = struct.Struct("<Q8s")
 MAGIC = b"scvaerow"
-ARRAYS = {"order": "<u8", "hash": "<u8", "starts": "<i8", "batches": "<i8"}
-"""Type of the arrays: both keys of each row; where it starts among the bytes, and the last one ends; and the first row
-of each batch of obs, and how many rows there are."""
+SUMS = {"total": "<i8", "length": "<i4", "largest": "<u4"}
+"""Of each row: the total, the number of entries and the largest count over all its genes."""
+ARRAYS = {"order": "<u8", "hash": "<u8", "starts": "<i8", "batches": "<i8"} | SUMS
+"""Type of the arrays: both keys of each row; where it starts among the bytes, and the last one ends; the first row of
+each batch of obs, and how many rows there are; and what a scan adds up."""
 SEARCHED_ROWS = 8192
 """Among so many the end of what is read at once is looked for."""
 SPOOL_BYTES = 1 << 20
@@ -85,6 +89,8 @@ class SortedRunWriter:
         starts: NDArray[np.int64],
         packed: NDArray[np.uint8],
         obs: pa.Table,
+        *,
+        sums: NDArray[np.int64] | None = None,
         totals: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
     ) -> None:
         """Append rows in key order.
@@ -97,6 +103,8 @@ class SortedRunWriter:
             The rows, of `pack_rows`; genes by their positions in the universe.
         obs
             Their obs, n rows.
+        sums
+            Their `SUMS`, shape (n, 3), where the kept genes are not known yet.
         totals
             Their totals and numbers of entries over the kept genes, where there are no other genes in them; shape (n,).
         """
@@ -104,6 +112,9 @@ class SortedRunWriter:
         self._arrays["hash"].append(keys[:, 1])
         self._arrays["starts"].append(self._stream.tell() + starts[1:])
         self._stream.write(packed.data)
+        if sums is not None:
+            for name, values in zip(SUMS, sums.T, strict=True):
+                self._arrays[name].append(values)
         for held, values in zip(self._totals, totals or (), strict=False):
             held.append(values)
         for batch in obs.to_batches():
@@ -199,7 +210,7 @@ class SortedRun:
         os.close(self._fd)
 
     def array(self, name: str) -> NDArray[Any]:
-        """Return an array, memory-mapped: ``order``, ``hash``, ``starts`` or ``batches``."""
+        """Return one of the `ARRAYS`, memory-mapped."""
         offset, dtype, n_items = self._header[name]
         return np.frombuffer(self._map, np.dtype(dtype), n_items, offset)
 

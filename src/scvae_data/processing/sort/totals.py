@@ -14,12 +14,16 @@ from numpy.typing import NDArray
 
 from scvae_data.processing.engine.task import Task
 from scvae_data.processing.facts import SpooledRun
+from scvae_data.processing.sort.gene_sums import load_sums
 from scvae_data.processing.sort.obs_schema import distinct_values
 from scvae_data.processing.sort.packed import total_rows
-from scvae_data.processing.sort.sorted_run import SortedRun
+from scvae_data.processing.sort.sorted_run import RARE_CELLS, SUMS, SortedRun
 from scvae_data.processing.work import WorkFolder
 
 __all__ = ["RunTotals", "SpooledRows", "copies_in", "median_total", "total_run"]
+
+FAR_ROWS = 50
+"""So many rows are passed over sooner than read."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +84,10 @@ class RunTotals:
 def total_run(
     work: WorkFolder, spooled: SpooledRun, genes: Path, text_columns: Mapping[str, str], over_all_genes: bool
 ) -> RunTotals:
-    """Compute every row's total over the kept genes, store it beside the run, and sum up.
+    """Find every row's total over the kept genes, store it beside the run, and sum up.
 
-    A row of total 0 is not written out: it has no count in a kept gene, or is a copy that is dropped.
+    The scan knows the totals over all genes; rows that have others than the kept ones are added up again. A row of
+    total 0 is not written out: it has no count in a kept gene, or is a copy that is dropped.
 
     Parameters
     ----------
@@ -93,11 +98,12 @@ def total_run(
     with SortedRun(work.path / spooled.path) as run:
         obs = run.obs()
         alive = ~copies_in(work, spooled, obs)
-        totals, lengths = np.zeros(run.n_rows, np.int64), np.zeros(run.n_rows, np.int32)
-        largest = 0
-        for first, starts, packed in run.packed(0, run.n_rows):
-            rows = slice(first, first + len(starts) - 1)
-            largest = max(largest, total_rows(starts, packed, alive[rows], kept, totals[rows], lengths[rows]))
+        totals, lengths, largest = (run.array(name) * alive for name in SUMS)
+        wanted = alive & has_others(work, spooled, obs, kept)
+        for span in spans(wanted):
+            for first, starts, packed in run.packed(span.start, span.stop):
+                rows = slice(first, first + len(starts) - 1)
+                total_rows(starts, packed, wanted[rows], kept, totals[rows], lengths[rows], largest[rows])
         run.write_totals(totals, lengths)
     staying = obs.filter(pa.array(totals > 0))
     basis = staying.column("total_counts").to_numpy() if over_all_genes else totals[totals > 0]
@@ -106,11 +112,29 @@ def total_run(
         path=spooled.path,
         n_rows=int(alive.sum()),
         n_staying=len(staying),
-        max_count=largest,
+        max_count=int(largest.max(initial=0)),
         totals=dict(zip(distinct.tolist(), counts.tolist(), strict=True)),
         values={name: distinct_values(staying, name, kind) for name, kind in text_columns.items()},
         files=np.unique(staying.column("file_number").to_numpy()).tolist(),
     )
+
+
+def has_others(work: WorkFolder, spooled: SpooledRun, obs: pa.Table, kept: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return which rows of a sorted run have a gene that is not kept; all of them where such a gene is not rare."""
+    folder = work.scan(spooled.file)
+    (cells,) = load_sums(folder.gene_sums(without_copies=False), "cells")
+    if (cells[~kept] > RARE_CELLS).any():
+        return np.ones(len(obs), bool)
+    rare = (cells > 0) & (cells <= RARE_CELLS)
+    rows = np.load(folder.rare)[np.repeat(~kept[rare], cells[rare])]
+    return np.isin(obs.column("source_row").to_numpy(), rows)
+
+
+def spans(wanted: NDArray[np.bool_]) -> list[slice]:
+    """Return where the wanted rows lie, those with few others between them together."""
+    rows = np.flatnonzero(wanted)
+    parts = np.split(rows, np.flatnonzero(np.diff(rows) > FAR_ROWS) + 1) if len(rows) else []
+    return [slice(int(part[0]), int(part[-1]) + 1) for part in parts]
 
 
 def copies_in(work: WorkFolder, spooled: SpooledRun, obs: pa.Table) -> NDArray[np.bool_]:

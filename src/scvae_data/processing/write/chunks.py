@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from scvae_data.errors import DamagedFileError
 from scvae_data.processing.decide.decision import Decision, describe, load_decision, load_var, save_frame
 from scvae_data.processing.decide.stage import WritePlan
 from scvae_data.processing.engine.task import Task
@@ -35,7 +36,16 @@ from scvae_data.store import (
 )
 from scvae_data.store.files import read_json, sha256_file, write_json
 
-__all__ = ["WriteJob", "as_noted", "write_chunks", "write_obs_of", "write_obs_of_chunks", "write_one", "write_tasks"]
+__all__ = [
+    "WriteJob",
+    "as_noted",
+    "entries_of",
+    "write_chunks",
+    "write_obs_of",
+    "write_obs_of_chunks",
+    "write_one",
+    "write_tasks",
+]
 
 # Entries of a chunk that are in memory at once, 4 bytes each.
 PART_ENTRIES = 9_000_000
@@ -80,10 +90,9 @@ def write_one(job: WriteJob, number: int, cells: ChunkRange) -> dict[str, Any]:
     path = job.target / chunk_file_name(number)
     note = job.work.chunk_note(number)
     key = f"{job.key}:{cells.low}:{cells.high}:{cells.first_row}"
-    if note.exists():
-        earlier = read_json(note)
-        if earlier.get("key") == key and stands(job, number, earlier):
-            return dict(earlier["entry"])
+    earlier = noted(note)
+    if earlier.get("key") == key and stands(job, number, earlier):
+        return dict(earlier["entry"])
     decision = load_decision(job.work, job.digest)
     with open_runs(job.work, decision.runs) as runs:
         rows, obs = gathered(job, decision, runs, cells)
@@ -99,10 +108,19 @@ def write_one(job: WriteJob, number: int, cells: ChunkRange) -> dict[str, Any]:
     saved = save_obs(job.work.chunk_obs(number), obs)
     plain = asdict(entry)
     version = None if job.store is None else upload(path, job.store / path.name).version
-    write_json(note, {"key": key, "entry": plain, "obs": saved, "version": version})
+    # Not synced: that would wait for the chunks that are being synced.
+    write_json(note, {"key": key, "entry": plain, "obs": saved, "version": version}, synced=False)
     if job.store is not None:
         path.unlink()
     return plain
+
+
+def noted(note: Path) -> dict[str, Any]:
+    """Return what was noted of a chunk; nothing where there is no note, or a power cut has emptied it."""
+    try:
+        return read_json(note)
+    except DamagedFileError:
+        return {}
 
 
 def stands(job: WriteJob, number: int, note: Mapping[str, Any]) -> bool:
@@ -200,7 +218,15 @@ def write_chunks(
     sync
         Makes the file of each survive a power cut; workers go on meanwhile.
     """
-    for plain in context.in_order("write", write_tasks(context, digest, ranges, write_one, numbers), unit="chunk"):
+    tasks = write_tasks(context, digest, ranges, write_one, numbers)
+    yield from entries_of(context, context.in_order("write", tasks, unit="chunk"), sync)
+
+
+def entries_of(
+    context: Context, written: Iterable[Mapping[str, Any]], sync: Callable[[Path], None]
+) -> Iterator[ChunkEntry]:
+    """Yield the entries of chunks, which `write_one` returns, and begin to sync the file of each."""
+    for plain in written:
         if context.store is None:
             sync(context.directory / plain["file"])
         yield ChunkEntry(**plain)

@@ -7,6 +7,7 @@ inputs and settings give equal bytes. One file's cells are in memory at a time.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 
 from scvae_data.processing.decide.duplicates import DUPLICATE_RULE
 from scvae_data.processing.decide.stage import LATE_RULE
+from scvae_data.processing.engine.task import Task
 from scvae_data.processing.facts import FileScan, SpooledRun
 from scvae_data.processing.run.context import Context
 from scvae_data.processing.scan.dropped import dropped_schema, table_of_obs
@@ -23,26 +25,50 @@ from scvae_data.processing.sort.totals import copies_in
 from scvae_data.processing.work import WorkFolder
 from scvae_data.store.files import atomic_file, sha256_file
 
-__all__ = ["DROPPED_FILE", "write_dropped"]
+__all__ = ["DROPPED_FILE", "dropped_task", "write_dropped"]
 
 DROPPED_FILE = "dropped_cells.parquet"
 ROW_GROUP = 65_536
 
 
-def write_dropped(context: Context, scans: Sequence[FileScan]) -> dict[str, Any]:
+def dropped_task(context: Context, scans: Sequence[FileScan]) -> Task:
+    """Return the writing of the table as a task, with what it needs of scans, which are in order of their names."""
+    files = {scan.number: scan.source_file for scan in scans}
+    runs = [run for scan in scans for run in scan.sorted_runs]
+    standing = () if context.standing is None else context.standing.columns["source_file"].categories or ()
+    return Task(write_dropped, (context.directory, context.work, files, runs, standing, context.settings.qc.columns))
+
+
+def write_dropped(
+    directory: Path,
+    work: WorkFolder,
+    files: Mapping[int, str],
+    runs: Sequence[SpooledRun],
+    standing: Sequence[str],
+    metrics: Sequence[str],
+) -> dict[str, Any]:
     """Write ``dropped_cells.parquet``; return its name, size, checksum and number of cells.
 
     Parameters
     ----------
-    scans
-        Of all files in order of their names, with sorted runs whose totals over the kept genes are known.
+    files
+        Name of each file by its number, in order of the names.
+    runs
+        Their sorted runs, whose totals over the kept genes are known.
+    standing
+        Files of the directory that grows.
+    metrics
+        Columns of the table.
     """
-    metrics = context.settings.qc.columns
     schema = dropped_schema(metrics).insert(1, pa.field("source_file", pa.string()))
     n_obs = 0
-    with atomic_file(context.directory / DROPPED_FILE) as file:
+    of_each: dict[int, list[SpooledRun]] = {number: [] for number in files}
+    for run in runs:
+        of_each[run.file].append(run)
+    names = dict(files) | {-1 - code: name for code, name in enumerate(standing)}
+    with atomic_file(directory / DROPPED_FILE) as file:
         with pq.ParquetWriter(file, schema, compression="zstd") as writer:
-            for group in regrouped(of_files(context, scans, schema, metrics)):
+            for group in regrouped(of_files(work, of_each, names, schema, metrics)):
                 writer.write_table(group, row_group_size=ROW_GROUP)
                 n_obs += len(group)
         file.flush()
@@ -51,22 +77,22 @@ def write_dropped(context: Context, scans: Sequence[FileScan]) -> dict[str, Any]
 
 
 def of_files(
-    context: Context, scans: Sequence[FileScan], schema: pa.Schema, metrics: Sequence[str]
+    work: WorkFolder,
+    runs: Mapping[int, Sequence[SpooledRun]],
+    names: Mapping[int, str],
+    schema: pa.Schema,
+    metrics: Sequence[str],
 ) -> Iterator[pa.Table]:
     """Yield each file's dropped cells in order of its rows."""
-    work, names = context.work, {scan.number: scan.source_file for scan in scans}
-    if context.standing is not None:
-        files = context.standing.columns["source_file"].categories or ()
-        names |= {-1 - code: name for code, name in enumerate(files)}
-    for scan in scans:
-        scanned = work.scan(scan.number).dropped
+    for number, of_file in runs.items():
+        scanned = work.scan(number).dropped
         parts = [pa.ipc.open_file(pa.memory_map(str(scanned))).read_all()] if scanned.exists() else []
-        for spooled in scan.sorted_runs:
+        for spooled in of_file:
             parts += rows_left_out(work, spooled, names, metrics)
         if not parts:
             continue
         table = pa.concat_tables(parts).sort_by("source_row")
-        file = pa.array([scan.source_file], pa.string()).take(pa.array(np.zeros(len(table), np.int32)))
+        file = pa.array([names[number]], pa.string()).take(pa.array(np.zeros(len(table), np.int32)))
         yield table.add_column(1, "source_file", file).cast(schema)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from scvae_data.processing.run.records import provenance
 from scvae_data.processing.run.summary import Summary
 from scvae_data.processing.work import WorkFolder
 from scvae_data.processing.write.account import storage_statistics, summarise
-from scvae_data.processing.write.chunks import write_chunks
+from scvae_data.processing.write.chunks import entries_of, write_one, write_tasks
+from scvae_data.processing.write.tables import table_tasks, write_tables
 from scvae_data.store import (
     GENE_LIST_FILE,
     OBS_FILE,
@@ -69,16 +70,21 @@ class CellsWritten:
     ----------
     entries
         Of all chunks.
+    cells
+        Of the tables of cells.
     tables
-        Of the cells.
+        Of those for people, as `write_tables` has them.
     """
 
     entries: Sequence[ChunkEntry]
-    tables: CellTables
+    cells: CellTables
+    tables: Mapping[str, Mapping[str, Any]]
 
 
 def write_cells(context: Context, plan: WritePlan, sync: Callable[[Path], None]) -> CellsWritten:
-    """Write all chunks, and the obs of each into the table of all while workers compress the next ones.
+    """Write all chunks and all tables.
+
+    This process joins the obs of chunks while workers compress the next ones; those that have no chunk left do tables.
 
     Parameters
     ----------
@@ -87,21 +93,22 @@ def write_cells(context: Context, plan: WritePlan, sync: Callable[[Path], None])
     """
     entries: list[ChunkEntry] = []
     decided = plan.decided
+    tasks = write_tasks(context, decided.digest, decided.ranges, write_one, range(len(decided.ranges)))
+    found = context.in_order("write", tasks, unit="chunk", then=table_tasks(context, plan))
 
     def written() -> Iterator[pd.DataFrame]:
-        for entry in write_chunks(context, decided.digest, decided.ranges, range(len(decided.ranges)), sync):
+        for number, entry in enumerate(entries_of(context, islice(found, len(tasks)), sync)):
             entries.append(entry)
-            yield chunk_obs(context.work, len(entries) - 1)
+            yield chunk_obs(context.work, number)
 
-    tables = write_cell_tables(context.directory, decided, written())
-    return CellsWritten(entries, tables)
+    cells = write_cell_tables(context.directory, decided, written())
+    return CellsWritten(entries, cells, write_tables(context, plan, found))
 
 
 def publish(
     context: Context,
     plan: WritePlan,
     written: CellsWritten,
-    tables: Mapping[str, Mapping[str, Any]],
     seconds: Mapping[str, float],
 ) -> Summary:
     """Write what a dataset directory lacks beside its cells; a directory with an index is complete, so it comes last.
@@ -110,20 +117,18 @@ def publish(
     ----------
     written
         Of `write_cells`.
-    tables
-        Of `write_tables`.
     seconds
         Wall time per stage.
     """
     directory, settings = context.directory, context.settings
-    decision, genes, entries = plan.decided.decision, plan.decided.genes, written.entries
+    decision, genes, entries, tables = plan.decided.decision, plan.decided.genes, written.entries, written.tables
     remove_strays(context.target, {entry.file for entry in entries})
-    files = {**written.tables.files, GENE_LIST_FILE: write_gene_list(directory, genes)}
+    files = {**written.cells.files, GENE_LIST_FILE: write_gene_list(directory, genes)}
     n_bytes = sum(entry.bytes for entry in entries) + sum(facts.bytes for facts in files.values())
     peak_rss = max(peak_rss_bytes(), context.engine.peak_rss)
     summary = summarise(context, plan, entries, n_bytes, seconds, tables, peak_rss)
     write_json(directory / CONFIG_FILE, provenance(context, plan.surveyed.files, genes.hash, decision.processing_id))
-    statistics = storage_statistics(summary, plan, entries, tables, written.tables.accessions)
+    statistics = storage_statistics(summary, plan, entries, tables, written.cells.accessions)
     write_json(directory / SUMMARY_FILE, statistics)
     chunking = settings.chunking
     write_index(
@@ -135,7 +140,7 @@ def publish(
             nnz=summary.nnz,
             chunk_size=chunking.chunk_size,
             chunks=tuple(entries),
-            obs_columns=written.tables.columns,
+            obs_columns=written.cells.columns,
             codec=chunking.codec,
             block_elements=chunking.block_elements,
             order={"kind": chunking.order, "seed": settings.seed, "group_column": chunking.group_column},
@@ -143,7 +148,7 @@ def publish(
             processing_id=decision.processing_id,
             gene_list_hash=genes.hash,
             files=files,
-            generations=(written.tables.generation,),
+            generations=(written.cells.generation,),
             simulated=summary.simulated,
         ),
     )

@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from scvae_data.processing.decide.stage import WritePlan
-from scvae_data.processing.evidence.table import EXPERIMENTS_FILE, write_experiments
+from scvae_data.processing.engine.task import Task
+from scvae_data.processing.evidence.table import EXPERIMENTS_FILE, experiment_tasks, write_experiments
 from scvae_data.processing.genes.report import REPORT_FILE, count_tables, write_report
 from scvae_data.processing.run.context import Context
-from scvae_data.processing.write.dropped import DROPPED_FILE, write_dropped
+from scvae_data.processing.write.dropped import DROPPED_FILE, dropped_task
 
-__all__ = ["TABLES", "write_tables"]
+__all__ = ["TABLES", "table_tasks", "write_tables"]
 
 TABLES = frozenset({DROPPED_FILE, EXPERIMENTS_FILE, REPORT_FILE})
 
 
-def write_tables(context: Context, plan: WritePlan) -> dict[str, dict[str, Any]]:
-    """Write the tables of dropped cells, experiments and genes; return name, size, checksum and more of each."""
+def table_tasks(context: Context, plan: WritePlan) -> list[Task]:
+    """Return the tables of dropped cells and of genes, and what that of experiments asks of each file, as tasks."""
     scans, decided = plan.compared.scans, plan.decided
     names = [decided.genes.names[at] if at >= 0 else None for at in decided.decision.gene_map]
     counted = count_tables(context.work, scans)
-    return {
-        "dropped_cells": write_dropped(context, scans),
-        "experiments": write_experiments(context, plan),
-        "gene_report": write_report(context.directory, context.work, plan.surveyed.universe, names, counted),
-    }
+    return [
+        dropped_task(context, scans),
+        Task(write_report, (context.directory, context.work, plan.surveyed.universe, names, counted)),
+        *experiment_tasks(context.work, plan),
+    ]
+
+
+def write_tables(context: Context, plan: WritePlan, results: Iterable[Any]) -> dict[str, dict[str, Any]]:
+    """Write the table that is left, of experiments; return name, size, checksum and more of all three.
+
+    Parameters
+    ----------
+    results
+        Of `table_tasks`.
+    """
+    dropped, genes, *kept = results
+    return {"dropped_cells": dropped, "experiments": write_experiments(context, plan, kept), "gene_report": genes}
