@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from scvae_data.processing.genes.identity import identify, originals, row_numbers
-from scvae_data.processing.genes.names import ensembl_parts
+from scvae_data.processing.genes.identity import NameReader, row_numbers
+from scvae_data.processing.genes.names import clean_column
 from scvae_data.processing.genes.reference import Reference, SymbolBook, load_reference
 from scvae_data.processing.genes.species import told_species
 from scvae_data.readers.base import GeneTable
@@ -21,6 +22,17 @@ OTHERS = ["ACTB", "GAPDH", "CD3D", "LYZ", "NKG7"]
 def table(symbols: Sequence[str], ids: Sequence[str] | None = None) -> GeneTable:
     names = np.array(symbols, object)
     return GeneTable(names, None if ids is None else np.array(ids, object), names)
+
+
+class Read(NamedTuple):
+    ids: list[str]
+    symbols: list[str]
+    no_gene: dict[int, str]
+
+
+def identify(genes: GeneTable, reference: Reference, book: SymbolBook | None = None) -> Read:
+    found = (reader := NameReader(reference)).identify(genes, book)
+    return Read(reader.texts.named(found.ids), reader.texts.named(found.symbols), found.no_gene)
 
 
 @pytest.mark.parametrize(
@@ -196,7 +208,8 @@ def test_row_numbers_are_no_names(names: list[str], numbered: bool) -> None:
     ],
 )
 def test_symbols_before_they_were_made_unique(symbols: list[str], own: Sequence[str], found: list[str]) -> None:
-    assert originals(symbols, own) == found
+    reader = NameReader(Reference())
+    assert reader.texts.named(reader.originals(reader.texts.numbers(symbols), own)) == found
 
 
 @pytest.mark.parametrize(
@@ -215,23 +228,26 @@ def test_genomes_tell_species(names: list[str], species: list[str]) -> None:
     assert list(told_species(table(names), Reference())) == species
 
 
-@pytest.mark.parametrize("odd", ["", "TP53", "ENSG00000000003\nENSG00000000004", "ensg00000000003", "ENSG000000000031"])
-def test_parts_of_ids_are_of_tables_of_ids_alone(odd: str) -> None:
-    ids = ["ENSG00000000001.12", "ENSMUSG00000000002", "ENSG00000000005_PAR_Y"]
-    parts = [("ENSG", "00000000001", ""), ("ENSMUSG", "00000000002", ""), ("ENSG", "00000000005", "_PAR_Y")]
-    assert ensembl_parts(ids) == parts
-    assert ensembl_parts([*ids, odd]) is None
-    assert ensembl_parts([odd, *ids[:2], "TP53"]) is None
+@pytest.mark.parametrize("odd", ["", "TP53", "ENSG00000000003\nENSG00000000004", "ENSG000000000031"])
+def test_the_letters_of_ids_are_told_of_columns_of_ids_alone(odd: str) -> None:
+    ids = ["ENSG00000000001.12", "ENSMUSG00000000002", "ensg00000000005_PAR_Y"]
+    column = clean_column(ids)
+    assert column.names == ["ENSG00000000001", "ENSMUSG00000000002", "ENSG00000000005_PAR_Y"]
+    assert column.letters == {"ENSG": 2, "ENSMUSG": 1}
+    assert not clean_column([*ids, odd]).letters
+    assert not clean_column([odd, *ids[:2], "TP53"]).letters
+    assert not clean_column([]).letters
 
 
 def test_tables_of_ids_alone_are_read_as_others_are() -> None:
     reference = load_reference("builtin")
-    other_id = next(iter(reference.places.others))
+    other_id = "FBgn0000042"
     symbols = ["ENSA", TP53, f"{TP53}_TP53", other_id, "", " MT-ND1", "MT-ND1", "7SK", "1-Mar", "nan"]
     ids = [f"ENSG{number:011d}.3" for number in range(len(symbols))]
     at_once = identify(table(symbols, ids), reference)
     one_by_one = identify(table([*symbols, "TP53"], [*ids, "TP53"]), reference)
     assert one_by_one.ids[-1] == ""
     assert (at_once.ids, at_once.symbols) == (one_by_one.ids[:-1], one_by_one.symbols[:-1])
+    assert other_id in reference.places
     assert not at_once.no_gene
     assert not one_by_one.no_gene

@@ -11,8 +11,11 @@ from collections.abc import Callable, Collection, Container, Sequence
 from dataclasses import dataclass
 from functools import cache
 
+import numpy as np
+
 from scvae_data.processing.genes.names import (
     LEAST_OF_A_GENOME,
+    CleanTable,
     clean_table,
     cleaned,
     number_beside,
@@ -21,10 +24,11 @@ from scvae_data.processing.genes.names import (
     without_genome,
 )
 from scvae_data.processing.genes.reference import Reference, SymbolBook
+from scvae_data.processing.genes.texts import NO_TEXT, Numbers, OfTexts, Texts
 from scvae_data.readers.base import GeneTable
 from scvae_data.readers.gene_names import is_cut
 
-__all__ = ["OTHER_SPECIES", "Identities", "identify", "originals", "row_numbers"]
+__all__ = ["OTHER_SPECIES", "Identities", "NameReader", "row_numbers"]
 
 OTHER_SPECIES = "other species"
 MISSING = {"", "nan", "na", "n/a", "none", "null", "<na>", "#n/a", "#ref!", "#name?", "#value!", "#num!", "#div/0!"}
@@ -56,14 +60,14 @@ KNOWN_ENTREZ = 0.9
 
 @dataclass(frozen=True)
 class Identities:
-    """What the rows of a gene table are called, cleaned; lists of length n_vars.
+    """What the rows of a gene table are called, cleaned, as numbers of texts; arrays of shape (n_vars,).
 
     Parameters
     ----------
     ids
-        Their ids without version, empty where a row has none.
+        Their ids without version, `NO_TEXT` where a row has none.
     symbols
-        Their symbols, empty where a row has none.
+        Their symbols, `NO_TEXT` where a row has none.
     no_gene
         Rows that are no gene: ``"no name"``, ``"a date"`` or ``"other species"``.
     entrez
@@ -72,55 +76,121 @@ class Identities:
         What stands before the names of a reference of several species.
     """
 
-    ids: list[str]
-    symbols: list[str]
+    ids: Numbers
+    symbols: Numbers
     no_gene: dict[int, str]
     entrez: frozenset[int] = frozenset()
     genomes: tuple[str, ...] = ()
 
 
-def identify(
-    table: GeneTable, reference: Reference, book: SymbolBook | None = None, others: Collection[int] = ()
-) -> Identities:
-    """Read the names of a gene table.
+class NameReader:
+    """Reads the names of gene tables; what a name says by itself is found out once.
 
     Parameters
     ----------
     reference
         Tells ids that do not look like Ensembl's, and Entrez ids.
-    book
-        Has symbols of genes that look like none, e.g. ``nan`` of the fly.
-    others
-        Rows of another species than the one that is kept.
     """
-    clean = clean_table(table)
-    names, symbols = clean.names.names, clean.called.names
-    ids = [""] * len(names) if clean.ids is None else clean.ids.names
-    genomes = clean.called.genomes or clean.names.genomes
-    # Genes of two species may have one symbol.
-    if not others and not genomes and clean.ids and (parts := clean.ids.ensembl_parts):  # most tables, read at once
-        read_as = {symbol: bare_symbol(symbol, reference.is_id) for symbol in reference.like_ids(symbols)}
-        found = [f"{letters}{digits}{mark}" for letters, digits, mark in parts]
-        return Identities(found, [read_as.get(symbol, symbol) for symbol in symbols], {})
-    keeps_genome = not others and several_genomes(symbols, genomes, of_one_species=book is not None)
-    read = row_reader(reference, genomes, 2 * n_ids(ids, genomes, reference) > len(ids), keeps_genome)
-    rows = [*map(read, ids, symbols, names)]
-    if not others and all(gene_id for gene_id, _ in rows):
-        return Identities([row[0] for row in rows], [row[1] for row in rows], {}, frozenset(), genomes)
-    entrez = entrez_ids(rows, reference)
-    for row in entrez:
-        rows[row] = entrez[row], ""
-    for row in others:
-        rows[row] = "", ""
-    there = {symbol for _, symbol in rows}
-    own = book.current if book else ()
-    no_gene = {
-        row: kind
-        for row, (gene_id, symbol) in enumerate(rows)
-        if not gene_id and symbol not in own and (kind := no_name(symbol) or no_name(original(symbol, there)))
-    }
-    no_gene |= dict.fromkeys(others, OTHER_SPECIES)
-    return Identities([row[0] for row in rows], [row[1] for row in rows], no_gene, frozenset(entrez), genomes)
+
+    def __init__(self, reference: Reference) -> None:
+        self.reference = reference
+        self.texts = Texts()
+        self._beside_ids = self._told(self._read_beside_ids)
+        self._ids_alone = self._told(lambda names: [gene_id for gene_id, _ in map(self._read_alone, names)])
+        self._symbols_alone = self._told(lambda names: [symbol for _, symbol in map(self._read_alone, names)])
+        self._of_numbers = self._told(self._read_numbers)
+        self._bases = self._told(lambda names: [base_of(name) for name in names])
+        self._before = self._told(lambda names: [name_before(name) for name in names])
+        self._kinds = self._told(lambda names: [no_name(name) for name in names])
+
+    def _told(self, tell: Callable[[list[str]], list[str]]) -> OfTexts:
+        return OfTexts(self.texts, lambda names: self.texts.numbers(tell(names)))
+
+    def identify(self, table: GeneTable, book: SymbolBook | None = None, others: Collection[int] = ()) -> Identities:
+        """Read the names of a gene table.
+
+        Parameters
+        ----------
+        book
+            Has symbols of genes that look like none, e.g. ``nan`` of the fly.
+        others
+            Rows of another species than the one that is kept.
+        """
+        clean, numbers = clean_table(table), self.texts.numbers
+        genomes = clean.called.genomes or clean.names.genomes
+        # Genes of two species may have one symbol.
+        alone = not others and not genomes
+        if alone and clean.ids and clean.ids.letters:  # most tables
+            return Identities(numbers(clean.ids.names), self._beside_ids.of(numbers(clean.called.names)), {})
+        if alone and not clean.ids:
+            called = numbers(clean.called.names)
+            called = np.where(called == NO_TEXT, numbers(clean.names.names), called)
+            ids, symbols = self._ids_alone.of(called), self._symbols_alone.of(called)
+        else:
+            rows = self._read_rows(clean, genomes, of_one_species=book is not None, others=others)
+            ids, symbols = (numbers([row[side] for row in rows]) for side in (0, 1))
+        without = np.flatnonzero(ids == NO_TEXT)
+        ids[without] = self._of_numbers.of(symbols[without])
+        entrez = without[ids[without] != NO_TEXT]
+        symbols[entrez] = NO_TEXT
+        no_gene = self._no_gene(ids, symbols, book.current if book else ()) | dict.fromkeys(others, OTHER_SPECIES)
+        return Identities(ids, symbols, no_gene, frozenset(entrez.tolist()), genomes)
+
+    def originals(self, symbols: Numbers, own: Container[str] = ()) -> Numbers:
+        """Return what each symbol was before the symbols of a table were made unique.
+
+        ``TBCE-1`` is the second ``TBCE`` of a table that has ``TBCE``; so is
+        ``TBCE.1``, and the third has a 2 if there is a second.
+
+        Parameters
+        ----------
+        own
+            Symbols that are names of genes as they stand.
+        """
+        bases = self._bases.of(symbols)
+        rows = np.flatnonzero(self.texts.among(symbols)[bases])
+        before = self._before.of(symbols[rows])
+        rows = rows[(before == NO_TEXT) | self.texts.among(symbols)[before]]
+        rows = rows[[name not in own for name in self.texts.named(symbols[rows])]]
+        found = symbols.copy()
+        found[rows] = bases[rows]
+        return found
+
+    def _no_gene(self, ids: Numbers, symbols: Numbers, own: Container[str]) -> dict[int, str]:
+        """Say of rows without an id which are no gene, and what they are."""
+        rows = np.flatnonzero(ids == NO_TEXT)
+        kinds = self._kinds.of(symbols[rows])
+        kinds = np.where(kinds == NO_TEXT, self._kinds.of(self.originals(symbols)[rows]), kinds)
+        rows, kinds = rows[kinds != NO_TEXT], kinds[kinds != NO_TEXT]
+        found = zip(rows.tolist(), self.texts.named(kinds), self.texts.named(symbols[rows]), strict=True)
+        return {row: kind for row, kind, symbol in found if symbol not in own}
+
+    def _read_rows(
+        self, clean: CleanTable, genomes: tuple[str, ...], *, of_one_species: bool, others: Collection[int]
+    ) -> list[tuple[str, str]]:
+        """Return the id and the symbol of each row, each of which may tell of the others."""
+        names, symbols = clean.names.names, clean.called.names
+        ids = clean.ids.names if clean.ids else [""] * len(names)
+        keeps_genome = not others and several_genomes(symbols, genomes, of_one_species=of_one_species)
+        ids_are_ensembl = 2 * n_ids(ids, genomes, self.reference) > len(ids)
+        rows = [*map(row_reader(self.reference, genomes, ids_are_ensembl, keeps_genome), ids, symbols, names)]
+        for row in others:
+            rows[row] = "", ""
+        return rows
+
+    def _read_alone(self, name: str) -> tuple[str, str]:
+        """Return the id and the symbol that a name is, where nothing stands beside it."""
+        return row_reader(self.reference, (), False, False)("", name, name)
+
+    def _read_beside_ids(self, symbols: list[str]) -> list[str]:
+        """Return symbols that stand beside ids of Ensembl without what they repeat of them."""
+        like_ids = self.reference.like_ids(symbols)
+        return [bare_symbol(name, self.reference.is_id) if name in like_ids else name for name in symbols]
+
+    def _read_numbers(self, names: list[str]) -> list[str]:
+        """Return the id of each name that is an Entrez id, or one of HGNC; a number among names may be one too."""
+        numbers = map(number_of_database, names)
+        return [self.reference.of_number(number) if number else "" for number in numbers]
 
 
 @cache
@@ -210,23 +280,13 @@ def numbers_of(names: Sequence[str]) -> list[int]:
 
 def row_numbers(table: GeneTable, reference: Reference) -> list[int]:
     """Return the numbers that most rows of a table have instead of names, if they are not Entrez ids; else none."""
-    found = identify(table, Reference())
-    numbers = [] if any(found.ids) else numbers_of([cleaned(str(name)) for name in found.symbols])
+    found = (reader := NameReader(Reference())).identify(table)
+    numbers = [] if found.ids.any() else numbers_of([*map(cleaned, reader.texts.named(found.symbols))])
     if not numbers or max(numbers) > MOST_ROWS:
         return []
     consecutive = len(numbers) > 1 and sorted(numbers) == list(range(min(numbers), min(numbers) + len(numbers)))
     known = sum(bool(reference.of_number(str(number))) for number in numbers)
     return numbers if consecutive or known < KNOWN_ENTREZ * len(numbers) else []
-
-
-def entrez_ids(rows: Sequence[tuple[str, str]], reference: Reference) -> dict[int, str]:
-    """Return the id of each row whose symbol is an Entrez id, or one of HGNC; a number among names may be one too."""
-    numbers = {
-        row: number
-        for row, (gene_id, symbol) in enumerate(rows)
-        if not gene_id and (number := number_of_database(symbol))
-    }
-    return {row: gene_id for row, number in numbers.items() if (gene_id := reference.of_number(number))}
 
 
 def number_of_database(symbol: str) -> str:
@@ -248,35 +308,17 @@ def numbered(symbol: str) -> tuple[str, str, int]:
     >>> numbered("TBCE-1"), numbered("TBCE")
     (('TBCE', '-', 1), ('', '', 0))
     """
-    match = MADE_UNIQUE.fullmatch(symbol)
+    match = None if symbol.isalnum() else MADE_UNIQUE.fullmatch(symbol)
     return (match.group(1), symbol[len(match.group(1))], int(match.group(2))) if match else ("", "", 0)
 
 
-def originals(symbols: Sequence[str], own: Container[str] = ()) -> list[str]:
-    """Return what each symbol was before the symbols of a table were made unique.
-
-    ``TBCE-1`` is the second ``TBCE`` of a table that has ``TBCE``; so is
-    ``TBCE.1``, and the third has a 2 if there is a second.
-
-    Parameters
-    ----------
-    own
-        Symbols that are names of genes as they stand.
-
-    Examples
-    --------
-    >>> originals(["TBCE", "TBCE-1", "NKX2-1"])
-    ['TBCE', 'TBCE', 'NKX2-1']
-    """
-    there = set(symbols)
-    marked = (symbol for symbol in there if not symbol.isalnum())
-    changed = {symbol: base for symbol in marked if (base := original(symbol, there)) != symbol and symbol not in own}
-    return [changed.get(symbol, symbol) for symbol in symbols] if changed else list(symbols)
+def base_of(symbol: str) -> str:
+    """Return what stands before the number that may have made a symbol unique; empty if there is none."""
+    base, _, number = numbered(symbol)
+    return base if number else ""
 
 
-def original(symbol: str, there: Collection[str]) -> str:
-    """Return what a symbol was before it was made unique among those that are there."""
+def name_before(symbol: str) -> str:
+    """Return the symbol that a table has too if one with a number was made unique; empty for the first of them."""
     base, mark, number = numbered(symbol)
-    if base not in there or not number or (number > 1 and f"{base}{mark}{number - 1}" not in there):
-        return symbol
-    return base
+    return f"{base}{mark}{number - 1}" if number > 1 else ""

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from scvae_data.processing.settings.gene_classes import GENE_CLASSES
@@ -25,9 +28,9 @@ __all__ = [
     "LEAST_OF_A_GENOME",
     "CleanColumn",
     "CleanTable",
+    "are_ensembl",
     "clean_table",
     "cleaned",
-    "ensembl_parts",
     "gene_class_flags",
     "genome_names",
     "is_ensembl",
@@ -40,7 +43,8 @@ __all__ = [
 
 ENSEMBL_ID = r"ENS[A-Z]*G\d{11}(?:\.\d+)?(?:_PAR_Y)?"
 ENSEMBL = re.compile(r"^(ENS[A-Z]*G\d{11})(?:\.\d+)?(_PAR_Y)?$")
-ENSEMBL_PARTS = re.compile(r"^(ENS[A-Z]*G)(\d{11})(?:\.\d+)?(_PAR_Y)?$", re.MULTILINE)
+LETTERS = r"^(?P<letters>ENS[A-Z]*G)\d{11}(?:_PAR_Y)?$"
+"""Of an id of Ensembl without version, as arrow reads it."""
 SPECIES_OF_GENOME = (
     (re.compile(r"grch\d|hg\d|(hg|hsa?|h)(?![a-z0-9])|human|homo|hsap|t2t|chm13", re.IGNORECASE), "human"),
     (re.compile(r"grcm\d|mm\d|(mmu?|m)(?![a-z0-9])|mouse|mus|mmus", re.IGNORECASE), "mouse"),
@@ -102,16 +106,9 @@ HELD_TABLES = 8
 """Tables that are held once they are read: small corpora have no more."""
 
 
-def ensembl_parts(names: Sequence[str]) -> list[tuple[str, str, str]] | None:
-    """Return what stands before the digits of each id, these digits, and the mark of a Y copy; None unless all are ids.
-
-    >>> ensembl_parts(["ENSG00000210082.2", "ENSMUSG00000064337"])
-    [('ENSG', '00000210082', ''), ('ENSMUSG', '00000064337', '')]
-    >>> ensembl_parts(["ENSG00000210082.2", "TP53"])
-    """
-    lines = "\n".join(names)  # one search is many times as fast as one a name
-    found = ENSEMBL_PARTS.findall(lines)
-    return found if len(found) == len(names) and lines.count("\n") < max(len(names), 1) else None
+def are_ensembl(ids: Sequence[str]) -> NDArray[np.bool_]:
+    """Return which of some ids, without versions, have the form of Ensembl's; bool, shape (n,)."""
+    return np.asarray(pc.match_substring_regex(pa.array(ids, pa.string()), LETTERS))
 
 
 @cache
@@ -138,15 +135,15 @@ def cleaned(name: str) -> str:
     """Return a name without blanks or quotes around it, and without the mark of a text that was bytes; ids in capitals.
 
     A genome that stands behind a name comes before it; what says that a name
-    is one, and where its gene lies, goes.
+    is one, and where its gene lies, goes, and so does the version of an id.
 
     >>> cleaned(" MT-ND1"), cleaned("b'MT-ND1'"), cleaned("ensg00000198888.2"), cleaned("TP53-hg38")
-    ('MT-ND1', 'MT-ND1', 'ENSG00000198888.2', 'hg38_TP53')
+    ('MT-ND1', 'MT-ND1', 'ENSG00000198888', 'hg38_TP53')
     >>> cleaned("TP53__chr17"), cleaned("entrez:7157"), cleaned("ERCC_00002")
     ('TP53', 'GeneID:7157', 'ERCC-00002')
     """
-    if name.startswith("ENS") and ENSEMBL.fullmatch(name):  # most names are such ids, or letters and digits
-        return name
+    if name.startswith("ENS") and (match := ENSEMBL.fullmatch(name)):  # most are such ids, or letters and digits
+        return match.group(1) + (match.group(2) or "")
     text = name
     if not name.isalnum():
         text = (name if name.isascii() else name.translate(TYPESET)).strip()
@@ -164,7 +161,9 @@ def cleaned(name: str) -> str:
             text = "-".join(match.groups())
     elif name[:4].upper() == "ERCC":
         text = undressed(name)
-    return SMALL_ID.sub(lambda match: match.group().upper(), text) if text[:3].upper() == "ENS" else text
+    if text[:3].upper() == "ENS":
+        return unversioned(SMALL_ID.sub(lambda match: match.group().upper(), text))
+    return text
 
 
 def undressed(text: str) -> str:
@@ -211,27 +210,39 @@ def split_pair(name: str) -> tuple[str, str]:
     return "", name
 
 
+@dataclass(frozen=True, eq=False)
 class CleanColumn:
-    """The names of a column, cleaned, and what is told by all of them; each is found out when it is asked for.
+    """The names of a column, cleaned, and what is told by all of them.
 
     Parameters
     ----------
-    names
-        As a file has them.
+    values
+        The names, as an arrow array.
+    letters
+        Where all are ids of Ensembl, how many begin with which letters; else empty.
+    genomes
+        See `genome_names`; no genome stands before ids.
     """
 
-    def __init__(self, names: Iterable[str]) -> None:
-        self.names = [*map(cleaned, names)]
+    values: Any
+    letters: Mapping[str, int]
+    genomes: tuple[str, ...] = ()
 
     @cached_property
-    def ensembl_parts(self) -> list[tuple[str, str, str]] | None:
-        """See `ensembl_parts`."""
-        return ensembl_parts(self.names)
+    def names(self) -> list[str]:
+        """The names."""
+        names: list[str] = self.values.to_pylist()
+        return names
 
-    @cached_property
-    def genomes(self) -> tuple[str, ...]:
-        """See `genome_names`; no genome stands before ids."""
-        return () if self.ensembl_parts else genome_names(self.names)
+
+def clean_column(column: Iterable[str]) -> CleanColumn:
+    """Clean the names of a column as a file has them."""
+    names = [*map(cleaned, column)]
+    values = pa.array(names, pa.string())
+    letters = pc.struct_field(pc.extract_regex(values, LETTERS), "letters")
+    if letters.null_count or not names:
+        return CleanColumn(values, {}, genome_names(names))
+    return CleanColumn(values, {count["values"]: count["counts"] for count in pc.value_counts(letters).to_pylist()})
 
 
 @dataclass(frozen=True)
@@ -247,16 +258,21 @@ class CleanTable:
         """The symbols, or else the names."""
         return self.symbols or self.names
 
+    @property
+    def n_vars(self) -> int:
+        """Number of rows."""
+        return len(self.names.values)
+
 
 @lru_cache(maxsize=HELD_TABLES)
 def clean_table(table: GeneTable) -> CleanTable:
     """Clean the columns of a gene table; those that are equal to its names are one with them."""
-    names = CleanColumn(table.names)
+    names = clean_column(table.names)
 
     def clean(column: NDArray[np.object_] | None) -> CleanColumn | None:
         if column is None:
             return None
-        return names if np.array_equal(column, table.names) else CleanColumn(column)
+        return names if np.array_equal(column, table.names) else clean_column(column)
 
     return CleanTable(names, clean(table.ids), clean(table.symbols))
 
@@ -308,7 +324,9 @@ def without_genome(name: str, genomes: Iterable[str]) -> str:
     return next((name.removeprefix(word) for word in genomes if name.startswith(word)), name)
 
 
-def gene_class_flags(symbols: Sequence[str] | NDArray[np.object_], ids: Iterable[str]) -> NDArray[np.uint32]:
+def gene_class_flags(
+    symbols: Sequence[str] | NDArray[np.object_], ids: Sequence[str] | NDArray[np.object_]
+) -> NDArray[np.uint32]:
     """Return a bit per entry of `GENE_CLASSES` for each gene, uint32, shape (n_genes,).
 
     Parameters
@@ -318,8 +336,8 @@ def gene_class_flags(symbols: Sequence[str] | NDArray[np.object_], ids: Iterable
     ids
         Gene ids without version, for genes that have no symbol.
     """
-    flags = []
-    for symbol, gene_id in zip(symbols, ids, strict=True):
-        spelled = symbol.replace(".", "-")
-        flags.append(sum(gene_class.has(spelled, gene_id) << bit for bit, gene_class in enumerate(GENE_CLASSES)))
-    return np.array(flags, np.uint32)
+    spelled = pc.replace_substring(pa.array(symbols, pa.string()), ".", "-")
+    flags = np.zeros(len(spelled), np.uint32)
+    for bit, gene_class in enumerate(GENE_CLASSES):
+        flags |= gene_class.has(spelled, pa.array(ids, pa.string())).astype(np.uint32) << np.uint32(bit)
+    return flags

@@ -6,31 +6,16 @@ as numbers they are compared many at a time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["NO_TEXT", "PairCounts", "Texts"]
+from scvae_data.processing.genes.texts import NO_TEXT, Numbers, Texts
+
+__all__ = ["PairCounts"]
 
 BITS = 32
-NO_TEXT = 0
-"""Number of the empty text."""
-
-
-class Texts(dict[str, int]):
-    """A number for each text that comes, counted from `NO_TEXT` on."""
-
-    def __init__(self) -> None:
-        super().__init__({"": NO_TEXT})
-
-    def __missing__(self, text: str) -> int:
-        number = self[text] = len(self)
-        return number
-
-    def numbers(self, texts: Sequence[str]) -> NDArray[np.int64]:
-        """Return the number of each text, int64, shape (n,)."""
-        return np.fromiter(map(self.__getitem__, texts), np.int64, len(texts))
 
 
 class PairCounts:
@@ -55,10 +40,10 @@ class PairCounts:
         self._keys, self._counts = np.empty(0, np.int64), np.empty(0, np.int64)
         self._order: list[NDArray[np.int64]] = []
 
-    def add(self, first: NDArray[np.int64], second: NDArray[np.int64], weight: int = 1) -> NDArray[np.int64]:
+    def add(self, first: Numbers, second: Numbers, weight: int = 1) -> NDArray[np.int64]:
         """Count the distinct pairs of a table ``weight`` times; return a row of each, sorted by the first texts."""
         rows = np.flatnonzero((first != NO_TEXT) & (second != NO_TEXT))
-        keys, places = np.unique(first[rows] << BITS | second[rows], return_index=True)
+        keys, places = np.unique(first[rows].astype(np.int64) << BITS | second[rows], return_index=True)
         at = np.asarray(np.searchsorted(self._keys, keys))
         known = at < len(self._keys)
         known[known] = self._keys[at[known]] == keys[known]
@@ -71,15 +56,17 @@ class PairCounts:
 
     def of(self, first: str, second: str) -> int:
         """Return how often a pair came."""
-        key = self._texts[first] << BITS | self._texts[second]
+        key = self._texts.number(first) << BITS | self._texts.number(second)
         place = int(np.searchsorted(self._keys, key))
         return int(self._counts[place]) if place < len(self._keys) and self._keys[place] == key else 0
 
-    def __iter__(self) -> Iterator[tuple[str, str, int]]:
-        """Yield every pair and how often it came, in the order in which they came first."""
-        texts = list(self._texts)
+    def arrays(self) -> tuple[Numbers, Numbers, NDArray[np.int64]]:
+        """Return the texts of every pair and how often it came, in the order in which they came first."""
         keys = np.concatenate([np.empty(0, np.int64), *self._order])
         counts = self._counts[np.searchsorted(self._keys, keys)]
-        parts = (keys >> BITS).tolist(), (keys & ((1 << BITS) - 1)).tolist(), counts.tolist()
-        for first, second, count in zip(*parts, strict=True):
-            yield texts[first], texts[second], count
+        return (keys >> BITS).astype(np.int32), (keys & ((1 << BITS) - 1)).astype(np.int32), counts
+
+    def __iter__(self) -> Iterator[tuple[str, str, int]]:
+        """Yield every pair and how often it came, in that order."""
+        first, second, counts = self.arrays()
+        return zip(self._texts.named(first), self._texts.named(second), counts.tolist(), strict=True)

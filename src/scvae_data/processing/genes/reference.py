@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import cache, cached_property
@@ -31,6 +31,10 @@ FIELDS = [(name, pa.string()) for name in ("id", "symbol", "species", "previous"
 FIELDS += [(name, pa.bool_()) for name in ("mitochondrial", "primary")]
 COLUMNS = tuple(name for name, _ in FIELDS)
 IN_BOOKS = ("id", "symbol", "previous", "aliases")
+ENSEMBL, N_LETTERS = "ENS", 4
+"""How ids of Ensembl begin, and by how many letters species are told apart."""
+MANY = 300
+"""So many ids are looked for in the reference at once."""
 JOINED_BY = "|"
 """Between the entries of ``previous`` and ``aliases``."""
 
@@ -113,38 +117,50 @@ class Places:
 
     def __init__(self, ids: Any) -> None:
         self._ids = ids
+        self._columns: dict[str, tuple[Any, NDArray[np.int64]]] = {}
         self._parts: dict[str, dict[str, int]] = {}
 
     def __len__(self) -> int:
         return len(self._ids)
 
     def __contains__(self, gene_id: str) -> bool:
-        start = gene_id[:4] if gene_id.startswith("ENS") else ""
-        return gene_id in (self._parts.get(start) or self._part(gene_id))
+        return gene_id in self._part(start_of(gene_id))
 
     def get(self, gene_id: str) -> int | None:
         """Return the row of an id, None if it is not there."""
-        return self._part(gene_id).get(gene_id)
+        return self._part(start_of(gene_id)).get(gene_id)
 
-    def missing(self, ids: Iterable[str]) -> set[str]:
-        """Return those of some ids that are not there."""
-        distinct = set(ids)
-        starts = {gene_id[:4] if gene_id.startswith("ENS") else "" for gene_id in distinct}
-        return distinct.difference(*map(self._part, starts))
+    def rows(self, ids: Sequence[str]) -> NDArray[np.int64]:
+        """Return the row of each of some ids, -1 for those that are not there; int64, shape (n,)."""
+        if len(ids) < MANY:
+            return np.array([self._part(start_of(gene_id)).get(gene_id, -1) for gene_id in ids], np.int64)
+        wanted = pa.array(ids, pa.string()).dictionary_encode()
+        found = np.full(len(wanted.dictionary), -1)
+        starts = pc.unique(pc.utf8_slice_codeunits(wanted.dictionary, 0, N_LETTERS)).to_pylist()
+        for start in sorted({*map(start_of, starts)}):
+            of_start, rows = self._column(start)
+            at = pc.index_in(of_start, value_set=wanted.dictionary)
+            found[at.drop_null().to_numpy()] = rows[at.is_valid().to_numpy()]
+        return np.asarray(found[wanted.indices.to_numpy()])
 
-    @property
-    def others(self) -> Mapping[str, int]:
-        """The ids that are not Ensembl's, and their rows."""
-        return self._part("")
+    def _column(self, start: str) -> tuple[Any, NDArray[np.int64]]:
+        """Return the ids that begin in a way, and their rows."""
+        if start not in self._columns:
+            chosen = pc.starts_with(self._ids, start) if start else pc.invert(pc.starts_with(self._ids, ENSEMBL))
+            self._columns[start] = self._ids.filter(chosen), np.flatnonzero(chosen.to_numpy())
+        return self._columns[start]
 
-    def _part(self, gene_id: str) -> dict[str, int]:
-        """Return the ids that begin as one does: by the species of Ensembl's, and all others."""
-        start = gene_id[:4] if gene_id.startswith("ENS") else ""
+    def _part(self, start: str) -> dict[str, int]:
+        """Return the ids that begin in a way with their rows: for those that are asked for one by one."""
         if start not in self._parts:
-            chosen = pc.starts_with(self._ids, start) if start else pc.invert(pc.starts_with(self._ids, "ENS"))
-            rows = np.flatnonzero(chosen.to_numpy())
-            self._parts[start] = dict(zip(self._ids.filter(chosen).to_pylist(), rows.tolist(), strict=True))
+            of_start, rows = self._column(start)
+            self._parts[start] = dict(zip(of_start.to_pylist(), rows.tolist(), strict=True))
         return self._parts[start]
+
+
+def start_of(gene_id: str) -> str:
+    """Return how an id of Ensembl begins, by its species; empty for all others."""
+    return gene_id[:N_LETTERS] if gene_id.startswith(ENSEMBL) else ""
 
 
 def ids_by(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
@@ -222,10 +238,10 @@ class Reference:
         places = self.places
         return cache(lambda name: is_ensembl(name) or name in places or bool(OTHER_ID.fullmatch(name)))
 
-    def like_ids(self, symbols: Iterable[str]) -> set[str]:
-        """Return those of some symbols that may be ids, or hold one."""
-        distinct = set(symbols)
-        return self.places.others.keys() & distinct | {symbol for symbol in distinct if "ENS" in symbol}
+    def like_ids(self, symbols: Sequence[str]) -> set[str]:
+        """Return those of some distinct symbols that may be ids, or hold one."""
+        rows = self.places.rows(symbols).tolist()
+        return {symbol for symbol, row in zip(symbols, rows, strict=True) if row >= 0 or ENSEMBL in symbol}
 
     def species_of_id(self, gene_id: str) -> str:
         """Return the species of an id, empty if it does not have it."""
@@ -251,12 +267,14 @@ class Reference:
         rows = np.array([self._symbol_places.get(symbol, -1) for symbol in symbols], np.int64)
         return np.asarray(self._symbol_species[rows])
 
-    def symbols(self, ids: Iterable[str]) -> list[str]:
-        """Return the symbol of each id, empty where it has none; mitochondrial genes begin with ``MT-`` in any case.
+    def symbols(self, ids: Sequence[str]) -> list[str]:
+        """Return the symbol of each id, empty where it has none.
 
-        Classes of genes are told by these symbols, and not every species' have the prefix.
+        Mitochondrial genes begin with ``MT-`` in any case: classes of genes are told by these symbols, and not every
+        species' have the prefix.
         """
-        rows = pa.array([self.places.get(gene_id) for gene_id in ids], pa.int64())
+        places = self.places.rows(ids)
+        rows = pa.array(places, mask=places < 0)
         columns = (self.table[name].take(rows).to_pylist() for name in ("symbol", "mitochondrial"))
         return [prefixed(symbol or "", bool(is_mt)) for symbol, is_mt in zip(*columns, strict=True)]
 

@@ -76,9 +76,11 @@ def named_species(table: GeneTable, reference: Reference) -> list[str]:
     found = [""] * table.n_vars
     clean = clean_table(table)
     for column in dict.fromkeys(column for column in (clean.ids, clean.symbols, clean.names) if column is not None):
-        names, parts = column.names, column.ensembl_parts
-        # Most tables are of ids, which tell all.
-        told = [*map(species_of_id, names)] if parts is None else [species_of_prefix(start) for start, *_ in parts]
+        names = column.names
+        if len(column.letters) == 1:  # as in most tables
+            told = [species_of_prefix(*column.letters)] * len(names)
+        else:
+            told = [*map(species_of_id, names)]
         if "" in told:
             genomes, places = column.genomes, reference.places
             for row, (name, species) in enumerate(zip(names, told, strict=True)):

@@ -8,7 +8,7 @@ has been through programs.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ def one_spelling(
     maps: Mapping[str, NDArray[np.int32]],
     n_files: Mapping[str, int],
     species: Mapping[str, Sequence[str]],
-    ids: Collection[str],
+    is_id: NDArray[np.bool_],
 ) -> dict[int, int]:
     """Return which genes are another one, spelled otherwise: both by their place among all names.
 
@@ -37,12 +37,13 @@ def one_spelling(
         What each gene is called, empty for those whose name is known or may stand for several.
     maps, n_files, species
         Per table the gene of each row, how many files have it, and of which species it is.
-    ids
-        Names that are ids.
+    is_id
+        Which genes are called by an id.
 
     Examples
     --------
-    >>> one_spelling(["my-gene", "", "MY_GENE"], {"a": np.array([0, 1]), "b": np.array([2])}, {"a": 2, "b": 1}, {}, ())
+    >>> maps, n_files = {"a": np.array([0, 1]), "b": np.array([2])}, {"a": 2, "b": 1}
+    >>> one_spelling(["my-gene", "", "MY_GENE"], maps, n_files, {}, is_id=np.zeros(3, bool))
     {2: 0}
     """
     groups: defaultdict[str, list[int]] = defaultdict(list)
@@ -68,6 +69,6 @@ def one_spelling(
     found: dict[int, int] = {}
     for number, genes in several.items():
         if len(of_species[number]) < 2:
-            first = min(genes, key=lambda gene: (names[gene] not in ids, -times[gene], names[gene]))
+            first = min(genes, key=lambda gene: (not is_id[gene], -times[gene], names[gene]))
             found |= {gene: first for gene in genes if gene != first}
     return found

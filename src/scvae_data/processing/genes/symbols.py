@@ -17,15 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scvae_data.processing.genes.annotations import Annotations
-from scvae_data.processing.genes.identity import OTHER_SPECIES, Identities, identify, originals
+from scvae_data.processing.genes.identity import OTHER_SPECIES, Identities, NameReader
 from scvae_data.processing.genes.names import is_ensembl
-from scvae_data.processing.genes.pair_counts import PairCounts, Texts
+from scvae_data.processing.genes.pair_counts import PairCounts
 from scvae_data.processing.genes.reference import Reference, SymbolBook, loose
 from scvae_data.processing.genes.species import LEAST_KNOWN, OTHER, row_codes
+from scvae_data.processing.genes.texts import NO_TEXT, Numbers, OfTexts, grown
 from scvae_data.processing.settings.genes import common_name
 from scvae_data.readers.base import GeneTable
 
-__all__ = ["APART", "BY_ID", "CROSSED", "HOW", "LEFT_OUT", "NO_GENE", "Evidence", "Rows", "Symbol", "UnlikePairsError"]
+__all__ = ["APART", "BY_ID", "CROSSED", "LEFT_OUT", "NO_GENE", "WAYS", "Evidence", "Rows", "Symbol", "UnlikePairsError"]
 
 HOW = {
     "id": "the row has an id",
@@ -48,9 +49,12 @@ HOW = {
     "a date": "left out: a spreadsheet made a date of its symbol",
     "other species": "left out: it is a gene of another species than genes.species",
 }
-"""How a row found its gene."""
+"""How a row found its gene, the most certain first."""
+WAYS = tuple(HOW)
+"""The same by number."""
+UNTOLD = -1
 CROSSED = "crossed"
-BY_ID = ("id", "retired id", "entrez", CROSSED)
+BY_ID = [WAYS.index(kind) for kind in ("id", "retired id", "entrez", CROSSED)]
 APART = ("ambiguous", "apart", "marker")
 MARKER = re.compile(r"(?:CD\d+[A-Za-z]*|HLA[-_.]D[RPQ]|HLA-A,B,C|Ig[ADGM]|TCR(?:[abgdVJ]\w*))(?:[-_. (/].*)?")
 """Names of proteins on the surface of cells that antibodies are called by, some of which are aliases of genes."""
@@ -66,7 +70,7 @@ Annotations of other years have up to half a percent of them.
 KEPT_TABLES = 128
 """Tables whose names are held once they are read, a megabyte each."""
 NO_GENE = ("no name", "a date")
-LEFT_OUT = (*NO_GENE, OTHER_SPECIES)
+LEFT_OUT = [WAYS.index(kind) for kind in (*NO_GENE, OTHER_SPECIES)]
 
 Load = Callable[[str], GeneTable]
 
@@ -99,24 +103,24 @@ class Symbol:
 
 @dataclass(frozen=True)
 class Rows:
-    """The genes of one table's rows; lists of length n_vars.
+    """The genes of one table's rows, texts as numbers; arrays of shape (n_vars,).
 
     Parameters
     ----------
     ids
-        The id of the gene, empty where none is known.
+        The id of the gene, `NO_TEXT` where none is known.
     symbols
-        The symbol, as it was before names were made unique; empty where a row has none.
+        The symbol, as it was before names were made unique; `NO_TEXT` where a row has none.
     names
-        What to call a gene without an id; empty for rows that are left out.
+        What to call a gene without an id; `NO_TEXT` for rows that are left out.
     how
-        A key of `HOW` each.
+        A position in `WAYS` each, int8.
     """
 
-    ids: list[str]
-    symbols: list[str]
-    names: list[str]
-    how: list[str]
+    ids: Numbers
+    symbols: Numbers
+    names: Numbers
+    how: NDArray[np.int8]
 
 
 @dataclass
@@ -147,8 +151,6 @@ class Evidence:
     wanted: str = ""
     codes: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
     genomes: set[str] = field(default_factory=set)
-    measured: set[str] = field(default_factory=set)
-    unknown: set[str] = field(default_factory=set)
     retired: dict[str, str] = field(default_factory=dict)
     order_of: dict[str, set[tuple[str, ...]]] = field(default_factory=dict)
     crossed: set[str] = field(default_factory=set)
@@ -156,9 +158,15 @@ class Evidence:
     def __post_init__(self) -> None:
         self.identities = lru_cache(maxsize=KEPT_TABLES)(self._identities)
         self.candidates = lru_cache(maxsize=None)(self._candidates)
+        self.only_candidates = lru_cache(maxsize=None)(self._only_candidates)
         self.same_annotation = lru_cache(maxsize=1)(self._same_annotation)
-        self._texts = Texts()
-        self._pairs = PairCounts(self._texts)
+        self.reader = NameReader(self.reference)
+        self.texts = texts = self.reader.texts
+        self._pairs = PairCounts(texts)
+        self._places = OfTexts(texts, self.reference.places.rows)
+        self._today = OfTexts(texts, lambda names: texts.numbers(self.reference.symbols(names)))
+        self._loose = OfTexts(texts, lambda names: texts.numbers([*map(loose, names)]))
+        self._measured = np.zeros(0, bool)
         unknown: defaultdict[str, set[str]] = defaultdict(set)
         for name in self.names:
             if self.wanted and len(self.species[name]) > 1:
@@ -188,21 +196,37 @@ class Evidence:
         found = Annotations()
         for name in self.names:
             rows, bases = self.identities(name)
-            if any(rows.ids) and name not in self.crossed:
-                found.add(name, [pair for pair in zip(bases, rows.ids, strict=True) if all(pair)])
+            if rows.ids.any() and name not in self.crossed:
+                both = (bases != NO_TEXT) & (rows.ids != NO_TEXT)
+                columns = (self.texts.named(column[both]) for column in (bases, rows.ids))
+                found.add(name, [*zip(*columns, strict=True)])
         return found
+
+    @cached_property
+    def measured(self) -> frozenset[str]:
+        """The ids of all tables."""
+        return frozenset(self.texts.named(np.flatnonzero(self._measured).astype(np.int32)))
 
     @property
     def has_ids(self) -> bool:
         """Whether any table, or the mapping, has ids: genes are called by id, else by symbol."""
-        return bool(self.measured or self.mapping)
+        return bool(self._measured.any() or self.mapping)
 
-    def _identities(self, name: str) -> tuple[Identities, list[str]]:
+    def symbols_today(self, ids: Numbers) -> Numbers:
+        """Return the symbol that the reference has of each id, `NO_TEXT` where it has none."""
+        return self._today.of(ids)
+
+    def is_unknown(self, ids: Numbers) -> NDArray[np.bool_]:
+        """Return which are ids of tables that the reference does not have."""
+        self._measured = grown(self._measured, len(self.texts))
+        return np.asarray(self._measured[ids] & (self._places.of(ids) < 0))
+
+    def _identities(self, name: str) -> tuple[Identities, Numbers]:
         """Return what a table's rows are called, and their symbols before these were made unique."""
         book = self._book(name)
         others = np.flatnonzero(self.codes[name] == OTHER).tolist() if name in self.codes else ()
-        found = identify(self.load(name), self.reference, book, others)
-        return found, originals(found.symbols, book or ())
+        found = self.reader.identify(self.load(name), book, others)
+        return found, self.reader.originals(found.symbols, book or ())
 
     def _book(self, name: str) -> SymbolBook | None:
         """Return what symbols stand for in the species of a table; None if it is of none, or of several."""
@@ -215,26 +239,26 @@ class Evidence:
         """Note the ids of a table, the symbols beside them, and the order of ids of one symbol."""
         rows, bases = self.identities(name)
         self.genomes.update(rows.genomes)
-        distinct_ids = {*rows.ids} - {""}
-        if not distinct_ids:
+        if not rows.ids.any():
             return
-        self.unknown |= self.reference.places.missing(distinct_ids - self.measured)
-        self.measured |= distinct_ids
-        if crossed := self._check_pairs(name, bases, rows.ids):
+        self._measured = grown(self._measured, len(self.texts))
+        self._measured[rows.ids] = True
+        self._measured[NO_TEXT] = False
+        not_known = self.is_unknown(rows.ids)
+        if len(crossed := self._check_pairs(name, bases, rows.ids)):
             self.crossed.add(name)
-            bases = [*bases]
-            for row in crossed:  # say nothing of what the symbol stands for
-                bases[row] = ""
-        symbols = self._texts.numbers(bases)
-        places = self._pairs.add(symbols, self._texts.numbers(rows.ids))
-        self._note_orders(bases, rows.ids, places, symbols[places])
-        not_known = distinct_ids & self.unknown
-        if len(not_known) <= (1 - LEAST_KNOWN) * len(distinct_ids):
-            for symbol, gene_id in zip(bases, rows.ids, strict=True) if not_known else ():
-                if symbol and gene_id in not_known and is_ensembl(gene_id):
+            bases = bases.copy()
+            bases[crossed] = NO_TEXT  # say nothing of what the symbol stands for
+        places = self._pairs.add(bases, rows.ids)
+        self._note_orders(bases, rows.ids, places)
+        n_not_known, n_ids = (self.texts.among(ids).sum() for ids in (rows.ids[not_known], rows.ids))
+        if n_not_known <= (1 - LEAST_KNOWN) * n_ids:
+            pairs = np.flatnonzero(not_known & (bases != NO_TEXT))
+            for symbol, gene_id in zip(*map(self.texts.named, (bases[pairs], rows.ids[pairs])), strict=True):
+                if is_ensembl(gene_id):
                     unknown[gene_id].add(symbol)
 
-    def _check_pairs(self, name: str, bases: Sequence[str], ids: Sequence[str]) -> list[int]:
+    def _check_pairs(self, name: str, bases: Numbers, ids: Numbers) -> NDArray[np.int64]:
         """Return the rows of a table whose symbols are those of other genes than their ids, where it has many.
 
         Raises
@@ -246,49 +270,53 @@ class Evidence:
         some, of_some = bases[::step], ids[::step]
         found, n_compared = self._crossed(name, some, of_some)
         if len(found) < FEWEST_CROSSED:
-            return []
+            return found[:0]
         if len(found) >= max(LEAST_COMPARED, n_compared / 2):
-            raise UnlikePairsError(name, len(found) / n_compared, some[found[0]], of_some[found[0]])
+            [symbol], [gene_id] = self.texts.named(some[found[:1]]), self.texts.named(of_some[found[:1]])
+            raise UnlikePairsError(name, len(found) / n_compared, symbol, gene_id)
         found, n_compared = self._crossed(name, bases, ids)
-        return found if len(found) >= LEAST_CROSSED * n_compared else []
+        return found if len(found) >= LEAST_CROSSED * n_compared else found[:0]
 
-    def _crossed(self, name: str, bases: Sequence[str], ids: Sequence[str]) -> tuple[list[int], int]:
+    def _crossed(self, name: str, bases: Numbers, ids: Numbers) -> tuple[NDArray[np.int64], int]:
         """Return which rows of a table have the id of one gene and the symbol of another, and how many have both."""
-        pairs = enumerate(zip(bases, ids, strict=True))
-        both = [row for row, (symbol, gene_id) in pairs if symbol and gene_id and gene_id not in self.unknown]
-        today = self.reference.symbols(ids[row] for row in both)
-        unlike = [row for row, symbol in zip(both, today, strict=True) if loose(bases[row]) != loose(symbol)]
+        both = np.flatnonzero((bases != NO_TEXT) & (ids != NO_TEXT))
+        both = both[~self.is_unknown(ids[both])]
+        today = self.symbols_today(ids[both])
+        unlike = both[(other := bases[both] != today)]
+        unlike = unlike[self._loose.of(bases[unlike]) != self._loose.of(today[other])]
         book = self._book(name) if len(unlike) >= FEWEST_CROSSED else None
-        return [row for row in unlike if book and is_of_another(bases[row], ids[row], book)], len(both)
+        if book is None:
+            return unlike[:0], len(both)
+        pairs = zip(self.texts.named(bases[unlike]), self.texts.named(ids[unlike]), strict=True)
+        return unlike[[is_of_another(symbol, gene_id, book) for symbol, gene_id in pairs]], len(both)
 
-    def _note_orders(
-        self, bases: Sequence[str], ids: Sequence[str], places: NDArray[np.int64], symbols: NDArray[np.int64]
-    ) -> None:
+    def _note_orders(self, bases: Numbers, ids: Numbers, places: NDArray[np.int64]) -> None:
         """Note the order of ids of each symbol that has several in a table.
 
         Parameters
         ----------
         places
-            A row of each distinct pair.
-        symbols
-            Numbers of their symbols, sorted.
+            A row of each distinct pair, sorted by the numbers of symbols.
         """
+        symbols = bases[places]
         several = np.zeros(len(symbols), bool)
         several[1:] = again = symbols[1:] == symbols[:-1]
         several[:-1] |= again
+        rows = np.sort(places[several])
         orders: defaultdict[str, dict[str, None]] = defaultdict(dict)
-        for row in np.sort(places[several]).tolist():
-            orders[bases[row]][ids[row]] = None
+        for symbol, gene_id in zip(self.texts.named(bases[rows]), self.texts.named(ids[rows]), strict=True):
+            orders[symbol][gene_id] = None
         for symbol, order in orders.items():
             self.order_of.setdefault(symbol, set()).add(tuple(order))
 
     def _same_annotation(self, name: str) -> tuple[list[str], dict[str, tuple[str, ...]]]:
         """Return the tables with ids that have the symbols of a table, and the ids of each in the largest, in order."""
-        tables = self._annotations.same({*self.identities(name)[1]} - {""})
+        symbols = {*self.texts.named(self.identities(name)[1])}
+        tables = self._annotations.same(symbols - {""})
         found: defaultdict[str, dict[str, None]] = defaultdict(dict)
         for table in tables[:1]:
-            rows, symbols = self.identities(table)
-            for symbol, gene_id in zip(symbols, rows.ids, strict=True):
+            rows, bases = self.identities(table)
+            for symbol, gene_id in zip(self.texts.named(bases), self.texts.named(rows.ids), strict=True):
                 if gene_id and symbol:
                     found[loose(symbol)][gene_id] = None
         return tables, {symbol: tuple(ids) for symbol, ids in found.items()}
@@ -311,13 +339,14 @@ class Evidence:
                     found.update(book.current.get(symbol) or book.previous.get(symbol) or ())
             if len(found) == 1:
                 self.retired[gene_id] = found.pop()
+        old, today = self.texts.numbers([*self.retired]), self.texts.numbers([*self.retired.values()])
+        keeps = np.ones(len(old), bool)
         for name in self.names if self.retired else ():
-            ids = {gene_id for gene_id in self.identities(name)[0].ids if gene_id}
-            old = ids & set(self.retired)
-            times = Counter(self.retired.get(gene_id, gene_id) for gene_id in ids) if old else Counter()
-            for gene_id in old:
-                if times[self.retired[gene_id]] > 1:
-                    del self.retired[gene_id]
+            there = self.texts.among(self.identities(name)[0].ids)
+            rows = np.flatnonzero(keeps & there[old])
+            _, genes, times = np.unique(today[rows], return_inverse=True, return_counts=True)
+            keeps[rows] = (times[genes] == 1) & ~there[today[rows]]
+        self.retired = {gene_id: new for (gene_id, new), keep in zip(self.retired.items(), keeps, strict=True) if keep}
 
     def symbol(self, symbol: str, book: SymbolBook | None) -> Symbol:
         """Return what a symbol may stand for: by the first of mapping, tables and reference that has it."""
@@ -354,7 +383,7 @@ class Evidence:
         today = set(book.current.get(symbol, ())) if book else set()
         first = (
             [gene_id for gene_id in among if gene_id in today],
-            [gene_id for gene_id in among if gene_id not in self.unknown],
+            [gene_id for gene_id in among if gene_id not in self.measured or gene_id in self.reference.places],
             self.reference.primary(among),
             [gene_id for gene_id in among if not gene_id.endswith("_PAR_Y")],
             self._most_named(symbol, among),
@@ -372,45 +401,67 @@ class Evidence:
         """Return the genes of a table's rows."""
         found, bases = self.identities(name)
         ids, how = self._by_id(found)
-        for row in self._crossed(name, bases, found.ids)[0] if name in self.crossed else ():
-            how[row] = CROSSED
+        if name in self.crossed:
+            how[self._crossed(name, bases, found.ids)[0]] = WAYS.index(CROSSED)
         self._set_others_apart(name, bases, ids, how)
-        if "" not in ids:  # most tables: nothing is to be found
+        if ids.all():  # most tables: nothing is to be found
             return Rows(ids, bases, found.symbols, how)
-        groups: defaultdict[str, list[int]] = defaultdict(list)
-        for row, symbol in enumerate(bases):
-            if not ids[row] and row not in found.no_gene:
-                groups[symbol].append(row)
-        book = self._book(name)
-        for symbol, rows in groups.items():
-            for row, choice in zip(rows, self._choices(name, symbol, len(rows), book), strict=True):
-                ids[row], how[row] = "".join(choice.ids), choice.how
-        set_markers_apart(bases, ids, how)
+        self._find_by_symbol(name, bases, ids, how)
+        self._set_markers_apart(bases, ids, how)
         self._keep_apart(ids, how)
-        names = [found.symbols[row] if how[row] not in LEFT_OUT else "" for row in range(len(ids))]
-        return Rows(ids, bases, told_apart(names, ids), how)
+        names = np.where(np.isin(how, LEFT_OUT), NO_TEXT, found.symbols)
+        return Rows(ids, bases, self._told_apart(names, ids), how)
 
-    def _by_id(self, found: Identities) -> tuple[list[str], list[str]]:
+    def _by_id(self, found: Identities) -> tuple[Numbers, NDArray[np.int8]]:
         """Return the ids that rows bring along."""
-        ids = list(found.ids)
-        how = ["id" if gene_id else "" for gene_id in ids]
-        for row in found.entrez:
-            how[row] = "entrez"
-        for row, gene_id in enumerate(found.ids) if self.retired else ():
-            if gene_id in self.retired:
-                ids[row], how[row] = self.retired[gene_id], "retired id"
+        ids, how = found.ids.copy(), np.full(len(found.ids), UNTOLD, np.int8)
+        how[ids != NO_TEXT] = WAYS.index("id")
+        how[[*found.entrez]] = WAYS.index("entrez")
+        if self.retired:
+            of_today = np.full(len(self.texts), NO_TEXT, np.int32)
+            of_today[self.texts.numbers([*self.retired])] = self.texts.numbers([*self.retired.values()])
+            rows = np.flatnonzero(of_today[ids])
+            ids[rows], how[rows] = of_today[ids[rows]], WAYS.index("retired id")
         for row, kind in found.no_gene.items():
-            how[row] = kind
+            how[row] = WAYS.index(kind)
         return ids, how
 
-    def _set_others_apart(self, name: str, symbols: Sequence[str], ids: list[str], how: list[str]) -> None:
+    def _find_by_symbol(self, name: str, bases: Numbers, ids: Numbers, how: NDArray[np.int8]) -> None:
+        """Find the genes of rows that have no id, by their symbols."""
+        rows = np.flatnonzero((ids == NO_TEXT) & ~np.isin(how, LEFT_OUT))
+        book = self._book(name)
+        genes, ways = self.only_candidates(book.species if book else "")
+        ids[rows], how[rows] = genes.of(bases[rows]), ways.of(bases[rows])
+        _, of_symbol, times = np.unique(bases[rows], return_inverse=True, return_counts=True)
+        rows = rows[(times[of_symbol] > 1) | (how[rows] == UNTOLD)]
+        groups: defaultdict[str, list[int]] = defaultdict(list)
+        for row, symbol in zip(rows.tolist(), self.texts.named(bases[rows]), strict=True):
+            groups[symbol].append(row)
+        for symbol, of_group in groups.items():
+            for row, choice in zip(of_group, self._choices(name, symbol, len(of_group), book), strict=True):
+                ids[row], how[row] = self.texts.number("".join(choice.ids)), WAYS.index(choice.how)
+
+    def _only_candidates(self, species: str) -> tuple[OfTexts, OfTexts]:
+        """Return what tells the gene of a symbol of a species, and how, unless it may stand for several."""
+
+        def genes(names: list[str]) -> Numbers:
+            found = (self.candidates(name, species).ids for name in names)
+            return self.texts.numbers(["" if len(ids) > 1 else "".join(ids) for ids in found])
+
+        def ways(names: list[str]) -> list[int]:
+            found = (self.candidates(name, species) for name in names)
+            return [UNTOLD if len(symbol.ids) > 1 else WAYS.index(symbol.how) for symbol in found]
+
+        return OfTexts(self.texts, genes), OfTexts(self.texts, ways)
+
+    def _set_others_apart(self, name: str, symbols: Numbers, ids: Numbers, how: NDArray[np.int8]) -> None:
         """Let a row that shares its id with others be a gene of its own, if its symbol is that of another gene."""
-        if len(set(ids)) + max(ids.count("") - 1, 0) == len(ids) or not (book := self._book(name)):
+        rows = shared(ids)
+        if not len(rows) or not (book := self._book(name)):
             return
-        times = Counter(ids)
-        for row, gene_id in enumerate(ids):
-            if gene_id and times[gene_id] > 1 and is_of_another(symbols[row], gene_id, book):
-                ids[row], how[row] = "", "apart"
+        pairs = zip(self.texts.named(symbols[rows]), self.texts.named(ids[rows]), strict=True)
+        rows = rows[[is_of_another(symbol, gene_id, book) for symbol, gene_id in pairs]]
+        ids[rows], how[rows] = NO_TEXT, WAYS.index("apart")
 
     def _candidates(self, symbol: str, species: str) -> Symbol:
         """Return what a symbol of a species may stand for."""
@@ -431,33 +482,39 @@ class Evidence:
             return [Symbol((self.retired.get(gene_id, gene_id),), "order") for gene_id in order]
         return [Symbol((), "apart")] * times
 
-    def _keep_apart(self, ids: list[str], how: list[str]) -> None:
+    def _set_markers_apart(self, symbols: Numbers, ids: Numbers, how: NDArray[np.int8]) -> None:
+        """Let rows that are called as antibodies are be genes of their own, where a table has several such.
+
+        ``CD56`` is an alias of NCAM1, and the name of its antibody; no gene is
+        called ``CD45RA``. A file that says of its features which are genes has
+        no such rows.
+        """
+        rows = np.flatnonzero(np.isin(how, [WAYS.index("alias"), WAYS.index("symbol")]))
+        rows = rows[[bool(MARKER.fullmatch(symbol)) for symbol in self.texts.named(symbols[rows])]]
+        if len(rows) >= FEWEST_MARKERS:
+            ids[rows], how[rows] = NO_TEXT, WAYS.index("marker")
+
+    def _keep_apart(self, ids: Numbers, how: NDArray[np.int8]) -> None:
         """Let no two rows share a gene by guess: the more certain one keeps it."""
-        if len({*ids}) + max(ids.count("") - 1, 0) == len(ids):
-            return
-        certainty = {kind: place for place, kind in enumerate(HOW)}
-        times = Counter(ids)
-        taken: defaultdict[str, list[int]] = defaultdict(list)
-        for row, gene_id in enumerate(ids):
-            if gene_id and times[gene_id] > 1:
-                taken[gene_id].append(row)
-        for rows in taken.values():
-            best = min(rows, key=lambda row: certainty[how[row]])
-            for row in rows:
-                if row != best and how[row] not in BY_ID:
-                    ids[row], how[row] = "", "apart"
+        rows = shared(ids)
+        rows = rows[np.lexsort((rows, how[rows], ids[rows]))]  # ways are in order of their certainty
+        second = np.zeros(len(rows), bool)
+        second[1:] = ids[rows[1:]] == ids[rows[:-1]]
+        guessed = rows[second & ~np.isin(how[rows], BY_ID)]
+        ids[guessed], how[guessed] = NO_TEXT, WAYS.index("apart")
+
+    def _told_apart(self, names: Numbers, ids: Numbers) -> Numbers:
+        """Return names in which those of rows without an id are unlike."""
+        if not len(shared(np.where(ids == NO_TEXT, names, NO_TEXT))):
+            return names
+        return self.texts.numbers(told_apart(self.texts.named(names), self.texts.named(ids)))
 
 
-def set_markers_apart(symbols: Sequence[str], ids: list[str], how: list[str]) -> None:
-    """Let rows that are called as antibodies are be genes of their own, where a table has several such.
-
-    ``CD56`` is an alias of NCAM1, and the name of its antibody; no gene is
-    called ``CD45RA``. A file that says of its features which are genes has
-    no such rows.
-    """
-    rows = [row for row, kind in enumerate(how) if kind in ("alias", "symbol") and MARKER.fullmatch(symbols[row])]
-    for row in rows if len(rows) >= FEWEST_MARKERS else ():
-        ids[row], how[row] = "", "marker"
+def shared(genes: Numbers) -> NDArray[np.int64]:
+    """Return the rows of genes that several rows are."""
+    ordered = np.sort(genes)
+    several = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    return np.flatnonzero(np.isin(genes, several[several != NO_TEXT]))
 
 
 def is_of_another(symbol: str, gene_id: str, book: SymbolBook) -> bool:

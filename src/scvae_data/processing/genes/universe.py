@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from scvae_data.processing.genes.identity import row_reader
 from scvae_data.processing.genes.names import (
+    are_ensembl,
     clean_table,
     cleaned,
     first_word,
@@ -28,11 +30,12 @@ from scvae_data.processing.genes.names import (
     unversioned,
     without_genome,
 )
-from scvae_data.processing.genes.pair_counts import NO_TEXT, PairCounts, Texts
+from scvae_data.processing.genes.pair_counts import PairCounts
 from scvae_data.processing.genes.reference import Reference, loose
 from scvae_data.processing.genes.species import judge, species_of_id
 from scvae_data.processing.genes.spelling import one_spelling
-from scvae_data.processing.genes.symbols import BY_ID, CROSSED, HOW, LEFT_OUT, Evidence, Rows
+from scvae_data.processing.genes.symbols import BY_ID, CROSSED, LEFT_OUT, WAYS, Evidence, Rows
+from scvae_data.processing.genes.texts import NO_TEXT, Numbers, Texts, grown
 from scvae_data.readers.base import GeneTable
 
 __all__ = [
@@ -44,8 +47,9 @@ __all__ = [
     "hash_keys",
 ]
 
-WAYS = tuple(HOW)
-"""How rows found their genes, by number."""
+SPELLING, SET_APART = WAYS.index("spelling"), WAYS.index("apart")
+UNTRUE = (SPELLING, WAYS.index(CROSSED))
+"""Ways of rows whose symbol says nothing of what their gene is called."""
 NONE_TOLD = np.zeros(0, np.uint8)
 
 
@@ -155,68 +159,70 @@ def align(
     reference = reference or Reference()
     tables = sorted(n_files)
     evidence = Evidence(tables, load, mapping, reference, species or judge(tables, load, reference), wanted)
-    texts, ids = Texts(), set[str]()
+    texts = evidence.texts
     told = PairCounts(texts)
-    spelled: dict[str, str] = {}
+    spelled: dict[int, int] = {}
     numbers, how, matches = {}, {}, {}
-    apart: set[str] = set()
-    ways = {kind: number for number, kind in enumerate(WAYS)}
+    is_id, there, apart = np.zeros((3, 1), bool)
     for table in tables:
         rows = evidence.rows(table)
-        ids.update(rows.ids)
-        genes = [gene_id or name for gene_id, name in zip(rows.ids, rows.names, strict=True)]
-        how[table] = np.fromiter(map(ways.__getitem__, rows.how), np.int8, len(genes))
-        of_genes, of_symbols = texts.numbers(genes), texts.numbers(rows.symbols)
-        for row in np.flatnonzero(how[table] == ways["spelling"]).tolist():
-            spelled.setdefault(genes[row], rows.symbols[row])
-            of_symbols[row] = NO_TEXT
-        of_symbols[how[table] == ways[CROSSED]] = NO_TEXT
-        told.add(of_genes, of_symbols, n_files[table])
-        apart.update(genes[row] for row in np.flatnonzero(how[table] == ways["apart"]).tolist())
-        numbers[table] = of_genes.astype(np.int32)
-        matches[table] = match_of(rows, numbers[table])
-    ids.discard("")
-    there = np.zeros(len(texts), bool)
-    for found in numbers.values():
-        there[found] = True
-    there[NO_TEXT] = False
-    unknown = [
-        gene if is_gene and gene not in apart and may_be_respelled(gene, ids, evidence.unknown) else ""
-        for gene, is_gene in zip(texts, there.tolist(), strict=True)
-    ]
-    same = one_spelling(unknown, numbers, n_files, evidence.species, ids)
+        genes = np.where(rows.ids == NO_TEXT, rows.names, rows.ids)
+        is_id, there, apart = (grown(mask, len(texts)) for mask in (is_id, there, apart))
+        is_id[rows.ids] = there[genes] = apart[genes[rows.how == SET_APART]] = True
+        for row in np.flatnonzero(rows.how == SPELLING).tolist():
+            spelled.setdefault(int(genes[row]), int(rows.symbols[row]))
+        told.add(genes, np.where(np.isin(rows.how, UNTRUE), NO_TEXT, rows.symbols), n_files[table])
+        numbers[table], how[table] = genes, rows.how
+        matches[table] = match_of(rows, int(texts.among(genes).sum()))
+    is_id[NO_TEXT] = there[NO_TEXT] = False
+    same = one_spelling(unknown_names(evidence, there & ~apart, is_id), numbers, n_files, evidence.species, is_id)
     respell(same, numbers, how)
-    there[list(same)] = False
-    ids.difference_update(unknown[other] for other in same)
-    votes: defaultdict[str, dict[str, int]] = defaultdict(dict)
-    for gene, symbol, n in told:
-        votes[gene][symbol] = n
-    genes = [gene for gene, is_gene in zip(texts, there.tolist(), strict=True) if is_gene]
-    known = dict(zip(genes, reference.symbols(gene if gene in ids else "" for gene in genes), strict=True))
-    symbols = {gene: elected(votes[gene], known[gene] or spelled.get(gene, gene)) for gene in genes}
-    names = {gene: gene for gene in genes} if evidence.has_ids else named_by_symbol(symbols, ids)
-    ordered = sorted(genes, key=names.__getitem__)
-    place = np.full(len(texts), -1, np.int32)  # also of rows that are left out
-    place[[texts[gene] for gene in ordered]] = np.arange(len(ordered))
-    of_class = [known[gene] or without_genome(symbols[gene], evidence.genomes) for gene in ordered]
+    is_id[[*same]] = there[[*same]] = False
+    genes = np.flatnonzero(there).astype(np.int32)
+    itself, known = np.arange(len(there), dtype=np.int32), np.zeros(len(there), np.int32)
+    known[genes] = np.where(is_id[genes], evidence.symbols_today(genes), NO_TEXT)
+    default = itself.copy()
+    default[[*spelled]] = [*spelled.values()]
+    default = np.where(known == NO_TEXT, default, known)
+    symbols = elected(told, default, texts.names)
+    called = itself if evidence.has_ids else named_by_symbol(genes, symbols, is_id)
+    genes = genes[np.asarray(pc.sort_indices(pa.array(texts.named(called[genes]), pa.string())))]
+    place = np.full(len(there), -1, np.int32)  # also of rows that are left out
+    place[genes] = np.arange(len(genes))
+    of_class = texts.named(np.where(known == NO_TEXT, symbols, known)[genes])
+    if evidence.genomes:
+        pairs = zip(known[genes], of_class, strict=True)
+        of_class = [name if is_known else without_genome(name, evidence.genomes) for is_known, name in pairs]
+    n_known = int(np.count_nonzero(known[genes]))
+    names = np.array(texts.names, object)
     return Universe(
-        keys=np.array([names[gene] for gene in ordered], object),
-        symbols=np.array([symbols[gene] for gene in ordered], object),
-        ids=np.array([gene if gene in ids else "" for gene in ordered], object),
+        keys=names[called[genes]],
+        symbols=names[symbols[genes]],
+        ids=names[np.where(is_id[genes], genes, NO_TEXT)],
         maps={table: place[found] for table, found in numbers.items()},
         matches=matches,
-        synonyms=synonyms_of(votes, ids, symbols, mapping),
-        flags=gene_class_flags(of_class, ordered),
+        synonyms=synonyms_of(told, is_id, symbols, texts, mapping),
+        flags=gene_class_flags(of_class, names[genes]),
         how=how,
         retired=evidence.retired,
         species=evidence.codes,
-        classed={"by_reference": sum(map(bool, known.values())), "by_symbol": sum(not text for text in known.values())},
+        classed={"by_reference": n_known, "by_symbol": len(genes) - n_known},
     )
 
 
-def may_be_respelled(gene: str, ids: Container[str], unknown: Container[str]) -> bool:
-    """Whether a gene may be another one, spelled otherwise: nothing knows its name, or its id, if that has any."""
-    return gene in unknown and not is_ensembl(gene) if gene in ids else True
+def unknown_names(evidence: Evidence, there: NDArray[np.bool_], is_id: NDArray[np.bool_]) -> list[str]:
+    """Return what genes are called that may be another one, spelled otherwise; by number, empty for all others.
+
+    Nothing knows their name, or their id, if they have any.
+    """
+    genes = np.flatnonzero(there).astype(np.int32)
+    genes = genes[~is_id[genes] | evidence.is_unknown(genes)]
+    names = evidence.texts.named(genes)
+    found = [""] * len(there)
+    for gene, name, of_ensembl in zip(genes.tolist(), names, are_ensembl(names), strict=True):
+        if not (of_ensembl and is_id[gene]):
+            found[gene] = name
+    return found
 
 
 def respell(
@@ -227,7 +233,7 @@ def respell(
     for table, genes in maps.items() if same else ():
         rows = np.flatnonzero(np.isin(genes, others))
         genes[rows] = [same[gene] for gene in genes[rows].tolist()]
-        how[table][rows] = WAYS.index("spelling")
+        how[table][rows] = SPELLING
 
 
 def forget_names(reference: Reference) -> None:
@@ -247,46 +253,57 @@ def forget_names(reference: Reference) -> None:
     reference.forget()
 
 
-def match_of(rows: Rows, genes: NDArray[np.int32]) -> TableMatch:
-    """Count how a table's rows found their gene; ``genes`` has the number of each row's."""
-    times = Counter(rows.how)
-    by_id = sum(times[kind] for kind in BY_ID)
-    left_out = sum(times[kind] for kind in LEFT_OUT)
-    unmatched = rows.ids.count("") - left_out
-    n = len(genes)
-    summed = n - left_out - len(np.unique(genes[genes != NO_TEXT]))
-    return TableMatch(n, by_id, n - by_id - unmatched - left_out, unmatched, summed, left_out)
+def match_of(rows: Rows, n_genes: int) -> TableMatch:
+    """Count how a table's rows found their gene; ``n_genes`` are distinct."""
+    by_id, left_out = (int(np.isin(rows.how, kinds).sum()) for kinds in (BY_ID, LEFT_OUT))
+    unmatched = int((rows.ids == NO_TEXT).sum()) - left_out
+    n = len(rows.ids)
+    return TableMatch(n, by_id, n - by_id - unmatched - left_out, unmatched, n - left_out - n_genes, left_out)
 
 
-def named_by_symbol(symbols: Mapping[str, str], ids: Collection[str]) -> dict[str, str]:
+def elected(told: PairCounts, default: Numbers, names: Sequence[str]) -> Numbers:
+    """Return the symbol of each gene: the one with most votes, the alphabetically last of equals.
+
+    Parameters
+    ----------
+    told
+        How many files have which symbol beside a gene.
+    default
+        The symbols of genes without votes, by the number of the gene.
+    names
+        All texts.
+    """
+    genes, symbols, votes = told.arrays()
+    most, found = np.zeros(len(default), np.int64), default.copy()
+    np.maximum.at(most, genes, votes)
+    rows = np.flatnonzero(votes == most[genes])
+    found[genes[rows]] = symbols[rows]
+    _, of_gene, times = np.unique(genes[rows], return_inverse=True, return_counts=True)
+    for row in rows[times[of_gene] > 1].tolist():  # few genes have several
+        gene = genes[row]
+        found[gene] = max(found[gene], symbols[row], key=names.__getitem__)
+    return found
+
+
+def named_by_symbol(genes: Numbers, symbols: Numbers, is_id: NDArray[np.bool_]) -> Numbers:
     """Return what genes are called where no file has ids: their symbol, or their id where two have the symbol."""
-    times = Counter(symbols[gene] if gene in ids else gene for gene in symbols)
-    return {gene: gene if gene not in ids or times[symbols[gene]] > 1 else symbols[gene] for gene in symbols}
+    found = np.arange(len(symbols), dtype=np.int32)
+    of_symbol = np.where(is_id[genes], symbols[genes], genes)
+    times = np.bincount(of_symbol, minlength=len(symbols))
+    found[genes] = np.where(times[of_symbol] > 1, genes, of_symbol)
+    return found
 
 
 def synonyms_of(
-    votes: Mapping[str, Iterable[str]],
-    ids: Iterable[str],
-    symbols: Mapping[str, str],
-    mapping: Mapping[str, Sequence[str]],
+    told: PairCounts, is_id: NDArray[np.bool_], symbols: Numbers, texts: Texts, mapping: Mapping[str, Sequence[str]]
 ) -> dict[str, str]:
     """Return the symbols of one id each that are not those of their genes, or that the mapping decided on."""
-    meant: defaultdict[str, list[str]] = defaultdict(list)
-    for gene_id in ids:
-        for symbol in votes.get(gene_id, ()):
-            meant[symbol].append(gene_id)
-    return {
-        symbol: found[0]
-        for symbol, found in sorted(meant.items())
-        if len(found) == 1 and (symbol in mapping or symbols[found[0]] != symbol)
-    }
-
-
-def elected(votes: Mapping[str, int], default: str) -> str:
-    """Return the name with most votes, the alphabetically last of equals."""
-    if len(votes) < 2:  # as of most genes
-        return next(iter(votes), default)
-    return max(votes, key=lambda name: (votes[name], name))
+    ids, meant, _ = told.arrays()
+    ids, meant = ids[is_id[ids]], meant[is_id[ids]]
+    mapped = texts.numbers([*mapping])
+    times = np.bincount(meant, minlength=len(symbols))
+    rows = np.flatnonzero((times[meant] == 1) & ((symbols[ids] != meant) | np.isin(meant, mapped)))
+    return dict(sorted(zip(texts.named(meant[rows]), texts.named(ids[rows]), strict=True)))
 
 
 def hash_keys(keys: Iterable[str]) -> NDArray[np.uint64]:

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 __all__ = ["GENE_CLASSES", "GeneClass"]
 
@@ -31,9 +37,14 @@ class GeneClass:
     ids: frozenset[str] = frozenset()
     called: str = ""
 
-    def has(self, symbol: str, gene_id: str) -> bool:
-        """Whether a gene belongs to the class."""
-        return symbol.upper().startswith(self.prefixes) or symbol in self.symbols or gene_id in self.ids
+    def has(self, symbols: Any, ids: Any) -> NDArray[np.bool_]:
+        """Return which genes belong to the class, by arrow arrays of their symbols and ids."""
+        upper = pc.utf8_upper(symbols)
+        of_class = (pa.array(sorted(names), pa.string()) for names in (self.symbols, self.ids))
+        found = pc.or_(*map(pc.is_in, (symbols, ids), of_class))
+        for prefix in self.prefixes:
+            found = pc.or_(found, pc.starts_with(upper, prefix))
+        return np.asarray(found)
 
 
 # The 13 genes of proteins and, as the prefix MT- finds them by symbol and scanpy's users count them, both of rRNA.
