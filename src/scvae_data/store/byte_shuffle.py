@@ -12,25 +12,27 @@ from scvae_data.system.jit import ahead_of, compiled
 __all__ = ["byte_counts", "entropy", "join_planes", "join_two", "narrow_into", "shuffle"]
 
 
-def shuffle(values: NDArray[Any], length: int, itemsize: int) -> NDArray[np.uint8]:
-    """Byte-shuffle a block as if its values had ``itemsize`` bytes, padded with zeros to ``length`` values.
+def shuffle(values: NDArray[Any], length: int, n_planes: int) -> NDArray[np.uint8]:
+    """Byte-shuffle a block, padded with zeros to ``length`` values.
 
     Parameters
     ----------
     values
-        Unsigned integers that fit into ``itemsize`` bytes, (n,) with n <= length.
+        Unsigned integers, (n,) with n <= length.
     length
         Values in the stored block.
-    itemsize
-        Bytes a value takes on disk.
+    n_planes
+        Bytes of a value that are wanted, from the lowest on.
 
     Returns
     -------
-    uint8, (itemsize * length,): all lowest bytes, then all second bytes, and so on.
+    uint8, (n_planes, length): all lowest bytes, then all second bytes, and so on.
     """
-    planes = np.zeros((itemsize, length), dtype=np.uint8)
-    _split(values, planes[: min(itemsize, values.dtype.itemsize)])
-    return planes.reshape(-1)
+    planes = np.empty((n_planes, length), dtype=np.uint8)
+    planes[:, values.size :] = 0
+    planes[values.dtype.itemsize :] = 0
+    _split(values, planes[: values.dtype.itemsize])
+    return planes
 
 
 @ahead_of("process", "u2[::1], u1[:, ::1]", "u8[::1], u1[:, ::1]")

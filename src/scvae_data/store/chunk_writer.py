@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,6 +21,7 @@ from scvae_data.store.block_table import ARRAYS, Block, data_itemsize, index_ite
 from scvae_data.store.codec import Codec
 from scvae_data.store.csr import STREAM_MAX_COUNT, CompactCsr, CsrStream
 from scvae_data.store.files import check_plain_name, write_atomic
+from scvae_data.store.memory_file import MemoryFile
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +31,8 @@ __all__ = ["ChunkContent", "ChunkEntry", "write_chunk"]
 # Pinned: the newest format of an HDF5 library would change the bytes with its
 # version. This one checksums its metadata and is read by HDF5 1.10 and later.
 LIBRARY_VERSIONS = ("v110", "v110")
+# Bytes that a chunk file takes, about: its tables, and of each entry the column's two bytes and the count's fraction.
+ROOM, ROOM_OF_ENTRY = 1 << 21, 2
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,7 @@ def write_chunk(
     x, obs, var = content.x, content.obs, content.var
     if len(obs) != x.n_obs or len(var) != x.n_vars:
         raise StoreError(f"obs and var have {len(obs)} and {len(var)} rows for a {x.n_obs} × {x.n_vars} matrix")
-    image = io.BytesIO()
+    image = MemoryFile(ROOM + ROOM_OF_ENTRY * x.nnz)
     with h5py.File(image, "w", libver=LIBRARY_VERSIONS) as file:
         encode(file, "anndata", "0.1.0")
         matrix = file.create_group("X")
@@ -150,7 +152,8 @@ def write_chunk(
         write_frame(file, "var", var)
         write_mapping(file, "uns", content.uns)
         place = (int(table.id.get_offset()), int(table.nbytes), int(table.attrs["crc32"]))
-    with image.getbuffer() as whole, ThreadPoolExecutor(1, thread_name_prefix="hash") as beside:
+    whole = image.getbuffer()
+    with ThreadPoolExecutor(1, thread_name_prefix="hash") as beside:
         digest = beside.submit(lambda: hashlib.sha256(whole).hexdigest())  # while the disk takes it in
         write_atomic(path, whole, synced=synced)
         stored = {name: sum(block.size for block in blocks if block.array == code) for code, name in enumerate(ARRAYS)}

@@ -6,11 +6,9 @@ read with ``pread``, so that both run in threads, outside HDF5's global lock.
 
 from __future__ import annotations
 
-import functools
 import struct
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any, ClassVar, Literal
 
 import deflate
@@ -18,14 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scvae_data.errors import ConfigError
+from scvae_data.store.blosc_buffer import blosc_buffer, blosc_module, can_encode
 from scvae_data.store.byte_shuffle import byte_counts, entropy, join_planes, shuffle
 from scvae_data.store.deflate_blocks import literals_block, runs_block
 from scvae_data.system.import_path import imported
 
 __all__ = [
-    "BLOSC_HEADER",
-    "BLOSC_LZ4",
-    "BLOSC_SHUFFLED",
     "CODECS",
     "Codec",
     "CodecError",
@@ -34,7 +30,6 @@ __all__ = [
     "Native",
     "Uncompressed",
     "as_values",
-    "blosc_module",
     "codec_of",
     "imported_codec",
     "padded",
@@ -55,25 +50,10 @@ LITERAL_ENTROPY = 0.5
 LAST_OF_RUNS = 4
 STORED_PIECE = 65_535  # bytes of a stored piece at most, by the definition of deflate
 ADLER_PRIME = 65_521
-# A blosc buffer: version of the format and of lz4, flags, bytes a value; its bytes, those of a
-# block and those of the buffer, little-endian; then where each block begins.
-BLOSC_HEADER = struct.Struct("<4B3I")
-BLOSC_SHUFFLED, BLOSC_LZ4 = 0x01, 0x20
 
 
 class CodecError(ValueError):
     """A stored block cannot be decoded; the message says why and leaves the file to the caller."""
-
-
-@functools.cache
-def blosc_module() -> ModuleType:
-    """The module that encodes and decodes blosc buffers."""
-    from numcodecs import blosc
-
-    # With its own threads blosc works on one shared context behind a lock; without,
-    # every call has its own context, releases the GIL, and survives fork.
-    blosc.use_threads = False
-    return blosc  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, init=False)
@@ -173,7 +153,9 @@ class Gzip(Codec, name="gzip"):
 
     def encode(self, values: NDArray[Any], length: int, itemsize: int) -> bytes | bytearray:
         """Byte planes as a zlib stream."""
-        return _deflate(shuffle(values, length, itemsize), length, min(itemsize, values.dtype.itemsize), self.level)
+        all_of_them = self.level > LAST_OF_RUNS
+        planes = shuffle(values, length, itemsize if all_of_them else min(itemsize, values.dtype.itemsize))
+        return _deflate(planes, (itemsize - len(planes)) * length, self.level)
 
     def decode(
         self, stored: bytes | bytearray | memoryview, *, filter_mask: int, length: int, itemsize: int
@@ -207,6 +189,8 @@ class Lz4(Codec, name="lz4"):
 
     def encode(self, values: NDArray[Any], length: int, itemsize: int) -> bytes | bytearray:
         """A blosc buffer."""
+        if can_encode(length):
+            return blosc_buffer(shuffle(values, length, min(itemsize, values.dtype.itemsize)), itemsize, self.level)
         blosc, block = blosc_module(), padded(values, length, itemsize)
         return blosc.compress(block, b"lz4", self.level, blosc.SHUFFLE)  # type: ignore[no-any-return]
 
@@ -279,17 +263,15 @@ def as_values(content: bytes | bytearray | memoryview, length: int, itemsize: in
     return np.frombuffer(content, f"<u{itemsize}")
 
 
-def _deflate(planes: NDArray[np.uint8], length: int, n_planes: int, level: int) -> bytes:
-    """Compress byte planes, zero but for the lowest ``n_planes``, into one zlib stream."""
-    content = planes[: n_planes * length]
-    n_zeros = planes.size - content.size
-    lowest = content[:length]
+def _deflate(planes: NDArray[np.uint8], n_zeros: int, level: int) -> bytes:
+    """Compress byte planes, (n, length), and zeros behind them into one zlib stream."""
+    lowest, content = planes[0], planes.reshape(-1)
     counts = byte_counts(lowest)
     bits = entropy(counts)
     stream: list[Any] = [b"\x78\x01"]
-    first = length
+    first = lowest.size
     if bits >= STORED_ENTROPY:
-        for start in range(0, length, STORED_PIECE):
+        for start in range(0, lowest.size, STORED_PIECE):
             piece = lowest[start : start + STORED_PIECE]
             stream += struct.pack("<BHH", 0, piece.size, piece.size ^ 0xFFFF), piece
     elif bits >= LITERAL_ENTROPY:
@@ -299,7 +281,7 @@ def _deflate(planes: NDArray[np.uint8], length: int, n_planes: int, level: int) 
     if level <= LAST_OF_RUNS:
         stream.append(runs_block(content[first:], n_zeros))
     else:
-        stream.append(deflate.deflate_compress(planes[first:].data, level))
+        stream.append(deflate.deflate_compress(content[first:].data, level))
     stream.append(struct.pack(">I", _with_zeros(deflate.adler32(content.data), n_zeros)))
     return b"".join(stream)
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scvae_data.store.huffman import LONGEST_CODE, code_lengths, codes_of
+from scvae_data.store.runs import run_starts
 from scvae_data.system.jit import ahead_of, compiled
 
 __all__ = ["END", "LITERAL_CODES", "LONGEST_LITERAL", "ORDER_OF_LENGTHS", "literals_block", "runs_block"]
@@ -27,7 +28,6 @@ ORDER_OF_LENGTHS = np.array([16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13,
 """Symbols of the code that the lengths of codes are written in, in the order that its own lengths come in."""
 LONGEST_LITERAL = 11
 """Bits of a byte's code at most where there are no matches: a reader looks up any of them at once, which costs 4 %."""
-ONES = np.uint64(0x0101010101010101)
 MOST_HEADER = 320
 """Bytes of a block at most before its first byte and behind its last."""
 
@@ -127,31 +127,16 @@ def literals_block(values: NDArray[np.uint8], counts: NDArray[np.int64]) -> NDAr
 @compiled
 def _runs(values: NDArray[np.uint8], n_zeros: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Return the byte and the length of each run of equal bytes, the zeros behind them as one more."""
-    starts = np.empty(values.size + 2, np.int64)
-    starts[0] = 0
-    n_runs, at, size = np.uintp(values.size > 0), np.uintp(1), np.uintp(values.size)
-    while at < size:
-        stop = min(at + np.uintp(8), size)
-        if stop == at + np.uintp(8):  # within a run, as most are, eight bytes are passed at once
-            eight = np.uint64(0)
-            for k in range(8):
-                eight |= np.uint64(values[at + np.uintp(k)]) << np.uint64(8 * k)
-            if eight == np.uint64(values[at - np.uintp(1)]) * ONES:
-                at = stop
-                continue
-        while at < stop:
-            starts[n_runs] = at
-            n_runs += np.uintp(values[at] != values[at - np.uintp(1)])
-            at += np.uintp(1)
-    n = int(n_runs) + int(n_zeros > 0)
-    of_runs = np.zeros(n, np.uint8)
-    for run in range(int(n_runs)):
+    starts = run_starts(values, values.size)
+    n_found = starts.size - 1
+    n = n_found + int(n_zeros > 0)
+    of_runs, n_bytes = np.zeros(n, np.uint8), np.empty(n, np.int64)
+    for run in range(n_found):
         of_runs[run] = values[starts[run]]
-    starts[int(n_runs)] = values.size
-    starts[n] = values.size + n_zeros
-    for run in range(n):
-        starts[run] = starts[run + 1] - starts[run]
-    return of_runs, starts
+        n_bytes[run] = starts[run + 1] - starts[run]
+    if n_zeros:
+        n_bytes[n_found] = n_zeros
+    return of_runs, n_bytes
 
 
 @ahead_of("process", "u1[::1], i8")

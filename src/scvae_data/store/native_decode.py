@@ -23,8 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scvae_data.store.block_table import ArrayBlocks
+from scvae_data.store.blosc_buffer import HEADER, LZ4_FLAG, SHUFFLED_FLAG, blosc_module, plane_of_zeros
 from scvae_data.store.byte_shuffle import join_planes, join_two
-from scvae_data.store.codec import BLOSC_HEADER, BLOSC_LZ4, BLOSC_SHUFFLED, Lz4, Native, blosc_module
+from scvae_data.store.codec import Native
 from scvae_data.store.inflate_literals import read_literals
 from scvae_data.system.jit import ahead_of, compiled, external
 
@@ -40,8 +41,8 @@ _inflate = external("scvae_data_inflate", "intc(uintp, uintp, uintp, uintp, uint
 _unlz4 = external("scvae_data_unlz4", "intc(uintp, uintp, intc, intc)")
 GZIP, LZ4 = 0, 1
 CODES: dict[Native, int] = {"gzip": GZIP, "lz4": LZ4}
-HEADER_BYTES = BLOSC_HEADER.size
-PLANES = BLOSC_SHUFFLED | BLOSC_LZ4
+HEADER_BYTES = HEADER.size
+PLANES = SHUFFLED_FLAG | LZ4_FLAG
 _of_thread = threading.local()
 
 
@@ -96,14 +97,6 @@ def _decompressor(library: ctypes.CDLL) -> int:
     return held.state
 
 
-@functools.lru_cache(8)
-def _zeros(length: int) -> NDArray[np.uint8]:
-    """How blosc stores a plane of zeros: by this, planes above the values in use are known without decoding them."""
-    stored = Lz4().encode(np.zeros(length, np.uint8), length, 4)
-    begin = BLOSC_HEADER.size + 8
-    return np.frombuffer(stored, np.uint8)[begin : begin + int.from_bytes(stored[begin - 4 : begin], "little")].copy()
-
-
 class Unpacked(NamedTuple):
     """What was seen while ranges were read."""
 
@@ -142,7 +135,7 @@ def unpack(
     planes = _scratch("planes", blocks.itemsize * blocks.length).reshape(blocks.itemsize, blocks.length)
     largest, n_bytes = _unpack(
         fd, CODES[kind], _decompressor(library), blocks.offset, blocks.size, blocks.filter_mask, blocks.crc32,
-        ranges, stored, planes, _zeros(blocks.length), out,
+        ranges, stored, planes, plane_of_zeros(blocks.length), out,
     )  # fmt: skip
     return None if largest < 0 else Unpacked(largest, n_bytes)
 
