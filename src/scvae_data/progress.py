@@ -10,8 +10,6 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from tqdm import tqdm
-
 from scvae_data.wording import counted
 
 __all__ = ["Watcher", "progress", "waiting", "watched"]
@@ -53,8 +51,11 @@ def progress(items: Iterable[T], *, total: int | None, desc: str, unit: str = "f
     unit
         What one item is.
     """
-    on_terminal = sys.stderr.isatty()
-    bar = tqdm(items, total=total, desc=f"{desc:<7}", unit=unit, dynamic_ncols=True) if on_terminal else items
+    bar = items
+    if on_terminal := sys.stderr.isatty():
+        from tqdm import tqdm  # here: workers, and programs without a terminal, need none
+
+        bar = tqdm(items, total=total, desc=f"{desc:<7}", unit=unit, dynamic_ncols=True)
     started = time.perf_counter()
     n_items = 0
     for item in bar:
@@ -79,6 +80,8 @@ def waiting(doing: str) -> Iterator[None]:
     if not sys.stderr.isatty():
         yield
         return
+    from tqdm import tqdm
+
     over = threading.Event()
     with tqdm(desc=doing, bar_format="{desc} {elapsed}", leave=False) as clock:
 

@@ -108,7 +108,8 @@ def digest(value: Any) -> str:
 def kept_facts(work: WorkFolder, stamped: Sequence[Stamped]) -> dict[int, InputFacts]:
     """Return the facts that still hold, by position; they name the file as it was named when they were kept."""
     try:
-        table = pq.read_table(work.surveyed_files, page_checksum_verification=True)
+        with pq.ParquetFile(work.surveyed_files, page_checksum_verification=True) as file:
+            table = file.read()
         known = dict(zip(table["stamp"].to_pylist(), table["facts"].to_pylist(), strict=True))
         names = [stamp for _, stamp in stamped]
         found = {
