@@ -104,13 +104,11 @@ def test_each_accession_of_a_file_has_its_own_bounds(
 
 def test_the_first_broken_rule_has_value_and_threshold() -> None:
     rules = QcRules(min_counts=5, min_genes=None, max_pct_counts_mt=10.0, nmads={"total_counts": 1.0})
-    metrics = pd.DataFrame(
-        {
-            "total_counts": [4, 50, 50, 30],
-            "n_genes_by_counts": [4, 4, 4, 4],
-            "pct_counts_mt": np.array([0, 20, 0, 0], np.float32),
-        }
-    )
+    metrics = {
+        "total_counts": np.array([4, 50, 50, 30]),
+        "n_genes_by_counts": np.array([4, 4, 4, 4]),
+        "pct_counts_mt": np.array([0, 20, 0, 0], np.float32),
+    }
     limits = {"total_counts": (np.full(4, 10.0), np.full(4, 40.0))}
     found = rules.judge(metrics, limits)
     names = ["kept", *(rule.name for rule in rules.rules())]
