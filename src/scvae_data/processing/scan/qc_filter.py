@@ -39,6 +39,7 @@ class QcFilter:
         self.dropped = DroppedWriter(dropped)
         self._pending: list[tuple[NDArray[Any], ...]] = []
         self._pending_metrics: list[Metrics] = []
+        self._n_pending = 0
 
     @property
     def lost(self) -> dict[str, int]:
@@ -78,7 +79,8 @@ class QcFilter:
         np.add.at(self._lost, (self.cells.codes[at], verdict[out] - 1), 1)
         self._pending.append((at, verdict[out], judged.value[out], judged.threshold[out]))
         self._pending_metrics.append({name: values[out] for name, values in metrics.items()})
-        if sum(map(n_cells, self._pending_metrics)) >= PIECE_ROWS:
+        self._n_pending += len(out)
+        if self._n_pending >= PIECE_ROWS:
             self._flush()
 
     def _flush(self) -> None:
@@ -94,6 +96,7 @@ class QcFilter:
         self.dropped.append(table)
         self._pending.clear()
         self._pending_metrics.clear()
+        self._n_pending = 0
 
     def close(self) -> None:
         """Finish the table of dropped cells."""
