@@ -19,7 +19,7 @@ __all__ = ["RowBuffer"]
 
 
 class RowBuffer:
-    """Kept rows in the universe's gene order, and the sums of each gene over all rows that ever came.
+    """Kept rows in the universe's gene order, and how many of all that ever came have each gene.
 
     Parameters
     ----------
@@ -31,8 +31,8 @@ class RowBuffer:
 
     def __init__(self, key_hashes: NDArray[np.uint64], source: str) -> None:
         n_genes = len(key_hashes)
-        self.sums = np.zeros((n_genes, 2), np.int64)
-        """Cells with each gene, and its counts."""
+        self.cells = np.zeros(n_genes, np.uint32)
+        """Cells with each gene."""
         self.n_entries = 0
         self._key_hashes, self._source = key_hashes, source
         self._bits = np.zeros(-(-n_genes // 64), np.uint64)
@@ -54,7 +54,7 @@ class RowBuffer:
         ends, lengths, hashes = np.empty(n_rows, np.int64), np.empty(n_rows, np.int64), np.empty((n_rows, 2), np.uint64)
         n_bytes = keep_rows(
             block.indptr, block.indices, block.data, keep, gene_map, self._key_hashes, self._bits, self._ranks,
-            self._unordered, self._row_sums, self._indices, self._data, self.sums, self._packed[self._n_bytes :],
+            self._unordered, self._row_sums, self._indices, self._data, self.cells, self._packed[self._n_bytes :],
             ends, lengths, hashes,
         )  # fmt: skip
         if n_bytes < 0:
@@ -92,7 +92,7 @@ class RowBuffer:
     "process",
     *(
         f"i8[::1], i4[::1], {counts}[::1], b1[::1], i4[::1], u8[:, ::1], u8[::1], u4[::1], u2[::1], i8[::1], u2[::1], "
-        "u4[::1], i8[:, ::1], u1[::1], i8[::1], i8[::1], u8[:, ::1]"
+        "u4[::1], u4[::1], u1[::1], i8[::1], i8[::1], u8[:, ::1]"
         for counts in ("f4", "u4")
     ),
 )
@@ -110,7 +110,7 @@ def keep_rows(
     row_sums: NDArray[np.int64],
     row_indices: NDArray[Any],
     row_data: NDArray[np.uint32],
-    sums: NDArray[np.int64],
+    cells: NDArray[np.uint32],
     packed: NDArray[np.uint8],
     ends: NDArray[np.int64],
     lengths: NDArray[np.int64],
@@ -125,8 +125,8 @@ def keep_rows(
     ----------
     bits, ranks, unordered, row_sums, row_indices, row_data
         Scratch, see `remap_row`.
-    sums
-        Gets one more cell, and the counts, of each gene.
+    cells
+        Gets one more of each gene.
     packed, ends, lengths, hashes
         Filled: the bytes, where each row ends among them, its number of genes, and its hash.
     """
@@ -142,9 +142,7 @@ def keep_rows(
             return -1
         genes, of_genes = row_indices[:n], row_data[:n]
         for k in range(n):
-            gene = np.uintp(genes[k])
-            sums[gene, 0] += 1
-            sums[gene, 1] += np.int64(of_genes[k])
+            cells[np.uintp(genes[k])] += np.uint32(1)
         at = pack_row(genes, of_genes, packed, at)
         hashes[number, 0], hashes[number, 1] = hash_row(genes, of_genes, key_hashes)
         ends[number], lengths[number] = at, n

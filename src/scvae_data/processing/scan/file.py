@@ -168,23 +168,23 @@ class SlotScan:
         doublets = self._find_doublets()
         # Those of a chunk go on in others: what is known of them is in the directory that it is of.
         experiments = None if self.file.is_chunk else Experiments(self.cells, self.genes.gene_map, self.job.n_genes)
-        totals = np.zeros(len(self.genes.names), np.int64)
+        totals = np.zeros((2, len(self.genes.names)), np.int64)
         for whole in self._checked_blocks():
-            add_columns(whole.indices, whole.data, totals)
             block, metrics = self._measured(whole)
             if doublets:
                 rows = slice(block.first_row, block.first_row + block.n_rows)
                 metrics = doublets.join(metrics, rows, self.cells)
             keep = self.filter.keep(block.first_row, metrics)
+            add_columns(whole.indptr, whole.indices, whole.data, keep, totals)
             self.runs.append(block, metrics, keep)
             if experiments:
                 experiments.append(whole, block, metrics, keep)
-        self.runs.close()
+        self.runs.close(totals[1, self.genes.kept.keep])
         self.filter.close()
         folder = self.job.work.scan(self.number)
         if experiments:
             experiments.save_empty(folder.empty)
-        save_sums(folder.column_totals, counts=totals)
+        save_sums(folder.column_totals, counts=totals.sum(axis=0))
         return FileScan(
             number=self.number,
             source_file=self.file.source_file,

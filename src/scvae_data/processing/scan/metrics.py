@@ -215,12 +215,22 @@ def _sum_top(counts: NDArray[np.uint32], n_top: np.int64, limit: np.uint32) -> t
     return np.int64(total) + (n_top - np.int64(_n_above(counts, least))) * np.int64(least), least
 
 
-@ahead_of("process", *(f"i4[::1], {counts}[::1], i8[::1]" for counts in ("f4", "u4")))
+@ahead_of("process", *(f"i8[::1], i4[::1], {counts}[::1], b1[::1], i8[:, ::1]" for counts in ("f4", "u4")))
 @compiled
-def add_columns(indices: NDArray[Any], data: NDArray[Any], totals: NDArray[np.int64]) -> None:
-    """Add every count to the total of its column."""
-    for k in range(indices.size):
-        totals[np.uintp(indices[k])] += np.int64(data[k])
+def add_columns(
+    indptr: NDArray[np.int64],
+    indices: NDArray[Any],
+    data: NDArray[Any],
+    keep: NDArray[np.bool_],
+    totals: NDArray[np.int64],
+) -> None:
+    """Add every count to the total of its column: in ``totals[0]`` of dropped rows, in ``totals[1]`` of kept ones."""
+    for row in range(keep.size):
+        of_row = totals[np.uintp(keep[row])]
+        entries = slice(indptr[row], indptr[row + 1])
+        columns, values = indices[entries], data[entries]
+        for k in range(columns.size):
+            of_row[np.uintp(columns[k])] += np.int64(values[k])
 
 
 @ahead_of(

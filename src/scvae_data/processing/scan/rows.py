@@ -66,12 +66,14 @@ class SortedRuns:
         if self._buffer.n_entries >= self.job.run_entries:
             self._flush()
 
-    def close(self) -> None:
-        """Write the last run, the hashes and the gene sums."""
+    def close(self, totals: NDArray[np.int64]) -> None:
+        """Write the last run, the hashes and the gene sums, of which ``totals`` has the counts of each column."""
         self._flush()
         np.save(self._folder.hashes, np.concatenate(self._hashes) if self._hashes else np.empty((0, 3), np.uint64))
+        of_genes = np.zeros(self.job.n_genes, np.int64)
+        np.add.at(of_genes, self.gene_map, totals)
         sums = self._folder.gene_sums(without_copies=False)
-        save_sums(sums, cells=self._buffer.sums[:, 0], totals=self._buffer.sums[:, 1])
+        save_sums(sums, cells=self._buffer.cells.astype(np.int64), totals=of_genes)
 
     def _flush(self) -> None:
         """Sort what is buffered by order key and write it as a run."""
