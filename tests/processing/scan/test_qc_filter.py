@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anndata as ad
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import scanpy as sc
 from hydra import compose, initialize_config_dir
@@ -17,7 +19,8 @@ from scipy.stats import median_abs_deviation
 
 from scvae_data.config import conf_dir, instantiate
 from scvae_data.errors import ConfigError
-from scvae_data.processing.scan.qc_filter import bounds_of_rows, find_bounds
+from scvae_data.processing.scan import qc_filter
+from scvae_data.processing.scan.qc_filter import QcFilter, bounds_of_rows, find_bounds
 from scvae_data.processing.settings.qc import QcRules
 from scvae_data.store import Chunking
 
@@ -104,13 +107,11 @@ def test_each_accession_of_a_file_has_its_own_bounds(
 
 def test_the_first_broken_rule_has_value_and_threshold() -> None:
     rules = QcRules(min_counts=5, min_genes=None, max_pct_counts_mt=10.0, nmads={"total_counts": 1.0})
-    metrics = pd.DataFrame(
-        {
-            "total_counts": [4, 50, 50, 30],
-            "n_genes_by_counts": [4, 4, 4, 4],
-            "pct_counts_mt": np.array([0, 20, 0, 0], np.float32),
-        }
-    )
+    metrics = {
+        "total_counts": np.array([4, 50, 50, 30]),
+        "n_genes_by_counts": np.array([4, 4, 4, 4]),
+        "pct_counts_mt": np.array([0, 20, 0, 0], np.float32),
+    }
     limits = {"total_counts": (np.full(4, 10.0), np.full(4, 40.0))}
     found = rules.judge(metrics, limits)
     names = ["kept", *(rule.name for rule in rules.rules())]
@@ -137,3 +138,29 @@ def test_a_rule_set_to_null_is_left_out() -> None:
     rules = mad_rules(nmads={"pct_counts_mt": None, "total_counts": 5})
     names = [rule.name for rule in rules.rules()]
     assert names == ["zero_counts", "min_genes", "min_counts", "max_pct_counts_mt", "mad_total_counts"]
+
+
+@pytest.mark.parametrize("piece_rows", [1, 3, 100])
+def test_each_dropped_cell_is_listed_once_however_many_are_written_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece_rows: int
+) -> None:
+    monkeypatch.setattr(qc_filter, "PIECE_ROWS", piece_rows)
+    totals = np.array([9, 1, 9, 2, 3, 9, 9, 9, 4])
+    cells: Any = SimpleNamespace(
+        experiments=["a"],
+        codes=np.zeros(9, int),
+        control=None,
+        accessions=np.full(9, "a", object),
+        names=lambda rows: [f"a:{row}" for row in rows],
+    )
+    rules = QcFilter(QcRules(min_genes=None, min_counts=5, max_pct_counts_mt=None), cells, tmp_path / "dropped.arrow")
+    kept = [rules.keep(first, {"total_counts": totals[first : first + 3]}).tolist() for first in (0, 3, 6)]
+    rules.close()
+    assert np.concatenate(kept).tolist() == (totals >= 5).tolist()
+    with pa.memory_map(str(tmp_path / "dropped.arrow")) as file:
+        table = pa.ipc.open_file(file).read_all()
+    found = table.select(["source_row", "barcode", "rule", "value", "total_counts"]).to_pylist()
+    assert [tuple(row.values()) for row in found] == [
+        (row, str(row), "min_counts", totals[row], totals[row]) for row in (1, 3, 4, 8)
+    ]
+    assert rules.lost == {"zero_counts": 0, "min_counts": 4}

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from scvae_data.processing.scan.metrics import row_sums
+from scvae_data.processing.scan.metrics import add_columns, row_sums
 from scvae_data.processing.survey.counts import FAULTS, first_fault
 
 COUNTS = hnp.arrays(
@@ -51,3 +51,13 @@ def test_row_sums(dense: np.ndarray, tops: set[int]) -> None:
         np.testing.assert_array_equal(by_class[:, bit], dense[:, (flags >> bit) & 1 == 1].sum(1))
     for column, level in enumerate(levels):
         np.testing.assert_array_equal(top[:, column], ranked[:, :level].sum(1))
+
+
+@given(COUNTS, st.data())
+@settings(deadline=None, max_examples=30)
+def test_columns_are_added_up_over_kept_and_dropped_rows(dense: np.ndarray, data: st.DataObject) -> None:
+    matrix = sp.csr_matrix(dense)
+    keep = data.draw(hnp.arrays(np.bool_, len(dense)))
+    totals = np.ones((2, dense.shape[1]), np.int64)
+    add_columns(matrix.indptr.astype(np.int64), matrix.indices, matrix.data, keep, totals)
+    np.testing.assert_array_equal(totals, 1 + np.stack([dense[~keep].sum(0), dense[keep].sum(0)]))

@@ -107,7 +107,7 @@ def spool(work: WorkFolder, dense: np.ndarray, order: list[int], copies: np.ndar
     matrix = sp.csr_matrix(dense)
     block = CsrBlock(0, matrix.indptr.astype(np.int64), matrix.indices, matrix.data, n_genes)
     buffer.append(block, np.ones(n_rows, bool), np.arange(n_genes, dtype=np.int32))
-    save_sums(folder.gene_sums(without_copies=False), cells=buffer.sums[:, 0])
+    save_sums(folder.gene_sums(without_copies=False), cells=buffer.cells.astype(np.int64))
     np.save(folder.rare, buffer.rare_rows())
     np.save(folder.copies, np.column_stack([copies, copies]))
     rows = np.array(order)

@@ -20,7 +20,7 @@ __all__ = ["RowBuffer"]
 
 
 class RowBuffer:
-    """Kept rows in the universe's gene order, and the sums of each gene over all rows that ever came.
+    """Kept rows in the universe's gene order, and how many of all that ever came have each gene.
 
     Parameters
     ----------
@@ -32,8 +32,8 @@ class RowBuffer:
 
     def __init__(self, key_hashes: NDArray[np.uint64], source: str) -> None:
         n_genes = len(key_hashes)
-        self.sums = np.zeros((n_genes, 2), np.int64)
-        """Cells with each gene, and its counts."""
+        self.cells = np.zeros(n_genes, np.uint32)
+        """Cells with each gene."""
         self.n_entries = 0
         self._rare = np.empty((n_genes, RARE_CELLS), np.int64)
         self._key_hashes, self._source = key_hashes, source
@@ -58,7 +58,7 @@ class RowBuffer:
         row_sums = np.empty((n_rows, 3), np.int64)
         n_bytes = keep_rows(
             block.indptr, block.indices, block.data, keep, block.first_row, gene_map, self._key_hashes, self._bits,
-            self._ranks, self._unordered, self._entry_sums, self._indices, self._data, self.sums, self._rare,
+            self._ranks, self._unordered, self._entry_sums, self._indices, self._data, self.cells, self._rare,
             self._packed[self._n_bytes :], ends, row_sums, hashes,
         )  # fmt: skip
         if n_bytes < 0:
@@ -94,7 +94,7 @@ class RowBuffer:
 
     def rare_rows(self) -> NDArray[np.int64]:
         """Return, gene after gene, the rows of the file that have a rare one."""
-        cells = self.sums[:, 0]
+        cells = self.cells
         found: NDArray[np.int64] = self._rare[(np.arange(RARE_CELLS) < cells[:, None]) & (cells <= RARE_CELLS)[:, None]]
         return found
 
@@ -108,7 +108,7 @@ class RowBuffer:
     "process",
     *(
         f"i8[::1], i4[::1], {counts}[::1], b1[::1], i8, i4[::1], u8[:, ::1], u8[::1], u4[::1], u2[::1], i8[::1], "
-        "u2[::1], u4[::1], i8[:, ::1], i8[:, ::1], u1[::1], i8[::1], i8[:, ::1], u8[:, ::1]"
+        "u2[::1], u4[::1], u4[::1], i8[:, ::1], u1[::1], i8[::1], i8[:, ::1], u8[:, ::1]"
         for counts in ("f4", "u4")
     ),
 )
@@ -127,7 +127,7 @@ def keep_rows(
     entry_sums: NDArray[np.int64],
     row_indices: NDArray[Any],
     row_data: NDArray[np.uint32],
-    sums: NDArray[np.int64],
+    cells: NDArray[np.uint32],
     rare: NDArray[np.int64],
     packed: NDArray[np.uint8],
     ends: NDArray[np.int64],
@@ -145,8 +145,8 @@ def keep_rows(
         Number of the first row in the file.
     bits, ranks, unordered, entry_sums, row_indices, row_data
         Scratch, see `remap_row`.
-    sums, rare
-        Get one more cell, and the counts, of each gene; and the first rows that have it.
+    cells, rare
+        Get one more of each gene; and the first rows that have it.
     packed, ends, row_sums, hashes
         Filled: the bytes; where each row ends among them; its total, number of genes and largest count; and its hash.
     """
@@ -161,16 +161,15 @@ def keep_rows(
         if n < 0:
             return -1
         genes, of_genes = row_indices[:n], row_data[:n]
-        total, largest = np.int64(0), np.int64(0)
         for k in range(n):
-            gene, count = np.uintp(genes[k]), np.int64(of_genes[k])
-            n_before = sums[gene, 0]
-            if n_before < rare.shape[1]:
-                rare[gene, np.uintp(n_before)] = first_row + row
-            sums[gene, 0] = n_before + 1
-            sums[gene, 1] += count
-            total += count
-            largest = max(largest, count)
+            gene = np.uintp(genes[k])
+            if cells[gene] < np.uint32(rare.shape[1]):
+                rare[gene, np.uintp(cells[gene])] = first_row + row
+            cells[gene] += np.uint32(1)
+        total, largest = np.uint64(0), np.uint32(0)
+        for k in range(n):
+            total += np.uint64(of_genes[k])
+            largest = max(largest, of_genes[k])
         at = pack_row(genes, of_genes, packed, at)
         hashes[number, 0], hashes[number, 1] = hash_row(genes, of_genes, key_hashes)
         ends[number] = at

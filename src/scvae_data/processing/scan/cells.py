@@ -20,6 +20,7 @@ from scvae_data.processing.scan.beside import rows_beside
 from scvae_data.processing.scan.job import ScanJob
 from scvae_data.processing.scan.joined import Joined, join
 from scvae_data.processing.settings.inputs import ACCESSION_COLUMNS
+from scvae_data.processing.settings.qc import Metrics
 from scvae_data.processing.sort.obs_kinds import kind_of, numbers, to_arrow, without_labels
 from scvae_data.processing.sort.obs_schema import ScannedCells, is_ours, our_columns
 from scvae_data.readers.base import Reader
@@ -114,7 +115,7 @@ class FileCells:
     unmatched: dict[str, Any]
     n_renamed: int
     control_rule: str = "not_control"
-    metrics: pd.DataFrame | None = None
+    metrics: Metrics | None = None
     origins: NDArray[np.int64] | None = None
 
     def groups(self, column: str | None, rows: NDArray[np.int64]) -> NDArray[np.object_]:
@@ -253,15 +254,11 @@ def spooled_obs(
         "obs_name": pa.array(names, pa.string()),
         "file_number": pa.array(file_numbers),
         **{column.name: pa.array(column.values(cells)).cast(column.arrow_type) for column in our_columns("scan")},
-        **{name: column_of(cells.metrics[name]) for name in cells.metrics.columns},
+        # NaN stays a number here, only what is neither true nor false becomes null.
+        **{name: pa.array(values) for name, values in cells.metrics.items()},
         **{name: own.column(name) for name in own.column_names},
     }
     return pa.table(columns)
-
-
-def column_of(metric: pd.Series) -> pa.Array:
-    """Return a metric as it is spooled: NaN stays a number, only what is neither true nor false is null."""
-    return pa.array(metric) if metric.dtype == "boolean" else pa.array(metric.to_numpy())
 
 
 def cell_names(reader: Reader, file: InputFacts, rank: int) -> tuple[NDArray[np.object_], Any, int]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from scvae_data.processing.scan.cells import FileCells
 from scvae_data.processing.scan.qc_filter import OutlierBounds
-from scvae_data.processing.settings.qc import SCORE
+from scvae_data.processing.settings.qc import PREDICTED, SCORE, Metrics
 from scvae_data.readers.base import CsrBlock
 
 __all__ = ["LEAST_CELLS", "Doublets", "find_doublets", "one_thread", "scrublet"]
@@ -58,13 +58,13 @@ class Doublets:
         known = self.thresholds | dict.fromkeys(self.faults)
         return [OutlierBounds(name, SCORE, 0, None, None, None, threshold) for name, threshold in known.items()]
 
-    def join(self, metrics: pd.DataFrame, rows: slice, cells: FileCells) -> pd.DataFrame:
+    def join(self, metrics: Metrics, rows: slice, cells: FileCells) -> Metrics:
         """Return the metrics of some rows with their scores and predictions."""
         scores = self.scores[rows]
         limits = [self.thresholds.get(name) for name in cells.experiments]
         limit = np.array([np.inf if one is None else one for one in limits])[cells.codes[rows]]
-        predicted = pd.Series(scores > limit, metrics.index, "boolean").mask(np.isnan(scores))
-        return metrics.assign(doublet_score=scores, predicted_doublet=predicted)
+        predicted = pd.arrays.BooleanArray(scores > limit, np.isnan(scores))
+        return {**metrics, SCORE: scores, PREDICTED: predicted}
 
 
 def find_doublets(cells: FileCells, kept_rows: KeptRows, seed: int) -> Doublets:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from scvae_data.processing.settings.qc import Metrics
 from scvae_data.store import SRX_COLUMN
 
 __all__ = ["DroppedWriter", "dropped_schema", "dropped_table", "table_of_obs"]
@@ -43,7 +43,7 @@ def dropped_table(
     names: Sequence[str],
     accessions: Sequence[str],
     rule: Sequence[str],
-    metrics: pd.DataFrame,
+    metrics: Metrics,
     *,
     value: NDArray[np.float64] | None = None,
     threshold: NDArray[np.float64] | None = None,
@@ -56,14 +56,14 @@ def dropped_table(
     names
         What the cells would be called in the directory: ``ACCESSION:barcode``.
     metrics
-        Their metrics, n rows.
+        Their metrics.
     """
     absent = [None] * len(rows)
-    schema = dropped_schema([str(name) for name in metrics.columns])
+    schema = dropped_schema(list(metrics))
     columns: list[Any] = [
         rows, accessions, [name.split(":", 1)[1] for name in names], rule,
         absent if value is None else value, absent if threshold is None else threshold,
-        absent if copy_of is None else copy_of, *(metrics[name].to_numpy() for name in metrics.columns),
+        absent if copy_of is None else copy_of, *map(np.asarray, metrics.values()),
     ]  # fmt: skip
     arrays = [
         pa.array(column, field.type, from_pandas=field.name in NULLABLE)
@@ -101,5 +101,5 @@ def table_of_obs(obs: pa.Table, metrics: Sequence[str], rule: str, **columns: An
     return dropped_table(
         obs.column("source_row").to_numpy(), obs.column("obs_name").to_pylist(),
         obs.column(SRX_COLUMN).to_pylist(), [rule] * len(obs),
-        pd.DataFrame({name: obs.column(name).to_numpy() for name in metrics}), **columns,
+        {name: obs.column(name).to_numpy() for name in metrics}, **columns,
     )  # fmt: skip

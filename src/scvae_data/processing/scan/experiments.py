@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from scvae_data.processing.scan.cells import FileCells
 from scvae_data.processing.scan.chemistry import MOST_LOOKED_AT, chemistry_of
 from scvae_data.processing.scan.knee import AMBIENT_COUNTS, find_knee
+from scvae_data.processing.settings.qc import Metrics
 from scvae_data.processing.sort.gene_sums import save_sums
 from scvae_data.readers.base import CsrBlock
 
@@ -51,7 +51,7 @@ class Experiments:
         # Empty droplets are of one experiment: files of several were filtered before they were joined.
         self._empty = np.zeros(n_genes, np.int64) if n == 1 else None
 
-    def append(self, whole: CsrBlock, block: CsrBlock, metrics: pd.DataFrame, keep: NDArray[np.bool_]) -> None:
+    def append(self, whole: CsrBlock, block: CsrBlock, metrics: Metrics, keep: NDArray[np.bool_]) -> None:
         """Take some rows in.
 
         Parameters
@@ -60,15 +60,15 @@ class Experiments:
             With all columns, and with those that are genes.
         """
         rows = slice(block.first_row, block.first_row + block.n_rows)
-        totals, codes = metrics["total_counts"].to_numpy(), self.cells.codes[rows]
+        totals, codes = metrics["total_counts"], self.cells.codes[rows]
         self._totals[rows] = totals
         np.add.at(self._umis, codes[keep], totals[keep])
         if block is not whole:
             sums = np.concatenate([[0], np.cumsum(whole.data, dtype=np.int64)])[whole.indptr]
             np.add.at(self._left_out, codes[keep], (np.diff(sums) - totals)[keep])
         if "doublet_score" in metrics:
-            scored = metrics["doublet_score"].notna().to_numpy()
-            doublets = metrics["predicted_doublet"].fillna(False).to_numpy(bool)
+            scored = ~np.isnan(metrics["doublet_score"])
+            doublets = metrics["predicted_doublet"].to_numpy(bool, na_value=False)
             np.add.at(self._doublets, codes, np.column_stack([scored, doublets]))
         if self._empty is not None and (low := ~keep & (totals <= AMBIENT_COUNTS)).any():
             entries = np.repeat(low, np.diff(block.indptr))

@@ -34,7 +34,7 @@ from scvae_data.processing.scan.qc_filter import OutlierBounds, QcFilter, find_b
 from scvae_data.processing.scan.rows import SortedRuns
 from scvae_data.processing.scan.stored import stored_cells
 from scvae_data.processing.settings.gene_classes import GENE_CLASSES
-from scvae_data.processing.settings.qc import SCORE, SPECIES_METRIC
+from scvae_data.processing.settings.qc import SCORE, SPECIES_METRIC, Metrics
 from scvae_data.processing.sort.gene_sums import save_sums
 from scvae_data.processing.sort.obs_schema import our_columns
 from scvae_data.processing.survey.file import fingerprint
@@ -168,23 +168,23 @@ class SlotScan:
         doublets = self._find_doublets()
         # Those of a chunk go on in others: what is known of them is in the directory that it is of.
         experiments = None if self.file.is_chunk else Experiments(self.cells, self.genes.gene_map, self.job.n_genes)
-        totals = np.zeros(len(self.genes.names), np.int64)
+        totals = np.zeros((2, len(self.genes.names)), np.int64)
         for whole in self._checked_blocks():
-            add_columns(whole.indices, whole.data, totals)
             block, metrics = self._measured(whole)
             if doublets:
                 rows = slice(block.first_row, block.first_row + block.n_rows)
                 metrics = doublets.join(metrics, rows, self.cells)
             keep = self.filter.keep(block.first_row, metrics)
+            add_columns(whole.indptr, whole.indices, whole.data, keep, totals)
             self.runs.append(block, metrics, keep)
             if experiments:
                 experiments.append(whole, block, metrics, keep)
-        self.runs.close()
+        self.runs.close(totals[1, self.genes.kept.keep])
         self.filter.close()
         folder = self.job.work.scan(self.number)
         if experiments:
             experiments.save_empty(folder.empty)
-        save_sums(folder.column_totals, counts=totals)
+        save_sums(folder.column_totals, counts=totals.sum(axis=0))
         return FileScan(
             number=self.number,
             source_file=self.file.source_file,
@@ -225,12 +225,12 @@ class SlotScan:
         blocks = self.reader.blocks(self.slot.name, max_elements=self.job.block_entries)
         return map(partial(checked, genes=self.genes, tolerance=self.job.count_tolerance), blocks)
 
-    def _measured(self, whole: CsrBlock) -> tuple[CsrBlock, pd.DataFrame]:
+    def _measured(self, whole: CsrBlock) -> tuple[CsrBlock, Metrics]:
         """Return rows without the columns that are no genes, and their metrics."""
         block = self.genes.kept.apply(whole)
         if self.cells.metrics is not None:
             rows = slice(block.first_row, block.first_row + block.n_rows)
-            return block, self.cells.metrics.iloc[rows].reset_index(drop=True)
+            return block, {name: values[rows] for name, values in self.cells.metrics.items()}
         metrics = cell_metrics(block, self.genes, self.tops)
         if self.job.qc.species:
             metrics[SPECIES_METRIC] = species_share(whole, self.genes.species)
@@ -240,8 +240,9 @@ class SlotScan:
         """Measure all rows before any is judged, and return the bounds of each accession."""
         qc, measured = self.job.qc, []
         for block, metrics in map(self._measured, self._checked_blocks()):
-            metrics = metrics.set_index(block.first_row + np.arange(block.n_rows))
-            measured.append(metrics.loc[qc.passes_minima(metrics), list(qc.outlier_metrics)])
+            cells = np.flatnonzero(qc.passes_minima(metrics))
+            of_cells = {metric: metrics[metric][cells] for metric in qc.outlier_metrics}
+            measured.append(pd.DataFrame(of_cells, index=block.first_row + cells))
         together = pd.concat(measured)
         accessions = self.cells.accessions[together.index.to_numpy()]
         return find_bounds(together, accessions, qc.outlier_metrics, qc.mad_scale)

@@ -13,11 +13,22 @@ from numpy.typing import NDArray
 from scvae_data.processing.genes.species import OTHER, WANTED
 from scvae_data.processing.scan.job import MappedGenes
 from scvae_data.processing.settings.gene_classes import GENE_CLASSES
+from scvae_data.processing.settings.qc import Metrics
 from scvae_data.processing.survey.counts import FAULTS, fault_of
 from scvae_data.readers.base import CsrBlock
 from scvae_data.system.jit import ahead_of, compiled
 
-__all__ = ["NotCounts", "RowSums", "add_columns", "cell_metrics", "checked", "qc_metrics", "row_sums", "species_share"]
+__all__ = [
+    "NotCounts",
+    "RowSums",
+    "add_columns",
+    "cell_metrics",
+    "checked",
+    "join_metrics",
+    "qc_metrics",
+    "row_sums",
+    "species_share",
+]
 
 NOISE = 0.001
 """A value that is nearer to a whole number may be a count with the noise of float arithmetic."""
@@ -88,7 +99,7 @@ def checked(block: CsrBlock, genes: MappedGenes, tolerance: float) -> CsrBlock:
     return replace(block, indices=np.ascontiguousarray(block.indices, np.int32), data=np.ascontiguousarray(counts))
 
 
-def cell_metrics(block: CsrBlock, genes: MappedGenes, tops: Sequence[int]) -> pd.DataFrame:
+def cell_metrics(block: CsrBlock, genes: MappedGenes, tops: Sequence[int]) -> dict[str, Any]:
     """Return the QC metrics of a block's rows.
 
     Parameters
@@ -132,7 +143,7 @@ def species_share(block: CsrBlock, species: NDArray[np.uint8] | None) -> NDArray
         return np.asarray(sums[:, WANTED] / (sums[:, WANTED] + sums[:, OTHER]) * 100.0)
 
 
-def qc_metrics(sums: RowSums, measured: Sequence[bool], percent_top: Sequence[int]) -> pd.DataFrame:
+def qc_metrics(sums: RowSums, measured: Sequence[bool], percent_top: Sequence[int]) -> dict[str, Any]:
     """Return scanpy's per-cell metrics.
 
     Parameters
@@ -147,7 +158,7 @@ def qc_metrics(sums: RowSums, measured: Sequence[bool], percent_top: Sequence[in
     """
     # scanpy divides float32 sums by float32 totals; sums below 2**24 are exact in float32.
     total = sums.total.astype(np.float32)
-    columns: dict[str, NDArray[np.generic]] = {
+    metrics: dict[str, NDArray[np.generic]] = {
         "total_counts": sums.total,
         "n_genes_by_counts": sums.n_genes.astype(np.int32),
         "log1p_total_counts": np.log1p(total),
@@ -157,10 +168,22 @@ def qc_metrics(sums: RowSums, measured: Sequence[bool], percent_top: Sequence[in
         for number, gene_class in enumerate(GENE_CLASSES):
             part = sums.by_class[:, number].astype(np.float32)
             percent = part / total * np.float32(100)
-            columns[f"pct_counts_{gene_class.name}"] = percent if measured[number] else np.full_like(total, np.nan)
+            metrics[f"pct_counts_{gene_class.name}"] = percent if measured[number] else np.full_like(total, np.nan)
         for number, top in enumerate(percent_top):
-            columns[f"pct_counts_in_top_{top}_genes"] = sums.top[:, number] / sums.total * 100.0
-    return pd.DataFrame(columns)
+            metrics[f"pct_counts_in_top_{top}_genes"] = sums.top[:, number] / sums.total * 100.0
+    return metrics
+
+
+def join_metrics(parts: Sequence[Metrics]) -> Metrics:
+    """Join the metrics of consecutive cells."""
+    return {name: concatenated([part[name] for part in parts]) for name in parts[0]}
+
+
+def concatenated(arrays: Sequence[Any]) -> Any:
+    """Join arrays of one type, NumPy's or pandas'."""
+    if isinstance(arrays[0], np.ndarray):
+        return np.concatenate(arrays)
+    return pd.concat([pd.Series(array) for array in arrays]).array
 
 
 @compiled
@@ -192,12 +215,22 @@ def _sum_top(counts: NDArray[np.uint32], n_top: np.int64, limit: np.uint32) -> t
     return np.int64(total) + (n_top - np.int64(_n_above(counts, least))) * np.int64(least), least
 
 
-@ahead_of("process", *(f"i4[::1], {counts}[::1], i8[::1]" for counts in ("f4", "u4")))
+@ahead_of("process", *(f"i8[::1], i4[::1], {counts}[::1], b1[::1], i8[:, ::1]" for counts in ("f4", "u4")))
 @compiled
-def add_columns(indices: NDArray[Any], data: NDArray[Any], totals: NDArray[np.int64]) -> None:
-    """Add every count to the total of its column."""
-    for k in range(indices.size):
-        totals[np.uintp(indices[k])] += np.int64(data[k])
+def add_columns(
+    indptr: NDArray[np.int64],
+    indices: NDArray[Any],
+    data: NDArray[Any],
+    keep: NDArray[np.bool_],
+    totals: NDArray[np.int64],
+) -> None:
+    """Add every count to the total of its column: in ``totals[0]`` of dropped rows, in ``totals[1]`` of kept ones."""
+    for row in range(keep.size):
+        of_row = totals[np.uintp(keep[row])]
+        entries = slice(indptr[row], indptr[row + 1])
+        columns, values = indices[entries], data[entries]
+        for k in range(columns.size):
+            of_row[np.uintp(columns[k])] += np.int64(values[k])
 
 
 @ahead_of(

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from scvae_data.processing.scan.cells import FileCells
 from scvae_data.processing.scan.dropped import DroppedWriter, dropped_table
-from scvae_data.processing.settings.qc import Bounds, Judgement, QcRules
+from scvae_data.processing.scan.metrics import join_metrics
+from scvae_data.processing.settings.qc import Bounds, Judgement, Metrics, QcRules, n_cells
 
 __all__ = ["OutlierBounds", "QcFilter", "bounds_of_rows", "find_bounds"]
 
@@ -37,7 +38,8 @@ class QcFilter:
         self.bounds: Sequence[OutlierBounds] = []
         self.dropped = DroppedWriter(dropped)
         self._pending: list[tuple[NDArray[Any], ...]] = []
-        self._pending_metrics: list[pd.DataFrame] = []
+        self._pending_metrics: list[Metrics] = []
+        self._n_pending = 0
 
     @property
     def lost(self) -> dict[str, int]:
@@ -49,15 +51,15 @@ class QcFilter:
         """How many cells each rule dropped of each experiment, in the order of `FileCells.experiments`."""
         return dict(zip(self.rules, self._lost.T, strict=True))
 
-    def keep(self, first_row: int, metrics: pd.DataFrame) -> NDArray[np.bool_]:
+    def keep(self, first_row: int, metrics: Metrics) -> NDArray[np.bool_]:
         """Return which rows are kept; count and list the others."""
         judged, verdict = self.judge(first_row, metrics)
         self._account(first_row, metrics, judged, verdict)
         return np.asarray(verdict == 0)
 
-    def judge(self, first_row: int, metrics: pd.DataFrame) -> tuple[Judgement, NDArray[np.int64]]:
+    def judge(self, first_row: int, metrics: Metrics) -> tuple[Judgement, NDArray[np.int64]]:
         """Return the judgement of some rows by quality, and their verdicts: 0, or the number of a rule, from 1 on."""
-        rows = slice(first_row, first_row + len(metrics))
+        rows = slice(first_row, first_row + n_cells(metrics))
         bounds = bounds_of_rows(self.bounds, self.cells.accessions[rows]) if self.bounds else None
         judged = self.qc.judge(metrics, bounds)
         verdict = judged.verdict
@@ -68,7 +70,7 @@ class QcFilter:
             judged.value[other] = judged.threshold[other] = np.nan
         return judged, verdict
 
-    def _account(self, first_row: int, metrics: pd.DataFrame, judged: Judgement, verdict: NDArray[np.int64]) -> None:
+    def _account(self, first_row: int, metrics: Metrics, judged: Judgement, verdict: NDArray[np.int64]) -> None:
         """Count and list the rows that are dropped."""
         out = np.flatnonzero(verdict)
         if not len(out):
@@ -76,8 +78,9 @@ class QcFilter:
         at = first_row + out
         np.add.at(self._lost, (self.cells.codes[at], verdict[out] - 1), 1)
         self._pending.append((at, verdict[out], judged.value[out], judged.threshold[out]))
-        self._pending_metrics.append(metrics.iloc[out])
-        if sum(map(len, self._pending_metrics)) >= PIECE_ROWS:
+        self._pending_metrics.append({name: values[out] for name, values in metrics.items()})
+        self._n_pending += len(out)
+        if self._n_pending >= PIECE_ROWS:
             self._flush()
 
     def _flush(self) -> None:
@@ -88,11 +91,12 @@ class QcFilter:
         rules = np.array(self.rules, object)[verdict - 1]
         table = dropped_table(
             at, self.cells.names(at), self.cells.accessions[at].tolist(), rules.tolist(),
-            pd.concat(self._pending_metrics), value=value, threshold=threshold,
+            join_metrics(self._pending_metrics), value=value, threshold=threshold,
         )  # fmt: skip
         self.dropped.append(table)
         self._pending.clear()
         self._pending_metrics.clear()
+        self._n_pending = 0
 
     def close(self) -> None:
         """Finish the table of dropped cells."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -65,9 +66,14 @@ def stored_cells(job: ScanJob, file: InputFacts, reader: Reader) -> FileCells:
         unmatched={},
         n_renamed=0,
         control_rule="not_control" if job.where is None else "not_where",
-        metrics=frame[list(job.qc.columns)],
+        metrics={name: values_of(frame[name]) for name in job.qc.columns},
         origins=origins,
     )
+
+
+def values_of(metric: pd.Series) -> Any:
+    """Return a metric as scans measure it."""
+    return metric.to_numpy() if isinstance(metric.dtype, np.dtype) else metric.array
 
 
 @lru_cache(maxsize=8)

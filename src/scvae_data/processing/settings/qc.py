@@ -9,7 +9,6 @@ from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from scvae_data.errors import ConfigError
@@ -18,15 +17,18 @@ from scvae_data.processing.settings.genes import common_name
 
 __all__ = [
     "DOUBLET_RULE",
+    "PREDICTED",
     "SCALES",
     "SCORE",
     "SPECIES_METRIC",
     "Bounds",
     "Judgement",
+    "Metrics",
     "QcRules",
     "Rule",
     "at_least",
     "at_most",
+    "n_cells",
 ]
 
 SPECIES_METRIC = "pct_counts_species"
@@ -35,6 +37,8 @@ SCALES = (1.0, 1.4826)
 DOUBLETS = ("none", "score", "drop")
 DOUBLET_RULE, SCORE, PREDICTED = "doublet", "doublet_score", "predicted_doublet"
 
+Metrics = Mapping[str, Any]
+"""Name to the values of some cells, one array each: NumPy's, or pandas' where a value may be neither true nor false."""
 Bounds = Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
 """Metric to the least and the most allowed, one of each per row, float64."""
 
@@ -67,6 +71,11 @@ def at_least(metric: str, default: float | None) -> Any:
 def at_most(metric: str, default: float | None) -> Any:
     """Make a setting of `QcRules` that is the most that a metric may be."""
     return field(default=default, metadata={"metric": metric, "side": "most"})
+
+
+def n_cells(metrics: Metrics) -> int:
+    """Return how many cells have these metrics."""
+    return len(next(iter(metrics.values())))
 
 
 @dataclass(frozen=True)
@@ -265,14 +274,14 @@ class QcRules:
         bounded = [Rule(name, metric, *(() if bounds is None else bounds[metric])) for name, metric in names.items()]
         return self.fixed_rules + bounded
 
-    def passes_minima(self, metrics: pd.DataFrame) -> NDArray[np.bool_]:
+    def passes_minima(self, metrics: Metrics) -> NDArray[np.bool_]:
         """Return which rows are cells at all by the minimum rules: empty droplets say nothing about outliers."""
-        passes = np.ones(len(metrics), bool)
+        passes = np.ones(n_cells(metrics), bool)
         for rule in self.fixed_rules:
-            passes &= ~(metrics[rule.metric].to_numpy() < rule.least)
+            passes &= ~(metrics[rule.metric] < rule.least)
         return passes
 
-    def judge(self, metrics: pd.DataFrame, bounds: Bounds | None = None) -> Judgement:
+    def judge(self, metrics: Metrics, bounds: Bounds | None = None) -> Judgement:
         """Hold the rules against some cells.
 
         Parameters
@@ -282,10 +291,10 @@ class QcRules:
         bounds
             As of `rules`.
         """
-        verdict = np.zeros(len(metrics), np.int64)
-        value, threshold = (np.full(len(metrics), np.nan) for _ in range(2))
+        verdict = np.zeros(n_cells(metrics), np.int64)
+        value, threshold = (np.full(len(verdict), np.nan) for _ in range(2))
         for number, rule in enumerate(self.rules(bounds), start=1):
-            values = metrics[rule.metric].to_numpy()
+            values = metrics[rule.metric]
             below = values < rule.least
             broken = (below | (values > rule.most)) & (verdict == 0)
             verdict[broken] = number

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scvae_data.calling import override
 from scvae_data.errors import ConfigError
 from scvae_data.processing.labels import as_label, spelling
-from scvae_data.processing.settings.qc import SPECIES_METRIC, QcRules
+from scvae_data.processing.settings.qc import SPECIES_METRIC, Metrics, QcRules
 from scvae_data.store import SRX_COLUMN, ObsColumn
 
 __all__ = [
@@ -65,15 +65,18 @@ class ScannedCells:
 
     Parameters
     ----------
+    rows
+        Their rows in the file, int64, shape (n,).
     metrics
-        Their QC metrics, indexed by source row.
+        Their QC metrics.
     accessions
         Their accessions, shape (n,).
     hashes
         Their second hash, uint64, shape (n,).
     """
 
-    metrics: pd.DataFrame
+    rows: NDArray[np.int64]
+    metrics: Metrics
     accessions: NDArray[np.object_]
     hashes: NDArray[np.uint64]
 
@@ -133,7 +136,7 @@ ORIGIN_ROW = "origin_row"
 OUR_COLUMNS = [
     OurColumn(SRX_COLUMN, "category", "scan", lambda cells: cells.accessions),
     OurColumn("source_file", "category", "decide", lambda cells: cells.source_files),
-    OurColumn("source_row", "int64", "scan", lambda cells: cells.metrics.index),
+    OurColumn("source_row", "int64", "scan", lambda cells: cells.rows),
     OurColumn("size_factor", "float64", "decide", lambda cells: cells.size_factor),
     OurColumn("gene_set", "int32", "decide", lambda cells: cells.gene_set),
     OurColumn("split_hash", "uint32", "scan", lambda cells: cells.hashes >> np.uint64(32)),
