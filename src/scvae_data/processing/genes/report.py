@@ -95,7 +95,7 @@ def write_report(
     names: Sequence[str | None],
     counted_tables: Iterable[TableCounts],
 ) -> dict[str, Any]:
-    """Write which gene each row is; return the file's name, size and checksum.
+    """Write which gene each row is, not synced; return the file's name, size and checksum.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ def write_report(
     # A row that is left out has place -1, and reads the last entry of both.
     genes = np.array([*names, None], object)
     ids = np.array([*universe.ids, ""], object)
-    with atomic_file(directory / REPORT_FILE) as file:
+    with atomic_file(directory / REPORT_FILE, synced=False) as file:
         with pq.ParquetWriter(file, SCHEMA, compression="zstd") as writer:
             for one in counted_tables:
                 writer.write_table(table_report(one, load_table(work.tables, one.table), universe, genes, ids))

@@ -89,7 +89,7 @@ def write_cells(context: Context, plan: WritePlan, sync: Callable[[Path], None])
     Parameters
     ----------
     sync
-        Makes the file of each chunk survive a power cut.
+        Makes a file survive a power cut.
     """
     entries: list[ChunkEntry] = []
     decided = plan.decided
@@ -102,7 +102,7 @@ def write_cells(context: Context, plan: WritePlan, sync: Callable[[Path], None])
             yield chunk_obs(context.work, number)
 
     cells = write_cell_tables(context.directory, decided, written())
-    return CellsWritten(entries, cells, write_tables(context, plan, found))
+    return CellsWritten(entries, cells, write_tables(context, plan, found, sync))
 
 
 def publish(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from scvae_data.processing.decide.stage import WritePlan
@@ -29,13 +30,20 @@ def table_tasks(context: Context, plan: WritePlan) -> list[Task]:
     ]
 
 
-def write_tables(context: Context, plan: WritePlan, results: Iterable[Any]) -> dict[str, dict[str, Any]]:
+def write_tables(
+    context: Context, plan: WritePlan, results: Iterable[Any], sync: Callable[[Path], None]
+) -> dict[str, dict[str, Any]]:
     """Write the table that is left, of experiments; return name, size, checksum and more of all three.
 
     Parameters
     ----------
     results
         Of `table_tasks`.
+    sync
+        Makes the file of each survive a power cut.
     """
     dropped, genes, *kept = results
-    return {"dropped_cells": dropped, "experiments": write_experiments(context, plan, kept), "gene_report": genes}
+    tables = {"dropped_cells": dropped, "experiments": write_experiments(context, plan, kept), "gene_report": genes}
+    for table in tables.values():
+        sync(context.directory / table["file"])
+    return tables
