@@ -39,6 +39,7 @@ from scvae_data.store import (
     write_index,
     write_json,
 )
+from scvae_data.store.obs_writer import NAME_COLUMN
 from scvae_data.store.verify import CONFIG_FILE, SUMMARY_FILE
 
 __all__ = ["CellTables", "CellsWritten", "chunk_obs", "publish", "write_cell_tables", "write_cells", "write_obs_table"]
@@ -184,8 +185,10 @@ def columns_of(chunks: Iterable[pd.DataFrame], decided: Decided) -> tuple[dict[s
 
 def chunk_obs(work: WorkFolder, number: int) -> pd.DataFrame:
     """Read the obs of a written chunk back, cells by name."""
-    frame: pd.DataFrame = feather.read_feather(work.chunk_obs(number))
-    return frame.set_index("obs_name").rename_axis(None)
+    table = feather.read_table(work.chunk_obs(number), use_threads=False)
+    frame: pd.DataFrame = table.drop_columns([NAME_COLUMN]).to_pandas(use_threads=False)
+    frame.index = pd.Index(table.column(NAME_COLUMN).to_pandas(), dtype=object)
+    return frame
 
 
 def global_columns(obs: pd.DataFrame, decision: Decision) -> dict[str, ObsColumn]:
