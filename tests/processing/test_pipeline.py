@@ -399,6 +399,19 @@ def test_resume_redoes_only_what_is_missing(
     assert not (out / ".work").exists()
 
 
+def test_a_scan_whose_account_is_empty_is_made_again(
+    two_files: list[Path], process: Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process(two_files, tmp_path / "clean")
+    with monkeypatch.context() as stopped:
+        stopped.setattr("scvae_data.processing.pipeline.publish", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            process(two_files)
+    WorkFolder(tmp_path / "out" / ".work").scan(1).done.write_bytes(b"")  # as a power cut may leave it
+    process(two_files, resume=True)
+    assert bytes_of(tmp_path / "out") == bytes_of(tmp_path / "clean")
+
+
 def interrupt(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
 

@@ -14,6 +14,7 @@ from scvae_data.store.files import (
     check_plain_name,
     encode_json,
     read_json,
+    read_note,
     sha256_file,
     sweep_temporaries,
     syncing,
@@ -53,6 +54,15 @@ def test_what_is_not_our_json(tmp_path, content):
     with pytest.raises(DamagedFileError, match=r"x\.json") as caught:
         read_json(tmp_path / "x.json")
     assert "\n" not in str(caught.value)
+
+
+def test_a_note_that_is_not_whole_says_nothing(tmp_path: Path) -> None:
+    note = tmp_path / "x.json"
+    assert read_note(note) == {}
+    write_json(note, CONTENT, synced=False)
+    assert read_note(note) == CONTENT
+    note.write_bytes(b"")
+    assert read_note(note) == {}
 
 
 def test_absent_and_oversized_json(tmp_path):

@@ -54,7 +54,7 @@ from scvae_data.processing.work import WorkFolder
 from scvae_data.processing.write.chunks import write_chunks
 from scvae_data.progress import progress
 from scvae_data.remote.location import Location, RemotePath
-from scvae_data.store.files import expecting, read_json, syncing, write_json
+from scvae_data.store.files import expecting, read_json, sync_file, syncing, write_json
 from scvae_data.store.names import WORK_FOLDER
 from scvae_data.system.jit import compile_ahead
 from scvae_data.wording import counted, named
@@ -165,6 +165,8 @@ def decide_for_shards(settings: Settings, engine: Engine, directory: Location, *
         decided = decide_over_all(context, {}).decided
         ranges = [asdict(one) for one in decided.ranges]
         columns = {name: [one[name] for one in ranges] for name in RANGE}
+        for path in context.work.decided(decided.digest):
+            sync_file(path)
         write_json(context.work.shards.decided, {"digest": decided.digest} | columns)
         return f"decided {counted(len(ranges), 'chunk')}; run all shards again to write them, then merge=true"
 

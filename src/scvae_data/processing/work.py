@@ -227,6 +227,10 @@ class WorkFolder:
         """The var table of every chunk."""
         return self.path / f"var-{digest}.feather"
 
+    def decided(self, digest: str) -> list[Path]:
+        """All files of a decision."""
+        return [self.decision(digest, ".json"), self.decision(digest, ".npz"), self.var(digest)]
+
     def merged_run(self, digest: str, level: int, number: int) -> str:
         """A merged sorted run, as a path below the folder."""
         return f"merged/{digest}/{level}_{number:05d}"

@@ -30,6 +30,7 @@ __all__ = [
     "names_in",
     "open_plain",
     "read_json",
+    "read_note",
     "remove",
     "sha256_file",
     "sweep_temporaries",
@@ -306,3 +307,11 @@ def read_json(path: Location, max_bytes: int = MAX_JSON_BYTES, *, sha256: str | 
     if sha256 is not None and hashlib.sha256(encoded).hexdigest() != sha256:
         raise DamagedFileError(f"{path}: is not the one of this dataset; {mend()}")
     return content
+
+
+def read_note(path: Path) -> dict[str, Any]:
+    """As :func:`read_json`, of what was not synced; nothing where it is absent, or a power cut has emptied it."""
+    try:
+        return read_json(path)
+    except DamagedFileError:
+        return {}

@@ -66,7 +66,7 @@ class Decision:
         return bool((np.diff(columns) < 0).any())
 
     def save(self, work: WorkFolder) -> str:
-        """Write the decision for the workers; return the hash of its content."""
+        """Write the decision for the workers, not synced; return the hash of its content."""
         plain = {
             "files": self.files,
             "schema": asdict(self.schema),
@@ -81,7 +81,7 @@ class Decision:
         digest.update(self.gene_map.tobytes() + self.gene_set.tobytes())
         name = digest.hexdigest()[:16]
         np.savez(work.decision(name, ".npz"), gene_map=self.gene_map, gene_set=self.gene_set)
-        write_json(work.decision(name, ".json"), plain)
+        write_json(work.decision(name, ".json"), plain, synced=False)
         return name
 
 

@@ -58,7 +58,7 @@ def experiment_tasks(work: WorkFolder, plan: WritePlan) -> list[Task]:
 
 
 def write_experiments(context: Context, plan: WritePlan, kept: Sequence[Sequence[KeptFacts]]) -> dict[str, Any]:
-    """Write ``experiments.parquet``; return its name, size, checksum, and how many experiments are flagged.
+    """Write ``experiments.parquet``, not synced; return its name, size, checksum, and how many experiments are flagged.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def write_experiments(context: Context, plan: WritePlan, kept: Sequence[Sequence
     whole = table.assign(flags=pd.Series(flags, table.index, dtype=object))
     pq.write_table(pa.Table.from_pandas(whole, schema, preserve_index=False), sink, compression="zstd")
     content = sink.getvalue().to_pybytes()
-    write_atomic(context.directory / EXPERIMENTS_FILE, content)
+    write_atomic(context.directory / EXPERIMENTS_FILE, content, synced=False)
     facts = {"file": EXPERIMENTS_FILE, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     return facts | account_of(table, flags, context.settings.qc.min_counts)
 

@@ -174,7 +174,8 @@ def statistics_of(
     context: Context, index: DatasetIndex, plan: WritePlan, seconds: Mapping[str, float]
 ) -> dict[str, Any]:
     """Write the tables of cells, experiments and genes; return the summary of a generation."""
-    tables = write_tables(context, plan, context.collect("tables", table_tasks(context, plan), unit="piece"))
+    results = context.collect("tables", table_tasks(context, plan), unit="piece")
+    tables = write_tables(context, plan, results, sync_file)
     entries = [with_stored_bytes(index, place) for place in range(len(index.chunks))]
     names = index.obs_columns[SRX_COLUMN].categories or ()
     n_cells = np.bincount(index.codes(SRX_COLUMN), minlength=len(names)).tolist()

@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from scvae_data.processing.engine.task import Task
 from scvae_data.processing.facts import FileScan
 from scvae_data.processing.genes.identity import OTHER_SPECIES
 from scvae_data.processing.genes.reference import Reference
@@ -31,7 +32,7 @@ from scvae_data.readers.base import GeneTable
 from scvae_data.store.files import atomic_file, sha256_file
 from scvae_data.wording import counted
 
-__all__ = ["REPORT_FILE", "TableCounts", "count_tables", "genes_apart", "read_maps", "tell_rows", "write_report"]
+__all__ = ["REPORT_FILE", "TableCounts", "count_tables", "genes_apart", "read_maps", "report_task", "tell_rows"]
 
 log = logging.getLogger(__name__)
 
@@ -76,55 +77,76 @@ class TableCounts:
         return self.example if self.n_files == 1 else f"{self.example} and {counted(self.n_files - 1, 'more file')}"
 
 
-def count_tables(work: WorkFolder, scans: Sequence[FileScan]) -> list[TableCounts]:
-    """Add up the counts of each row of each gene table, in order of the tables' hashes."""
+def by_table(scans: Iterable[FileScan]) -> dict[str, list[FileScan]]:
+    """Return the scans of each gene table, in order of the tables' hashes."""
     files: dict[str, list[FileScan]] = {}
     for scan in scans:
         files.setdefault(scan.table, []).append(scan)
-    found = []
-    for table, of_table in sorted(files.items()):
-        counts = sum(load_sums(work.scan(scan.number).column_totals, "counts")[0] for scan in of_table)
-        found.append(TableCounts(table, of_table[0].source_file, len(of_table), np.asarray(counts)))
-    return found
+    return dict(sorted(files.items()))
+
+
+def count_tables(work: WorkFolder, scans: Sequence[FileScan]) -> list[TableCounts]:
+    """Add up the counts of each row of each gene table, in order of the tables' hashes."""
+    return [
+        TableCounts(table, files[0].source_file, len(files), counts_of(work, [scan.number for scan in files]))
+        for table, files in by_table(scans).items()
+    ]
+
+
+def counts_of(work: WorkFolder, files: Sequence[int]) -> NDArray[np.int64]:
+    """Add up the counts of each column of files that have one gene table, by their numbers."""
+    return np.asarray(sum(load_sums(work.scan(number).column_totals, "counts")[0] for number in files))
+
+
+class TableRows(NamedTuple):
+    """A gene table whose rows are reported: its hash, how each was found, and the numbers of the files that have it."""
+
+    table: str
+    how: NDArray[np.int8]
+    files: list[int]
+
+
+def report_task(
+    directory: Path, work: WorkFolder, universe: Universe, names: Sequence[str | None], scans: Sequence[FileScan]
+) -> Task:
+    """Return the writing of the report as a task; ``names`` are the columns of the universe's genes, or None."""
+    tables = [
+        TableRows(table, universe.how[table], [scan.number for scan in files])
+        for table, files in by_table(scans).items()
+    ]
+    return Task(write_report, (directory, work, names, universe.ids, tables))
 
 
 def write_report(
     directory: Path,
     work: WorkFolder,
-    universe: Universe,
     names: Sequence[str | None],
-    counted_tables: Iterable[TableCounts],
+    ids: Sequence[str],
+    tables: Iterable[TableRows],
 ) -> dict[str, Any]:
-    """Write which gene each row is; return the file's name, size and checksum.
+    """Write which gene each row is, not synced; return the file's name, size and checksum.
 
     Parameters
     ----------
-    names
-        The column of each gene of the universe; None for those that are not in the directory.
+    names, ids
+        The column of each gene of the universe, None for those that are not in the directory; and its id.
     """
     # A row that is left out has place -1, and reads the last entry of both.
-    genes = np.array([*names, None], object)
-    ids = np.array([*universe.ids, ""], object)
-    with atomic_file(directory / REPORT_FILE) as file:
+    genes, ids_of = np.array([*names, None], object), np.array([*ids, ""], object)
+    with atomic_file(directory / REPORT_FILE, synced=False) as file:
         with pq.ParquetWriter(file, SCHEMA, compression="zstd") as writer:
-            for one in counted_tables:
-                writer.write_table(table_report(one, load_table(work.tables, one.table), universe, genes, ids))
+            for one in tables:
+                writer.write_table(table_report(work, one, genes, ids_of))
         file.flush()
         size, digest = file.seek(0, 2), sha256_file(file)
     return {"file": REPORT_FILE, "bytes": size, "sha256": digest}
 
 
-def table_report(
-    one: TableCounts,
-    table: GeneTable,
-    universe: Universe,
-    genes: NDArray[np.object_],
-    ids: NDArray[np.object_],
-) -> pa.Table:
+def table_report(work: WorkFolder, one: TableRows, genes: NDArray[np.object_], ids: NDArray[np.object_]) -> pa.Table:
     """Return the rows of one table; ``genes`` and ``ids`` are those of the universe, and of -1."""
-    place = universe.maps[one.table]
+    table, place = load_table(work.tables, one.table), np.load(work.gene_map(one.table))
     n = len(place)
-    codes, how = np.unique(universe.how[one.table], return_inverse=True)
+    codes, how = np.unique(one.how, return_inverse=True)
     ways = np.array(WAYS, object)[codes]  # none that no row has
     values = {
         "table": pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, np.int32)), pa.array([one.table])),
@@ -134,7 +156,7 @@ def table_report(
         "id": [gene_id or None for gene_id in ids[place]],
         "gene": genes[place].tolist(),
         "how": pa.DictionaryArray.from_arrays(pa.array(how.astype(np.int8)), pa.array(ways, pa.string())),
-        "counts": one.counts,
+        "counts": counts_of(work, one.files),
     }
     return pa.table(values, SCHEMA)
 

@@ -43,7 +43,7 @@ from scvae_data.readers.recognise import open_reader
 from scvae_data.remote.fetched import fetched
 from scvae_data.remote.location import is_remote, location
 from scvae_data.store import FORMAT_VERSION
-from scvae_data.store.files import read_json, write_json
+from scvae_data.store.files import read_note, write_json
 
 if TYPE_CHECKING:
     from scvae_data.processing.scan.doublets import Doublets
@@ -73,10 +73,9 @@ def scan_file(job: ScanJob, file: InputFacts, number: int, rank: int, meanings: 
     """
     folder = job.work.scan(number)
     key = scan_key(file, job, rank, meanings)
-    if folder.done.exists():
-        earlier = read_json(folder.done)
-        if earlier.get("key") == key:
-            return FileScan(**earlier["result"])
+    earlier = read_note(folder.done)
+    if earlier.get("key") == key:
+        return FileScan(**earlier["result"])
     shutil.rmtree(folder.path, ignore_errors=True)
     folder.path.mkdir(parents=True)
     started = time.perf_counter()
@@ -92,7 +91,8 @@ def scan_file(job: ScanJob, file: InputFacts, number: int, rank: int, meanings: 
                 reason = fault.reason
                 continue
             scan = replace(scan, evidence=evidence, seconds=time.perf_counter() - started)
-            write_json(folder.done, {"key": key, "result": asdict(scan)})
+            # Not synced, as the runs are not: that would wait for what others write.
+            write_json(folder.done, {"key": key, "result": asdict(scan)}, synced=False)
             return scan
     raise InputError(
         file.path,

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from scvae_data.errors import DamagedFileError
 from scvae_data.processing.decide.decision import Decision, describe, load_decision, load_var, save_frame
 from scvae_data.processing.decide.stage import WritePlan
 from scvae_data.processing.engine.task import Task
@@ -34,7 +33,7 @@ from scvae_data.store import (
     chunk_file_name,
     write_chunk,
 )
-from scvae_data.store.files import read_json, sha256_file, write_json
+from scvae_data.store.files import read_note, sha256_file, write_json
 
 __all__ = [
     "WriteJob",
@@ -90,7 +89,7 @@ def write_one(job: WriteJob, number: int, cells: ChunkRange) -> dict[str, Any]:
     path = job.target / chunk_file_name(number)
     note = job.work.chunk_note(number)
     key = f"{job.key}:{cells.low}:{cells.high}:{cells.first_row}"
-    earlier = noted(note)
+    earlier = read_note(note)
     if earlier.get("key") == key and stands(job, number, earlier):
         return dict(earlier["entry"])
     decision = load_decision(job.work, job.digest)
@@ -113,14 +112,6 @@ def write_one(job: WriteJob, number: int, cells: ChunkRange) -> dict[str, Any]:
     if job.store is not None:
         path.unlink()
     return plain
-
-
-def noted(note: Path) -> dict[str, Any]:
-    """Return what was noted of a chunk; nothing where there is no note, or a power cut has emptied it."""
-    try:
-        return read_json(note)
-    except DamagedFileError:
-        return {}
 
 
 def stands(job: WriteJob, number: int, note: Mapping[str, Any]) -> bool:

@@ -47,7 +47,7 @@ def write_dropped(
     standing: Sequence[str],
     metrics: Sequence[str],
 ) -> dict[str, Any]:
-    """Write ``dropped_cells.parquet``; return its name, size, checksum and number of cells.
+    """Write ``dropped_cells.parquet``, not synced; return its name, size, checksum and number of cells.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def write_dropped(
     for run in runs:
         of_each[run.file].append(run)
     names = dict(files) | {-1 - code: name for code, name in enumerate(standing)}
-    with atomic_file(directory / DROPPED_FILE) as file:
+    with atomic_file(directory / DROPPED_FILE, synced=False) as file:
         with pq.ParquetWriter(file, schema, compression="zstd") as writer:
             for group in regrouped(of_files(work, of_each, names, schema, metrics)):
                 writer.write_table(group, row_group_size=ROW_GROUP)

@@ -39,6 +39,7 @@ from scvae_data.store import (
     write_index,
     write_json,
 )
+from scvae_data.store.obs_writer import NAME_COLUMN
 from scvae_data.store.verify import CONFIG_FILE, SUMMARY_FILE
 
 __all__ = ["CellTables", "CellsWritten", "chunk_obs", "publish", "write_cell_tables", "write_cells", "write_obs_table"]
@@ -89,7 +90,7 @@ def write_cells(context: Context, plan: WritePlan, sync: Callable[[Path], None])
     Parameters
     ----------
     sync
-        Makes the file of each chunk survive a power cut.
+        Makes a file survive a power cut.
     """
     entries: list[ChunkEntry] = []
     decided = plan.decided
@@ -102,7 +103,7 @@ def write_cells(context: Context, plan: WritePlan, sync: Callable[[Path], None])
             yield chunk_obs(context.work, number)
 
     cells = write_cell_tables(context.directory, decided, written())
-    return CellsWritten(entries, cells, write_tables(context, plan, found))
+    return CellsWritten(entries, cells, write_tables(context, plan, found, sync))
 
 
 def publish(
@@ -184,8 +185,10 @@ def columns_of(chunks: Iterable[pd.DataFrame], decided: Decided) -> tuple[dict[s
 
 def chunk_obs(work: WorkFolder, number: int) -> pd.DataFrame:
     """Read the obs of a written chunk back, cells by name."""
-    frame: pd.DataFrame = feather.read_feather(work.chunk_obs(number))
-    return frame.set_index("obs_name").rename_axis(None)
+    table = feather.read_table(work.chunk_obs(number), use_threads=False)
+    frame: pd.DataFrame = table.drop_columns([NAME_COLUMN]).to_pandas(use_threads=False)
+    frame.index = pd.Index(table.column(NAME_COLUMN).to_pandas(), dtype=object)
+    return frame
 
 
 def global_columns(obs: pd.DataFrame, decision: Decision) -> dict[str, ObsColumn]:
