@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property, lru_cache
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,6 @@ from scvae_data.readers.gene_names import OTHER_ID
 
 __all__ = [
     "ENSEMBL",
-    "HELD_TABLES",
     "LEAST_OF_A_GENOME",
     "CleanColumn",
     "CleanTable",
@@ -102,8 +101,6 @@ BESIDE = re.compile(
 """A chromosome before or behind the name of a gene, or the class of the gene behind it."""
 DRESSED = re.compile(r"[:| (]|chr|^(?:gene|hgnc|entrez|ncbi)|ercc", re.IGNORECASE)
 LEAST_OF_A_GENOME = 0.05
-HELD_TABLES = 8
-"""Tables that are held once they are read: small corpora have no more."""
 
 
 def are_ensembl(ids: Sequence[str]) -> NDArray[np.bool_]:
@@ -264,7 +261,6 @@ class CleanTable:
         return len(self.names.values)
 
 
-@lru_cache(maxsize=HELD_TABLES)
 def clean_table(table: GeneTable) -> CleanTable:
     """Clean the columns of a gene table; those that are equal to its names are one with them."""
     names = clean_column(table.names)
