@@ -34,8 +34,9 @@ def plain_places(node: Any) -> NDArray[np.uint64] | None:
     as_in_memory = node.dtype.kind in "iuf" and node.id.get_type().equal(h5py.h5t.py_create(node.dtype))
     if properties.get_nfilters() or not as_in_memory or file.driver != "sec2" or file.userblock_size:
         return None
-    places = np.zeros(-(-node.size // node.chunks[0]), np.uint64)
-    node.id.chunk_iter(lambda chunk: places.__setitem__(chunk.chunk_offset[0] // node.chunks[0], chunk.byte_offset))
+    length = node.chunks[0]  # h5py asks the file each time
+    places = np.zeros(-(-node.size // length), np.uint64)
+    node.id.chunk_iter(lambda chunk: places.__setitem__(chunk.chunk_offset[0] // length, chunk.byte_offset))
     return places if places.all() else None  # a chunk that was never written has no place
 
 

@@ -141,7 +141,7 @@ def survey_slot(reader: Reader, name: str, tables: Path, reference: str | None) 
 def check_names(path: Path, slot: str, genes: GeneTable, reference: str | None) -> None:
     """Refuse genes that are only numbered, or cut short: number 3 of one file is another gene than that of the next."""
     names = genes.names if genes.symbols is None else genes.symbols
-    if (cut := list(filter(is_cut, names))) and 2 * len(cut) > len(names):
+    if (cut := [name for name in names if name.startswith("ENS") and is_cut(name)]) and 2 * len(cut) > len(names):
         raise InputError(
             path, "no_gene_names",
             f"the ids of the genes of {slot} are cut short ({', '.join(cut[:3])} …), so that several genes have one; "
