@@ -97,7 +97,7 @@ class NameReader:
         self._ids_alone = self._told(lambda names: [gene_id for gene_id, _ in map(self._read_alone, names)])
         self._symbols_alone = self._told(lambda names: [symbol for _, symbol in map(self._read_alone, names)])
         self._of_numbers = self._told(self._read_numbers)
-        self._bases = self._told(lambda names: [base_of(name) for name in names])
+        self._bases = self._told(lambda names: ["" if name.isalnum() else base_of(name) for name in names])
         self._before = self._told(lambda names: [name_before(name) for name in names])
         self._kinds = self._told(lambda names: [no_name(name) for name in names])
 
@@ -304,7 +304,7 @@ def numbered(symbol: str) -> tuple[str, str, int]:
     >>> numbered("TBCE-1"), numbered("TBCE")
     (('TBCE', '-', 1), ('', '', 0))
     """
-    match = None if symbol.isalnum() else MADE_UNIQUE.fullmatch(symbol)
+    match = MADE_UNIQUE.fullmatch(symbol)
     return (match.group(1), symbol[len(match.group(1))], int(match.group(2))) if match else ("", "", 0)
 
 

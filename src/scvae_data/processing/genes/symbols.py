@@ -66,8 +66,8 @@ FEWEST_CROSSED, LEAST_CROSSED = 5, 0.02
 
 Annotations of other years have up to half a percent of them.
 """
-KEPT_TABLES = 128
-"""Tables whose names are held once they are read, a megabyte each."""
+KEPT_TABLES = 512
+"""Tables whose names are held once they are read, a quarter of a megabyte each."""
 NO_GENE = ("no name", "a date")
 LEFT_OUT = [WAYS.index(kind) for kind in (*NO_GENE, OTHER_SPECIES)]
 
