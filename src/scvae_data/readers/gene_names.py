@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +52,7 @@ def looks_ensembl(names: Sequence[str] | Strings) -> bool:
     >>> looks_ensembl(["ENSG00000141510.18", "ENSG00000012048", "ERCC-00002"])
     True
     """
-    return most_match(ENSEMBL_GENE, [name for name in names if name.startswith("ENS")], len(names))
+    return most_match(ENSEMBL_GENE, (name for name in names if name.startswith("ENS")), len(names))
 
 
 def are_ids(names: Sequence[str] | Strings) -> bool:
@@ -60,7 +61,7 @@ def are_ids(names: Sequence[str] | Strings) -> bool:
     >>> are_ids(["FBgn0000042", "WBGene00000063"]), are_ids(["Act5C", "act-1"])
     (True, False)
     """
-    return looks_ensembl(names) or most_match(OTHER_ID, [name for name in names if name[-1:].isalnum()], len(names))
+    return looks_ensembl(names) or most_match(OTHER_ID, names, len(names))
 
 
 def is_cut(name: str) -> bool:
@@ -78,12 +79,20 @@ def are_numbers(names: Sequence[str] | Strings) -> bool:
     >>> are_numbers(["0", "1", "2.0"]), are_numbers(["TP53", "1"])
     (True, False)
     """
-    return most_match(NUMBER, [name for name in map(str.strip, names) if name[:1].isdigit()], len(names))
+    if 2 * sum(map(str.isidentifier, names)) >= len(names):  # as nearly all names are, told quickly
+        return False
+    return most_match(NUMBER, map(str.strip, names), len(names))
 
 
-def most_match(pattern: re.Pattern[str], likely: Sequence[str], n: int) -> bool:
-    """Whether more than half of ``n`` names match a pattern, which is looked for in those alone that may do so."""
-    return 2 * len(likely) > n and 2 * sum(map(bool, map(pattern.fullmatch, likely))) > n
+def most_match(pattern: re.Pattern[str], likely: Iterable[str], n: int) -> bool:
+    """Whether more than half of ``n`` names match a pattern: no more are looked at than it takes.
+
+    Parameters
+    ----------
+    likely
+        Those of the names that may match.
+    """
+    return next(islice(filter(pattern.fullmatch, likely), n // 2, None), None) is not None
 
 
 def may_name_genes(column: str) -> bool:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from scvae_data.processing.genes.identity import NameReader, row_numbers
-from scvae_data.processing.genes.names import clean_column
+from scvae_data.processing.genes.names import CleanTable, clean_column, clean_table
 from scvae_data.processing.genes.reference import Reference, SymbolBook, load_reference
 from scvae_data.processing.genes.species import told_species
 from scvae_data.readers.base import GeneTable
@@ -19,9 +19,9 @@ MTND1, TP53 = "ENSG00000198888", "ENSG00000141510"
 OTHERS = ["ACTB", "GAPDH", "CD3D", "LYZ", "NKG7"]
 
 
-def table(symbols: Sequence[str], ids: Sequence[str] | None = None) -> GeneTable:
+def table(symbols: Sequence[str], ids: Sequence[str] | None = None) -> CleanTable:
     names = np.array(symbols, object)
-    return GeneTable(names, None if ids is None else np.array(ids, object), names)
+    return clean_table(GeneTable(names, None if ids is None else np.array(ids, object), names))
 
 
 class Read(NamedTuple):
@@ -30,7 +30,7 @@ class Read(NamedTuple):
     no_gene: dict[int, str]
 
 
-def identify(genes: GeneTable, reference: Reference, book: SymbolBook | None = None) -> Read:
+def identify(genes: CleanTable, reference: Reference, book: SymbolBook | None = None) -> Read:
     found = (reader := NameReader(reference)).identify(genes, book)
     return Read(reader.texts.named(found.ids), reader.texts.named(found.symbols), found.no_gene)
 
@@ -128,7 +128,7 @@ def test_dates_made_unique_are_dates() -> None:
 
 def test_a_name_among_ids_is_a_symbol() -> None:
     ids = np.array([TP53, MTND1, "ENSG00000075624", "GFP", "ERCC-00002"], object)
-    found = identify(GeneTable(ids, ids, None), load_reference("builtin"))
+    found = identify(clean_table(GeneTable(ids, ids, None)), load_reference("builtin"))
     assert found.ids == [TP53, MTND1, "ENSG00000075624", "", "ERCC-00002"]
     assert found.symbols == ["", "", "", "GFP", ""]
 
@@ -142,9 +142,9 @@ def test_targets_of_bd_rhapsody_are_their_genes() -> None:
 def test_ids_of_other_databases_are_ids_whether_the_reference_has_them_or_not(number: str) -> None:
     ids = np.array([number.format(n) for n in range(3)], object)
     symbols = np.array(["one", "two", ids[2]], object)
-    found = identify(GeneTable(symbols, ids, symbols), load_reference("builtin"))
+    found = identify(clean_table(GeneTable(symbols, ids, symbols)), load_reference("builtin"))
     assert (found.ids, found.symbols) == (ids.tolist(), ["one", "two", ""])
-    assert identify(GeneTable(ids, ids, None), load_reference("builtin")).symbols == ["", "", ""]
+    assert identify(clean_table(GeneTable(ids, ids, None)), load_reference("builtin")).symbols == ["", "", ""]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.compute as pc
 import pytest
 
+from scvae_data.processing.genes.names import CleanTable, clean_table
 from scvae_data.processing.genes.reference import load_reference
 from scvae_data.processing.genes.species import OTHER, UNTOLD, WANTED, judge, row_codes, told_species
 from scvae_data.processing.settings.genes import common_name
@@ -20,9 +21,9 @@ MOUSE_IDS = [f"ENSMUSG000000{n}" for n in (59552, 29580, 57666, 64341, 32094)]
 FLY, WORM = ["FBgn0000042", "FBgn0000043"], ["WBGene00000063", "WBGene00000064"]
 
 
-def table(symbols: Sequence[str], ids: Sequence[str] | None = None) -> GeneTable:
+def table(symbols: Sequence[str], ids: Sequence[str] | None = None) -> CleanTable:
     names = np.array(symbols, object)
-    return GeneTable(names, None if ids is None else np.array(ids, object), names)
+    return clean_table(GeneTable(names, None if ids is None else np.array(ids, object), names))
 
 
 def prefixed(prefix: str, names: Sequence[str]) -> list[str]:
@@ -47,7 +48,7 @@ BARNYARDS = {
     "few of the other": table([*HUMAN * 3, *prefixed("mm10_", MOUSE)]),
     "ids": table([*HUMAN, *MOUSE], [*HUMAN_IDS, *MOUSE_IDS]),
     "prefixed ids": table([*HUMAN, *MOUSE], [*prefixed("GRCh38_", HUMAN_IDS), *prefixed("mm10_", MOUSE_IDS)]),
-    "ids alone": GeneTable(IDS, IDS, None),
+    "ids alone": clean_table(GeneTable(IDS, IDS, None)),
     "symbols": table([*HUMAN, *MOUSE]),
     "mouse first": table([*MOUSE, *HUMAN]),
 }  # fmt: skip
@@ -58,7 +59,7 @@ def test_barnyards_are_of_both(name: str) -> None:
     genes, reference = BARNYARDS[name], load_reference("builtin")
     species = told_species(genes, reference)
     assert species == ("human", "mouse")
-    is_mouse = np.array([text.endswith((*MOUSE, *MOUSE_IDS)) for text in genes.names])
+    is_mouse = np.array([text.endswith((*MOUSE, *MOUSE_IDS)) for text in genes.names.names])
     assert row_codes(genes, species, "human", reference).tolist() == np.where(is_mouse, OTHER, WANTED).tolist()
     assert row_codes(genes, species, "mouse", reference).tolist() == np.where(is_mouse, WANTED, OTHER).tolist()
 
@@ -84,7 +85,7 @@ def test_barnyards_are_of_both(name: str) -> None:
         (table(["RN7SK", "HG-1", "RAT-2", "MM-3", "TP53", "ACTB", "CD4"]), ()),
     ],
 )
-def test_a_few_strange_genes_are_no_species(genes: GeneTable, species: tuple[str, ...]) -> None:
+def test_a_few_strange_genes_are_no_species(genes: CleanTable, species: tuple[str, ...]) -> None:
     assert told_species(genes, load_reference("builtin")) == species
 
 

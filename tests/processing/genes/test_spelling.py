@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pytest
 
+from scvae_data.processing.genes.names import CleanTable, clean_table
 from scvae_data.processing.genes.reference import load_reference
 from scvae_data.processing.genes.universe import WAYS, align
 from scvae_data.readers.base import GeneTable
@@ -14,13 +15,13 @@ from scvae_data.readers.base import GeneTable
 KNOWN = ["ACTB", "GAPDH", "TP53", "CD3D"]
 
 
-def table(symbols: Sequence[str], ids: Sequence[str] | None = None) -> GeneTable:
+def table(symbols: Sequence[str], ids: Sequence[str] | None = None) -> CleanTable:
     names = np.array(symbols, object)
-    return GeneTable(names, None if ids is None else np.array(ids, object), names)
+    return clean_table(GeneTable(names, None if ids is None else np.array(ids, object), names))
 
 
 def columns(
-    tables: Mapping[str, GeneTable], n_files: Mapping[str, int] | None = None
+    tables: Mapping[str, CleanTable], n_files: Mapping[str, int] | None = None
 ) -> dict[str, list[tuple[str, str]]]:
     """Which column each row is, and how that was found."""
     universe = align(n_files or dict.fromkeys(tables, 1), tables.__getitem__, {}, load_reference("builtin"))

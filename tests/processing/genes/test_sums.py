@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from scvae_data.processing.genes.names import clean_table
 from scvae_data.processing.genes.sums import tell_unmatched, warn_of_foreign_genes
 from scvae_data.processing.genes.universe import align
 from scvae_data.processing.settings.genes import GeneRules
@@ -21,9 +22,9 @@ TP53, ACTB, GAPDH = "ENSG00000141510", "ENSG00000075624", "ENSG00000111640"
 
 def test_columns_are_counted_by_how_they_found_their_gene() -> None:
     columns = (["n1", "n2", "n3", "n4"], [f"{TP53}.1", f"{TP53}.2", ACTB, ""], ["TP53", "TP53", "ACTB", "OTHER"])
-    both = GeneTable(*(np.array(column, object) for column in columns))
+    both = clean_table(GeneTable(*(np.array(column, object) for column in columns)))
     symbols = np.array(["ACTB", "NEW", "TP53", "NEW"], object)
-    tables = {"both": both, "symbols": GeneTable(symbols, None, symbols)}
+    tables = {"both": both, "symbols": clean_table(GeneTable(symbols, None, symbols))}
     matches = align({"both": 1, "symbols": 1}, tables.__getitem__, {}).matches
     assert vars(matches["both"]) == {
         "n_features": 4,

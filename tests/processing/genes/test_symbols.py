@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pytest
 
+from scvae_data.processing.genes.names import CleanTable, clean_table
 from scvae_data.processing.genes.reference import Reference, load_reference, loose
 from scvae_data.processing.genes.universe import WAYS, Universe, align
 from scvae_data.readers.base import GeneTable
@@ -18,13 +19,13 @@ HUMAN = ["TP53", "ACTB", "CD3D", "MT-ND1"]
 HUMAN_IDS = ["ENSG00000141510", "ENSG00000075624", "ENSG00000167286", "ENSG00000198888"]
 
 
-def table(symbols: Sequence[str], ids: Sequence[str] | None = None) -> GeneTable:
+def table(symbols: Sequence[str], ids: Sequence[str] | None = None) -> CleanTable:
     names = np.array(symbols, object)
-    return GeneTable(names, None if ids is None else np.array(ids, object), names)
+    return clean_table(GeneTable(names, None if ids is None else np.array(ids, object), names))
 
 
 def aligned(
-    tables: Mapping[str, GeneTable], mapping: Mapping[str, Sequence[str]] | None = None, reference: str | None = None
+    tables: Mapping[str, CleanTable], mapping: Mapping[str, Sequence[str]] | None = None, reference: str | None = None
 ) -> Universe:
     return align(dict.fromkeys(tables, 1), tables.__getitem__, mapping or {}, load_reference(reference))
 
@@ -61,11 +62,11 @@ def test_symbols_of_other_genes_than_those_of_the_ids_are_no_evidence(moved: int
     book = load_reference("builtin").book("human")
     symbols = [symbol for symbol, ids in book.current.items() if len(ids) == 1][::1000][:40]
     ids = [book.current[symbol][0] for symbol in symbols]
-    both = table(symbols, [*np.roll(ids[:moved], 1), *ids[moved:]])
-    universe = aligned({"both": both, "symbols": table(symbols)}, reference="builtin")
+    beside = [*np.roll(ids[:moved], 1).tolist(), *ids[moved:]]
+    universe = aligned({"both": table(symbols, beside), "symbols": table(symbols)}, reference="builtin")
     told = moved >= 5
     assert [way for _, way in found(universe, "both")] == ["crossed"] * moved * told + ["id"] * (40 - moved * told)
-    meant = ids if told else both.ids.tolist()
+    meant = ids if told else beside
     assert found(universe, "symbols")[moved:] == [(gene_id, "files") for gene_id in ids[moved:]]
     assert [gene for gene, _ in found(universe, "symbols")] == meant
     assert dict(zip(universe.keys, universe.symbols, strict=True)) == dict(zip(meant, symbols, strict=True))
@@ -210,7 +211,7 @@ def test_the_order_of_files_does_not_matter() -> None:
 @pytest.mark.parametrize("n_ids", [1, 2, 3])
 def test_ids_and_symbols_in_one_index(n_ids: int) -> None:
     names = np.array([*HUMAN_IDS[:n_ids], *HUMAN[n_ids:]], object)
-    genes = genes_from_var(names, {})
+    genes = clean_table(genes_from_var(names, {}))
     universe = aligned({"mixed": genes, "ids": table(HUMAN, HUMAN_IDS)}, reference="builtin")
     assert found(universe, "mixed") == [
         *((gene_id, "id") for gene_id in HUMAN_IDS[:n_ids]), *((gene_id, "files") for gene_id in HUMAN_IDS[n_ids:]),

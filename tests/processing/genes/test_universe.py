@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from scvae_data.errors import ConfigError
-from scvae_data.processing.genes.names import cleaned, unversioned
+from scvae_data.processing.genes.names import CleanTable, clean_table, cleaned, unversioned
 from scvae_data.processing.genes.reference import Reference, load_reference
 from scvae_data.processing.genes.species import told_species
 from scvae_data.processing.genes.universe import align, forget_names
@@ -18,10 +18,10 @@ from scvae_data.readers.base import GeneTable
 TP53, ACTB, MTND1 = "ENSG00000141510", "ENSG00000075624", "ENSG00000198888"
 
 
-def table(ids: Sequence[str] | None, symbols: Sequence[str] | None) -> GeneTable:
+def table(ids: Sequence[str] | None, symbols: Sequence[str] | None) -> CleanTable:
     columns = [None if column is None else np.array(column, object) for column in (ids, symbols)]
     names = next(column for column in columns if column is not None)
-    return GeneTable(names, *columns)
+    return clean_table(GeneTable(names, *columns))
 
 
 def test_symbols_get_the_id_of_files_that_have_both() -> None:

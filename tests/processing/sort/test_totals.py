@@ -23,6 +23,7 @@ from scvae_data.processing.facts import SpooledRun
 from scvae_data.processing.genes.hvg.kernels import sum_clipped, sum_counts
 from scvae_data.processing.scan import buffer as buffers
 from scvae_data.processing.scan.buffer import RowBuffer
+from scvae_data.processing.scan.metrics import add_columns
 from scvae_data.processing.settings.genes import GeneRules, HvgRules
 from scvae_data.processing.sort import totals
 from scvae_data.processing.sort.gene_sums import save_sums
@@ -49,7 +50,9 @@ def test_float32_would_be_wrong(one_gene: tuple[np.ndarray, ...]) -> None:
 def test_the_scan_adds_up_three_million_cells(one_gene: tuple[np.ndarray, ...]) -> None:
     buffer = RowBuffer(np.zeros((1, 2), np.uint64), "file.h5ad")
     buffer.append(CsrBlock(0, *one_gene, 1), np.ones(N_CELLS, bool), np.zeros(1, np.int32))
-    assert buffer.sums.tolist() == [[N_CELLS, TOTAL]]
+    totals = np.zeros((2, 1), np.int64)
+    add_columns(*one_gene, np.ones(N_CELLS, bool), totals)
+    assert (buffer.cells.tolist(), totals.tolist()) == ([N_CELLS], [[0], [TOTAL]])
 
 
 def test_ranking_adds_up_three_million_cells(one_gene: tuple[np.ndarray, ...]) -> None:

@@ -16,7 +16,6 @@ import numpy as np
 from scvae_data.processing.genes.names import (
     LEAST_OF_A_GENOME,
     CleanTable,
-    clean_table,
     cleaned,
     number_beside,
     split_pair,
@@ -25,7 +24,6 @@ from scvae_data.processing.genes.names import (
 )
 from scvae_data.processing.genes.reference import Reference, SymbolBook
 from scvae_data.processing.genes.texts import NO_TEXT, Numbers, OfTexts, Texts
-from scvae_data.readers.base import GeneTable
 from scvae_data.readers.gene_names import is_cut
 
 __all__ = ["OTHER_SPECIES", "Identities", "NameReader", "row_numbers"]
@@ -99,14 +97,14 @@ class NameReader:
         self._ids_alone = self._told(lambda names: [gene_id for gene_id, _ in map(self._read_alone, names)])
         self._symbols_alone = self._told(lambda names: [symbol for _, symbol in map(self._read_alone, names)])
         self._of_numbers = self._told(self._read_numbers)
-        self._bases = self._told(lambda names: [base_of(name) for name in names])
+        self._bases = self._told(lambda names: ["" if name.isalnum() else base_of(name) for name in names])
         self._before = self._told(lambda names: [name_before(name) for name in names])
         self._kinds = self._told(lambda names: [no_name(name) for name in names])
 
     def _told(self, tell: Callable[[list[str]], list[str]]) -> OfTexts:
         return OfTexts(self.texts, lambda names: self.texts.numbers(tell(names)))
 
-    def identify(self, table: GeneTable, book: SymbolBook | None = None, others: Collection[int] = ()) -> Identities:
+    def identify(self, clean: CleanTable, book: SymbolBook | None = None, others: Collection[int] = ()) -> Identities:
         """Read the names of a gene table.
 
         Parameters
@@ -116,7 +114,7 @@ class NameReader:
         others
             Rows of another species than the one that is kept.
         """
-        clean, numbers = clean_table(table), self.texts.numbers
+        numbers = self.texts.numbers
         genomes = clean.called.genomes or clean.names.genomes
         # Genes of two species may have one symbol.
         alone = not others and not genomes
@@ -257,7 +255,6 @@ def several_genomes(symbols: Sequence[str], genomes: tuple[str, ...], of_one_spe
     return sum(not symbol.startswith(genomes) for symbol in symbols) >= LEAST_OF_A_GENOME * len(symbols)
 
 
-@cache
 def no_name(symbol: str) -> str:
     """Say what a text is that names no gene; empty if it may name one.
 
@@ -278,7 +275,7 @@ def numbers_of(names: Sequence[str]) -> list[int]:
     return found if 2 * len(found) > len(names) else []
 
 
-def row_numbers(table: GeneTable, reference: Reference) -> list[int]:
+def row_numbers(table: CleanTable, reference: Reference) -> list[int]:
     """Return the numbers that most rows of a table have instead of names, if they are not Entrez ids; else none."""
     found = (reader := NameReader(Reference())).identify(table)
     numbers = [] if found.ids.any() else numbers_of([*map(cleaned, reader.texts.named(found.symbols))])
@@ -301,14 +298,13 @@ def number_of_database(symbol: str) -> str:
     return f"{match.group(1).replace('LOC', 'GeneID:')}{match.group(2)}" if match else ""
 
 
-@cache
 def numbered(symbol: str) -> tuple[str, str, int]:
     """Return what stands before the number that made a symbol unique, the mark between, and the number.
 
     >>> numbered("TBCE-1"), numbered("TBCE")
     (('TBCE', '-', 1), ('', '', 0))
     """
-    match = None if symbol.isalnum() else MADE_UNIQUE.fullmatch(symbol)
+    match = MADE_UNIQUE.fullmatch(symbol)
     return (match.group(1), symbol[len(match.group(1))], int(match.group(2))) if match else ("", "", 0)
 
 

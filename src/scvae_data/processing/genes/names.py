@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property, lru_cache
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,6 @@ from scvae_data.readers.gene_names import OTHER_ID
 
 __all__ = [
     "ENSEMBL",
-    "HELD_TABLES",
     "LEAST_OF_A_GENOME",
     "CleanColumn",
     "CleanTable",
@@ -43,8 +42,11 @@ __all__ = [
 
 ENSEMBL_ID = r"ENS[A-Z]*G\d{11}(?:\.\d+)?(?:_PAR_Y)?"
 ENSEMBL = re.compile(r"^(ENS[A-Z]*G\d{11})(?:\.\d+)?(_PAR_Y)?$")
-LETTERS = r"^(?P<letters>ENS[A-Z]*G)\d{11}(?:_PAR_Y)?$"
-"""Of an id of Ensembl without version, as arrow reads it."""
+ENSEMBL_FORM = r"^ENS[A-Z]*G\d{11}(?:\.\d+)?(?:_PAR_Y)?$"
+VERSION_BEHIND = r"^(.*)\.\d+(_PAR_Y)?$"
+"""The same, and ids of it that have a version, as arrow reads them."""
+BEHIND_LETTERS = "0123456789._PARY"
+"""What stands in such an id behind its letters, the last of which is a G."""
 SPECIES_OF_GENOME = (
     (re.compile(r"grch\d|hg\d|(hg|hsa?|h)(?![a-z0-9])|human|homo|hsap|t2t|chm13", re.IGNORECASE), "human"),
     (re.compile(r"grcm\d|mm\d|(mmu?|m)(?![a-z0-9])|mouse|mus|mmus", re.IGNORECASE), "mouse"),
@@ -102,13 +104,11 @@ BESIDE = re.compile(
 """A chromosome before or behind the name of a gene, or the class of the gene behind it."""
 DRESSED = re.compile(r"[:| (]|chr|^(?:gene|hgnc|entrez|ncbi)|ercc", re.IGNORECASE)
 LEAST_OF_A_GENOME = 0.05
-HELD_TABLES = 8
-"""Tables that are held once they are read: small corpora have no more."""
 
 
 def are_ensembl(ids: Sequence[str]) -> NDArray[np.bool_]:
-    """Return which of some ids, without versions, have the form of Ensembl's; bool, shape (n,)."""
-    return np.asarray(pc.match_substring_regex(pa.array(ids, pa.string()), LETTERS))
+    """Return which of some ids have the form of Ensembl's; bool, shape (n,)."""
+    return np.asarray(pc.match_substring_regex(pa.array(ids, pa.string()), ENSEMBL_FORM))
 
 
 @cache
@@ -235,14 +235,26 @@ class CleanColumn:
         return names
 
 
-def clean_column(column: Iterable[str]) -> CleanColumn:
+def clean_column(column: Sequence[str] | NDArray[np.object_]) -> CleanColumn:
     """Clean the names of a column as a file has them."""
+    values = pa.array(column, pa.string())
+    letters = letters_of(values)
+    if letters and pc.any(pc.match_substring(values, ".")).as_py():
+        values = pc.replace_substring_regex(values, VERSION_BEHIND, r"\1\2")
+    if letters:  # as of most columns of ids: all are clean but for their versions
+        return CleanColumn(values, letters)
     names = [*map(cleaned, column)]
     values = pa.array(names, pa.string())
-    letters = pc.struct_field(pc.extract_regex(values, LETTERS), "letters")
-    if letters.null_count or not names:
-        return CleanColumn(values, {}, genome_names(names))
-    return CleanColumn(values, {count["values"]: count["counts"] for count in pc.value_counts(letters).to_pylist()})
+    letters = letters_of(values)
+    return CleanColumn(values, letters, () if letters else genome_names(names))
+
+
+def letters_of(values: Any) -> dict[str, int]:
+    """Return how many ids of Ensembl begin with which letters; empty unless all of some names are ids."""
+    if not len(values) or not pc.all(pc.match_substring_regex(values, ENSEMBL_FORM)).as_py():
+        return {}
+    letters = pc.ascii_rtrim(values, characters=BEHIND_LETTERS)
+    return {one["values"]: one["counts"] for one in pc.value_counts(letters).to_pylist()}
 
 
 @dataclass(frozen=True)
@@ -264,7 +276,6 @@ class CleanTable:
         return len(self.names.values)
 
 
-@lru_cache(maxsize=HELD_TABLES)
 def clean_table(table: GeneTable) -> CleanTable:
     """Clean the columns of a gene table; those that are equal to its names are one with them."""
     names = clean_column(table.names)

@@ -18,13 +18,12 @@ from numpy.typing import NDArray
 
 from scvae_data.processing.genes.annotations import Annotations
 from scvae_data.processing.genes.identity import OTHER_SPECIES, Identities, NameReader
-from scvae_data.processing.genes.names import is_ensembl
+from scvae_data.processing.genes.names import CleanTable, is_ensembl
 from scvae_data.processing.genes.pair_counts import PairCounts
 from scvae_data.processing.genes.reference import Reference, SymbolBook, loose
 from scvae_data.processing.genes.species import LEAST_KNOWN, OTHER, row_codes
 from scvae_data.processing.genes.texts import NO_TEXT, Numbers, OfTexts, grown
 from scvae_data.processing.settings.genes import common_name
-from scvae_data.readers.base import GeneTable
 
 __all__ = ["APART", "BY_ID", "CROSSED", "LEFT_OUT", "NO_GENE", "WAYS", "Evidence", "Rows", "Symbol", "UnlikePairsError"]
 
@@ -67,12 +66,12 @@ FEWEST_CROSSED, LEAST_CROSSED = 5, 0.02
 
 Annotations of other years have up to half a percent of them.
 """
-KEPT_TABLES = 128
-"""Tables whose names are held once they are read, a megabyte each."""
+KEPT_TABLES = 512
+"""Tables whose names are held once they are read, a quarter of a megabyte each."""
 NO_GENE = ("no name", "a date")
 LEFT_OUT = [WAYS.index(kind) for kind in (*NO_GENE, OTHER_SPECIES)]
 
-Load = Callable[[str], GeneTable]
+Load = Callable[[str], CleanTable]
 
 
 class UnlikePairsError(Exception):

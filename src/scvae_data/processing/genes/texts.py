@@ -51,7 +51,8 @@ class Texts:
 
     def number(self, text: str) -> int:
         """Return the number of one text."""
-        return int(self.numbers([text])[0])
+        found = self._numbers.get(text)
+        return int(self.numbers([text])[0]) if found is None else found
 
     def among(self, numbers: Numbers) -> NDArray[np.bool_]:
         """Return which of all texts are among some; the empty one never is."""

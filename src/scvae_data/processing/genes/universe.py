@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from scvae_data.processing.genes.identity import row_reader
 from scvae_data.processing.genes.names import (
+    CleanTable,
     are_ensembl,
-    clean_table,
     cleaned,
     first_word,
     gene_class_flags,
@@ -36,7 +36,6 @@ from scvae_data.processing.genes.species import judge, species_of_id
 from scvae_data.processing.genes.spelling import one_spelling
 from scvae_data.processing.genes.symbols import BY_ID, CROSSED, LEFT_OUT, WAYS, Evidence, Rows
 from scvae_data.processing.genes.texts import NO_TEXT, Numbers, Texts, grown
-from scvae_data.readers.base import GeneTable
 
 __all__ = [
     "WAYS",
@@ -133,7 +132,7 @@ class Universe:
 
 def align(
     n_files: Mapping[str, int],
-    load: Callable[[str], GeneTable],
+    load: Callable[[str], CleanTable],
     mapping: Mapping[str, Sequence[str]],
     reference: Reference | None = None,
     species: Mapping[str, Sequence[str]] | None = None,
@@ -146,7 +145,7 @@ def align(
     n_files
         How many files carry each distinct table, by its hash; the symbol most files use is the gene's symbol.
     load
-        Reads a table by its hash.
+        Reads a table, cleaned, by its hash.
     mapping
         Symbol to ids from `GeneRules.mapping`.
     reference
@@ -239,7 +238,6 @@ def respell(
 def forget_names(reference: Reference) -> None:
     """Let go of what was remembered of the names in tables, and of the reference."""
     for remembered in (
-        clean_table,
         cleaned,
         first_word,
         split_pair,

@@ -17,9 +17,10 @@ from scvae_data.errors import ConfigError
 from scvae_data.processing.engine.base import Engine
 from scvae_data.processing.engine.task import Failure, Task, stop_without_room
 from scvae_data.processing.facts import FailedFile, InputFacts
+from scvae_data.processing.genes.names import clean_table
 from scvae_data.processing.genes.reference import Reference, load_reference
 from scvae_data.processing.genes.species import is_of, judge, species_of_rows
-from scvae_data.processing.genes.tables import held_table
+from scvae_data.processing.genes.tables import held_clean_table
 from scvae_data.processing.run.context import Again, Standing
 from scvae_data.processing.settings.genes import COMMON_NAMES, common_name
 from scvae_data.processing.settings.inputs import ACCESSION_COLUMNS, Inputs, source_names
@@ -215,7 +216,7 @@ def species_of(work: WorkFolder, tables: Sequence[str], reference: Reference) ->
     kept = kept_arrays(work.surveyed("species"), key)
     if kept:
         return {table: tuple(names) for table, names in json.loads(kept["species"].tobytes()).items()}
-    species = judge(tables, partial(held_table, work.tables), reference)
+    species = judge(tables, partial(held_clean_table, work.tables), reference)
     told = np.frombuffer(json.dumps(species).encode(), np.uint8)
     keep_arrays(work.surveyed("species"), key, {"species": told})
     return species
@@ -318,7 +319,9 @@ def shares_of_first(files: Sequence[InputFacts], settings: Settings) -> str:
         return ""
     species = file.slot.species
     with open_reader(Path(file.path), settings.input.opening) as reader:
-        rows = species_of_rows(reader.genes(file.slot.name), species, load_reference(settings.genes.reference))
+        rows = species_of_rows(
+            clean_table(reader.genes(file.slot.name)), species, load_reference(settings.genes.reference)
+        )
         block = next(iter(reader.blocks(file.slot.name)))
     codes = np.array([species.index(name) + 1 if name else 0 for name in rows])
     sums = np.bincount(codes[block.indices], block.data, len(species) + 1)[1:]

@@ -11,6 +11,7 @@ import numpy as np
 from scvae_data.errors import InputError
 from scvae_data.processing.facts import SlotFacts
 from scvae_data.processing.genes.identity import row_numbers
+from scvae_data.processing.genes.names import clean_table
 from scvae_data.processing.genes.reference import load_reference
 from scvae_data.processing.genes.tables import load_table, store_table
 from scvae_data.processing.labels import check_texts
@@ -140,7 +141,7 @@ def survey_slot(reader: Reader, name: str, tables: Path, reference: str | None) 
 def check_names(path: Path, slot: str, genes: GeneTable, reference: str | None) -> None:
     """Refuse genes that are only numbered, or cut short: number 3 of one file is another gene than that of the next."""
     names = genes.names if genes.symbols is None else genes.symbols
-    if (cut := list(filter(is_cut, names))) and 2 * len(cut) > len(names):
+    if (cut := [name for name in names if name.startswith("ENS") and is_cut(name)]) and 2 * len(cut) > len(names):
         raise InputError(
             path, "no_gene_names",
             f"the ids of the genes of {slot} are cut short ({', '.join(cut[:3])} …), so that several genes have one; "
@@ -148,7 +149,7 @@ def check_names(path: Path, slot: str, genes: GeneTable, reference: str | None) 
         )  # fmt: skip
     if not are_numbers(names):
         return
-    if numbers := row_numbers(genes, load_reference(reference)):
+    if numbers := row_numbers(clean_table(genes), load_reference(reference)):
         raise InputError(
             path, "no_gene_names",
             f"the genes of {slot} are called by numbers alone ({', '.join(map(str, numbers[:3]))} …); "

@@ -22,7 +22,7 @@ from scvae_data.processing.facts import FailedFile, InputFacts
 from scvae_data.processing.genes.choose import Choice, list_choice
 from scvae_data.processing.genes.stored_universe import arrays_of, universe_of
 from scvae_data.processing.genes.symbols import UnlikePairsError
-from scvae_data.processing.genes.tables import held_table
+from scvae_data.processing.genes.tables import held_clean_table
 from scvae_data.processing.genes.universe import Universe, align, forget_names, hash_keys
 from scvae_data.processing.genes.wanted import GeneFiles, resolve
 from scvae_data.processing.run.context import Again, Context, Standing
@@ -136,7 +136,7 @@ def read_headers(
         universe = universe_of_files(files, work, gene_files, settings.genes.species or "")
     if engine.n_workers > 1:  # while workers need memory
         forget_names(gene_files.reference)
-        held_table.cache_clear()
+        held_clean_table.cache_clear()
     release_memory()
     return Surveyed(files, failed, universe, obs_table=obs_table, left_out=left_out)
 
@@ -151,7 +151,7 @@ def universe_of_files(files: Sequence[InputFacts], work: WorkFolder, gene_files:
     if kept := kept_arrays(path, key):
         return universe_of(kept)
     try:
-        universe = align(n_files, partial(held_table, work.tables), gene_files.pairs, genes, species, wanted)
+        universe = align(n_files, partial(held_clean_table, work.tables), gene_files.pairs, genes, species, wanted)
     except UnlikePairsError as error:
         names = [file.source_file for file in files if error.table in (slot.table for slot in file.slots)]
         more = f" (and {counted(len(names) - 1, 'more file')})" if len(names) > 1 else ""
