@@ -11,6 +11,8 @@ from __future__ import annotations
 import ctypes
 import functools
 import struct
+from importlib.machinery import PathFinder
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
@@ -19,7 +21,16 @@ from numpy.typing import NDArray
 
 from scvae_data.store.lz4_runs import lz4_runs
 
-__all__ = ["HEADER", "LZ4_FLAG", "SHUFFLED_FLAG", "blosc_buffer", "blosc_module", "can_encode", "plane_of_zeros"]
+__all__ = [
+    "HEADER",
+    "LZ4_FLAG",
+    "SHUFFLED_FLAG",
+    "blosc_buffer",
+    "blosc_module",
+    "can_encode",
+    "lz4_library",
+    "plane_of_zeros",
+]
 
 # Version of the format and of lz4, flags, bytes a value; bytes of the values, of a block and of the buffer,
 # little-endian; then where each block begins.
@@ -42,11 +53,26 @@ def blosc_module() -> ModuleType:
     return blosc  # type: ignore[no-any-return]
 
 
+def lz4_library() -> ctypes.CDLL:
+    """The functions of LZ4 in that module, of which the package is not imported for them: that takes longer.
+
+    Raises
+    ------
+    OSError
+        If it is not to be had.
+    """
+    package = find_spec("numcodecs")
+    module = package and PathFinder.find_spec("numcodecs.blosc", package.submodule_search_locations)
+    if not module or not module.origin:
+        raise OSError("numcodecs has no module of blosc")
+    return ctypes.CDLL(module.origin)
+
+
 @functools.cache
 def _lz4() -> Any:
-    """LZ4's function in that module; None where it keeps it to itself."""
+    """LZ4's search; None where the module keeps it to itself."""
     try:
-        search = ctypes.CDLL(blosc_module().__file__).LZ4_compress_fast
+        search = lz4_library().LZ4_compress_fast
     except (AttributeError, OSError):
         return None
     search.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_int, ctypes.c_int]

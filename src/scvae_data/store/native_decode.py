@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scvae_data.store.block_table import ArrayBlocks
-from scvae_data.store.blosc_buffer import HEADER, LZ4_FLAG, SHUFFLED_FLAG, blosc_module, plane_of_zeros
+from scvae_data.store.blosc_buffer import HEADER, LZ4_FLAG, SHUFFLED_FLAG, lz4_library, plane_of_zeros
 from scvae_data.store.byte_shuffle import join_planes, join_two
 from scvae_data.store.codec import Native
 from scvae_data.store.inflate_literals import read_literals
@@ -65,11 +65,11 @@ def _libdeflate() -> ctypes.CDLL | None:
     if not hasattr(os, "pread"):
         return None
     try:
-        libdeflate, numcodecs = ctypes.CDLL(deflate._deflate.__file__), ctypes.CDLL(blosc_module().__file__)
+        libdeflate, lz4 = ctypes.CDLL(deflate._deflate.__file__), lz4_library()
         found = {
             "scvae_data_crc32": libdeflate.libdeflate_crc32,
             "scvae_data_inflate": libdeflate.libdeflate_deflate_decompress,
-            "scvae_data_unlz4": numcodecs.LZ4_decompress_safe,
+            "scvae_data_unlz4": lz4.LZ4_decompress_safe,
         }
     except (AttributeError, OSError):
         return None

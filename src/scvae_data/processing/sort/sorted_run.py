@@ -41,8 +41,8 @@ MAX_RUNS = 128
 """A chunk reads one slice of each run: where there are more, they are merged first, so many at once into one."""
 RARE_CELLS = 9
 """A gene that at most so many of a file's kept cells have is rare there: which cells these are is kept."""
-PIECE_BYTES = 1 << 20
-"""Of rows that are read at once."""
+PIECE_BYTES = 1 << 22
+"""Of rows that are mapped at once."""
 TRAILER = struct.Struct("<Q8s")
 MAGIC = b"scvaerow"
 SUMS = {"total": "<i8", "length": "<i4", "largest": "<u4"}
@@ -51,7 +51,7 @@ ARRAYS = {"order": "<u8", "hash": "<u8", "starts": "<i8", "batches": "<i8"} | SU
 """Type of the arrays: both keys of each row; where it starts among the bytes, and the last one ends; the first row of
 each batch of obs, and how many rows there are; and what a scan adds up."""
 SEARCHED_ROWS = 8192
-"""Among so many the end of what is read at once is looked for."""
+"""Among so many the end of what is mapped at once is looked for."""
 SPOOL_BYTES = 1 << 20
 
 
@@ -239,22 +239,16 @@ class SortedRun:
         return int(self._header["order"][2])
 
     def packed(self, start: int, stop: int) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.uint8]]]:
-        """Yield the rows from ``start`` to ``stop`` as they are packed, some at a time: first row, starts, bytes.
-
-        The bytes are valid until the next ones come.
-        """
+        """Yield the rows from ``start`` to ``stop`` as they are packed, some at a time: first row, starts, bytes."""
         starts = self.array("starts")
-        memory = np.empty(0, np.uint8)
         while start < stop:
             first = int(starts[start])
             some = starts[start + 1 : min(stop, start + SEARCHED_ROWS) + 1]
             end = start + max(int(np.searchsorted(some, first + PIECE_BYTES, side="right")), 1)
             n_bytes = int(starts[end]) - first
-            if len(memory) < n_bytes:
-                memory = np.empty(n_bytes, np.uint8)
-            if os.preadv(self._fd, [memory[:n_bytes].data], first) != n_bytes:
-                raise ValueError(f"{self.path.with_suffix('.run')} ends before byte {first + n_bytes}")
-            yield start, starts[start : end + 1] - first, memory[:n_bytes]
+            yield start, starts[start : end + 1] - first, np.frombuffer(self._map, np.uint8, n_bytes, first)
+            page = first - first % mmap.PAGESIZE
+            self._map.madvise(mmap.MADV_DONTNEED, page, first + n_bytes - page)  # what was mapped would stay
             start = end
 
     def blocks(self, start: int, stop: int) -> Iterator[CsrBlock]:
