@@ -17,13 +17,10 @@ from itertools import takewhile
 from typing import Any
 
 import hydra
-from hydra._internal.callbacks import Callbacks
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.utils import run_job
 from hydra.errors import HydraException
-from hydra.types import HydraContext, RunMode
+from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
@@ -62,9 +59,9 @@ def run_app(task: Task, config_name: Program) -> None:
     Parameters
     ----------
     task
-        What to run.
+        What to run; its module's name becomes the name of the job.
     config_name
-        ``"process"`` or ``"train"``, also the name of the job.
+        ``"process"`` or ``"train"``.
     """
     asked = next((at for at, argument in enumerate(sys.argv) if argument in ("--help", "-h")), None)
     sys.argv[1:] = [quoted(argument) for argument in sys.argv[1:]]
@@ -72,6 +69,7 @@ def run_app(task: Task, config_name: Program) -> None:
     os.environ[RUN] = job_name(sys.argv[1:]) or f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{secrets.token_hex(3)}"
     failures: list[ScvaeDataError] = []
     job = _job(task, config_name, failures)
+    main = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(job)
     try:
         if asked is not None:
             with until_closed():
@@ -80,7 +78,7 @@ def run_app(task: Task, config_name: Program) -> None:
         _check_folders()
         ending = stoppable(signal.SIGTERM, signal.SIGUSR1)
         with until_closed(), ending, _environment(FULL_ERROR, "1"), _silent_unless_first():
-            _run(job, config_name)
+            main()
         if failures:
             raise failures[0]
     except (ScvaeDataError, HydraException, OmegaConfBaseException, YAMLError) as error:
@@ -154,39 +152,6 @@ def _remedy(stop: Stopped, name: Program) -> str:
 
 def _in_a_line(error: Exception, program: Program) -> str:
     return str(error) if isinstance(error, ScvaeDataError) else one_line(error, program)
-
-
-def _run(job: Task, name: Program) -> None:
-    """Run what the command line asks for: a job, or what else Hydra does.
-
-    `hydra.main` composes a config twice, first to see whether it asks for a
-    sweep. For a job, which begins without an option, once is enough.
-    """
-    with hydra.initialize_config_dir(str(conf_dir()), job_name=name, version_base="1.3"):
-        if (cfg := _of_one_job(name)) is not None:
-            cfg.hydra.mode = RunMode.RUN
-            callbacks = Callbacks(cfg)
-            callbacks.on_run_start(config=cfg, config_name=name)
-            context = HydraContext(GlobalHydra.instance().config_loader(), callbacks)
-            done = run_job(job, cfg, job_dir_key="hydra.run.dir", job_subdir_key=None, hydra_context=context)
-            callbacks.on_run_end(config=cfg, config_name=name, job_return=done)
-            _ = done.return_value  # raises what the job raised
-            return
-    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(job)()
-
-
-def _of_one_job(name: Program) -> DictConfig | None:
-    """Compose the config of a job; None if the command line asks for something else, or is wrong, which Hydra tells."""
-    words = sys.argv[1:]
-    if any(word.startswith("-") for word in words):
-        return None
-    composer = GlobalHydra.instance().hydra
-    assert composer is not None
-    try:
-        cfg = composer.compose_config(name, words, RunMode.RUN, with_log_configuration=True)
-    except (HydraException, OmegaConfBaseException, YAMLError):
-        return None
-    return None if cfg.hydra.mode == RunMode.MULTIRUN else cfg
 
 
 def _job(task: Task, program: Program, failures: list[ScvaeDataError]) -> Task:
