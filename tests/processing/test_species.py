@@ -137,7 +137,7 @@ def test_files_of_other_species_are_left_out(
     summary = process(paths, **settings)
     assert "genes.species=human: 2 files of mouse left out, e.g. SRX2.h5ad" in caplog.text
     assert summary.n_files == 2
-    assert "2 files of other species left out" in str(summary)
+    assert "human alone (genes.species); 2 files and up to 4 genes of a file of other species left out" in str(summary)
     account = json.loads((tmp_path / "out" / "chunk_summary.json").read_text())
     assert account["species"] == {"kept": "human", "files_left_out": ["SRX2.h5ad", "SRX4.h5ad"]}
     index = open_index(tmp_path / "out")

@@ -40,9 +40,9 @@ from scvae_data.processing.run.losses import warn_of_fractions
 from scvae_data.processing.run.summary import Summary
 from scvae_data.processing.scan.stage import Scanned, scan
 from scvae_data.processing.settings.run import Settings
-from scvae_data.processing.survey.corpus import NothingNewError, files_meant, of_species, survey_inputs
+from scvae_data.processing.survey.corpus import NothingNewError
 from scvae_data.processing.survey.room import check_room
-from scvae_data.processing.survey.stage import Surveyed, survey
+from scvae_data.processing.survey.stage import Surveyed, read_inputs, survey
 from scvae_data.processing.work import WorkFolder
 from scvae_data.processing.write.publish import publish, write_cells
 from scvae_data.processing.write.tables import write_tables
@@ -262,12 +262,9 @@ def finish(context: Context) -> Summary:
 
 def inputs_meant(context: Context) -> list[InputFacts]:
     """Read the headers of the inputs that a run is about."""
-    settings = context.settings
-    files, _ = survey_inputs(settings.input, context.engine, context.work, settings.genes.reference)
-    files = files_meant(files, context.standing, context.again)
-    if settings.genes.species is not None:
-        files, _ = of_species(files, context.work, context.gene_files.reference, settings.genes.species)
-    return files
+    return read_inputs(
+        context.settings, context.engine, context.work, context.gene_files, context.standing, context.again
+    ).files
 
 
 def mend_added(context: Context, index: DatasetIndex) -> list[str]:

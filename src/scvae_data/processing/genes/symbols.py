@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -25,7 +25,7 @@ from scvae_data.processing.genes.species import LEAST_KNOWN, OTHER, row_codes
 from scvae_data.processing.settings.genes import common_name
 from scvae_data.readers.base import GeneTable
 
-__all__ = ["APART", "BY_ID", "CROSSED", "HOW", "LEFT_OUT", "NO_GENE", "Evidence", "Rows", "Symbol", "UnlikePairsError"]
+__all__ = ["APART", "BY_ID", "CROSSED", "HOW", "LEFT_OUT", "NO_GENE", "Evidence", "Rows", "Symbol", "UnlikePairs"]
 
 HOW = {
     "id": "the row has an id",
@@ -71,22 +71,28 @@ LEFT_OUT = (*NO_GENE, OTHER_SPECIES)
 Load = Callable[[str], GeneTable]
 
 
-class UnlikePairsError(Exception):
-    """The ids and the symbols of a table are of different genes.
+@dataclass(frozen=True)
+class UnlikePairs:
+    """Ids and symbols of a table that are of different genes.
 
     Parameters
     ----------
-    table
-        The table.
     share
         Of its rows, as far as they were compared.
     symbol, gene_id
         Those of the first of them.
     """
 
-    def __init__(self, table: str, share: float, symbol: str, gene_id: str) -> None:
-        super().__init__(f"{symbol} beside {gene_id}")
-        self.table, self.share, self.symbol, self.gene_id = table, share, symbol, gene_id
+    share: float
+    symbol: str
+    gene_id: str
+
+    def __str__(self) -> str:
+        """Say what is wrong, and what to do."""
+        return (
+            f"{100 * self.share:.0f} % of the genes have the id of one gene and the symbol of another, e.g. "
+            f"{self.gene_id} is called {self.symbol}; correct the column that is wrong, or leave it out"
+        )
 
 
 @dataclass(frozen=True)
@@ -125,7 +131,7 @@ class Evidence:
 
     Parameters
     ----------
-    names
+    tables
         The tables, in an order that does not depend on that of the files.
     load
         Reads a table by its name.
@@ -137,9 +143,11 @@ class Evidence:
         Those of each table, see `judge`.
     wanted
         The species of which genes are kept in tables of several; empty for all.
+    unlike
+        The tables whose ids and symbols are of different genes: they say nothing, and are not among ``names``.
     """
 
-    names: Sequence[str]
+    tables: InitVar[Sequence[str]]
     load: Load
     mapping: Mapping[str, Sequence[str]]
     reference: Reference
@@ -152,18 +160,24 @@ class Evidence:
     retired: dict[str, str] = field(default_factory=dict)
     order_of: dict[str, set[tuple[str, ...]]] = field(default_factory=dict)
     crossed: set[str] = field(default_factory=set)
+    names: list[str] = field(default_factory=list)
+    unlike: dict[str, UnlikePairs] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, tables: Sequence[str]) -> None:
         self.identities = lru_cache(maxsize=KEPT_TABLES)(self._identities)
         self.candidates = lru_cache(maxsize=None)(self._candidates)
         self.same_annotation = lru_cache(maxsize=1)(self._same_annotation)
         self._texts = Texts()
         self._pairs = PairCounts(self._texts)
         unknown: defaultdict[str, set[str]] = defaultdict(set)
-        for name in self.names:
+        for name in tables:
             if self.wanted and len(self.species[name]) > 1:
                 self.codes[name] = row_codes(self.load(name), self.species[name], self.wanted, self.reference)
             self._collect(name, unknown)
+            if name in self.unlike:
+                self.codes.pop(name, None)
+            else:
+                self.names.append(name)
         self._find_retired(unknown)
 
     @cached_property
@@ -214,13 +228,17 @@ class Evidence:
     def _collect(self, name: str, unknown: dict[str, set[str]]) -> None:
         """Note the ids of a table, the symbols beside them, and the order of ids of one symbol."""
         rows, bases = self.identities(name)
-        self.genomes.update(rows.genomes)
         distinct_ids = {*rows.ids} - {""}
+        self.unknown |= self.reference.places.missing(distinct_ids - self.measured)
+        crossed = self._check_pairs(name, bases, rows.ids)
+        if isinstance(crossed, UnlikePairs):
+            self.unlike[name] = crossed
+            return
+        self.genomes.update(rows.genomes)
         if not distinct_ids:
             return
-        self.unknown |= self.reference.places.missing(distinct_ids - self.measured)
         self.measured |= distinct_ids
-        if crossed := self._check_pairs(name, bases, rows.ids):
+        if crossed:
             self.crossed.add(name)
             bases = [*bases]
             for row in crossed:  # say nothing of what the symbol stands for
@@ -234,21 +252,15 @@ class Evidence:
                 if symbol and gene_id in not_known and is_ensembl(gene_id):
                     unknown[gene_id].add(symbol)
 
-    def _check_pairs(self, name: str, bases: Sequence[str], ids: Sequence[str]) -> list[int]:
-        """Return the rows of a table whose symbols are those of other genes than their ids, where it has many.
-
-        Raises
-        ------
-        UnlikePairsError
-            Most are.
-        """
+    def _check_pairs(self, name: str, bases: Sequence[str], ids: Sequence[str]) -> list[int] | UnlikePairs:
+        """Return the rows of a table with the symbols of other genes than their ids, if many are; or that most are."""
         step = len(ids) // COMPARED + 1
         some, of_some = bases[::step], ids[::step]
         found, n_compared = self._crossed(name, some, of_some)
         if len(found) < FEWEST_CROSSED:
             return []
         if len(found) >= max(LEAST_COMPARED, n_compared / 2):
-            raise UnlikePairsError(name, len(found) / n_compared, some[found[0]], of_some[found[0]])
+            return UnlikePairs(len(found) / n_compared, some[found[0]], of_some[found[0]])
         found, n_compared = self._crossed(name, bases, ids)
         return found if len(found) >= LEAST_CROSSED * n_compared else []
 

@@ -32,7 +32,7 @@ from scvae_data.processing.genes.pair_counts import NO_TEXT, PairCounts, Texts
 from scvae_data.processing.genes.reference import Reference, loose
 from scvae_data.processing.genes.species import judge, species_of_id
 from scvae_data.processing.genes.spelling import one_spelling
-from scvae_data.processing.genes.symbols import BY_ID, CROSSED, HOW, LEFT_OUT, Evidence, Rows
+from scvae_data.processing.genes.symbols import BY_ID, CROSSED, HOW, LEFT_OUT, Evidence, Rows, UnlikePairs
 from scvae_data.readers.base import GeneTable
 
 __all__ = [
@@ -101,6 +101,8 @@ class Universe:
         How many genes have their classes ``"by_reference"``, how many ``"by_symbol"``.
     species
         Per gene table of several species, of which one is kept, the code of each column, see `row_codes`.
+    unlike
+        The gene tables that are left out, as their ids and symbols are of different genes.
     """
 
     keys: NDArray[np.object_]
@@ -114,6 +116,7 @@ class Universe:
     retired: dict[str, str] = field(default_factory=dict)
     classed: dict[str, int] = field(default_factory=dict)
     species: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
+    unlike: dict[str, UnlikePairs] = field(default_factory=dict)
 
     def meanings(self) -> dict[str, str]:
         """Return per gene table a hash of what its columns are: their positions, and all keys, symbols and classes."""
@@ -161,7 +164,7 @@ def align(
     numbers, how, matches = {}, {}, {}
     apart: set[str] = set()
     ways = {kind: number for number, kind in enumerate(WAYS)}
-    for table in tables:
+    for table in evidence.names:
         rows = evidence.rows(table)
         ids.update(rows.ids)
         genes = [gene_id or name for gene_id, name in zip(rows.ids, rows.names, strict=True)]
@@ -210,6 +213,7 @@ def align(
         how=how,
         retired=evidence.retired,
         species=evidence.codes,
+        unlike=evidence.unlike,
         classed={"by_reference": sum(map(bool, known.values())), "by_symbol": sum(not text for text in known.values())},
     )
 
