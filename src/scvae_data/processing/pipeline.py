@@ -30,10 +30,10 @@ from scvae_data.processing.run.directory import (
     clear,
     disk_faults,
     end_in,
-    held_directory,
     is_complete,
     made_in,
     prepare,
+    run_directory,
     send,
 )
 from scvae_data.processing.run.losses import warn_of_fractions
@@ -95,7 +95,7 @@ def run(
     gene_files = read_gene_files(settings.genes)  # one of them may lie in the directory that is overwritten
     made = made_in(directory, scratch)
     store = directory if isinstance(directory, RemotePath) else None
-    with held_directory(made), disk_faults(made), claimed(directory, made):
+    with run_directory(made), disk_faults(made), claimed(directory, made):
         work = prepare(made, directory, overwrite=overwrite, resume=resume)
         work.shards.remove()  # later shards must not take the genes that this run saves for theirs
         context = Context(
@@ -151,7 +151,7 @@ def append(
     open_index(directory)  # before anything is made in a folder that holds no dataset
     warn_of_fractions(settings.qc)
     made = made_in(directory, scratch)
-    with held_directory(made), disk_faults(made), claimed(directory, made):
+    with run_directory(made), disk_faults(made), claimed(directory, made):
         index = open_growing(directory)
         work = WorkFolder(made / WORK_FOLDER)
         settings = frozen_settings(settings, index, work.path)
