@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scvae_data.errors import ConfigError
+from scvae_data.errors import ConfigError, ScvaeDataError
 from scvae_data.processing.run.directory import held_directory, held_file, prepare, run_directory
 
 
@@ -51,9 +51,9 @@ def test_a_file_in_its_place_is_told_as_one(tmp_path: Path) -> None:
 
 def refused(directory: Path) -> set[str]:
     """What a run that is refused leaves in a directory and beside it."""
-    with pytest.raises(ConfigError, match="no"), run_directory(directory):
+    with pytest.raises(ScvaeDataError, match=r"^no$"), run_directory(directory):
         prepare(directory, directory, overwrite=False, resume=True)
-        raise ConfigError("no")
+        raise ScvaeDataError("no")
     return {str(path.relative_to(directory.parent)) for path in directory.parent.rglob("*") if path.is_file()}
 
 

@@ -337,7 +337,7 @@ def run_directory(directory: Path) -> Iterator[None]:
     with held_directory(directory):
         try:
             yield
-        except ConfigError:
+        except ScvaeDataError:
             leave_nothing(directory, new)
             raise
 
