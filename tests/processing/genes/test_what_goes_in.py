@@ -77,6 +77,30 @@ def test_numbered_genes_without_names_are_refused(first: int, tmp_path: Path, pr
         process([path])
 
 
+@pytest.mark.parametrize("name", ["ENST{:011d}.2", "ENSMUST{:011d}", "NM_{:06d}", "XR_{:09d}.1"])
+def test_transcripts_are_no_genes(name: str, tmp_path: Path, process: Callable[..., Any]) -> None:
+    names = [name.format(n) for n in range(8)]
+    path = write(tmp_path / "SRX1.h5ad", COUNTS, named(names))
+    told = rf"SRX1\.h5ad: the rows of X are transcripts \({names[0]}, .*, not genes; add their counts up by gene"
+    with pytest.raises(ScvaeDataError, match=told):
+        process([path])
+    process([write(path, COUNTS, named(names, gene_ids=IDS))], genes=EVERY)
+    assert sorted(stored(tmp_path / "out")) == sorted(IDS)
+
+
+def test_rows_of_several_genes_are_told(
+    tmp_path: Path, process: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    affymetrix = ["MT-ND1 /// MT-ND1", "MT-CO1", "ACTB///GAPDH", *SYMBOLS[3:]]
+    write(tmp_path / "SRX1.h5ad", COUNTS[1:], named(affymetrix))
+    write(tmp_path / "SRX2.h5ad", COUNTS[1:], named(SYMBOLS, gene_ids=IDS))
+    process(sorted(tmp_path.glob("*.h5ad")), genes=EVERY)
+    assert "SRX1.h5ad: 1 gene (30 UMIs, 15.2 %) may have another column too" in caplog.text
+    counts = stored(tmp_path / "out")
+    assert sorted(counts) == sorted([*IDS, "ACTB///GAPDH"])
+    assert counts[[IDS[0], "ACTB///GAPDH"]].to_numpy().tolist() in ([[1, 0], [1, 30]], [[1, 30], [1, 0]])
+
+
 def test_entrez_ids_are_the_genes_they_stand_for(tmp_path: Path, process: Callable[..., Any]) -> None:
     entrez = ["4535", "4512", "60", "2597", "6122", "7157", "915", "3105"]
     write(tmp_path / "SRX1.h5ad", COUNTS, named(entrez))

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scvae_data.processing.genes.annotations import Annotations
-from scvae_data.processing.genes.identity import OTHER_SPECIES, Identities, identify, originals
+from scvae_data.processing.genes.identity import OTHER_SPECIES, SEVERAL, Identities, identify, originals
 from scvae_data.processing.genes.names import is_ensembl
 from scvae_data.processing.genes.pair_counts import PairCounts, Texts
 from scvae_data.processing.genes.reference import Reference, SymbolBook, loose
@@ -335,6 +335,8 @@ class Evidence:
         """Return what a symbol may stand for: by the first of mapping, tables and reference that has it."""
         if symbol in self.mapping:
             return Symbol(tuple(self.mapping[symbol]), "mapping")
+        if SEVERAL in symbol:  # whatever it counts is of all of them
+            return Symbol((), "ambiguous")
         if symbol in self.ids_of:
             return self._current(self.ids_of[symbol], "files")
         if book and symbol in book.current:
