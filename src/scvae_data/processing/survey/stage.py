@@ -29,7 +29,14 @@ from scvae_data.processing.run.losses import tell_failures
 from scvae_data.processing.run.rules import tell_unapplied, unapplied_rules
 from scvae_data.processing.settings.gene_classes import GENE_CLASSES
 from scvae_data.processing.settings.run import Settings
-from scvae_data.processing.survey.corpus import NothingNewError, check_together, files_meant, of_species, survey_inputs
+from scvae_data.processing.survey.corpus import (
+    NothingNewError,
+    check_together,
+    contradicted_species,
+    files_meant,
+    of_species,
+    survey_inputs,
+)
 from scvae_data.processing.survey.kept import digest, keep_arrays, kept_arrays
 from scvae_data.processing.survey.notes import tell_by_kind, tell_shared_cells
 from scvae_data.processing.survey.obs_table import ObsTable, read_obs_table
@@ -98,6 +105,7 @@ def survey(context: Context, save: Callable[[Context, Surveyed], None] | None = 
     check_together(surveyed.files, context.settings, table_columns(surveyed))
     check_rules(surveyed, context.settings, context.work.tables)
     tell_notes(surveyed.files)
+    tell_by_kind(logging.WARNING, contradicted_species(surveyed.files, context.gene_files.reference))
     tell_shared_cells(surveyed.files)
     tell_left_out(surveyed.left_out, context.settings.genes.species)
     (save or save_survey)(context, surveyed)
