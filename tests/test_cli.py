@@ -52,7 +52,7 @@ def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
         (("info",), "error: the following arguments are required: DIR; usage: scvae-data info [-h] DIR"),
         (
             ("why", "a"),
-            "error: the following arguments are required: SRX|FILE, BARCODE; usage: scvae-data why [-h] DIR SRX|FILE",
+            "error: the following arguments are required: SRX|FILE; usage: scvae-data why [-h] DIR SRX|FILE",
         ),
         (("diversity",), "error: the following arguments are required: DIR; usage: scvae-data diversity [-h] DIR"),
         (("info", "a", "b"), "error: unrecognized arguments: b; usage: scvae-data info [-h] DIR"),

@@ -35,7 +35,7 @@ N_OPTIONS = {
     "experiment": 6,
     "genes": 3,
     "hydra": 1,
-    "hydra/callbacks": 1,
+    "hydra/callbacks": 2,
     "hydra/sweeper": 1,
     "input": 5,
     "logger": 3,

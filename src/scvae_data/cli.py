@@ -140,7 +140,10 @@ def _of_why(parser: Parser) -> None:
     parser.add_argument(
         "experiment", metavar="SRX|FILE", help="the experiment as obs calls it, or the name of its file"
     )
-    parser.add_argument("barcode", metavar="BARCODE", help="the cell's name in its file, or in the directory")
+    parser.add_argument(
+        "barcode", metavar="BARCODE", nargs="?",
+        help="the cell's name in its file, or in the directory; without one all cells of the experiment are counted",
+    )  # fmt: skip
 
 
 def _of_report(parser: Parser) -> None:
@@ -290,7 +293,8 @@ COMMANDS: dict[str, Command] = {
         _report,
     ),
     "why": _telling(
-        "why", "DIR SRX|FILE BARCODE", "where a cell of an experiment is, or which rule dropped it", _of_why, _why
+        "why", "DIR SRX|FILE [BARCODE]",
+        "what became of an experiment; or where a cell of it is, or which rule dropped it", _of_why, _why,
     ),
     "diff": Command(
         "DIR OTHER", "experiments, genes and cells that OTHER has more, or has not, or has otherwise", _of_diff, _diff

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from tests.support.datasets import make_dataset, positional_counts
 from tests.support.remote import put
@@ -60,6 +61,21 @@ def test_genes_and_settings(tmp_path: Path) -> None:
         "genes": "those of both come in another order",
         "cells": "100 kept, 0 changed, 0 gone, 0 added",
     }
+
+
+@pytest.mark.parametrize("part_cells", [7, 1000])
+def test_cells_of_a_file_that_was_renamed_are_known_by_their_names(tmp_path: Path, part_cells: int) -> None:
+    def moved(obs: pd.DataFrame) -> pd.DataFrame:
+        files = obs["source_file"].cat.rename_categories({"SRX1.h5ad": "a/one.h5ad"})
+        return obs.assign(source_file=files, source_row=obs["source_row"] + 100 * (files == "a/one.h5ad"))
+
+    one = open_index(make_dataset(tmp_path / "one")[0])
+    x = positional_counts(100, 20).tolil()
+    x[3, :] = 7  # the second cell of SRX1
+    other = open_index(make_dataset(tmp_path / "other", x=x.tocsr(), more_obs=moved, chunk_size=17)[0])
+    found = compare(one, other, part_cells)
+    assert found.kept.tolist() == [33, 33, 33] and found.changed.tolist() == [1, 0, 0]
+    assert not found.gone.any() and not found.added.any()
 
 
 @pytest.mark.parametrize(("other", "status"), [("same", 0), ("more", 1), ("none", 2)])

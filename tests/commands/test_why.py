@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -173,6 +174,32 @@ def test_a_file_of_another_name_than_its_experiment_and_one_that_lost_all_its_ce
         assert "not_control" in why(tmp_path / "d", name, "CELL00-1")
     with pytest.raises(SelectionError, match=r"did you mean Bob's_liver, Bob's liver data\.h5ad\?"):
         why(tmp_path / "d", "Bobs liver data.h5ad", "CELL02-1")
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        (
+            "SRX1",
+            [
+                "SRX1 in SRX1.h5ad: 5 of 12 cells kept; dropped: 1 duplicate, 1 mad_total_counts, "
+                "1 max_pct_counts_mt, 1 min_counts, 1 min_genes, 1 not_control, 1 zero_counts",
+                "SRX1 in b/SRX1.h5ad: 1 of 2 cells kept; dropped: 1 zero_counts",
+            ],
+        ),
+        ("b/SRX1.h5ad", ["b/SRX1.h5ad: 1 of 2 cells kept; dropped: 1 zero_counts"]),
+    ],
+)
+def test_an_experiment_is_told_by_the_cells_of_its_files(name: str, lines: list[str], out: Path) -> None:
+    assert why(out, name).splitlines() == lines
+
+
+def test_an_experiment_of_which_no_cell_was_read(out: Path) -> None:
+    for name in ("SRX7", "SRX7.h5ad", "/anywhere/SRX7.h5ad"):
+        assert re.fullmatch(rf"no cell of {name} was read: /.*/SRX7\.h5ad: a text file.*", why(out, name))
+    for name in ("SRX", "RX7", "SRX77"):  # a part of the name is another experiment's
+        with pytest.raises(SelectionError, match=f"experiment {name} not in .*, nor is there a file of that name"):
+            why(out, name)
 
 
 @pytest.mark.parametrize(

@@ -245,7 +245,10 @@ def test_a_release_in_a_store(release: Path, tmp_path: Path) -> None:
     assert len(ScBaseCountInput(release=str(address), **keys, missing_list=listed).files()) == 2
     assert Path(listed).read_text() == f"{address}/h5ad/{HUMAN}/SRX10001.h5ad\n"
     for wrong, message in (
-        ({"release": f"{address}-gone"}, r"input\.path: memory://.*-gone cannot be listed: there is nothing"),
+        (
+            {"release": f"{address}-gone"},
+            r"there is no folder memory://.*-gone; memory://.* has 2026-01-12; correct input\.path or input\.release",
+        ),
         (
             {"release": str(address), "path": "x"},
             r"input\.release=memory://.* is an address by itself; leave out",

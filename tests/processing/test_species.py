@@ -137,7 +137,7 @@ def test_files_of_other_species_are_left_out(
     summary = process(paths, **settings)
     assert "genes.species=human: 2 files of mouse left out, e.g. SRX2.h5ad" in caplog.text
     assert summary.n_files == 2
-    assert "2 files of other species left out" in str(summary)
+    assert "human alone (genes.species); 2 files and up to 4 genes of a file of other species left out" in str(summary)
     account = json.loads((tmp_path / "out" / "chunk_summary.json").read_text())
     assert account["species"] == {"kept": "human", "files_left_out": ["SRX2.h5ad", "SRX4.h5ad"]}
     index = open_index(tmp_path / "out")
@@ -204,3 +204,24 @@ def test_a_manifest_that_says_another_species_than_the_genes_is_refused(
     assert summary.n_obs == 6
     manifest.write_text("\n".join([f"path,{column}", "SRX0.h5ad,human", "SRX1.h5ad,patient", "SRX2.h5ad,"]) + "\n")
     assert process([], tmp_path / "agreed", input=inputs).n_obs == 6
+
+
+@pytest.mark.parametrize(
+    ("column", "labels", "told"),
+    [
+        ("organism", ["Mus musculus"] * 2, "mouse"),
+        ("Species", ["mouse", "rat"], "mouse and rat"),
+        ("organism", ["Homo sapiens", "Mus musculus"], ""),
+        ("organism", ["unknown", "Mus musculus"], ""),
+        ("donor", ["mouse"] * 2, ""),
+    ],
+)
+def test_a_file_that_calls_its_cells_another_species_is_told(
+    column: str, labels: list[str], told: str, write_raw: Write, process: Process, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_raw("SRX1.h5ad", COUNTS[:2, :4], HUMAN_IDS, {column: labels})
+    summary = process([path], genes=GeneRules(min_cells=None))
+    assert summary.n_obs == 2
+    found = [text for text in caplog.messages if "obs column" in text and "says" in text]
+    wanted = f"SRX1.h5ad: obs column {column} says {told}, its genes are called as those of human"
+    assert found == ([wanted] if told else [])

@@ -6,6 +6,7 @@ import errno
 import threading
 import time
 from pathlib import Path
+from shutil import _ntuple_diskusage
 
 import pytest
 
@@ -96,6 +97,22 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
 
     with pytest.raises(RemoteError, match="No space left on device; make room there"):
         cache_of(tmp_path).fetch(key(1), 10, full)
+
+
+def test_a_bound_beyond_the_disk_is_told_before_it_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = cache_of(tmp_path, max_bytes=60_000_000)
+    put(cache, 1)
+    monkeypatch.setattr("shutil.disk_usage", lambda place: _ntuple_diskusage(0, 0, 20_000_000 if place.exists() else 0))
+    for n_bytes in (20_000_000, 20_000_010):
+        cache.tell_room(n_bytes)
+    assert not caplog.messages
+    cache.tell_room(90_000_000)
+    assert caplog.messages == [
+        f"data.cache_disk_gb=x is more than the disk of {tmp_path}/cache has room for: 0.020 GB, and 0.060 GB will "
+        "come; set it lower, as a full disk ends the run"
+    ]
 
 
 def test_what_killed_processes_left_makes_room(tmp_path: Path) -> None:

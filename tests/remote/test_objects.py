@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +26,7 @@ CONTENT = bytes(range(256)) * 4
 @pytest.fixture(autouse=True)
 def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(objects, "BACK_OFF_SECONDS", 0.0)
+    monkeypatch.setattr(objects, "_answering", set())
     memory = fsspec.filesystem("memory")
     for name in ("a/x.bin", "a/deep/y.bin", "z.bin"):
         memory.pipe_file(f"/store/{name}", CONTENT)
@@ -72,6 +74,8 @@ def test_listings() -> None:
     ]
     assert list(objects.find(STORE, deep=False)) == [STORE / "z.bin"]
     assert objects.find(STORE / "nothing") == {}
+    assert objects.names_in(STORE) == {"a", "z.bin"}
+    assert objects.names_in(STORE / "nothing") == objects.names_in(STORE / "z.bin") == set()
     assert objects.glob(STORE / "**/*.bin") == sorted(objects.find(STORE))
 
 
@@ -86,9 +90,32 @@ def test_a_fault_that_passes_is_retried(monkeypatch: pytest.MonkeyPatch, outcome
 
 def test_a_fault_that_lasts_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     failing = Failing(monkeypatch, *[ConnectionResetError("Connection\nreset")] * 99)
-    with pytest.raises(RemoteError, match=r"^memory://store/z.bin: Connection reset \(6 attempts\); see whether .*$"):
+    with pytest.raises(
+        RemoteError, match=r"^memory://store/z.bin: Connection reset \(6 attempts in 0 s\); see whether .*$"
+    ):
         objects.read(STORE / "z.bin", 0, 8)
     assert failing.n_asked == objects.ATTEMPTS
+
+
+def test_a_store_that_never_answered_is_not_waited_for_as_long(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(objects, "FIRST_SECONDS", 0.0)
+    monkeypatch.setattr(objects, "QUIET_SECONDS", 0.01)
+
+    def slow(*_: object, **__: object) -> bytes:
+        time.sleep(0.1)
+        raise TimeoutError("slow")
+
+    monkeypatch.setattr(MemoryFileSystem, "cat_file", slow)
+    with pytest.raises(RemoteError, match=r"\(1 attempt in 0 s\)"):
+        objects.read(STORE / "z.bin", 0, 8)
+    assert caplog.messages == ["memory://store does not answer yet; it is asked for about 0 s"]
+    with pytest.raises(FileNotFoundError):
+        objects.facts_of(STORE / "nothing")  # an answer
+    with pytest.raises(RemoteError, match=r"\(6 attempts in 1 s\)"):
+        objects.read(STORE / "z.bin", 0, 8)
+    assert len(caplog.messages) == 1
 
 
 def test_what_may_not_be_done_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,6 +180,9 @@ def test_an_object_on_s3_is_swapped_in_one_request(tmp_path: Path, monkeypatch: 
         one = swapped_by_turns(place, tmp_path)
         with pytest.raises(RemoteError, match=r"s3://nowhere/x: .*bucket does not exist; make the bucket"):
             objects.swap(tmp_path / "a", RemotePath("s3://nowhere/x"), None)
+        assert objects.names_in(RemotePath("s3://nowhere/x")) == objects.names_in(place / "nothing") == set()
+        with pytest.raises(RemoteError, match="there is no bucket s3://nowhere"):
+            objects.check_bucket(RemotePath("s3://nowhere/x"))
         # The answer to a put gets lost: what it has put is found.
         lost = ["timeout"]
         proxy = Proxy(port, lambda request: lost.pop() if lost and request.startswith(b"PUT ") else None)

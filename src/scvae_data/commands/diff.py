@@ -1,8 +1,10 @@
 """Two dataset directories in; experiments, genes and cells that one has and the other has not, out.
 
 A cell is a row of an input file: it is the same one in both, whatever the
-order of the directories. Cells of some experiments are compared at a time,
-so that memory does not grow with the number of cells.
+order of the directories. Where the other directory has its experiment of
+files of other names, a cell is what its name says: experiment and barcode.
+Cells of some experiments are compared at a time, so that memory does not grow
+with the number of cells.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from scvae_data.remote.location import Location
@@ -20,6 +23,8 @@ __all__ = ["Difference", "compare", "diff"]
 
 PART_CELLS = 50_000_000
 ROW_BITS = 40
+BY_NAME = np.int64(np.iinfo(np.int64).min)
+"""Set in the number of a cell that is made of its name."""
 MOST_NAMED = 5
 
 
@@ -52,12 +57,13 @@ def compare(one: DatasetIndex, other: DatasetIndex, part_cells: int = PART_CELLS
     DamagedFileError
         A table of cells is not what was written.
     """
-    experiments, files = (_names(one, other, column) for column in (SRX_COLUMN, "source_file"))
+    experiments, files = (Names.of(one, other, column) for column in (SRX_COLUMN, "source_file"))
+    names = list(experiments.place)
     n_parts = -(-max(one.n_obs, other.n_obs) // part_cells)
-    tallies = np.zeros((4, len(experiments) + 1), np.int64)
+    tallies = np.zeros((4, len(names) + 1), np.int64)
     for part in range(n_parts):
         (keys, of, totals), (their_keys, their_of, their_totals) = (
-            _cells(index, experiments, files, range(part, len(experiments) + 1, n_parts)) for index in (one, other)
+            _cells(index, experiments, files, range(part, len(names) + 1, n_parts)) for index in (one, other)
         )
         _, mine, its = np.intersect1d(keys, their_keys, assume_unique=True, return_indices=True)
         same = (totals[mine] == their_totals[its]) & (of[mine] == their_of[its])
@@ -65,8 +71,8 @@ def compare(one: DatasetIndex, other: DatasetIndex, part_cells: int = PART_CELLS
         alone[mine] = added[its] = False
         for tally, cells in zip(tallies, (of[mine[same]], of[mine[~same]], of[alone], their_of[added]), strict=True):
             tally += np.bincount(cells, minlength=len(tally))
-    kept, changed, gone, new = tallies[:, : len(experiments)]
-    return Difference(list(experiments), kept, changed, gone, new)
+    kept, changed, gone, new = tallies[:, : len(names)]
+    return Difference(names, kept, changed, gone, new)
 
 
 def diff(first: Location, second: Location) -> tuple[bool, str]:
@@ -92,27 +98,47 @@ def diff(first: Location, second: Location) -> tuple[bool, str]:
     return same, "\n".join(lines)
 
 
-def _names(one: DatasetIndex, other: DatasetIndex, column: str) -> dict[str, int]:
-    """Categories of a column in both, sorted, with a number for each."""
-    both = {*(one.obs_columns[column].categories or ()), *(other.obs_columns[column].categories or ())}
-    return {name: number for number, name in enumerate(sorted(both))}
+@dataclass(frozen=True, eq=False)
+class Names:
+    """Categories of a column of two directories."""
+
+    place: Mapping[str, int]
+    """A number for each, in their order."""
+    in_both: NDArray[np.bool_]
+    """Whether both have it, and False for none; (n_names + 1,)."""
+
+    @classmethod
+    def of(cls, one: DatasetIndex, other: DatasetIndex, column: str) -> Names:
+        """Bring those of two directories together."""
+        mine, its = ({*(index.obs_columns[column].categories or ())} for index in (one, other))
+        names = sorted(mine | its)
+        in_both = np.array([*(name in mine and name in its for name in names), False])
+        return cls({name: number for number, name in enumerate(names)}, in_both)
+
+    def numbers(self, names: Sequence[str] | None) -> NDArray[np.int64]:
+        """Return the number of each category of a directory, and that of none."""
+        return np.array([*(self.place[name] for name in names or ()), len(self.place)], np.int64)
 
 
 def _cells(
-    index: DatasetIndex, experiments: Mapping[str, int], files: Mapping[str, int], wanted: range
+    index: DatasetIndex, experiments: Names, files: Names, wanted: range
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Of the cells of some experiments: file and row as one number, experiment, and sum of counts."""
+    """Of the cells of some experiments: a number for each, its experiment, and its sum of counts."""
     of_code, file_of_code = (
-        np.array([*(place[name] for name in index.obs_columns[column].categories or ()), len(place)], np.int64)
-        for column, place in ((SRX_COLUMN, experiments), ("source_file", files))
+        names.numbers(index.obs_columns[column].categories)
+        for column, names in ((SRX_COLUMN, experiments), ("source_file", files))
     )
     parts = [np.zeros((3, 0), np.int64)]
-    for chunk_id in range(len(index.chunks)):
+    for chunk_id, first_row in enumerate(index.first_rows[:-1].tolist()):
         values = index.cells.arrays(chunk_id, [SRX_COLUMN, "source_file", "source_row", "total_counts"])
-        of = of_code[values[SRX_COLUMN]]
-        here = (of - wanted.start) % wanted.step == 0
-        keys = (file_of_code[values["source_file"]] << ROW_BITS) + values["source_row"]
-        parts.append(np.stack([keys[here], of[here], values["total_counts"][here]]))
+        of, file = of_code[values[SRX_COLUMN]], file_of_code[values["source_file"]]
+        here = np.flatnonzero((of - wanted.start) % wanted.step == 0)
+        keys = (file[here] << ROW_BITS) + values["source_row"][here]
+        by_name = np.flatnonzero(experiments.in_both[of[here]] & ~files.in_both[file[here]])
+        if len(by_name):
+            names = index.obs([], here[by_name] + first_row).index.to_numpy(object)
+            keys[by_name] = pd.util.hash_array(names, categorize=False).view(np.int64) | BY_NAME
+        parts.append(np.stack([keys, of[here], values["total_counts"][here]]))
     keys, of, totals = np.concatenate(parts, axis=1)
     return keys, of, totals
 

@@ -1,7 +1,9 @@
-"""A dataset, an experiment or its file, and the name of a cell in; where it is, or which rule dropped it, out."""
+"""A dataset, an experiment or its file, and perhaps the name of a cell in; what became of it, or of the cell, out."""
 
 from __future__ import annotations
 
+import re
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
@@ -10,12 +12,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from scvae_data.errors import SelectionError
 from scvae_data.processing.decide.duplicates import DUPLICATE_RULE
 from scvae_data.processing.decide.stage import LATE_RULE
 from scvae_data.processing.finished.append import recorded_inputs
+from scvae_data.processing.run.losses import lost_text
 from scvae_data.processing.settings.inputs import without_ending
 from scvae_data.processing.settings.qc import DOUBLET_RULE, SPECIES_METRIC, QcRules
 from scvae_data.remote.location import Location
@@ -24,7 +28,7 @@ from scvae_data.store.files import expecting
 from scvae_data.store.listed_table import listed_table
 from scvae_data.store.names import generation_file
 from scvae_data.store.verify import SUMMARY_FILE
-from scvae_data.wording import did_you_mean, named
+from scvae_data.wording import counted, did_you_mean, named
 
 __all__ = ["why"]
 
@@ -32,6 +36,8 @@ Found = tuple[str, int, str]
 """Source file and row of a cell, and what became of it."""
 
 MAX_COMPARED = 20_000
+KEPT = ""
+"""The rule of cells that no rule dropped."""
 WORDS = {
     "zero_counts": "it has no count at all",
     LATE_RULE: "it has no count in a gene that the directory holds",
@@ -55,6 +61,11 @@ class Meant:
     name: str
     """As they are called in words."""
 
+    @property
+    def dropped_column(self) -> str:
+        """The column of the table of dropped cells that says the same."""
+        return "accession" if self.column == SRX_COLUMN else self.column
+
     def rows(self, index: DatasetIndex, chunk_id: int) -> NDArray[np.int64]:
         """Return their rows of a chunk."""
         place = index.obs_columns[self.column].place
@@ -62,8 +73,8 @@ class Meant:
         return np.flatnonzero(np.isin(index.codes(self.column, chunk_id), codes)) if codes else np.zeros(0, np.int64)
 
 
-def why(directory: Location, experiment: str, barcode: str) -> str:
-    """Say what became of a cell; a line for each cell of that name, where files share an accession.
+def why(directory: Location, experiment: str, barcode: str | None = None) -> str:
+    """Say what became of an experiment, or of a cell; a line for each file, or cell of that name.
 
     Parameters
     ----------
@@ -72,16 +83,21 @@ def why(directory: Location, experiment: str, barcode: str) -> str:
     experiment
         The experiment as obs calls it, or the name of its file, with or without folders and ending.
     barcode
-        The cell's name in its file, or its whole name in the directory.
+        The cell's name in its file, or its whole name in the directory; None asks for all cells of the experiment.
 
     Raises
     ------
     SelectionError
-        There is no such cell; names what is like it.
+        There is no such experiment or cell; names what is like it.
     """
     index = open_index(directory)
     accessions = index.obs_columns[SRX_COLUMN].categories or ()
     meant = what_is_meant(index, experiment)
+    if barcode is None:
+        told = told_of_files(index, meant) or of_file_without_cells(index, experiment)
+        if not told:
+            raise SelectionError(unknown_experiment(index, directory, experiment))
+        return told
     prefix, _, rest = barcode.partition(":")
     name = rest if rest and prefix.partition("#")[0] in {experiment, *accessions} else barcode
     known: set[str] = set()
@@ -92,6 +108,35 @@ def why(directory: Location, experiment: str, barcode: str) -> str:
         hint = did_you_mean(close_names(name, known), f"it has {len(known):,}, e.g. {min(known)}")
         raise SelectionError(f"{meant.name} has no cell {name}, kept or dropped; {hint}")
     raise SelectionError(unknown_experiment(index, directory, experiment))
+
+
+def told_of_files(index: DatasetIndex, meant: Meant) -> str:
+    """Say how many cells of each file are kept, and how many each rule dropped; empty if none was read."""
+    lines = []
+    for file, times in sorted(cells_of_files(index, meant).items()):
+        n_kept, n_all = times.pop(KEPT, 0), times.total()
+        lost = lost_text(dict(sorted(times.items(), key=lambda one: (-one[1], one[0]))))
+        whose = f"{meant.name} in {file}" if meant.column == SRX_COLUMN else file
+        lines.append(
+            f"{whose}: {n_kept:,} of {counted(n_kept + n_all, 'cell')} kept" + (f"; dropped: {lost}" if lost else "")
+        )
+    return "\n".join(lines)
+
+
+def cells_of_files(index: DatasetIndex, meant: Meant) -> dict[str, Counter[str]]:
+    """Count the cells of each file that are kept, and those that each rule dropped."""
+    found: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    files = index.obs_columns["source_file"].categories or ()
+    for chunk_id in range(len(index.chunks)):
+        codes = index.codes("source_file", chunk_id)[meant.rows(index, chunk_id)]
+        for code, n in zip(*np.unique(codes, return_counts=True), strict=True):
+            found[files[code]][KEPT] += int(n)
+    for table, group in groups_of_dropped(index):
+        cells = table.read_row_group(group, [meant.dropped_column, "source_file", "rule"])
+        here = cells.filter(pc.is_in(cells.column(meant.dropped_column), pa.array(meant.values)))
+        for row in here.group_by(["source_file", "rule"]).aggregate([([], "count_all")]).to_pylist():
+            found[row["source_file"]][row["rule"]] += row["count_all"]
+    return found
 
 
 def what_is_meant(index: DatasetIndex, experiment: str) -> Meant:
@@ -146,7 +191,18 @@ def kept(index: DatasetIndex, meant: Meant, barcode: str, known: set[str]) -> It
 
 def dropped(index: DatasetIndex, meant: Meant, barcode: str, known: set[str]) -> Iterator[Found]:
     """Yield each dropped cell of the name; ``known`` gets the barcodes of all that are meant."""
-    column = "accession" if meant.column == SRX_COLUMN else meant.column
+    for table, group in groups_of_dropped(index):
+        names = table.read_row_group(group, [meant.dropped_column, "barcode"])
+        here = pc.is_in(names.column(meant.dropped_column), pa.array(meant.values))
+        known.update(names.filter(here).column("barcode").to_pylist())
+        hit = pc.and_(here, pc.equal(names.column("barcode"), barcode))
+        if pc.any(hit).as_py():
+            for cell in table.read_row_group(group).filter(hit).to_pylist():
+                yield cell["source_file"], cell["source_row"], reason(cell)
+
+
+def groups_of_dropped(index: DatasetIndex) -> Iterator[tuple[pq.ParquetFile, int]]:
+    """Yield each group of rows of the tables of dropped cells: its table, and its number there."""
     for number in range(len(index.generations)):
         account = index.path / generation_file(SUMMARY_FILE, number)
         summary = read_json(account)
@@ -154,13 +210,7 @@ def dropped(index: DatasetIndex, meant: Meant, barcode: str, known: set[str]) ->
             entry = dict(summary["dropped_cells"])
         with listed_table(index.path, entry) as table:
             for group in range(table.num_row_groups):
-                names = table.read_row_group(group, [column, "barcode"])
-                here = pc.is_in(names.column(column), pa.array(meant.values))
-                known.update(names.filter(here).column("barcode").to_pylist())
-                hit = pc.and_(here, pc.equal(names.column("barcode"), barcode))
-                if pc.any(hit).as_py():
-                    for cell in table.read_row_group(group).filter(hit).to_pylist():
-                        yield cell["source_file"], cell["source_row"], reason(cell)
+                yield table, group
 
 
 def reason(cell: dict[str, Any]) -> str:
@@ -205,8 +255,9 @@ def of_file_without_cells(index: DatasetIndex, name: str) -> str:
 
 
 def is_called(file: str, name: str) -> bool:
-    """Whether a name is part of that of a file, or one of them the end of the other."""
-    return name in file or n_shared(parts_of(file), parts_of(name)) > 0
+    """Whether a name is a part of that of a file that stands by itself, or one of them the end of the other."""
+    in_name = re.search(rf"(?<![A-Za-z0-9]){re.escape(name)}(?![A-Za-z0-9])", file)
+    return bool(in_name) or n_shared(parts_of(file), parts_of(name)) > 0
 
 
 def unknown_experiment(index: DatasetIndex, directory: Location, experiment: str) -> str:

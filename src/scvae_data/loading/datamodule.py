@@ -44,7 +44,7 @@ from scvae_data.loading.select.sizes import decoded_bytes
 from scvae_data.loading.select.split import parse_split
 from scvae_data.loading.settings import OnBadChunk, StartMethod, XFormat, check_settings
 from scvae_data.loading.stream import StreamSpec, batches_together
-from scvae_data.remote.location import Location, as_written
+from scvae_data.remote.location import Location, as_written, is_remote
 from scvae_data.store import SRX_COLUMN, CellIndex, open_dataset
 from scvae_data.store.remote_files import DEFAULT_DISK_GB, disk_cache
 from scvae_data.wording import counted
@@ -308,6 +308,8 @@ class ChunkedDataModule(LightningDataModule):
             return
         index = open_dataset(self.data_path, self.disk_cache, self.generations)
         index.tell()
+        if any(is_remote(path) for path in index.paths):
+            self.disk_cache.tell_room(sum(chunk.bytes for chunk in index.chunks))
         self._check_served(index)
         columns = None if self.genes is None else find_genes(index, self.genes)
         row_groups = select_parts(index, *self._accessions(), self.split, self.filter, self.train_fraction)

@@ -63,6 +63,8 @@ class InputFacts:
         The accession of all its cells; None where `accession_column` of its obs says.
     named_otherwise
         Whether the accession was found in a part of the file's name or in its folders.
+    species_columns
+        Columns of its obs that say a species, and what they say.
     fingerprint
         Hash of size and sampled content; the same wherever the file lies.
     notes, warnings
@@ -93,6 +95,7 @@ class InputFacts:
     others: str = ""
     is_chunk: bool = False
     named_otherwise: bool = False
+    species_columns: dict[str, list[str]] = field(default_factory=dict)
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> InputFacts:

@@ -30,19 +30,19 @@ from scvae_data.processing.run.directory import (
     clear,
     disk_faults,
     end_in,
-    held_directory,
     is_complete,
     made_in,
     prepare,
+    run_directory,
     send,
 )
 from scvae_data.processing.run.losses import warn_of_fractions
 from scvae_data.processing.run.summary import Summary
 from scvae_data.processing.scan.stage import Scanned, scan
 from scvae_data.processing.settings.run import Settings
-from scvae_data.processing.survey.corpus import NothingNewError, files_meant, of_species, survey_inputs
+from scvae_data.processing.survey.corpus import NothingNewError
 from scvae_data.processing.survey.room import check_room
-from scvae_data.processing.survey.stage import Surveyed, survey
+from scvae_data.processing.survey.stage import Surveyed, read_inputs, survey
 from scvae_data.processing.work import WorkFolder
 from scvae_data.processing.write.publish import publish, write_cells
 from scvae_data.remote.location import Location, RemotePath
@@ -94,7 +94,7 @@ def run(
     gene_files = read_gene_files(settings.genes)  # one of them may lie in the directory that is overwritten
     made = made_in(directory, scratch)
     store = directory if isinstance(directory, RemotePath) else None
-    with held_directory(made), disk_faults(made), claimed(directory, made):
+    with run_directory(made), disk_faults(made), claimed(directory, made):
         work = prepare(made, directory, overwrite=overwrite, resume=resume)
         work.shards.remove()  # later shards must not take the genes that this run saves for theirs
         context = Context(
@@ -150,7 +150,7 @@ def append(
     open_index(directory)  # before anything is made in a folder that holds no dataset
     warn_of_fractions(settings.qc)
     made = made_in(directory, scratch)
-    with held_directory(made), disk_faults(made), claimed(directory, made):
+    with run_directory(made), disk_faults(made), claimed(directory, made):
         index = open_growing(directory)
         work = WorkFolder(made / WORK_FOLDER)
         settings = frozen_settings(settings, index, work.path)
@@ -259,12 +259,9 @@ def finish(context: Context) -> Summary:
 
 def inputs_meant(context: Context) -> list[InputFacts]:
     """Read the headers of the inputs that a run is about."""
-    settings = context.settings
-    files, _ = survey_inputs(settings.input, context.engine, context.work, settings.genes.reference)
-    files = files_meant(files, context.standing, context.again)
-    if settings.genes.species is not None:
-        files, _ = of_species(files, context.work, context.gene_files.reference, settings.genes.species)
-    return files
+    return read_inputs(
+        context.settings, context.engine, context.work, context.gene_files, context.standing, context.again
+    ).files
 
 
 def mend_added(context: Context, index: DatasetIndex) -> list[str]:

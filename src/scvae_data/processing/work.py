@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scvae_data.store.files import sweep_temporaries
+from scvae_data.store.names import INDEX_FILE, WORK_FOLDER
 
 __all__ = ["FileFolder", "ShardFolder", "WorkFolder"]
 
@@ -133,6 +134,13 @@ class WorkFolder:
     def started(self) -> bool:
         """Whether an earlier run got as far as scanning a file: before that there is nothing to continue."""
         return self.scans.is_dir() and any(self.scans.iterdir())
+
+    @property
+    def begun(self) -> bool:
+        """Whether it has anything that a later try goes on with."""
+        parts = (self.shards.path, self.mended, self.appended / INDEX_FILE)
+        appending = WorkFolder(self.appended / WORK_FOLDER)
+        return self.started or appending.started or any(part.exists() for part in parts)
 
     @property
     def replacing(self) -> Path:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import logging
 import os
 import re
 import shutil
@@ -27,6 +28,8 @@ from pathlib import Path
 from scvae_data.errors import RemoteError
 
 __all__ = ["NO_OTHERS", "DiskCache", "Refused"]
+
+log = logging.getLogger(__name__)
 
 ENTRY = re.compile(r"(?P<key>[0-9a-f]{64})\.(?P<size>[0-9]+)(?P<part>\.part)?")
 LOCK, PART = ".lock", ".part"
@@ -143,6 +146,17 @@ class DiskCache:
     def used_bytes(self) -> int:
         """Bytes of all entries, whole or being made."""
         return sum(n_bytes for _, n_bytes in self._entries())
+
+    def tell_room(self, n_bytes: int) -> None:
+        """Warn where the disk has less room than ``n_bytes`` of entries will take, as far as the bound lets them."""
+        wanted = min(n_bytes, self.max_bytes)
+        place = next(folder for folder in (self.folder, *self.folder.parents) if folder.exists())
+        room = shutil.disk_usage(place).free + self.used_bytes()
+        if room < wanted:
+            log.warning(
+                "%s is more than the disk of %s has room for: %.3f GB, and %.3f GB will come; set it lower, as a full "
+                "disk ends the run", self.setting, self.folder, room / 1e9, wanted / 1e9,
+            )  # fmt: skip
 
     @contextmanager
     def _making(self, path: Path) -> Iterator[Path]:

@@ -10,8 +10,10 @@ from __future__ import annotations
 import errno
 import hashlib
 import logging
+import math
 import os
 import random
+import threading
 import time
 from base64 import b64decode
 from collections.abc import Callable, Iterator
@@ -24,6 +26,7 @@ from typing import Any, TypeVar
 
 from scvae_data.errors import ConfigError, RemoteError
 from scvae_data.remote.location import RemotePath
+from scvae_data.wording import counted
 
 __all__ = [
     "Changed",
@@ -34,6 +37,7 @@ __all__ = [
     "find",
     "glob",
     "holds",
+    "names_in",
     "pieces",
     "read",
     "read_whole",
@@ -49,6 +53,10 @@ ATTEMPTS = 6
 """How often a request is made until its fault counts as lasting."""
 BACK_OFF_SECONDS = 0.25
 """The pause before the first retry; it doubles with each, and varies so that many readers do not come back at once."""
+FIRST_SECONDS = 15.0
+"""As long a store is asked that has never answered: a wrong address is likelier than a fault that passes."""
+QUIET_SECONDS = 3.0
+"""Then it is told that such a store is being asked."""
 BLOCK_BYTES = 1 << 24
 """Bytes of one request of a download: what is lost by a fault."""
 PART_BYTES = 1 << 26
@@ -69,7 +77,10 @@ OF_CREDENTIALS = frozenset(
 )
 OF_REQUEST = frozenset({"ParamValidationError", "InvalidBucketName"})
 UNMET = ("PreconditionFailed", "412")
-TIMEOUTS = {"connect_timeout": 10, "read_timeout": 30, "retries": {"max_attempts": 1}}
+TIMEOUTS = {"connect_timeout": 5, "read_timeout": 15, "retries": {"total_max_attempts": 1}}
+
+_answering: set[str] = set()
+"""Buckets that have answered this process."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +141,18 @@ def find(folder: RemotePath, *, deep: bool = True) -> dict[RemotePath, ObjectFac
 
     found = {_address(folder, name): info for name, info in _asked(folder, ask).items()}
     return {path: _as_facts(path, found[path]) for path in sorted(found) if path != folder}
+
+
+def names_in(folder: RemotePath) -> set[str]:
+    """Names of the objects and folders directly in a folder; none where there is no folder."""
+
+    def ask(fs: Any, name: str) -> list[str]:
+        try:
+            return list(fs.ls(name, detail=False))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    return {path.name for path in (_address(folder, name) for name in _asked(folder, ask)) if path != folder}
 
 
 def glob(pattern: RemotePath) -> list[RemotePath]:
@@ -361,29 +384,58 @@ def store_of(scheme: str, _process: int) -> Any:
         options["config_kwargs"] = TIMEOUTS | conf.get("s3", {}).get("config_kwargs", {})
         for name in ("aiobotocore", "botocore"):  # where credentials are found they tell of by themselves
             logging.getLogger(name).setLevel(logging.WARNING)
-    return fsspec.filesystem(scheme, **options)
+    if scheme in GOOGLE:
+        logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # what it tells with a traceback is told in one line
+    store = fsspec.filesystem(scheme, **options)
+    if scheme in S3:
+        store.retries = 1  # s3fs repeats each request five times, each of ours
+    return store
 
 
 def _asked(path: RemotePath, ask: Callable[[Any, str], T]) -> T:
     """What a request answers; asked again where its fault may pass."""
-    for attempt in range(ATTEMPTS):
+    bucket = path.parts[0]
+    if bucket in _answering:
+        return _asked_often(path, ask)
+    waiting = "%s does not answer yet; it is asked for about %.0f s"
+    told = threading.Timer(QUIET_SECONDS, log.warning, (waiting, bucket, FIRST_SECONDS))
+    told.daemon = True
+    told.start()
+    try:
+        return _asked_often(path, ask, FIRST_SECONDS)
+    finally:
+        told.cancel()
+
+
+def _asked_often(path: RemotePath, ask: Callable[[Any, str], T], max_seconds: float = math.inf) -> T:
+    """What a request answers, made as often as `ATTEMPTS` and time allow."""
+    bucket, started = path.parts[0], time.monotonic()
+    for attempt in range(1, ATTEMPTS + 1):
         fs = _filesystem(path)
         try:
-            return ask(fs, str(fs._strip_protocol(path.url)))
+            answer = ask(fs, str(fs._strip_protocol(path.url)))
         except FileNotFoundError:
+            _answering.add(bucket)
             raise
         except Exception as error:
             if not _of_store(error):
                 raise
-            if (remedy := _lasting(error)) or attempt == ATTEMPTS - 1:
-                tried = "" if remedy else f" ({ATTEMPTS} attempts)"
-                text = " ".join(str(error).split()) or type(error).__name__
+            remedy, seconds = _lasting(error), time.monotonic() - started
+            if remedy or attempt == ATTEMPTS or seconds > max_seconds:
+                tried = "" if remedy else f" ({counted(attempt, 'attempt')} in {seconds:.0f} s)"
                 remedy = remedy or "see whether the store can be reached, then run the command again"
-                raise RemoteError(f"{path}: {text}{tried}; {remedy}") from error
-            pause = BACK_OFF_SECONDS * 2**attempt * random.uniform(0.75, 1.25)  # noqa: S311 - no secret
+                raise RemoteError(f"{path}: {_text(error)}{tried}; {remedy}") from error
+            pause = BACK_OFF_SECONDS * 2 ** (attempt - 1) * random.uniform(0.75, 1.25)  # noqa: S311 - no secret
             log.debug("%s: %s; trying again in %.1f s", path, error, pause)
             time.sleep(pause)
+        else:
+            _answering.add(bucket)
+            return answer
     raise AssertionError  # the last attempt returns or raises
+
+
+def _text(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _of_store(error: Exception) -> bool:

@@ -101,6 +101,7 @@ def qc_report(index: DatasetIndex, facts: QcFacts, remedies: Mapping[str, str]) 
         unmeasured=_unmeasured(facts),
         n_dropped=len(dropped.get("gene", ())),
         why_dropped=Counter(dropped["why"]).most_common(),
+        crossed=_crossed(facts.summaries),
         most_rows=MOST_ROWS,
         n_vars=index.n_vars,
         n_everywhere=n_everywhere,
@@ -380,6 +381,18 @@ def _other_species(summaries: Sequence[Mapping[str, Any]]) -> dict[str, list[str
     for account in (summary["species"] for summary in summaries if summary.get("species")):
         found.setdefault(account["kept"], []).extend(account["files_left_out"])
     return {species: files for species, files in found.items() if files}
+
+
+def _crossed(summaries: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What each generation has of rows with the id of one gene and the symbol of another."""
+    told = [one.get("genes_crossed") for summary in summaries for one in summary.get("generations") or [summary]]
+    return [
+        f"{counted(account['n_rows'], 'row')} of the gene tables of {counted(account['n_files'], 'file')} "
+        f"({100 * account['share']:.3g} % of UMIs) have the id of one gene and the symbol of another, and count as the "
+        f"gene of the id: {'; '.join(f'{gene_id} is called {symbol}' for gene_id, symbol in account['pairs'])}"
+        for account in told
+        if account
+    ]
 
 
 def _unapplied(summaries: Sequence[Mapping[str, Any]]) -> dict[str, str]:

@@ -22,8 +22,9 @@ from hydra.types import RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from scvae_data.errors import ConfigError, JobFailed, SelectionError
+from scvae_data.errors import ConfigError, SelectionError
 from scvae_data.store.files import write_atomic
+from scvae_data.system.failed_jobs import Failed
 from scvae_data.system.slurm import requeue, was_requeued
 from scvae_data.system.stopping import Stopped
 from scvae_data.training.metrics import write_rows
@@ -94,23 +95,7 @@ class SweepTable(Callback):
             return
         error = job_return._return_value
         _end_job(run_dir, "failed", _fault(error), fails_again=isinstance(error, OF_SETTINGS))
-        # Hydra keeps what it is given here, and tells each error in its own words as well.
         job_return.__class__ = Failed
-
-
-class Failed(JobReturn):
-    """What a job returned whose error has been told: raises that it failed, and prints nothing."""
-
-    @property  # type: ignore[misc]  # nothing sets it any more
-    def return_value(self) -> Any:
-        """Nothing.
-
-        Raises
-        ------
-        JobFailed
-            Always.
-        """
-        raise JobFailed("the job failed") from self._return_value
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import pytest
 from scvae_data.processing.genes.names import clean_table
 from scvae_data.processing.genes.sums import tell_unmatched, warn_of_foreign_genes
 from scvae_data.processing.genes.universe import align
-from scvae_data.processing.settings.genes import GeneRules
+from scvae_data.processing.settings.genes import AnyGeneRules, GeneRules, HvgRules, ListRules
 from scvae_data.readers.base import GeneTable
 
 TP53, ACTB, GAPDH = "ENSG00000141510", "ENSG00000075624", "ENSG00000111640"
@@ -42,6 +42,31 @@ def test_columns_are_counted_by_how_they_found_their_gene() -> None:
         "summed": 0,
         "left_out": 0,
     }
+
+
+@pytest.mark.parametrize(
+    ("rules", "told"),
+    [
+        (GeneRules(min_cells=None), "4 in, 4 kept"),
+        (GeneRules(min_cells=2, min_counts=5), "4 in, 2 kept; not kept 1 min_cells, 1 min_counts"),
+        (GeneRules(min_cells=2, join="inner"), "4 in, 1 kept; not kept 1 min_cells, 2 not_in_every_file"),
+        (HvgRules(min_cells=2, n_top_genes=1, n_bins=1), "4 in, 1 kept; not kept 1 min_cells, 2 not_highly_variable"),
+        (ListRules("wanted.txt"), "4 in, 2 kept, 1 of them in no file; not kept 3 not_listed"),
+    ],
+)
+def test_the_summary_says_which_rules_took_genes(
+    rules: AnyGeneRules, told: str, write_raw: Callable[..., Path], process: Callable[..., Any],
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    Path("wanted.txt").write_text("a\nz\n")
+    files = [
+        write_raw("SRX1.h5ad", np.array([[9, 9, 1], [8, 0, 1]]), ["a", "b", "c"]),
+        write_raw("SRX2.h5ad", np.array([[7, 0, 20], [7, 0, 10]]), ["a", "b", "d"]),
+    ]
+    summary = process(files, genes=rules)
+    assert f"genes     {told}\n" in str(summary)
+    assert json.loads((tmp_path / "out" / "chunk_summary.json").read_text())["genes_lost"] == summary.genes_lost
 
 
 def test_shares_of_umis_per_file(

@@ -17,6 +17,7 @@ import scipy.sparse as sp
 from tests.support.pipeline import NO_QC
 
 from scvae_data.errors import ConfigError, ScvaeDataError
+from scvae_data.processing.finished.report import keep_report
 from scvae_data.processing.finished.sources import compare_rows, find_sources
 from scvae_data.processing.genes.reference import load_reference
 from scvae_data.processing.settings.genes import GeneRules
@@ -74,6 +75,30 @@ def test_numbered_genes_without_names_are_refused(first: int, tmp_path: Path, pr
     path = write(tmp_path / "SRX1.h5ad", COUNTS, var)
     with pytest.raises(ScvaeDataError, match=rf"SRX1\.h5ad: the genes of X are called by numbers alone \({first}, "):
         process([path])
+
+
+@pytest.mark.parametrize("name", ["ENST{:011d}.2", "ENSMUST{:011d}", "NM_{:06d}", "XR_{:09d}.1"])
+def test_transcripts_are_no_genes(name: str, tmp_path: Path, process: Callable[..., Any]) -> None:
+    names = [name.format(n) for n in range(8)]
+    path = write(tmp_path / "SRX1.h5ad", COUNTS, named(names))
+    told = rf"SRX1\.h5ad: the rows of X are transcripts \({names[0]}, .*, not genes; add their counts up by gene"
+    with pytest.raises(ScvaeDataError, match=told):
+        process([path])
+    process([write(path, COUNTS, named(names, gene_ids=IDS))], genes=EVERY)
+    assert sorted(stored(tmp_path / "out")) == sorted(IDS)
+
+
+def test_rows_of_several_genes_are_told(
+    tmp_path: Path, process: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    affymetrix = ["MT-ND1 /// MT-ND1", "MT-CO1", "ACTB///GAPDH", *SYMBOLS[3:]]
+    write(tmp_path / "SRX1.h5ad", COUNTS[1:], named(affymetrix))
+    write(tmp_path / "SRX2.h5ad", COUNTS[1:], named(SYMBOLS, gene_ids=IDS))
+    process(sorted(tmp_path.glob("*.h5ad")), genes=EVERY)
+    assert "SRX1.h5ad: 1 gene (30 UMIs, 15.2 %) may have another column too" in caplog.text
+    counts = stored(tmp_path / "out")
+    assert sorted(counts) == sorted([*IDS, "ACTB///GAPDH"])
+    assert counts[[IDS[0], "ACTB///GAPDH"]].to_numpy().tolist() in ([[1, 0], [1, 30]], [[1, 30], [1, 0]])
 
 
 def test_entrez_ids_are_the_genes_they_stand_for(tmp_path: Path, process: Callable[..., Any]) -> None:
@@ -251,13 +276,27 @@ def crossed(n_moved: int, n: int = 100) -> pd.DataFrame:
     return named(some["symbol"], gene_ids=[*ids[n_moved - 1 : n_moved], *ids[: max(n_moved - 1, 0)], *ids[n_moved:]])
 
 
-def test_ids_beside_the_symbols_of_other_genes_are_refused(tmp_path: Path, process: Callable[..., Any]) -> None:
-    counts = np.arange(1, 101).reshape(1, 100)
-    for n_moved in (50, 100):
-        moved = write(tmp_path / "SRX2.h5ad", counts, crossed(n_moved))
-        told = rf"SRX2\.h5ad: {n_moved} % of the genes have the id of one gene and the symbol of another, e\.g\. ENSG"
-        with pytest.raises(ConfigError, match=told):
-            process([moved])
+@pytest.mark.parametrize("n_moved", [50, 100])
+def test_a_file_of_ids_beside_the_symbols_of_other_genes_fails(
+    n_moved: int, tmp_path: Path, process: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    counts, genes = np.arange(1, 101).reshape(1, 100), crossed(0)
+    moved = write(tmp_path / "SRX2.h5ad", counts, crossed(n_moved))
+    told = rf"SRX2\.h5ad: {n_moved} % of the genes have the id of one gene and the symbol of another, e\.g\. ENSG"
+    with pytest.raises(ScvaeDataError, match=f"^{tmp_path}/{told}"):
+        process([moved])
+    symbols = write(tmp_path / "SRX1.h5ad", counts, named(genes.index))
+    files = [symbols, moved, write(tmp_path / "SRX3.h5ad", 2 * counts, genes)]
+    with pytest.raises(ScvaeDataError, match=f"1 of 3 files failed.*{told}.*raise max_failed_fraction"):
+        process(files, genes=EVERY, resume=True)
+    summary = process(files, genes=EVERY, resume=True, max_failed_fraction=0.4)
+    assert "1 of 3 files failed:\n  SRX2.h5ad: crossed_genes: " in caplog.text
+    assert [file.source_file for file in summary.failed] == ["SRX2.h5ad"]
+    found = stored(tmp_path / "out")
+    assert set(found) == set(genes["gene_ids"])  # the other files' own pairs, and nothing of the file's
+    assert sorted(found[genes["gene_ids"]].to_numpy().tolist()) == sorted(counts.tolist() + (2 * counts).tolist())
+    again = process(files, genes=EVERY, resume=True, max_failed_fraction=0.4)
+    assert again.left_alone
 
 
 def test_some_ids_beside_the_symbols_of_other_genes_are_told(
@@ -267,13 +306,22 @@ def test_some_ids_beside_the_symbols_of_other_genes_are_told(
     right = write(tmp_path / "SRX1.h5ad", counts, crossed(0))
     few = write(tmp_path / "SRX2.h5ad", counts, crossed(4))
     many = write(tmp_path / "SRX3.h5ad", counts, var := crossed(30))
-    process([right, few, many], genes=EVERY)
+    summary = process([right, few, many], genes=EVERY)
     (told,) = (text for text in caplog.messages if "the symbol of another" in text)
     symbols, ids = var.index, var["gene_ids"]
     assert told.startswith(
         "SRX3.h5ad: at least 30 rows of 100 of the gene table (465 UMIs, 9.2 %) have the id of one gene"
     )
     assert f"{ids.iloc[0]} is called {symbols[0]}, in genes.reference {symbols[29]}; {ids.iloc[1]} is called" in told
+    share = "30 rows of 1 file (3.07 % of UMIs)"
+    row = (
+        f"crossed   {share} count as the gene of their id, and have the symbol of another, e.g. {ids.iloc[0]} is called"
+    )
+    assert f"{row} {symbols[0]}\n" in str(summary)
+    assert (
+        "30 rows of the gene tables of 1 file (3.07 % of UMIs) have the id"
+        in keep_report(tmp_path / "out", changed=True).read_text()
+    )
     report = pd.read_parquet(tmp_path / "out" / "gene_report.parquet")
     assert report.groupby("table", observed=True)["how"].apply(lambda how: (how == "crossed").sum()).max() == 30
     assert (stored(tmp_path / "out")[ids].to_numpy() == counts).all(axis=1).sum() == 1

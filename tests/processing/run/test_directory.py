@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from scvae_data.errors import ConfigError
-from scvae_data.processing.run.directory import held_directory, prepare
+from scvae_data.errors import ConfigError, ScvaeDataError
+from scvae_data.processing.run.directory import held_directory, held_file, prepare, run_directory
 
 
 @pytest.mark.parametrize("name", ["obs.parquet", "experiments.parquet", "gene_list.json", "chunk_0007.h5",
@@ -45,3 +47,54 @@ def test_a_file_in_its_place_is_told_as_one(tmp_path: Path) -> None:
         pytest.fail("held")
     with held_directory(tmp_path / "new"):
         assert (tmp_path / "new").is_dir()
+
+
+def refused(directory: Path) -> set[str]:
+    """What a run that is refused leaves in a directory and beside it."""
+    with pytest.raises(ScvaeDataError, match=r"^no$"), run_directory(directory):
+        prepare(directory, directory, overwrite=False, resume=True)
+        raise ScvaeDataError("no")
+    return {str(path.relative_to(directory.parent)) for path in directory.parent.rglob("*") if path.is_file()}
+
+
+def test_a_run_that_is_refused_leaves_no_folder(tmp_path: Path) -> None:
+    assert not refused(tmp_path / "new" / "deep" / "out") and not list(tmp_path.iterdir())
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    assert refused(tmp_path / "out") == {"out/notes.txt"}
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["notes.txt"]
+
+
+def test_what_a_next_try_needs_stays_when_a_run_is_refused(tmp_path: Path) -> None:
+    for file in ("surveyed/.survey/files.parquet", "begun/.work/scan/000000/done.json", "failed/.work/failed.txt",
+                 "failed/failure_report.json", "whole/chunk_index.json", "adding/.work/appended/.work/scan/000000/x",
+                 "adding/chunk_index.json"):  # fmt: skip
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).touch()
+    before = {path for path in tmp_path.rglob("*") if path.is_file()}
+    for folder in ("surveyed", "begun", "failed", "whole", "adding"):
+        refused(tmp_path / folder)
+    left = {path for path in tmp_path.rglob("*") if path.is_file()}
+    assert before <= left
+    assert {str(path.relative_to(tmp_path)) for path in left - before} == {
+        f"{folder}/.lock" for folder in ("begun", "failed", "whole", "adding")
+    }
+    assert not (tmp_path / "whole" / ".work").exists() and not (tmp_path / "surveyed" / ".work").exists()
+
+
+def test_who_waits_for_a_file_that_is_removed_holds_the_new_one(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    with ThreadPoolExecutor(1) as beside:
+        with held_file(lock):
+            waiting = beside.submit(held_once, lock)
+            while not waiting.running():
+                time.sleep(0.001)
+            time.sleep(0.05)
+            lock.unlink()
+        assert waiting.result(10) == lock.stat().st_ino
+
+
+def held_once(path: Path) -> int:
+    """Number in the file system of the file that is held."""
+    with held_file(path):
+        return path.stat().st_ino

@@ -21,7 +21,7 @@ from scvae_data.processing.decide.merge import merge
 from scvae_data.processing.facts import FileScan
 from scvae_data.processing.genes.choose import Choice, choose_genes, write_statistics
 from scvae_data.processing.genes.columns import var_table
-from scvae_data.processing.genes.report import count_tables, genes_apart, tell_rows
+from scvae_data.processing.genes.report import count_tables, genes_apart, genes_crossed, tell_rows
 from scvae_data.processing.genes.sums import GeneAccount, GeneSums, account_for_genes, gene_sets, sum_genes
 from scvae_data.processing.genes.tables import load_table
 from scvae_data.processing.genes.universe import Universe
@@ -75,6 +75,8 @@ class Decided:
         What became of the inputs' genes.
     genes_apart
         Genes that may have another column too, see `genes_apart`.
+    genes_crossed
+        Rows with the id of one gene and the symbol of another, see `genes_crossed`.
     n_late
         Kept cells without a count in a gene of the directory: they are not in it.
     """
@@ -88,6 +90,7 @@ class Decided:
     statistics: dict[str, Any]
     account: GeneAccount
     genes_apart: dict[str, Any]
+    genes_crossed: dict[str, Any]
     n_late: int
 
 
@@ -122,7 +125,7 @@ def decide(context: Context, surveyed: Surveyed, compared: Compared) -> Decided:
     sums = sum_genes(context.work, universe, scans)
     choice = choose(context, surveyed, compared, rows, sums)
     gene_map = choice.columns.gene_map(len(universe.keys))
-    account = account_for_genes(context.work, universe, sums, scans, gene_map >= 0)
+    account = account_for_genes(context.work, universe, sums, scans, gene_map >= 0, settings.genes)
     statistics = write_statistics(context.directory, choice.statistics)
     tables = count_tables(context.work, scans)
     tell_rows(context.work, universe, tables, context.gene_files.reference)
@@ -158,6 +161,7 @@ def decide(context: Context, surveyed: Surveyed, compared: Compared) -> Decided:
         statistics=statistics,
         account=account,
         genes_apart=genes_apart(context.work, universe, tables),
+        genes_crossed=genes_crossed(context.work, universe, tables),
         n_late=sum(total.n_rows - total.n_staying for total in totals),
     )
 

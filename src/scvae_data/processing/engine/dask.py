@@ -21,6 +21,7 @@ from scvae_data.errors import ConfigError, ScvaeDataError
 from scvae_data.processing.engine.base import check_retries, check_workers
 from scvae_data.processing.engine.task import MAX_KILLS, Failure, Outcome, Task, killed, weighed, with_retries
 from scvae_data.processing.engine.workers import preload, worker_context
+from scvae_data.wording import counted
 
 __all__ = ["DaskEngine"]
 
@@ -79,7 +80,7 @@ class DaskEngine:
         suspects: list[int] = []
         yield from self._run_together(tasks, suspects)
         if suspects:
-            log.warning("a worker process was killed; %d pieces of work are run again", len(suspects))
+            log.warning("a worker process was killed; %s of work run again", counted(len(suspects), "piece"))
         for position in sorted(suspects):
             yield position, self._run_alone(tasks[position])
 

@@ -17,6 +17,7 @@ from typing import Any
 from scvae_data.processing.engine.base import check_retries, check_workers
 from scvae_data.processing.engine.task import MAX_KILLS, Outcome, Task, killed, weighed, with_retries
 from scvae_data.processing.engine.workers import end_with_parent, preload, worker_context
+from scvae_data.wording import counted
 
 __all__ = ["LocalEngine"]
 
@@ -61,7 +62,7 @@ class LocalEngine:
             lost: list[int] = []
             yield from self._run_pool(tasks, waiting, lost)
             if lost:
-                log.warning("a worker process was killed; %d pieces of work are run again", len(lost))
+                log.warning("a worker process was killed; %s of work run again", counted(len(lost), "piece"))
             suspects, waiting = lost[: 2 * self.n_workers], lost[2 * self.n_workers :]
             for position in suspects:
                 yield position, self._run_alone(tasks[position])

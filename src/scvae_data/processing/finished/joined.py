@@ -33,7 +33,10 @@ __all__ = ["write_records"]
 Columns = Mapping[str, list[Any]]
 OF_FILES = ("gene_mapping", "obs_table", "outlier_bounds")
 """What the summary has a row of for each file, or several."""
-OF_EACH = ("n_obs", "columns_alike", "gene_choice", "genes_classed", "genes_apart", "seconds", "peak_rss_bytes")
+OF_EACH = (
+    "n_obs", "columns_alike", "gene_choice", "genes_classed", "genes_lost", "genes_apart", "genes_crossed", "seconds",
+    "peak_rss_bytes",
+)  # fmt: skip
 """What is told of each generation alone."""
 OF_GENERATION = ("input.paths=", "genes=", "genes.", "normalization.target_sum=", "append=")
 """Settings of a command that are not those of all generations together."""

@@ -26,7 +26,7 @@ from scvae_data.processing.genes.reference import Reference, SymbolBook
 from scvae_data.processing.genes.texts import NO_TEXT, Numbers, OfTexts, Texts
 from scvae_data.readers.gene_names import is_cut
 
-__all__ = ["OTHER_SPECIES", "Identities", "NameReader", "row_numbers"]
+__all__ = ["OTHER_SPECIES", "SEVERAL", "Identities", "NameReader", "row_numbers"]
 
 OTHER_SPECIES = "other species"
 MISSING = {"", "nan", "na", "n/a", "none", "null", "<na>", "#n/a", "#ref!", "#name?", "#value!", "#num!", "#div/0!"}
@@ -50,6 +50,7 @@ POWER = re.compile(r"\d+(?:[.,]\d+)?E\+?\d+", re.IGNORECASE)
 DATE_NUMBERS = range(36_526, 54_789)
 """The years 2000 to 2049 as a spreadsheet counts days."""
 MADE_UNIQUE = re.compile(r"(.+)[-._](\d{1,3})")
+SEVERAL = "///"
 MOST_ROWS = 1_000_000
 """No annotation has as many rows: a larger number is no row number."""
 KNOWN_ENTREZ = 0.9
@@ -214,9 +215,20 @@ def row_reader(
         gene_id = "" if is_cut(gene_id) else unversioned(gene_id or found)
         if rest == gene_id:  # of a database that the reference does not have
             rest = ""
+        if SEVERAL in rest:
+            rest = SEVERAL.join(parts_of_several(rest))
         return gene_id, full if keeps_genome and rest == symbol else rest
 
     return read
+
+
+def parts_of_several(symbol: str) -> list[str]:
+    """Return the distinct symbols that Affymetrix writes in one, where a probe is of several genes.
+
+    >>> parts_of_several("HLA-A /// HLA-B///HLA-A"), parts_of_several("TP53")
+    (['HLA-A', 'HLA-B'], ['TP53'])
+    """
+    return [part for part in dict.fromkeys(text.strip() for text in symbol.split(SEVERAL)) if part]
 
 
 def with_number(text: str, reference: Reference) -> tuple[str, str]:

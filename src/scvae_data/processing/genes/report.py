@@ -32,7 +32,16 @@ from scvae_data.readers.base import GeneTable
 from scvae_data.store.files import atomic_file, sha256_file
 from scvae_data.wording import counted
 
-__all__ = ["REPORT_FILE", "TableCounts", "count_tables", "genes_apart", "read_maps", "report_task", "tell_rows"]
+__all__ = [
+    "REPORT_FILE",
+    "TableCounts",
+    "count_tables",
+    "genes_apart",
+    "genes_crossed",
+    "read_maps",
+    "report_task",
+    "tell_rows",
+]
 
 log = logging.getLogger(__name__)
 
@@ -267,6 +276,32 @@ def genes_apart(work: WorkFolder, universe: Universe, counted_tables: Iterable[T
     names = [str(universe.keys[gene]) for gene in ranked[:MOST_NAMES]]
     n_umis = sum(umis.values())
     return {"n_genes": len(umis), "umis": n_umis, "share": n_umis / max(total, 1), "names": names}
+
+
+def genes_crossed(work: WorkFolder, universe: Universe, counted_tables: Sequence[TableCounts]) -> dict[str, Any]:
+    """Return the rows of all tables that have the id of one gene and the symbol of another.
+
+    Returns
+    -------
+    How many there are, in how many files; their ``umis`` and the ``share`` of all; the first ``pairs`` of id and
+    symbol, of the table with most counts; empty if there is none.
+    """
+    total = sum(int(one.counts.sum()) for one in counted_tables)
+    rows = {one.table: np.flatnonzero(universe.how[one.table] == WAYS.index(CROSSED)) for one in counted_tables}
+    found = [one for one in counted_tables if len(rows[one.table])]
+    if not found:
+        return {}
+    most = max(found, key=lambda one: int(one.counts[rows[one.table]].sum()))
+    table, first = load_table(work.tables, most.table), rows[most.table][:MOST_PAIRS]
+    symbols = (table.names if table.symbols is None else table.symbols)[first].tolist()
+    n_umis = sum(int(one.counts[rows[one.table]].sum()) for one in found)
+    return {
+        "n_rows": sum(len(rows[one.table]) for one in found),
+        "n_files": sum(one.n_files for one in found),
+        "umis": n_umis,
+        "share": n_umis / max(total, 1),
+        "pairs": list(zip(universe.ids[universe.maps[most.table][first]].tolist(), symbols, strict=True)),
+    }
 
 
 def note_summed(one: TableCounts, table: GeneTable, _how: NDArray[np.object_], place: NDArray[np.int32]) -> str:

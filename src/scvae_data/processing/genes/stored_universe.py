@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from scvae_data.processing.genes.symbols import UnlikePairs
 from scvae_data.processing.genes.universe import TableMatch, Universe
 
 __all__ = ["arrays_of", "universe_of"]
@@ -17,12 +18,14 @@ __all__ = ["arrays_of", "universe_of"]
 TEXTS = ("keys", "symbols", "ids")
 OF_TABLES = ("maps", "how", "species")
 PLAIN = ("synonyms", "retired", "classed")
+RECORDS = {"matches": TableMatch, "unlike": UnlikePairs}
 
 
 def arrays_of(universe: Universe) -> dict[str, NDArray[Any]]:
     """Return arrays of numbers and fixed-width text that hold a universe."""
     plain: dict[str, Any] = {name: getattr(universe, name) for name in PLAIN}
-    plain["matches"] = {table: asdict(match) for table, match in universe.matches.items()}
+    for name in RECORDS:
+        plain[name] = {table: asdict(record) for table, record in getattr(universe, name).items()}
     arrays: dict[str, NDArray[Any]] = {name: getattr(universe, name).astype(str) for name in TEXTS}
     for name in OF_TABLES:
         of_tables: Mapping[str, NDArray[Any]] = getattr(universe, name)
@@ -37,8 +40,9 @@ def universe_of(arrays: Mapping[str, NDArray[Any]]) -> Universe:
     fields: dict[str, Any] = {name: arrays[name].astype(object) for name in TEXTS}
     fields |= {name: split(arrays[name], plain[name]) for name in OF_TABLES}
     fields |= {name: plain[name] for name in PLAIN}
-    matches = {table: TableMatch(**match) for table, match in plain["matches"].items()}
-    return Universe(**fields, matches=matches, flags=arrays["flags"])
+    for name, kind in RECORDS.items():
+        fields[name] = {table: kind(**record) for table, record in plain[name].items()}
+    return Universe(**fields, flags=arrays["flags"])
 
 
 def split(joined: NDArray[Any], lengths: Mapping[str, int]) -> dict[str, NDArray[Any]]:

@@ -16,7 +16,7 @@ from scvae_data.errors import ConfigError
 from scvae_data.processing.facts import FileScan
 from scvae_data.processing.genes.columns import Columns
 from scvae_data.processing.genes.universe import Universe
-from scvae_data.processing.settings.genes import GeneRules
+from scvae_data.processing.settings.genes import AnyGeneRules, GeneRules
 from scvae_data.processing.sort.gene_sums import load_sums
 from scvae_data.processing.work import WorkFolder
 
@@ -76,6 +76,15 @@ def select_genes(rules: GeneRules, sums: GeneSums, n_files: int, few_cells: str 
     return kept
 
 
+def lost_genes(rules: AnyGeneRules, sums: GeneSums, n_files: int, kept: NDArray[np.bool_]) -> dict[str, int]:
+    """Count the measured genes that are not kept, by the first rule that they fail."""
+    left, lost = ~kept & (sums.n_files > 0), {}
+    for rule, passing in rules.passing(sums.n_files, n_files, sums.n_cells, sums.totals).items():
+        lost[rule] = int((left & ~passing).sum())
+        left &= passing
+    return {rule: n for rule, n in {**lost, rules.choice: int(left.sum())}.items() if n}
+
+
 def dropped_genes(universe: Universe, sums: GeneSums, kept: NDArray[np.bool_]) -> dict[str, list[Any]]:
     """List the measured genes that are not kept, with their cells and counts over the kept cells."""
     dropped = ~kept & (sums.n_files > 0)
@@ -115,6 +124,8 @@ class GeneAccount:
     ----------
     n_genes
         Distinct genes of the inputs.
+    lost
+        How many of them are not in the directory, by the first rule that they fail.
     dropped
         Genes that are not in the directory, with their cells and counts, in columns.
     files
@@ -124,19 +135,26 @@ class GeneAccount:
     """
 
     n_genes: int
+    lost: dict[str, int]
     dropped: dict[str, list[Any]]
     files: dict[str, list[Any]]
     synonyms: dict[str, str]
 
 
 def account_for_genes(
-    work: WorkFolder, universe: Universe, sums: GeneSums, scans: Sequence[FileScan], kept: NDArray[np.bool_]
+    work: WorkFolder,
+    universe: Universe,
+    sums: GeneSums,
+    scans: Sequence[FileScan],
+    kept: NDArray[np.bool_],
+    rules: AnyGeneRules,
 ) -> GeneAccount:
     """Say what became of the inputs' genes; tell, and warn, of files whose genes are named differently."""
     files = account_of_files(work, universe, scans, sums.n_files, kept)
     tell_unmatched(files)
     warn_of_foreign_genes(files)
-    return GeneAccount(len(kept), dropped_genes(universe, sums, kept), files, universe.synonyms)
+    n_genes, lost = int((sums.n_files > 0).sum()), lost_genes(rules, sums, len(scans), kept)
+    return GeneAccount(n_genes, lost, dropped_genes(universe, sums, kept), files, universe.synonyms)
 
 
 def account_of_files(

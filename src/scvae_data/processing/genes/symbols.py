@@ -10,14 +10,14 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scvae_data.processing.genes.annotations import Annotations
-from scvae_data.processing.genes.identity import OTHER_SPECIES, Identities, NameReader
+from scvae_data.processing.genes.identity import OTHER_SPECIES, SEVERAL, Identities, NameReader
 from scvae_data.processing.genes.names import CleanTable, is_ensembl
 from scvae_data.processing.genes.pair_counts import PairCounts
 from scvae_data.processing.genes.reference import Reference, SymbolBook, loose
@@ -25,7 +25,7 @@ from scvae_data.processing.genes.species import LEAST_KNOWN, OTHER, row_codes
 from scvae_data.processing.genes.texts import NO_TEXT, Numbers, OfTexts, grown
 from scvae_data.processing.settings.genes import common_name
 
-__all__ = ["APART", "BY_ID", "CROSSED", "LEFT_OUT", "NO_GENE", "WAYS", "Evidence", "Rows", "Symbol", "UnlikePairsError"]
+__all__ = ["APART", "BY_ID", "CROSSED", "LEFT_OUT", "NO_GENE", "WAYS", "Evidence", "Rows", "Symbol", "UnlikePairs"]
 
 HOW = {
     "id": "the row has an id",
@@ -74,22 +74,28 @@ LEFT_OUT = [WAYS.index(kind) for kind in (*NO_GENE, OTHER_SPECIES)]
 Load = Callable[[str], CleanTable]
 
 
-class UnlikePairsError(Exception):
-    """The ids and the symbols of a table are of different genes.
+@dataclass(frozen=True)
+class UnlikePairs:
+    """Ids and symbols of a table that are of different genes.
 
     Parameters
     ----------
-    table
-        The table.
     share
         Of its rows, as far as they were compared.
     symbol, gene_id
         Those of the first of them.
     """
 
-    def __init__(self, table: str, share: float, symbol: str, gene_id: str) -> None:
-        super().__init__(f"{symbol} beside {gene_id}")
-        self.table, self.share, self.symbol, self.gene_id = table, share, symbol, gene_id
+    share: float
+    symbol: str
+    gene_id: str
+
+    def __str__(self) -> str:
+        """Say what is wrong, and what to do."""
+        return (
+            f"{100 * self.share:.0f} % of the genes have the id of one gene and the symbol of another, e.g. "
+            f"{self.gene_id} is called {self.symbol}; correct the column that is wrong, or leave it out"
+        )
 
 
 @dataclass(frozen=True)
@@ -128,7 +134,7 @@ class Evidence:
 
     Parameters
     ----------
-    names
+    tables
         The tables, in an order that does not depend on that of the files.
     load
         Reads a table by its name.
@@ -140,9 +146,11 @@ class Evidence:
         Those of each table, see `judge`.
     wanted
         The species of which genes are kept in tables of several; empty for all.
+    unlike
+        The tables whose ids and symbols are of different genes: they say nothing, and are not among ``names``.
     """
 
-    names: Sequence[str]
+    tables: InitVar[Sequence[str]]
     load: Load
     mapping: Mapping[str, Sequence[str]]
     reference: Reference
@@ -153,8 +161,10 @@ class Evidence:
     retired: dict[str, str] = field(default_factory=dict)
     order_of: dict[str, set[tuple[str, ...]]] = field(default_factory=dict)
     crossed: set[str] = field(default_factory=set)
+    names: list[str] = field(default_factory=list)
+    unlike: dict[str, UnlikePairs] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, tables: Sequence[str]) -> None:
         self.identities = lru_cache(maxsize=KEPT_TABLES)(self._identities)
         self.candidates = lru_cache(maxsize=None)(self._candidates)
         self.only_candidates = lru_cache(maxsize=None)(self._only_candidates)
@@ -167,10 +177,14 @@ class Evidence:
         self._loose = OfTexts(texts, lambda names: texts.numbers([*map(loose, names)]))
         self._measured = np.zeros(0, bool)
         unknown: defaultdict[str, set[str]] = defaultdict(set)
-        for name in self.names:
+        for name in tables:
             if self.wanted and len(self.species[name]) > 1:
                 self.codes[name] = row_codes(self.load(name), self.species[name], self.wanted, self.reference)
             self._collect(name, unknown)
+            if name in self.unlike:
+                self.codes.pop(name, None)
+            else:
+                self.names.append(name)
         self._find_retired(unknown)
 
     @cached_property
@@ -237,6 +251,10 @@ class Evidence:
     def _collect(self, name: str, unknown: dict[str, set[str]]) -> None:
         """Note the ids of a table, the symbols beside them, and the order of ids of one symbol."""
         rows, bases = self.identities(name)
+        crossed = self._check_pairs(name, bases, rows.ids)
+        if isinstance(crossed, UnlikePairs):
+            self.unlike[name] = crossed
+            return
         self.genomes.update(rows.genomes)
         if not rows.ids.any():
             return
@@ -244,7 +262,7 @@ class Evidence:
         self._measured[rows.ids] = True
         self._measured[NO_TEXT] = False
         not_known = self.is_unknown(rows.ids)
-        if len(crossed := self._check_pairs(name, bases, rows.ids)):
+        if len(crossed):
             self.crossed.add(name)
             bases = bases.copy()
             bases[crossed] = NO_TEXT  # say nothing of what the symbol stands for
@@ -257,14 +275,8 @@ class Evidence:
                 if is_ensembl(gene_id):
                     unknown[gene_id].add(symbol)
 
-    def _check_pairs(self, name: str, bases: Numbers, ids: Numbers) -> NDArray[np.int64]:
-        """Return the rows of a table whose symbols are those of other genes than their ids, where it has many.
-
-        Raises
-        ------
-        UnlikePairsError
-            Most are.
-        """
+    def _check_pairs(self, name: str, bases: Numbers, ids: Numbers) -> NDArray[np.int64] | UnlikePairs:
+        """Return the rows of a table with the symbols of other genes than their ids, if many are; or that most are."""
         step = len(ids) // COMPARED + 1
         some, of_some = bases[::step], ids[::step]
         found, n_compared = self._crossed(name, some, of_some)
@@ -272,7 +284,7 @@ class Evidence:
             return found[:0]
         if len(found) >= max(LEAST_COMPARED, n_compared / 2):
             [symbol], [gene_id] = self.texts.named(some[found[:1]]), self.texts.named(of_some[found[:1]])
-            raise UnlikePairsError(name, len(found) / n_compared, symbol, gene_id)
+            return UnlikePairs(len(found) / n_compared, symbol, gene_id)
         found, n_compared = self._crossed(name, bases, ids)
         return found if len(found) >= LEAST_CROSSED * n_compared else found[:0]
 
@@ -351,6 +363,8 @@ class Evidence:
         """Return what a symbol may stand for: by the first of mapping, tables and reference that has it."""
         if symbol in self.mapping:
             return Symbol(tuple(self.mapping[symbol]), "mapping")
+        if SEVERAL in symbol:  # whatever it counts is of all of them
+            return Symbol((), "ambiguous")
         if symbol in self.ids_of:
             return self._current(self.ids_of[symbol], "files")
         if book and symbol in book.current:

@@ -34,7 +34,7 @@ from scvae_data.processing.genes.pair_counts import PairCounts
 from scvae_data.processing.genes.reference import Reference, loose
 from scvae_data.processing.genes.species import judge, species_of_id
 from scvae_data.processing.genes.spelling import one_spelling
-from scvae_data.processing.genes.symbols import BY_ID, CROSSED, LEFT_OUT, WAYS, Evidence, Rows
+from scvae_data.processing.genes.symbols import BY_ID, CROSSED, LEFT_OUT, WAYS, Evidence, Rows, UnlikePairs
 from scvae_data.processing.genes.texts import NO_TEXT, Numbers, Texts, grown
 
 __all__ = [
@@ -104,6 +104,8 @@ class Universe:
         How many genes have their classes ``"by_reference"``, how many ``"by_symbol"``.
     species
         Per gene table of several species, of which one is kept, the code of each column, see `row_codes`.
+    unlike
+        The gene tables that are left out, as their ids and symbols are of different genes.
     """
 
     keys: NDArray[np.object_]
@@ -117,6 +119,7 @@ class Universe:
     retired: dict[str, str] = field(default_factory=dict)
     classed: dict[str, int] = field(default_factory=dict)
     species: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
+    unlike: dict[str, UnlikePairs] = field(default_factory=dict)
 
     def meanings(self) -> dict[str, str]:
         """Return per gene table a hash of what its columns are: their positions, and all keys, symbols and classes."""
@@ -163,7 +166,7 @@ def align(
     spelled: dict[int, int] = {}
     numbers, how, matches = {}, {}, {}
     is_id, there, apart = np.zeros((3, 1), bool)
-    for table in tables:
+    for table in evidence.names:
         rows = evidence.rows(table)
         genes = np.where(rows.ids == NO_TEXT, rows.names, rows.ids)
         is_id, there, apart = (grown(mask, len(texts)) for mask in (is_id, there, apart))
@@ -205,6 +208,7 @@ def align(
         how=how,
         retired=evidence.retired,
         species=evidence.codes,
+        unlike=evidence.unlike,
         classed={"by_reference": n_known, "by_symbol": len(genes) - n_known},
     )
 

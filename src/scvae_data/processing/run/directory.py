@@ -10,7 +10,7 @@ import re
 import secrets
 import shutil
 import socket
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -43,12 +43,14 @@ __all__ = [
     "move",
     "prepare",
     "remove_strays",
+    "run_directory",
     "send",
 ]
 
 log = logging.getLogger(__name__)
 
 DRY_RUN = ".dry-run-"
+LOCK = ".lock"
 # Tables of genes are not among them: they are replaced or removed when genes are chosen.
 DATASET = re.compile(
     CHUNK_FILE.pattern + r"|chunk_(index|summary)\.json|(gene_list|processing_config)\.json"
@@ -153,14 +155,14 @@ def dry_run_folder(directory: Path) -> Iterator[Path]:
     """Give a folder in the directory that goes with the block; those that killed dry runs left go before."""
     directory.mkdir(parents=True, exist_ok=True)
     sweep_dry_runs(directory)
-    with TemporaryDirectory(prefix=DRY_RUN, dir=directory) as name, held_file(Path(name, ".lock")):
+    with TemporaryDirectory(prefix=DRY_RUN, dir=directory) as name, held_file(Path(name, LOCK)):
         yield Path(name)
 
 
 def sweep_dry_runs(directory: Path) -> None:
     """Remove the folders of dry runs that nobody holds."""
     for folder in directory.glob(f"{DRY_RUN}*"):
-        with suppress(ConfigError), held_file(folder / ".lock", refusal="in use"):
+        with suppress(ConfigError), held_file(folder / LOCK, refusal="in use"):
             shutil.rmtree(folder)
 
 
@@ -314,12 +316,47 @@ def held_directory(directory: Path, *, shared: bool = False) -> Iterator[None]:
     with ExitStack() as held:
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            held.enter_context(held_file(directory / ".lock", fcntl.LOCK_SH if shared else fcntl.LOCK_EX, refusal))
+            held.enter_context(held_file(directory / LOCK, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, refusal))
         except FileExistsError as error:
             raise ConfigError(f"paths.processed_dir={directory} is a file; name a folder, or a new one") from error
         except OSError as error:
             raise ConfigError(f"paths.processed_dir={directory} cannot be written: {error.strerror}") from error
         yield
+
+
+@contextmanager
+def run_directory(directory: Path) -> Iterator[None]:
+    """Hold the directory of a run; one that is refused before it has begun leaves nothing but what the survey found.
+
+    Raises
+    ------
+    ConfigError
+        As `held_directory`.
+    """
+    new = [folder for folder in (directory, *directory.parents) if not folder.exists()]
+    with held_directory(directory):
+        try:
+            yield
+        except ScvaeDataError:
+            leave_nothing(directory, new)
+            raise
+
+
+def leave_nothing(directory: Path, new: Sequence[Path]) -> None:
+    """Remove what a run has made that did not begin; ``new`` are the folders that it made, the deepest first."""
+    work, complete = WorkFolder(directory / WORK_FOLDER), is_complete(directory)
+    ours = [name for name in names_in(directory) if DATASET.fullmatch(name) or name in REPORTS]
+    if work.begun or (ours and not complete and work.path.exists()):  # which shows whose they are
+        return
+    work.remove()
+    if complete:
+        return
+    if not work.surveyed_files.exists():
+        shutil.rmtree(work.survey, ignore_errors=True)
+    (directory / LOCK).unlink()
+    with suppress(OSError):  # there is something else in it
+        for folder in new:
+            folder.rmdir()
 
 
 @contextmanager
@@ -344,6 +381,10 @@ def held_file(path: Path, kind: int = fcntl.LOCK_EX, refusal: str = "") -> Itera
             fcntl.flock(handle, kind | (fcntl.LOCK_NB if refusal else 0))
         except BlockingIOError:
             raise ConfigError(refusal) from None
-        yield
+        if os.fstat(handle).st_nlink:
+            yield
+            return
     finally:
         os.close(handle)
+    with held_file(path, kind, refusal):  # who held it has removed it
+        yield

@@ -51,8 +51,16 @@ class Summary:
         The only one that is kept; None for all.
     left_out
         Files of other species.
+    genes_lost
+        Genes not kept, per rule.
+    genes_absent
+        Genes of the directory that no file has.
+    genes_of_others
+        Genes of other species that the file with most of them has.
     genes_apart
         Genes that may have another column too: their number, counts and names.
+    genes_crossed
+        Rows of gene tables with the id of one gene and the symbol of another: their number, counts and first pairs.
     unapplied
         Rules of quality control that could not be applied, and to which files.
     report
@@ -80,7 +88,11 @@ class Summary:
     duplicates: dict[str, Any] = field(default_factory=dict)
     unapplied: dict[str, list[str]] = field(default_factory=dict)
     experiments: dict[str, Any] = field(default_factory=dict)
+    genes_lost: dict[str, int] = field(default_factory=dict)
+    genes_absent: int = 0
+    genes_of_others: int = 0
     genes_apart: dict[str, Any] = field(default_factory=dict)
+    genes_crossed: dict[str, Any] = field(default_factory=dict)
     columns_alike: Sequence[dict[str, int]] = ()
     written_missing: dict[str, dict[str, int]] = field(default_factory=dict)
     overview: Sequence[tuple[str, str]] = ()
@@ -134,8 +146,9 @@ class Summary:
             *self._unapplied(),
             *self._copies(),
             *self._flagged(),
-            ("genes", f"{self.n_genes_in:,} in, {self.n_vars:,} kept"),
+            ("genes", self._genes()),
             *self._genes_apart(),
+            *self._genes_crossed(),
             ("chunks", f"{self.n_chunks:,} of up to {counted(self.chunk_size, 'cell')}"),
             ("size", f"{human_bytes(self.bytes)}, {self.bytes / max(self.nnz, 1):.2f} bytes per stored count"),
             ("time", f"processing took {total:.1f} s, {self.n_obs_in / max(total, 1e-9):,.0f} cells/s ({stages})"),
@@ -176,8 +189,18 @@ class Summary:
         """Say in one row which species is kept alone; all, no row."""
         if self.species is None:
             return []
-        left_out = f"; {counted(len(self.left_out), 'file')} of other species left out" if self.left_out else ""
+        parts = [
+            counted(len(self.left_out), "file") if self.left_out else "",
+            f"up to {counted(self.genes_of_others, 'gene')} of a file" if self.genes_of_others else "",
+        ]
+        left_out = f"; {text} of other species left out" if (text := " and ".join(filter(None, parts))) else ""
         return [("species", f"{self.species} alone (genes.species){left_out}")]
+
+    def _genes(self) -> str:
+        """Say how many genes are kept, and which rules took the others."""
+        absent = f", {self.genes_absent:,} of them in no file" if self.genes_absent else ""
+        lost = f"; not kept {text}" if (text := lost_text(self.genes_lost)) else ""
+        return f"{self.n_genes_in:,} in, {self.n_vars:,} kept{absent}{lost}"
 
     def _genes_apart(self) -> list[tuple[str, str]]:
         """Say in one row which genes may have another column too; none, no row."""
@@ -189,6 +212,20 @@ class Summary:
             (
                 "apart",
                 f"{n_genes} ({share:.3g} % of UMIs) may have another column too: {', '.join(apart['names'])}{more}",
+            )
+        ]
+
+    def _genes_crossed(self) -> list[tuple[str, str]]:
+        """Say in one row how many rows of gene tables have the symbol of another gene than their id; none, no row."""
+        if not (crossed := self.genes_crossed):
+            return []
+        of = f"{counted(crossed['n_rows'], 'row')} of {counted(crossed['n_files'], 'file')}"
+        gene_id, symbol = crossed["pairs"][0]
+        return [
+            (
+                "crossed",
+                f"{of} ({100 * crossed['share']:.3g} % of UMIs) count as the gene of their id, and have the symbol of "
+                f"another, e.g. {gene_id} is called {symbol}",
             )
         ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,6 +72,9 @@ class GeneRules:
     reference: str | None = "builtin"
     species: str | None = None
 
+    choice: ClassVar[str] = ""
+    """What takes genes that pass the rules: nothing."""
+
     def __post_init__(self) -> None:
         settle_species(self)
         if self.join not in ("outer", "inner"):
@@ -93,12 +96,21 @@ class GeneRules:
         n_cells, totals
             Kept cells with a count, and total count, of each gene.
         """
-        kept = n_files_measuring == n_files if self.join == "inner" else n_files_measuring > 0
-        if self.min_cells is not None:
-            kept = kept & (n_cells >= self.min_cells)
-        if self.min_counts is not None:
-            kept = kept & (totals >= self.min_counts)
-        return np.asarray(kept)
+        kept = n_files_measuring > 0
+        for passing in self.passing(n_files_measuring, n_files, n_cells, totals).values():
+            kept &= passing
+        return kept
+
+    def passing(
+        self, n_files_measuring: NDArray[np.int64], n_files: int, n_cells: NDArray[np.int64], totals: NDArray[np.int64]
+    ) -> dict[str, NDArray[np.bool_]]:
+        """Return which genes of the universe pass each rule; the arguments are those of `select`."""
+        rules = {
+            "min_cells": None if self.min_cells is None else n_cells >= self.min_cells,
+            "min_counts": None if self.min_counts is None else totals >= self.min_counts,
+            "not_in_every_file": n_files_measuring == n_files if self.join == "inner" else None,
+        }
+        return {rule: passing for rule, passing in rules.items() if passing is not None}
 
 
 @dataclass(frozen=True)
@@ -121,8 +133,14 @@ class ListRules:
     reference: str | None = "builtin"
     species: str | None = None
 
+    choice: ClassVar[str] = "not_listed"
+
     def __post_init__(self) -> None:
         settle_species(self)
+
+    def passing(self, *_sums: object) -> dict[str, NDArray[np.bool_]]:
+        """Return no rule: the list alone decides."""
+        return {}
 
     @property
     def file(self) -> Path:
@@ -167,6 +185,8 @@ class HvgRules(GeneRules):
     batch_key: str | None = None
     span: float = 0.3
     n_bins: int = 20
+
+    choice: ClassVar[str] = "not_highly_variable"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -48,6 +48,7 @@ KEYS = ("srx_accession", SRX_COLUMN)
 BARCODE_COLUMNS = ("barcode", "cell_barcode", "barcodes")
 PLACES = ("path", "file_path")
 """Columns that say where a file was, which differs from where it is now."""
+CORRECT = "correct input.path or input.release"
 Rows = list[tuple[str, dict[str, ObsValue]]]
 """Accession and all columns of each row."""
 
@@ -284,13 +285,15 @@ def names_in(folder: str) -> set[str]:
     """
     place = location(folder)
     if isinstance(place, RemotePath):
-        if not (found := {path.name for path in objects.glob(place / "*")}):
-            raise ConfigError(f"input.path: {folder} cannot be listed: there is nothing")
-        return found
+        if found := objects.names_in(place):
+            return found
+        objects.check_bucket(place)
+        beside = objects.names_in(place.parent)
+        raise ConfigError(f"there is no folder {folder}; {place.parent} has {listed(beside) or 'none'}; {CORRECT}")
     try:
         return {path.name for path in place.iterdir()}
     except OSError as error:
-        raise ConfigError(f"input.path: {folder} cannot be listed: {error.strerror}") from error
+        raise ConfigError(f"{folder} cannot be listed: {error.strerror}; {CORRECT}") from error
 
 
 def of_counts(folder: str) -> str:

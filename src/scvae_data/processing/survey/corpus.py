@@ -26,7 +26,7 @@ from scvae_data.processing.settings.genes import COMMON_NAMES, common_name
 from scvae_data.processing.settings.inputs import ACCESSION_COLUMNS, Inputs, source_names
 from scvae_data.processing.settings.run import Settings
 from scvae_data.processing.sort.obs_schema import is_ours
-from scvae_data.processing.survey.file import SurveyJob, survey_file
+from scvae_data.processing.survey.file import SPECIES_COLUMNS, SurveyJob, survey_file
 from scvae_data.processing.survey.kept import digest, keep_arrays, keep_facts, kept_arrays, kept_facts, stamp_all
 from scvae_data.processing.work import WorkFolder
 from scvae_data.progress import progress
@@ -36,15 +36,13 @@ from scvae_data.remote.location import is_remote
 from scvae_data.store import SRX_COLUMN
 from scvae_data.wording import counted
 
-__all__ = ["NothingNewError", "check_together", "files_meant", "of_species", "survey_inputs"]
+__all__ = ["NothingNewError", "check_together", "contradicted_species", "files_meant", "of_species", "survey_inputs"]
 
 log = logging.getLogger(__name__)
 
 MAX_OBS_COLUMNS = 50
 # Raised where the species of a table may be told otherwise.
 JUDGED = 4
-SPECIES_COLUMNS = ("species", "organism")
-"""Columns of a manifest that say it, in small letters."""
 
 
 class NothingNewError(ConfigError):
@@ -310,6 +308,20 @@ def check_named_species(files: Sequence[InputFacts], reference: Reference) -> No
             f"{' and '.join(file.slot.species)}; correct the column, give the file with gene ids of its species, or "
             "take its genes for what they are called with genes.allow_mixed_species=true"
         )
+
+
+def contradicted_species(files: Sequence[InputFacts], reference: Reference) -> list[tuple[str, str]]:
+    """Say which files call their cells another species than their genes are of, as after a change to its orthologs."""
+    known = {*reference.species, *COMMON_NAMES.values()}
+    found = []
+    for file in files:
+        of_genes = {common_name(name) for name in file.slot.species}
+        for column, labels in file.species_columns.items():
+            named = {common_name(text) for text in labels}
+            if of_genes and named and named <= known and named.isdisjoint(of_genes):
+                text = f"its genes are called as those of {' and '.join(sorted(of_genes))}"
+                found.append((file.source_file, f"obs column {column} says {' and '.join(sorted(named))}, {text}"))
+    return found
 
 
 def shares_of_first(files: Sequence[InputFacts], settings: Settings) -> str:

@@ -24,7 +24,7 @@ from scvae_data.processing.run.rules import unapplied_rules
 from scvae_data.processing.run.summary import human_bytes
 from scvae_data.processing.settings.inputs import Inputs, SimulatedInput
 from scvae_data.processing.settings.run import Settings
-from scvae_data.processing.survey.corpus import check_together
+from scvae_data.processing.survey.corpus import check_together, contradicted_species
 from scvae_data.processing.survey.notes import MOST_NOTES, frequent_notes
 from scvae_data.processing.survey.overview import Row, columns_alike, named_otherwise, sources_of_counts, tell_alike
 from scvae_data.processing.survey.room import (
@@ -246,7 +246,12 @@ def dry_run(
                 check_room(made, surveyed, settings, goes_away=isinstance(directory, RemotePath))
 
         stops = refusal(checks)
-        notes = [*unapplied_texts(surveyed, settings, tables), *frequent_notes(surveyed.files)]
+        contradicted = contradicted_species(surveyed.files, gene_files.reference)
+        notes = [
+            *unapplied_texts(surveyed, settings, tables),
+            *(f"WARNING: {file}: {text}" for file, text in contradicted[:MOST_NOTES]),
+            *frequent_notes(surveyed.files),
+        ]
         kept = "" if work.path.parent != made else str(work.survey)
     found = predict(surveyed, kinds, (stops, notes), settings, engine.n_workers, made, kept)
     return replace(found, goes_away=isinstance(directory, RemotePath))

@@ -7,6 +7,7 @@ are not single-cell data, several species, one accession twice.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from scvae_data.processing.settings.inputs import (
     without_ending,
 )
 from scvae_data.processing.survey.matrices import survey_matrices
+from scvae_data.readers.base import Reader
 from scvae_data.readers.folders import is_store
 from scvae_data.readers.mtx import MtxReader
 from scvae_data.readers.mtx_folder import naming_matrix
@@ -34,9 +36,11 @@ from scvae_data.remote.disk_cache import DiskCache
 from scvae_data.remote.fetched import fetched
 from scvae_data.store.files import sha256_file
 
-__all__ = ["SurveyJob", "fingerprint", "survey_file"]
+__all__ = ["SPECIES_COLUMNS", "SurveyJob", "fingerprint", "survey_file"]
 
 SAMPLE_BYTES = 65_536
+SPECIES_COLUMNS = ("species", "organism")
+"""Columns that say it, in small letters."""
 FOLDERS = (MtxReader.format, LayeredMtxReader.format)
 
 
@@ -127,8 +131,16 @@ def read_headers(file: InputFile, here: Path, source_file: str, job: SurveyJob) 
             obs_values=file.obs_values,
             is_chunk=file.is_chunk,
             named_otherwise=named_otherwise,
+            species_columns={} if file.is_chunk else species_in(reader, columns),
             sha256=full_sha256(here) if job.full_hash else None,
         )
+
+
+def species_in(reader: Reader, columns: Sequence[str]) -> dict[str, list[str]]:
+    """Return what the columns of obs say that name a species, each label once."""
+    named = [column for column in columns if column.casefold() in SPECIES_COLUMNS]
+    obs = reader.obs(named) if named else None
+    return {} if obs is None else {name: sorted(map(label, obs[name].dropna().unique())) for name in named}
 
 
 def parts_of(path: Path) -> list[Path]:

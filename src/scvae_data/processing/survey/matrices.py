@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,8 @@ from scvae_data.wording import counted
 
 __all__ = ["Matrices", "survey_matrices"]
 
+TRANSCRIPT = re.compile(r"(?:ENS[A-Z]*T\d{11}|[NX][MR]_\d+)(?:\.\d+)?")
+"""Ids of Ensembl and RefSeq."""
 ESTIMATE = 1.1
 """An estimated sum is larger only if it is so many times as large."""
 
@@ -138,9 +141,24 @@ def survey_slot(reader: Reader, name: str, tables: Path, reference: str | None) 
     )
 
 
+def is_transcript(name: str) -> bool:
+    """Whether a name is the id of a transcript."""
+    return ("T0" in name or "_" in name) and TRANSCRIPT.fullmatch(name) is not None  # few need the slower look
+
+
 def check_names(path: Path, slot: str, genes: GeneTable, reference: str | None) -> None:
-    """Refuse genes that are only numbered, or cut short: number 3 of one file is another gene than that of the next."""
+    """Refuse genes that are only numbered, or cut short: number 3 of one file is another gene than that of the next.
+
+    So are transcripts, of which a gene has several.
+    """
     names = genes.names if genes.symbols is None else genes.symbols
+    columns = [column for column in (genes.names, genes.ids, genes.symbols) if column is not None]
+    if all(2 * sum(map(is_transcript, column)) > len(column) for column in columns):
+        raise InputError(
+            path, "no_gene_names",
+            f"the rows of {slot} are transcripts ({', '.join(names[:3])} …), not genes; add their counts up by gene, "
+            "as tximport does",
+        )  # fmt: skip
     if (cut := [name for name in names if name.startswith("ENS") and is_cut(name)]) and 2 * len(cut) > len(names):
         raise InputError(
             path, "no_gene_names",

@@ -15,13 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from scvae_data.errors import ConfigError
 from scvae_data.processing.engine.base import Engine
+from scvae_data.processing.engine.task import Failure
 from scvae_data.processing.engine.workers import release_memory
 from scvae_data.processing.facts import FailedFile, InputFacts
 from scvae_data.processing.genes.choose import Choice, list_choice
 from scvae_data.processing.genes.stored_universe import arrays_of, universe_of
-from scvae_data.processing.genes.symbols import UnlikePairsError
 from scvae_data.processing.genes.tables import held_clean_table
 from scvae_data.processing.genes.universe import Universe, align, forget_names, hash_keys
 from scvae_data.processing.genes.wanted import GeneFiles, resolve
@@ -30,7 +29,14 @@ from scvae_data.processing.run.losses import tell_failures
 from scvae_data.processing.run.rules import tell_unapplied, unapplied_rules
 from scvae_data.processing.settings.gene_classes import GENE_CLASSES
 from scvae_data.processing.settings.run import Settings
-from scvae_data.processing.survey.corpus import NothingNewError, check_together, files_meant, of_species, survey_inputs
+from scvae_data.processing.survey.corpus import (
+    NothingNewError,
+    check_together,
+    contradicted_species,
+    files_meant,
+    of_species,
+    survey_inputs,
+)
 from scvae_data.processing.survey.kept import digest, keep_arrays, kept_arrays
 from scvae_data.processing.survey.notes import tell_by_kind, tell_shared_cells
 from scvae_data.processing.survey.obs_table import ObsTable, read_obs_table
@@ -38,12 +44,12 @@ from scvae_data.processing.work import WorkFolder
 from scvae_data.system.quick_import import collector_paused
 from scvae_data.wording import counted
 
-__all__ = ["Surveyed", "check_rules", "read_headers", "save_survey", "survey", "table_columns"]
+__all__ = ["Surveyed", "check_rules", "read_headers", "read_inputs", "save_survey", "survey", "table_columns"]
 
 log = logging.getLogger(__name__)
 
 # Raised where the same tables may be brought into another order, or rows be other genes.
-ALIGNED = 7
+ALIGNED = 8
 
 
 @dataclass(frozen=True)
@@ -99,6 +105,7 @@ def survey(context: Context, save: Callable[[Context, Surveyed], None] | None = 
     check_together(surveyed.files, context.settings, table_columns(surveyed))
     check_rules(surveyed, context.settings, context.work.tables)
     tell_notes(surveyed.files)
+    tell_by_kind(logging.WARNING, contradicted_species(surveyed.files, context.gene_files.reference))
     tell_shared_cells(surveyed.files)
     tell_left_out(surveyed.left_out, context.settings.genes.species)
     (save or save_survey)(context, surveyed)
@@ -115,9 +122,29 @@ def read_headers(
     standing: Standing | None = None,
     again: Again | None = None,
 ) -> Surveyed:
+    """Read all headers and what a table says of cells, and bring the genes of all files into one order.
+
+    Raises
+    ------
+    ConfigError
+        As `read_inputs`; or the table cannot be read.
+    """
+    obs_table = read_obs_table(settings.input)  # first: it is read in a moment
+    return replace(read_inputs(settings, engine, work, gene_files, standing, again), obs_table=obs_table)
+
+
+def read_inputs(
+    settings: Settings,
+    engine: Engine,
+    work: WorkFolder,
+    gene_files: GeneFiles,
+    standing: Standing | None = None,
+    again: Again | None = None,
+) -> Surveyed:
     """Read all headers, and bring the genes of all files into one order.
 
     Of inputs of a directory that grows, those that it has are left out; where cells are made again, all but theirs.
+    Files whose ids and symbols are of different genes have failed.
 
     Raises
     ------
@@ -126,7 +153,6 @@ def read_headers(
     ConfigError
         The settings name no file.
     """
-    obs_table = read_obs_table(settings.input)
     given, failed = survey_inputs(settings.input, engine, work, settings.genes.reference)
     files = files_meant(given, standing, again)
     if standing is not None and not (files or failed or again):
@@ -138,7 +164,23 @@ def read_headers(
         forget_names(gene_files.reference)
         held_clean_table.cache_clear()
     release_memory()
-    return Surveyed(files, failed, universe, obs_table=obs_table, left_out=left_out)
+    files, unlike = without_unlike(files, universe)
+    failed = sorted([*failed, *unlike], key=lambda file: file.source_file)
+    return Surveyed(files, failed, universe, left_out=left_out)
+
+
+def without_unlike(files: Sequence[InputFacts], universe: Universe) -> tuple[list[InputFacts], list[FailedFile]]:
+    """Return the files whose genes are known, and those whose ids and symbols are of different genes."""
+    known: list[InputFacts] = []
+    unlike = []
+    for file in files:
+        wrong = next((universe.unlike[slot.table] for slot in file.slots if slot.table in universe.unlike), None)
+        if wrong is None:
+            known.append(file)
+        else:
+            failure = Failure("crossed_genes", f"{file.path}: {wrong}")
+            unlike.append(FailedFile.of(file.source_file, "survey", failure, file.path))
+    return known, unlike
 
 
 def universe_of_files(files: Sequence[InputFacts], work: WorkFolder, gene_files: GeneFiles, wanted: str) -> Universe:
@@ -150,15 +192,7 @@ def universe_of_files(files: Sequence[InputFacts], work: WorkFolder, gene_files:
     key = digest([ALIGNED, sorted(n_files.items()), gene_files.pairs, genes.digest, species, wanted, classes])
     if kept := kept_arrays(path, key):
         return universe_of(kept)
-    try:
-        universe = align(n_files, partial(held_clean_table, work.tables), gene_files.pairs, genes, species, wanted)
-    except UnlikePairsError as error:
-        names = [file.source_file for file in files if error.table in (slot.table for slot in file.slots)]
-        more = f" (and {counted(len(names) - 1, 'more file')})" if len(names) > 1 else ""
-        raise ConfigError(
-            f"{names[0]}{more}: {100 * error.share:.0f} % of the genes have the id of one gene and the symbol of "
-            f"another, e.g. {error.gene_id} is called {error.symbol}; correct the column that is wrong, or leave it out"
-        ) from error
+    universe = align(n_files, partial(held_clean_table, work.tables), gene_files.pairs, genes, species, wanted)
     keep_arrays(path, key, arrays_of(universe))
     return universe
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from scvae_data.processing.decide.stage import LATE_RULE, WritePlan
 from scvae_data.processing.facts import FileScan
+from scvae_data.processing.genes.species import OTHER
 from scvae_data.processing.run.context import Context
 from scvae_data.processing.run.losses import total_lost, worst_files
 from scvae_data.processing.run.rules import unapplied_rules
@@ -69,7 +70,13 @@ def summarise(
         unapplied={
             one.rule: one.files for one in unapplied_rules(context.settings.qc, plan.surveyed.universe, of_files)
         },
+        genes_lost=decided.account.lost,
+        genes_absent=decided.genes.n_vars - int((decided.decision.gene_map >= 0).sum()),
+        genes_of_others=max(
+            (int((codes == OTHER).sum()) for codes in plan.surveyed.universe.species.values()), default=0
+        ),
         genes_apart=decided.genes_apart,
+        genes_crossed=decided.genes_crossed,
         overview=[
             *named_otherwise(plan.surveyed.files),
             *sources_of_counts(scan.slot for scan in scans),
@@ -118,7 +125,9 @@ def storage_statistics(
         },
         **obs_table_account(scans),
         **{name: dict(table) for name, table in tables.items()},
+        "genes_lost": summary.genes_lost,
         **({"genes_apart": summary.genes_apart} if summary.genes_apart else {}),
+        **({"genes_crossed": summary.genes_crossed} if summary.genes_crossed else {}),
         **({"species": {"kept": summary.species, "files_left_out": list(summary.left_out)}} if summary.species else {}),
         "duplicates": plan.compared.account,
         **({"columns_alike": list(summary.columns_alike)} if summary.columns_alike else {}),
