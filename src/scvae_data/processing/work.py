@@ -138,7 +138,7 @@ class WorkFolder:
     @property
     def begun(self) -> bool:
         """Whether it has anything that a later try goes on with."""
-        parts = (self.shards.path, self.mended, self.appended / INDEX_FILE)
+        parts = (self.replacing, self.shards.path, self.mended, self.appended / INDEX_FILE)
         appending = WorkFolder(self.appended / WORK_FOLDER)
         return self.started or appending.started or any(part.exists() for part in parts)
 

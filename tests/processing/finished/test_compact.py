@@ -31,7 +31,10 @@ RECORDS = {
     "gene_report.parquet",
 }
 # What one run sees of all files together, and what tells of the run.
-OF_ONE_RUN = {"gene_choice", "genes_classed", "experiments", "gene_report", "gene_mapping", "seconds", "peak_rss_bytes"}
+OF_ONE_RUN = {
+    "gene_choice", "genes_classed", "genes_lost", "experiments", "gene_report", "gene_mapping", "seconds",
+    "peak_rss_bytes",
+}  # fmt: skip
 SOME_DROPPED = replace(NO_QC, min_counts=300)
 
 
