@@ -180,6 +180,16 @@ def test_retired_ids_are_those_of_today_where_that_is_no_guess() -> None:
     assert invented.keys.tolist() == [A, B]
 
 
+@pytest.mark.parametrize(("n_old", "way"), [(6, "retired id"), (36, "id")])
+def test_ids_that_the_reference_does_not_have_are_not_those_of_other_genes(n_old: int, way: str) -> None:
+    book = load_reference("builtin").book("human")
+    symbols = [symbol for symbol, ids in book.current.items() if len(ids) == 1][::1000][:40]
+    ids = [f"ENSG0900000{n:04d}" if n < n_old else book.current[symbol][0] for n, symbol in enumerate(symbols)]
+    universe = aligned({"old": table(symbols, ids)}, reference="builtin")
+    assert not universe.unlike
+    assert [how for _, how in found(universe, "old")] == [way] * n_old + ["id"] * (40 - n_old)
+
+
 def test_classes_are_told_by_the_gene() -> None:
     macaque = ["ENSMMUG00000028699", "ENSMMUG00000028701"]
     symbols = load_reference("builtin").symbols(HUMAN_IDS)

@@ -232,7 +232,11 @@ class Evidence:
     def is_unknown(self, ids: Numbers) -> NDArray[np.bool_]:
         """Return which are ids of tables that the reference does not have."""
         self._measured = grown(self._measured, len(self.texts))
-        return np.asarray(self._measured[ids] & (self._places.of(ids) < 0))
+        return np.asarray(self._measured[ids] & ~self._is_known(ids))
+
+    def _is_known(self, ids: Numbers) -> NDArray[np.bool_]:
+        """Return which ids the reference has."""
+        return np.asarray(self._places.of(ids) >= 0)
 
     def _identities(self, name: str) -> tuple[Identities, Numbers]:
         """Return what a table's rows are called, and their symbols before these were made unique."""
@@ -290,8 +294,7 @@ class Evidence:
 
     def _crossed(self, name: str, bases: Numbers, ids: Numbers) -> tuple[NDArray[np.int64], int]:
         """Return which rows of a table have the id of one gene and the symbol of another, and how many have both."""
-        both = np.flatnonzero((bases != NO_TEXT) & (ids != NO_TEXT))
-        both = both[~self.is_unknown(ids[both])]
+        both = np.flatnonzero((bases != NO_TEXT) & self._is_known(ids))
         today = self.symbols_today(ids[both])
         unlike = both[(other := bases[both] != today)]
         unlike = unlike[self._loose.of(bases[unlike]) != self._loose.of(today[other])]
