@@ -19,6 +19,8 @@ __all__ = ["MOST_BYTES", "pack_row", "pack_rows", "place_rows", "take_rows", "to
 
 MOST_BYTES = 10
 """What an entry takes at most: two numbers of 32 bits."""
+MAPPED = 'Array(u1, 1, "C", readonly=True)'
+"""Numba's word for the bytes of rows that lie in a file, for which kernels are compiled."""
 # Unsigned places need no look at whether they count from the end.
 ONE, SEVEN, LOW, MORE = np.uintp(1), np.uintp(7), np.uintp(127), np.uintp(128)
 
@@ -129,7 +131,7 @@ def _pack(
     return int(at)
 
 
-@ahead_of("process", "i8[::1], u1[::1], i8[::1], u2[::1], u4[::1]")
+@ahead_of("process", f"i8[::1], {MAPPED}, i8[::1], u2[::1], u4[::1]")
 @compiled
 def _unpack(
     starts: NDArray[np.int64],
@@ -153,7 +155,7 @@ def _unpack(
     return int(n_entries)
 
 
-@ahead_of("process", "i8[::1], u1[::1], i8[::1], i4[::1], u2[::1], u2[::1]")
+@ahead_of("process", f"i8[::1], {MAPPED}, i8[::1], i4[::1], u2[::1], u2[::1]")
 @compiled
 def place_rows(
     starts: NDArray[np.int64],
@@ -180,7 +182,7 @@ def place_rows(
                 position += ONE
 
 
-@ahead_of("process", "i8[::1], u1[::1], b1[::1], b1[::1], i8[::1], i4[::1], u4[::1]")
+@ahead_of("process", f"i8[::1], {MAPPED}, b1[::1], b1[::1], i8[::1], i4[::1], u4[::1]")
 @compiled
 def total_rows(
     starts: NDArray[np.int64],
