@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from tests.support import recordings
 
 from scvae_data import ChunkedDataset, cli, open_index
 from scvae_data.config import conf_dir
+from scvae_data.store import INDEX_FILE
+from scvae_data.store.dataset_index import content_hash_of
+from scvae_data.store.files import read_json, write_json
 from scvae_data.store.upgrade import upgrade
 from scvae_data.training.run import train
 
@@ -101,13 +105,31 @@ def test_damaged_files_are_made_again_with_the_same_bytes(upgraded: bool, tmp_pa
     if others := recordings.other_versions(recordings.read_record()):
         pytest.skip(f"other versions (recorded) make other bytes: {others}")
     copy = shutil.copytree(VERSION1 / "lz4", tmp_path / "lz4")
+    command = json.loads((copy / "processing_config.json").read_text())["command"]["overrides"]
+    assert {"paths.processed_dir=lz4", "paths.data_dir=data"} <= set(command)
+    (tmp_path / "now").mkdir()
+    recordings.process(*command, folder=tmp_path / "now")
+    take_chunks(tmp_path / "now" / "lz4", copy)
     if upgraded:
         upgrade(copy, copy)
     whole = {path.name: path.read_bytes() for path in copy.iterdir()}
     for name in ("chunk_0001.h5", "obs.parquet", *(("rows.bin", "gene_sets.bin") if upgraded else ())):
         (copy / name).unlink()
-    command = json.loads((copy / "processing_config.json").read_text())["command"]["overrides"]
-    assert {"paths.processed_dir=lz4", "paths.data_dir=data"} <= set(command)
     recordings.process(*command, "resume=true", folder=tmp_path)
     for name, content in whole.items():
         assert (copy / name).read_bytes() == content, name
+
+
+def take_chunks(now: Path, directory: Path) -> None:
+    """Put chunk files of the same cells, coded as they are now, in place of those of a directory."""
+    index, theirs = (read_json(folder / INDEX_FILE) for folder in (directory, now))
+    for name in index["chunks"]["file"]:
+        ours, coded_now = (ad.read_h5ad(folder / name) for folder in (directory, now))
+        np.testing.assert_array_equal(ours.X.toarray(), coded_now.X.toarray())
+        assert ours.obs.equals(coded_now.obs)
+        shutil.copy(now / name, directory / name)
+    index["chunks"] = {key: theirs["chunks"][key] for key in index["chunks"]}
+    listed = zip(open_index(directory).chunks, index["chunks"]["sha256"], strict=True)
+    entries = [replace(chunk, sha256=sha256) for chunk, sha256 in listed]
+    index["content_hash"] = content_hash_of(replace(open_index(directory), chunks=entries))
+    write_json(directory / INDEX_FILE, index)
