@@ -312,9 +312,10 @@ def check_named_species(files: Sequence[InputFacts], reference: Reference) -> No
 
 def contradicted_species(files: Sequence[InputFacts], reference: Reference) -> list[tuple[str, str]]:
     """Say which files call their cells another species than their genes are of, as after a change to its orthologs."""
-    known = {*reference.species, *COMMON_NAMES.values()}
+    telling = [file for file in files if file.species_columns]
+    known = {*reference.species, *COMMON_NAMES.values()} if telling else set()  # read again only where it is asked
     found = []
-    for file in files:
+    for file in telling:
         of_genes = {common_name(name) for name in file.slot.species}
         for column, labels in file.species_columns.items():
             named = {common_name(text) for text in labels}
