@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from scvae_data.errors import ConfigError, MissingIndexError, ScvaeDataError
 from scvae_data.processing.decide import merge
 from scvae_data.processing.engine.dask import DaskEngine
 from scvae_data.processing.engine.local import LocalEngine
+from scvae_data.processing.scan.job import ScanJob
 from scvae_data.processing.settings.control import ControlSubset
 from scvae_data.processing.settings.genes import GeneRules
 from scvae_data.processing.settings.inputs import FileInput, ManifestInput
@@ -399,15 +401,29 @@ def test_resume_redoes_only_what_is_missing(
     assert not (out / ".work").exists()
 
 
-def test_a_scan_whose_account_is_empty_is_made_again(
-    two_files: list[Path], process: Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("lost", "zeros"),
+    [
+        ("scan/000001/done.json", False),
+        ("scan/000001/genes.feather", True),
+        ("scan/000001/run0000.run", False),
+        ("merged/*/0_00000.totals", True),
+    ],
+)
+def test_what_a_power_cut_has_lost_is_made_again(
+    lost: str, zeros: bool, two_files: list[Path], process: Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("scvae_data.processing.scan.stage.ScanJob", partial(ScanJob, run_entries=4, block_entries=4))
+    monkeypatch.setattr(merge, "MAX_RUNS", 2)
     process(two_files, tmp_path / "clean")
     with monkeypatch.context() as stopped:
         stopped.setattr("scvae_data.processing.pipeline.publish", interrupt)
         with pytest.raises(KeyboardInterrupt):
             process(two_files)
-    WorkFolder(tmp_path / "out" / ".work").scan(1).done.write_bytes(b"")  # as a power cut may leave it
+    [path] = (tmp_path / "out" / ".work").glob(lost)
+    path.write_bytes(bytes(path.stat().st_size if zeros else 0))
+    for path in (tmp_path / "out").glob("chunk_*"):  # so that all is read again
+        path.unlink()
     process(two_files, resume=True)
     assert bytes_of(tmp_path / "out") == bytes_of(tmp_path / "clean")
 

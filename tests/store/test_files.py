@@ -20,6 +20,7 @@ from scvae_data.store.files import (
     syncing,
     write_atomic,
     write_json,
+    write_note,
 )
 
 CONTENT = {"b": 1, "a": {"list": [1, 2.5, None, "ü\n"], "empty": {}, "none": []}, "flag": True}
@@ -59,9 +60,24 @@ def test_what_is_not_our_json(tmp_path, content):
 def test_a_note_that_is_not_whole_says_nothing(tmp_path: Path) -> None:
     note = tmp_path / "x.json"
     assert read_note(note) == {}
-    write_json(note, CONTENT, synced=False)
+    write_note(note, CONTENT)
     assert read_note(note) == CONTENT
     note.write_bytes(b"")
+    assert read_note(note) == {}
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"0123456789" * 1000])
+def test_a_note_of_files_that_are_not_whole_says_nothing(content: bytes, tmp_path: Path) -> None:
+    note, file = tmp_path / "x.json", tmp_path / "run"
+    file.write_bytes(content)
+    write_note(note, CONTENT, [file])
+    assert read_note(note) == CONTENT
+    for left in {b"", content[:-1], content[: len(content) // 2], bytes(len(content))} - {content}:
+        file.write_bytes(left)
+        assert read_note(note) == {}
+    file.write_bytes(content)
+    assert read_note(note) == CONTENT
+    file.unlink()
     assert read_note(note) == {}
 
 

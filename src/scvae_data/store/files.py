@@ -9,12 +9,14 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
+
+import deflate
 
 from scvae_data.calling import mend
 from scvae_data.errors import DamagedFileError, ScvaeDataError, StoreError
@@ -39,6 +41,7 @@ __all__ = [
     "syncing",
     "write_atomic",
     "write_json",
+    "write_note",
 ]
 
 TEMPORARY = re.compile(r"\.(?P<name>.+)\.[0-9]+-[0-9a-f]{8}\.tmp")
@@ -46,6 +49,8 @@ PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 CHECKSUM_LINE = re.compile(rb',\n "checksum": "sha256:([0-9a-f]{64})"\n}\n\Z')
 MAX_JSON_BYTES = 1 << 28
 READ_BYTES = 1 << 22
+END_BYTES = 4096
+"""Of a file that was not synced so many at either end are looked at."""
 
 
 @dataclass(frozen=True)
@@ -309,9 +314,24 @@ def read_json(path: Location, max_bytes: int = MAX_JSON_BYTES, *, sha256: str | 
     return content
 
 
+def write_note(path: Path, content: Mapping[str, Any], files: Iterable[Path] = ()) -> None:
+    """As :func:`write_json`, not synced: what is done, and how ``files`` beside the note are, not synced either."""
+    write_json(path, {**content, "files": {file.name: ends_of(file) for file in files}}, synced=False)
+
+
 def read_note(path: Path) -> dict[str, Any]:
-    """As :func:`read_json`, of what was not synced; nothing where it is absent, or a power cut has emptied it."""
+    """Read what :func:`write_note` wrote; nothing where the note, or a file of it, is absent or lost to a power cut."""
     try:
-        return read_json(path)
-    except DamagedFileError:
+        note = read_json(path)
+        files = {path.parent / name: ends for name, ends in note.pop("files", {}).items()}
+        return note if all(ends_of(file) == ends for file, ends in files.items()) else {}
+    except (DamagedFileError, FileNotFoundError):
         return {}
+
+
+def ends_of(path: Path) -> list[int]:
+    """Return the size of a file, and a checksum of its ends: a power cut leaves a beginning of it, zeros or nothing."""
+    with path.open("rb") as file:
+        begin, size = file.read(END_BYTES), file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - END_BYTES))
+        return [size, int(deflate.crc32(begin + file.read()))]

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from scvae_data.errors import DamagedFileError
 from scvae_data.processing.genes import tables
 from scvae_data.processing.genes.names import CleanTable, clean_table
 from scvae_data.processing.genes.tables import load_clean_table, load_table, names_of_columns, store_table, table_file
@@ -73,3 +75,15 @@ def test_what_was_told_of_names_is_not_used_where_it_is_damaged(damage: bytes | 
     assert metadata != {b"clean": facts}
     pq.write_table(arrow.replace_schema_metadata(metadata), path)
     assert told(load_clean_table(tmp_path, key)) == told(clean_table(given))
+
+
+@pytest.mark.parametrize("read", [load_table, load_clean_table, names_of_columns])
+def test_a_table_that_cannot_be_read_is_told_with_a_remedy(read: Callable[[Path, str], Any], tmp_path: Path) -> None:
+    key = store_table(table(IDS, IDS, SYMBOLS), tmp_path)
+    path = table_file(tmp_path, key)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(DamagedFileError, match=rf"{key}\.parquet: is damaged \(.*\); delete it, then resume=true"):
+        read(tmp_path, key)
+    path.unlink()
+    with pytest.raises(FileNotFoundError):
+        read(tmp_path, key)

@@ -14,6 +14,7 @@ from scvae_data.processing.sort.gather import gather
 from scvae_data.processing.sort.packed import pack_rows
 from scvae_data.processing.sort.sorted_run import MAX_RUNS, SortedRunWriter, open_runs
 from scvae_data.processing.work import WorkFolder
+from scvae_data.store.files import read_note, write_note
 
 __all__ = ["merge", "merge_groups", "merge_runs"]
 
@@ -50,7 +51,8 @@ def merge_runs(work: WorkFolder, digest: str, group: Sequence[str], target: str)
     Rows come out in the directory's schema; genes keep the universe's numbering.
     """
     path = work.path / target
-    if path.with_suffix(".totals").exists():
+    note = path.with_suffix(".json")
+    if read_note(note).get("rows_of") == list(group):
         return target
     decision: Decision = load_decision(work, digest)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -73,6 +75,7 @@ def merge_runs(work: WorkFolder, digest: str, group: Sequence[str], target: str)
     if writer is None:
         raise ValueError(f"{target}: no row to merge")
     writer.close()
+    write_note(note, {"rows_of": list(group)}, writer.files)
     return target
 
 

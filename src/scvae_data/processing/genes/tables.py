@@ -10,6 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from scvae_data.errors import DamagedFileError
 from scvae_data.processing.genes.names import CleanColumn, CleanTable, clean_table
 from scvae_data.readers.base import GeneTable
 from scvae_data.store.files import write_atomic
@@ -87,7 +90,8 @@ def table_file(folder: Path, key: str) -> Path:
 
 def names_of_columns(folder: Path, key: str) -> list[str]:
     """Return which of ``names``, ``ids`` and ``symbols`` a gene table has."""
-    return [name for name in pq.read_schema(table_file(folder, key)).names if name in COLUMNS]
+    with opened(folder, key) as parquet:
+        return [name for name in parquet.schema_arrow.names if name in COLUMNS]
 
 
 def load_table(folder: Path, key: str) -> GeneTable:
@@ -121,6 +125,15 @@ def load_clean_table(folder: Path, key: str) -> CleanTable:
     return CleanTable(columns["names"], columns.get("ids"), columns.get("symbols"))
 
 
-def opened(folder: Path, key: str) -> pq.ParquetFile:
-    """Open the file of a gene table."""
-    return pq.ParquetFile(table_file(folder, key), page_checksum_verification=True)
+@contextmanager
+def opened(folder: Path, key: str) -> Iterator[pq.ParquetFile]:
+    """Open the file of a gene table for the time of a block; raise DamagedFileError where it cannot be read."""
+    path = table_file(folder, key)
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as parquet:
+            yield parquet
+    except (OSError, pa.ArrowException) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise
+        fault = " ".join(str(error).split())
+        raise DamagedFileError(f"{path}: is damaged ({fault}); delete it, then resume=true reads the inputs") from error

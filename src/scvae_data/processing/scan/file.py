@@ -43,7 +43,7 @@ from scvae_data.readers.recognise import open_reader
 from scvae_data.remote.fetched import fetched
 from scvae_data.remote.location import is_remote, location
 from scvae_data.store import FORMAT_VERSION
-from scvae_data.store.files import read_note, write_json
+from scvae_data.store.files import read_note, write_note
 
 if TYPE_CHECKING:
     from scvae_data.processing.scan.doublets import Doublets
@@ -91,8 +91,8 @@ def scan_file(job: ScanJob, file: InputFacts, number: int, rank: int, meanings: 
                 reason = fault.reason
                 continue
             scan = replace(scan, evidence=evidence, seconds=time.perf_counter() - started)
-            # Not synced, as the runs are not: that would wait for what others write.
-            write_json(folder.done, {"key": key, "result": asdict(scan)}, synced=False)
+            # Not synced: that would wait for what others write.
+            write_note(folder.done, {"key": key, "result": asdict(scan)}, sorted(folder.path.iterdir()))
             return scan
     raise InputError(
         file.path,

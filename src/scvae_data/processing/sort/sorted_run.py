@@ -7,8 +7,8 @@ input is decoded once and an output chunk is one slice of each run::
     NAME.arrow   the rows' obs, an Arrow file that is memory-mapped
     NAME.totals  per row, once the genes are decided: total and number of entries over kept genes
 
-Files appear under their name when whole. They are not synced to disk: after
-a power cut a run without its trailer is refused and made again.
+Files appear under their name when whole. They are not synced to disk: what a
+power cut has left of them is told by a note beside them.
 """
 
 from __future__ import annotations
@@ -121,6 +121,11 @@ class SortedRunWriter:
             self._obs.write_batch(batch)
             self._n_rows += batch.num_rows
             self._arrays["batches"].append(np.array([self._n_rows]))
+
+    @property
+    def files(self) -> list[Path]:
+        """What a run consists of whose totals came with its rows."""
+        return [self.path.with_suffix(suffix) for suffix in (".run", ".arrow", ".totals")]
 
     def close(self) -> None:
         """Write the per-row arrays and publish the run, its totals last where they came with the rows."""

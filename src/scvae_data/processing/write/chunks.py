@@ -33,7 +33,7 @@ from scvae_data.store import (
     chunk_file_name,
     write_chunk,
 )
-from scvae_data.store.files import read_note, sha256_file, write_json
+from scvae_data.store.files import read_note, sha256_file, write_note
 
 __all__ = [
     "WriteJob",
@@ -108,7 +108,7 @@ def write_one(job: WriteJob, number: int, cells: ChunkRange) -> dict[str, Any]:
     plain = asdict(entry)
     version = None if job.store is None else upload(path, job.store / path.name).version
     # Not synced: that would wait for the chunks that are being synced.
-    write_json(note, {"key": key, "entry": plain, "obs": saved, "version": version}, synced=False)
+    write_note(note, {"key": key, "entry": plain, "obs": saved, "version": version})
     if job.store is not None:
         path.unlink()
     return plain
