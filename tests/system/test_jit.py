@@ -101,6 +101,21 @@ def test_a_program_that_compiles_nothing_does_not_load_numba() -> None:
     assert subprocess.check_output([sys.executable, "-c", program], text=True) == "False\n"
 
 
+READY = """
+import sys
+from scvae_data.system.jit import make_ready
+make_ready()
+print("scipy.linalg" in sys.modules)
+import numba, numpy as np
+print(numba.njit(lambda a: a @ a)(np.array([[1.0, 2.0], [3.0, 4.0]])).tolist())
+"""
+
+
+def test_what_workers_fork_from_has_no_blas_and_finds_it_where_it_is_wanted() -> None:
+    told = subprocess.check_output([sys.executable, "-c", READY], text=True)
+    assert told.splitlines() == ["False", "[[7.0, 10.0], [15.0, 22.0]]"]
+
+
 def test_compiled_functions_call_each_other_libraries_and_instructions() -> None:
     assert compiled(calls_all)(2.0, np.uint64(40)) == (16.0, 3)
 

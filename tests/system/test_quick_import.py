@@ -1,13 +1,14 @@
-"""The garbage collector rests during imports, and works as before afterwards."""
+"""The garbage collector rests during imports, and what is absent is not found; afterwards all is as before."""
 
 from __future__ import annotations
 
 import gc
+import sys
 from importlib import import_module
 
 import pytest
 
-from scvae_data.system.quick_import import collector_paused
+from scvae_data.system.quick_import import absent, collector_paused
 
 
 def test_no_collection_while_paused() -> None:
@@ -30,3 +31,18 @@ def test_who_has_switched_it_off_finds_it_off() -> None:
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+def test_an_absent_package_is_not_installed_for_a_while() -> None:
+    sys.modules.pop("colorsys", None)
+    with absent("colorsys"), pytest.raises(ModuleNotFoundError, match="colorsys"):
+        import_module("colorsys")
+    assert "colorsys" not in sys.modules
+    import_module("colorsys")
+
+
+def test_what_is_imported_already_stays() -> None:
+    import colorsys
+
+    with absent("colorsys"):
+        assert import_module("colorsys") is colorsys

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import importlib
 import logging
 import os
 import sys
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 from scvae_data.progress import progress
+from scvae_data.system.quick_import import absent
 
 __all__ = ["Kernel", "Run", "ahead_of", "compile_ahead", "compiled", "external", "instruction", "make_ready"]
 
@@ -240,6 +242,8 @@ def make_ready() -> None:
     """Do what numba does before it loads or compiles a first function, so that forks of this process need not."""
     from numba.core import registry
 
+    with absent("scipy.linalg"):  # it would look for BLAS there, which no function of ours calls: a tenth of a second
+        importlib.import_module("numba.np.arraymath")
     registry.cpu_target.typing_context.refresh()
     registry.cpu_target.target_context.refresh()
     for each in _wanted:

@@ -1,12 +1,14 @@
-"""Much that stays in, without the garbage collector walking over it as it comes."""
+"""Much that stays in, without the garbage collector walking over it as it comes, and without what none of it needs."""
 
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-__all__ = ["collector_paused"]
+__all__ = ["absent", "collector_paused"]
 
 MANY_OBJECTS = 50_000
 
@@ -28,3 +30,17 @@ def collector_paused() -> Iterator[None]:
             if gc.get_count()[0] > MANY_OBJECTS:
                 gc.collect()  # now, when who waits waits for imports anyway, not at the first batch
             gc.enable()
+
+
+@contextmanager
+def absent(package: str) -> Iterator[None]:
+    """Let what is imported now find a package not installed, unless it is imported already."""
+    modules: dict[str, Any] = sys.modules
+    if package in modules:
+        yield
+        return
+    modules[package] = None  # as Python's import system marks what is not to be found
+    try:
+        yield
+    finally:
+        del modules[package]
