@@ -36,10 +36,27 @@ if __name__ == "__main__":
     run_app(task, "process")
 """
 
+# A program that says how often its config was read.
+COUNTING = """
+from pathlib import Path
+from omegaconf import OmegaConf
+from scvae_data.commands.app import run_app
 
-def run(folder: Path, *overrides: str, **environment: str) -> subprocess.CompletedProcess[str]:
+load, read = OmegaConf.load, []
+
+def counted(file):
+    read.append(Path(file.name).name)
+    return load(file)
+
+if __name__ == "__main__":
+    OmegaConf.load = counted
+    run_app(lambda cfg: print("job", cfg.seed, read.count("process.yaml")), "process")
+"""
+
+
+def run(folder: Path, *overrides: str, text: str = PROGRAM, **environment: str) -> subprocess.CompletedProcess[str]:
     program = folder / "program.py"
-    program.write_text(PROGRAM)
+    program.write_text(text)
     clean = {key: value for key, value in os.environ.items() if key not in ("HYDRA_FULL_ERROR", "SCVAE_DATA_DEBUG")}
     return run_python(program, *overrides, cwd=folder, env=clean | environment)
 
@@ -68,7 +85,7 @@ def test_a_run_has_its_own_absolute_directory(tmp_path: Path) -> None:
     assert folders[0] != folders[1]
     for folder in folders:
         assert folder.is_absolute()
-        assert folder.parent == tmp_path / "outputs" / "program"
+        assert folder.parent == tmp_path / "outputs" / "process"
         assert (folder / ".hydra" / "config.yaml").is_file()
     assert first.stdout.rstrip().endswith("{'seed': '3'}")
 
@@ -135,3 +152,23 @@ def test_a_sweep_goes_on_after_a_failed_job_and_exits_1(tmp_path: Path) -> None:
     folders = [Path(line.split()[2]) for line in result.stdout.splitlines() if line.startswith("task")]
     assert [folder.name for folder in folders] == ["0", "2"]
     assert {folder.parent.parent for folder in folders} == {tmp_path / "outputs" / "program_sweeps"}
+
+
+def test_a_job_is_composed_once(tmp_path: Path) -> None:
+    assert run(tmp_path, "seed=3", text=COUNTING).stdout == "job 3 1\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "seeds"),
+    [
+        (("hydra.mode=MULTIRUN", "seed=3,0"), ["3", "0"]),
+        (("hydra.searchpath=[mine]", "experiment=seeds", "resume=true,false"), ["3", "3", "0", "0"]),
+    ],
+)
+def test_a_sweep_needs_no_option(tmp_path: Path, words: tuple[str, ...], seeds: list[str]) -> None:
+    experiment = tmp_path / "mine" / "experiment" / "seeds.yaml"
+    experiment.parent.mkdir(parents=True)
+    experiment.write_text("# @package _global_\nhydra: {mode: MULTIRUN, sweeper: {params: {seed: '3,0'}}}\n")
+    result = run(tmp_path, *words)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert [line.split()[1] for line in result.stdout.splitlines()] == seeds

@@ -17,6 +17,7 @@ from itertools import takewhile
 from typing import Any
 
 import hydra
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -59,9 +60,9 @@ def run_app(task: Task, config_name: Program) -> None:
     Parameters
     ----------
     task
-        What to run; its module's name becomes the name of the job.
+        What to run.
     config_name
-        ``"process"`` or ``"train"``.
+        ``"process"`` or ``"train"``, also the name of the job.
     """
     asked = next((at for at, argument in enumerate(sys.argv) if argument in ("--help", "-h")), None)
     sys.argv[1:] = [quoted(argument) for argument in sys.argv[1:]]
@@ -69,7 +70,6 @@ def run_app(task: Task, config_name: Program) -> None:
     os.environ[RUN] = job_name(sys.argv[1:]) or f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{secrets.token_hex(3)}"
     failures: list[ScvaeDataError] = []
     job = _job(task, config_name, failures)
-    main = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(job)
     try:
         if asked is not None:
             with until_closed():
@@ -78,7 +78,7 @@ def run_app(task: Task, config_name: Program) -> None:
         _check_folders()
         ending = stoppable(signal.SIGTERM, signal.SIGUSR1)
         with until_closed(), ending, _environment(FULL_ERROR, "1"), _silent_unless_first():
-            main()
+            _run(job, config_name)
         if failures:
             raise failures[0]
     except (ScvaeDataError, HydraException, OmegaConfBaseException, YAMLError) as error:
@@ -152,6 +152,35 @@ def _remedy(stop: Stopped, name: Program) -> str:
 
 def _in_a_line(error: Exception, program: Program) -> str:
     return str(error) if isinstance(error, ScvaeDataError) else one_line(error, program)
+
+
+def _run(job: Task, program: Program) -> None:
+    """Run what the command line asks for.
+
+    `hydra.main` composes every config twice, first to see whether it asks for
+    a sweep. Once is enough for a single job; whatever else it turns out to be,
+    an option, a sweep of an experiment or a mistake, is left to `hydra.main`.
+    """
+    begun = False
+
+    @functools.wraps(job)
+    def begin(cfg: DictConfig) -> Any:
+        nonlocal begun
+        begun = True
+        return job(cfg)
+
+    words = sys.argv[1:]
+    if not any(word.startswith("-") for word in words):
+        with hydra.initialize_config_dir(str(conf_dir()), job_name=program, version_base="1.3"):
+            composer = GlobalHydra.instance().hydra
+            assert composer is not None
+            try:
+                composer.run(program, begin, words)
+                return
+            except Exception:
+                if begun:
+                    raise
+    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=program)(job)()
 
 
 def _job(task: Task, program: Program, failures: list[ScvaeDataError]) -> Task:
