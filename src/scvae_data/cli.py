@@ -18,6 +18,7 @@ from scvae_data.commands.arguments import Parser
 from scvae_data.errors import ScvaeDataError
 from scvae_data.remote.location import as_written
 from scvae_data.system.closed_output import until_closed
+from scvae_data.system.quick_import import quick_exit
 from scvae_data.system.stopping import interruptible
 
 __all__ = ["COMMANDS", "Command", "main", "start"]
@@ -49,6 +50,7 @@ class Command:
 
 def main() -> None:
     """Hand the rest of the command line to the named command."""
+    quick_exit()
     with interruptible(), until_closed():
         run(*(sys.argv[1:] or ["--help"]))
 
@@ -82,6 +84,7 @@ def start(name: Literal["process", "train"]) -> None:
     """Run a program whose command line Hydra reads; its worker processes start while its modules are imported."""
     from importlib import import_module
 
+    quick_exit()
     if name == "process":
         # Matrices are multiplied in one thread, so that sums are the same anywhere; others would spin from the start.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import subprocess
 import sys
 from importlib import import_module
 
@@ -46,3 +47,16 @@ def test_what_is_imported_already_stays() -> None:
 
     with absent("colorsys"):
         assert import_module("colorsys") is colorsys
+
+
+LEAVING = """
+import atexit, gc
+from scvae_data.system.quick_import import quick_exit
+atexit.register(lambda: print(gc.get_freeze_count() > 0))
+quick_exit()
+atexit.register(lambda: print(gc.get_freeze_count() > 0))
+"""
+
+
+def test_a_program_that_ends_leaves_nothing_to_collect_once_all_have_tidied_up() -> None:
+    assert subprocess.check_output([sys.executable, "-c", LEAVING], text=True).split() == ["False", "True"]

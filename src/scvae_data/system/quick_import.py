@@ -1,14 +1,15 @@
-"""Much that stays in, without the garbage collector walking over it as it comes, and without what none of it needs."""
+"""Much that stays in, without the garbage collector walking over it as it comes or goes, nor what none of it needs."""
 
 from __future__ import annotations
 
+import atexit
 import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["absent", "collector_paused"]
+__all__ = ["absent", "collector_paused", "quick_exit"]
 
 MANY_OBJECTS = 50_000
 
@@ -44,3 +45,11 @@ def absent(package: str) -> Iterator[None]:
         yield
     finally:
         del modules[package]
+
+
+def quick_exit() -> None:
+    """Let this program end without collections of garbage: what is left goes with the process.
+
+    Python would look three times at all that was imported, a tenth of a second.
+    """
+    atexit.register(gc.freeze)
