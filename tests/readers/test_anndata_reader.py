@@ -182,6 +182,31 @@ def test_categories_that_pandas_refuses_become_plain_values(write_h5ad: Callable
         assert reader.obs()["k"].tolist() == ["a", "a", None]
 
 
+@pytest.mark.parametrize("layout", ["group", "compound"])
+def test_enumerations_are_what_their_numbers_are_called(write_h5ad: Callable[..., Path], layout: str) -> None:
+    path = write_h5ad({"X": np.ones((4, 2))})
+    names = {"treated": {"FALSE": 0, "TRUE": 1, "NA": 2}, "tissue": {"lung": 1, "liver": 2}}
+    numbers = {"treated": [1, 0, 2, 1], "tissue": [2, 1, -(2**31), 2]}  # of the missing factor, R's integer NA
+    dtypes = {name: h5py.enum_dtype(names[name], basetype=np.int32) for name in names}
+    with h5py.File(path, "r+") as file:
+        if layout == "group":
+            for name, dtype in dtypes.items():
+                file["obs"].create_dataset(name, data=np.array(numbers[name], np.int32), dtype=dtype)
+            file["obs"].attrs["column-order"] = list(names)
+        else:
+            table = np.zeros(4, np.dtype([("index", "S2"), *dtypes.items()]))
+            table["index"] = [b"c0", b"c1", b"c2", b"c3"]
+            for name in names:
+                table[name] = numbers[name]
+            del file["obs"]
+            file["obs"] = table
+    with open_reader(path) as reader:
+        obs = reader.obs()
+        assert obs["treated"].dtype == "boolean"
+        assert obs["treated"].to_list() == [True, False, pd.NA, True]
+        assert obs["tissue"].astype("string").to_list() == ["liver", "lung", pd.NA, "liver"]
+
+
 @pytest.mark.parametrize(
     ("index", "columns", "ids", "symbols"),
     [

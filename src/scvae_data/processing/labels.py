@@ -17,12 +17,26 @@ import numpy as np
 
 from scvae_data.errors import InputError
 
-__all__ = ["EXACT", "WRITTEN_MISSING", "as_label", "check_texts", "label", "look_alike", "number", "spelling"]
+__all__ = [
+    "EXACT",
+    "R_MISSING",
+    "WRITTEN_MISSING",
+    "as_label",
+    "check_texts",
+    "label",
+    "look_alike",
+    "number",
+    "spelling",
+]
 
 EXACT = 2**53
 """Whole numbers up to here are exact as floats."""
-WRITTEN_MISSING = ("", "nan", "NaN", "NAN", "<NA>", "NaT", "None", "NA", "N/A", "n/a", "#N/A", "NULL", "null")
-"""What programs write for a missing value where they make text of a column."""
+R_MISSING = -(2**31)
+"""The number behind R's missing integer, which programs take for one."""
+WRITTEN_MISSING = (
+    "", "nan", "NaN", "NAN", "<NA>", "NaT", "None", "NA", "N/A", "n/a", "#N/A", "NULL", "null", f"{R_MISSING}",
+)  # fmt: skip
+"""What programs write for a missing value where they make text of a column, or copy its numbers."""
 LONGEST = 2.0**63
 NUMBER = re.compile(r"[+-]?([0-9]+|([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][+-]?[0-9]+)?)")
 WHOLE = re.compile(r"(-?[1-9][0-9]*|0)\.0")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -21,6 +22,9 @@ from scvae_data.readers.hdf5 import (
 )
 
 __all__ = ["LoomFrame", "StoredFrame"]
+
+LOGICALS = {"FALSE": False, "TRUE": True, "NA": None}
+"""What R calls the numbers of its logicals."""
 
 
 class StoredFrame:
@@ -85,7 +89,7 @@ class StoredFrame:
         """One column with every value as ``str``, missing ones as ``""``."""
         if not self._compound and is_array(self._node[name]):
             node = self._node[name]
-            if "categories" not in node.attrs:
+            if "categories" not in node.attrs and not names_of_numbers(node.dtype):
                 return read_strings(self._path, node)
         values = self.column(name).astype(object)
         return to_strings(values.where(values.notna(), None).to_numpy())
@@ -93,11 +97,12 @@ class StoredFrame:
     def is_text(self, name: str) -> bool:
         """Whether a column holds text, or categories, which mostly are texts."""
         if self._compound:
-            return is_text(self._node.dtype[name]) or f"{name}_categories" in self._uns
+            dtype = self._node.dtype[name]
+            return is_text(dtype) or bool(names_of_numbers(dtype)) or f"{name}_categories" in self._uns
         node = self._node[name]
         if not is_array(node):
             return "categories" in node or ("values" in node and is_text(node["values"].dtype))
-        return "categories" in node.attrs or is_text(node.dtype)
+        return "categories" in node.attrs or is_text(node.dtype) or bool(names_of_numbers(node.dtype))
 
     def column(self, name: str) -> pd.Series[Any]:
         """One column; categories and nullable dtypes are kept, bytes are decoded."""
@@ -131,6 +136,8 @@ class StoredFrame:
     def _compound_column(self, name: str) -> Any:
         ensure_filters(self._path, self._node)
         values = np.ascontiguousarray(self._node[name])
+        if names := names_of_numbers(self._node.dtype[name]):
+            return _enumerated(values, names)
         key = f"{name}_categories"
         if key in self._uns and values.dtype.kind in "iu":
             return _categorical(values, read_strings(self._path, self._uns[key]), ordered=False)
@@ -141,6 +148,8 @@ class StoredFrame:
         if not is_array(node):
             return self._encoded_column(node)
         ensure_filters(self._path, node)
+        if names := names_of_numbers(node.dtype):
+            return _enumerated(node[()], names)
         reference = node.attrs.get("categories")
         if reference is not None:  # an HDF5 reference, or in a Zarr store the path from here
             categories = self._node[reference]
@@ -221,6 +230,19 @@ class LoomFrame(StoredFrame):
         if not self._index_name:
             return to_strings(np.arange(self._n_rows))
         return super().index()
+
+
+def names_of_numbers(dtype: Any) -> dict[int, str]:
+    """What an enumeration of HDF5 calls its numbers; empty for any other type, and for booleans."""
+    return {number: name for name, number in (h5py.check_enum_dtype(dtype) or {}).items()}
+
+
+def _enumerated(values: NDArray[Any], names: Mapping[int, str]) -> Any:
+    """The names behind numbers, as R writes logicals and factors; missing where a number has none."""
+    numbers = pd.Series(_native(values))
+    if LOGICALS.keys() >= {*names.values()}:
+        return numbers.map({number: LOGICALS[name] for number, name in names.items()}).astype("boolean").array
+    return pd.Categorical(numbers.map(names))
 
 
 def _encoding(node: Any) -> str:

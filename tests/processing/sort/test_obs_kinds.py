@@ -84,6 +84,7 @@ def test_types_of_both_files_are_told(caplog: pytest.LogCaptureFixture) -> None:
         pytest.param(pd.array(["nan", "T", "nan", None, "NA"], dtype="string"), {"nan": 2, "NA": 1}, id="string"),
         pytest.param(np.array(["nan", 1, "nan", np.nan, "NA"], object), {"nan": 2, "NA": 1}, id="beside numbers"),
         pytest.param(pd.Categorical(["a", None], categories=["a", "nan"]), {}, id="unused category"),
+        pytest.param(np.array(["-2147483648", "T"], object), {"-2147483648": 1}, id="integers of R as text"),
         pytest.param([0.5, np.nan], {}, id="floats"),
         pytest.param([True, False], {}, id="booleans"),
         pytest.param(["unknown", "unassigned", "Nan", "nano", " "], {}, id="words"),
@@ -99,3 +100,21 @@ def test_labels_that_may_mean_a_missing_value(values: Any, counts: dict[str, int
     gone = series.isin(["nan", "T"])
     assert without[gone].isna().all()
     assert without[~gone].astype(object).equals(series[~gone].astype(object))
+
+
+@pytest.mark.parametrize(
+    ("values", "without"),
+    [
+        (np.array([3, -(2**31), BIG]), pd.array([3, None, BIG], dtype="Int64")),
+        (pd.array([3, -(2**31), None], dtype="Int32"), pd.array([3, None, None], dtype="Int64")),
+        (np.array([3, -(2**31), np.nan]), np.array([3, np.nan, np.nan])),
+    ],
+    ids=["integers", "integers with gaps", "floats"],
+)
+def test_the_missing_integer_of_r_is_told_and_may_be_missing(values: Any, without: Any) -> None:
+    stays, found = without_labels(pd.Series(values), ["NA"])
+    assert found == {"-2147483648": 1}
+    pd.testing.assert_series_equal(stays, pd.Series(values))
+    gone, found = without_labels(pd.Series(values), ["-2147483648"])
+    assert found == {"-2147483648": 1}
+    pd.testing.assert_series_equal(gone, pd.Series(without))

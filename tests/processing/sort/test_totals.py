@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from scvae_data.processing.facts import SpooledRun
-from scvae_data.processing.genes.hvg.kernels import sum_clipped, sum_counts
+from scvae_data.processing.genes.hvg.kernels import sum_clipped, sum_values
 from scvae_data.processing.scan import buffer as buffers
 from scvae_data.processing.scan.buffer import RowBuffer
 from scvae_data.processing.scan.metrics import add_columns
@@ -59,7 +59,7 @@ def test_ranking_adds_up_three_million_cells(one_gene: tuple[np.ndarray, ...]) -
     starts, indices, data = one_gene
     batch, counts = np.zeros(N_CELLS, np.int64), data.astype(np.uint8)
     sums, squares = np.zeros((1, 1), np.int64), np.zeros((1, 1))
-    sum_counts(starts, indices, counts, batch, np.zeros(1, np.int32), sums, squares)
+    sum_values(starts, indices, counts, batch, np.zeros(1, np.int32), sums, squares)
     assert (sums[0, 0], squares[0, 0]) == (TOTAL, 9 * TOTAL)
     numbers, above, above_squares = np.zeros((1, 1), np.int64), np.zeros((1, 1), np.int64), np.zeros((1, 1))
     limit = np.full((1, 1), 8.5)

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from scvae_data.errors import InputError
-from scvae_data.processing.labels import EXACT, WRITTEN_MISSING, label, number
+from scvae_data.processing.labels import EXACT, R_MISSING, WRITTEN_MISSING, label, number
 from scvae_data.processing.sort.obs_schema import ARROW, is_text
 
 __all__ = ["kind_of", "numbers", "to_arrow", "without_labels"]
@@ -111,7 +111,8 @@ def without_labels(series: pd.Series, missing: Collection[str]) -> tuple[pd.Seri
     Parameters
     ----------
     missing
-        The texts that mean one. Those of `WRITTEN_MISSING` are counted, too, and stay.
+        The texts that mean one; of numbers `R_MISSING` alone may. Those of `WRITTEN_MISSING` are counted, too, and
+        stay.
     """
     looked_for = {*WRITTEN_MISSING, *missing}
     if isinstance(series.dtype, pd.CategoricalDtype):
@@ -119,13 +120,24 @@ def without_labels(series: pd.Series, missing: Collection[str]) -> tuple[pd.Seri
     elif pd.api.types.is_object_dtype(series) or isinstance(series.dtype, pd.StringDtype):
         names = [name for name in series[series.isin(looked_for)].unique() if isinstance(name, str)]
     else:
-        return series, {}
+        return without_r_missing(series, missing)
     counts = {name: int((series == name).sum()) for name in names}
     if gone := [name for name in names if name in missing]:
         series = series.mask(series.isin(gone))
         if isinstance(series.dtype, pd.CategoricalDtype):
             series = series.cat.remove_categories(gone)
     return series, {name: n for name, n in counts.items() if n}
+
+
+def without_r_missing(series: pd.Series, missing: Collection[str]) -> tuple[pd.Series, dict[str, int]]:
+    """Return what `without_labels` does, of a column of numbers."""
+    found = series == R_MISSING
+    if not found.any():
+        return series, {}
+    name = label(R_MISSING)
+    if name in missing:
+        series = (series.astype("Int64") if pd.api.types.is_integer_dtype(series) else series).mask(found)
+    return series, {name: int(found.sum())}
 
 
 def read_number(value: Any) -> int | float | str | None:

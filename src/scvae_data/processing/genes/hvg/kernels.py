@@ -9,23 +9,24 @@ from numpy.typing import NDArray
 
 from scvae_data.system.jit import compiled
 
-__all__ = ["sum_clipped", "sum_counts", "sum_values"]
+__all__ = ["sum_clipped", "sum_values"]
 
 
 @compiled
-def sum_counts(
+def sum_values(
     indptr: NDArray[np.int64],
     indices: NDArray[Any],
-    data: NDArray[Any],
+    values: NDArray[Any],
     batch: NDArray[np.int64],
     gene_map: NDArray[np.int32],
-    sums: NDArray[np.int64],
+    sums: NDArray[Any],
     squares: NDArray[np.float64],
 ) -> None:
-    """Add each row's counts and their squares to its batch; batch -1 leaves a row out.
+    """Add each row's counts, or normalised values, and their squares to its batch; batch -1 leaves a row out.
 
-    Squares are whole numbers in float64: exact up to 2**53, where int64
-    would wrap for the largest counts.
+    The square of a normalised value is rounded to float32, as scanpy's are.
+    Those of counts are whole numbers in float64: exact up to 2**53, where
+    int64 would wrap for the largest counts.
     """
     for row in range(indptr.size - 1):
         group = batch[row]
@@ -34,32 +35,8 @@ def sum_counts(
         for k in range(indptr[row], indptr[row + 1]):
             gene = gene_map[indices[k]]
             if gene >= 0:
-                value = np.float64(data[k])
-                sums[group, gene] += np.int64(data[k])
-                squares[group, gene] += value * value
-
-
-@compiled
-def sum_values(
-    indptr: NDArray[np.int64],
-    indices: NDArray[Any],
-    values: NDArray[np.float32],
-    batch: NDArray[np.int64],
-    gene_map: NDArray[np.int32],
-    sums: NDArray[np.float64],
-    squares: NDArray[np.float64],
-) -> None:
-    """The same for normalised values; a square is rounded to float32 first, as scanpy's are."""
-    for row in range(indptr.size - 1):
-        group = batch[row]
-        if group < 0:
-            continue
-        for k in range(indptr[row], indptr[row + 1]):
-            gene = gene_map[indices[k]]
-            if gene >= 0:
-                value = values[k]
-                sums[group, gene] += np.float64(value)
-                squares[group, gene] += np.float64(np.float32(value * value))
+                sums[group, gene] += values[k]
+                squares[group, gene] += np.float64(values[k] * values[k])
 
 
 @compiled

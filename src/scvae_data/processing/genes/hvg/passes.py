@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from scvae_data.errors import ConfigError
 from scvae_data.processing.facts import SpooledRun
-from scvae_data.processing.genes.hvg.kernels import sum_clipped, sum_counts, sum_values
+from scvae_data.processing.genes.hvg.kernels import sum_clipped, sum_values
 from scvae_data.processing.genes.hvg.statistics import Unfit, dispersions, fit_variance, normalized_variance
 from scvae_data.processing.settings.genes import HvgRules
 from scvae_data.processing.sort.obs_schema import cast, is_text
@@ -115,11 +115,10 @@ def sum_run(job: HvgJob, spooled: SpooledRun, number: int) -> dict[str, int]:
             rows = slice(block.first_row, block.first_row + block.n_rows)
             totals = ranked_totals(block, gene_map >= 0)
             codes[rows][totals == 0] = -1
-            if job.rules.on_counts:
-                sum_counts(block.indptr, block.indices, block.data, codes[rows], gene_map, sums, squares)
-            else:
+            values = block.data
+            if not job.rules.on_counts:
                 values = normalised(job, block, of_file[rows] if job.scaling.over_all_genes else totals)
-                sum_values(block.indptr, block.indices, values, codes[rows], gene_map, sums, squares)
+            sum_values(block.indptr, block.indices, values, codes[rows], gene_map, sums, squares)
     n_cells = np.bincount(codes[codes >= 0], minlength=len(labels))
     found = {label: int(n) for label, n in zip(labels, n_cells, strict=True)}
     np.save(job.of_run(number, "sums"), sums)
