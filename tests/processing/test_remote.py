@@ -398,6 +398,7 @@ def test_a_claim_that_a_killed_run_left_is_its_own(
     with monkeypatch.context() as patch, pytest.raises(ConfigError, match="is being written by"):
         patch.chdir(tmp_path / "raw")
         run_pipeline(files, store, overwrite=True)
+    assert not list((tmp_path / "raw").glob("**/.writing"))
     run_pipeline(files, store, resume=True)
     assert ".writing" not in content(store) and not list((tmp_path / "data").glob("**/.writing"))
 

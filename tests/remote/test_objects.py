@@ -274,6 +274,26 @@ def test_an_address_of_google_is_asked_of_google(scheme: str, monkeypatch: pytes
     objects.store_of.cache_clear()
 
 
+def test_a_request_to_google_is_repeated_by_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    from gcsfs import GCSFileSystem
+    from gcsfs.retry import HttpError
+
+    asked: list[str] = []
+
+    async def unreachable(fs: GCSFileSystem) -> None:
+        asked.append("")
+        raise HttpError({"code": 503, "message": "away"})
+
+    monkeypatch.setitem(conf, "gs", {"token": "anon"})
+    monkeypatch.setattr(GCSFileSystem, "_set_session", unreachable)
+    monkeypatch.setattr(objects, "FIRST_SECONDS", 0.0)
+    objects.store_of.cache_clear()
+    with pytest.raises(RemoteError, match=r"^gs://bucket/x: away, 503 \(1 attempt in 0 s\); see whether the store"):
+        objects.read(RemotePath("gs://bucket/x"), 0, 8)
+    assert len(asked) == 1
+    objects.store_of.cache_clear()
+
+
 def test_an_unknown_scheme_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"nowhere://x.*known are s3:// and gs://"):
         objects.facts_of(RemotePath("nowhere://x/y"))

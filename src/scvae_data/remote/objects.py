@@ -22,6 +22,7 @@ from datetime import datetime
 from functools import cache
 from pathlib import Path
 from traceback import walk_tb
+from types import MethodType
 from typing import Any, TypeVar
 
 from scvae_data.errors import ConfigError, RemoteError
@@ -389,6 +390,8 @@ def store_of(scheme: str, _process: int) -> Any:
     store = fsspec.filesystem(scheme, **options)
     if scheme in S3:
         store.retries = 1  # s3fs repeats each request five times, each of ours
+    if scheme in GOOGLE:  # so does gcsfs, six times
+        store._request = MethodType(type(store)._request.__wrapped__, store)
     return store
 
 

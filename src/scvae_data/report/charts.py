@@ -145,7 +145,8 @@ def line(x_title: str, y_title: str, about: str) -> Spec:
     scale = {"type": "log", "nice": False}
     axis = LABELS
     x = {"field": "x", "type": "quantitative", "title": x_title, "scale": scale, "axis": axis}
-    y = {"field": "y", "type": "quantitative", "title": y_title, "scale": scale, "axis": axis}
+    beside = {**scale, "padding": 8}  # what is drawn at either end lies off the axis
+    y = {"field": "y", "type": "quantitative", "title": y_title, "scale": beside, "axis": axis}
     return {
         "description": about,
         **WIDE,

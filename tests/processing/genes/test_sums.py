@@ -98,7 +98,7 @@ def test_shares_of_umis_per_file(
     }
     assert (
         "1 of 3 files have less than 80 % of their UMIs in genes that half of the other files measure: "
-        "SRX3.h5ad (10.0 %); their genes may be named differently" in caplog.text
+        "SRX3.h5ad (10.0 %); they may be of another species, or their genes may be named differently: " in caplog.text
     )
 
 

@@ -269,6 +269,18 @@ def test_what_goes_with_a_matrix_is_no_input_where_a_glob_matches_both(
     assert [file.path.name for file in FileInput(paths=str(tmp_path / sides[0])).files()] == sides[:1]
 
 
+def test_a_glob_that_descends_names_each_input_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    inputs = ["a.h5ad", "SRX1/matrix.mtx", "deep/er/b.h5", "store.zarr"]
+    for name in (*inputs[:3], "SRX1/genes.tsv", "SRX1/barcodes.tsv", "store.zarr/zarr.json", "store.zarr/X/zarr.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    with caplog.at_level("INFO"):
+        found = FileInput(paths=f"{tmp_path}/**").files()
+    assert {file.path for file in found} == {tmp_path / name for name in inputs}
+    folders = ", ".join(str(tmp_path / name) for name in ("", "SRX1", "deep", "deep/er"))
+    assert f"what it matches in 4 folders is read, not the folders themselves: {folders}" in caplog.messages[0]
+
+
 def test_what_lies_beside_the_matrix_of_a_folder_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     others = ["a.h5ad", "s/b.H5AD", "s/c.h5ad", "d.h5", "e_counts.csv", "s/matrix.mtx"]
     for name in ("matrix.mtx.gz", "barcodes.tsv.gz", "features.tsv.gz", "._x.h5ad", *others):

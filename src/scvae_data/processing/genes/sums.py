@@ -69,10 +69,11 @@ def select_genes(rules: GeneRules, sums: GeneSums, n_files: int, few_cells: str 
     """Return which genes of the universe the directory holds; none at all is an error, whose cause ``few_cells`` is."""
     kept = rules.select(sums.n_files, n_files, sums.n_cells, sums.totals)
     if not kept.any():
-        limits = f"genes.join={rules.join}, genes.min_cells={rules.min_cells}, genes.min_counts={rules.min_counts}"
+        least = {"min_cells": rules.min_cells, "min_counts": rules.min_counts}
+        limits = ", ".join([f"genes.join={rules.join}", *(f"genes.{rule}={n}" for rule, n in least.items() if n)])
         if few_cells:
             raise ConfigError(f"{few_cells}: no gene of {len(kept):,} is left in them ({limits}); relax qc")
-        raise ConfigError(f"no gene of {len(kept)} is left: {limits}; relax them")
+        raise ConfigError(f"no gene of {len(kept):,} is left: {limits}; relax them")
     return kept
 
 
@@ -221,6 +222,7 @@ def warn_of_foreign_genes(report: dict[str, list[Any]]) -> None:
         named = ", ".join(f"{name} ({100 * share:.1f} %)" for share, name in foreign[:5])
         log.warning(
             "%d of %d files have less than %.0f %% of their UMIs in genes that half of the other files measure: %s; "
-            "their genes may be named differently: genes.mapping=FILE.csv (columns id, symbol) brings them together",
+            "they may be of another species, or their genes may be named differently: "
+            "genes.mapping=FILE.csv (columns id, symbol) brings those together",
             len(foreign), len(report["source_file"]), 100 * LEAST_SHARED, named,
         )  # fmt: skip

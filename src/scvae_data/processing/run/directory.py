@@ -212,6 +212,7 @@ def claimed(directory: Location, made: Path, *, done: bool = True) -> Iterator[N
         try:
             swap(mine, theirs, None)
         except Changed as error:
+            mine.unlink()
             raise ConfigError(
                 f"{directory} is being written by {told_by(theirs)}; wait for it or, if it is gone, remove {theirs}"
             ) from error

@@ -458,7 +458,20 @@ def expand(pattern: str) -> list[Path]:
     matches = sorted(glob.glob(str(literal), recursive=True))  # noqa: PTH207 - a pattern may be absolute
     if not matches:
         raise ConfigError(f"input.paths: {pattern} matches no file (searched from {Path.cwd()})")
-    return without_sides(pattern, [Path(match).absolute() for match in matches])
+    return without_sides(pattern, without_nested(pattern, [Path(match).absolute() for match in matches]))
+
+
+def without_nested(pattern: str, matches: Sequence[Path]) -> list[Path]:
+    """Return what a glob matches without folders that hold other matches, and without what Zarr stores are made of."""
+    holding = {parent for match in matches for parent in match.parents}.intersection(matches)
+    stores = {folder for folder in holding if is_store(folder)}
+    if folders := [match for match in matches if match in holding - stores and stores.isdisjoint(match.parents)]:
+        log.info(
+            "input.paths=%s: what it matches in %s is read, not the folders themselves: %s",
+            pattern, counted(len(folders), "folder"), named([str(folder) for folder in folders], MOST_NAMED),
+        )  # fmt: skip
+    left = holding - stores
+    return [match for match in matches if match not in left and stores.isdisjoint(match.parents)]
 
 
 def without_sides(pattern: Location | str, matches: Sequence[Place]) -> list[Place]:

@@ -13,7 +13,7 @@ const ink = "currentColor";
 const config = {
   background: "transparent", font: "system-ui, sans-serif", view: { stroke: null },
   axis: { labelColor: ink, titleColor: ink, domainColor: ink, tickColor: ink, gridColor: "#88888844", labelFontSize: 12, titleFontSize: 12, titleFontWeight: "normal" },
-  legend: { labelColor: ink, titleColor: ink, labelFontSize: 12, titleFontSize: 12, orient: "top", symbolStrokeWidth: 2 },
+  legend: { labelColor: ink, titleColor: ink, labelFontSize: 12, titleFontSize: 12, orient: "top", symbolStrokeWidth: 2, layout: { top: { anchor: "start", direction: "vertical" } } },
   title: { color: ink }, text: { color: ink }, rule: { color: ink },
 };
 const draw = (figure, spec) => window.vegaEmbed(figure.querySelector(".plot"), spec, { mode: "vega-lite", actions: false, renderer: "svg", config });
