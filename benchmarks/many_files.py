@@ -137,7 +137,7 @@ def merge(folder: Path, n_rows: int) -> dict[str, float]:
             keys = np.sort(rng.integers(0, width - 1, STEP, np.uint64)) + np.uint64(start // STEP * width)
             names = [f"SRX{number}_{row:020d}" for row in range(start, start + STEP)]
             obs = pa.table({"name": names, "file_number": pa.array(np.full(STEP, number, np.int32))})
-            writer.append(np.column_stack([keys, keys]), *packed, obs, (np.full(STEP, 2), np.full(STEP, 2)))
+            writer.append(np.column_stack([keys, keys]), *packed, obs, totals=(np.full(STEP, 2), np.full(STEP, 2)))
         writer.close()
     genes = np.arange(N_GENES, dtype=np.int32)
     schema_of = SimpleNamespace(slice=lambda table: table)

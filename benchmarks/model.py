@@ -122,7 +122,7 @@ def train_ours(
     """Our model, trained."""
     lightning.seed_everything(seed, verbose=False)
     data, times = served(path, seed, window, batch_key, "csr"), EpochTimes()
-    model = VAE(likelihood="nb", kl_warmup_epochs=WARMUP_EPOCHS, batch_key=batch_key, **SIZES)
+    model: Any = VAE(likelihood="nb", kl_warmup_epochs=WARMUP_EPOCHS, batch_key=batch_key, **SIZES)
     Trainer(
         max_epochs=epochs, callbacks=[times], logger=False, enable_checkpointing=False, enable_progress_bar=False,
         limit_val_batches=0, num_sanity_val_steps=0, enable_model_summary=False, accelerator="cpu",
