@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
+from inspect import unwrap
 from pathlib import Path
 from traceback import walk_tb
 from types import MethodType
@@ -391,7 +392,7 @@ def store_of(scheme: str, _process: int) -> Any:
     if scheme in S3:
         store.retries = 1  # s3fs repeats each request five times, each of ours
     if scheme in GOOGLE:  # so does gcsfs, six times
-        store._request = MethodType(type(store)._request.__wrapped__, store)
+        store._request = MethodType(unwrap(type(store)._request), store)
     return store
 
 
