@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+import platform
 import resource
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
 
 from scvae_data.processing.engine.workers import OPEN_FILES, allow_open_files
+
+FAULTS_OF_A_PART = """
+import resource
+import numpy as np
+from scvae_data.processing.engine.workers import limit_heap
+from scvae_data.processing.write.chunks import PART_ENTRIES
+
+def part():
+    arrays = [np.ones(PART_ENTRIES, np.uint16) for _ in range(2)]
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+limit_heap()
+before = part()
+print(part() - before)
+"""
 
 
 @pytest.fixture
@@ -33,3 +51,9 @@ def test_a_larger_limit_stays(few_files: tuple[int, int], monkeypatch: pytest.Mo
     monkeypatch.setattr("scvae_data.processing.engine.workers.OPEN_FILES", 100)
     allow_open_files()
     assert resource.getrlimit(resource.RLIMIT_NOFILE) == few_files
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators have no such limit")
+def test_the_next_part_of_a_chunk_gets_memory_that_is_there() -> None:
+    run = subprocess.run([sys.executable, "-c", FAULTS_OF_A_PART], capture_output=True, text=True, check=True)
+    assert int(run.stdout) < 5

@@ -27,7 +27,8 @@ __all__ = [
 WORK = "scvae_data.processing.preload"
 """Imports all that workers need."""
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-LARGE_BYTES = 16 << 20
+LARGE_BYTES = 32 << 20
+"""The most that glibc takes: an array of a part of a chunk is smaller, and gets the memory of the last one's again."""
 KEPT_BYTES = 64 << 20
 """Of the heap, free at its end, that a task in progress keeps for what it allocates next."""
 OPEN_FILES = 1024
@@ -93,7 +94,7 @@ def _glibc() -> Any:
 
 @lru_cache(maxsize=1)
 def limit_heap() -> None:
-    """Keep large arrays out of the heap of this process.
+    """Keep the largest arrays, and no others, out of the heap of this process.
 
     glibc raises the size from which an array is a mapping of its own each
     time one is freed. A file image that then grows inside the heap leaves a
