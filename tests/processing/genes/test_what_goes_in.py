@@ -135,6 +135,36 @@ def test_rows_that_name_no_gene_are_left_out_and_told(
     assert not faults(tmp_path / "out", tmp_path)
 
 
+OLD = f"DEPRECATED_{IDS[0]}"
+
+
+@pytest.mark.parametrize(
+    ("names", "columns"),
+    [
+        ([*SYMBOLS, OLD], {"gene_ids": [*IDS, OLD]}),
+        ([*SYMBOLS, f"{SYMBOLS[0]}-1"], {"gene_ids": [*IDS, OLD]}),
+        ([*SYMBOLS, OLD.replace("_", "-")], {}),
+        ([*(f"{one}|{symbol}|0a1b2c3" for one, symbol in zip(IDS, SYMBOLS, strict=True)), f"{OLD}|MT-ND1|9f8e7d6"], {}),
+    ],
+    ids=["id and symbol", "id", "Seurat", "probes"],
+)
+def test_deprecated_probes_are_left_out_and_told(
+    names: list[str],
+    columns: dict[str, list[str]],
+    tmp_path: Path,
+    process: Callable[..., Any],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    counts = np.hstack([COUNTS[1:], [[5]]])
+    process([write(tmp_path / "SRX1.h5ad", counts, named(names, **columns))], genes=EVERY)
+    assert (
+        "SRX1.h5ad: 1 row of the gene table is left out (5 UMIs, 2.5 %), whose names are those of probes that 10x "
+        f"leaves out of analyses: {names[-1]}\n" in caplog.text
+    )
+    assert sorted(stored(tmp_path / "out").iloc[0]) == sorted(COUNTS[1])
+    assert not faults(tmp_path / "out", tmp_path)
+
+
 @pytest.mark.filterwarnings("ignore:Variable names are not unique")
 def test_rows_of_one_symbol_are_never_added_up(
     tmp_path: Path, process: Callable[..., Any], caplog: pytest.LogCaptureFixture

@@ -51,6 +51,8 @@ DATE_NUMBERS = range(36_526, 54_789)
 """The years 2000 to 2049 as a spreadsheet counts days."""
 MADE_UNIQUE = re.compile(r"(.+)[-._](\d{1,3})")
 SEVERAL = "///"
+DEPRECATED = ("DEPRECATED_", "DEPRECATED-")
+"""What stands before probes that 10x leaves out of analyses; R writes a dash."""
 MOST_ROWS = 1_000_000
 """No annotation has as many rows: a larger number is no row number."""
 KNOWN_ENTREZ = 0.9
@@ -68,7 +70,7 @@ class Identities:
     symbols
         Their symbols, `NO_TEXT` where a row has none.
     no_gene
-        Rows that are no gene: ``"no name"``, ``"a date"`` or ``"other species"``.
+        Rows that are no gene: ``"no name"``, ``"a date"``, ``"deprecated"`` or ``"other species"``.
     entrez
         Rows whose id is that of an Entrez id.
     genomes
@@ -201,6 +203,8 @@ def row_reader(
 
     @cache
     def read(gene_id: str, full: str, name: str) -> tuple[str, str]:
+        if deprecated := next((text for text in (gene_id, full, name) if text.startswith(DEPRECATED)), ""):
+            return "", deprecated
         symbol = full
         if genomes:
             gene_id, symbol = without_genome(gene_id, genomes), without_genome(full, genomes)
@@ -270,9 +274,11 @@ def several_genomes(symbols: Sequence[str], genomes: tuple[str, ...], of_one_spe
 def no_name(symbol: str) -> str:
     """Say what a text is that names no gene; empty if it may name one.
 
-    >>> no_name("nan"), no_name("1-Mar"), no_name("Sep-02"), no_name("MARCH1")
-    ('no name', 'a date', 'a date', '')
+    >>> no_name("nan"), no_name("1-Mar"), no_name("DEPRECATED_ENSG00000170345"), no_name("MARCH1")
+    ('no name', 'a date', 'deprecated', '')
     """
+    if symbol.startswith(DEPRECATED):
+        return "deprecated"
     if symbol.casefold() in MISSING or is_cut(symbol):
         return "no name"
     number = NUMBER.fullmatch(symbol)

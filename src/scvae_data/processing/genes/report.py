@@ -198,11 +198,17 @@ def warning_left_out(one: TableCounts, table: GeneTable, how: NDArray[np.object_
     out = np.isin(how, NO_GENE)
     if not out.any():
         return ""
-    kinds = {"a date": "dates made of gene symbols by a spreadsheet", "no name": "no names"}
-    what = " or ".join(text for kind, text in kinds.items() if kind in set(how[out]))
+    kinds = {
+        "a date": "dates made of gene symbols by a spreadsheet",
+        "no name": "no names",
+        "deprecated": "those of probes that 10x leaves out of analyses",
+    }
+    there = {*how[out]}
+    what = " or ".join(text for kind, text in kinds.items() if kind in there)
+    remedy = "" if there == {"deprecated"} else "; write the file with ids or the right symbols"
     return (
         f"{one}: {counted(int(out.sum()), 'row')} of the gene table {'is' if out.sum() == 1 else 'are'} left out "
-        f"({umis(one, out)}), whose names are {what}: {named(table, out)}; write the file with ids or the right symbols"
+        f"({umis(one, out)}), whose names are {what}: {named(table, out)}{remedy}"
     )
 
 

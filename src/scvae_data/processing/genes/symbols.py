@@ -46,6 +46,7 @@ HOW = {
     "marker": "called as an antibody is, and several of its table are: a gene of its own",
     "no name": "left out: it has no name",
     "a date": "left out: a spreadsheet made a date of its symbol",
+    "deprecated": "left out: a probe that 10x leaves out of analyses",
     "other species": "left out: it is a gene of another species than genes.species",
 }
 """How a row found its gene, the most certain first."""
@@ -68,7 +69,7 @@ Annotations of other years have up to half a percent of them.
 """
 KEPT_TABLES = 512
 """Tables whose names are held once they are read, a quarter of a megabyte each."""
-NO_GENE = ("no name", "a date")
+NO_GENE = ("no name", "a date", "deprecated")
 LEFT_OUT = [WAYS.index(kind) for kind in (*NO_GENE, OTHER_SPECIES)]
 
 Load = Callable[[str], CleanTable]

@@ -40,7 +40,7 @@ __all__ = ["digest", "keep_arrays", "keep_facts", "kept_arrays", "kept_facts", "
 log = logging.getLogger(__name__)
 
 # Raised where what a survey finds changes: what another version found is not used.
-SURVEY_VERSION = 3
+SURVEY_VERSION = 4
 SETTLED_SECONDS = 2.0
 """A file system may give two changes within this time the same time."""
 N_THREADS = 16  # each waits for a file system, which may be far away
