@@ -15,6 +15,7 @@ from scvae_data import ChunkedDataset, SelectionError
 def test_a_cell_is_a_row_of_a_batch(hashed: Directory) -> None:
     cells = ChunkedDataset(hashed.path, normalized=False, obs_keys=["SRX_accession", "cell_type"])
     assert len(cells) == 300
+    assert repr(cells) == f"<ChunkedDataset of {hashed.path}: 300 cells × 20 genes>"
     for row in (0, 29, 30, 299, -1, np.int64(5)):
         cell = cells[row]
         np.testing.assert_array_equal(cell["x"], hashed.counts[row])

@@ -171,6 +171,10 @@ def test_a_page_fetches_nothing(page: str) -> None:
     assert page.count("<main>") == page.count("</main>") == 1
 
 
+def test_what_is_not_shown_without_scripts_is_said_first(page: str) -> None:
+    assert page.index("<noscript>") < page.index("<h2")
+
+
 def test_readers_who_do_not_see_it_find_their_way(page: str) -> None:
     assert faults_of(page) == []
     assert all(chart["description"] for chart in data_of(page)["charts"].values())
@@ -228,6 +232,9 @@ def test_a_browser_draws_everything_without_a_complaint(
     assert 'data-ready="true"' in document
     charts = re.findall(r'<figure data-chart="([^"]+)".*?</figure>', document, flags=re.DOTALL)
     assert document.count('role="graphics-document"') == len(charts) >= 5
+    counts = document.split('data-chart="metric-total_counts"')[1].split("</figure>")[0]
+    legends = re.findall(r'role-legend"[^>]*><g transform="translate\(([\d.-]+),', counts)
+    assert len(legends) == 2 and len(set(legends)) == 1  # one above the other: beside each other they may be cut off
     names = re.findall(r'<nav aria-label="([^"]*)"', document)
     assert len(names) == len(set(names)) == (3 if n else 2)  # of the page, and of each table of several pages
     # In a window of 800 pixels not all columns have room; those of the experiment that is chosen are all told.

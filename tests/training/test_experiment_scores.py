@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from scvae_data import ChunkedDataModule
 from scvae_data.store import open_index
 from scvae_data.training.experiment_elbo import N_BLOCKS, ExperimentElbo, blocks_of, scored_part
 from scvae_data.training.experiment_scores import (
+    Expectation,
     Scored,
     expectation_of,
     qc_flags,
@@ -28,6 +30,7 @@ from scvae_data.training.experiment_scores import (
     scores_told,
     write_scores,
 )
+from scvae_data.training.outputs import write_experiments
 from scvae_data.training.run import train
 
 ACCESSIONS = [f"SRX{number}" for number in range(6)]
@@ -184,6 +187,18 @@ def test_sums_are_those_of_the_cells(dataset: Path) -> None:
     table = score_table(scores, None, None).set_index("srx_accession")
     np.testing.assert_allclose(table["mean_log10_counts"], log_counts[table.index])
     assert scores.moments[-1].sum() == 0
+
+
+@pytest.mark.parametrize("n_scored", [1, 2])
+def test_one_experiment_alone_is_not_drawn(tmp_path: Path, dataset: Path, n_scored: int) -> None:
+    index = open_index(dataset)
+    scores = ExperimentElbo(index, "predict")
+    codes = index.obs(["SRX_accession"])["SRX_accession"].cat.codes.to_numpy()
+    rows = np.flatnonzero(codes < n_scored)
+    scores.add(rows, -1000.0 - rows)
+    expectation = Expectation((-1000.0, 0.0, 0.0, 0.0), 1.0, 4)
+    made = write_experiments(tmp_path, SimpleNamespace(index=index, expectation=expectation), scores, drawn=True)
+    assert ("experiments" in made) == (tmp_path / "experiment_scores.png").exists() == (n_scored > 1)
 
 
 def test_flags_of_all_generations_are_read(tmp_path: Path, dataset: Path) -> None:

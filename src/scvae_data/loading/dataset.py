@@ -23,6 +23,7 @@ from scvae_data.loading.select.rows import ChunkRows, as_names, to_spans
 from scvae_data.loading.select.values import FactsReader
 from scvae_data.remote.location import Location
 from scvae_data.store import SRX_COLUMN, CellIndex, CompactCsr, open_index
+from scvae_data.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,6 +77,10 @@ class ChunkedDataset:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._cache = RowGroupCache(*self._bounds)
+
+    def __repr__(self) -> str:
+        size = f"{counted(self.index.n_obs, 'cell')} × {counted(self.index.n_vars, 'gene')}"
+        return f"<{type(self).__name__} of {self.index.where}: {size}>"
 
     def __len__(self) -> int:
         """Number of cells."""

@@ -214,7 +214,7 @@ def obs_of(data: Any, rows: NDArray[np.int64]) -> Iterable[pa.Table]:
 
 
 def write_experiments(run_dir: Path, data: Any, scores: ExperimentElbo, drawn: bool) -> dict[str, Path]:
-    """Write ``experiment_scores.parquet`` and, if wanted, its picture; returns them by name."""
+    """Write ``experiment_scores.parquet`` and, if wanted, a picture of several; returns them by name."""
     from scvae_data.training import experiment_scores as of
     from scvae_data.training.experiment_plot import experiment_picture
 
@@ -223,7 +223,7 @@ def write_experiments(run_dir: Path, data: Any, scores: ExperimentElbo, drawn: b
     table = of.score_table(scores, expected, of.qc_flags(data.index))
     made = {"experiment scores": run_dir / of.SCORES_FILE}
     of.write_scores(made["experiment scores"], scores, expected, table)
-    if drawn and expected is not None:
+    if drawn and expected is not None and len(table) > 1:
         made["experiments"] = run_dir / "experiment_scores.png"
         experiment_picture(table, made["experiments"])
     return made

@@ -180,7 +180,7 @@ def end_sweep() -> str:
 def _write_report(sweep_dir: Path, rows: Sequence[Mapping[str, str]], left: Left) -> None:
     """Write the page about a sweep."""
     pictures = {
-        PLOT: "A point for each job; one that was not completed is a cross below the axis",
+        PLOT: "A point for each job; one that was not completed is a cross below the axis.",
         SATURATION_PLOT: "What more training cells bring: ELBO of held-out cells and scores of the latents",
     }
     with only_a_page(sweep_dir):

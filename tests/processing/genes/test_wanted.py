@@ -65,7 +65,7 @@ def test_a_table_with_both_is_a_mapping_too(tmp_path: Path) -> None:
 
 def test_a_name_that_comes_again_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert read_wanted(listed(tmp_path / "a.txt", "b\na\nb\n")).names == ["b", "a"]
-    assert "names 1 genes more than once" in caplog.text
+    assert "names 1 gene more than once" in caplog.text
 
 
 @pytest.mark.parametrize(

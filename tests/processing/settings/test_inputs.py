@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pandas as pd
 import pytest
@@ -279,6 +280,16 @@ def test_a_glob_that_descends_names_each_input_once(tmp_path: Path, caplog: pyte
     assert {file.path for file in found} == {tmp_path / name for name in inputs}
     folders = ", ".join(str(tmp_path / name) for name in ("", "SRX1", "deep", "deep/er"))
     assert f"what it matches in 4 folders is read, not the folders themselves: {folders}" in caplog.messages[0]
+
+
+def test_a_glob_that_descends_in_a_store_names_each_input_once() -> None:
+    memory = fsspec.filesystem("memory")
+    inputs = ["SRX1/matrix.mtx", "a.h5ad", "deep/er/b.h5", "store.zarr"]
+    for name in (*inputs[:3], "SRX1/genes.tsv", "SRX1/barcodes.tsv", "store.zarr/.zgroup", "store.zarr/X/.zarray"):
+        memory.pipe_file(f"/descends/{name}", b"x")
+    found = FileInput(paths="memory://descends/**").files()
+    assert [str(file.path).removeprefix("memory://descends/") for file in found] == inputs
+    memory.rm("/descends", recursive=True)
 
 
 def test_what_lies_beside_the_matrix_of_a_folder_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

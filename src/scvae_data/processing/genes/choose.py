@@ -25,6 +25,7 @@ from scvae_data.processing.settings.normalization import Normalization
 from scvae_data.processing.sort.totals import SpooledRows, median_total
 from scvae_data.store import SRX_COLUMN
 from scvae_data.store.files import write_atomic
+from scvae_data.wording import counted
 
 __all__ = ["STATISTICS_FILE", "Choice", "choose_genes", "list_choice", "write_statistics"]
 
@@ -55,8 +56,9 @@ def list_choice(columns: Columns, wanted: WantedGenes) -> Choice:
     missing = columns.missing.tolist()
     if missing:
         log.warning(
-            "%d of the %d genes of %s are in no file; their columns hold zeros that count as not measured: %s%s",
-            len(missing), columns.n_vars, wanted.source, ", ".join(missing[:10]), ", …" if len(missing) > 10 else "",
+            "%s of the %s genes of %s are in no file; their columns hold zeros that count as not measured: %s%s",
+            f"{len(missing):,}", f"{columns.n_vars:,}", wanted.source,
+            ", ".join(missing[:10]), ", …" if len(missing) > 10 else "",
         )  # fmt: skip
     return Choice(columns, {"listed": columns.n_vars, "missing": missing})
 
@@ -103,7 +105,9 @@ def choose_genes(
     table, left_out = rank_genes(replace(rows, identity=content), kept, rules, batch_kind(rules, rows.kinds), scaling)
     chosen = table["highly_variable"].to_numpy(bool)
     if rules.n_top_genes > len(table):
-        log.warning("genes.n_top_genes=%d, but only %d genes pass the other rules", rules.n_top_genes, len(table))
+        log.warning(
+            "genes.n_top_genes=%d, but only %s pass the other rules", rules.n_top_genes, counted(len(table), "gene")
+        )
     ranked = np.flatnonzero(kept)
     statistics = pd.DataFrame(
         {

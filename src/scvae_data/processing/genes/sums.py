@@ -208,9 +208,9 @@ def tell_unmatched(report: dict[str, list[Any]], most: int = 5) -> None:
     if sum(report["by_id"]) and rows:
         for file, unmatched, n_features, share in sorted(rows, key=lambda row: -row[3])[:most]:
             log.info(
-                "%s: %d of %d genes have no id, or several, and keep their symbol (%.1f %% of UMIs); "
+                "%s: %s of %s genes have no id, or several, and keep their symbol (%.1f %% of UMIs); "
                 "genes.mapping=FILE.csv (columns id, symbol) names ids",
-                file, unmatched, n_features, 100 * share,
+                file, f"{unmatched:,}", f"{n_features:,}", 100 * share,
             )  # fmt: skip
 
 
@@ -221,8 +221,8 @@ def warn_of_foreign_genes(report: dict[str, list[Any]]) -> None:
     if foreign:
         named = ", ".join(f"{name} ({100 * share:.1f} %)" for share, name in foreign[:5])
         log.warning(
-            "%d of %d files have less than %.0f %% of their UMIs in genes that half of the other files measure: %s; "
+            "%s of %s files have less than %.0f %% of their UMIs in genes that half of the other files measure: %s; "
             "they may be of another species, or their genes may be named differently: "
             "genes.mapping=FILE.csv (columns id, symbol) brings those together",
-            len(foreign), len(report["source_file"]), 100 * LEAST_SHARED, named,
+            f"{len(foreign):,}", f"{len(report['source_file']):,}", 100 * LEAST_SHARED, named,
         )  # fmt: skip

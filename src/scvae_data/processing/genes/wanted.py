@@ -31,6 +31,7 @@ from scvae_data.processing.settings.named_file import named_file
 from scvae_data.processing.settings.text_table import read_text_table
 from scvae_data.remote.location import Location, local_path
 from scvae_data.store import GENE_LIST_FILE, GeneList, read_gene_list
+from scvae_data.wording import counted
 
 __all__ = ["GeneFiles", "WantedGenes", "read_gene_files", "read_mapping", "read_wanted", "resolve"]
 
@@ -200,7 +201,7 @@ def of_names(path: Path, names: list[str], rows: list[tuple[str, str]] | None = 
     """Return a list of ids and symbols; a name that comes again is left out, with a warning."""
     unique = list(dict.fromkeys(names))
     if len(unique) < len(names):
-        log.warning("%s names %d genes more than once", path, len(names) - len(unique))
+        log.warning("%s names %s more than once", path, counted(len(names) - len(unique), "gene"))
     by_name: dict[str, tuple[str, str]] = {}
     for name, row in zip(names, rows or [("", "")] * len(names), strict=True):
         by_name.setdefault(name, row)
@@ -255,7 +256,7 @@ def resolve(wanted: WantedGenes, universe: Universe) -> Columns:
         )  # fmt: skip
     if (positions < 0).all():
         raise ConfigError(
-            f"none of the {len(wanted.names)} genes of {wanted.source} is in the inputs, e.g. {wanted.names[0]} "
+            f"none of the {len(wanted.names):,} genes of {wanted.source} is in the inputs, e.g. {wanted.names[0]} "
             f"against {universe.keys[0]}; inputs of another species cannot have them, other names of one species are "
             "brought together by genes.mapping"
         )

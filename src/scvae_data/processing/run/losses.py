@@ -91,7 +91,7 @@ def tell_failures(
         {"format": "scvae-data failure report", "n_files": n_files, "failed": [vars(file) for file in failed]},
     )
     if found and n_files > 1:
-        log.warning("%d of %s failed:\n%s", len(found), counted(n_files, "file"), failure_table(found))
+        log.warning("%s of %s failed:\n%s", f"{len(found):,}", counted(n_files, "file"), failure_table(found))
     check_failures(failed, n_files, context.settings.max_failed_fraction, report)
     return failed
 

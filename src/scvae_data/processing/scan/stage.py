@@ -187,8 +187,8 @@ def tell_unmatched(scans: Sequence[FileScan], table: str, most: int = 5) -> None
             f"e.g. {where} {found[one]}" for one, where in (("cell", "cell"), ("row", "row")) if found[one] is not None
         )
         log.warning(
-            "%s: %s: %d of %s without a row, %s without a cell, %s",
-            table, scan.source_file, found["cells"], counted(scan.n_obs, "cell"), counted(found["rows"], "row"),
+            "%s: %s: %s of %s without a row, %s without a cell, %s",
+            table, scan.source_file, f"{found['cells']:,}", counted(scan.n_obs, "cell"), counted(found["rows"], "row"),
             examples,
         )  # fmt: skip
     if len(apart) > most:

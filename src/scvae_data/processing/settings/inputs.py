@@ -461,17 +461,18 @@ def expand(pattern: str) -> list[Path]:
     return without_sides(pattern, without_nested(pattern, [Path(match).absolute() for match in matches]))
 
 
-def without_nested(pattern: str, matches: Sequence[Path]) -> list[Path]:
+def without_nested(pattern: Location | str, matches: Sequence[Place]) -> list[Place]:
     """Return what a glob matches without folders that hold other matches, and without what Zarr stores are made of."""
     holding = {parent for match in matches for parent in match.parents}.intersection(matches)
-    stores = {folder for folder in holding if is_store(folder)}
-    if folders := [match for match in matches if match in holding - stores and stores.isdisjoint(match.parents)]:
+    marked = {match.parent for match in matches if match.name in STORE_FILES}
+    stores = {place for place in holding if place in marked or (isinstance(place, Path) and is_store(place))}
+    left = [match for match in matches if stores.isdisjoint(match.parents)]
+    if folders := [match for match in left if match in holding - stores]:
         log.info(
             "input.paths=%s: what it matches in %s is read, not the folders themselves: %s",
             pattern, counted(len(folders), "folder"), named([str(folder) for folder in folders], MOST_NAMED),
         )  # fmt: skip
-    left = holding - stores
-    return [match for match in matches if match not in left and stores.isdisjoint(match.parents)]
+    return [match for match in left if match not in holding - stores]
 
 
 def without_sides(pattern: Location | str, matches: Sequence[Place]) -> list[Place]:
@@ -493,7 +494,7 @@ def expand_remote(pattern: RemotePath) -> list[RemotePath]:
         if not (matches := objects.glob(pattern)):
             objects.check_bucket(pattern)
             raise ConfigError(f"input.paths: {pattern} matches nothing")
-        return without_sides(pattern, matches)
+        return without_sides(pattern, without_nested(pattern, matches))
     if not (found := objects.find(pattern)):
         return [pattern]  # an object, or nothing, as the survey will tell
     top = {path.name for path in found if path.parent == pattern}

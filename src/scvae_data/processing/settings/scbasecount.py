@@ -184,7 +184,9 @@ class ScBaseCountInput(Inputs):
             if others := sorted(name for name in there if name.endswith(".h5ad") and name not in listed_here):
                 n_others = counted(len(others), "file")
                 log.info("%s: %s that %s has no row for, e.g. %s", counts, n_others, SAMPLES, others[0])
-            log.info("%s: %d of %s of %s are wanted", folder, len(kept), counted(len(rows), "experiment"), organism)
+            log.info(
+                "%s: %s of %s of %s are wanted", folder, f"{len(kept):,}", counted(len(rows), "experiment"), organism
+            )
             for accession, row in kept:
                 path = f"{counts}/{accession}.h5ad"
                 if f"{accession}.h5ad" not in there:
@@ -351,7 +353,7 @@ def tell_without_study(files: Sequence[InputFile], studies: Mapping[str, Mapping
     without = [file.accession for file in files if file.accession not in studies]
     if without:
         n_files = counted(len(files), "experiment")
-        log.warning("input.studies: no row for %d of %s, e.g. %s", len(without), n_files, without[0])
+        log.warning("input.studies: no row for %s of %s, e.g. %s", f"{len(without):,}", n_files, without[0])
 
 
 def columns_of_cells(path: str) -> tuple[str, str, list[str]]:

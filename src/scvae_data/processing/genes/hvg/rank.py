@@ -36,6 +36,7 @@ from scvae_data.processing.genes.hvg.passes import (
 from scvae_data.processing.genes.hvg.statistics import mean_variance
 from scvae_data.processing.settings.genes import HvgRules
 from scvae_data.processing.sort.totals import SpooledRows
+from scvae_data.wording import counted
 
 __all__ = ["DispersionRanking", "RunningMean", "Scaling", "VarianceRanking", "rank_genes"]
 
@@ -88,7 +89,7 @@ def rank_genes(
         )
     if left_out:
         named = ", ".join(f"{batch['batch']} ({batch['n_cells']} cells: {batch['reason']})" for batch in left_out[:5])
-        log.warning("%d of %d batches take no part in ranking genes: %s", len(left_out), len(batches), named)
+        log.warning("%d of %s take no part in ranking genes: %s", len(left_out), counted(len(batches), "batch"), named)
     n_genes = int(ranked.sum())
     if rules.on_counts:
         return rank_variances(rows, job, batches, fitted, n_genes), left_out
