@@ -134,11 +134,13 @@ def weighed(task: Task) -> tuple[Outcome, int]:
 
 def killed(exit_code: int | None = None) -> Failure:
     """Return the outcome of a piece that killed every worker it was given; the last one's exit code tells by what."""
+    told = f"killed its worker process {MAX_KILLS} times (out of memory?); leave it out or give more memory"
     if exit_code == -signal.SIGBUS:
-        cause, remedy = "SIGBUS: a file that it read was cut off meanwhile, or its disk fails", "look at the disk"
-    else:
-        cause, remedy = "out of memory?", "leave it out or give more memory"
-    return Failure("worker_killed", f"killed its worker process {MAX_KILLS} times ({cause}); {remedy}")
+        told = (
+            f"killed its worker process {MAX_KILLS} times (SIGBUS: a file that it read was cut off meanwhile, or its "
+            "disk fails); look at the disk"
+        )
+    return Failure("worker_killed", told)
 
 
 def stop_without_room(outcome: Outcome) -> None:
