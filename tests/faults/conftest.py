@@ -7,7 +7,7 @@ point; without it a sample of them is made.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from pathlib import Path
 from typing import Any, TypeVar
 from unittest.mock import patch
@@ -25,6 +25,7 @@ from scvae_data.processing.survey import kept
 
 T = TypeVar("T")
 
+PAGE = Path(__file__).parents[2] / "docs/reliability.md"
 TABLES = ("obs.parquet", "rows.bin", "gene_sets.bin")
 LONG = bool(os.environ.get("SCVAE_DATA_FAULTS"))
 SETTINGS: dict[str, Any] = {
@@ -40,6 +41,11 @@ def many(long: int, short: int) -> int:
 def sample(items: Sequence[T], n: int) -> list[T]:
     """``n`` of the items, evenly spread; all in a long run."""
     return list(items) if LONG else [items[place] for place in np.linspace(0, len(items) - 1, n).astype(int)]
+
+
+def share(places: Sized, n: int) -> str:
+    """Say how many of ``n`` were tried."""
+    return f"all {n}" if len(places) == n else f"{len(places)} of {n}"
 
 
 def content(directory: Path) -> dict[str, bytes]:
@@ -84,15 +90,29 @@ def make(raw: list[Path], directory: Path, **settings: Any) -> None:
 _RECORD: list[str] = []
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def record() -> list[str]:
-    """Lines that are shown at the end: what was tried, and what came of it."""
+    """Rows of the table of docs/reliability.md: what was tried, how often, and what came of it."""
     return _RECORD
+
+
+def missing() -> list[str]:
+    """Rows of a long run that the page does not have."""
+    page = PAGE.read_text()
+    return [row for row in _RECORD if LONG and f"| {row} | `make faults` |" not in page]
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Show the counts."""
     if _RECORD:
         terminalreporter.section("faults")
-        for line in _RECORD:
-            terminalreporter.line(line)
+        for row in _RECORD:
+            terminalreporter.line(row)
+    for row in missing():
+        terminalreporter.line(f"{PAGE.name} says otherwise: {row}", red=True)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail where the page does not say what came out."""
+    if missing() and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

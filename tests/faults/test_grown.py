@@ -13,7 +13,7 @@ from scvae_data import open_index
 from scvae_data.commands.compact import compact_directory
 from scvae_data.commands.verify import verify
 
-from .conftest import make, sample
+from .conftest import make, sample, share
 
 RECORDS = {"processing_config_0001.json", "chunk_summary_0001.json"}
 """What holds times."""
@@ -51,7 +51,10 @@ def test_kill_at_every_operation_of_append(first: Path, raw: list[Path], tmp_pat
         found = bytes_of(out)
         assert {name for name in wanted if found[name] != wanted[name]} <= RECORDS
         shutil.rmtree(out)
-    record.append(f"killed at {len(places)} of {n_points} file operations of an append: nothing lost, all went on")
+    record.append(
+        f"SIGKILL at an operation of `append=true` | {share(places, n_points)} | old files as they were, every "
+        "directory whole; all went on to the bytes of an append that was not killed"
+    )
 
 
 def test_kill_at_every_operation_of_compact(first: Path, raw: list[Path], tmp_path: Path, record: list[str]) -> None:
@@ -70,4 +73,7 @@ def test_kill_at_every_operation_of_compact(first: Path, raw: list[Path], tmp_pa
         else:
             assert in_child(compact, report=tmp_path / "again") == 0, (tmp_path / "again").read_text()
         assert {name for name in wanted if bytes_of(target).get(name) != wanted[name]} == set()
-    record.append(f"killed at {len(places)} of {n_points} file operations of compact: nothing lost, all went on")
+    record.append(
+        f"SIGKILL at an operation of `scvae-data compact` | {share(places, n_points)} | the directory as it was; all "
+        "went on to the same bytes"
+    )

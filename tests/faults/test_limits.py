@@ -52,7 +52,10 @@ def test_an_epoch_with_fewer_descriptors_than_chunks(order: str, tmp_path: Path,
     for how in ({}, wide, {"num_workers": 2}):
         status = in_child(partial(epoch, directory, how), report=tmp_path / "report", seconds=300)
         assert status == 0, (tmp_path / "report").read_text() if (tmp_path / "report").exists() else status
-    record.append(f"{N_CHUNKS} chunks in {order} order, {N_DESCRIPTORS} descriptors: an epoch completes")
+    record.append(
+        f"{N_DESCRIPTORS} descriptors and {N_CHUNKS:,} chunks in {order} order, threads and workers | 3 epochs | every "
+        "cell comes"
+    )
 
 
 # --- disks ------------------------------------------------------------------------------------------------------------

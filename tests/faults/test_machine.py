@@ -25,7 +25,7 @@ from scvae_data.commands.verify import verify
 from scvae_data.errors import DamagedFileError, ScvaeDataError
 from scvae_data.store import open_index
 
-from .conftest import content, make, many, sample
+from .conftest import content, make, many, sample, share
 from .test_bytes import same, served
 
 ROOT = Path(__file__).parents[2]
@@ -74,7 +74,10 @@ def test_a_disk_of_every_size(raw: list[Path], clean: Path, tmp_path: Path, reco
         assert status == 0  # the largest suffices
 
     check(fill, tmp_path)
-    record.append(f"{told.read_text()} sizes of disk that do not suffice: all clean errors, resumed to identical bytes")
+    record.append(
+        f"a small disk (tmpfs) of every size that does not suffice | {told.read_text()} | clean errors; with more room "
+        "all resumed to identical bytes"
+    )
 
 
 def test_media_that_cannot_be_written(clean: Path, raw: list[Path], tmp_path: Path) -> None:
@@ -206,14 +209,15 @@ def test_a_read_that_fails_wherever_it_is(clean: Path, tmp_path: Path, record: l
     assert in_child(count) == 0
     n_reads = int((tmp_path / "count").read_text())
     assert n_reads > 10
-    n_told = 0
     places = sample(range(1, n_reads + 1), 4)
     for at in places:
         for num_workers in (0, 2):
             status = in_child(partial(load, at, num_workers), report=tmp_path / "report")
             assert status == CLEAN_ERROR or (status == 0 and num_workers), (at, (tmp_path / "report").read_text())
-            n_told += status != 0
-    record.append(f"EIO at {len(places)} of {n_reads} reads, in threads and workers: {n_told} errors, 0 wrong values")
+    record.append(
+        f"EIO at a read of loading, in threads and in workers | {share(places, n_reads)}, twice | an error "
+        "that names the file, 0 wrong values"
+    )
 
 
 # --- processes --------------------------------------------------------------------------------------------------------
@@ -243,7 +247,7 @@ def test_workers_forked_while_threads_load(tmp_path: Path, record: list[str]) ->
 
     status = in_child(load, report=tmp_path / "report", seconds=600)
     assert status == 0, (tmp_path / "report").read_text() if (tmp_path / "report").exists() else status
-    record.append(f"{n} epochs of workers forked while threads load: 0 hang, 0 wrong values")
+    record.append(f"workers forked while threads load | {n} epochs | 0 hangs, every cell comes")
 
 
 def test_two_programs_on_one_directory(raw: list[Path], clean: Path, tmp_path: Path, record: list[str]) -> None:
@@ -260,7 +264,7 @@ def test_two_programs_on_one_directory(raw: list[Path], clean: Path, tmp_path: P
         statuses = sorted(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids)
         assert statuses == [0, CLEAN_ERROR]
         assert content(out) == content(clean)
-    record.append(f"two runs on one directory, {n} times: one is whole, the other refused")
+    record.append(f"two runs started at once on one directory | {n} | one makes it, the other is refused in one line")
 
 
 def test_a_second_program_says_so_in_one_line(raw: list[Path], tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from tests.support.fault_points import KILLED, Points, in_child
 from scvae_data.errors import ScvaeDataError
 from scvae_data.processing.run.directory import clear
 
-from .conftest import content, make, sample
+from .conftest import content, make, sample, share
 from .test_bytes import cells, same, served
 
 
@@ -72,7 +72,8 @@ def test_at_every_file_that_is_opened(clean: Path, other: Path, tmp_path: Path, 
         served(clean)
     n_steps = len(steps(directory, other))
     tried = {"old": 0, "new": 0, "refused": 0}
-    points = sample([(at, n) for at in met for n in range(1, n_steps + 1)], 20)
+    steps_at = [(at, n) for at in met for n in range(1, n_steps + 1)]
+    points = sample(steps_at, 20)
     for at, n in points:
         shutil.copytree(clean, directory)
 
@@ -87,7 +88,8 @@ def test_at_every_file_that_is_opened(clean: Path, other: Path, tmp_path: Path, 
     assert tried["refused"] > 0
     counts = ", ".join(f"{n} {what}" for what, n in tried.items())
     record.append(
-        f"made anew while read, {len(points)} of {len(met)} opened files x {n_steps} steps: {counts}, 0 mixed"
+        "a directory made anew while it is opened: files opened × steps of the writer | "
+        f"{share(points, len(steps_at))} | {counts}, never mixed"
     )
 
 
@@ -113,7 +115,10 @@ def test_at_every_operation_of_the_writer(
         assert content(directory) == content(other)
         shutil.rmtree(directory)
     counts = ", ".join(f"{n} {what}" for what, n in tried.items())
-    record.append(f"killed at {len(places)} of {n_points} operations of an overwrite, loaded: {counts}; all made anew")
+    record.append(
+        f"SIGKILL at an operation of `overwrite=true`, then loaded | {share(places, n_points)} | {counts}; all "
+        "made anew"
+    )
 
 
 def test_single_cells(clean: Path, other: Path, tmp_path: Path) -> None:

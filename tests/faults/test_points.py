@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import errno
 import shutil
 import time
 from functools import partial
@@ -14,7 +14,7 @@ from tests.support.fault_points import CLEAN_ERROR, ERRORS, HUNG, KILLED, Points
 
 from scvae_data.commands.verify import verify
 
-from .conftest import content, make, many, sample
+from .conftest import content, make, many, sample, share
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,9 @@ def test_kill_at_every_operation(
         check_what_is_there(out, clean)
         resume(out, raw, clean, tmp_path)
         shutil.rmtree(out)
-    record.append(f"killed at {len(places)} of {n_points} file operations: all resumed to identical bytes")
+    record.append(
+        f"SIGKILL at an operation on files | {share(places, n_points)} of a run | all resumed to identical bytes"
+    )
 
 
 def test_kill_at_any_moment(raw: list[Path], clean: Path, tmp_path: Path, record: list[str]) -> None:
@@ -72,7 +74,7 @@ def test_kill_at_any_moment(raw: list[Path], clean: Path, tmp_path: Path, record
         check_what_is_there(out, clean)
         resume(out, raw, clean, tmp_path)
         shutil.rmtree(out)
-    record.append(f"{killed} of {runs} runs killed at a random moment: all resumed to identical bytes")
+    record.append(f"SIGKILL at a random moment | {killed} runs that it hit | all resumed to identical bytes")
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=["ENOSPC", "EIO"])
@@ -92,8 +94,9 @@ def test_error_at_every_operation(
         shutil.rmtree(out)
         (tmp_path / "report").unlink(missing_ok=True)
     record.append(
-        f"{os.strerror(error)} at {len(places)} of {n_points} file operations: {len(places) - passed} clean errors, "
-        f"{passed} went on (retried, or while cleaning up); all resumed to identical bytes"
+        f"{errno.errorcode[error]} at an operation on files | {share(places, n_points)} of a run | "
+        f"{len(places) - passed} clean errors, {passed} went on (tried again, or while cleaning up); all resumed to "
+        "identical bytes"
     )
 
 
@@ -117,4 +120,7 @@ def test_kill_while_a_chunk_is_built_again(raw: list[Path], clean: Path, tmp_pat
         faults = {name for name, fault in verify(out).items() if fault}
         assert faults <= {"chunk_0001.h5"}
         resume(out, raw, clean, tmp_path)
-    record.append(f"killed at {len(places)} of {n_points} operations of a rebuild: no sound file was harmed")
+    record.append(
+        f"SIGKILL while a damaged chunk is built again | {share(places, n_points)} operations | no sound file harmed, "
+        "all resumed"
+    )

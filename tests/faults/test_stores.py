@@ -69,7 +69,10 @@ def test_compact_killed_at_any_moment_goes_on(grown: Path, port: int, record: li
         if "chunk_index.json" not in content(target) or ".compacting" in content(target):
             compact_directory(GROWN, target)
         assert without_claim(target) == wanted
-    record.append(f"{n_kills} kills of compact from S3 to S3: old objects as they were, all went on to the same bytes")
+    record.append(
+        f"SIGKILL at a random moment of `scvae-data compact` from S3 to S3 | {n_kills} | old objects as they were; all "
+        "went on to the bytes of a local one"
+    )
 
 
 def forked(function: Callable[..., object], *arguments: object) -> int:
@@ -105,7 +108,8 @@ def test_of_two_machines_that_append_one_does(
         assert len(open_index(place).generations) == 2
         assert not any(verify(place, deep=True).values()) and ".writing" not in content(place)
     record.append(
-        f"{n_races} times two machines began to append to one directory on S3: one did, the other was refused"
+        f"two machines that begin to append to one directory on S3 in the same moment | {n_races} | one of them did, "
+        "the other was refused in one line; all directories sound"
     )
 
 
@@ -141,4 +145,7 @@ def test_no_fault_of_the_network_changes_what_is_made_or_told(
         lead_to(port, monkeypatch)
         assert content(BUCKET / f"compact{number}") == wanted and content(old) == content(upgraded)
         injected += Counter(proxy.injected)
-    record.append(f"{injected.total()} faults of the network in commands on S3, 0 silent, all retried")
+    record.append(
+        "the same at every second request of `diff`, `verify --deep --against`, `upgrade` and `compact` of directories "
+        f"on S3 | {injected.total()} | all asked for again; 0 silent: objects and answers are those without faults"
+    )

@@ -15,7 +15,7 @@ from tests.support.fault_points import CLEAN_ERROR
 
 from scvae_data.errors import ScvaeDataError
 
-from .conftest import make, sample
+from .conftest import make, sample, share
 from .test_points import check_what_is_there, resume
 
 STRACE = shutil.which("strace")
@@ -78,20 +78,20 @@ def test_every_call(
     fault: str, wanted: int, n_calls: dict[str, int], raw: list[Path], clean: Path, tmp_path: Path, record: list[str]
 ) -> None:
     assert {"write", "fsync", "rename"} <= set(n_calls)
-    points = sample([(call, at) for call, n in n_calls.items() for at in range(1, n + 1)], 4)
-    n_met = 0
+    calls = [(call, at) for call, n in n_calls.items() for at in range(1, n + 1)]
+    points = sample(calls, 4)
     for call, at in points:
         out = tmp_path / "out"
         status = traced(
             partial(make, raw, out), tmp_path, "-e", f"trace={call}", "-e", f"inject={call}:{fault}:when={at}"
         )
         assert status in ((wanted,) if "KILL" in fault else (0, wanted)), f"{call} {at}: {status}"
-        n_met += status == wanted
         check_what_is_there(out, clean)
         resume(out, raw, clean, tmp_path)
         shutil.rmtree(out)
-    kinds = ", ".join(f"{n} {call}" for call, n in n_calls.items())
+    what = fault.partition("=")[2].replace("KILL", "SIGKILL")
+    ended = "" if "KILL" in fault else "ended with one error, or went on; "
     record.append(
-        f"strace {fault} at {len(points)} system calls ({kinds} in all): {n_met} runs ended, "
-        f"{len(points) - n_met} went on; all resumed to identical bytes"
+        f"{what} at a system call (strace: {', '.join(n_calls)}) | {share(points, len(calls))} of a run | {ended}all "
+        "resumed to identical bytes"
     )

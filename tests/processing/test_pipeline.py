@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ import scanpy as sc
 from tests.support.pipeline import NO_QC, position_counts
 
 from scvae_data import open_index
-from scvae_data.errors import ConfigError, MissingIndexError, ScvaeDataError
+from scvae_data.errors import ConfigError, DamagedFileError, MissingIndexError, ScvaeDataError
 from scvae_data.processing.decide import merge
 from scvae_data.processing.engine.dask import DaskEngine
 from scvae_data.processing.engine.local import LocalEngine
@@ -27,6 +28,7 @@ from scvae_data.processing.settings.inputs import FileInput, ManifestInput
 from scvae_data.processing.settings.normalization import Normalization
 from scvae_data.processing.settings.qc import QcRules
 from scvae_data.processing.work import WorkFolder
+from scvae_data.processing.write.publish import write_cells
 from scvae_data.store import Chunking
 
 CONTENT = ("obs.parquet", "gene_list.json", "chunk_index.json")
@@ -424,6 +426,24 @@ def test_what_a_power_cut_has_lost_is_made_again(
     path.write_bytes(bytes(path.stat().st_size if zeros else 0))
     for path in (tmp_path / "out").glob("chunk_*"):  # so that all is read again
         path.unlink()
+    process(two_files, resume=True)
+    assert bytes_of(tmp_path / "out") == bytes_of(tmp_path / "clean")
+
+
+def test_rows_that_are_cut_off_while_chunks_are_written_are_told_and_made_again(
+    two_files: list[Path], process: Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process(two_files, tmp_path / "clean")
+    run = WorkFolder(tmp_path / "out" / ".work").scan(1).sorted_run(0).with_suffix(".run")
+
+    def cut_off(*given: Any) -> Any:
+        os.truncate(run, run.stat().st_size // 2)
+        return write_cells(*given)
+
+    told = r"scan/000001/run0000\.run: is not as it was written \(not a finished run\); resume=true makes it again$"
+    with monkeypatch.context() as patched, pytest.raises(DamagedFileError, match=told):
+        patched.setattr("scvae_data.processing.pipeline.write_cells", cut_off)
+        process(two_files)
     process(two_files, resume=True)
     assert bytes_of(tmp_path / "out") == bytes_of(tmp_path / "clean")
 

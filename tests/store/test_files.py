@@ -72,12 +72,16 @@ def test_a_note_of_files_that_are_not_whole_says_nothing(content: bytes, tmp_pat
     file.write_bytes(content)
     write_note(note, CONTENT, [file])
     assert read_note(note) == CONTENT
-    for left in {b"", content[:-1], content[: len(content) // 2], bytes(len(content))} - {content}:
+    middle = len(content) // 2
+    hole = content[: middle - 2] + bytes(len(content[middle - 2 : middle + 2])) + content[middle + 2 :]
+    for left in {b"", content[:-1], content[:middle], bytes(len(content)), hole} - {content}:
         file.write_bytes(left)
         assert read_note(note) == {}
     file.write_bytes(content)
     assert read_note(note) == CONTENT
     file.unlink()
+    assert read_note(note) == {}
+    file.mkdir()  # as a disk that fails, it is there, and cannot be read
     assert read_note(note) == {}
 
 

@@ -49,8 +49,6 @@ PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 CHECKSUM_LINE = re.compile(rb',\n "checksum": "sha256:([0-9a-f]{64})"\n}\n\Z')
 MAX_JSON_BYTES = 1 << 28
 READ_BYTES = 1 << 22
-END_BYTES = 4096
-"""Of a file that was not synced so many at either end are looked at."""
 
 
 @dataclass(frozen=True)
@@ -316,22 +314,23 @@ def read_json(path: Location, max_bytes: int = MAX_JSON_BYTES, *, sha256: str | 
 
 def write_note(path: Path, content: Mapping[str, Any], files: Iterable[Path] = ()) -> None:
     """As :func:`write_json`, not synced: what is done, and how ``files`` beside the note are, not synced either."""
-    write_json(path, {**content, "files": {file.name: ends_of(file) for file in files}}, synced=False)
+    write_json(path, {**content, "files": {file.name: state_of(file) for file in files}}, synced=False)
 
 
 def read_note(path: Path) -> dict[str, Any]:
-    """Read what :func:`write_note` wrote; nothing where the note, or a file of it, is absent or lost to a power cut."""
+    """Read what :func:`write_note` wrote; nothing where the note, or a file of it, is not as it was or unreadable."""
     try:
         note = read_json(path)
-        files = {path.parent / name: ends for name, ends in note.pop("files", {}).items()}
-        return note if all(ends_of(file) == ends for file, ends in files.items()) else {}
-    except (DamagedFileError, FileNotFoundError):
+        files = {path.parent / name: state for name, state in note.pop("files", {}).items()}
+        return note if all(state_of(file) == state for file, state in files.items()) else {}
+    except (DamagedFileError, OSError):
         return {}
 
 
-def ends_of(path: Path) -> list[int]:
-    """Return the size of a file, and a checksum of its ends: a power cut leaves a beginning of it, zeros or nothing."""
+def state_of(path: Path) -> list[int]:
+    """Return the size of a file, and a checksum: a power cut leaves a beginning of it, or zeros anywhere."""
+    size = checksum = 0
     with path.open("rb") as file:
-        begin, size = file.read(END_BYTES), file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - END_BYTES))
-        return [size, int(deflate.crc32(begin + file.read()))]
+        while block := file.read(READ_BYTES):
+            size, checksum = size + len(block), deflate.crc32(block, checksum)
+    return [size, checksum]

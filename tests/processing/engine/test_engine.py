@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from scvae_data.errors import ConfigError, InputError
@@ -38,6 +40,14 @@ def crash_once(mark: Path) -> str:
 
 def crash() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def read_beyond_the_end(path: Path) -> int:
+    """Look at a file that is mapped, and was cut off."""
+    path.write_bytes(b"rows" * 1024)
+    content = np.memmap(path, np.uint8, "r")
+    os.truncate(path, 0)
+    return int(content[0])
 
 
 def fail_at_first(mark: Path, error: OSError, wrapped: bool) -> str:
@@ -82,6 +92,14 @@ def test_a_killed_worker_costs_nothing_and_a_poison_task_only_itself(engine: Any
     assert isinstance(outcomes[3], Failure)
     assert outcomes[3].reason == "worker_killed"
     assert [outcomes[n] for n in (0, 1, 4, 5, 6, 7)] == [0, 1, 4, 9, 16, 25]
+
+
+def test_a_mapped_file_that_ends_early_is_not_taken_for_a_lack_of_memory(tmp_path: Path) -> None:
+    engine = LocalEngine(2)
+    [(_, outcome)] = engine.run([Task(read_beyond_the_end, (tmp_path / "run",))])
+    engine.close()
+    assert isinstance(outcome, Failure)
+    assert re.search(r"2 times \(SIGBUS: a file that it read was cut off .*\); look at the disk$", outcome.message)
 
 
 def test_workers_end_with_the_process_that_uses_them(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import tracemalloc
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pyarrow as pa
 import pytest
 import scipy.sparse as sp
 
+from scvae_data.errors import DamagedFileError
 from scvae_data.processing.sort import sorted_run as spool
 from scvae_data.processing.sort.packed import pack_rows
 from scvae_data.processing.sort.sorted_run import SortedRun, SortedRunWriter
@@ -82,12 +84,33 @@ def test_totals_come_back(tmp_path: Path) -> None:
         assert (totals.tolist(), lengths.tolist()) == ([5, 0, 7], [1, 0, 1])
 
 
-def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:
+def read_all(path: Path) -> None:
+    with SortedRun(path) as run:
+        run.obs()
+        run.totals()
+
+
+@pytest.mark.parametrize("n_bytes", [0, 1, 10, -3])
+@pytest.mark.parametrize("suffix", [".run", ".arrow", ".totals"])
+def test_a_file_that_is_cut_off_is_named(suffix: str, n_bytes: int, tmp_path: Path) -> None:
     write_run(tmp_path / "run", sp.csr_matrix(np.eye(3, dtype=np.uint32)))
-    file = tmp_path / "run.run"
-    file.write_bytes(file.read_bytes()[:-3])
-    with pytest.raises(ValueError, match="not a finished run"):
-        SortedRun(tmp_path / "run")
+    with SortedRun(tmp_path / "run") as run:
+        run.write_totals(np.ones(3, np.int64), np.ones(3, np.int32))
+    read_all(tmp_path / "run")
+    file = tmp_path / f"run{suffix}"
+    file.write_bytes(file.read_bytes()[:n_bytes])
+    told_of = rf"run\{suffix}: is not as it was written \(.+\); resume=true makes it again"
+    with pytest.raises(DamagedFileError, match=told_of) as told:
+        read_all(tmp_path / "run")
+    assert "\n" not in str(told.value)
+
+
+def test_a_key_that_is_cut_off_meanwhile_is_not_taken_for_zero(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", sp.csr_matrix(np.eye(3, dtype=np.uint32)))
+    with SortedRun(tmp_path / "run") as run:
+        os.truncate(tmp_path / "run.run", 8)
+        with pytest.raises(DamagedFileError, match=r"run\.run: is not as it was written"):
+            run.rank(10)
 
 
 def test_a_writer_holds_no_more_for_more_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 
@@ -110,9 +111,12 @@ class LocalEngine:
     def _run_alone(self, task: Task) -> Outcome:
         """Run one task in a process of its own, so that only it can be blamed for a killed worker."""
         for _ in range(MAX_KILLS):
+            others = set(active_children())
             with self._pool(1) as pool:
+                future = pool.submit(weighed, task)
+                started = set(active_children()) - others
                 try:
-                    return self._weigh(pool.submit(weighed, task))
+                    return self._weigh(future)
                 except BrokenProcessPool:
                     continue
-        return killed()
+        return killed(*(worker.exitcode for worker in started))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import signal
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -131,12 +132,15 @@ def weighed(task: Task) -> tuple[Outcome, int]:
     return task(), peak_rss_bytes()
 
 
-def killed() -> Failure:
-    """Return the outcome of a piece that killed every worker it was given."""
-    return Failure(
-        "worker_killed",
-        f"killed its worker process {MAX_KILLS} times (out of memory?); leave it out or give more memory",
-    )
+def killed(exit_code: int | None = None) -> Failure:
+    """Return the outcome of a piece that killed every worker it was given; the last one's exit code tells by what."""
+    told = f"killed its worker process {MAX_KILLS} times (out of memory?); leave it out or give more memory"
+    if exit_code == -signal.SIGBUS:
+        told = (
+            f"killed its worker process {MAX_KILLS} times (SIGBUS: a file that it read was cut off meanwhile, or its "
+            "disk fails); look at the disk"
+        )
+    return Failure("worker_killed", told)
 
 
 def stop_without_room(outcome: Outcome) -> None:

@@ -29,6 +29,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from scvae_data.errors import DamagedFileError
 from scvae_data.processing.sort.packed import unpack_rows
 from scvae_data.processing.work import WorkFolder
 from scvae_data.readers.base import CsrBlock
@@ -43,7 +44,7 @@ RARE_CELLS = 9
 """A gene that at most so many of a file's kept cells have is rare there: which cells these are is kept."""
 PIECE_BYTES = 1 << 22
 """Of rows that are mapped at once."""
-TRAILER = struct.Struct("<Q8s")
+TRAILER, KEY = struct.Struct("<Q8s"), struct.Struct("<Q")
 MAGIC = b"scvaerow"
 SUMS = {"total": "<i8", "length": "<i4", "largest": "<u4"}
 """Of each row: the total, the number of entries and the largest count over all its genes."""
@@ -194,12 +195,13 @@ class SortedRun:
         self.path = path
         self._fd = os.open(path.with_suffix(".run"), os.O_RDONLY)
         try:
-            size = os.fstat(self._fd).st_size
-            start, magic = TRAILER.unpack(os.pread(self._fd, TRAILER.size, size - TRAILER.size))
-            if magic != MAGIC:
-                raise ValueError(f"{path.with_suffix('.run')} is not a finished run")
-            self._header = json.loads(os.pread(self._fd, size - TRAILER.size - start, start))
-            self._map = mmap.mmap(self._fd, 0, access=mmap.ACCESS_READ)
+            with as_written(path.with_suffix(".run")):
+                size = os.fstat(self._fd).st_size
+                start, magic = TRAILER.unpack(os.pread(self._fd, TRAILER.size, size - TRAILER.size))
+                if magic != MAGIC:
+                    raise ValueError("not a finished run")
+                self._header = json.loads(os.pread(self._fd, size - TRAILER.size - start, start))
+                self._map = mmap.mmap(self._fd, 0, access=mmap.ACCESS_READ)
         except BaseException:
             os.close(self._fd)
             raise
@@ -236,7 +238,8 @@ class SortedRun:
 
     def _key(self, row: int) -> int:
         """Read the order key of a row; of what is mapped, the pages around each that is looked at would stay."""
-        return int.from_bytes(os.pread(self._fd, 8, self._header["order"][0] + 8 * row), "little")
+        with as_written(self.path.with_suffix(".run")):
+            return int(KEY.unpack(os.pread(self._fd, KEY.size, self._header["order"][0] + KEY.size * row))[0])
 
     @property
     def n_rows(self) -> int:
@@ -268,9 +271,11 @@ class SortedRun:
         stop = self.n_rows if stop is None else stop
         batches = self.array("batches")
         first, last = int(np.searchsorted(batches, start, side="right")) - 1, int(np.searchsorted(batches, stop))
-        reader = pa.ipc.open_file(pa.memory_map(str(self.path.with_suffix(".arrow"))))
-        # No other batch is looked at: there may be many.
-        found = [reader.get_batch(number) for number in range(first, last)]
+        file = self.path.with_suffix(".arrow")
+        with as_written(file):
+            reader = pa.ipc.open_file(pa.memory_map(str(file)))
+            # No other batch is looked at: there may be many.
+            found = [reader.get_batch(number) for number in range(first, last)]
         return pa.Table.from_batches(found, reader.schema).slice(start - int(batches[first]), stop - start)
 
     def write_totals(self, totals: NDArray[np.int64], lengths: NDArray[np.int32]) -> None:
@@ -281,9 +286,27 @@ class SortedRun:
 
     def totals(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
         """Return what `write_totals` stored, memory-mapped; a row of total 0 is not written out."""
-        raw = np.memmap(self.path.with_suffix(".totals"), np.uint8, "r")
+        file = self.path.with_suffix(".totals")
+        with as_written(file):
+            raw = np.memmap(file, np.uint8, "r", shape=(12 * self.n_rows,))
         cut = 8 * self.n_rows
         return raw[:cut].view(np.int64), raw[cut:].view(np.int32)
+
+
+@contextmanager
+def as_written(file: Path) -> Iterator[None]:
+    """Turn what happens where a file of a run is cut off, or cannot be read, into an error that names it.
+
+    Raises
+    ------
+    DamagedFileError
+        In place of any other.
+    """
+    try:
+        yield
+    except (OSError, ValueError, struct.error) as error:  # those of Arrow are among them
+        fault = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise DamagedFileError(f"{file}: is not as it was written ({fault}); resume=true makes it again") from error
 
 
 @contextmanager
