@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging.config
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,12 @@ if __name__ == "__main__":
     OmegaConf.load = counted
     run_app(lambda cfg: print("job", cfg.seed, read.count("process.yaml")), "process")
 """
+
+
+def write_experiment(folder: Path) -> None:
+    experiment = folder / "mine" / "experiment" / "seeds.yaml"
+    experiment.parent.mkdir(parents=True)
+    experiment.write_text("# @package _global_\nhydra: {mode: MULTIRUN, sweeper: {params: {seed: '3,0'}}}\n")
 
 
 def run(folder: Path, *overrides: str, text: str = PROGRAM, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -166,9 +173,17 @@ def test_a_job_is_composed_once(tmp_path: Path) -> None:
     ],
 )
 def test_a_sweep_needs_no_option(tmp_path: Path, words: tuple[str, ...], seeds: list[str]) -> None:
-    experiment = tmp_path / "mine" / "experiment" / "seeds.yaml"
-    experiment.parent.mkdir(parents=True)
-    experiment.write_text("# @package _global_\nhydra: {mode: MULTIRUN, sweeper: {params: {seed: '3,0'}}}\n")
+    write_experiment(tmp_path)
     result = run(tmp_path, *words)
     assert (result.returncode, result.stderr) == (0, "")
     assert [line.split()[1] for line in result.stdout.splitlines()] == seeds
+
+
+def test_a_sweep_is_found_without_assertions(tmp_path: Path) -> None:
+    write_experiment(tmp_path)
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    command = [sys.executable, "-O", program, "hydra.searchpath=[mine]", "experiment=seeds"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert [line.split()[1] for line in result.stdout.splitlines()] == ["3", "0"]

@@ -170,7 +170,7 @@ def _run(job: Task, program: Program) -> None:
         return job(cfg)
 
     words = sys.argv[1:]
-    if not any(word.startswith("-") for word in words):
+    if __debug__ and not any(word.startswith("-") for word in words):  # an assertion of Hydra's finds the sweep
         with hydra.initialize_config_dir(str(conf_dir()), job_name=program, version_base="1.3"):
             composer = GlobalHydra.instance().hydra
             assert composer is not None
