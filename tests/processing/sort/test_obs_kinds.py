@@ -118,3 +118,11 @@ def test_the_missing_integer_of_r_is_told_and_may_be_missing(values: Any, withou
     gone, found = without_labels(pd.Series(values), ["-2147483648"])
     assert found == {"-2147483648": 1}
     pd.testing.assert_series_equal(gone, pd.Series(without))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "uint8", "uint64", "bool", "boolean", "datetime64[s]", "timedelta64[s]"])
+def test_a_column_that_cannot_hold_the_missing_integer_of_r_stays(dtype: str) -> None:
+    series = pd.Series([0, 1]).astype(dtype)
+    stays, found = without_labels(series, ["-2147483648"])
+    assert found == {}
+    pd.testing.assert_series_equal(stays, series)

@@ -131,7 +131,7 @@ def without_labels(series: pd.Series, missing: Collection[str]) -> tuple[pd.Seri
 
 def without_r_missing(series: pd.Series, missing: Collection[str]) -> tuple[pd.Series, dict[str, int]]:
     """Return what `without_labels` does, of a column of numbers."""
-    found = series == R_MISSING
+    found = series == np.int64(R_MISSING)  # which float16, that cannot hold it, is compared with as float64
     if not found.any():
         return series, {}
     name = label(R_MISSING)
