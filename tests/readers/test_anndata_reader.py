@@ -182,7 +182,7 @@ def test_categories_that_pandas_refuses_become_plain_values(write_h5ad: Callable
         assert reader.obs()["k"].tolist() == ["a", "a", None]
 
 
-@pytest.mark.parametrize("layout", ["group", "compound"])
+@pytest.mark.parametrize("layout", ["group", "compound", "nullable"])
 def test_enumerations_are_what_their_numbers_are_called(write_h5ad: Callable[..., Path], layout: str) -> None:
     path = write_h5ad({"X": np.ones((4, 2))})
     names = {"treated": {"FALSE": 0, "TRUE": 1, "NA": 2}, "tissue": {"lung": 1, "liver": 2}}
@@ -192,6 +192,12 @@ def test_enumerations_are_what_their_numbers_are_called(write_h5ad: Callable[...
         if layout == "group":
             for name, dtype in dtypes.items():
                 file["obs"].create_dataset(name, data=np.array(numbers[name], np.int32), dtype=dtype)
+            file["obs"].attrs["column-order"] = list(names)
+        elif layout == "nullable":
+            for name, dtype in dtypes.items():
+                column = file["obs"].create_group(name)
+                column.create_dataset("values", data=np.array(numbers[name], np.int32), dtype=dtype)
+                column.create_dataset("mask", data=np.array([0, 0, 1, 0], np.int32), dtype=dtypes["treated"])
             file["obs"].attrs["column-order"] = list(names)
         else:
             table = np.zeros(4, np.dtype([("index", "S2"), *dtypes.items()]))

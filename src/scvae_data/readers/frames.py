@@ -97,12 +97,11 @@ class StoredFrame:
     def is_text(self, name: str) -> bool:
         """Whether a column holds text, or categories, which mostly are texts."""
         if self._compound:
-            dtype = self._node.dtype[name]
-            return is_text(dtype) or bool(names_of_numbers(dtype)) or f"{name}_categories" in self._uns
+            return has_names(self._node.dtype[name]) or f"{name}_categories" in self._uns
         node = self._node[name]
         if not is_array(node):
-            return "categories" in node or ("values" in node and is_text(node["values"].dtype))
-        return "categories" in node.attrs or is_text(node.dtype) or bool(names_of_numbers(node.dtype))
+            return "categories" in node or ("values" in node and has_names(node["values"].dtype))
+        return "categories" in node.attrs or has_names(node.dtype)
 
     def column(self, name: str) -> pd.Series[Any]:
         """One column; categories and nullable dtypes are kept, bytes are decoded."""
@@ -163,7 +162,10 @@ class StoredFrame:
             categories = self._values(names) if is_array(names) else self._encoded_column(names)
             return _categorical(self._values(node["codes"]), categories, ordered=bool(node.attrs.get("ordered", False)))
         if "values" in node and "mask" in node:
-            return _nullable(self._values(node["values"]), self._values(node["mask"]).astype(bool))
+            values, mask = self._values(node["values"]), self._values(node["mask"]).astype(bool)
+            if names := names_of_numbers(node["values"].dtype):
+                return pd.Series(_enumerated(values, names)).mask(mask).array
+            return _nullable(values, mask)
         kind = _encoding(node)
         raise ValueError(f"encoding {kind or 'unknown'} is not a plain column")
 
@@ -235,6 +237,11 @@ class LoomFrame(StoredFrame):
 def names_of_numbers(dtype: Any) -> dict[int, str]:
     """What an enumeration of HDF5 calls its numbers; empty for any other type, and for booleans."""
     return {number: name for name, number in (h5py.check_enum_dtype(dtype) or {}).items()}
+
+
+def has_names(dtype: Any) -> bool:
+    """Whether values are texts, or numbers that stand for some."""
+    return is_text(dtype) or bool(names_of_numbers(dtype))
 
 
 def _enumerated(values: NDArray[Any], names: Mapping[int, str]) -> Any:
