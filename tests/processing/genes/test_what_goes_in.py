@@ -143,10 +143,11 @@ OLD = f"DEPRECATED_{IDS[0]}"
     [
         ([*SYMBOLS, OLD], {"gene_ids": [*IDS, OLD]}),
         ([*SYMBOLS, f"{SYMBOLS[0]}-1"], {"gene_ids": [*IDS, OLD]}),
+        ([f"hg38_{name}" for name in (*SYMBOLS, OLD)], {"gene_ids": [f"hg38_{one}" for one in (*IDS, OLD)]}),
         ([*SYMBOLS, OLD.replace("_", "-")], {}),
         ([*(f"{one}|{symbol}|0a1b2c3" for one, symbol in zip(IDS, SYMBOLS, strict=True)), f"{OLD}|MT-ND1|9f8e7d6"], {}),
     ],
-    ids=["id and symbol", "id", "Seurat", "probes"],
+    ids=["id and symbol", "id", "genome", "Seurat", "probes"],
 )
 def test_deprecated_probes_are_left_out_and_told(
     names: list[str],
