@@ -119,4 +119,4 @@ class LocalEngine:
                     return self._weigh(future)
                 except BrokenProcessPool:
                     continue
-        return killed(*(worker.exitcode for worker in started))
+        return killed(next((worker.exitcode for worker in started), None))

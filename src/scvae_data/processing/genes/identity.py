@@ -51,7 +51,7 @@ DATE_NUMBERS = range(36_526, 54_789)
 """The years 2000 to 2049 as a spreadsheet counts days."""
 MADE_UNIQUE = re.compile(r"(.+)[-._](\d{1,3})")
 SEVERAL = "///"
-DEPRECATED = ("DEPRECATED_", "DEPRECATED-")
+DEPRECATED = re.compile("DEPRECATED[_-]")
 """What stands before probes that 10x leaves out of analyses, behind a genome if any; R writes a dash."""
 MOST_ROWS = 1_000_000
 """No annotation has as many rows: a larger number is no row number."""
@@ -203,7 +203,7 @@ def row_reader(
 
     @cache
     def read(gene_id: str, full: str, name: str) -> tuple[str, str]:
-        if deprecated := next(filter(is_deprecated, (gene_id, full, name)), ""):
+        if deprecated := next(filter(DEPRECATED.search, (gene_id, full, name)), ""):
             return "", deprecated
         symbol = full
         if genomes:
@@ -271,22 +271,13 @@ def several_genomes(symbols: Sequence[str], genomes: tuple[str, ...], of_one_spe
     return sum(not symbol.startswith(genomes) for symbol in symbols) >= LEAST_OF_A_GENOME * len(symbols)
 
 
-def is_deprecated(text: str) -> bool:
-    """Whether a name is that of a probe that 10x leaves out of analyses.
-
-    >>> is_deprecated("DEPRECATED_ENSG00000170345"), is_deprecated("GRCh38_DEPRECATED_FOS"), is_deprecated("DEPRECATED")
-    (True, True, False)
-    """
-    return any(mark in text for mark in DEPRECATED)
-
-
 def no_name(symbol: str) -> str:
     """Say what a text is that names no gene; empty if it may name one.
 
-    >>> no_name("nan"), no_name("1-Mar"), no_name("DEPRECATED_ENSG00000170345"), no_name("MARCH1")
+    >>> no_name("nan"), no_name("1-Mar"), no_name("GRCh38_DEPRECATED_FOS"), no_name("MARCH1")
     ('no name', 'a date', 'deprecated', '')
     """
-    if is_deprecated(symbol):
+    if DEPRECATED.search(symbol):
         return "deprecated"
     if symbol.casefold() in MISSING or is_cut(symbol):
         return "no name"
